@@ -1,0 +1,120 @@
+# Slipway. `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+NAME ?=
+IMAGES ?=
+ENGINE = eval "$$(images/engine.sh env 2> /dev/null)";
+IMAGES_PYTHON = nice -n 10 $(PYTHON)
+export REGISTRY TAG BASE_IMAGE PLATFORM WHEELHOUSE OFFLINE TORCH_BUILD JOBS
+RUN_ARGS ?=
+TEST_ARGS ?=
+TEST_PROCESSES ?= 2
+# What tests talk to, from Debian, as command or command:package. Installed where missing and where we may.
+TEST_PACKAGES := redis-server promtool:prometheus prometheus-alertmanager docker-registry chromium
+
+.PHONY: help
+help: ## List the targets.
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: run
+run: $(VENV)/run.done build/lake/.complete ## Set up what is missing, then do the main job on the flights. RUN_ARGS="--set gate.auc=0.9"
+	@$(BIN)/slipway run $(RUN_ARGS)
+
+.PHONY: test
+test: $(VENV)/dev.done services build/lake/.complete ## Set up what is missing, then run every test. TEST_ARGS="-k gate"
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(TEST_ARGS)
+
+.PHONY: lint
+lint: $(VENV)/dev.done ## Check style, types and the arrows between packages.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy components pipelines serving benchmarks examples images
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(VENV)/dev.done ## Format the code.
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+.PHONY: compile
+compile: $(VENV)/run.done ## Compile the flights example to compiled/.
+	@$(BIN)/slipway compile
+
+# Settings of these targets, REGISTRY, TAG, BASE_IMAGE, PLATFORM, WHEELHOUSE, OFFLINE, TORCH_BUILD and JOBS: see images/build.py.
+.PHONY: images
+images: ## Build all images with the engine at hand. REGISTRY=… TAG=… WHEELHOUSE=DIR; or one: make image-train
+	@$(ENGINE) $(IMAGES_PYTHON) -m images.build $(IMAGES)
+
+image-%:
+	@$(ENGINE) $(IMAGES_PYTHON) -m images.build $*
+
+.PHONY: push
+push: $(VENV)/run.done ## Push the images to REGISTRY, lock their digests, compile against them.
+	@$(ENGINE) $(BIN)/python -m images.push $(IMAGES)
+	@$(BIN)/slipway compile
+
+.PHONY: engine
+engine: ## Start a container engine of our own where none answers (root on Debian); images/engine.sh stop ends it.
+	@images/engine.sh start
+
+.PHONY: docs
+docs: $(VENV)/dev.done ## Build the guide into build/site.
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
+.PHONY: bench
+bench: $(VENV)/bench.done build/lake/.complete ## Run the benchmarks, or one: NAME=pit_join.
+	@$(BIN)/python -m benchmarks $(NAME)
+
+.PHONY: mutation
+mutation: $(VENV)/dev.done ## Mutate the gate's decision code; every mutant must be killed or explained.
+	@$(BIN)/python tests/mutation.py
+
+.PHONY: lock
+lock: $(VENV)/dev.done ## Renew the locked versions in requirements/.
+	$(BIN)/python requirements/lock.py
+
+.PHONY: clean
+clean: ## Stop local predictors; delete build/, caches and the environment.
+	@if [ -x $(BIN)/slipway ]; then $(BIN)/slipway stop || true; fi
+	rm -rf build $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache mutants
+
+# --- Set-up. Each step leaves a stamp and is done again when what it was made from changes. ---
+
+# torch comes first and by pip: pip takes a CPU build that lies on the machine (or the one that
+# PIP_EXTRA_INDEX_URL offers), and uv then counts it as installed. uv installs the rest ten times faster.
+$(VENV)/torch.done: Makefile
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version) …"
+	@$(PYTHON) -m venv $(VENV) || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	    apt-get update -qq && apt-get install -y -qq python3-venv > /dev/null && $(PYTHON) -m venv --clear $(VENV); \
+	  else echo "error: Python cannot make virtual environments. Install python3-venv, then run make again."; exit 1; fi; }
+	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info[:2] in ((3, 11), (3, 12)) else "error: Slipway needs Python 3.11 or 3.12; give one with PYTHON=…")'
+	@$(BIN)/python -m pip install --quiet uv "$(TORCH)" 2>&1 | { grep -v '^WARNING' || true; }
+	@$(BIN)/python -c 'import importlib.util as u, sys; sys.exit(0 if u.find_spec("torch") and u.find_spec("uv") else "error: pip could not install torch and uv: see above")'
+	@touch $@
+
+$(VENV)/%.done: $(VENV)/torch.done requirements/%.lock pyproject.toml
+	@echo "Installing requirements/$*.lock …"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes --no-deps -r requirements/$*.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $(VENV)/run.done $@  # every lock holds what run.lock holds
+
+build/lake/.complete: examples/flights/lay_out_lake.py | $(VENV)/run.done
+	@echo "Laying out the flights lake …"
+	@rm -f $@
+	@$(BIN)/python $< build/lake > /dev/null
+
+.PHONY: services
+services:
+	@for entry in $(TEST_PACKAGES); do \
+	  command=$${entry%%:*}; package=$${entry##*:}; \
+	  if ! command -v $$command > /dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	    echo "Installing $$package …"; apt-get update -qq && apt-get install -y -qq --no-install-recommends $$package > /dev/null; \
+	  fi; done

@@ -1,0 +1,185 @@
+"""Point-in-time join through Feast: our Polars store, Feast's duckdb store, bare `join_asof`.
+
+A million entity rows against two views of 300,000 and 1,000,000 rows with four features each; then
+views of 1 to 50 million rows, for time and memory as the data grow.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import Row, cpu_seconds, interleave, report, run_python
+
+ENTITIES = 1_000_000
+VIEWS = {"few": 300_000, "many": 1_000_000}
+KEYS = 50_000
+GROWTH = (1_000_000, 50_000_000)
+
+
+def write_view(path: Path, rows: int, seed: int) -> None:
+    """A view's table, written in pieces of a million rows so that this takes little memory."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    random = np.random.default_rng(seed)
+    writer = None
+    for start in range(0, rows, 1_000_000):
+        size = min(1_000_000, rows - start)
+        stamps = random.integers(0, 365 * 86_400_000_000, size) + 1_700_000_000_000_000
+        table = pa.table(
+            {
+                "key": pa.array(random.integers(0, KEYS, size)),
+                "at": pa.array(stamps, pa.timestamp("us", "UTC")),
+                **{f"x{i}": pa.array(random.normal(size=size)) for i in range(4)},
+            }
+        )
+        writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+        writer.write_table(table, row_group_size=250_000)
+    if writer:
+        writer.close()
+
+
+def entity_frame(rows: int) -> Any:
+    import numpy as np
+    import pandas as pd
+
+    random = np.random.default_rng(7)
+    stamps = random.integers(0, 365 * 86_400, rows) + 1_700_000_000
+    return pd.DataFrame(
+        {
+            "key": random.integers(0, KEYS, rows),
+            "event_timestamp": pd.to_datetime(stamps, unit="s", utc=True),
+        }
+    )
+
+
+def open_store(folder: Path, offline: str, views: list[str]) -> Any:
+    """A Feast project over the views' files."""
+    from datetime import timedelta
+
+    from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
+    from feast.types import Float64, Int64
+
+    store = FeatureStore(
+        config=RepoConfig(
+            project="bench",
+            provider="local",
+            registry=str(folder / f"{offline.rsplit('.')[-1]}.db"),
+            offline_store={"type": offline},
+            online_store={"type": "sqlite", "path": str(folder / "online.db")},
+            entity_key_serialization_version=3,
+        )
+    )
+    entity = Entity(name="key", join_keys=["key"], value_type=ValueType.INT64)
+    fields = [Field(name=f"x{i}", dtype=Float64) for i in range(4)]
+    store.apply(
+        [
+            entity,
+            *(
+                FeatureView(
+                    name=name,
+                    entities=[entity],
+                    ttl=timedelta(days=30),
+                    schema=[Field(name="key", dtype=Int64), *fields],
+                    source=FileSource(
+                        name=f"{name}_source",
+                        path=str(folder / f"{name}.parquet"),
+                        timestamp_field="at",
+                    ),
+                )
+                for name in views
+            ),
+        ]
+    )
+    return store
+
+
+def through_feast(store: Any, entities: Any, views: list[str]) -> Any:
+    references = [f"{view}:x{i}" for view in views for i in range(4)]
+    return store.get_historical_features(
+        entity_df=entities, features=references, full_feature_names=True
+    ).to_arrow()
+
+
+def bare(folder: Path, entities: Any, views: list[str]) -> Any:
+    """The same values with `join_asof` and nothing else: no store, rows in the order of time."""
+    import polars as pl
+
+    rows = pl.from_pandas(entities).sort("event_timestamp")
+    rows = rows.with_columns(pl.col("event_timestamp").cast(pl.Datetime("us", "UTC")))
+    for view in views:
+        right = pl.read_parquet(folder / f"{view}.parquet").sort("at")
+        rows = rows.join_asof(
+            right.rename({f"x{i}": f"{view}__x{i}" for i in range(4)}),
+            left_on="event_timestamp",
+            right_on="at",
+            by="key",
+            tolerance="30d",
+            check_sortedness=False,
+        ).drop("at", strict=False)
+    return rows
+
+
+GROW = """
+import sys; from pathlib import Path
+from benchmarks import pit_join
+folder = Path(sys.argv[1])
+store = pit_join.open_store(folder, pit_join.OURS, ["grown"])
+assert pit_join.through_feast(store, pit_join.entity_frame(1_000_000), ["grown"]).num_rows == 1_000_000
+"""
+OURS = "components.features.offline_store.PolarsOfflineStore"
+
+
+def main() -> None:
+    views = list(VIEWS)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for seed, (view, rows) in enumerate(VIEWS.items()):
+            write_view(folder / f"{view}.parquet", rows, seed)
+        entities = entity_frame(ENTITIES)
+        ours, duckdb = (open_store(folder, kind, views) for kind in (OURS, "duckdb"))
+        mine, plain = interleave(
+            lambda: cpu_seconds(lambda: through_feast(ours, entities, views)),
+            lambda: cpu_seconds(lambda: bare(folder, entities, views)),
+            times=5,
+        )
+        small, theirs = interleave(
+            lambda: cpu_seconds(lambda: through_feast(ours, entities, views)),
+            lambda: cpu_seconds(lambda: through_feast(duckdb, entities, views)),
+            times=int(os.environ.get("PIT_JOIN_DUCKDB_TIMES", "2")),
+        )
+        grown = []
+        for rows in GROWTH:
+            write_view(folder / "grown.parquet", rows, 3)
+            grown.append(run_python(GROW, str(folder)))
+    work = "10⁶ rows × 2 views"
+    spread = GROWTH[1] / GROWTH[0]
+    report(
+        "pit_join",
+        [
+            Row(work, "Feast duckdb store", "CPU s", small, theirs, reach="≤ 1/30"),
+            Row(work, "bare polars join_asof", "CPU s", mine, plain, reach="≤ 2"),
+            Row(
+                "view of 50 M rows",
+                "view of 1 M rows",
+                "CPU s a process",
+                [grown[1]["cpu_s"]],
+                [grown[0]["cpu_s"]],
+                reach=f"≤ {spread:.0f}",
+            ),
+            Row(
+                "view of 50 M rows",
+                "view of 1 M rows",
+                "peak MB",
+                [grown[1]["peak_mb"]],
+                [grown[0]["peak_mb"]],
+                reach="≤ 2",
+            ),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,295 @@
+"""Quality of the trained model against gradient boosting: the same rows, the same features.
+
+    make bench NAME=train_quality
+
+Flights: the splits that `features` wrote, from the folder in SPLITS (default: the newest below
+build/). Two further public tables come with statsmodels: `fair` (6,366 rows: did a person report an
+affair) and `randhie` (20,190 rows: did an insured person see a doctor that year), each cut at random into
+60 % training, 20 % validation and 20 % test. Slipway runs with default settings on these, and with
+those of examples/flights on flights. LightGBM and XGBoost have 2,000 trees of learning rate 0.05 (0.02 on
+the small tables) at most, stopped early on the validation part, with native categories. Mean of 3 seeds.
+"""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.harness import Row, cpu_seconds, report
+from components.contracts.bundle import ONNX, model_inputs, read_bundle
+from components.contracts.errors import SlipwayError
+from components.contracts.project import load_project
+from components.contracts.splits import (
+    LABEL,
+    PARTS,
+    TIME,
+    Feature,
+    Part,
+    Splits,
+    read_part,
+    read_splits,
+    write_splits,
+)
+from components.train.metrics import (
+    at_threshold,
+    auc,
+    calibration_error,
+    choose_threshold,
+    log_loss,
+)
+
+SEEDS = range(int(os.environ.get("SEEDS", "3")))
+THREADS = int(os.environ.get("THREADS", "2"))
+Answer = tuple[np.ndarray, np.ndarray]
+"""Probabilities on validation and test."""
+
+
+def flights_folder() -> Path:
+    if folder := os.environ.get("SPLITS"):
+        return Path(folder)
+    found = sorted(Path("build").rglob("splits.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise SlipwayError("There are no flights splits. `make run` makes them, or set SPLITS.")
+    return found[-1].parent
+
+
+def public_table(folder: Path, name: str) -> Path:
+    """Writes one of statsmodels' tables as a splits folder."""
+    import statsmodels.api as sm
+
+    data = getattr(sm.datasets, name).load_pandas().data
+    if name == "fair":
+        labels = (data.pop("affairs") > 0).to_numpy()
+        categories = {"occupation", "occupation_husb"}
+    else:
+        labels = (data.pop("mdvis") > 0).to_numpy()
+        categories = set()
+    order = np.random.default_rng(0).permutation(len(data))
+    cuts = np.split(order, [int(0.6 * len(data)), int(0.8 * len(data))])
+    features = tuple(
+        Feature(name=column, kind="categorical" if column in categories else "numeric", view=name)
+        for column in data
+    )
+    meta = Splits(
+        project=name,
+        key="id",
+        entities={},
+        features=features,
+        rows={part: len(cut) for part, cut in zip(PARTS, cuts, strict=True)},
+        positives={part: int(labels[cut].sum()) for part, cut in zip(PARTS, cuts, strict=True)},
+        windows=dict.fromkeys(PARTS, ("2000-01-01T00:00:00Z", "2000-01-01T00:00:00Z")),
+        statistics={},
+        data_hash=name,
+        feature_service=name,
+    )
+    for part, cut in zip(PARTS, cuts, strict=True):
+        columns: dict[str, Any] = {"id": pa.array([str(i) for i in cut])}
+        columns[TIME] = pa.array(np.zeros(len(cut), np.int64)).cast(pa.timestamp("us", tz="UTC"))
+        for feature in features:
+            values = data[feature.name].to_numpy()[cut]
+            is_category = feature.kind == "categorical"
+            columns[feature.name] = pa.array(
+                [str(value) for value in values] if is_category else values.astype(float)
+            )
+        columns[LABEL] = pa.array(labels[cut].astype(np.int8))
+        pq.write_table(pa.table(columns), folder / f"{part}.parquet")
+    write_splits(folder, meta)
+    return folder
+
+
+def slipway(folder: Path, settings: dict[str, Any], seed: int) -> Answer:
+    import onnxruntime
+
+    from components.train.train import train_model
+
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{scratch}/mlflow.db"
+        os.environ.pop("SLIPWAY_HOME", None)
+        bundle = Path(scratch) / "bundle"
+        train_model(
+            splits=folder,
+            project="bench",
+            config=settings,
+            seed=seed,
+            epochs=settings["epochs"],
+            learning_rate=settings["learning_rate"],
+            gpus=0,
+            allow_cpu=True,
+            bundle=bundle,
+            report=Path(scratch) / "report.html",
+        )
+        session = onnxruntime.InferenceSession(str(bundle / ONNX))
+        signature = read_bundle(bundle)
+        validation, test = (
+            session.run(["probability"], model_inputs(signature, read_part(folder, part)))[0]
+            for part in ("validation", "test")
+        )
+    return validation, test
+
+
+def frames(folder: Path) -> dict[str, tuple[pd.DataFrame, np.ndarray]]:
+    """The same features for the trees: a time as minute of the day and weekday, as in Slipway."""
+    meta: Splits = read_splits(folder)
+    parts: tuple[Part, ...] = ("train", "validation", "test")
+    tables = {part: read_part(folder, part).to_pandas() for part in parts}
+    result: dict[str, tuple[pd.DataFrame, np.ndarray]] = {}
+    for part, table in tables.items():
+        frame = pd.DataFrame(index=table.index)
+        for feature in meta.features:
+            column = table[feature.name]
+            if feature.kind == "time":
+                frame[f"{feature.name}_minute"] = column.dt.hour * 60 + column.dt.minute
+                frame[f"{feature.name}_weekday"] = column.dt.dayofweek
+            elif feature.kind == "categorical":
+                known = sorted(tables["train"][feature.name].dropna().unique())
+                frame[feature.name] = pd.Categorical(column, categories=known)
+            else:
+                frame[feature.name] = column.astype(float)
+        result[part] = (frame, table[LABEL].to_numpy())
+    return result
+
+
+def answer_of(predict: Callable[[pd.DataFrame], Any], data: dict[str, Any]) -> Answer:
+    return (
+        np.asarray(predict(data["validation"][0]))[:, 1],
+        np.asarray(predict(data["test"][0]))[:, 1],
+    )
+
+
+def lightgbm(data: dict[str, Any], rate: float, seed: int) -> Answer:
+    import lightgbm as lgb
+
+    model = lgb.LGBMClassifier(
+        n_estimators=2000,
+        learning_rate=rate,
+        num_leaves=63 if rate == 0.05 else 15,
+        min_child_samples=50,
+        subsample=0.8,
+        subsample_freq=1,
+        colsample_bytree=0.8,
+        random_state=seed,
+        n_jobs=THREADS,
+        verbose=-1,
+    )
+    model.fit(
+        data["train"][0],
+        data["train"][1],
+        eval_set=[data["validation"]],
+        eval_metric="auc",
+        callbacks=[lgb.early_stopping(50, verbose=False)],
+    )
+    validation, test = (
+        np.asarray(model.predict_proba(data[part][0]))[:, 1] for part in ("validation", "test")
+    )
+    return validation, test
+
+
+def xgboost(data: dict[str, Any], rate: float, seed: int) -> Answer:
+    import xgboost as xgb
+
+    model = xgb.XGBClassifier(
+        n_estimators=2000,
+        learning_rate=rate,
+        max_depth=7 if rate == 0.05 else 4,
+        min_child_weight=5,
+        subsample=0.8,
+        colsample_bytree=0.8,
+        tree_method="hist",
+        enable_categorical=True,
+        eval_metric="auc",
+        early_stopping_rounds=50,
+        random_state=seed,
+        n_jobs=THREADS,
+    )
+    model.fit(data["train"][0], data["train"][1], eval_set=[data["validation"]], verbose=False)
+    validation, test = (
+        np.asarray(model.predict_proba(data[part][0]))[:, 1] for part in ("validation", "test")
+    )
+    return validation, test
+
+
+def measure(
+    train: Callable[[int], Answer], labels: dict[str, np.ndarray], rule: str
+) -> dict[str, list[float]]:
+    """Trains with each seed; metrics on the test part and CPU seconds, a value a seed."""
+    found: dict[str, list[float]] = {}
+    for seed in SEEDS:
+        answer: list[Answer] = []
+
+        def keep(seed: int = seed, answer: list[Answer] = answer) -> None:
+            answer.append(train(seed))
+
+        seconds = cpu_seconds(keep)
+        validation, test = (np.asarray(part, np.float64) for part in answer[0])
+        threshold = choose_threshold(labels["validation"], validation, rule)
+        values = {
+            "auc": auc(labels["test"], test),
+            "log_loss": log_loss(labels["test"], test),
+            "calibration_error": calibration_error(labels["test"], test),
+            "f1": at_threshold(labels["test"], test, threshold)["f1"],
+            "accuracy": at_threshold(labels["test"], test, threshold)["accuracy"],
+            "cpu_s": seconds,
+        }
+        for name, value in values.items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def compare(name: str, folder: Path, settings: dict[str, Any], slack: float) -> list[Row]:
+    data = frames(folder)
+    labels = {part: values for part, (_, values) in data.items()}
+    rate = 0.05 if len(labels["train"]) > 50_000 else 0.02
+    rule = settings["threshold"]
+    peers = {
+        "LightGBM": measure(lambda seed: lightgbm(data, rate, seed), labels, rule),
+        "XGBoost": measure(lambda seed: xgboost(data, rate, seed), labels, rule),
+    }
+    ours = measure(lambda seed: slipway(folder, settings, seed), labels, rule)
+    means = {peer: float(np.mean(found["auc"])) for peer, found in peers.items()}
+    best = max(means, key=lambda peer: means[peer])
+    rows = []
+    for peer, found in peers.items():
+        for metric, values in found.items():
+            reach = None
+            if metric == "auc" and peer == best:
+                reach = f"≥ {1 - slack / means[best]:.5f}"
+            rows.append(
+                Row(
+                    f"{name}: {metric}",
+                    peer,
+                    "s" if metric == "cpu_s" else metric,
+                    [float(np.mean(ours[metric]))],
+                    [float(np.mean(values))],
+                    reach=reach,
+                    extra={"ours_seeds": ours[metric], "theirs_seeds": values},
+                )
+            )
+    return rows
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    tables = os.environ.get("TABLES", "fair,randhie,flights").split(",")
+    rows: list[Row] = []
+    flights = load_project(Path("examples/flights")).project.training
+    defaults = type(flights)()
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in tables:
+            if name == "flights":
+                rows += compare(name, flights_folder(), flights.to_struct(), slack=0)
+            else:
+                folder = Path(scratch) / name
+                folder.mkdir()
+                rows += compare(name, public_table(folder, name), defaults.to_struct(), slack=0.005)
+    report("train_quality", rows)
+
+
+if __name__ == "__main__":
+    main()

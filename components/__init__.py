@@ -1,0 +1,1 @@
+"""The collection: one folder a stage, and the contracts between them."""

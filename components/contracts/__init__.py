@@ -1,0 +1,1 @@
+"""What one stage hands the next, and the settings that they share."""

@@ -1,0 +1,181 @@
+"""Bundle: a trained model with all that is needed to serve it. Written by train.
+
+Layout, version 1::
+
+    bundle.json      the signature: inputs, outputs, threshold
+    model.onnx       raw feature values in, probability out; the preprocessing is inside
+    model.pt2        the same for torch; takes numeric, codes (int64 [N, m], see `category_codes`) and
+                     time, of width 0 where no feature is of the kind
+    training.json    the training log: settings, epochs, seconds, data hash, environment
+
+The ONNX graph has at most three inputs, each left out where no feature is of its kinds:
+
+    numeric      float32 [N, n]  numeric features, then boolean ones as 0 and 1; missing is NaN
+    categorical  string  [N, m]  missing is the empty string
+    time         int64   [N, t]  microseconds since 1970 of the wall clock that the value shows;
+                                 missing is the smallest int64
+
+and one output, `probability`: float32 [N], the calibrated probability of label 1. The label is 1 where
+probability >= threshold.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.contracts.errors import SlipwayError
+from components.contracts.files import hash_directory, write_json
+from components.contracts.splits import Feature
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+VERSION = 1
+FILE = "bundle.json"
+ONNX = "model.onnx"
+PT2 = "model.pt2"
+TRAINING = "training.json"
+MISSING_TIME = -(2**63)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A model's signature.
+
+    Attributes:
+        name: the registered model's name: the project's name.
+        features: the inputs, as the splits had them, in order.
+        key: the column that names an example; a request may carry it, the model does not see it.
+        entities: entity key columns with their Arrow types, for requests with keys only.
+        feature_service: the Feast feature service that gives the features for those keys.
+        threshold: the label is 1 where the probability reaches it.
+        vocabularies: categorical feature to its known values, in code order (code 0 is "unknown
+            or missing", the first value has code 1).
+        data_hash: content hash of the training data.
+    """
+
+    name: str
+    features: tuple[Feature, ...]
+    key: str
+    entities: dict[str, str]
+    feature_service: str
+    threshold: float
+    vocabularies: dict[str, list[str]]
+    data_hash: str
+    version: int = VERSION
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def numeric(self) -> list[str]:
+        """Columns of the ONNX input `numeric`."""
+        return [f.name for f in self.features if f.kind == "numeric"] + [
+            f.name for f in self.features if f.kind == "boolean"
+        ]
+
+    @property
+    def categorical(self) -> list[str]:
+        """Columns of the ONNX input `categorical`."""
+        return [f.name for f in self.features if f.kind == "categorical"]
+
+    @property
+    def time(self) -> list[str]:
+        """Columns of the ONNX input `time`."""
+        return [f.name for f in self.features if f.kind == "time"]
+
+
+def write_bundle(folder: Path, bundle: Bundle) -> None:
+    """Writes bundle.json."""
+    write_json(folder / FILE, asdict(bundle))
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Reads bundle.json.
+
+    Raises:
+        SlipwayError: the folder is not a whole bundle of a version that this code reads.
+    """
+    path = folder / FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SlipwayError(f"{folder} is not a model bundle: it has no {FILE}.") from error
+    except ValueError as error:
+        raise SlipwayError(f"{path} is damaged: {error}. Train the model again.") from error
+    if content.get("version") != VERSION:
+        raise SlipwayError(
+            f"{path} has layout version {content.get('version')}; this release reads {VERSION}."
+        )
+    content["features"] = tuple(Feature(**feature) for feature in content["features"])
+    return Bundle(**content)
+
+
+def bundle_hash(folder: Path) -> str:
+    """What names exactly this model: SHA-256 over all files of the bundle."""
+    return hash_directory(folder)
+
+
+def category_codes(bundle: Bundle, table: "pa.Table") -> "np.ndarray":
+    """Codes of the categorical features, for model.pt2: int64 [N, m], 0 is unknown or missing.
+
+    Args:
+        bundle: the signature.
+        table: has the categorical features' columns under their names.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    codes = np.zeros((table.num_rows, len(bundle.categorical)), np.int64)
+    for i, name in enumerate(bundle.categorical):
+        known = pa.array(bundle.vocabularies[name], pa.string())
+        found = pc.index_in(table[name].cast(pa.string()), value_set=known, skip_nulls=True)
+        codes[:, i] = pc.add(found.cast(pa.int64()), 1).fill_null(0).to_numpy()
+    return codes
+
+
+def model_inputs(
+    bundle: Bundle, table: "pa.Table", *, strings: bool = True
+) -> dict[str, "np.ndarray"]:
+    """The ONNX inputs for the rows of an Arrow table.
+
+    Args:
+        bundle: the signature.
+        table: has the features' columns under their names, with the types of the splits.
+        strings: whether to make the input `categorical`; model.pt2 takes `category_codes` instead.
+
+    Returns:
+        The arrays by input name: shapes and dtypes as this module's docstring says.
+
+    Raises:
+        SlipwayError: the table lacks a feature.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    missing = [f.name for f in bundle.features if f.name not in table.column_names]
+    if missing:
+        raise SlipwayError(f"The table lacks the features {', '.join(missing)}.")
+    rows = table.num_rows
+    inputs: dict[str, np.ndarray] = {}
+    if bundle.numeric:
+        inputs["numeric"] = np.empty((rows, len(bundle.numeric)), np.float32)
+        for i, name in enumerate(bundle.numeric):
+            column = table[name].cast(pa.float64()).fill_null(float("nan"))
+            inputs["numeric"][:, i] = column.to_numpy()
+    if strings and bundle.categorical:
+        inputs["categorical"] = np.empty((rows, len(bundle.categorical)), object)
+        for i, name in enumerate(bundle.categorical):
+            inputs["categorical"][:, i] = (
+                table[name].cast(pa.string()).fill_null("").to_numpy(zero_copy_only=False)
+            )
+    if bundle.time:
+        inputs["time"] = np.empty((rows, len(bundle.time)), np.int64)
+        for i, name in enumerate(bundle.time):
+            zone = getattr(table[name].type, "tz", None)
+            column = pc.local_timestamp(table[name]) if zone else table[name]
+            stamps = column.cast(pa.timestamp("us")).cast(pa.int64())
+            inputs["time"][:, i] = stamps.fill_null(MISSING_TIME).to_numpy()
+    return inputs

@@ -1,0 +1,95 @@
+"""What all sections of a project file share: strictness, durations, column names."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+class Section(BaseModel):
+    """A part of the project file. Unknown keys are refused; values cannot change after parsing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    def to_struct(self) -> dict[str, Any]:
+        """The section as JSON values: what travels to a stage as its struct parameter.
+
+        Keys without a value are left out: a pipeline parameter cannot hold a null.
+        """
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def parse_duration(value: Any) -> Any:
+    """Reads "90s", "30m", "2h", "7d" or "1w"; other values go on to pydantic."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+)\s*([smhdw])\s*", value)
+        if not match:
+            raise ValueError(
+                f"'{value}' is not a duration: write a whole number and s, m, h, d or w, as in 2h"
+            )
+        return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    return value
+
+
+def format_duration(value: timedelta) -> str:
+    """Writes a duration in the largest unit that divides it: 7200 s is "2h"."""
+    seconds = int(value.total_seconds())
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _UNITS[unit] == 0:
+            return f"{seconds // _UNITS[unit]}{unit}"
+    return f"{seconds}s"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
+]
+
+
+def _as_utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _date_as_datetime(value: Any) -> Any:
+    if hasattr(value, "isoformat") and not isinstance(value, datetime):
+        return value.isoformat() + "T00:00:00Z"
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+        return value + "T00:00:00Z"
+    return value
+
+
+def format_instant(value: datetime) -> str:
+    """Writes an instant as ISO 8601 in UTC, for example 2013-01-01T00:00:00Z."""
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+Instant = Annotated[
+    datetime,
+    BeforeValidator(_date_as_datetime),
+    AfterValidator(_as_utc),
+    PlainSerializer(format_instant, return_type=str, when_used="json"),
+]
+"""A moment in UTC. A date means its midnight; a time without a zone is taken as UTC."""
+
+
+def parse_instant(text: str) -> datetime:
+    """Reads an ISO date or time as an instant in UTC.
+
+    Raises:
+        ValueError: the text is neither.
+    """
+    value = _date_as_datetime(text.strip())
+    return _as_utc(datetime.fromisoformat(value))
+
+
+def _is_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+        raise ValueError(f"'{value}' is not a name: use letters, digits and _ (not first a digit)")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_is_name)]

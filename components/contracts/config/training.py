@@ -1,0 +1,129 @@
+"""How the model is trained, and on what hardware."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from components.contracts.config.base import Section
+
+
+class Accelerator(Section):
+    """What the training task asks the cluster for. A count of 0 means CPU."""
+
+    type: str = "nvidia.com/gpu"
+    count: int = Field(default=1, ge=0)
+    node_selector: dict[str, str] = {}
+    tolerations: list[dict[str, Any]] = []
+    affinity: dict[str, Any] = {}
+
+
+class NodesConfig(Section):
+    """Training on several nodes, through Kubeflow Trainer.
+
+    Attributes:
+        count: nodes; 1 trains in the task's own pod. More need `training.checkpoints` in an object
+            store that all nodes can reach.
+        runtime: name of the ClusterTrainingRuntime.
+        cpu: cores, and memory: as Kubernetes writes them, of each node.
+    """
+
+    count: int = Field(default=1, ge=1)
+    runtime: str = "torch-distributed"
+    cpu: str = "4"
+    memory: str = "16Gi"
+
+
+class NetworkConfig(Section):
+    """The shape of the network.
+
+    Attributes:
+        architecture: `mlp`, `tabm`, or `auto`: tabm below `auto_rows` training rows, else mlp.
+        layers: hidden layers. width: units of each. dropout: share of them left out in a step.
+        bins: pieces of the piecewise-linear encoding of a numeric feature; embedding: its width.
+        category_embedding: greatest width of a category's embedding.
+        tabm_heads: sub-models that share one tabm network.
+        max_categories: values a categorical feature keeps, the most frequent; the rest is unknown.
+        min_category_rows: a value seen less often in training is treated as unknown.
+    """
+
+    architecture: Literal["auto", "mlp", "tabm"] = "auto"
+    auto_rows: int = Field(default=50_000, ge=0)
+    layers: int = Field(default=2, ge=1, le=16)
+    width: int = Field(default=256, ge=1)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    bins: int = Field(default=24, ge=2)
+    embedding: int = Field(default=8, ge=1)
+    category_embedding: int = Field(default=16, ge=1)
+    tabm_heads: int = Field(default=8, ge=2)
+    max_categories: int = Field(default=5000, ge=1)
+    min_category_rows: int = Field(default=10, ge=1)
+
+
+class TrainingConfig(Section):
+    """The `training` section.
+
+    Attributes:
+        epochs: passes over the training table, at most; after each, the validation part is measured.
+        min_steps: a small table is passed over more than once an epoch, so that training takes about
+            this many steps in all.
+        batch_size: rows a step; `auto` takes 1024, or 256 below `network.auto_rows` rows.
+        members: networks trained from different seeds; the model is the mean of their answers.
+            `auto` takes 2, or 1 of tabm, which is an ensemble in itself.
+        monitor: what early stopping watches on the validation part.
+        patience: epochs without improvement after which training ends.
+        calibration: how probabilities are calibrated on the validation part.
+        threshold: the rule that chooses the class threshold on the validation part (best F1, best
+            accuracy, Youden's J, or as many positives as there are), or the threshold itself.
+        positive_weight: weight of a positive row; `balanced` gives both classes the same total.
+        sample_weight: a numeric feature that weighs the rows; it is then no input of the model.
+        checkpoints: folder or object-store prefix; empty: below SLIPWAY_HOME where that is set.
+        checkpoint_seconds: how often training saves itself.
+        threads: CPU threads of one operation. Batches of this size gain little from more than one,
+            and with one the result does not depend on the machine's number of cores.
+        processes: training processes on the CPU; on GPUs there is one a device.
+        compile: whether the network goes through torch.compile.
+    """
+
+    seed: int = 0
+    epochs: int = Field(default=5, ge=1)
+    min_steps: int = Field(default=600, ge=1)
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=2)] = "auto"
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    patience: int = Field(default=2, ge=1)
+    members: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    monitor: Literal["auc", "log_loss"] = "auc"
+    network: NetworkConfig = NetworkConfig()
+    calibration: Literal["platt", "none"] = "platt"
+    threshold: (
+        Literal["f1", "accuracy", "youden", "prevalence"] | Annotated[float, Field(gt=0, lt=1)]
+    ) = "f1"
+    positive_weight: Literal["balanced"] | Annotated[float, Field(gt=0)] = 1.0
+    sample_weight: str | None = None
+    checkpoints: str = ""
+    checkpoint_seconds: float = Field(default=60, ge=0)
+    threads: int = Field(default=1, ge=1)
+    processes: int = Field(default=1, ge=1)
+    compile: bool = False
+    nodes: NodesConfig = NodesConfig()
+    allow_cpu: bool = False
+    accelerator: Accelerator = Accelerator()
+
+    def is_small(self, rows: int) -> bool:
+        """Whether a training table of so many rows counts as small for the `auto` settings."""
+        return rows < self.network.auto_rows
+
+    def resolve(self, rows: int) -> "TrainingConfig":
+        """The same settings with each `auto` decided for a training table of so many rows."""
+        network = self.network
+        if network.architecture == "auto":
+            architecture = "tabm" if self.is_small(rows) else "mlp"
+            network = network.model_copy(update={"architecture": architecture})
+        members, batch_size = self.members, self.batch_size
+        if members == "auto":
+            members = 1 if network.architecture == "tabm" else 2
+        if batch_size == "auto":
+            batch_size = 256 if self.is_small(rows) else 1024
+        return self.model_copy(
+            update={"network": network, "members": members, "batch_size": batch_size}
+        )

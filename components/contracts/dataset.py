@@ -1,0 +1,290 @@
+"""Dataset: a folder of named parquet tables and a manifest. Written by ingest and validate.
+
+Layout, version 1::
+
+    manifest.json
+    <table>/part-00000.parquet, part-00001.parquet, …   zstd, row groups of 65,536 rows
+
+The manifest is written last, into a folder that is then moved into place, so a folder with a manifest
+is whole.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.contracts.config.base import format_instant
+from components.contracts.content_hash import ContentHash
+from components.contracts.errors import SlipwayError
+from components.contracts.files import write_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+VERSION = 1
+MANIFEST = "manifest.json"
+ROW_GROUP = 65_536
+PART_ROWS = 64 * ROW_GROUP
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableInfo:
+    """What the manifest says of one table.
+
+    Attributes:
+        rows: number of rows.
+        bytes: size of its parquet files.
+        content_hash: depends on the rows, not on their order in files or how the files were cut
+            (see components.contracts.content_hash).
+        columns: column name to Arrow type, as text ("timestamp[us, tz=UTC]", "double", "string").
+        time: the timestamp column that the window cuts on, if any.
+        min_time: the first instant of that column, ISO 8601 in UTC.
+        max_time: the last.
+        source: the URI that the table was read from.
+    """
+
+    rows: int
+    bytes: int
+    content_hash: str
+    columns: dict[str, str]
+    time: str | None = None
+    min_time: str | None = None
+    max_time: str | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a dataset holds. `window` is [start, end) in ISO 8601, UTC."""
+
+    tables: dict[str, TableInfo]
+    window: tuple[str, str]
+    content_hash: str
+    version: int = VERSION
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all tables."""
+        return sum(table.rows for table in self.tables.values())
+
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
+        names = ", ".join(f"{name} {table.rows:,}" for name, table in self.tables.items())
+        return f"{names} rows"
+
+    def metadata(self) -> dict[str, Any]:
+        """What the KFP artifact shows."""
+        return {
+            "rows": self.rows,
+            "bytes": sum(table.bytes for table in self.tables.values()),
+            "content_hash": self.content_hash,
+            "window_start": self.window[0],
+            "window_end": self.window[1],
+            "tables": {name: table.rows for name, table in self.tables.items()},
+        }
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Writes the manifest: the last step before a dataset is moved into place."""
+    write_json(folder / MANIFEST, asdict(manifest))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads a dataset's manifest.
+
+    Raises:
+        SlipwayError: the folder is not a whole dataset of a version that this code reads.
+    """
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SlipwayError(f"{folder} is not a dataset: it has no {MANIFEST}.") from error
+    except ValueError as error:
+        raise SlipwayError(f"{path} is damaged: {error}. Run the stage again.") from error
+    if content.get("version") != VERSION:
+        raise SlipwayError(
+            f"{path} has layout version {content.get('version')}; this release reads {VERSION}."
+            " Run the stage again with the release that reads it."
+        )
+    tables = {name: TableInfo(**info) for name, info in content.pop("tables").items()}
+    return Manifest(tables=tables, window=tuple(content.pop("window")), **content)
+
+
+def table_files(folder: Path, table: str) -> list[Path]:
+    """The parquet files of one table, in order.
+
+    Raises:
+        SlipwayError: the dataset has no such table.
+    """
+    files = sorted((folder / table).glob("part-*.parquet"))
+    if not files:
+        raise SlipwayError(f"The dataset {folder} has no table '{table}'.")
+    return files
+
+
+def read_batches(
+    folder: Path, table: str, columns: list[str] | None = None
+) -> Iterator["pa.RecordBatch"]:
+    """Reads a table row group by row group, so that memory does not grow with the table."""
+    import pyarrow.parquet as pq
+
+    for file in table_files(folder, table):
+        parquet = pq.ParquetFile(file)
+        for group in range(parquet.num_row_groups):
+            yield from parquet.read_row_group(group, columns=columns).to_batches()
+
+
+def read_table(folder: Path, table: str, columns: list[str] | None = None) -> "pa.Table":
+    """Reads a whole table into memory."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return pa.concat_tables(
+        [pq.ParquetFile(file).read(columns=columns) for file in table_files(folder, table)]
+    )
+
+
+def time_extent(folder: Path, table: str, time: str | None) -> tuple[str | None, str | None]:
+    """The first and last instant of a table's time column, from the files' footers."""
+    import pyarrow.parquet as pq
+
+    spans = []
+    for file in table_files(folder, table) if time else []:
+        footer = pq.read_metadata(file)
+        column = footer.schema.names.index(time)
+        found = [
+            footer.row_group(g).column(column).statistics for g in range(footer.num_row_groups)
+        ]
+        spans += [s for s in found if s is not None and s.has_min_max]
+    if not spans:
+        return None, None
+    return format_instant(min(s.min for s in spans)), format_instant(max(s.max for s in spans))
+
+
+class TableWriter:
+    """Writes one table of a dataset, batch by batch: full row groups, several files if it is long.
+
+    Memory holds at most one row group. The folder is the scratch folder of `new_directory`, so that a
+    reader sees a table only when its dataset is whole.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        table: str,
+        schema: "pa.Schema",
+        *,
+        time: str | None = None,
+        source: str = "",
+    ):
+        self._folder = folder / table
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._schema, self._time, self._source = schema, time, source
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = self._part_rows = self._parts = 0
+        self._parquet: pq.ParquetWriter | None = None
+        self._hash = ContentHash()
+        self._first: datetime | None = None
+        self._last: datetime | None = None
+        self.rows = 0
+
+    def write(self, batch: "pa.RecordBatch") -> None:
+        """Takes a batch of the table's schema.
+
+        Raises:
+            SlipwayError: the disk does not take it.
+        """
+        while batch.num_rows:
+            taken = batch.slice(0, ROW_GROUP - self._waiting_rows)
+            self._waiting.append(taken)
+            self._waiting_rows += taken.num_rows
+            batch = batch.slice(taken.num_rows)
+            if self._waiting_rows == ROW_GROUP:
+                self._flush()
+
+    def close(self) -> TableInfo:
+        """Writes what is left and says what the table holds; a table without rows has one file.
+
+        Raises:
+            SlipwayError: the disk does not take it.
+        """
+        if self._waiting_rows or not self._parts:
+            self._flush()
+        with writes_to(self._folder):
+            self._end_part()
+        return TableInfo(
+            rows=self.rows,
+            bytes=sum(file.stat().st_size for file in self._folder.iterdir()),
+            content_hash=self._hash.hex,
+            columns={field.name: str(field.type) for field in self._schema},
+            time=self._time,
+            min_time=None if self._first is None else format_instant(self._first),
+            max_time=None if self._last is None else format_instant(self._last),
+            source=self._source,
+        )
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        group = pa.Table.from_batches(self._waiting, self._schema).combine_chunks()
+        for batch in group.to_batches():
+            self._hash.add(batch)
+        self._note_times(group)
+        with writes_to(self._folder):
+            if self._parquet is None:
+                path = self._folder / f"part-{self._parts:05d}.parquet"
+                self._parquet = pq.ParquetWriter(path, self._schema, compression="zstd")
+                self._parts += 1
+            self._parquet.write_table(group, row_group_size=ROW_GROUP)
+        self.rows += group.num_rows
+        self._part_rows += group.num_rows
+        self._waiting, self._waiting_rows = [], 0
+        if self._part_rows >= PART_ROWS:
+            with writes_to(self._folder):
+                self._end_part()
+
+    def _end_part(self) -> None:
+        if self._parquet is not None:
+            self._parquet.close()
+        self._parquet, self._part_rows = None, 0
+
+    def _note_times(self, group: "pa.Table") -> None:
+        import pyarrow.compute as pc
+
+        if self._time is None:
+            return
+        span = pc.min_max(group[self._time].cast("int64")).as_py()
+        if span["min"] is not None:
+            first, last = (EPOCH + timedelta(microseconds=span[side]) for side in ("min", "max"))
+            self._first = first if self._first is None else min(self._first, first)
+            self._last = last if self._last is None else max(self._last, last)
+
+
+@contextmanager
+def writes_to(folder: Path) -> Iterator[None]:
+    """Turns a failing write below `folder` into a message for a person.
+
+    Raises:
+        SlipwayError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        free = shutil.disk_usage(folder).free / 1e6
+        raise SlipwayError(
+            f"Writing the table below {folder} failed: {reason} ({free:,.0f} MB are free there)."
+            " Nothing of it is kept. Make room, or give the task a larger volume, and run again."
+        ) from error

@@ -1,0 +1,67 @@
+"""Inference log: what the predictor saw and answered. Written by serving, read by monitor.
+
+Layout, version 1: parquet files below one root, by model and by UTC hour of `time`::
+
+    <root>/<model>/date=2013-12-20/hour=17/<unique>.parquet
+
+One row a predicted row, one row a refused or failed request. Columns:
+
+    request_id    string           the V2 request's id, or one that the predictor made
+    row           int32            position in the request; -1 where the request was refused
+    key           string, null     the example's key, where the request carried it: labels join on it
+    time          timestamp[us, UTC]  when the prediction was made: the clock, or, in a replay that
+                                   the predictor was told to trust, the request's parameter `time`
+    served_at     timestamp[us, UTC]  the clock when the answer was sent
+    model_version string
+    status        int16            HTTP status of the answer
+    probability   double, null
+    label         int8, null
+    latency_ms    double           from the request's first byte read to its answer handed over
+    feature.<name>                 each feature as the model saw it (types as in the splits: double,
+                                   string, bool, timestamp[us]); null where it was missing
+"""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from components.contracts.splits import Feature
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = 1
+FEATURE_PREFIX = "feature."
+
+
+def log_schema(features: tuple[Feature, ...]) -> "pa.Schema":
+    """The Arrow schema of the log of a model with these features."""
+    import pyarrow as pa
+
+    instant = pa.timestamp("us", tz="UTC")
+    kinds = {
+        "numeric": pa.float64(),
+        "categorical": pa.string(),
+        "boolean": pa.bool_(),
+        "time": pa.timestamp("us"),
+    }
+    return pa.schema(
+        [
+            ("request_id", pa.string()),
+            ("row", pa.int32()),
+            ("key", pa.string()),
+            ("time", instant),
+            ("served_at", instant),
+            ("model_version", pa.string()),
+            ("status", pa.int16()),
+            ("probability", pa.float64()),
+            ("label", pa.int8()),
+            ("latency_ms", pa.float64()),
+            *((FEATURE_PREFIX + feature.name, kinds[feature.kind]) for feature in features),
+        ],
+        metadata={"slipway.inference_log": str(VERSION)},
+    )
+
+
+def partition(model: str, time: datetime) -> str:
+    """The folder, below the log's root, of the rows of one model and one UTC hour."""
+    return f"{model}/date={time:%Y-%m-%d}/hour={time:%H}"

@@ -1,0 +1,142 @@
+"""The record of one monitored window: one typed row, kept in a history. Written by monitor."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from components.contracts.errors import SlipwayError
+from components.contracts.files import write_json
+
+VERSION = 1
+DriftStatus = Literal["drift", "stable", "no_data"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MLSystemMetrics:
+    """How a served model did in one window. None means: could not be measured.
+
+    Attributes:
+        timestamp: end of the window, ISO 8601 in UTC.
+        model_accuracy: on the rows whose label is known.
+        prediction_latency_ms: mean over answered requests.
+        throughput_rps: requests a second over the served stretch of the window.
+        error_rate: share of requests that were answered with 5xx.
+        data_drift_score: share of features that drifted, 0 to 1.
+        feature_drift_score: the largest drift of one feature.
+    """
+
+    timestamp: str
+    model_version: str
+    model_accuracy: float | None
+    prediction_latency_ms: float | None
+    throughput_rps: float | None
+    error_rate: float | None
+    data_drift_score: float | None
+    feature_drift_score: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One alert: its rule, how bad, the value against the threshold, and what to do."""
+
+    name: str
+    severity: Literal["info", "warning", "critical"]
+    value: float | None
+    threshold: float | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitoringRecord:
+    """All that a monitoring run found out about one window.
+
+    `summary` has at least current_accuracy, avg_latency (ms), total_predictions and drift_status.
+    """
+
+    model: str
+    window: tuple[str, str]
+    metrics: MLSystemMetrics
+    drift_status: DriftStatus
+    summary: dict[str, Any]
+    alerts: tuple[Alert, ...]
+    retrain: bool
+    details: dict[str, Any] = field(default_factory=dict)
+    version: int = VERSION
+
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
+        names = ", ".join(alert.name for alert in self.alerts) or "no alerts"
+        return f"{self.summary.get('total_predictions', 0):,} predictions, {names}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainRequest:
+    """That a model should be trained anew. Monitor writes it, whoever starts the training updates it.
+
+    Attributes:
+        key: the same for the same model version and window: whoever starts a run for it names the
+            run so, and a repeated request starts nothing.
+        model_version: the version that is to be replaced.
+        window: the window that gave the reasons: names of alerts, or a person's words.
+        data_end: train on data before this instant (the window's end).
+        status: "requested", "started" (a run has it), "finished" or "failed".
+        run: the run that was started for it.
+    """
+
+    key: str
+    model: str
+    model_version: str
+    window: tuple[str, str]
+    reasons: tuple[str, ...]
+    data_end: str
+    status: Literal["requested", "started", "finished", "failed"] = "requested"
+    run: str = ""
+    version: int = VERSION
+
+
+def write_retrain_request(path: Path, request: RetrainRequest) -> None:
+    """Writes a request, atomically."""
+    write_json(path, asdict(request))
+
+
+def read_retrain_request(path: Path) -> RetrainRequest:
+    """Reads a request.
+
+    Raises:
+        SlipwayError: the file is missing, damaged or of another version.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["window"], content["reasons"] = tuple(content["window"]), tuple(content["reasons"])
+        request = RetrainRequest(**content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SlipwayError(f"{path} is not a retrain request: {error}.") from error
+    if request.version != VERSION:
+        raise SlipwayError(f"{path} has version {request.version}; this release reads {VERSION}.")
+    return request
+
+
+def write_monitoring_record(path: Path, record: MonitoringRecord) -> None:
+    """Writes the record, atomically."""
+    write_json(path, asdict(record))
+
+
+def read_monitoring_record(path: Path) -> MonitoringRecord:
+    """Reads a record.
+
+    Raises:
+        SlipwayError: the file is missing, damaged or of another version.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["metrics"] = MLSystemMetrics(**content["metrics"])
+        content["alerts"] = tuple(Alert(**alert) for alert in content["alerts"])
+        content["window"] = tuple(content["window"])
+        record = MonitoringRecord(**content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SlipwayError(f"{path} is not a monitoring record: {error}.") from error
+    if record.version != VERSION:
+        raise SlipwayError(f"{path} has version {record.version}; this release reads {VERSION}.")
+    return record

@@ -1,0 +1,84 @@
+"""Running a bundle's ONNX model over rows: the same code wherever a stage needs predictions."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.contracts.bundle import ONNX, Bundle, model_inputs
+from components.contracts.errors import SlipwayError
+from components.contracts.splits import Part, part_file
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+BATCH_ROWS = 65_536
+_RUN_ROWS = 4096
+"""Rows of one run of the model: its activations are what takes the memory."""
+
+
+def open_model(folder: Path) -> Any:
+    """Opens a bundle's ONNX model on the CPU.
+
+    Returns:
+        An `onnxruntime.InferenceSession`.
+
+    Raises:
+        SlipwayError: the model is missing or cannot be loaded.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(
+            str(folder / ONNX), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        # onnxruntime has one exception class a failure, without a public base.
+        raise SlipwayError(f"{folder / ONNX} cannot be loaded: {error}") from error
+
+
+def predict(session: Any, bundle: Bundle, table: "pa.Table") -> "np.ndarray":
+    """The model's probabilities.
+
+    Args:
+        session: from `open_model`.
+        bundle: the model's signature.
+        table: rows with the features under their names.
+
+    Returns:
+        float32 [N], as the model gave them: a caller checks that they are probabilities.
+
+    Raises:
+        SlipwayError: a feature is missing, or the model fails on the rows.
+    """
+    import numpy as np
+
+    parts = [np.empty(0, np.float32)]
+    for start in range(0, table.num_rows, _RUN_ROWS):
+        rows = table.slice(start, _RUN_ROWS)
+        inputs = model_inputs(bundle, rows)
+        try:
+            (probability,) = session.run(["probability"], inputs)
+        except Exception as error:
+            raise SlipwayError(f"The model fails on {rows.num_rows} rows: {error}") from error
+        if probability.shape != (rows.num_rows,):
+            raise SlipwayError(
+                f"The model answered {rows.num_rows} rows with an array of shape"
+                f" {probability.shape}."
+            )
+        parts.append(probability)
+    return np.concatenate(parts)
+
+
+def read_part_batches(
+    splits: Path, part: Part, columns: list[str] | None = None, rows: int = BATCH_ROWS
+) -> Iterator["pa.Table"]:
+    """Reads one part in batches, so that memory does not grow with it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(part_file(splits, part)) as file:
+        for batch in file.iter_batches(batch_size=rows, columns=columns):
+            yield pa.Table.from_batches([batch])

@@ -1,0 +1,133 @@
+"""Splits: the train, validation and test tables that features writes and train and evaluate read.
+
+Layout, version 1::
+
+    splits.json
+    train.parquet, validation.parquet, test.parquet
+
+Each table is ordered by time and has the columns: the example's key, `event_timestamp` (UTC, when the
+predicted thing happens), the entities' keys, the features under their names, `label` (int8, 0 or 1).
+Kinds and Arrow types: numeric float64 · categorical string · boolean bool · time timestamp[us] (with
+or without zone); each may be null.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from components.contracts.errors import SlipwayError
+from components.contracts.files import write_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = 1
+FILE = "splits.json"
+PARTS = ("train", "validation", "test")
+TIME = "event_timestamp"
+LABEL = "label"
+
+Kind = Literal["numeric", "categorical", "boolean", "time"]
+Part = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """One model input: its name, its kind, and the Feast view that it comes from."""
+
+    name: str
+    kind: Kind
+    view: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """What the three tables hold.
+
+    Attributes:
+        key: the column that names an example.
+        entities: entity key columns with their Arrow types.
+        features: the model's inputs, in order.
+        rows: rows a part. positives: rows with label 1 a part.
+        windows: part to its [start, end) in ISO 8601, UTC.
+        statistics: of the training part only, a feature: numeric {"mean", "std", "nulls", "min",
+            "max"}, categorical {"nulls", "values": {value: count}}, boolean {"nulls", "true"},
+            time {"nulls", "min", "max"}. "nulls" is a fraction.
+        data_hash: content hash of the dataset that the features were computed from.
+        feature_service: name of the Feast feature service that serves the same features online.
+        lead_seconds: how long before `event_timestamp` the features were read.
+    """
+
+    project: str
+    key: str
+    entities: dict[str, str]
+    features: tuple[Feature, ...]
+    rows: dict[str, int]
+    positives: dict[str, int]
+    windows: dict[str, tuple[str, str]]
+    statistics: dict[str, dict[str, Any]]
+    data_hash: str
+    feature_service: str
+    lead_seconds: int = 0
+    version: int = VERSION
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
+        rows = ", ".join(f"{part} {self.rows[part]:,}" for part in PARTS)
+        return f"{len(self.features)} features; {rows} rows"
+
+    def metadata(self) -> dict[str, Any]:
+        """What the KFP artifact shows."""
+        return {
+            "features": [feature.name for feature in self.features],
+            "rows": self.rows,
+            "positives": self.positives,
+            "data_hash": self.data_hash,
+            "feature_service": self.feature_service,
+        }
+
+    def of_kind(self, kind: Kind) -> list[str]:
+        """Names of the features of one kind, in order."""
+        return [feature.name for feature in self.features if feature.kind == kind]
+
+
+def write_splits(folder: Path, splits: Splits) -> None:
+    """Writes splits.json: the last step before the folder is moved into place."""
+    write_json(folder / FILE, asdict(splits))
+
+
+def read_splits(folder: Path) -> Splits:
+    """Reads splits.json.
+
+    Raises:
+        SlipwayError: the folder is not a whole set of splits of a version that this code reads.
+    """
+    path = folder / FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SlipwayError(f"{folder} holds no splits: it has no {FILE}.") from error
+    except ValueError as error:
+        raise SlipwayError(f"{path} is damaged: {error}. Run the stage again.") from error
+    if content.get("version") != VERSION:
+        raise SlipwayError(
+            f"{path} has layout version {content.get('version')}; this release reads {VERSION}."
+        )
+    content["features"] = tuple(Feature(**feature) for feature in content["features"])
+    content["windows"] = {part: tuple(window) for part, window in content["windows"].items()}
+    return Splits(**content)
+
+
+def part_file(folder: Path, part: Part) -> Path:
+    """The parquet file of one part."""
+    return folder / f"{part}.parquet"
+
+
+def read_part(folder: Path, part: Part, columns: list[str] | None = None) -> "pa.Table":
+    """Reads one part into memory."""
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(part_file(folder, part)).read(columns=columns)

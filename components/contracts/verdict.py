@@ -1,0 +1,162 @@
+"""Verdict: whether a model may be registered, rule by rule. Written by evaluate, one JSON file.
+
+Everything after the gate reads it again and refuses a model that it does not name (`model_hash`).
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from components.contracts.errors import SlipwayError
+from components.contracts.files import write_json
+
+VERSION = 1
+Outcome = Literal["pass", "fail"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleResult:
+    """One rule: what was asked, what was measured, and what follows.
+
+    Attributes:
+        value: None where it could not be measured or was not finite: such a rule fails.
+        overridable: whether a person may let a fail of this rule pass.
+    """
+
+    name: str
+    metric: str
+    outcome: Outcome
+    reason: str
+    threshold: float | None = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    rows: int = 0
+    overridable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """A person's decision to let a model pass that the rules refuse."""
+
+    approver: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The gate's decision about the model whose bundle has `model_hash`.
+
+    Attributes:
+        override: set only where a person let failed rules pass; the rules still say `fail`.
+    """
+
+    outcome: Outcome
+    rules: tuple[RuleResult, ...]
+    metrics: dict[str, float | None]
+    thresholds: dict[str, float]
+    model_hash: str
+    data_hash: str
+    test_rows: int
+    override: Override | None = None
+    version: int = VERSION
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the model was refused: the reasons of all rules that failed."""
+        return [rule.reason for rule in self.rules if rule.outcome != "pass"]
+
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
+        shown = ", ".join(
+            f"{name} {value:.4f}" if value is not None else f"{name} —"
+            for name, value in self.metrics.items()
+            if name in self.thresholds
+        )
+        by = f" (overridden by {self.override.approver})" if self.override else ""
+        return f"{self.outcome}{by}: {shown}"
+
+
+def override_holds(rules: tuple[RuleResult, ...], override: Override) -> bool:
+    """Whether a person's decision covers every rule that failed, and says who and why."""
+    failed = [rule for rule in rules if rule.outcome != "pass"]
+    named = bool(override.approver.strip()) and bool(override.reason.strip())
+    return named and bool(failed) and all(rule.overridable is True for rule in failed)
+
+
+def write_verdict(path: Path, verdict: Verdict) -> None:
+    """Writes the verdict, atomically."""
+    write_json(path, asdict(verdict))
+
+
+def read_verdict(path: Path) -> Verdict:
+    """Reads a verdict.
+
+    Raises:
+        SlipwayError: it is missing, damaged, of another version, or contradicts itself (an overall
+            pass with a failed rule and no override, without rules, or with a number that is not
+            finite).
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rules = tuple(RuleResult(**rule) for rule in content.pop("rules"))
+        override = content.pop("override", None)
+        verdict = Verdict(
+            rules=rules, override=Override(**override) if override else None, **content
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SlipwayError(f"{path} is not a verdict that can be read: {error}.") from error
+    if verdict.version != VERSION:
+        raise SlipwayError(f"{path} has version {verdict.version}; this release reads {VERSION}.")
+    if verdict.outcome not in ("pass", "fail"):
+        raise SlipwayError(f"{path}: outcome '{verdict.outcome}' is neither pass nor fail.")
+    if verdict.outcome == "pass" and not _is_sound(verdict):
+        raise SlipwayError(f"{path} says pass, but its rules do not. The model is refused.")
+    return verdict
+
+
+def _is_sound(verdict: Verdict) -> bool:
+    """Whether the parts of a verdict bear out its overall pass."""
+    passed = [rule for rule in verdict.rules if rule.outcome == "pass"]
+    measured = all(
+        rule.value is not None
+        and all(
+            number is None or math.isfinite(number)
+            for number in (rule.threshold, rule.value, rule.low, rule.high)
+        )
+        for rule in passed
+    )
+    finite = all(value is not None and math.isfinite(value) for value in verdict.metrics.values())
+    if verdict.override is not None:
+        return measured and finite and override_holds(verdict.rules, verdict.override)
+    return measured and finite and bool(passed) and len(passed) == len(verdict.rules)
+
+
+def check_verdict(verdict: Verdict, model_hash: str, data_hash: str) -> None:
+    """Holds a verdict against what is to be registered or served: every stage after the gate asks.
+
+    Args:
+        verdict: from `read_verdict`.
+        model_hash: `bundle_hash` of the bundle at hand, computed now.
+        data_hash: of the splits at hand.
+
+    Raises:
+        SlipwayError: it is no pass, or it is about another model or other data.
+    """
+    if verdict.outcome != "pass":
+        raise SlipwayError("The gate refused this model: " + " ".join(verdict.reasons))
+    if verdict.model_hash != model_hash:
+        raise SlipwayError(
+            f"The verdict is about a model with the hash {verdict.model_hash[:12]}, but this bundle"
+            f" has {model_hash[:12]}: it was changed after it was evaluated, or it is another one."
+            " Evaluate this bundle."
+        )
+    if verdict.data_hash != data_hash:
+        raise SlipwayError(
+            f"The verdict was reached on data with the hash {verdict.data_hash[:12]}, but these"
+            f" splits have {data_hash[:12]}. Evaluate the bundle on them."
+        )

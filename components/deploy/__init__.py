@@ -1,0 +1,1 @@
+"""Deploy: a live endpoint that answered real requests before it became champion."""

@@ -1,0 +1,148 @@
+"""The work of deploy: from a registered version to a live endpoint, and only then to champion."""
+
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from components.contracts import environment, tracking
+from components.contracts.bundle import bundle_hash, read_bundle
+from components.contracts.config.deployment import DeploymentConfig
+from components.contracts.errors import SlipwayError
+from components.contracts.release import Deployment, Release, read_record, write_record
+from components.contracts.stage import progress, stage
+from components.contracts.verdict import read_verdict
+from components.deploy.golden import golden_rows
+
+ALIAS = "champion"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployResult:
+    """What now serves."""
+
+    record: Deployment
+
+    @property
+    def endpoint(self) -> str:
+        """Base URL of the V2 protocol."""
+        return self.record.endpoint
+
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
+        return self.record.headline
+
+    def metadata(self) -> dict[str, Any]:
+        """What the KFP artifact shows."""
+        return asdict(self.record)
+
+
+@stage("deploy")
+def deploy_model(
+    *,
+    release: Path,
+    verdict: Path,
+    splits: Path,
+    project: str,
+    config: dict[str, Any],
+    deployment: Path,
+) -> DeployResult:
+    """Serves a registered version and makes it champion once it answers real rows rightly.
+
+    Args:
+        release: record of the registered version.
+        verdict: the gate's decision, checked again here.
+        splits: the test part gives the golden rows.
+        project: the project's name: the served model.
+        config: the `deployment` section.
+        deployment: where the record of the endpoint is written.
+
+    Raises:
+        SlipwayError: the verdict is no pass for exactly this model, the downloaded bundle is not
+            the registered one, or the new model does not load, answers wrongly or is too slow. An
+            earlier model then keeps serving, and stays champion.
+    """
+    settings = DeploymentConfig.model_validate(config)
+    version = read_record(release, Release)
+    _check_verdict(verdict, version)
+    with tempfile.TemporaryDirectory(prefix="slipway-deploy-") as scratch:
+        progress(f"downloading {version.name} version {version.model_version}")
+        folder = _download(version, Path(scratch))
+        bundle = read_bundle(folder)
+        golden = golden_rows(folder, bundle, splits)
+        progress(f"rolling out to {settings.target}")
+        if settings.target == "kserve":
+            from components.deploy.kserve import roll_out
+        else:
+            from components.deploy.local import roll_out
+        endpoint = roll_out(
+            folder=folder,
+            release=version,
+            golden=golden,
+            project=project,
+            config=settings,
+        )
+    _make_champion(version)
+    record = Deployment(
+        name=project,
+        endpoint=endpoint,
+        target=settings.target,
+        model_version=version.model_version,
+        model_hash=version.model_hash,
+        inference_log=environment.inference_log_uri(),
+    )
+    write_record(deployment, record)
+    return DeployResult(record=record)
+
+
+def _check_verdict(path: Path, version: Release) -> None:
+    verdict = read_verdict(path)
+    if verdict.outcome != "pass":
+        raise SlipwayError(
+            f"{version.name} version {version.model_version} was refused by the gate and is not"
+            f" deployed: {' '.join(verdict.reasons)}"
+        )
+    if verdict.model_hash != version.model_hash:
+        raise SlipwayError(
+            f"The verdict is about the model {verdict.model_hash[:12]}, the release is"
+            f" {version.model_hash[:12]}: it is not deployed. Evaluate the registered model."
+        )
+
+
+def _download(version: Release, scratch: Path) -> Path:
+    """The version's bundle, as the registry has it, checked against what the gate saw."""
+    tracking.connect()
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        folder = Path(
+            mlflow.artifacts.download_artifacts(
+                artifact_uri=version.bundle_uri, dst_path=str(scratch)
+            )
+        )
+    except (MlflowException, OSError) as error:
+        raise SlipwayError(
+            f"The bundle of {version.name} version {version.model_version} cannot be fetched from"
+            f" {version.bundle_uri}: {error}"
+        ) from error
+    found = bundle_hash(folder)
+    if found != version.model_hash:
+        raise SlipwayError(
+            f"The bundle at {version.bundle_uri} has the hash {found[:12]}, the registered model"
+            f" {version.model_hash[:12]}: it was changed after the gate and is not deployed."
+        )
+    return folder
+
+
+def _make_champion(version: Release) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        tracking.connect().set_registered_model_alias(version.name, ALIAS, version.model_version)
+    except MlflowException as error:
+        raise SlipwayError(
+            f"Version {version.model_version} of {version.name} serves, but the alias {ALIAS} could"
+            f" not be moved to it: {error}. Run deploy again; it will find the endpoint as it is."
+        ) from error

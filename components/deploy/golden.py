@@ -1,0 +1,177 @@
+"""Golden rows: real rows whose answers are known, asked of a predictor before it takes traffic."""
+
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.contracts.bundle import ONNX, Bundle, model_inputs
+from components.contracts.errors import SlipwayError
+from components.contracts.splits import read_part
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TOLERANCE = 1e-5
+_ROWS = 32
+_TIMED = 20
+_DATATYPES = {"numeric": "FP64", "boolean": "BOOL", "categorical": "BYTES", "time": "BYTES"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """Some rows of the test part, as V2 tensors, and onnxruntime's own answer to each."""
+
+    columns: list[tuple[str, str, list[Any]]]
+    probability: list[float]
+    threshold: float
+
+    def tensors(self, start: int, end: int) -> list[dict[str, Any]]:
+        """The V2 inputs of the rows [start, end)."""
+        return [
+            {"name": name, "datatype": kind, "shape": [end - start], "data": values[start:end]}
+            for name, kind, values in self.columns
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """How a predictor did: rows asked, the largest difference, latency of single rows in ms."""
+
+    rows: int
+    difference: float
+    median_ms: float
+    p95_ms: float
+
+
+def golden_rows(folder: Path, bundle: Bundle, splits: Path) -> Golden:
+    """Takes rows that are spread over the test part and computes their answers from the bundle.
+
+    Raises:
+        SlipwayError: there is no row, the rows lack a feature, or the graph cannot be run.
+    """
+    import numpy as np
+    import onnxruntime as ort
+
+    table = read_part(splits, "test", [feature.name for feature in bundle.features])
+    if not table.num_rows:
+        raise SlipwayError(
+            f"The test part of {splits} has no rows: a new model cannot be asked anything before it"
+            " serves. Give the split a test window with data."
+        )
+    spread = np.unique(np.linspace(0, table.num_rows - 1, _ROWS).astype(int))
+    table = table.take(spread)
+    try:
+        session = ort.InferenceSession(str(folder / ONNX), providers=["CPUExecutionProvider"])
+        answer = session.run(["probability"], model_inputs(bundle, table))[0].reshape(-1)
+    except SlipwayError:
+        raise
+    except Exception as error:  # onnxruntime's errors have no common base of their own
+        raise SlipwayError(f"The model cannot be run: {str(error).splitlines()[0]}") from error
+    if not np.isfinite(answer).all():
+        raise SlipwayError("The model answers real rows with values that are not finite.")
+    return Golden(
+        columns=_columns(bundle, table),
+        probability=[float(value) for value in answer],
+        threshold=bundle.threshold,
+    )
+
+
+def _columns(bundle: Bundle, table: "pa.Table") -> list[tuple[str, str, list[Any]]]:
+    import pyarrow.compute as pc
+
+    columns: list[tuple[str, str, list[Any]]] = []
+    for feature in bundle.features:
+        column = table[feature.name]
+        if feature.kind == "time":
+            if getattr(column.type, "tz", None):
+                column = pc.local_timestamp(column)
+            values = [value and value.isoformat() for value in column.to_pylist()]
+        elif feature.kind == "numeric":
+            # JSON has no NaN: what is missing travels as null.
+            values = [None if v is None or v != v else float(v) for v in column.to_pylist()]
+        else:
+            values = column.to_pylist()
+        columns.append((feature.name, _DATATYPES[feature.kind], values))
+    return columns
+
+
+def ask(
+    golden: Golden, url: str, model: str, version: str, headers: dict[str, str] | None = None
+) -> Answered:
+    """Asks a predictor every golden row, one at a time and all at once, over the V2 protocol.
+
+    Raises:
+        SlipwayError: a request fails, another version answers, or an answer differs by more than
+            `TOLERANCE` from onnxruntime's.
+    """
+    import httpx
+
+    rows = len(golden.probability)
+    asked = [(i, i + 1) for i in range(rows)] + [(0, rows)]
+    timed = [(i % rows, i % rows + 1) for i in range(_TIMED)]
+    worst, latencies = 0.0, []
+    with httpx.Client(headers=headers, timeout=30) as client:
+        for number, (start, end) in enumerate(asked + timed):
+            body = {
+                "id": f"golden-{number}",
+                "parameters": {"log": False},
+                "inputs": golden.tensors(start, end),
+            }
+            began = time.perf_counter()
+            try:
+                response = client.post(f"{url}/v2/models/{model}/infer", json=body)
+            except httpx.HTTPError as error:
+                raise SlipwayError(
+                    f"The new predictor at {url} does not answer: {error}"
+                ) from error
+            if number >= len(asked):
+                latencies.append((time.perf_counter() - began) * 1000)
+            worst = max(worst, _compare(golden, start, end, response, version))
+    return Answered(
+        rows=rows,
+        difference=worst,
+        median_ms=round(statistics.median(latencies), 3),
+        p95_ms=round(sorted(latencies)[int(0.95 * len(latencies))], 3),
+    )
+
+
+def _compare(golden: Golden, start: int, end: int, response: Any, version: str) -> float:
+    """The largest difference between an answer and what was expected."""
+    if response.status_code != 200:
+        raise SlipwayError(
+            f"The new predictor answers a real row of the test part with {response.status_code}:"
+            f" {response.text[:300]}"
+        )
+    try:
+        content = response.json()
+        outputs = {output["name"]: output["data"] for output in content["outputs"]}
+        pairs = list(
+            zip(
+                outputs["probability"],
+                outputs["label"],
+                golden.probability[start:end],
+                strict=True,
+            )
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise SlipwayError(f"The new predictor's answer is no V2 answer: {error!r}.") from error
+    if content.get("model_version") != version:
+        raise SlipwayError(
+            f"Version {content.get('model_version')} answers where {version} was deployed."
+        )
+    worst = 0.0
+    for offset, (probability, label, expected) in enumerate(pairs):
+        difference = abs(probability - expected)
+        worst = max(worst, difference)
+        # The label may differ only where the probability is at the threshold itself.
+        at_threshold = abs(expected - golden.threshold) <= TOLERANCE
+        if not difference <= TOLERANCE or (
+            label != int(probability >= golden.threshold) and not at_threshold
+        ):
+            raise SlipwayError(
+                f"The new predictor answers row {start + offset} of the golden rows with"
+                f" {probability} (label {label}); the model itself says {expected}."
+            )
+    return worst

@@ -1,0 +1,216 @@
+"""The Kubernetes objects of one endpoint: plain dictionaries, built from the settings."""
+
+from typing import Any
+
+from components.contracts import environment
+from components.contracts.config.deployment import DeploymentConfig
+from components.contracts.images import image
+from components.contracts.release import Release
+
+GROUP, VERSION, KIND = "serving.kserve.io", "v1beta1", "InferenceService"
+CONTAINER = "kserve-container"
+LABEL = "slipway.dev"
+PORT = 8080
+# Holds the predictor that serves while another one is tried, so that a retry knows it.
+STABLE = f"{LABEL}/stable-predictor"
+SERVICE_LABEL = "serving.kserve.io/inferenceservice"
+_USER = 1000
+_TAG_ROUTING = "serving.kserve.io/enable-tag-routing"
+
+
+def revision_name(release: Release) -> str:
+    """What a version's predictor is called."""
+    return f"v{release.model_version}"
+
+
+def labels(release: Release) -> dict[str, str]:
+    """What every object and pod of a version says of itself; the verdict was checked before."""
+    return {
+        "app.kubernetes.io/managed-by": "slipway",
+        f"{LABEL}/model-version": release.model_version,
+        f"{LABEL}/model-hash": release.model_hash[:16],
+        f"{LABEL}/run": release.run_id[:63] or "none",
+        f"{LABEL}/verdict": "pass",
+    }
+
+
+def predictor(
+    release: Release, project: str, storage_uri: str, config: DeploymentConfig
+) -> dict[str, Any]:
+    """The `predictor` of the InferenceService for one version.
+
+    The model comes by reference: KServe's storage initializer reads STORAGE_URI of the container
+    and puts the files at /mnt/models.
+    """
+    spec: dict[str, Any] = {
+        "labels": labels(release),
+        "minReplicas": config.replicas,
+        "maxReplicas": config.autoscaling.max_replicas if config.autoscaling else config.replicas,
+        "terminationGracePeriodSeconds": 60,
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "fsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(release, project, storage_uri, config)],
+        "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "2Gi"}}],
+    }
+    if config.service_account:
+        spec["serviceAccountName"] = config.service_account
+    if config.node_selector:
+        spec["nodeSelector"] = config.node_selector
+    if config.tolerations:
+        spec["tolerations"] = config.tolerations
+    spec |= _scaling(config)
+    if config.mode == "Standard":
+        spec["name"] = revision_name(release)
+        # Knative forbids this field unless an administrator allows it; it spreads pods by itself.
+        spec["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {SERVICE_LABEL: project}},
+            }
+        ]
+    return spec
+
+
+def _container(
+    release: Release, project: str, storage_uri: str, config: DeploymentConfig
+) -> dict[str, Any]:
+    wanted = config.resources
+    limits = {"cpu": wanted.max_cpu, "memory": wanted.max_memory}
+    if wanted.gpus:
+        limits[wanted.gpu_type] = str(wanted.gpus)
+    environ = {
+        "STORAGE_URI": storage_uri,
+        "INFERENCE_LOG_URI": environment.inference_log_uri(),
+        "SLIPWAY_LOG_SPOOL": "/scratch/spool",
+        "SLIPWAY_LOG_SAMPLE": str(config.log_sample),
+        # In Standard mode the pod still gets connections for a moment after it is told to end.
+        "SLIPWAY_LINGER_SECONDS": "5" if config.mode == "Standard" else "0",
+        "TMPDIR": "/scratch",
+    }
+    container: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": image("predictor"),
+        "args": [
+            "--model-dir=/mnt/models",
+            f"--model-name={project}",
+            f"--model-version={release.model_version}",
+            f"--port={PORT}",
+        ],
+        "env": [{"name": name, "value": value} for name, value in environ.items()],
+        "ports": [{"containerPort": PORT, "protocol": "TCP"}],
+        "readinessProbe": {
+            "httpGet": {"path": f"/v2/models/{project}/ready", "port": PORT},
+            "periodSeconds": 5,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": "/v2/health/live", "port": PORT},
+            "periodSeconds": 10,
+            "failureThreshold": 6,
+        },
+        "resources": {
+            "requests": {"cpu": wanted.cpu, "memory": wanted.memory},
+            "limits": limits,
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+        },
+        "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
+    }
+    if config.trust_request_time:
+        container["args"].append("--trust-request-time")
+    if config.secret:
+        container["envFrom"] = [{"secretRef": {"name": config.secret}}]
+    return container
+
+
+def _scaling(config: DeploymentConfig) -> dict[str, Any]:
+    scaling = config.autoscaling
+    if scaling is None:
+        return {}
+    if scaling.by != "keda":
+        return {"scaleMetric": scaling.metric, "scaleTarget": scaling.target}
+    return {
+        "autoScaling": {
+            "metrics": [
+                {
+                    "type": "External",
+                    "external": {
+                        "metric": {
+                            "backend": "prometheus",
+                            "serverAddress": scaling.server,
+                            "query": scaling.query,
+                        },
+                        "target": {"type": "Value", "value": str(scaling.target)},
+                    },
+                }
+            ]
+        }
+    }
+
+
+def inference_service(
+    project: str, namespace: str, config: DeploymentConfig, spec: dict[str, Any]
+) -> dict[str, Any]:
+    """The InferenceService with a `spec`, labelled as its predictor is."""
+    annotations: dict[str, str] = {"serving.kserve.io/deploymentMode": config.mode}
+    if config.mode == "Knative":
+        annotations[_TAG_ROUTING] = "true"
+    elif config.autoscaling is None:
+        # KServe would make an HPA by itself.
+        annotations["serving.kserve.io/autoscalerClass"] = "none"
+    else:
+        annotations["serving.kserve.io/autoscalerClass"] = config.autoscaling.by
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": KIND,
+        "metadata": {
+            "name": project,
+            "namespace": namespace,
+            "labels": spec["predictor"].get("labels", {}),
+            "annotations": annotations,
+        },
+        "spec": spec,
+    }
+
+
+def companions(
+    project: str, namespace: str, release: Release, config: DeploymentConfig
+) -> list[dict[str, Any]]:
+    """What stands beside the InferenceService: a disruption budget and a network policy."""
+    pods = {"matchLabels": {SERVICE_LABEL: project}}
+    metadata = {"name": f"{project}-predictor", "namespace": namespace, "labels": labels(release)}
+    sources: list[dict[str, Any]] = [{"podSelector": {}}]
+    if config.allow_from:
+        names = {"key": "kubernetes.io/metadata.name", "operator": "In"}
+        selector = {"matchExpressions": [{**names, "values": config.allow_from}]}
+        sources.append({"namespaceSelector": selector})
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata,
+        "spec": {
+            "podSelector": pods,
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": sources}],
+        },
+    }
+    if config.replicas == 1:
+        return [policy]
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata,
+        "spec": {"maxUnavailable": 1, "selector": pods},
+    }
+    return [policy, budget]

@@ -1,0 +1,1 @@
+"""Evaluate: metrics on the test part, and the verdict that gates."""

@@ -1,0 +1,75 @@
+"""The champion: what serves now, fetched whole from the registry and run with its own preprocessing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.contracts.bundle import Bundle, bundle_hash, read_bundle
+from components.contracts.errors import SlipwayError
+from components.contracts.tracking import connect
+
+if TYPE_CHECKING:
+    from mlflow.exceptions import MlflowException
+
+ALIAS = "champion"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Champion:
+    """The model that the alias `champion` names, downloaded and checked."""
+
+    model_version: str
+    folder: Path
+    bundle: Bundle
+
+
+def fetch_champion(project: str, into: Path) -> Champion | None:
+    """Downloads the champion's bundle and checks its hash.
+
+    Args:
+        project: the registered model's name.
+        into: a scratch folder.
+
+    Returns:
+        None only where the registry says that there is no such model or alias.
+
+    Raises:
+        SlipwayError: there is a champion, but it cannot be read, or it is not what was registered.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = connect()
+        version = client.get_model_version_by_alias(project, ALIAS)
+    except MlflowException as error:
+        if _is_absent(error):
+            return None
+        raise SlipwayError(f"The registry could not be asked for the champion: {error}") from error
+    try:
+        source = version.tags["slipway.bundle_uri"]
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(into)))
+        found, expected = bundle_hash(folder), version.tags["slipway.model_hash"]
+        bundle = read_bundle(folder)
+    except Exception as error:
+        # Whatever keeps the champion from being read, the comparison cannot be made.
+        raise SlipwayError(
+            f"version {version.version} has the alias {ALIAS} but cannot be loaded:"
+            f" {type(error).__name__}: {error}"
+        ) from error
+    if found != expected:
+        raise SlipwayError(
+            f"version {version.version} has the alias {ALIAS}, but its files have the hash"
+            f" {found[:12]}, not {expected[:12]} as registered."
+        )
+    return Champion(model_version=str(version.version), folder=folder, bundle=bundle)
+
+
+def _is_absent(error: "MlflowException") -> bool:
+    """Whether the registry answered that the model, or its alias, does not exist.
+
+    For a missing alias of a model that exists, MLflow answers INVALID_PARAMETER_VALUE.
+    """
+    if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+        return True
+    return error.error_code == "INVALID_PARAMETER_VALUE" and "alias" in str(error).lower()

@@ -1,0 +1,297 @@
+"""One pass over the test rows: every model scores the same batch, everything is counted at once."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.contracts.config.gate import GateConfig
+from components.contracts.scoring import read_part_batches
+from components.contracts.splits import LABEL, TIME, Splits, part_file
+from components.contracts.stage import progress
+from components.evaluate.blocks import MIN_BLOCKS, block_of, column_of, draw_weights, interval
+from components.evaluate.metrics import StreamedMetrics
+from components.evaluate.rules import Estimate, SliceEvidence
+from components.evaluate.slices import SliceColumn
+from components.evaluate.tally import METRICS, Tally
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+_SLICE_BLOCKS = 100
+_SLICE_BINS = 512
+_SHOWN_RESAMPLES = 200
+_AGREEMENT = 1e-4
+
+Score = Callable[["pa.Table"], "np.ndarray"]
+"""Gives a probability for each row of a table: float32 [N]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scorer:
+    """A model that takes part: how it scores, and from which probability on it says 1."""
+
+    name: str
+    score: Score
+    threshold: float
+    columns: tuple[str, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Measured:
+    """What one model did on the test rows.
+
+    Attributes:
+        tally: over all rows. slices: by slice column, one group a value.
+        metrics: by torchmetrics. problems: what was unsound, in words.
+    """
+
+    scorer: Scorer
+    tally: Tally
+    slices: dict[str, Tally]
+    problems: list[str] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestPass:
+    """The result of the pass: all models by name, and the weights that all intervals share."""
+
+    models: dict[str, Measured]
+    rows: int
+    positives: int
+    blocks: "np.ndarray"
+    weights: "np.ndarray"
+    shuffled: Tally
+
+
+def run_pass(
+    folder: Path,
+    splits: Splits,
+    scorers: Sequence[Scorer],
+    columns: Sequence[SliceColumn],
+    config: GateConfig,
+) -> TestPass:
+    """Scores every test row with every model.
+
+    A model other than the first that cannot score gets a problem and no numbers; the first one's
+    failure is raised.
+
+    Raises:
+        SlipwayError: the test table cannot be read as its splits.json says, or the model fails.
+    """
+    import numpy as np
+
+    needed = {LABEL, TIME, splits.key, column_of(config.block, splits.key)}
+    needed |= {column for scorer in scorers for column in scorer.columns}
+    needed |= {column.source for column in columns}
+    measured = {
+        scorer.name: Measured(
+            scorer=scorer,
+            tally=Tally(),
+            slices={
+                column.name: Tally(len(column.values), _SLICE_BLOCKS, _SLICE_BINS)
+                for column in columns
+                if column.values
+            },
+        )
+        for scorer in scorers
+    }
+    first = measured[scorers[0].name]
+    streamed = StreamedMetrics(first.scorer.threshold)
+    shuffled = Tally(blocks=1)
+    shuffle = np.random.default_rng(config.seed)
+    rows = positives = unlabelled = 0
+    expected = max(splits.rows.get("test", 0), 1)
+    for table in read_part_batches(folder, "test", _present(folder, needed)):
+        label = table[LABEL].fill_null(-1).to_numpy()
+        known = (label == 0) | (label == 1)
+        unlabelled += int((~known).sum())
+        rows += len(label)
+        if not known.all():
+            table, label = table.filter(known), label[known]
+        label = label.astype(np.int8)
+        positives += int(label.sum())
+        block = block_of(table, config.block, splits.key)
+        groups = {column.name: column.groups(table) for column in columns if column.values}
+        for model in measured.values():
+            if model.problems and model is not first:
+                continue
+            probability = _score(model, table, required=model is first)
+            if probability is None:
+                continue
+            good = np.isfinite(probability) & (probability >= 0) & (probability <= 1)
+            if not good.all():
+                model.problems.append(
+                    f"{int((~good).sum()):,} of {len(good):,} rows got an answer that is not a"
+                    " probability."
+                )
+                probability = np.where(good, probability, 0.5).astype(np.float32)
+            threshold = model.scorer.threshold
+            model.tally.add(probability, label, threshold, block)
+            for name, group in groups.items():
+                model.slices[name].add(probability, label, threshold, block % _SLICE_BLOCKS, group)
+            if model is first:
+                streamed.update(probability, label)
+                mixed = shuffle.permutation(label)
+                shuffled.add(probability, mixed, threshold, np.zeros(len(label), np.int64))
+        progress(f"scored {rows:,} of {expected:,} test rows", min(rows / expected, 1.0))
+    if unlabelled:
+        first.problems.append(f"{unlabelled:,} test rows have no label of 0 or 1.")
+    _finish(first, streamed)
+    blocks = first.tally.used_blocks
+    return TestPass(
+        models=measured,
+        rows=rows,
+        positives=positives,
+        blocks=blocks,
+        weights=draw_weights(max(len(blocks), 1), config.resamples, config.seed),
+        shuffled=shuffled,
+    )
+
+
+def _present(folder: Path, needed: set[str]) -> list[str]:
+    """The needed columns that the test table has; a model that lacks one says so itself."""
+    import pyarrow.parquet as pq
+
+    return [name for name in pq.read_schema(part_file(folder, "test")).names if name in needed]
+
+
+def _score(model: Measured, table: "pa.Table", required: bool) -> "np.ndarray | None":
+    try:
+        return model.scorer.score(table)
+    except Exception as error:
+        if required:
+            raise
+        # Another model's failure must not stop this one's measuring: its rule will fail.
+        model.problems.append(f"{error}")
+        return None
+
+
+def _finish(model: Measured, streamed: StreamedMetrics) -> None:
+    """Takes torchmetrics' values and holds them against the tally that the intervals come from."""
+    counted = model.tally.measure()
+    if not model.tally.rows()[0]:
+        model.problems.append("There is no test row to measure.")
+        return
+    model.metrics = {**counted, **streamed.compute()}
+    for name, value in model.metrics.items():
+        both = math.isfinite(value) and math.isfinite(counted[name])
+        if both and abs(value - counted[name]) > _AGREEMENT:
+            model.problems.append(
+                f"{name} is {value:.6f} by torchmetrics and {counted[name]:.6f} by its own sums."
+            )
+
+
+def estimates(model: Measured, done: TestPass, config: GateConfig) -> dict[str, Estimate]:
+    """Every metric of a model with its interval."""
+    rows = model.tally.rows()[0]
+    return _estimate(model.metrics, resampled(model.tally, done), config.confidence, rows)
+
+
+def differences(
+    model: Measured, other: Measured, done: TestPass, config: GateConfig
+) -> dict[str, Estimate]:
+    """Every metric's difference (model − other) on the same rows, paired: the same blocks drawn."""
+    ours, theirs = model.tally.measure(), other.tally.measure()
+    drawn, against = resampled(model.tally, done), resampled(other.tally, done)
+    return _estimate(
+        {name: ours[name] - theirs[name] for name in METRICS},
+        {name: drawn[name] - against[name] for name in drawn},
+        config.confidence,
+        done.rows,
+    )
+
+
+def slice_evidence(
+    done: TestPass,
+    model: str,
+    other: str | None,
+    columns: Sequence[SliceColumn],
+    config: GateConfig,
+) -> tuple[SliceEvidence, ...]:
+    """Every slice's metrics, and its differences to another model, with intervals.
+
+    A slice that no rule looks at gets fewer replicates: its interval is for the eye.
+    """
+    import numpy as np
+
+    ours = done.models[model]
+    theirs = done.models[other] if other is not None else None
+    blocks = sorted({int(block) % _SLICE_BLOCKS for block in done.blocks})
+    used = np.array(blocks, dtype=np.int64)
+    result = []
+    for column in columns:
+        if column.name not in ours.slices:
+            continue
+        resamples = config.resamples if column.declared else _SHOWN_RESAMPLES
+        weights = draw_weights(max(len(blocks), 1), resamples, config.seed)
+        tally = ours.slices[column.name]
+        against = theirs.slices[column.name] if theirs is not None else None
+        for group, value in enumerate(column.values):
+            rows = tally.rows(group)[0]
+            metrics: dict[str, Estimate] = {}
+            differences: dict[str, Estimate] = {}
+            if rows >= config.slices.min_rows:
+                enough = len(blocks) >= MIN_BLOCKS
+                drawn = tally.resample(weights, used, group) if enough else {}
+                measured = tally.measure(group)
+                metrics = _estimate(measured, drawn, config.confidence, rows)
+                if against is not None:
+                    base = against.measure(group)
+                    drawn_base = against.resample(weights, used, group) if enough else {}
+                    differences = _estimate(
+                        {name: measured[name] - base[name] for name in METRICS},
+                        {name: drawn[name] - drawn_base[name] for name in drawn},
+                        config.confidence,
+                        rows,
+                    )
+            result.append(
+                SliceEvidence(
+                    column=column.name,
+                    value=value,
+                    rows=rows,
+                    metrics=metrics,
+                    differences=differences,
+                )
+            )
+    return tuple(result)
+
+
+def _estimate(
+    values: dict[str, float], drawn: dict[str, "np.ndarray"], confidence: float, rows: int
+) -> dict[str, Estimate]:
+    result = {}
+    for name in METRICS:
+        low, high = interval(drawn[name], confidence) if drawn else (None, None)
+        value = _or_none(values.get(name, math.nan))
+        result[name] = Estimate(value=value, low=low, high=high, rows=rows)
+    return result
+
+
+def resampled(tally: Tally, done: TestPass) -> dict[str, "np.ndarray"]:
+    """Bootstrap replicates by metric; empty where there are too few blocks."""
+    if len(done.blocks) < MIN_BLOCKS:
+        return {}
+    return tally.resample(done.weights, done.blocks)
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def shuffled_estimate(done: TestPass) -> Estimate:
+    """AUC against shuffled labels, and where pure chance leaves it: 0.5 within 5 standard errors.
+
+    The standard error is that of the Mann-Whitney statistic under no association,
+    sqrt((p + n + 1) / (12 p n)) for p positives and n negatives.
+    """
+    rows, positives = done.shuffled.rows()
+    negatives = rows - positives
+    if not positives or not negatives:
+        return Estimate(value=None, rows=rows)
+    spread = 5 * math.sqrt((rows + 1) / (12 * positives * negatives))
+    value = done.shuffled.measure()["auc"]
+    return Estimate(value=_or_none(value), low=0.5 - spread, high=0.5 + spread, rows=rows)

@@ -1,0 +1,163 @@
+"""The model card's plots, as SVG text that stands alone."""
+
+import io
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from components.evaluate.rules import SliceEvidence
+from components.evaluate.tally import Tally
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLOURS = {"model": "#1f5fa8", "champion": "#c0562f"}
+_OTHER = "#8a8f98"
+_POINTS = 300
+_SHOWN_SLICES = 40
+
+
+def _draw(paint: "Callable[[Axes], None]", width: float = 5.2, height: float = 3.9) -> str:
+    """One plot as an SVG element. Its text stays text, so that it can be read and searched."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    style: Any = {"svg.fonttype": "none", "font.size": 9, "svg.hashsalt": "slipway"}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.subplots()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25, linewidth=0.5)
+        paint(axes)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    return re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+
+
+def _colour(name: str) -> str:
+    return _COLOURS.get(name, _OTHER)
+
+
+def roc_plot(tallies: dict[str, Tally]) -> str:
+    """ROC curves of all models."""
+
+    def paint(axes: "Axes") -> None:
+        axes.plot([0, 1], [0, 1], color=_OTHER, linewidth=0.8, linestyle=":")
+        for name, tally in tallies.items():
+            false, true, _ = tally.roc(_POINTS)
+            label = f"{name} ({tally.measure()['auc']:.4f})"
+            axes.plot(false, true, label=label, color=_colour(name))
+        axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+        axes.legend(loc="lower right", frameon=False)
+
+    return _draw(paint)
+
+
+def precision_recall_plot(tallies: dict[str, Tally]) -> str:
+    """Precision against recall of all models."""
+
+    def paint(axes: "Axes") -> None:
+        for name, tally in tallies.items():
+            _, counts = tally.reached()
+            # The first rows alone say nothing about precision: their handful of counts only jumps.
+            counts = counts[counts.sum(1) >= 50]
+            recall = counts[:, 1] / max(tally.rows()[1], 1)
+            axes.plot(recall, counts[:, 1] / counts.sum(1), label=name, color=_colour(name))
+        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
+        axes.legend(loc="upper right", frameon=False)
+
+    return _draw(paint)
+
+
+def calibration_plot(tallies: dict[str, Tally]) -> str:
+    """What share was positive where the model said p; a bar behind shows the rows of the model."""
+
+    def paint(axes: "Axes") -> None:
+        axes.plot([0, 1], [0, 1], color=_OTHER, linewidth=0.8, linestyle=":")
+        for name, tally in tallies.items():
+            rows, said, positive = tally.calibration[0].sum(0).T
+            seen = rows >= 20
+            axes.plot(
+                said[seen] / rows[seen],
+                positive[seen] / rows[seen],
+                marker="o",
+                markersize=3,
+                label=f"{name} (error {tally.measure()['calibration_error']:.4f})",
+                color=_colour(name),
+            )
+        axes.set(xlabel="predicted probability", ylabel="share that was positive")
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        axes.legend(loc="upper left", frameon=False)
+
+    return _draw(paint)
+
+
+def threshold_plot(tally: Tally, threshold: float) -> str:
+    """Accuracy, F1, precision and recall at every threshold, and the one that the model uses."""
+
+    def paint(axes: "Axes") -> None:
+        import numpy as np
+
+        thresholds, counts = tally.reached()
+        false, true = counts.T
+        negatives, positives = counts[-1]
+        total = max(negatives + positives, 1)
+        called = np.maximum(false + true, 1)
+        lines = {
+            "accuracy": (true + negatives - false) / total,
+            "F1": 2 * true / np.maximum(false + true + positives, 1),
+            "precision": np.where(called >= 50, true / called, np.nan),
+            "recall": true / max(positives, 1),
+        }
+        for (name, values), style in zip(lines.items(), ("-", "--", "-.", ":"), strict=True):
+            axes.plot(thresholds, values, style, label=name, color=_colour("model"))
+        axes.axvline(threshold, color=_COLOURS["champion"], linewidth=1)
+        axes.set(xlabel=f"threshold (the model's: {threshold:.3f})", xlim=(0, 1), ylim=(0, 1))
+        axes.legend(loc="lower right", frameon=False)
+
+    return _draw(paint)
+
+
+def slice_plot(slices: list[SliceEvidence], overall: float | None) -> str:
+    """AUC of each slice with its interval, against the champion's on the same rows."""
+    shown = [part for part in slices if part.metrics][:_SHOWN_SLICES]
+
+    def paint(axes: "Axes") -> None:
+        for row, part in enumerate(reversed(shown)):
+            auc = part.metrics["auc"]
+            if auc.value is None:
+                continue
+            if auc.low is not None and auc.high is not None:
+                axes.plot([auc.low, auc.high], [row, row], color=_colour("model"), linewidth=1.5)
+            axes.plot(auc.value, row, "o", markersize=4, color=_colour("model"))
+            difference = part.differences.get("auc")
+            if difference is not None and difference.value is not None:
+                axes.plot(auc.value - difference.value, row, "|", color=_colour("champion"), ms=9)
+        names = [f"{part.column} = {part.value}  ({part.rows:,})" for part in reversed(shown)]
+        axes.set_yticks(range(len(shown)), names)
+        if overall is not None:
+            axes.axvline(overall, color=_OTHER, linewidth=0.8, linestyle=":")
+        axes.set(xlabel="AUC", ylim=(-0.7, len(shown) - 0.3))
+
+    return _draw(paint, width=7.4, height=1.0 + 0.22 * max(len(shown), 1))
+
+
+def all_plots(
+    tallies: dict[str, Tally],
+    threshold: float,
+    slices: list[SliceEvidence],
+    overall: float | None,
+) -> dict[str, Any]:
+    """Every plot of the card, by name; `tallies` has the model first."""
+    model = next(iter(tallies.values()))
+    return {
+        "roc": roc_plot(tallies),
+        "precision_recall": precision_recall_plot(tallies),
+        "calibration": calibration_plot(tallies),
+        "thresholds": threshold_plot(model, threshold),
+        "slices": slice_plot(slices, overall) if any(part.metrics for part in slices) else "",
+    }

@@ -1,0 +1,505 @@
+"""The gate's decision: measurements in, rule results out. Nothing here reads a file or a clock.
+
+It fails closed. A rule passes only where its value is finite and on the right side of its threshold;
+what could not be measured, and what raised, is a fail with its reason. The mutation tests of this
+module (`make mutation`) show that each comparison matters.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from components.contracts.config.gate import LOWER_IS_BETTER, Bound, GateConfig, Judge
+from components.contracts.verdict import Outcome, Override, RuleResult, override_holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A measured value with its confidence interval. None: could not be measured."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceEvidence:
+    """What was measured on the rows with one value of one column."""
+
+    column: str
+    value: str
+    rows: int
+    metrics: dict[str, Estimate]
+    differences: dict[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RehearsalEvidence:
+    """How the predictor answered before registration.
+
+    Attributes:
+        difference: largest absolute difference to evaluate's probabilities.
+        p99_ms: 99th percentile of the latency of a request with one row.
+        memory_mb: largest resident memory.
+        problems: what went wrong, in words.
+    """
+
+    rows: int
+    difference: float | None
+    p99_ms: float | None
+    memory_mb: float | None
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that was measured, for the rules to look at.
+
+    Attributes:
+        rows: test rows. expected_rows: what splits.json says. positives: rows with label 1.
+        problems: what made the measuring itself unsound; each is a fail.
+        metrics: of the model, by name.
+        champion: differences (model − champion) by metric; None where there is no champion.
+        champion_problem: why the champion, though there is one, could not be compared.
+        slices: of the declared columns.
+        baselines: by baseline, the difference in AUC (model − baseline).
+        shuffled: AUC against labels shuffled on purpose, with the interval of pure chance.
+        features: AUC of single features, by name.
+        rehearsal: None where it was left out by the project's choice.
+    """
+
+    rows: int
+    expected_rows: int
+    positives: int
+    problems: tuple[str, ...] = ()
+    metrics: dict[str, Estimate] = field(default_factory=dict)
+    champion: dict[str, Estimate] | None = None
+    champion_problem: str = ""
+    slices: tuple[SliceEvidence, ...] = ()
+    baselines: dict[str, Estimate] = field(default_factory=dict)
+    shuffled: Estimate | None = None
+    features: dict[str, float] = field(default_factory=dict)
+    rehearsal: RehearsalEvidence | None = None
+
+
+def judge(evidence: Evidence, config: GateConfig) -> tuple[RuleResult, ...]:
+    """Applies every rule. A rule that raises is a failed rule."""
+    results: list[RuleResult] = []
+    for name, rule in _RULES.items():
+        try:
+            results.extend(rule(evidence, config))
+        except Exception as error:
+            # Whatever went wrong, a rule without an answer is a refusal, and says so.
+            reason = f"The rule {name} could not be applied: {type(error).__name__}: {error}."
+            results.append(RuleResult(name=name, metric=name, outcome="fail", reason=reason))
+    return tuple(results)
+
+
+def decide(results: Iterable[RuleResult]) -> Outcome:
+    """`pass` only if there are rules and every one passed."""
+    outcomes = [result.outcome for result in results]
+    return "pass" if outcomes and all(outcome == "pass" for outcome in outcomes) else "fail"
+
+
+def override_for(
+    results: tuple[RuleResult, ...], approver: str, reason: str
+) -> tuple[Override | None, str]:
+    """Whether a person's decision lets a refused model pass.
+
+    Args:
+        results: of all rules.
+        approver: who decides; empty: nobody does.
+        reason: why.
+
+    Returns:
+        The override where it turns a fail into a pass, else None; and what became of the wish, in
+        words (empty where there was none).
+    """
+    if not approver.strip() and not reason.strip():
+        return None, ""
+    if decide(results) == "pass":
+        return None, "An override was given, but the model passed without it."
+    override = Override(approver=approver.strip(), reason=reason.strip())
+    if override_holds(results, override):
+        return override, f"{override.approver} overrode the gate: {override.reason}"
+    if not override.approver or not override.reason:
+        return None, "An override needs both a named approver and a reason: it was not applied."
+    fixed = [r.name for r in results if r.outcome != "pass" and not r.overridable]
+    return None, f"An override cannot cover these rules, so it was not applied: {', '.join(fixed)}."
+
+
+def _finite(*values: float | None) -> bool:
+    return all(value is not None and math.isfinite(value) for value in values)
+
+
+def check(
+    name: str,
+    metric: str,
+    what: str,
+    estimate: Estimate | None,
+    bound: Bound,
+    mode: Judge = "point",
+) -> list[RuleResult]:
+    """Holds an estimate against a bound: one result for `min`, one for `max`.
+
+    Args:
+        name: of the rule.
+        metric: what it is about.
+        what: the subject of the reason, for example "AUC".
+        estimate: None, or any number in it that is not finite, fails.
+        bound: the thresholds.
+        mode: "point" judges the value, "interval" the worse end of the interval.
+    """
+    results = []
+    for side, threshold in (("min", bound.min), ("max", bound.max)):
+        if threshold is not None:
+            suffix = f" {side}" if bound.min is not None and bound.max is not None else ""
+            results.append(
+                _check(name + suffix, metric, what, estimate, threshold, side == "min", mode)
+            )
+    return results
+
+
+def _check(
+    name: str,
+    metric: str,
+    what: str,
+    estimate: Estimate | None,
+    threshold: float,
+    at_least: bool,
+    mode: Judge,
+) -> RuleResult:
+    estimate = estimate or Estimate(value=None)
+    judged = _number(estimate.value)
+    where = what
+    if mode == "interval":
+        judged = _number(estimate.low if at_least else estimate.high)
+        where = f"the {'lower' if at_least else 'upper'} bound of {what}"
+    numbers = (estimate.value, estimate.low, estimate.high)
+    given = [number for number in numbers if number is not None]
+    if not _finite(judged, estimate.value, *given):
+        reason = f"{_capital(where)} could not be measured on {estimate.rows:,} rows."
+        if _finite(estimate.value) and mode == "interval":
+            reason += " There are too few blocks to resample: see gate.block."
+        value, low, high = (number if _finite(number) else None for number in numbers)
+        return RuleResult(
+            name=name,
+            metric=metric,
+            outcome="fail",
+            reason=reason,
+            threshold=threshold,
+            value=value,
+            low=low,
+            high=high,
+            rows=estimate.rows,
+        )
+    holds = judged >= threshold if at_least else judged <= threshold
+    if holds:
+        relation = "is at least" if at_least else "is at most"
+    else:
+        relation = "is below" if at_least else "is above"
+    return RuleResult(
+        name=name,
+        metric=metric,
+        outcome="pass" if holds else "fail",
+        reason=f"{_capital(where)} {relation} {threshold:g}: {judged:.5g}.",
+        threshold=threshold,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        rows=estimate.rows,
+        overridable=True,
+    )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _count(name: str, what: str, value: int, least: int) -> RuleResult:
+    holds = value >= least
+    return RuleResult(
+        name=name,
+        metric="rows",
+        outcome="pass" if holds else "fail",
+        reason=f"{what}: {value:,} of at least {least:,}.",
+        threshold=float(least),
+        value=float(value),
+        rows=value,
+        overridable=True,
+    )
+
+
+def _soundness(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
+    reasons = list(evidence.problems)
+    reasons += [
+        f"{_capital(label_of(metric))} is not a finite number."
+        for metric, estimate in sorted(evidence.metrics.items())
+        if not _finite(estimate.value)
+    ]
+    if evidence.rows != evidence.expected_rows:
+        reasons.append(
+            f"The test table has {evidence.rows:,} rows, but splits.json says"
+            f" {evidence.expected_rows:,}."
+        )
+    return [
+        RuleResult(
+            name="sound measurement",
+            metric="problems",
+            outcome="fail" if reasons else "pass",
+            reason=" ".join(reasons) or "Every test row was read, scored and counted.",
+            threshold=0.0,
+            value=float(len(reasons)),
+            rows=evidence.rows,
+        )
+    ]
+
+
+def _amount(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
+    negatives = evidence.rows - evidence.positives
+    return [
+        _count("test rows", "Test rows", evidence.rows, config.min_rows),
+        _count("positives", "Test rows with label 1", evidence.positives, config.min_class_rows),
+        _count("negatives", "Test rows with label 0", negatives, config.min_class_rows),
+    ]
+
+
+def _thresholds(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
+    asked: list[tuple[str, Bound]] = [
+        ("accuracy", Bound(min=config.accuracy)),
+        ("f1", Bound(min=config.f1)),
+        ("auc", Bound(min=config.auc)),
+        ("calibration_error", Bound(max=config.calibration_error)),
+        *sorted(config.metrics.items()),
+    ]
+    results = []
+    for metric, bound in asked:
+        results += check(
+            metric, metric, label_of(metric), evidence.metrics.get(metric), bound, config.judge
+        )
+    return results
+
+
+def _champion(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
+    if evidence.champion_problem:
+        reason = f"The champion could not be compared: {evidence.champion_problem}"
+        return [
+            RuleResult(
+                name="champion",
+                metric="champion",
+                outcome="fail",
+                reason=reason,
+                overridable=True,
+            )
+        ]
+    if evidence.champion is None:
+        return []
+    results: list[RuleResult] = []
+    for metric, margin in sorted(config.champion.margins.items()):
+        results += no_worse(
+            f"champion {metric}",
+            metric,
+            f"the difference to the champion in {label_of(metric)}",
+            evidence.champion.get(metric),
+            margin,
+            config.champion.judge,
+        )
+    return results
+
+
+def no_worse(
+    name: str, metric: str, what: str, difference: Estimate | None, margin: float, mode: Judge
+) -> list[RuleResult]:
+    """The difference (model − other) must not be worse than zero by more than the margin."""
+    bound = Bound(max=margin) if metric in LOWER_IS_BETTER else Bound(min=-margin)
+    return check(name, metric, what, difference, bound, mode)
+
+
+def _slices(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
+    rule = config.slices
+    found = {(part.column, part.value): part for part in evidence.slices}
+    results = []
+    for column, values in sorted(rule.required.items()):
+        for value in values:
+            part = found.get((column, value))
+            name = f"{column}={value}"
+            rows = part.rows if part else 0
+            results.append(
+                _count(f"slice {name} rows", f"Required slice {name}, rows", rows, rule.min_rows)
+            )
+    judged = [
+        part
+        for part in evidence.slices
+        if part.column in rule.columns and part.rows >= rule.min_rows
+    ]
+    for part in judged:
+        name = f"slice {part.column}={part.value}"
+        for metric, bound in sorted(rule.least.items()):
+            what = f"{label_of(metric)} of the {name}"
+            results += check(
+                f"{name} {metric}", metric, what, part.metrics.get(metric), bound, rule.judge
+            )
+        if evidence.champion is None:
+            continue
+        for metric, margin in sorted(rule.margins.items()):
+            results += no_worse(
+                f"{name} {metric} against champion",
+                metric,
+                f"the difference to the champion in {label_of(metric)} of the {name}",
+                part.differences.get(metric),
+                margin,
+                rule.judge,
+            )
+    missing = [column for column in rule.columns if column not in {p.column for p in judged}]
+    for column in missing:
+        reason = f"No value of the declared slice column {column} has {rule.min_rows:,} rows."
+        results.append(
+            RuleResult(name=f"slice {column}", metric="rows", outcome="fail", reason=reason)
+        )
+    return results
+
+
+def _baselines(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
+    names = ["majority class", *(["logistic regression"] if config.baseline.logistic else [])]
+    results = []
+    for name in names:
+        margin = config.baseline.margin
+        (result,) = check(
+            f"beats {name}",
+            "auc",
+            f"the lead in AUC over the {name}",
+            evidence.baselines.get(name),
+            Bound(min=margin),
+            config.baseline.judge,
+        )
+        results.append(result)
+    return results
+
+
+def _leak(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
+    rule = config.leak
+    shuffled = evidence.shuffled or Estimate(value=None)
+    numbers = (shuffled.value, shuffled.low, shuffled.high)
+    auc, low, high = (_number(number) for number in numbers)
+    results = []
+    outcome: Outcome = "fail"
+    if not _finite(*numbers):
+        numbers = (None, None, None)
+        reason = "The model was not measured against shuffled labels."
+    else:
+        if low <= auc <= high:
+            outcome = "pass"
+        reason = (
+            f"Against shuffled labels the AUC is {auc:.4f}; chance gives {low:.4f} to {high:.4f}."
+        )
+    results.append(
+        RuleResult(
+            name="shuffled labels",
+            metric="auc",
+            outcome=outcome,
+            reason=reason,
+            threshold=0.5,
+            value=numbers[0],
+            low=numbers[1],
+            high=numbers[2],
+            rows=shuffled.rows,
+        )
+    )
+    suspects = {"the model": (evidence.metrics.get("auc") or Estimate(value=None)).value}
+    suspects.update({f"the feature {name} alone": auc for name, auc in evidence.features.items()})
+    worst = max(suspects, key=lambda name: _suspicion(suspects[name]))
+    value = suspects[worst]
+    if value is None or not math.isfinite(value):
+        outcome, reason = "fail", f"{_capital(worst)} has no AUC that could be measured."
+        value = None
+    elif value < rule.auc:
+        outcome, reason = (
+            "pass",
+            f"The highest AUC is {value:.4f}, below {rule.auc:g}: no leak seen.",
+        )
+    elif rule.acknowledged.strip():
+        outcome = "pass"
+        reason = f"{_capital(worst)} has AUC {value:.4f}; acknowledged: {rule.acknowledged.strip()}"
+    else:
+        outcome = "fail"
+        reason = (
+            f"{_capital(worst)} has AUC {value:.4f}, which is too good to be true: look for a leak of"
+            " the label. If it is right, say why in gate.leak.acknowledged."
+        )
+    results.append(
+        RuleResult(
+            name="too good to be true",
+            metric="auc",
+            outcome=outcome,
+            reason=reason,
+            threshold=rule.auc,
+            value=value,
+            rows=evidence.rows,
+            overridable=value is not None,
+        )
+    )
+    return results
+
+
+def _suspicion(auc: float | None) -> float:
+    """Orders suspects: the higher the AUC the worse, and what cannot be measured is worst."""
+    return auc if auc is not None and math.isfinite(auc) else math.inf
+
+
+def _rehearsal(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
+    rule = config.rehearsal
+    if not rule.enabled:
+        return []
+    seen = evidence.rehearsal
+    if seen is None:
+        reason = "The predictor was not rehearsed."
+        return [RuleResult(name="rehearsal", metric="problems", outcome="fail", reason=reason)]
+    results = [
+        RuleResult(
+            name="rehearsal",
+            metric="problems",
+            outcome="fail" if seen.problems else "pass",
+            reason=" ".join(seen.problems) or "The predictor started and answered every request.",
+            threshold=0.0,
+            value=float(len(seen.problems)),
+            rows=seen.rows,
+        )
+    ]
+    for name, what, value, most in (
+        ("p99_ms", "the 99th percentile of latency (ms)", seen.p99_ms, rule.p99_ms),
+        ("memory_mb", "the predictor's memory (MB)", seen.memory_mb, rule.memory_mb),
+    ):
+        estimate = Estimate(value=value, rows=seen.rows)
+        results += check(f"rehearsal {name}", name, what, estimate, Bound(max=most))
+    (difference,) = check(
+        "rehearsal difference",
+        "difference",
+        "the largest difference of a served probability",
+        Estimate(value=seen.difference, rows=seen.rows),
+        Bound(max=rule.tolerance),
+    )
+    # Nobody may serve a predictor whose answers are not those that were measured.
+    results.append(replace(difference, overridable=False))
+    return results
+
+
+def label_of(metric: str) -> str:
+    """A metric's name for people."""
+    return {"auc": "AUC", "f1": "F1", "brier": "Brier score"}.get(metric, metric.replace("_", " "))
+
+
+_RULES: dict[str, Callable[[Evidence, GateConfig], list[RuleResult]]] = {
+    "sound measurement": _soundness,
+    "amount of data": _amount,
+    "thresholds": _thresholds,
+    "champion": _champion,
+    "slices": _slices,
+    "baselines": _baselines,
+    "leak": _leak,
+    "rehearsal": _rehearsal,
+}

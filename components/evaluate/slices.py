@@ -1,0 +1,101 @@
+"""Slices: groups of test rows that are measured on their own."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.contracts.config.gate import SliceRule
+from components.contracts.errors import SlipwayError
+from components.contracts.scoring import read_part_batches
+from components.contracts.splits import LABEL, TIME, Splits, part_file
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+MONTH = "month"
+MISSING = "(missing)"
+MAX_VALUES = 40
+_AUTOMATIC_VALUES = 20
+_AUTOMATIC_COLUMNS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceColumn:
+    """One column to slice by: its values, the most common first, and whether a rule looks at it."""
+
+    name: str
+    values: tuple[str, ...]
+    declared: bool
+
+    def groups(self, table: "pa.Table") -> "np.ndarray":
+        """The index of each row's value, int64 [N]; -1 where it has no slice of its own."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        found = pc.index_in(_texts(table, self.name), pa.array(self.values, pa.string()))
+        return found.fill_null(-1).to_numpy().astype("int64")
+
+    @property
+    def source(self) -> str:
+        """The column of the test table that it is made from."""
+        return TIME if self.name == MONTH else self.name
+
+
+def _texts(table: "pa.Table", name: str) -> "pa.ChunkedArray":
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if name == MONTH:
+        return pc.strftime(table[TIME], format="%Y-%m")
+    return table[name].cast(pa.string()).fill_null(MISSING)
+
+
+def plan_slices(folder: Path, splits: Splits, rule: SliceRule) -> list[SliceColumn]:
+    """Finds the columns to slice by and their values, in one pass over those columns only.
+
+    Declared columns come first. Automatic ones are the categorical features with 2 to 20 values in the
+    training part (at most six, in order) and the month.
+
+    Raises:
+        SlipwayError: a declared column is not in the test table, is the label, or is a number.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(part_file(folder, "test"))
+    for name in rule.columns:
+        if name != MONTH and (name not in schema.names or name == LABEL):
+            raise SlipwayError(
+                f"gate.slices.columns names '{name}', which the test table does not have. It has:"
+                f" {', '.join(n for n in schema.names if n != LABEL)}, and {MONTH}."
+            )
+        if name != MONTH and pa.types.is_floating(schema.field(name).type):
+            raise SlipwayError(
+                f"gate.slices.columns names '{name}', a number: slices need categories. Name a"
+                " categorical or boolean feature, a key, or month."
+            )
+    automatic = []
+    if rule.automatic:
+        for name in splits.of_kind("categorical"):
+            values = splits.statistics.get(name, {}).get("values", {})
+            if 2 <= len(values) <= _AUTOMATIC_VALUES and name not in rule.columns:
+                automatic.append(name)
+        automatic = automatic[:_AUTOMATIC_COLUMNS]
+        if MONTH not in rule.columns:
+            automatic.append(MONTH)
+    names = [*rule.columns, *automatic]
+    counts: dict[str, Counter[str]] = {name: Counter() for name in names}
+    sources = list(dict.fromkeys(TIME if name == MONTH else name for name in names))
+    for table in read_part_batches(folder, "test", sources) if sources else ():
+        for name in names:
+            for pair in _texts(table, name).value_counts().to_pylist():
+                counts[name][pair["values"]] += pair["counts"]
+    columns = []
+    for name in names:
+        ranked = sorted(counts[name], key=lambda value: (-counts[name][value], value))
+        wanted = [value for value in rule.required.get(name, []) if value in counts[name]]
+        kept = tuple(dict.fromkeys([*wanted, *ranked]))[:MAX_VALUES]
+        columns.append(SliceColumn(name=name, values=kept, declared=name in rule.columns))
+    return columns

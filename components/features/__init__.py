@@ -1,0 +1,1 @@
+"""Features: point-in-time joins through Feast, split by time, online store."""

@@ -1,0 +1,162 @@
+"""Examples, labels and the cut by time into train, validation and test."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.contracts.config.base import format_instant
+from components.contracts.config.features import FeaturesConfig, Kind
+from components.contracts.dataset import Manifest, read_table
+from components.contracts.errors import SlipwayError
+from components.contracts.splits import LABEL, PARTS, TIME, Feature
+from components.features.views import as_utc, moment, require_columns
+
+if TYPE_CHECKING:
+    import polars as pl
+
+READ_AT = "__read_at"
+_LABEL_KNOWN = "__label_known"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examples:
+    """The labelled rows: key, entity keys, TIME, READ_AT (the moment of prediction), LABEL.
+
+    `dropped` counts the rows that were left out, by reason.
+    """
+
+    rows: "pl.DataFrame"
+    dropped: dict[str, int]
+
+
+def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> Examples:
+    """Reads the examples inside the dataset's window, ordered by time, with their labels.
+
+    Raises:
+        SlipwayError: a table or column is missing, keys are not unique, or no row has a label.
+    """
+    import polars as pl
+
+    spec, label = config.examples, config.label
+    wanted = [spec.key, spec.time, label.column, label.known, *config.entities.values()]
+    columns = list(dict.fromkeys(name for name in wanted if name is not None))
+    require_columns(manifest, spec.table, columns, "features.examples")
+    rows = as_utc(pl.DataFrame(read_table(dataset, spec.table, columns)))
+    target = pl.col(label.column)
+    positive = target.cast(pl.Boolean) if label.above is None else target > label.above
+    happens = moment(spec.time, rows.schema)
+    known = moment(label.known, rows.schema) if label.known else happens
+    rows = rows.select(
+        *dict.fromkeys([spec.key, *config.entities.values()]),
+        happens.alias(TIME),
+        (happens - spec.lead).alias(READ_AT),
+        known.alias(_LABEL_KNOWN),
+        positive.cast(pl.Int8).alias(LABEL),
+    )
+    _require_unique(rows, spec.key, spec.table)
+    start, end = (datetime.fromisoformat(instant) for instant in manifest.window)
+    reasons = {
+        "without_label": pl.col(LABEL).is_null(),
+        "without_time": pl.col(TIME).is_null(),
+        "outside_window": ~pl.col(TIME).is_between(start, end, closed="left"),
+    }
+    if label.known:
+        # Its own outcome could be among its features: this is no prediction.
+        reasons["label_known_before_prediction"] = pl.col(_LABEL_KNOWN) <= pl.col(READ_AT)
+    dropped = {}
+    for reason, condition in reasons.items():
+        kept = rows.filter(~condition.fill_null(value=False))
+        if gone := rows.height - kept.height:
+            dropped[reason] = gone
+        rows = kept
+    if rows.is_empty():
+        raise SlipwayError(
+            f"No row of table '{spec.table}' has a label ({label.column}) and lies in the window"
+            f" {manifest.window[0]} to {manifest.window[1]}; left out: {dropped}."
+        )
+    return Examples(rows=rows.drop(_LABEL_KNOWN).sort(TIME, spec.key), dropped=dropped)
+
+
+def part_windows(
+    manifest: Manifest, config: FeaturesConfig
+) -> dict[str, tuple[datetime, datetime]]:
+    """The half-open stretch of time of each part: train first, test last, with the gap before each.
+
+    Raises:
+        SlipwayError: the window is too short for the parts.
+    """
+    start, end = (datetime.fromisoformat(instant) for instant in manifest.window)
+    split = config.split
+    test = end - split.test
+    validation = test - split.validation
+    if validation - split.gap <= start or test - split.gap <= validation:
+        raise SlipwayError(
+            f"features.split asks for {split.validation} of validation, {split.test} of test and"
+            f" gaps of {split.gap}: the window {manifest.window[0]} to {manifest.window[1]} has no"
+            " room for them. Shorten the parts or lengthen data.window."
+        )
+    return {
+        "train": (start, validation - split.gap),
+        "validation": (validation, test - split.gap),
+        "test": (test, end),
+    }
+
+
+def cut(
+    rows: "pl.DataFrame", windows: dict[str, tuple[datetime, datetime]]
+) -> dict[str, "pl.DataFrame"]:
+    """Cuts rows into parts by TIME.
+
+    Raises:
+        SlipwayError: a part has no row.
+    """
+    import polars as pl
+
+    parts = {}
+    for part in PARTS:
+        start, end = windows[part]
+        parts[part] = rows.filter(pl.col(TIME).is_between(start, end, closed="left"))
+        if parts[part].is_empty():
+            raise SlipwayError(
+                f"The {part} part, {format_instant(start)} to {format_instant(end)}, has no row with"
+                " a label. Widen data.window or change features.split."
+            )
+    return parts
+
+
+def statistics(train: "pl.DataFrame", features: tuple[Feature, ...]) -> dict[str, dict[str, Any]]:
+    """What the contract `Splits.statistics` says, a feature. "std" is the population's."""
+    return {f.name: _statistics(train[f.name], f.kind) for f in features}
+
+
+def _statistics(values: "pl.Series", kind: Kind) -> dict[str, Any]:
+    nulls = values.null_count() / len(values)
+    if kind == "numeric":
+        return {
+            "nulls": nulls,
+            "mean": values.mean(),
+            "std": values.std(ddof=0),
+            "min": values.min(),
+            "max": values.max(),
+        }
+    if kind == "boolean":
+        return {"nulls": nulls, "true": values.mean()}
+    if kind == "time":
+        first, last = values.min(), values.max()
+        return {
+            "nulls": nulls,
+            "min": first.isoformat() if isinstance(first, datetime) else None,
+            "max": last.isoformat() if isinstance(last, datetime) else None,
+        }
+    counts = values.drop_nulls().value_counts().sort("count", values.name, descending=[True, False])
+    return {"nulls": nulls, "values": dict(counts.iter_rows())}
+
+
+def _require_unique(rows: "pl.DataFrame", key: str, table: str) -> None:
+    twice = rows.filter(rows[key].is_duplicated() | rows[key].is_null())
+    if not twice.is_empty():
+        raise SlipwayError(
+            f"{twice.height} rows of table '{table}' have an empty key {key} or share it with another"
+            f" row (for example {twice[key][0]!r}). features.examples.key must name each row once."
+        )

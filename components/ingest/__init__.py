@@ -1,0 +1,1 @@
+"""Ingest: a window of source tables becomes a dataset with a manifest."""

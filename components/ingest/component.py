@@ -1,0 +1,43 @@
+"""The KFP face of ingest."""
+
+from kfp import dsl
+
+from components.contracts.images import image
+
+
+@dsl.component(base_image=image("ingest"), install_kfp_package=False)
+def ingest(
+    config: dict,
+    data_root: str,
+    window_start: str,
+    window_end: str,
+    dataset: dsl.Output[dsl.Dataset],
+    data_version: str = "",
+    scheduled_at: str = "",
+):
+    """Copies a window of the source tables into a dataset with a manifest.
+
+    Args:
+        config: The project's `data` section: tables with path, format, time and columns.
+        data_root: Folder or object-store prefix that relative table paths start from.
+        window_start: First instant of the window, ISO 8601 (no zone means UTC); or how long before
+            its end, as in 1d.
+        window_end: First instant after the window; empty: when the run was scheduled.
+        dataset: The tables as parquet with a manifest of rows, bytes and content hashes.
+        data_version: Any text. A cached result serves as long as it stays the same.
+        scheduled_at: When the run was scheduled; it stands in for an empty window_end.
+    """
+    from pathlib import Path
+
+    from components.contracts.config.data import resolve_window
+    from components.ingest.ingest import ingest_tables
+
+    window = resolve_window(window_start, window_end, scheduled_at).to_struct()
+    manifest = ingest_tables(
+        config=config,
+        data_root=data_root,
+        window_start=window["start"],
+        window_end=window["end"],
+        output=Path(dataset.path),
+    )
+    dataset.metadata.update(manifest.metadata())

@@ -1,0 +1,135 @@
+"""Parses csv and jsonl in blocks, so that memory does not grow with the file."""
+
+import io
+import json
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING
+
+from components.contracts.errors import SlipwayError
+from components.ingest.sources import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BLOCK = 4 << 20
+
+
+def csv_batches(
+    source: Source, file: str, name: str, columns: list[str] | None
+) -> Iterator["pa.RecordBatch"]:
+    """Gives a csv file's rows, all columns as text; the first line has the names.
+
+    Raises:
+        SlipwayError: a ragged row, or bytes that are not UTF-8, with the row's number.
+    """
+    import pyarrow as pa
+    import pyarrow.csv as pc
+
+    def opened(convert: pc.ConvertOptions) -> tuple[IO[bytes], pc.CSVStreamingReader]:
+        stream = source.store.open(file, "rb", compression="infer")
+        # Serial reading, so that an error has the number of its row.
+        read = pc.ReadOptions(block_size=BLOCK, use_threads=False)
+        parse = pc.ParseOptions(newlines_in_values=True)
+        return stream, pc.open_csv(stream, read, parse, convert)
+
+    done = 0
+    try:
+        # First only for the names. As binary, so that no value can fail yet.
+        stream, reader = opened(pc.ConvertOptions(check_utf8=False))
+        names = reader.schema.names
+        stream.close()
+        missing = sorted(set(columns or []) - set(names))
+        if missing:
+            raise SlipwayError(
+                f"{name} has no column {', '.join(missing)}. It has: {', '.join(names)}."
+            )
+        stream, reader = opened(
+            pc.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()),
+                include_columns=columns,
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            )
+        )
+        with stream:
+            # Also without rows, for the names.
+            yield pa.RecordBatch.from_pylist([], reader.schema)
+            for batch in reader:
+                yield batch
+                done += batch.num_rows
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        raise SlipwayError(_csv_problem(name, done, " ".join(str(error).split()))) from error
+
+
+def _csv_problem(name: str, done: int, text: str) -> str:
+    if "Expected" in text and "columns" in text:
+        return f"{name} is ragged: {text.removeprefix('CSV parse error: ')}."
+    if "UTF8" in text or "utf-8" in text:
+        return (
+            f"{name} is not UTF-8 text, after row {done:,}: {text}. Convert it, for example with"
+            " `iconv -f latin1 -t utf-8`."
+        )
+    return f"{name} cannot be read as csv, after row {done:,}: {text}."
+
+
+def jsonl_batches(
+    source: Source, file: str, name: str, columns: list[str] | None
+) -> Iterator["pa.RecordBatch"]:
+    """Gives the rows of a file with one JSON object a line; a key that is left out is null.
+
+    Raises:
+        SlipwayError: a line that is no JSON object, with its number.
+    """
+    line = 1
+    with source.store.open(file, "rb", compression="infer") as stream:
+        rest = b""
+        while block := stream.read(BLOCK):
+            whole, newline, rest_of_block = block.rpartition(b"\n")
+            if not newline:
+                rest += block
+                continue
+            text, rest = rest + whole + newline, rest_of_block
+            yield from _json_batch(text, name, line, columns)
+            line += text.count(b"\n")
+        if rest.strip():
+            yield from _json_batch(rest, name, line, columns)
+
+
+def _json_batch(
+    text: bytes, name: str, line: int, columns: list[str] | None
+) -> Iterator["pa.RecordBatch"]:
+    import polars as pl
+    import pyarrow as pa
+
+    if not text.strip():
+        return
+    try:
+        frame = pl.read_ndjson(io.BytesIO(text), infer_schema_length=None)
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+        raise SlipwayError(_json_problem(text, name, line, error)) from error
+    if columns is not None:
+        frame = frame.select(
+            pl.col(column) if column in frame.columns else pl.lit(None).alias(column)
+            for column in columns
+        )
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    schema = pa.schema(
+        [
+            field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field
+            for field in table.schema
+        ]
+    )
+    yield from table.cast(schema).combine_chunks().to_batches()
+
+
+def _json_problem(text: bytes, name: str, line: int, error: Exception) -> str:
+    """Finds the line that the parser stumbled on."""
+    for number, raw in enumerate(text.split(b"\n"), line):
+        try:
+            if raw.strip() and not isinstance(json.loads(raw), dict):
+                return f"{name}, line {number:,}: a row is a JSON object, and this is none."
+        except UnicodeDecodeError:
+            return f"{name}, line {number:,}: not UTF-8 text. Convert the file."
+        except ValueError as problem:
+            return f"{name}, line {number:,}: not JSON: {problem}."
+    return f"{name}, from line {line:,}: {' '.join(str(error).split())[:300]}."

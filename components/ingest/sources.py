@@ -1,0 +1,182 @@
+"""Where a table's files are: on this machine or in an object store, through fsspec.
+
+Credentials come from the environment or from mounted secrets, as each store's own library reads them
+(AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_KEY
+or a workload identity); never from the project file.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from components.contracts.config.data import Format
+from components.contracts.errors import SlipwayError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+SCHEMES = ("file", "s3", "gs", "abfss", "https", "http")
+ENDINGS: dict[Format, tuple[str, ...]] = {
+    "parquet": (".parquet", ".pq", ".parq"),
+    "csv": (".csv", ".csv.gz"),
+    "jsonl": (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz"),
+    "delta": (),
+}
+_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The files of one table.
+
+    Attributes:
+        uri: what the manifest says; without query or credentials.
+        store: the file system that opens the files.
+        base: the folder (or the file) that the table is.
+        files: paths in the store, sorted.
+        local: whether the files are on this machine.
+    """
+
+    uri: str
+    store: "AbstractFileSystem"
+    base: str
+    files: tuple[str, ...]
+    local: bool
+
+    def name(self, file: str) -> str:
+        """A file's name for messages: a path, or a URI."""
+        return file if self.local else str(self.store.unstrip_protocol(file)).split("?")[0]
+
+
+def join_uri(root: str, path: str) -> str:
+    """A table's URI: `path` itself if it is a URI or absolute, otherwise `path` below `root`."""
+    if "://" in path or path.startswith("/") or not root:
+        return path
+    return f"{root.rstrip('/')}/{path}"
+
+
+def public_uri(uri: str) -> str:
+    """The URI without query (which may be a signature); a path becomes absolute."""
+    if "://" not in uri:
+        return str(Path(uri).resolve())
+    parts = urlsplit(uri)
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+
+
+def check_uri(table: str, uri: str) -> str:
+    """The URI's scheme.
+
+    Raises:
+        SlipwayError: an unknown scheme, or a password in the URI.
+    """
+    parts = urlsplit(uri)
+    scheme = parts.scheme if "://" in uri else "file"
+    if scheme not in SCHEMES:
+        raise SlipwayError(
+            f"Table {table}: '{scheme}://' is not a source that Slipway reads. Use a path,"
+            f" {', '.join(f'{name}://' for name in SCHEMES[1:-1])}."
+        )
+    if parts.password:
+        raise SlipwayError(
+            f"Table {table}: the address holds a password. Credentials come from the environment or"
+            " a mounted secret, never from the project file."
+        )
+    return scheme
+
+
+def locate(table: str, uri: str, form: Format) -> Source:
+    """Finds a table's files.
+
+    Args:
+        table: its name, for messages.
+        uri: a file or a folder; folders are searched to any depth, names that begin with _ or .
+            are left out.
+        form: the format; it decides which endings count.
+
+    Raises:
+        SlipwayError: nothing is there (the message says what is there instead), or the store
+            refuses.
+    """
+    from fsspec.core import url_to_fs
+
+    scheme = check_uri(table, uri)
+    with reading(public_uri(uri)):
+        store, base = url_to_fs(uri, **_options(scheme))
+        base = base.rstrip("/")
+        if store.isfile(base):
+            return _source(uri, store, base, (base,), scheme)
+        if not store.exists(base):
+            raise SlipwayError(_missing(table, uri, store, base))
+        found = sorted(file for file in store.find(base) if not _hidden(file[len(base) :]))
+    files = tuple(file for file in found if file.lower().endswith(ENDINGS[form]))
+    if not files:
+        there = _few([file[len(base) + 1 :] for file in found])
+        raise SlipwayError(
+            f"Table {table}: {public_uri(uri)} holds no {form} file ({', '.join(ENDINGS[form])})."
+            + (f" There is: {there}." if there else " It is empty.")
+        )
+    return _source(uri, store, base, files, scheme)
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turns whatever a store or a parser raises into a message that names what was read."""
+    try:
+        yield
+    except SlipwayError:
+        raise
+    except PermissionError as error:
+        raise SlipwayError(
+            f"{what} must not be read with the credentials that are set: {_text(error)}."
+        ) from error
+    except Exception as error:  # each store's library has errors of its own kind
+        raise SlipwayError(f"{what} cannot be read: {_text(error)}.") from error
+
+
+def _text(error: Exception) -> str:
+    """An error's own words on one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()).rstrip(".")[:400] or type(error).__name__
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    """What a store needs besides the environment."""
+    if scheme == "abfss" and not os.environ.get("AZURE_STORAGE_CONNECTION_STRING"):
+        # Without it adlfs would read as nobody where a workload identity is meant.
+        return {"anon": False}
+    return {}
+
+
+def _source(
+    uri: str, store: "AbstractFileSystem", base: str, files: tuple[str, ...], scheme: str
+) -> Source:
+    return Source(uri=public_uri(uri), store=store, base=base, files=files, local=scheme == "file")
+
+
+def _hidden(relative: str) -> bool:
+    return any(part.startswith(("_", ".")) for part in relative.split("/") if "=" not in part)
+
+
+def _missing(table: str, uri: str, store: "AbstractFileSystem", base: str) -> str:
+    """There is nothing at `base`: says what the nearest folder that exists holds."""
+    text = f"Table {table}: there is nothing at {public_uri(uri)}."
+    folder = base
+    while "/" in folder.strip("/"):
+        folder = folder.rsplit("/", 1)[0] or "/"
+        try:
+            entries = store.ls(folder, detail=False)
+        except (FileNotFoundError, NotADirectoryError, NotImplementedError, PermissionError):
+            continue
+        names = _few(sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries))
+        return f"{text} {folder} holds: {names}." if names else f"{text} {folder} is empty."
+    return text
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,1 @@
+"""Monitor: drift, performance and system metrics of a window, alerts, retraining."""

@@ -1,0 +1,175 @@
+"""The reference kept with a model version at release: what a window is compared with.
+
+Register writes it as artifacts of the version's run and names it in the version's tag
+`slipway.reference_uri`: `reference.parquet`, a bounded sample of the train and test parts with the
+features, `label` and `probability`, and `reference.json` with the features and the metrics at release.
+"""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.contracts.errors import SlipwayError
+from components.contracts.splits import Feature, Kind, Part
+from components.contracts.tracking import connect
+from components.monitor.sketch import (
+    Floats,
+    NumericSketch,
+    Sketch,
+    add_column,
+    bin_edges,
+    new_sketch,
+    numbers,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = 1
+TAG = "slipway.reference_uri"
+PROBABILITY = "probability"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A part of the reference, sketched.
+
+    Attributes:
+        model_version: the version that it belongs to.
+        features: the model's inputs. table: the sampled rows.
+        edges: bin edges of each numeric and time feature, and of the probability.
+        sketches: feature to its sketch. probability: the sketch of what the model predicted there.
+        release: metric to its value on the test part when the model was released.
+        threshold: the label is 1 where the probability reaches it.
+    """
+
+    model_version: str
+    features: tuple[Feature, ...]
+    table: "pa.Table"
+    edges: dict[str, Floats]
+    sketches: dict[str, Sketch]
+    probability: NumericSketch
+    release: dict[str, float]
+    threshold: float
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """Feature to its kind, in the model's order."""
+        return {feature.name: feature.kind for feature in self.features}
+
+
+def fetch_reference(model: str, model_version: str, part: Part) -> Reference:
+    """Fetches the reference of the version that the log names.
+
+    Args:
+        model: the registered model.
+        model_version: as in the inference log: a version of the registry, or the beginning of the
+            model's hash, which the predictor uses where nobody told it the version.
+        part: "train" or "test".
+
+    Raises:
+        SlipwayError: the registry has no such version, or it was registered without a reference.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    client = connect()
+    try:
+        versions = client.search_model_versions(f"name='{model}'")
+    except MlflowException as error:
+        raise SlipwayError(f"The model registry cannot be searched for {model}: {error}") from error
+    found = [v for v in versions if str(v.version) == model_version] or [
+        v
+        for v in versions
+        if len(model_version) >= 8
+        and v.tags.get("slipway.model_hash", "").startswith(model_version)
+    ]
+    if not found:
+        known = ", ".join(sorted(str(v.version) for v in versions)) or "none"
+        raise SlipwayError(
+            f"The inference log names version {model_version} of {model}, which the registry does"
+            f" not have (it has: {known}). Check MLFLOW_TRACKING_URI and INFERENCE_LOG_URI: they"
+            " must belong to the same installation."
+        )
+    version = found[0]
+    uri = version.tags.get(TAG)
+    if not uri:
+        raise SlipwayError(
+            f"Version {version.version} of {model} was registered without a reference (it has no"
+            f" tag {TAG}), so its drift cannot be measured. Register it with the register stage."
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            folder = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch)
+        except (MlflowException, OSError) as error:
+            raise SlipwayError(
+                f"The reference of {model} version {version.version} cannot be fetched from"
+                f" {uri}: {error}"
+            ) from error
+        return read_reference(Path(folder), str(version.version), part)
+
+
+def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
+    """Reads and sketches one part of a reference folder.
+
+    Raises:
+        SlipwayError: it is damaged, of another version, or has no rows of the part.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    try:
+        content: dict[str, Any] = json.loads((folder / "reference.json").read_text("utf-8"))
+        table = pq.ParquetFile(folder / "reference.parquet").read()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise SlipwayError(f"The reference in {folder} cannot be read: {error}.") from error
+    if content.get("version") != VERSION:
+        raise SlipwayError(
+            f"The reference of version {model_version} has layout version {content.get('version')};"
+            f" this release reads {VERSION}. Register the model again."
+        )
+    features = tuple(Feature(**feature) for feature in content["features"])
+    missing = [
+        name
+        for name in ("part", PROBABILITY, *(f.name for f in features))
+        if name not in table.column_names
+    ]
+    if missing:
+        raise SlipwayError(
+            f"The reference of version {model_version} lacks the columns {', '.join(missing)}."
+        )
+    table = table.filter(pc.equal(table["part"], part))
+    if not table.num_rows:
+        raise SlipwayError(
+            f"The reference of version {model_version} has no rows of the part {part}: set"
+            " monitoring.drift.reference to the other."
+        )
+    edges: dict[str, Floats] = {}
+    sketches: dict[str, Sketch] = {}
+    for feature in features:
+        column = table[feature.name]
+        if feature.kind in ("numeric", "time"):
+            edges[feature.name] = bin_edges(numbers(column, feature.kind))
+        sketches[feature.name] = new_sketch(feature.kind, edges.get(feature.name))
+        add_column(sketches[feature.name], column, feature.kind)
+    probabilities = numbers(table[PROBABILITY], "numeric")
+    probability = NumericSketch.empty(bin_edges(probabilities))
+    probability.add(probabilities)
+    release = {
+        name: float(value)
+        for name, value in content.get("release", {}).items()
+        if isinstance(value, int | float)
+    }
+    return Reference(
+        model_version=model_version,
+        features=features,
+        table=table,
+        edges=edges,
+        sketches=sketches,
+        probability=probability,
+        release=release,
+        threshold=float(content["threshold"]),
+    )

@@ -1,0 +1,278 @@
+"""Sketches: one feature's values as counts, of bounded size, made in one pass and mergeable.
+
+A numeric sketch counts values in bins whose edges are quantiles of the reference, so every bin
+between its ends holds at most 1/BINS of the reference: that bounds the error of the KS statistic. A
+value that is frequent by itself (a zero of a count, a default) has a bin of its own. Sketches of two
+windows with the same edges merge by adding their counts, so days make weeks without reading data
+again.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from components.contracts.errors import SlipwayError
+from components.contracts.splits import Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BINS = 512
+CATEGORIES = 10_000
+HOURS_PER_MICROSECOND = 1 / 3.6e9
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class NumericSketch:
+    """Counts and sums in the bins (-inf, e0), [e0, e1), …, [e_last, inf).
+
+    Attributes:
+        edges: float64 [B - 1], ascending.
+        counts: int64 [B]. sums: float64 [B], of the values.
+        squares: sum of the squared distances from the mean.
+        nulls: missing values; what is not a finite number counts as missing.
+        low: smallest value; inf where there is none. high: largest; -inf.
+    """
+
+    edges: Floats
+    counts: Counts
+    sums: Floats
+    squares: float = 0.0
+    nulls: int = 0
+    low: float = float("inf")
+    high: float = float("-inf")
+
+    @classmethod
+    def empty(cls, edges: Floats) -> "NumericSketch":
+        """A sketch of nothing."""
+        bins = len(edges) + 1
+        return cls(edges=edges, counts=np.zeros(bins, np.int64), sums=np.zeros(bins))
+
+    @property
+    def rows(self) -> int:
+        """Values that are not missing."""
+        return int(self.counts.sum())
+
+    @property
+    def mean(self) -> float:
+        """Mean; 0 of nothing."""
+        return float(self.sums.sum()) / max(self.rows, 1)
+
+    @property
+    def std(self) -> float:
+        """Standard deviation; 0 of nothing."""
+        return float(np.sqrt(self.squares / max(self.rows, 1)))
+
+    def add(self, values: Floats) -> None:
+        """Counts float64 [N] values; NaN and infinities are missing.
+
+        Sorting a chunk and finding the edges in it is several times cheaper than finding each value
+        among the edges.
+        """
+        ordered = np.sort(values)  # -inf first, inf and NaN last
+        first = np.searchsorted(ordered, -np.inf, side="right")
+        finite = ordered[first : np.searchsorted(ordered, np.inf, side="left")]
+        self.nulls += len(ordered) - len(finite)
+        if not len(finite):
+            return
+        cuts = np.searchsorted(finite, self.edges, side="left")
+        cuts = np.concatenate([[0], cuts, [len(finite)]])
+        totals = np.concatenate([[0.0], np.cumsum(finite)])
+        self._absorb(
+            NumericSketch(
+                edges=self.edges,
+                counts=np.diff(cuts),
+                sums=np.diff(totals[cuts]),
+                squares=float(np.square(finite - totals[-1] / len(finite)).sum()),
+                low=float(finite[0]),
+                high=float(finite[-1]),
+            )
+        )
+
+    def _absorb(self, other: "NumericSketch") -> None:
+        n, m = self.rows, other.rows
+        if n and m:  # Chan, Golub and LeVeque (1979)
+            self.squares += (self.mean - other.mean) ** 2 * n * m / (n + m)
+        self.squares += other.squares
+        self.counts = self.counts + other.counts
+        self.sums = self.sums + other.sums
+        self.nulls += other.nulls
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+
+    def merge(self, other: "NumericSketch") -> "NumericSketch":
+        """The sketch of both.
+
+        Raises:
+            SlipwayError: the edges differ: the windows were compared with different references.
+        """
+        if not np.array_equal(self.edges, other.edges):
+            raise SlipwayError(
+                "Two sketches with different bin edges cannot be merged: they were made against"
+                " different references. Merge windows of one model version."
+            )
+        both = replace(self)
+        both._absorb(other)
+        return both
+
+    def to_dict(self) -> dict[str, Any]:
+        """The sketch as JSON values."""
+        return {
+            "edges": self.edges.tolist(),
+            "counts": self.counts.tolist(),
+            "sums": self.sums.tolist(),
+            "squares": self.squares,
+            "nulls": self.nulls,
+            "range": [self.low, self.high] if self.rows else None,
+        }
+
+
+@dataclass(slots=True)
+class CategorySketch:
+    """How often each value occurs.
+
+    Attributes:
+        counts: value to rows. nulls: missing values.
+        other: rows of values that were dropped because there were too many different ones.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    nulls: int = 0
+    other: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Values that are not missing."""
+        return sum(self.counts.values()) + self.other
+
+    def add(self, values: "pa.Array | pa.ChunkedArray") -> None:
+        """Counts the values of an Arrow string, dictionary or bool column."""
+        import pyarrow as pa
+
+        if isinstance(values, pa.ChunkedArray):
+            values = values.unify_dictionaries()
+        for item in values.value_counts():
+            value, count = item["values"].as_py(), item["counts"].as_py()
+            if value is None:
+                self.nulls += count
+            else:
+                name = _category(value)
+                self.counts[name] = self.counts.get(name, 0) + count
+        if len(self.counts) > 2 * CATEGORIES:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        ordered = sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
+        self.other += sum(count for _, count in ordered[CATEGORIES:])
+        self.counts = dict(ordered[:CATEGORIES])
+
+    def merge(self, other: "CategorySketch") -> "CategorySketch":
+        """The sketch of both."""
+        counts = dict(self.counts)
+        for value, count in other.counts.items():
+            counts[value] = counts.get(value, 0) + count
+        both = CategorySketch(counts, self.nulls + other.nulls, self.other + other.other)
+        if len(counts) > 2 * CATEGORIES:
+            both._shrink()
+        return both
+
+    def to_dict(self) -> dict[str, Any]:
+        """The sketch as JSON values."""
+        return {"counts": self.counts, "nulls": self.nulls, "other": self.other}
+
+
+Sketch = NumericSketch | CategorySketch
+
+
+def merge(first: Sketch, second: Sketch) -> Sketch:
+    """The sketch of both windows of one feature.
+
+    Raises:
+        SlipwayError: they are of different kinds, or their bin edges differ.
+    """
+    if isinstance(first, NumericSketch) and isinstance(second, NumericSketch):
+        return first.merge(second)
+    if isinstance(first, CategorySketch) and isinstance(second, CategorySketch):
+        return first.merge(second)
+    raise SlipwayError("A numeric and a categorical sketch cannot be merged.")
+
+
+def sketch_from_dict(content: dict[str, Any]) -> Sketch:
+    """Reads what `to_dict` wrote."""
+    if "edges" not in content:
+        return CategorySketch(**content)
+    low, high = content["range"] or (float("inf"), float("-inf"))
+    return NumericSketch(
+        edges=np.asarray(content["edges"], np.float64),
+        counts=np.asarray(content["counts"], np.int64),
+        sums=np.asarray(content["sums"], np.float64),
+        squares=content["squares"],
+        nulls=content["nulls"],
+        low=low,
+        high=high,
+    )
+
+
+def bin_edges(values: Floats, bins: int = BINS) -> Floats:
+    """Edges for the sketches that are compared with these reference values.
+
+    Args:
+        values: float64 [N] of the reference; what is not finite is left out.
+        bins: bins of equal mass, at most.
+
+    Returns:
+        float64, ascending: the quantiles, both ends of each value that is frequent by itself, and
+        the two ends of the range, so that values outside it have bins of their own.
+    """
+    ordered = np.sort(values[np.isfinite(values)])
+    if not len(ordered):
+        return np.zeros(1)
+    distinct = np.unique(ordered)
+    if len(distinct) <= bins // 2:
+        starts = atoms = distinct
+    else:
+        quantiles = ordered[np.arange(bins) * len(ordered) // bins]
+        starts, repeats = np.unique(quantiles, return_counts=True)
+        atoms = starts[repeats > 1]
+    ends = np.nextafter(np.append(atoms, ordered[-1]), np.inf)
+    return np.unique(np.concatenate([starts, ends]))
+
+
+def numbers(column: "pa.ChunkedArray", kind: Kind) -> Floats:
+    """A numeric or time column as float64 [N], missing as NaN.
+
+    Time moves on by itself, so a moment is compared by its time of day: hours after midnight of the
+    wall clock that the value shows.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if kind == "time":
+        if getattr(column.type, "tz", None):
+            column = pc.local_timestamp(column)
+        ticks = column.cast(pa.timestamp("us")).cast(pa.int64()).cast(pa.float64())
+        moments: Floats = ticks.fill_null(float("nan")).to_numpy()
+        return (moments * HOURS_PER_MICROSECOND) % 24
+    values: Floats = column.cast(pa.float64()).fill_null(float("nan")).to_numpy()
+    return values
+
+
+def _category(value: str | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def new_sketch(kind: Kind, edges: Floats | None) -> Sketch:
+    """An empty sketch for a feature of this kind."""
+    return NumericSketch.empty(edges) if edges is not None else CategorySketch()
+
+
+def add_column(sketch: Sketch, column: "pa.ChunkedArray", kind: Kind) -> None:
+    """Counts an Arrow column of a feature."""
+    if isinstance(sketch, NumericSketch):
+        sketch.add(numbers(column, kind))
+    else:
+        sketch.add(column)

@@ -1,0 +1,36 @@
+"""The windows of a model as time series in MLflow: one run a model, one point a window."""
+
+from collections.abc import Mapping
+
+from components.contracts.config.base import parse_instant
+from components.contracts.tracking import connect, open_experiment
+
+SERIES_TAG = "slipway.monitoring"
+
+
+def log_series(model: str, window_end: str, numbers: Mapping[str, float]) -> str:
+    """Logs a window's numbers at its end.
+
+    The step is the hour since 1970 and the timestamp the window's end, so a window that is run again
+    writes to the same point.
+
+    Returns:
+        The MLflow run's id.
+    """
+    from mlflow.entities import Metric
+
+    client = connect()
+    experiment_id = open_experiment(client, f"{model}-monitoring")
+    found = client.search_runs([experiment_id], f"tags.`{SERIES_TAG}` = '{model}'", max_results=1)
+    if found:
+        run_id: str = found[0].info.run_id
+    else:
+        tags = {SERIES_TAG: model, "mlflow.runName": model}
+        run_id = client.create_run(experiment_id, tags=tags).info.run_id
+    end = parse_instant(window_end)
+    stamp, step = int(end.timestamp() * 1000), int(end.timestamp() // 3600)
+    client.log_batch(
+        run_id,
+        metrics=[Metric(name, value, stamp, step) for name, value in sorted(numbers.items())],
+    )
+    return run_id

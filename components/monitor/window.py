@@ -1,0 +1,232 @@
+"""One window of the inference log: its answers as a table, its features as sketches."""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from components.contracts.errors import SlipwayError
+from components.contracts.inference_log import FEATURE_PREFIX
+from components.monitor.reference import Reference
+from components.monitor.sketch import Sketch, add_column, new_sketch
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ANSWERS = (
+    "row", "key", "time", "served_at", "model_version", "status", "probability", "label",
+    "latency_ms",
+)  # fmt: skip
+CHUNK = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class LogWindow:
+    """The log of one model in [start, end).
+
+    Attributes:
+        uri: root of the log. files: paths of the hours that the window touches.
+        filesystem: the fsspec file system that opens them.
+    """
+
+    uri: str
+    model: str
+    start: datetime
+    end: datetime
+    files: list[str]
+    filesystem: Any
+
+    def batches(self, columns: list[str]) -> Iterator["pa.Table"]:
+        """Reads columns of the window's rows, row group by row group.
+
+        Columns that a file does not have are left out of its tables.
+
+        Raises:
+            SlipwayError: naming the file that cannot be read.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
+        start, end = (pa.scalar(t, pa.timestamp("us", tz="UTC")) for t in (self.start, self.end))
+        for path in self.files:
+            try:
+                with self.filesystem.open(path, "rb") as file:
+                    parquet = pq.ParquetFile(file)
+                    names = parquet.schema_arrow.names
+                    texts = [
+                        name
+                        for name in columns
+                        if name.startswith(FEATURE_PREFIX)
+                        and name in names
+                        and parquet.schema_arrow.field(name).type == pa.string()
+                    ]
+                    # Text features stay the codes that the file has: counting those is cheap.
+                    parquet = pq.ParquetFile(file, metadata=parquet.metadata, read_dictionary=texts)
+                    wanted = [name for name in dict.fromkeys(["time", *columns]) if name in names]
+                    for group in range(parquet.num_row_groups):
+                        table = parquet.read_row_group(group, columns=wanted)
+                        inside = pc.and_(
+                            pc.greater_equal(table["time"], start), pc.less(table["time"], end)
+                        )
+                        if not pc.all(inside).as_py():
+                            table = table.filter(inside)
+                        yield table.select([name for name in columns if name in names])
+            except (OSError, pa.ArrowException) as error:
+                raise SlipwayError(
+                    f"The inference log file {path} cannot be read: {error}. If it is damaged, move"
+                    " it away and run the window again."
+                ) from error
+
+
+def open_window(uri: str, model: str, start: datetime, end: datetime) -> LogWindow:
+    """Finds the log files of a window.
+
+    Args:
+        uri: root of the inference log: a folder or an object-store prefix.
+        model: the served model's name.
+        start: first instant.
+        end: first instant after it.
+
+    Raises:
+        SlipwayError: the store cannot be reached.
+    """
+    import fsspec
+
+    try:
+        filesystem, root = fsspec.core.url_to_fs(uri)
+        files: list[str] = []
+        day = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        while day < end:
+            folder = f"{root.rstrip('/')}/{model}/date={day:%Y-%m-%d}"
+            if filesystem.exists(folder):
+                files += [path for path in filesystem.find(folder) if _inside(path, start, end)]
+            day += timedelta(days=1)
+    except (OSError, ValueError, ImportError) as error:
+        raise SlipwayError(f"The inference log {uri} cannot be read: {error}.") from error
+    return LogWindow(uri, model, start, end, sorted(files), filesystem)
+
+
+def _inside(path: str, start: datetime, end: datetime) -> bool:
+    """Whether a whole log file's hour touches the window."""
+    *_, day, hour, name = path.split("/")
+    if not name.endswith(".parquet") or name.startswith((".", "_")):
+        return False
+    try:
+        begins = datetime.strptime(f"{day}/{hour}", "date=%Y-%m-%d/hour=%H").replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return begins < end and begins + timedelta(hours=1) > start
+
+
+def read_answers(window: LogWindow) -> "pa.Table":
+    """All rows of the window without their features: one row a predicted row or refused request."""
+    import pyarrow as pa
+
+    from components.contracts.inference_log import log_schema
+
+    schema = pa.schema([log_schema(()).field(name) for name in ANSWERS])
+    tables = [schema.empty_table()]
+    for table in window.batches(list(ANSWERS)):
+        lacking = [name for name in ANSWERS if name not in table.column_names]
+        if lacking:
+            raise SlipwayError(
+                f"The inference log {window.uri} of {window.model} lacks the columns"
+                f" {', '.join(lacking)}: it was not written by this release's predictor."
+            )
+        tables.append(table.cast(schema))
+    return pa.concat_tables(tables)
+
+
+def main_version(answers: "pa.Table") -> tuple[str | None, dict[str, int]]:
+    """The version that answered most of the window's rows, and the rows of each version."""
+    import pyarrow.compute as pc
+
+    predicted = answers.filter(pc.is_valid(answers["probability"]))
+    counts = Counter(
+        {
+            str(item["values"].as_py()): int(item["counts"].as_py())
+            for item in predicted["model_version"].value_counts()
+        }
+    )
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return (ordered[0][0] if ordered else None), dict(ordered)
+
+
+@dataclass(slots=True)
+class FeatureScan:
+    """What the features of one version looked like in the window.
+
+    Attributes:
+        sketches: feature to its sketch. rows: how many rows were counted.
+        sample: an even sample of at most the asked number of rows, features under their own names.
+        missing_columns: features that no file of the log has: a break of the schema.
+        wrong_types: feature to the type that the log has and that cannot be read as its kind.
+    """
+
+    sketches: dict[str, Sketch]
+    rows: int = 0
+    sample: "pa.Table | None" = None
+    missing_columns: list[str] = field(default_factory=list)
+    wrong_types: dict[str, str] = field(default_factory=dict)
+
+
+def scan_features(
+    window: LogWindow, logged_version: str, reference: Reference, sample_rows: int = 0
+) -> FeatureScan:
+    """Sketches every feature of one version's rows in one pass.
+
+    Memory is bounded by a chunk of rows and the sketches. The sample is drawn evenly over the window
+    with a fixed seed, so a repeated run draws the same.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kinds = reference.kinds
+    scan = FeatureScan(
+        {name: new_sketch(kind, reference.edges.get(name)) for name, kind in kinds.items()}
+    )
+    seen: set[str] = set()
+    draw = random.Random(0)  # noqa: S311
+    kept: list[pa.Table] = []
+
+    def take(chunk: pa.Table) -> None:
+        scan.rows += chunk.num_rows
+        for name, kind in kinds.items():
+            if name not in chunk.column_names or name in scan.wrong_types:
+                continue
+            seen.add(name)
+            try:
+                add_column(scan.sketches[name], chunk[name], kind)
+            except (pa.ArrowException, TypeError):
+                scan.wrong_types[name] = str(chunk[name].type)
+        if sample_rows:
+            size = min(chunk.num_rows, sample_rows)
+            kept.append(chunk.take(sorted(draw.sample(range(chunk.num_rows), size))))
+
+    columns = ["model_version", "probability", *(FEATURE_PREFIX + name for name in kinds)]
+    waiting: list[pa.Table] = []
+    for table in window.batches(columns):
+        table = table.filter(
+            pc.and_(
+                pc.equal(table["model_version"], logged_version), pc.is_valid(table["probability"])
+            )
+        ).drop_columns(["model_version", "probability"])
+        table = table.rename_columns([n.removeprefix(FEATURE_PREFIX) for n in table.column_names])
+        if waiting and waiting[0].schema != table.schema:
+            take(pa.concat_tables(waiting))
+            waiting = []
+        waiting.append(table)
+        if sum(part.num_rows for part in waiting) >= CHUNK:
+            take(pa.concat_tables(waiting))
+            waiting = []
+    if waiting:
+        take(pa.concat_tables(waiting))
+    scan.missing_columns = [name for name in kinds if name not in seen] if scan.rows else []
+    if kept:
+        everything = pa.concat_tables(kept, promote_options="permissive")
+        size = min(everything.num_rows, sample_rows)
+        scan.sample = everything.take(sorted(draw.sample(range(everything.num_rows), size)))
+    return scan

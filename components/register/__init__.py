@@ -1,0 +1,1 @@
+"""Register: a version with its evidence, only after a pass."""

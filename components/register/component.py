@@ -1,0 +1,42 @@
+"""The KFP face of register."""
+
+from kfp import dsl
+
+from components.contracts.images import image
+
+
+@dsl.component(base_image=image("register"), install_kfp_package=False)
+def register(
+    bundle: dsl.Input[dsl.Model],
+    verdict: dsl.Input[dsl.Artifact],
+    splits: dsl.Input[dsl.Dataset],
+    card: dsl.Input[dsl.HTML],
+    project: str,
+    release: dsl.Output[dsl.Artifact],
+    pipeline_run: str = "",
+):
+    """Registers a model that passed the gate, with its evidence, as challenger.
+
+    Args:
+        bundle: The trained model.
+        verdict: The gate's decision; anything but a pass for exactly this bundle is refused.
+        splits: The data that it was trained and tested on: the reference for monitoring.
+        card: The model card.
+        project: The project's name: the registered model.
+        release: Name, version, alias and artifact URI of the registered version.
+        pipeline_run: Id of the KFP run, for the evidence.
+    """
+    from pathlib import Path
+
+    from components.register.register import register_model
+
+    result = register_model(
+        bundle=Path(bundle.path),
+        verdict=Path(verdict.path),
+        splits=Path(splits.path),
+        card=Path(card.path),
+        project=project,
+        release=Path(release.path),
+        pipeline_run=pipeline_run,
+    )
+    release.metadata.update(result.metadata())

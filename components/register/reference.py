@@ -1,0 +1,103 @@
+"""The reference: what monitoring compares a served model with. Kept with the registered version.
+
+Layout, version 1::
+
+    reference.json      metrics and intervals at release, statistics of the training part, row counts
+    reference.parquet   at most 50,000 rows of each of the parts train and test
+    splits.json         as the splits had it
+
+The rows are evenly spaced in the part's order (time), so the sample is the same for the same splits.
+Their columns are those of the splits, then `part` (string), `probability` (double) and `predicted`
+(int8).
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.contracts.bundle import Bundle
+from components.contracts.files import write_json
+from components.contracts.scoring import open_model, predict, read_part_batches
+from components.contracts.splits import LABEL, Part, Splits, write_splits
+from components.contracts.verdict import Verdict
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = 1
+FILE = "reference.json"
+ROWS = "reference.parquet"
+MAX_ROWS = 50_000
+PARTS: tuple[Part, ...] = ("train", "test")
+
+
+def write_reference(
+    folder: Path,
+    *,
+    splits_folder: Path,
+    splits: Splits,
+    bundle_folder: Path,
+    bundle: Bundle,
+    verdict: Verdict,
+) -> None:
+    """Samples the parts, scores the sample, and writes the three files.
+
+    Raises:
+        SlipwayError: the model fails on the rows.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    session = open_model(bundle_folder)
+    tables, means = [], {}
+    for part in PARTS:
+        table = _sample(splits_folder, splits, part)
+        probability = predict(session, bundle, table).astype(np.float64)
+        predicted = (probability >= np.float32(bundle.threshold)).astype(np.int8)
+        means[part] = float(probability.mean()) if len(probability) else None
+        table = table.append_column("part", pa.array([part] * table.num_rows, pa.string()))
+        table = table.append_column("probability", pa.array(probability))
+        tables.append(table.append_column("predicted", pa.array(predicted)))
+    pq.write_table(pa.concat_tables(tables), folder / ROWS, compression="zstd")
+    write_splits(folder, splits)
+    write_json(
+        folder / FILE,
+        {
+            "version": VERSION,
+            "model": bundle.name,
+            "model_hash": verdict.model_hash,
+            "data_hash": verdict.data_hash,
+            "threshold": bundle.threshold,
+            "key": splits.key,
+            "features": [asdict(feature) for feature in splits.features],
+            "rows": {part: splits.rows[part] for part in PARTS},
+            "sampled": {part: tables[i].num_rows for i, part in enumerate(PARTS)},
+            "windows": splits.windows,
+            "statistics": splits.statistics,
+            "release": verdict.metrics,
+            "intervals": verdict.notes.get("intervals", {}),
+            "label_rate": {part: _rate(splits, part) for part in PARTS},
+            "probability_mean": means,
+        },
+    )
+
+
+def _rate(splits: Splits, part: str) -> float | None:
+    rows = splits.rows[part]
+    return splits.positives[part] / rows if rows else None
+
+
+def _sample(folder: Path, splits: Splits, part: Part) -> "pa.Table":
+    """At most `MAX_ROWS` rows, every n-th, read batch by batch."""
+    import numpy as np
+    import pyarrow as pa
+
+    step = -(-splits.rows[part] // MAX_ROWS) or 1
+    start, kept = 0, []
+    for table in read_part_batches(folder, part):
+        picks: Any = np.arange(-start % step, table.num_rows, step)
+        kept.append(table.take(pa.array(picks)))
+        start += table.num_rows
+    sample = pa.concat_tables(kept)
+    return sample.set_column(sample.column_names.index(LABEL), LABEL, sample[LABEL].cast(pa.int8()))

@@ -1,0 +1,1 @@
+"""Train: a PyTorch tabular model, exported with its preprocessing inside."""

@@ -1,0 +1,55 @@
+"""The KFP face of train."""
+
+from kfp import dsl
+
+from components.contracts.images import image
+
+
+@dsl.component(base_image=image("train"), install_kfp_package=False)
+def train(
+    splits: dsl.Input[dsl.Dataset],
+    project: str,
+    config: dict,
+    seed: int,
+    epochs: int,
+    learning_rate: float,
+    gpus: int,
+    allow_cpu: bool,
+    bundle: dsl.Output[dsl.Model],
+    report: dsl.Output[dsl.HTML],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Trains a PyTorch model and exports it with its preprocessing inside.
+
+    Args:
+        splits: Train, validation and test tables; the test table is not read.
+        project: The project's name: the MLflow experiment and the model.
+        config: The project's `training` section.
+        seed: Seed of every random choice.
+        epochs: Passes over the training table, at most; early stopping may end sooner.
+        learning_rate: Peak learning rate.
+        gpus: GPUs that the task was given; 0 trains on the CPU.
+        allow_cpu: Whether to train on the CPU where GPUs were asked for and none is there.
+        bundle: The model: ONNX, pt2, signature, training log.
+        report: Curves and calibration, to look at.
+        metrics: Metrics on the validation part.
+    """
+    from pathlib import Path
+
+    from components.train.train import train_model
+
+    result = train_model(
+        splits=Path(splits.path),
+        project=project,
+        config=config,
+        seed=seed,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        gpus=gpus,
+        allow_cpu=allow_cpu,
+        bundle=Path(bundle.path),
+        report=Path(report.path),
+    )
+    bundle.metadata.update(result.metadata())
+    for name, value in result.metrics.items():
+        metrics.log_metric(name, value)

@@ -1,0 +1,399 @@
+"""The training loop: batches sliced from resident tensors, early stopping, checkpoints.
+
+A training is a list of members one after another; a member is a list of epochs; an epoch is a list of
+steps. All random choices follow from the seed, the member and the epoch, and the state of the generator
+that dropout draws from is saved, so a run that goes on from a checkpoint takes the same steps.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from components.contracts.config.training import TrainingConfig
+from components.contracts.errors import SlipwayError
+from components.contracts.stage import progress
+from components.train.checkpoint import Checkpoint
+from components.train.distributed import World
+from components.train.metrics import auc, log_loss
+from components.train.tables import Rows
+
+_EVALUATION_ROWS = 1024
+_PROGRESS_SECONDS = 2.0
+Log = Callable[[dict[str, float], int], None]
+"""Takes metrics by name, and the step."""
+
+
+@dataclass(slots=True, kw_only=True)
+class MemberState:
+    """Where the training of one member stands: all of it goes into a checkpoint."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    best_value: float = -math.inf
+    best_epoch: int = -1
+    best: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A trained member: its best weights and what each of its epochs measured."""
+
+    weights: dict[str, Tensor]
+    history: list[dict[str, float]]
+    best_epoch: int
+
+
+class Preempted(SlipwayError):
+    """The task was told to stop (SIGTERM) and saved itself."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Training:
+    """Trains the members of one model.
+
+    Attributes:
+        make_network: builds a member's network, in the state that the global seed gives.
+        rows: the training rows, on the device.
+        validation: the rows that early stopping watches, on the device.
+        config: resolved: without `auto`.
+        checkpoint: where the state is kept.
+        log: takes each epoch's metrics.
+        run_id: the MLflow run, kept in the checkpoint for the retry to go on with.
+        scaled_names: features behind the columns of `rows.scaled`, for messages.
+        world: with several processes, each takes its share of every batch.
+    """
+
+    make_network: Callable[[], nn.Module]
+    rows: Rows
+    validation: Rows
+    config: TrainingConfig
+    device: torch.device
+    checkpoint: Checkpoint
+    log: Log
+    run_id: Callable[[], str | None] = lambda: None
+    scaled_names: list[str] = field(default_factory=list)
+    world: World = field(default_factory=World)
+    _saved_at: float = 0.0
+    _shown_at: float = 0.0
+    _started: float = 0.0
+    _rows_done: int = 0
+
+    @property
+    def batch_size(self) -> int:
+        """Rows a step, over all processes."""
+        return int(self.config.batch_size)
+
+    @property
+    def members(self) -> int:
+        """Networks to train."""
+        return int(self.config.members)
+
+    @property
+    def passes(self) -> int:
+        """Passes over the table in one epoch: more than one where the table is small."""
+        wanted = self.config.min_steps / self.config.epochs
+        return max(1, math.ceil(wanted * self.batch_size / len(self.rows)))
+
+    @property
+    def rows_per_epoch(self) -> int:
+        """Rows that one epoch sees, each as often as there are passes."""
+        return self.passes * len(self.rows)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one epoch; the last may be short of rows."""
+        return math.ceil(self.rows_per_epoch / self.batch_size)
+
+    def run(self, saved: dict[str, Any]) -> list[Member]:
+        """Trains all members.
+
+        Args:
+            saved: a checkpoint's state to go on from; empty starts from the beginning.
+
+        Raises:
+            SlipwayError: the loss was not finite.
+            Preempted: the process was told to stop.
+        """
+        members = [Member(**member) for member in saved.get("members", [])]
+        self._started = self._saved_at = time.monotonic()
+        self._rows_done = 0
+        with _stop_on_sigterm() as stopping:
+            for index in range(len(members), self.members):
+                current = saved.get("current") if index == len(saved.get("members", [])) else None
+                members.append(self._train_member(index, current, members, stopping))
+                self._save(members, None)
+        return members
+
+    def _train_member(
+        self,
+        index: int,
+        saved: dict[str, Any] | None,
+        done: list[Member],
+        stopping: threading.Event,
+    ) -> Member:
+        torch.manual_seed(self.config.seed + 1_000_003 * index)
+        network = self.make_network().to(self.device)
+        if self.world.rank:
+            # The networks start alike; what dropout leaves out differs from process to process.
+            torch.manual_seed(self.config.seed + 1_000_003 * index + 7919 * self.world.rank)
+        optimizer = torch.optim.AdamW(
+            network.parameters(),
+            lr=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            fused=True,
+        )
+        state = MemberState()
+        if saved is not None:
+            network.load_state_dict(saved["network"])
+            optimizer.load_state_dict(saved["optimizer"])
+            state = MemberState(**saved["state"])
+            if not self.world.rank:
+                _set_random_state(saved["random"], self.device)
+        forward: Any = network
+        if self.world.size > 1:
+            devices = [self.device.index] if self.device.type == "cuda" else None
+            forward = nn.parallel.DistributedDataParallel(network, device_ids=devices)
+        if self.config.compile:
+            forward = torch.compile(forward)
+
+        def save() -> None:
+            self._save(
+                done,
+                {
+                    "network": network.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "state": {name: getattr(state, name) for name in state.__slots__},
+                    "random": _random_state(self.device),
+                },
+            )
+
+        while state.epoch < self.config.epochs and not self._is_stale(state):
+            self._train_epoch(index, forward, optimizer, state, save, stopping)
+            self._end_epoch(index, network, state)
+        return Member(weights=state.best, history=state.history, best_epoch=state.best_epoch)
+
+    def _is_stale(self, state: MemberState) -> bool:
+        return state.epoch - 1 - state.best_epoch >= self.config.patience and state.epoch > 0
+
+    def _train_epoch(
+        self,
+        index: int,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        state: MemberState,
+        save: Callable[[], None],
+        stopping: threading.Event,
+    ) -> None:
+        network.train()
+        steps, size = self.steps_per_epoch, self.batch_size
+        order = self._order(index, state.epoch)
+        while state.step < steps:
+            batch = order[state.step * size : (state.step + 1) * size]
+            rate = self._learning_rate(state.epoch * steps + state.step)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
+            share = batch[self.world.rank :: self.world.size]
+            with self._autocast():
+                # The mean of the processes' gradients is then that of the whole batch.
+                loss = batch_loss(network, self.rows, share, len(batch) / self.world.size)
+            value = self._mean(loss.detach())
+            if not math.isfinite(value):
+                self._explain(index, state, rate, batch, network, value)
+            loss.backward()
+            optimizer.step()
+            state.loss_sum += value * len(batch)
+            state.step += 1
+            self._rows_done += len(batch)
+            now = time.monotonic()
+            if stopping.is_set():
+                save()
+                raise Preempted(
+                    f"Training was told to stop and saved itself at member {index + 1},"
+                    f" epoch {state.epoch + 1}, step {state.step}. Run the task again to go on."
+                )
+            if now - self._saved_at >= self.config.checkpoint_seconds:
+                save()
+            if now - self._shown_at >= _PROGRESS_SECONDS:
+                self._show(index, state, now)
+
+    def _end_epoch(self, index: int, network: nn.Module, state: MemberState) -> None:
+        probability = predict(network, self.validation)
+        labels = self.validation.labels.cpu().numpy().astype(np.float64)
+        weights = self.validation.weights.cpu().numpy().astype(np.float64)
+        measured = {
+            "train_loss": state.loss_sum / self.rows_per_epoch,
+            "auc": auc(labels, probability, weights),
+            "log_loss": log_loss(labels, probability, weights),
+        }
+        better = measured["auc"] if self.config.monitor == "auc" else -measured["log_loss"]
+        if better > state.best_value:
+            state.best_value, state.best_epoch = better, state.epoch
+            state.best = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
+        state.history.append(measured)
+        self.log(
+            {f"member_{index + 1}/{name}": value for name, value in measured.items()},
+            state.epoch + 1,
+        )
+        state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
+        self._show(index, state, time.monotonic())
+
+    def _order(self, index: int, epoch: int) -> Tensor:
+        """The order of the rows in one epoch."""
+        generator = torch.Generator().manual_seed(
+            (self.config.seed * 1009 + index) * 100_003 + epoch
+        )
+        orders = [torch.randperm(len(self.rows), generator=generator) for _ in range(self.passes)]
+        return torch.cat(orders).to(self.device)
+
+    def _learning_rate(self, step: int) -> float:
+        total = self.config.epochs * self.steps_per_epoch
+        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total))
+
+    def _mean(self, value: Tensor) -> float:
+        """The mean of a value over all processes."""
+        if self.world.size > 1:
+            value = value.clone()
+            torch.distributed.all_reduce(value)
+            value /= self.world.size
+        return float(value)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def _save(self, members: list[Member], current: dict[str, Any] | None) -> None:
+        self._saved_at = time.monotonic()
+        if self.world.rank:
+            return
+        finished = [{k: getattr(m, k) for k in m.__slots__} for m in members]
+        state: dict[str, Any] = {"members": finished, "run_id": self.run_id()}
+        if current is not None:
+            state["current"] = current
+        self.checkpoint.save(state)
+
+    def _show(self, index: int, state: MemberState, now: float) -> None:
+        self._shown_at = now
+        if self.world.rank:
+            return
+        config, steps = self.config, self.steps_per_epoch
+        per_second = self._rows_done / max(now - self._started, 1e-9)
+        done = (index * config.epochs + state.epoch) * steps + state.step
+        total = self.members * config.epochs * steps
+        last = state.history[-1] if state.history else None
+        if state.step:
+            loss = state.loss_sum / min(state.step * self.batch_size, self.rows_per_epoch)
+        else:
+            loss = last["train_loss"] if last else math.nan
+        measured = f", validation AUC {last['auc']:.4f}" if last else ""
+        left = (total - done) * self.batch_size / max(per_second, 1e-9)
+        progress(
+            f"member {index + 1} of {self.members}, epoch {min(state.epoch + 1, config.epochs)}"
+            f" of {config.epochs}, loss {loss:.4f}{measured}, {per_second:,.0f} rows/s,"
+            f" {left:.0f} s left",
+            done=done / total,
+        )
+
+    def _explain(
+        self,
+        index: int,
+        state: MemberState,
+        rate: float,
+        batch: Tensor,
+        network: nn.Module,
+        value: float,
+    ) -> None:
+        """Raises the error for a loss that is not finite."""
+        finite = torch.isfinite(self.rows.scaled[batch]).all(0).tolist()
+        bad = [name for name, good in zip(self.scaled_names, finite, strict=True) if not good]
+        if not torch.isfinite(self.rows.weights[batch]).all():
+            bad.append("the row weights")
+        spoilt = [name for name, p in network.named_parameters() if not torch.isfinite(p).all()]
+        if bad:
+            cause = f"Not finite in this batch: {', '.join(bad)}."
+        elif spoilt:
+            cause = (
+                f"All features are finite, but the weights {', '.join(spoilt[:3])} are not:"
+                " training diverged. Lower training.learning_rate."
+            )
+        else:
+            cause = (
+                "All features and weights are finite: training diverged. Lower"
+                " training.learning_rate."
+            )
+        raise SlipwayError(
+            f"The loss was {value} at member {index + 1}, epoch {state.epoch + 1}, step"
+            f" {state.step + 1}, learning rate {rate:.3g}. {cause}"
+        )
+
+
+def batch_loss(network: nn.Module, rows: Rows, batch: Tensor, total: float) -> Tensor:
+    """Weighted cross entropy of a batch's rows; each head is trained on its own answer.
+
+    Args:
+        network: gives logits [B, heads].
+        rows: the table.
+        batch: int64 [B], the rows to take.
+        total: what the sum over the rows is divided by.
+    """
+    logits = network(
+        rows.scaled.index_select(0, batch),
+        rows.plain.index_select(0, batch),
+        rows.codes.index_select(0, batch),
+    )
+    labels = rows.labels.index_select(0, batch).unsqueeze(1).expand_as(logits)
+    losses = nn.functional.binary_cross_entropy_with_logits(
+        logits.float(), labels, reduction="none"
+    ).mean(1)
+    return (losses * rows.weights.index_select(0, batch)).sum() / total
+
+
+def predict(network: nn.Module, rows: Rows) -> np.ndarray:
+    """Probabilities float64 [N]: the mean over the network's heads."""
+    was_training = network.training
+    network.eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(rows), _EVALUATION_ROWS):
+            cut = slice(start, start + _EVALUATION_ROWS)
+            logits = network(rows.scaled[cut], rows.plain[cut], rows.codes[cut])
+            parts.append(torch.sigmoid(logits.float()).mean(1).cpu())
+    network.train(was_training)
+    return torch.cat(parts).numpy().astype(np.float64)
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+@contextmanager
+def _stop_on_sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets; the handler before it is put back at the end."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,135 @@
+"""The training report: one HTML file that stands alone."""
+
+import html
+import io
+from pathlib import Path
+from typing import Any
+
+from components.contracts.files import write_text
+
+_STYLE = """
+:root{color-scheme:light}body{font:15px/1.5 system-ui,sans-serif;color:#1c2430;background:#fff;
+max-width:960px;margin:2rem auto;padding:0 1rem}h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;
+margin:2rem 0 .5rem}p.sub{color:#5a6675;margin:.2rem 0 1.5rem}table{border-collapse:collapse;
+font-variant-numeric:tabular-nums}td,th{padding:.25rem .9rem .25rem 0;text-align:left;
+border-bottom:1px solid #e3e7ec}td.n,th.n{text-align:right}.tiles{display:flex;flex-wrap:wrap;gap:.75rem}
+.tile{border:1px solid #e3e7ec;border-radius:8px;padding:.6rem 1rem;min-width:7rem}.tile b{display:block;
+font-size:1.3rem}.tile span{color:#5a6675}figure{margin:0}svg{max-width:100%;height:auto}
+"""
+
+
+def write_report(path: Path, title: str, training: dict[str, Any]) -> None:
+    """Writes the report.
+
+    Args:
+        path: of the HTML file.
+        title: its heading.
+        training: the training log, as in training.json.
+    """
+    metrics = training["metrics"]
+    tiles = "".join(
+        f'<div class="tile"><b>{value:.4f}</b><span>{html.escape(name)}</span></div>'
+        for name, value in metrics.items()
+    )
+    settings = "".join(
+        f"<tr><td>{html.escape(str(name))}</td><td>{html.escape(str(value))}</td></tr>"
+        for name, value in _summary(training).items()
+    )
+    write_text(
+        path,
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}"
+        f"</title><style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>"
+        "<p class='sub'>Measured on the validation part, which also chose the epoch, the"
+        " calibration and the threshold; the test part decides in evaluate.</p>"
+        f"<div class='tiles'>{tiles}</div>"
+        f"<h2>Training</h2><figure>{_curves(training['members'])}</figure>"
+        f"<h2>Calibration</h2><figure>{_calibration(training['calibration'])}</figure>"
+        f"{_importance(training.get('importance', []))}"
+        f"<h2>Settings</h2><table>{settings}</table></body></html>",
+    )
+
+
+def _summary(training: dict[str, Any]) -> dict[str, Any]:
+    settings = training["settings"]
+    rows, positives = training["rows"], training["positives"]
+    shares = ", ".join(f"{p} {rows[p]:,} ({positives[p] / max(rows[p], 1):.1%})" for p in rows)
+    return {
+        "architecture": f"{training['architecture']}, {len(training['members'])} members",
+        "rows (positive)": shares,
+        "threshold": f"{training['threshold']:.4f}, by the rule {settings['threshold']}",
+        "learning rate": settings["learning_rate"],
+        "batch size": settings["batch_size"],
+        "seed": settings["seed"],
+        "seconds": training["seconds"],
+        "largest difference of the exports": f"{training['export_difference']:.1e}",
+        "MLflow run": training["mlflow_run_id"] or "none: the server did not answer",
+        "data": training["data_hash"],
+        "commit": training["environment"]["git_commit"],
+    }
+
+
+def _figure(width: float, height: float, columns: int) -> Any:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "slipway", "font.size": 10})
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def _svg(figure: Any) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def _curves(members: list[dict[str, Any]]) -> str:
+    figure, (left, right) = _figure(9.6, 3.2, 2)
+    for number, member in enumerate(members, 1):
+        epochs = range(1, len(member["history"]) + 1)
+        colour = f"C{(number - 1) % 10}"
+        for name, style in (("train_loss", "--"), ("log_loss", "-")):
+            label = {"train_loss": "training", "log_loss": "validation"}[name]
+            values = [point[name] for point in member["history"]]
+            left.plot(epochs, values, style, color=colour, marker=".", label=f"{label}, {number}")
+        right.plot(
+            epochs, [p["auc"] for p in member["history"]], color=colour, marker=".", label=number
+        )
+        best = member["best_epoch"]
+        right.plot(best + 1, member["history"][best]["auc"], "o", color=colour, mfc="none", ms=10)
+    for axis, name in ((left, "log loss"), (right, "validation AUC")):
+        axis.set_xlabel("epoch")
+        axis.set_title(name)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False, fontsize=8, title="member")
+    return _svg(figure)
+
+
+def _calibration(curves: dict[str, list[dict[str, float]]]) -> str:
+    figure, (axis,) = _figure(4.8, 4.2, 1)
+    top = max(max(p["probability"], p["positives"]) for c in curves.values() for p in c) * 1.05
+    axis.plot([0, top], [0, top], color="#9aa5b1", lw=1, label="perfect")
+    for name, curve in curves.items():
+        axis.plot(
+            [p["probability"] for p in curve],
+            [p["positives"] for p in curve],
+            marker="o",
+            label=name,
+        )
+    axis.set_xlabel("mean probability")
+    axis.set_ylabel("share of positives")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+    return _svg(figure)
+
+
+def _importance(importance: list[dict[str, Any]]) -> str:
+    if not importance:
+        return ""
+    figure, (axis,) = _figure(7.2, 0.6 + 0.24 * len(importance), 1)
+    ordered = importance[::-1]
+    axis.barh([p["feature"] for p in ordered], [p["auc_drop"] for p in ordered], color="C0")
+    axis.set_xlabel("AUC lost when the feature's values are shuffled")
+    axis.spines[["top", "right"]].set_visible(False)
+    return f"<h2>Permutation importance</h2><figure>{_svg(figure)}</figure>"

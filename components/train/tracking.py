@@ -1,0 +1,147 @@
+"""The MLflow run of a training, kept by a thread of its own.
+
+Training hands over what there is to log and goes on; the thread imports MLflow, opens the run and sends.
+A server that does not answer is tried again for some minutes. What could not be sent by then is written
+into the bundle's training log, so no result is lost.
+"""
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from components.contracts import environment
+from components.contracts.stage import progress
+from components.contracts.tracking import open_experiment
+
+_GIVE_UP_SECONDS = 300.0
+_WAITS = (0.5, 1, 2, 4, 8, 15)
+Action = Callable[[Any, str], None]
+"""Takes the MLflow client and the run id."""
+
+
+class Tracker:
+    """Sends to one MLflow run, in order, from a thread.
+
+    Args:
+        experiment: the project's name.
+        run_id: a run to go on with; None opens one, unless the environment names one
+            (`MLFLOW_RUN_ID`, as a pipeline backend with an MLflow plugin sets it).
+        tags: tags of a new run.
+        give_up: seconds after which a server that does not answer is given up at the end.
+        leave_open: whether somebody else ends the run.
+    """
+
+    def __init__(
+        self,
+        experiment: str,
+        run_id: str | None = None,
+        tags: dict[str, str] | None = None,
+        give_up: float | None = None,
+        leave_open: bool = False,
+    ) -> None:
+        self.experiment = experiment
+        injected = os.environ.get("MLFLOW_RUN_ID") or None
+        self.run_id = injected or run_id
+        self.problem = ""
+        self._leave_open = leave_open or injected is not None
+        self._tags = tags or {}
+        self._uri = environment.tracking_uri()
+        self._give_up = _GIVE_UP_SECONDS if give_up is None else give_up
+        self._deadline = float("inf")
+        self._actions: queue.Queue[Action | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def parameters(self, values: dict[str, Any]) -> None:
+        """Logs parameters."""
+        self._actions.put(lambda client, run: _log_parameters(client, run, values))
+
+    def metrics(self, values: dict[str, float], step: int = 0) -> None:
+        """Logs metrics of one step."""
+        stamp = int(time.time() * 1000)
+        self._actions.put(lambda client, run: _log_metrics(client, run, values, stamp, step))
+
+    def artifacts(self, folder: str, files: list[Path]) -> None:
+        """Uploads files into a folder of the run."""
+
+        def send(client: Any, run: str) -> None:
+            for file in files:
+                client.log_artifact(run, str(file), folder)
+
+        self._actions.put(send)
+
+    def finish(self, status: str = "FINISHED", give_up: float | None = None) -> None:
+        """Sends the rest and ends the run, or gives up after a while.
+
+        A run that the environment named is left open: who opened it ends it.
+        """
+        if not self._leave_open:
+            self._actions.put(lambda client, run: client.set_terminated(run, status))
+        wait = self._give_up if give_up is None else give_up
+        self._deadline = time.monotonic() + wait
+        self._actions.put(None)
+        self._thread.join(wait + 60)
+        if self.problem:
+            progress(self.problem)
+
+    def wait_for_run(self, seconds: float) -> str | None:
+        """The run's id, once it is open; None if that takes longer."""
+        deadline = time.monotonic() + seconds
+        while self.run_id is None and time.monotonic() < deadline and not self.problem:
+            time.sleep(0.05)
+        return self.run_id
+
+    def _work(self) -> None:
+        # The client's own retries would block for minutes without a word.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        action: Action | None = lambda client, run: None  # noqa: E731
+        client: Any = None
+        waits = 0
+        while action is not None:
+            try:
+                client = client or _connect(self._uri)
+                if self.run_id is None:
+                    self.run_id = _open_run(client, self.experiment, self._tags)
+                action(client, self.run_id)
+            except (
+                Exception
+            ) as error:  # any failure of the server is tried again until the deadline
+                if time.monotonic() > self._deadline:
+                    self.problem = f"MLflow at {self._uri} did not take the run: {error}"
+                    return
+                if waits == 0:
+                    progress(f"MLflow does not answer, training goes on: {error}"[:300])
+                time.sleep(_WAITS[min(waits, len(_WAITS) - 1)])
+                waits += 1
+                continue
+            waits = 0
+            action = self._actions.get()
+
+
+def _connect(uri: str) -> Any:
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def _open_run(client: Any, experiment: str, tags: dict[str, str]) -> str:
+    identity = os.environ.get("MLFLOW_EXPERIMENT_ID") or open_experiment(client, experiment)
+    run = client.create_run(identity, tags=tags, run_name=tags.get("mlflow.runName"))
+    return str(run.info.run_id)
+
+
+def _log_parameters(client: Any, run: str, values: dict[str, Any]) -> None:
+    from mlflow.entities import Param
+
+    client.log_batch(run, params=[Param(k, str(v)[:6000]) for k, v in values.items()])
+
+
+def _log_metrics(client: Any, run: str, values: dict[str, float], stamp: int, step: int) -> None:
+    from mlflow.entities import Metric
+
+    client.log_batch(run, metrics=[Metric(k, float(v), stamp, step) for k, v in values.items()])

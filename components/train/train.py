@@ -1,0 +1,363 @@
+"""Train: fits the model on the training part and writes it with its preprocessing inside."""
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.contracts.bundle import TRAINING, write_bundle
+from components.contracts.config.training import TrainingConfig
+from components.contracts.errors import SlipwayError
+from components.contracts.files import new_directory, write_json
+from components.contracts.splits import Splits, read_splits
+from components.contracts.stage import progress, stage
+
+if TYPE_CHECKING:
+    import torch
+
+    from components.train.loop import Member
+    from components.train.preparation import Prepared
+    from components.train.tracking import Tracker
+
+_RUN_WAIT_SECONDS = 120.0
+_RECORDED = ("torch", "numpy", "onnx", "onnxscript", "mlflow", "tabm", "rtdl-num-embeddings")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What training gives its face.
+
+    Attributes:
+        metrics: on the validation part.
+        threshold: the label is 1 from this probability on.
+        run_id: the MLflow run, where one could be opened.
+        seconds: of the whole stage.
+    """
+
+    metrics: dict[str, float]
+    threshold: float
+    run_id: str | None
+    members: int
+    seconds: float
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
+        return (
+            f"validation AUC {self.metrics['auc']:.4f}, F1 {self.metrics['f1']:.3f} at threshold"
+            f" {self.threshold:.3f}, {self.members} members"
+        )
+
+    def metadata(self) -> dict[str, Any]:
+        """What the KFP artifact shows."""
+        return {
+            "threshold": self.threshold,
+            "mlflow_run_id": self.run_id or "",
+            "framework": "pytorch",
+            **self.details,
+            **{f"validation_{name}": value for name, value in self.metrics.items()},
+        }
+
+
+@stage("train")
+def train_model(
+    *,
+    splits: Path,
+    project: str,
+    config: Mapping[str, Any],
+    seed: int,
+    epochs: int,
+    learning_rate: float,
+    gpus: int,
+    allow_cpu: bool,
+    bundle: Path,
+    report: Path,
+) -> TrainResult:
+    """Trains, calibrates, exports and reports.
+
+    Args:
+        splits: the folder of the split tables. Of the test part only the features are read, to
+            compare the exported files with the trained model.
+        project: the MLflow experiment and the model's name.
+        config: the project's `training` section.
+        seed: overrides the section's, as do the next two.
+        epochs: passes over the training table, at most.
+        learning_rate: peak learning rate.
+        gpus: GPUs that the task was given; 0 trains on the CPU.
+        allow_cpu: whether to train on the CPU where GPUs were asked for and none is there.
+        bundle: folder to write the model bundle into.
+        report: HTML file to write.
+
+    Raises:
+        SlipwayError: no GPU where one was asked for, one class only, infinite values, a loss that
+            is not finite, a checkpoint of another configuration, exports that disagree.
+    """
+    started = time.monotonic()
+    import torch
+
+    from components.train.checkpoint import Checkpoint
+    from components.train.distributed import Job, run_workers
+    from components.train.loop import Preempted, Training
+    from components.train.preparation import prepare
+    from components.train.tracking import Tracker
+    from components.train.trainjob import run_on_nodes
+
+    settings = TrainingConfig.model_validate(
+        {**config, "seed": seed, "epochs": epochs, "learning_rate": learning_rate}
+    )
+    meta = read_splits(splits)
+    if settings.nodes.count > 1:
+        # The devices are the nodes'; this pod only follows them.
+        device = torch.device("cpu")
+    else:
+        device = choose_device(int(gpus), bool(allow_cpu))
+    torch.set_num_threads(settings.threads)
+    prepared = prepare(splits, meta, project, settings, device)
+    settings = prepared.config
+    checkpoint = Checkpoint(_checkpoint_root(settings), project, prepared.identity)
+    saved = checkpoint.load() or {}
+    tracker = Tracker(project, saved.get("run_id"), _tags(meta))
+    try:
+        tracker.parameters(_parameters(settings, prepared, device))
+        devices = int(gpus) if device.type == "cuda" else 0
+        processes = devices or settings.processes
+        if settings.nodes.count > 1 or processes > 1:
+            job = Job(
+                splits=str(splits.resolve()),
+                project=project,
+                config=settings.to_struct(),
+                device="cuda" if int(gpus) and settings.nodes.count > 1 else device.type,
+                run_id=tracker.wait_for_run(_RUN_WAIT_SECONDS),
+                checkpoints=_checkpoint_root(settings),
+            )
+            if settings.nodes.count > 1:
+                members = run_on_nodes(job, splits, settings, prepared.identity, int(gpus))
+            else:
+                members = run_workers(job, processes)
+        else:
+            training = Training(
+                make_network=prepared.make_network,
+                rows=prepared.rows,
+                validation=prepared.validation,
+                config=settings,
+                device=device,
+                checkpoint=checkpoint,
+                log=tracker.metrics,
+                run_id=lambda: tracker.run_id,
+                scaled_names=prepared.scaled_names,
+            )
+            members = training.run(saved)
+        result = _finish(
+            splits, meta, settings, prepared, members, tracker, bundle, report, started
+        )
+    except Preempted:
+        # The task comes back and goes on with the same run, so the run stays open.
+        raise
+    except BaseException:
+        tracker.finish("FAILED", give_up=10)
+        raise
+    checkpoint.delete()
+    return result
+
+
+def _finish(
+    splits: Path,
+    meta: Splits,
+    settings: TrainingConfig,
+    prepared: "Prepared",
+    members: "list[Member]",
+    tracker: "Tracker",
+    bundle: Path,
+    report: Path,
+    started: float,
+) -> TrainResult:
+    """Calibrates, chooses the threshold, exports, checks, reports."""
+    from components.train.export import Model, check_export, export_model, forward_in_chunks
+    from components.train.importance import permutation_importance
+    from components.train.metrics import (
+        Platt,
+        at_threshold,
+        auc,
+        calibration_curve,
+        calibration_error,
+        choose_threshold,
+        fit_platt,
+        log_loss,
+    )
+    from components.train.report import write_report
+    from components.train.tables import raw_arrays, read_features
+
+    networks: list[torch.nn.Module] = []
+    for member in members:
+        network = prepared.make_network()
+        network.load_state_dict(member.weights)
+        networks.append(network.eval().requires_grad_(False))
+    labels = prepared.validation.labels.cpu().numpy().astype("float64")
+    uncalibrated = Model(prepared.preprocessor, networks, Platt())
+    raw_probability = forward_in_chunks(uncalibrated, prepared.validation_raw)
+    platt = fit_platt(labels, raw_probability) if settings.calibration == "platt" else Platt()
+    model = Model(prepared.preprocessor, networks, platt).eval()
+    probability = forward_in_chunks(model, prepared.validation_raw)
+    threshold = choose_threshold(labels, probability, settings.threshold)
+    metrics = {
+        "auc": auc(labels, probability),
+        "log_loss": log_loss(labels, probability),
+        "calibration_error": calibration_error(labels, probability),
+        **at_threshold(labels, probability, threshold),
+    }
+    curves = {"calibrated": calibration_curve(labels, probability)}
+    if platt != Platt():
+        curves = {"before calibration": calibration_curve(labels, raw_probability)} | curves
+    progress("measuring the features' importance")
+    importance = permutation_importance(
+        model, prepared.signature, prepared.validation_raw, labels, settings.seed
+    )
+    tracker.metrics({f"validation_{name}": value for name, value in metrics.items()})
+    run_id = tracker.wait_for_run(_RUN_WAIT_SECONDS)
+    signature = replace(
+        prepared.signature,
+        threshold=threshold,
+        notes={
+            "mlflow_run_id": run_id,
+            "threshold_rule": settings.threshold,
+            "calibration": {"slope": platt.slope, "offset": platt.offset},
+            "architecture": settings.network.architecture,
+            "members": len(members),
+        },
+    )
+    with new_directory(bundle) as folder:
+        progress("exporting to ONNX and pt2")
+        export_model(folder, model, signature, prepared.validation_raw)
+        test = read_features(splits, "test", signature)
+        difference = check_export(folder, model, signature, test, raw_arrays(signature, test))
+        seconds = time.monotonic() - started
+        log = {
+            "project": meta.project,
+            "data_hash": meta.data_hash,
+            "rows": meta.rows,
+            "positives": meta.positives,
+            "settings": settings.to_struct(),
+            "architecture": settings.network.architecture,
+            "members": [
+                {"history": member.history, "best_epoch": member.best_epoch} for member in members
+            ],
+            "metrics": metrics,
+            "threshold": threshold,
+            "calibration": curves,
+            "importance": importance,
+            "export_difference": difference,
+            "seconds": round(seconds, 3),
+            "environment": _environment(),
+            "mlflow_run_id": run_id,
+        }
+        write_json(folder / TRAINING, log)
+        write_bundle(folder, signature)
+    write_report(report, f"{meta.project}: training report", log)
+    tracker.artifacts("training", [report, bundle / TRAINING])
+    tracker.finish()
+    return TrainResult(
+        metrics=metrics,
+        threshold=threshold,
+        run_id=run_id,
+        members=len(members),
+        seconds=seconds,
+        details={"data_hash": meta.data_hash, "architecture": settings.network.architecture},
+    )
+
+
+def choose_device(gpus: int, allow_cpu: bool) -> "torch.device":
+    """The device to train on.
+
+    Raises:
+        SlipwayError: GPUs were asked for, none is there, and the CPU is not allowed.
+    """
+    import torch
+
+    if gpus == 0:
+        return torch.device("cpu")
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found >= gpus:
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+        return torch.device("cuda", 0)
+    if not allow_cpu:
+        raise SlipwayError(
+            f"The task was to train on {gpus} GPU(s), and {found} can be seen. Check the"
+            " accelerator type, the node selector and the driver of the node, set"
+            " training.accelerator.count to 0, or set training.allow_cpu to train on the CPU."
+        )
+    progress(f"{gpus} GPU(s) asked for, {found} found: training on the CPU, as allow_cpu permits")
+    return torch.device("cpu")
+
+
+def _checkpoint_root(settings: TrainingConfig) -> str:
+    """Where checkpoints lie: the setting, else below SLIPWAY_HOME, else nowhere."""
+    if settings.checkpoints:
+        return settings.checkpoints
+    home = os.environ.get("SLIPWAY_HOME", "").strip()
+    return f"{home}/checkpoints" if home else ""
+
+
+def _environment() -> dict[str, str]:
+    """Versions and commit that the model was made with."""
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **{name: version(name) for name in _RECORDED},
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str:
+    """The commit of this code: baked into the image as GIT_COMMIT, or asked of git in a checkout."""
+    if commit := os.environ.get("GIT_COMMIT"):
+        return commit
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return ""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.strip()
+
+
+def _tags(meta: Splits) -> dict[str, str]:
+    return {
+        "slipway.project": meta.project,
+        "slipway.data_hash": meta.data_hash,
+        "mlflow.source.git.commit": _git_commit(),
+        "mlflow.runName": f"train-{meta.data_hash[:8]}",
+    }
+
+
+def _parameters(
+    settings: TrainingConfig, prepared: "Prepared", device: "torch.device"
+) -> dict[str, Any]:
+    """The settings as flat MLflow parameters, with what they led to."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.to_struct().items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{inner}": item for inner, item in value.items()}
+        else:
+            flat[name] = value
+    return flat | {
+        "architecture": settings.network.architecture,
+        "device": str(device),
+        "train_rows": len(prepared.rows),
+        "features": len(prepared.signature.features),
+        "data_hash": prepared.signature.data_hash,
+        **{f"version.{name}": value for name, value in _environment().items()},
+    }

@@ -1,0 +1,1 @@
+"""Validate: every row against the schema; bad rows set apart with reasons."""

@@ -1,0 +1,250 @@
+"""The checks of a table's rows: each a polars expression that is true where a row fails.
+
+A check may also know from a column's footer (its nulls, least and greatest value in a row group) that no
+row of the group fails; then the column is not even read.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from components.contracts.errors import SlipwayError
+from components.validate.schema import Column, Level, Rule, TableSchema
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """What a footer says of one column in one row group; None: it does not say.
+
+    For floats `low` and `high` are unknown, since a footer passes over NaN.
+    """
+
+    rows: int
+    nulls: int | None = None
+    low: Any = None
+    high: Any = None
+
+    def within(self, low: Any = None, high: Any = None) -> bool:
+        """Whether all values that are not null surely are from `low` to `high`, both inclusive."""
+        if self.nulls == self.rows:
+            return True
+        return (low is None or (self.low is not None and self.low >= low)) and (
+            high is None or (self.high is not None and self.high <= high)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One condition on the rows of a table.
+
+    Attributes:
+        text: what it says, as it stands in reports and as a quarantined row's reason.
+        columns: the columns that it reads.
+        fails: true for the rows that fail; None for a kind that one row does not decide.
+        kind: `row` is decided row by row, `unique` over all rows, `order` against the rows before.
+        sure: whether a footer shows that no row of its group fails.
+        enum: the allowed texts, so that a dictionary shows that no row fails.
+    """
+
+    text: str
+    columns: tuple[str, ...]
+    level: Level
+    tolerance: float
+    fails: "pl.Expr | None"
+    kind: Literal["row", "unique", "order"] = "row"
+    sure: Callable[[Span], bool] | None = None
+    enum: frozenset[str] | None = None
+
+
+def type_problem(column: Column, kind: "pa.DataType") -> str | None:
+    """Why an Arrow type is not the type that the schema asks for; None where it is."""
+    import pyarrow as pa
+
+    if column.kind is None or pa.types.is_null(kind):
+        return None
+    wanted: str = column.kind if column.format is None else f"{column.kind} ({column.format})"
+    match column.kind, column.format:
+        case "string", None:
+            fits = pa.types.is_string(kind)
+        case "string", "date-time":
+            fits = pa.types.is_timestamp(kind) and kind.tz is not None
+        case "string", "local-date-time":
+            fits = pa.types.is_timestamp(kind) and kind.tz is None
+        case "string", "date":
+            fits = pa.types.is_date32(kind)
+        case "boolean", _:
+            fits = pa.types.is_boolean(kind)
+        case _:
+            # As in JSON Schema, 1.0 is an integer: the rows decide.
+            fits = (
+                pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+            )
+    return None if fits else f"is {kind}, and the schema says {wanted}"
+
+
+def column_checks(column: Column, kind: "pa.DataType") -> list[Check]:
+    """The row checks of a column whose Arrow type fits."""
+    import polars as pl
+    import pyarrow as pa
+
+    name, value = column.name, pl.col(column.name)
+    checks: list[Check] = []
+
+    def add(text: str, fails: pl.Expr, **shortcuts: Any) -> None:
+        checks.append(
+            Check(
+                text=f"{name}: {text}",
+                columns=(name,),
+                level=column.level,
+                tolerance=column.tolerance,
+                fails=fails.fill_null(False),
+                **shortcuts,
+            )
+        )
+
+    if not column.nullable:
+        add("null", value.is_null(), sure=lambda span: span.nulls == 0)
+    if pa.types.is_null(kind):
+        return checks
+    floating = pa.types.is_floating(kind)
+    if column.kind in ("integer", "number") and floating:
+        add("not a finite number", value.is_finite().not_())
+    if column.kind == "integer" and floating:
+        add("not a whole number", value.is_finite() & (value != value.floor()))
+    # What is not finite has failed already, once.
+    finite = value.is_finite() if floating else pl.lit(True)
+    low, high = column.minimum, column.maximum
+    if low is not None:
+        add(f"minimum {low}", finite & (value < low), sure=lambda s: s.within(low=low))
+    if high is not None:
+        add(f"maximum {high}", finite & (value > high), sure=lambda s: s.within(high=high))
+    if (bound := column.exclusive_minimum) is not None:
+        add(f"exclusiveMinimum {bound}", finite & (value <= bound))
+    if (bound := column.exclusive_maximum) is not None:
+        add(f"exclusiveMaximum {bound}", finite & (value >= bound))
+    earliest, latest = (_as_kind(moment, kind) for moment in (column.earliest, column.latest))
+    if earliest is not None:
+        text = f"earlier than {_shown(earliest)}"
+        add(text, value < earliest, sure=lambda s: s.within(low=earliest))
+    if latest is not None:
+        text = f"later than {_shown(latest)}"
+        add(text, value > latest, sure=lambda s: s.within(high=latest))
+    if column.min_length is not None:
+        add(f"minLength {column.min_length}", value.str.len_chars() < column.min_length)
+    if column.max_length is not None:
+        add(f"maxLength {column.max_length}", value.str.len_chars() > column.max_length)
+    if column.pattern is not None:
+        _try_pattern(name, column.pattern)
+        add(f"pattern {column.pattern}", value.str.contains(column.pattern).not_())
+    if column.enum is not None:
+        texts = frozenset(column.enum) if pa.types.is_string(kind) else None
+        allowed = pl.Series(_enum_values(column, kind))
+        add("enum", value.is_in(allowed.implode()).not_(), enum=texts)
+    return checks
+
+
+def table_checks(schema: TableSchema, frame: "pl.DataFrame") -> list[Check]:
+    """The checks over several columns or rows: rules, keys, time order.
+
+    Args:
+        schema: the table's schema.
+        frame: a frame without rows that has the table's columns and types.
+
+    Raises:
+        SlipwayError: a rule is not a condition on the table's columns.
+    """
+    default = schema.tolerance or 0.0
+    checks: list[Check] = []
+    for rule in schema.rules:
+        condition = _condition(schema.name, rule, frame)
+        checks.append(
+            Check(
+                text=f"rule {rule.name}",
+                columns=tuple(condition.meta.root_names()),
+                level=rule.level,
+                tolerance=rule.tolerance,
+                fails=condition.not_().fill_null(False),
+            )
+        )
+    checks += [
+        Check(
+            text=f"duplicate {', '.join(key)}",
+            columns=key,
+            level="fail",
+            tolerance=default,
+            fails=None,
+            kind="unique",
+        )
+        for key in schema.unique
+    ]
+    if schema.time_order is not None:
+        checks.append(
+            Check(
+                text=f"{schema.time_order}: goes back in time",
+                columns=(schema.time_order,),
+                level="fail",
+                tolerance=default,
+                fails=None,
+                kind="order",
+            )
+        )
+    return checks
+
+
+def _condition(table: str, rule: Rule, frame: "pl.DataFrame") -> "pl.Expr":
+    import polars as pl
+
+    where = f"The schema file is wrong. tables.{table}.x-rules.{rule.name}: '{rule.sql}'"
+    try:
+        expression = pl.sql_expr(rule.sql)
+        result = frame.select(expression.alias("result"))
+    except pl.exceptions.PolarsError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise SlipwayError(f"{where} cannot be evaluated: {reason}.") from error
+    if result.schema["result"] != pl.Boolean:
+        raise SlipwayError(f"{where} is no condition: it gives {result.schema['result']}.")
+    return expression
+
+
+def _try_pattern(name: str, pattern: str) -> None:
+    import polars as pl
+
+    try:
+        pl.Series(["x"]).str.contains(pattern)
+    except pl.exceptions.PolarsError as error:
+        raise SlipwayError(
+            f"The schema file is wrong. {name}: the pattern {pattern} is not a regular expression:"
+            f" {' '.join(str(error).split())[:300]}."
+        ) from error
+
+
+def _as_kind(moment: datetime | None, kind: "pa.DataType") -> datetime | date | None:
+    """An instant as a value that compares with a column's values."""
+    import pyarrow as pa
+
+    if moment is None:
+        return None
+    if pa.types.is_date(kind):
+        return moment.date()
+    return moment if kind.tz else moment.replace(tzinfo=None)
+
+
+def _shown(moment: datetime | date) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _enum_values(column: Column, kind: "pa.DataType") -> list[Any]:
+    import pyarrow as pa
+
+    try:
+        return pa.array(list(column.enum or ()), kind).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise SlipwayError(
+            f"The schema file is wrong. {column.name}: its enum holds a value that {kind} cannot"
+            f" have: {error}."
+        ) from error

@@ -1,0 +1,40 @@
+"""The KFP face of validate."""
+
+from kfp import dsl
+
+from components.contracts.images import image
+
+
+@dsl.component(base_image=image("validate"), install_kfp_package=False)
+def validate(
+    dataset: dsl.Input[dsl.Dataset],
+    schema: dict,
+    good: dsl.Output[dsl.Dataset],
+    quarantine: dsl.Output[dsl.Dataset],
+    report: dsl.Output[dsl.HTML],
+    results: dsl.Output[dsl.Artifact],
+):
+    """Checks every row against the schema and sets bad rows apart, each with its reasons.
+
+    Args:
+        dataset: The ingested tables.
+        schema: The content of the project's schema file.
+        good: The rows that passed.
+        quarantine: The rows that did not, with a column of reasons.
+        report: The checks and their counts, to look at.
+        results: The same as JSON.
+    """
+    from pathlib import Path
+
+    from components.validate.validate import validate_dataset
+
+    result = validate_dataset(
+        dataset=Path(dataset.path),
+        schema=schema,
+        good=Path(good.path),
+        quarantine=Path(quarantine.path),
+        report=Path(report.path),
+        results=Path(results.path),
+    )
+    good.metadata.update(result.good.metadata())
+    quarantine.metadata.update(result.quarantine.metadata())

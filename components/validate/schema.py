@@ -1,0 +1,216 @@
+"""The schema file: read, checked against its meta-schema, and taken apart."""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from components.contracts.config.base import parse_duration, parse_instant
+from components.contracts.errors import SlipwayError
+
+META_SCHEMA = Path(__file__).with_name("schema.meta.json")
+
+Level = Literal["fail", "warn"]
+ColumnKind = Literal["string", "integer", "number", "boolean"]
+Format = Literal["date-time", "local-date-time", "date"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moments:
+    """What the words window_start, window_end and now mean in this run."""
+
+    window_start: datetime
+    window_end: datetime
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """What a column's values must be. None: no such condition."""
+
+    name: str
+    kind: ColumnKind | None = None
+    nullable: bool = True
+    format: Format | None = None
+    enum: tuple[Any, ...] | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    exclusive_minimum: float | None = None
+    exclusive_maximum: float | None = None
+    min_length: int | None = None
+    max_length: int | None = None
+    pattern: str | None = None
+    earliest: datetime | None = None
+    latest: datetime | None = None
+    max_null_fraction: float | None = None
+    level: Level = "fail"
+    tolerance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A condition over several columns, in SQL."""
+
+    name: str
+    sql: str
+    level: Level
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSchema:
+    """What a table must look like."""
+
+    name: str
+    columns: tuple[Column, ...]
+    required: tuple[str, ...] = ()
+    others_allowed: bool = True
+    min_rows: int = 0
+    unique: tuple[tuple[str, ...], ...] = ()
+    time_order: str | None = None
+    rules: tuple[Rule, ...] = ()
+    tolerance: float | None = None
+    text: dict[str, Any] = field(default_factory=dict)
+
+
+def parse_schema(schema: dict[str, Any], moments: Moments) -> dict[str, TableSchema]:
+    """Takes a schema's content apart.
+
+    Args:
+        schema: the content of the file; integers may come as floats.
+        moments: the meaning of window_start, window_end and now.
+
+    Raises:
+        SlipwayError: it is not a schema; all that is wrong is listed.
+    """
+    jsonschema = _jsonschema()
+    meta = json.loads(META_SCHEMA.read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(meta)
+    problems = [
+        f"{'.'.join(str(part) for part in error.absolute_path) or 'the schema'}: {_said(error)}"
+        for error in sorted(validator.iter_errors(schema), key=lambda e: list(map(str, e.path)))
+    ]
+    if problems:
+        raise SlipwayError(f"The schema file is wrong. {'; '.join(problems)}.")
+    return {name: _table(name, table, moments) for name, table in schema["tables"].items()}
+
+
+def _jsonschema() -> Any:
+    """The library, without its check of international addresses, which takes 3 s to import."""
+    name = "rfc3987_syntax"
+    unused = name not in sys.modules
+    if unused:
+        sys.modules[name] = None  # type: ignore[assignment]  # to import it fails, which is allowed
+    try:
+        import jsonschema
+    finally:
+        if unused:
+            del sys.modules[name]
+    return jsonschema
+
+
+def _said(error: Any) -> str:
+    """A problem in words: for a value that fits no branch, what the schema says of it."""
+    if error.validator in ("oneOf", "anyOf") and "description" in error.schema:
+        return f"{error.instance!r} is not allowed ({error.schema['description'].rstrip('.')})"
+    return str(error.message)
+
+
+def _table(name: str, text: dict[str, Any], moments: Moments) -> TableSchema:
+    tolerance = text.get("x-maxFailedFraction")
+    default = tolerance or 0.0
+    rules = tuple(
+        Rule(
+            name=rule,
+            sql=content["rule"],
+            level=content.get("x-level", "fail"),
+            tolerance=content.get("x-maxFailedFraction", default),
+        )
+        for rule, content in text.get("x-rules", {}).items()
+    )
+    return TableSchema(
+        name=name,
+        columns=tuple(
+            _column(name, column, content, default, moments)
+            for column, content in text["properties"].items()
+        ),
+        required=tuple(text.get("required", ())),
+        others_allowed=text.get("additionalProperties", True),
+        min_rows=int(text.get("x-minRows", 0)),
+        unique=tuple(tuple(key) for key in text.get("x-unique", ())),
+        time_order=text.get("x-timeOrder"),
+        rules=rules,
+        tolerance=tolerance,
+        text=text,
+    )
+
+
+def _column(
+    table: str, name: str, text: dict[str, Any], tolerance: float, moments: Moments
+) -> Column:
+    kinds = text.get("type")
+    kind = kinds[0] if isinstance(kinds, list) else kinds
+    form = text.get("format")
+    where = f"The schema file is wrong. tables.{table}.properties.{name}"
+    if form is not None and kind != "string":
+        raise SlipwayError(f"{where}: format {form} goes with type string, not {kind}.")
+    for word, fits in _FITS.items():
+        if word in text and kind not in fits:
+            raise SlipwayError(f"{where}: {word} goes with type {' or '.join(fits)}, not {kind}.")
+    if form is not None and any(word in text for word in ("pattern", "minLength", "maxLength")):
+        raise SlipwayError(f"{where}: a {form} is a time, so it has no pattern and no length.")
+    return Column(
+        name=name,
+        kind=kind,
+        nullable=kind is None or isinstance(kinds, list),
+        format=form,
+        enum=None if "enum" not in text else tuple(_tidy(v) for v in text["enum"] if v is not None),
+        minimum=_tidy(text.get("minimum")),
+        maximum=_tidy(text.get("maximum")),
+        exclusive_minimum=_tidy(text.get("exclusiveMinimum")),
+        exclusive_maximum=_tidy(text.get("exclusiveMaximum")),
+        min_length=_tidy(text.get("minLength")),
+        max_length=_tidy(text.get("maxLength")),
+        pattern=text.get("pattern"),
+        earliest=_moment(where, text.get("formatMinimum"), moments),
+        latest=_moment(where, text.get("formatMaximum"), moments),
+        max_null_fraction=text.get("x-maxNullFraction"),
+        level=text.get("x-level", "fail"),
+        tolerance=text.get("x-maxFailedFraction", tolerance),
+    )
+
+
+_NUMBERS, _TEXTS = ("integer", "number"), ("string",)
+_FITS = {
+    "minimum": _NUMBERS,
+    "maximum": _NUMBERS,
+    "exclusiveMinimum": _NUMBERS,
+    "exclusiveMaximum": _NUMBERS,
+    "minLength": _TEXTS,
+    "maxLength": _TEXTS,
+    "pattern": _TEXTS,
+}
+
+
+def _tidy(value: Any) -> Any:
+    """A whole number that travelled as a float is an integer again."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _moment(where: str, text: str | None, moments: Moments) -> datetime | None:
+    """An instant in UTC; a time without a zone counts as UTC."""
+    if text is None:
+        return None
+    for word in ("window_start", "window_end", "now"):
+        if text.startswith(word):
+            offset = text[len(word) :]
+            shift = parse_duration(offset[1:]) if offset else timedelta(0)
+            sign = -1 if offset.startswith("-") else 1
+            instant: datetime = getattr(moments, word)
+            return instant + sign * shift
+    try:
+        return parse_instant(text).astimezone(UTC)
+    except ValueError as error:
+        raise SlipwayError(f"{where}: '{text}' is not a date or time: {error}.") from error

@@ -1,0 +1,337 @@
+"""The work of validate: every row against the schema; bad rows set apart, each with its reasons."""
+
+import difflib
+import shutil
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from components.contracts.config.base import parse_instant
+from components.contracts.content_hash import combined
+from components.contracts.dataset import (
+    Manifest,
+    TableInfo,
+    read_manifest,
+    table_files,
+    write_manifest,
+)
+from components.contracts.errors import SlipwayError
+from components.contracts.files import new_directory, write_json, write_text
+from components.contracts.stage import stage
+from components.validate.checks import column_checks, table_checks, type_problem
+from components.validate.report import render
+from components.validate.rows import Checked, RowChecker, Tally
+from components.validate.schema import Level, Moments, TableSchema, parse_schema
+from components.validate.unique import repeated_keys
+
+Status = Literal["pass", "tolerated", "warn", "fail"]
+RESULTS_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """What came out of one check.
+
+    Attributes:
+        table: the table.
+        check: what was checked; a quarantined row's reason has the same words.
+        level: what a failure means.
+        status: `tolerated` means that rows failed, no more of them than the schema allows.
+        failed: rows that failed; for a check of a whole table or column, 0.
+        fraction: of the table's rows.
+        allowed: the tolerated fraction.
+        detail: in words, where the count does not say all.
+        examples: the first failing rows, by their number in the table, with the values looked at.
+    """
+
+    table: str
+    check: str
+    level: Level
+    status: Status
+    failed: int = 0
+    fraction: float = 0.0
+    allowed: float = 0.0
+    detail: str = ""
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def sentence(self) -> str:
+        """The result in words, for messages."""
+        if self.detail:
+            return f"{self.table}: {self.check}: {self.detail}"
+        first = self.examples[0] if self.examples else None
+        shown = ""
+        if first:
+            values = ", ".join(f"{name} {value}" for name, value in first["values"].items())
+            shown = f", first row {first['row']:,} ({values})"
+        return (
+            f"{self.table}: {self.check}: {self.failed:,} rows ({self.fraction:.3%}, allowed"
+            f" {self.allowed:.3%}){shown}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """What validate found."""
+
+    good: Manifest
+    quarantine: Manifest
+    checks: tuple[CheckResult, ...]
+
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
+        warnings = sum(check.status == "warn" for check in self.checks)
+        return (
+            f"{self.good.rows:,} rows good, {self.quarantine.rows:,} set apart,"
+            f" {len(self.checks)} checks, {warnings} warnings"
+        )
+
+
+@stage("validate")
+def validate_dataset(
+    *,
+    dataset: Path,
+    schema: dict[str, Any],
+    good: Path,
+    quarantine: Path,
+    report: Path,
+    results: Path,
+) -> Validation:
+    """Checks every row against the schema and sets bad rows apart, each with its reasons.
+
+    Report, results and quarantine are written in any case; `good` only where the schema allows
+    what was found.
+
+    Args:
+        dataset: the ingested tables.
+        schema: the content of the schema file.
+        good: where the rows that passed appear.
+        quarantine: where the others appear: the table's columns, `_reasons` (text) and `_row` (its
+            number in the table).
+        report: where the HTML report goes.
+        results: where the same goes as JSON.
+
+    Raises:
+        SlipwayError: the schema is wrong; or the data are, beyond what it allows: then the message
+            lists every check that failed.
+    """
+    manifest = read_manifest(dataset)
+    moments = Moments(
+        window_start=parse_instant(manifest.window[0]),
+        window_end=parse_instant(manifest.window[1]),
+        now=datetime.now(UTC),
+    )
+    tables = parse_schema(schema, moments)
+    with new_directory(good) as good_folder:
+        with new_directory(quarantine) as bad_folder:
+            checks: list[CheckResult] = []
+            goods: dict[str, TableInfo] = {}
+            bads: dict[str, TableInfo] = {}
+            for name in [*manifest.tables, *(n for n in tables if n not in manifest.tables)]:
+                if name not in manifest.tables:
+                    checks.append(_problem(name, "table", "the dataset has no such table"))
+                elif name not in tables:
+                    hint = (
+                        "the schema does not name it; `slipway schema infer` writes a first entry"
+                    )
+                    checks.append(_problem(name, "table", hint))
+                else:
+                    found, checked = _validate_table(
+                        dataset, tables[name], manifest.tables[name], good_folder, bad_folder
+                    )
+                    checks += found
+                    goods[name], bads[name] = checked.good, checked.quarantine
+            validation = Validation(
+                good=_manifest(manifest, goods),
+                quarantine=_manifest(manifest, bads),
+                checks=tuple(checks),
+            )
+            write_manifest(bad_folder, validation.quarantine)
+        write_manifest(good_folder, validation.good)
+        _write_results(validation, manifest, report, results)
+        failures = [check.sentence for check in checks if check.status == "fail"]
+        if failures:
+            # An earlier try's rows are not to be taken for this one's.
+            shutil.rmtree(good, ignore_errors=True)
+            raise SlipwayError(
+                f"The data are not as the schema says; {len(failures)} of {len(checks)} checks"
+                f" failed. {'; '.join(failures)}. The report is {report}, the rows are in"
+                f" {quarantine}. Mend the source, or change the schema if it is what is wrong."
+            )
+    return validation
+
+
+def _manifest(source: Manifest, tables: dict[str, TableInfo]) -> Manifest:
+    return Manifest(
+        tables=tables,
+        window=source.window,
+        content_hash=combined({name: info.content_hash for name, info in tables.items()}),
+        notes={"validated": source.content_hash},
+    )
+
+
+def _problem(table: str, check: str, detail: str, level: Level = "fail") -> CheckResult:
+    """A failure of a whole table or column."""
+    return CheckResult(table=table, check=check, level=level, status=level, detail=detail)
+
+
+def _passed(table: str, check: str) -> CheckResult:
+    return CheckResult(table=table, check=check, level="fail", status="pass")
+
+
+def _validate_table(
+    dataset: Path, schema: TableSchema, info: TableInfo, good: Path, quarantine: Path
+) -> tuple[list[CheckResult], Checked]:
+    """Checks one table: its columns, then its rows, then fractions over the whole."""
+    import polars as pl
+    import pyarrow.parquet as pq
+
+    arrow = pq.read_schema(table_files(dataset, schema.name)[0])
+    results = _check_columns(schema, list(arrow.names))
+    checks = []
+    sound = True
+    for column in schema.columns:
+        if column.name not in arrow.names:
+            sound = False
+            continue
+        kind = arrow.field(column.name).type
+        problem = type_problem(column, kind)
+        text = f"{column.name}: type"
+        if problem:
+            sound = False
+            results.append(_problem(schema.name, text, problem))
+        else:
+            results += [_passed(schema.name, text)] if column.kind else []
+            checks += column_checks(column, kind)
+    if sound:
+        empty = pl.from_arrow(arrow.empty_table())
+        assert isinstance(empty, pl.DataFrame)  # noqa: S101
+        checks += table_checks(schema, empty)
+    elif schema.rules or schema.unique or schema.time_order:
+        text = "rules, keys and order"
+        detail = "not checked, since columns are missing or of another type"
+        results.append(_problem(schema.name, text, detail))
+    repeated = {}
+    for key in schema.unique if sound else ():
+        mask = repeated_keys(dataset, schema.name, key, info.rows)
+        if mask is not None:
+            repeated[key] = mask
+    checked = RowChecker(dataset, schema.name, info, checks, repeated).run(good, quarantine)
+    results += [_judge(schema.name, tally, info.rows) for tally in checked.tallies]
+    results += _check_fractions(schema, info, checked)
+    return results, checked
+
+
+def _check_columns(schema: TableSchema, found: list[str]) -> list[CheckResult]:
+    """The columns that must be there, and those that must not."""
+    results = []
+    known = {column.name for column in schema.columns}
+    others = [name for name in found if name not in known]
+    for name in schema.required:
+        if name in found:
+            results.append(_passed(schema.name, f"{name}: required"))
+            continue
+        near = difflib.get_close_matches(name, others, n=1, cutoff=0.5)
+        hint = f"the column is missing; is it {near[0]} now?" if near else "the column is missing"
+        results.append(_problem(schema.name, f"{name}: required", hint))
+    if not schema.others_allowed:
+        results += [
+            _problem(schema.name, f"{name}: additionalProperties", "the schema has no such column")
+            for name in others
+        ] or [_passed(schema.name, "additionalProperties")]
+    return results
+
+
+def _judge(table: str, tally: Tally, rows: int) -> CheckResult:
+    fraction = tally.failed / rows if rows else 0.0
+    status: Status
+    if tally.failed == 0:
+        status = "pass"
+    elif fraction <= tally.check.tolerance:
+        status = "tolerated"
+    else:
+        status = tally.check.level
+    return CheckResult(
+        table=table,
+        check=tally.check.text,
+        level=tally.check.level,
+        status=status,
+        failed=tally.failed,
+        fraction=fraction,
+        allowed=tally.check.tolerance,
+        examples=tally.examples,
+    )
+
+
+def _check_fractions(schema: TableSchema, info: TableInfo, checked: Checked) -> list[CheckResult]:
+    """What is judged over the whole table: rows, nulls, rows set apart."""
+    results = []
+    if schema.min_rows:
+        text = f"at least {schema.min_rows:,} rows"
+        few = info.rows < schema.min_rows
+        found = f"there are {info.rows:,}"
+        results.append(_problem(schema.name, text, found) if few else _passed(schema.name, text))
+    for column in schema.columns:
+        if column.max_null_fraction is None or column.name not in checked.nulls:
+            continue
+        fraction = checked.nulls[column.name] / info.rows if info.rows else 0.0
+        over = fraction > column.max_null_fraction
+        results.append(
+            CheckResult(
+                table=schema.name,
+                check=f"{column.name}: null fraction",
+                level=column.level,
+                status=column.level if over else "pass",
+                failed=checked.nulls[column.name],
+                fraction=fraction,
+                allowed=column.max_null_fraction,
+            )
+        )
+    if schema.tolerance is not None:
+        fraction = checked.quarantine.rows / info.rows if info.rows else 0.0
+        over = fraction > schema.tolerance
+        results.append(
+            CheckResult(
+                table=schema.name,
+                check="rows set apart in all",
+                level="fail",
+                status="fail" if over else "tolerated" if fraction else "pass",
+                failed=checked.quarantine.rows,
+                fraction=fraction,
+                allowed=schema.tolerance,
+            )
+        )
+    return results
+
+
+def _write_results(validation: Validation, manifest: Manifest, report: Path, results: Path) -> None:
+    """Writes what was found as JSON and as HTML."""
+    content = {
+        "version": RESULTS_VERSION,
+        "status": _overall(validation.checks),
+        "window": list(manifest.window),
+        "data_hash": manifest.content_hash,
+        "tables": {
+            name: {
+                "rows": info.rows,
+                "good": validation.good.tables[name].rows if name in validation.good.tables else 0,
+                "quarantine": (
+                    validation.quarantine.tables[name].rows
+                    if name in validation.quarantine.tables
+                    else 0
+                ),
+            }
+            for name, info in manifest.tables.items()
+        },
+        "checks": [asdict(check) for check in validation.checks],
+    }
+    write_json(results, content)
+    write_text(report, render(content))
+
+
+def _overall(checks: tuple[CheckResult, ...]) -> Status:
+    """The worst status."""
+    order: tuple[Status, ...] = ("fail", "warn", "tolerated", "pass")
+    return next(s for s in order if s == "pass" or any(c.status == s for c in checks))

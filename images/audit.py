@@ -1,0 +1,85 @@
+"""Holds the images' locks against the vulnerability databases, by a policy that fails closed.
+
+    python -m images.audit [NAME …]      PIP_AUDIT="uvx pip-audit" where pip-audit is not installed
+
+A finding fails where a version that fixes it exists, unless `images/audit.allow` lists it with a day
+until which that is accepted. A package that could not be audited fails too: pip-audit itself only says
+that it skipped it, and reports "no known vulnerabilities" where it reached no database at all.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from images.plan import ROOT, read_images
+from images.sbom import pins
+
+ALLOW = ROOT / "images" / "audit.allow"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Audits the images that are named, or all; 1 where the policy is broken."""
+    allowed = read_allowed(ALLOW.read_text(encoding="utf-8"))
+    problems: dict[str, list[str]] = {}
+    for name in arguments or read_images():
+        for problem in judge(audit(name), allowed, date.today()):
+            problems.setdefault(problem, []).append(name)
+    for problem, names in sorted(problems.items()):
+        print(f"{problem} (in {', '.join(names)})", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def audit(name: str) -> dict[str, Any]:
+    """What pip-audit reports about an image's locks."""
+    # Databases know a release, not its builds: 2.13.0+cpu is 2.13.0 there.
+    requirements = [f"{package}=={version.split('+')[0]}" for package, version in pins(name)]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("\n".join(requirements))
+        file.flush()
+        command = shlex.split(os.environ.get("PIP_AUDIT", "pip-audit"))
+        options = ["--format", "json", "--progress-spinner", "off", "--disable-pip", "--no-deps"]
+        done = subprocess.run(
+            [*command, *options, "-r", file.name], capture_output=True, text=True, check=False
+        )
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def judge(report: dict[str, Any], allowed: dict[str, date], today: date) -> list[str]:
+    """What breaks the policy in a report of pip-audit.
+
+    Args:
+        report: as its JSON has it.
+        allowed: id of a finding to the last day on which it is accepted.
+        today: the day.
+    """
+    problems = []
+    for package in report["dependencies"]:
+        if "skip_reason" in package:
+            problems.append(f"{package['name']} was not audited: {package['skip_reason']}")
+            continue
+        for finding in package["vulns"]:
+            names = {finding["id"], *finding.get("aliases", ())}
+            accepted = any(allowed.get(name, date.min) >= today for name in names)
+            if finding["fix_versions"] and not accepted:
+                fixed = ", ".join(finding["fix_versions"])
+                problems.append(
+                    f"{package['name']} {package['version']}: {finding['id']}, fixed in {fixed}"
+                )
+    return problems
+
+
+def read_allowed(text: str) -> dict[str, date]:
+    """Reads `audit.allow`: an id, the last day, and the reason on each line."""
+    rows = [line.split(maxsplit=2) for line in text.splitlines() if line and line[0] != "#"]
+    return {identifier: date.fromisoformat(day) for identifier, day, _ in rows}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

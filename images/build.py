@@ -1,0 +1,257 @@
+"""Builds the images with the engine at hand.
+
+    python3 -m images.build [NAME …]
+
+Settings, from the environment (`make images TAG=1.2.0`):
+    REGISTRY    prefix of the names, for example registry.example.com/team; empty for local images
+    TAG         of the images; default 0.1.0
+    BASE_IMAGE  Python 3.11 on glibc; default python:3.11-slim-bookworm
+    PLATFORM    for example linux/arm64; default this machine's
+    WHEELHOUSE  folder of wheels that are taken before the index is asked
+    OFFLINE     1: never ask an index, WHEELHOUSE has all
+    TORCH_BUILD cpu (default) or cuda, for train and evaluate
+    JOBS        images built at a time; default 2
+    CACHE_FROM  tag of earlier images whose layers may be taken; they are also marked for that
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from images.plan import ROOT, Image, last_change, read_images, sources_of
+
+LOGS = ROOT / "build" / "images"
+LICENCE = "Apache-2.0"
+SOURCE_URL = "https://github.com/kfp-slipway/slipway"
+TAG = "0.1.0"
+BASE_IMAGE = "python:3.11-slim-bookworm"
+LAST_LINES = 25
+
+
+class BuildError(Exception):
+    """An image could not be built; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a build is made with; see the module's text."""
+
+    registry: str = ""
+    tag: str = TAG
+    base_image: str = BASE_IMAGE
+    platform: str = ""
+    wheelhouse: Path | None = None
+    offline: bool = False
+    torch: str = "cpu"
+    jobs: int = 2
+    cache_from: str = ""
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> "Settings":
+        """The settings in an environment; empty values count as not set.
+
+        Raises:
+            BuildError: a value cannot be used.
+        """
+        given = {name: value for name, value in environment.items() if value}
+        wheelhouse = Path(given["WHEELHOUSE"]) if "WHEELHOUSE" in given else None
+        if wheelhouse and not any(wheelhouse.glob("*.whl")):
+            raise BuildError(f"WHEELHOUSE={wheelhouse} holds no wheels.")
+        torch = given.get("TORCH_BUILD", "cpu")
+        if torch not in ("cpu", "cuda"):
+            raise BuildError(f"TORCH_BUILD={torch}: say cpu or cuda.")
+        return cls(
+            registry=given.get("REGISTRY", "").rstrip("/"),
+            tag=given.get("TAG", TAG),
+            base_image=given.get("BASE_IMAGE", BASE_IMAGE),
+            platform=given.get("PLATFORM", ""),
+            wheelhouse=wheelhouse,
+            offline=given.get("OFFLINE") == "1",
+            torch=torch,
+            jobs=int(given.get("JOBS", "2")),
+            cache_from=given.get("CACHE_FROM", ""),
+        )
+
+    def reference(self, name: str, tag: str = "") -> str:
+        """The full name of an image, with the tag of this build or another."""
+        prefix = f"{self.registry}/" if self.registry else ""
+        return f"{prefix}slipway/{name}:{tag or self.tag}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Builds the images that are named, or all; prints a line for each."""
+    images = read_images()
+    if unknown := sorted(set(arguments) - images.keys()):
+        print(
+            f"error: there is no image {', '.join(unknown)}. There are: {', '.join(images)}.",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        settings = Settings.read(os.environ)
+        builder = find_builder()
+        _build_base(settings, builder)
+        wanted = [images[name] for name in arguments or images]
+        with ThreadPoolExecutor(max(1, settings.jobs)) as pool:
+            done = [pool.submit(build, image, settings, builder) for image in wanted]
+            problems = [str(error) for job in done if (error := job.exception()) is not None]
+    except BuildError as error:
+        problems = [str(error)]
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def find_builder() -> list[str]:
+    """The command that builds: docker with buildx or BuildKit where it has them, or buildah.
+
+    Raises:
+        BuildError: there is neither.
+    """
+    if _answers("docker", "info"):
+        if _answers("docker", "buildx", "version"):
+            return ["docker", "buildx", "build", "--load"]
+        client = _output("docker", "version", "--format", "{{.Client.Version}}")
+        # Clients since 23 need buildx for BuildKit, and without it fall back to the classic builder.
+        modern = int(client.split(".")[0]) >= 23
+        return ["env", f"DOCKER_BUILDKIT={0 if modern else 1}", "docker", "build"]
+    if shutil.which("buildah"):
+        return ["buildah", "build", "--layers", "--format", "docker"]
+    raise BuildError(
+        "no container engine answers and there is no buildah. Start Docker, or run"
+        " `images/engine.sh start` (root on Debian)."
+    )
+
+
+def build(image: Image, settings: Settings, builder: list[str]) -> None:
+    """Builds one image on the base that `_build_base` made.
+
+    Raises:
+        BuildError: with the last lines of the build.
+    """
+    revision, seconds = last_change(image)
+    labels = {
+        "org.opencontainers.image.title": f"slipway/{image.name}",
+        "org.opencontainers.image.source": SOURCE_URL,
+        "org.opencontainers.image.revision": revision,
+        "org.opencontainers.image.version": settings.tag,
+        "org.opencontainers.image.licenses": LICENCE,
+    }
+    arguments = {
+        "BASE": settings.reference("base"),
+        "BUILDER": settings.reference("builder"),
+        "TORCH": settings.torch,
+    }
+    _run(image.name, image.dockerfile, image.sources, settings, builder, arguments, labels, seconds)
+
+
+def _build_base(settings: Settings, builder: list[str]) -> None:
+    base = settings.base_image
+    if "docker" in builder:
+        # Where the base cannot be pulled, a stand-in takes its place.
+        base = _output(str(ROOT / "images" / "engine.sh"), "base", base)
+    arguments = {"BASE_IMAGE": base, "OFFLINE": str(int(settings.offline))}
+    sources = sources_of(ROOT, "base")
+    for target in ("builder", "base"):
+        _run(
+            target,
+            "images/base/Dockerfile",
+            sources,
+            settings,
+            [*builder, "--target", target],
+            arguments,
+            {},
+            0,
+        )
+
+
+def _run(
+    name: str,
+    dockerfile: str,
+    sources: Sequence[str],
+    settings: Settings,
+    builder: list[str],
+    arguments: Mapping[str, str],
+    labels: Mapping[str, str],
+    seconds: int,
+) -> None:
+    """Runs one build in a context that holds nothing but the image's sources."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    log = LOGS / f"{name}.log"
+    reference = settings.reference(name)
+    used = Path(ROOT / dockerfile).read_text(encoding="utf-8")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        context = Path(scratch)
+        _stage(context, sources, settings.wheelhouse)
+        command = [*builder, "--file", str(context / dockerfile), "--tag", reference]
+        if settings.platform:
+            command += ["--platform", settings.platform]
+        if builder[0] == "buildah":
+            command += ["--timestamp", str(seconds)]
+        if settings.cache_from:
+            command += ["--cache-from", settings.reference(name, settings.cache_from)]
+            command += ["--build-arg", "BUILDKIT_INLINE_CACHE=1"]
+        for key, value in arguments.items():
+            if f"ARG {key}" in used:
+                command += ["--build-arg", f"{key}={value}"]
+        for key, value in sorted(labels.items()):
+            command += ["--label", f"{key}={value}"]
+        with log.open("wb") as output:
+            code = subprocess.run(
+                [*command, str(context)], stdout=output, stderr=subprocess.STDOUT, check=False
+            ).returncode
+    if code:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-LAST_LINES:])
+        raise BuildError(f"{reference} was not built; its log is {log}. The last lines:\n{tail}")
+    print(
+        f"{reference}  {time.monotonic() - started:.0f} s  {_size(builder, reference)}", flush=True
+    )
+
+
+def _stage(context: Path, sources: Sequence[str], wheelhouse: Path | None) -> None:
+    """Copies an image's sources with plain modes and no times: only their content counts."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "README.md")
+    for source in sources:
+        target = context / source
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, target, ignore=ignored, copy_function=shutil.copyfile)
+        else:
+            shutil.copyfile(ROOT / source, target)
+        if wheelhouse and source == "images/wheelhouse":
+            for wheel in wheelhouse.glob("*.whl"):
+                shutil.copyfile(wheel, target / wheel.name)
+    for path in context.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        os.utime(path, (0, 0))
+
+
+def _size(builder: list[str], reference: str) -> str:
+    if builder[0] == "buildah":
+        return _output("buildah", "images", "--format", "{{.Size}}", reference)
+    size = json.loads(_output("docker", "image", "inspect", "--format", "{{.Size}}", reference))
+    return f"{size / 1e6:.0f} MB"
+
+
+def _answers(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

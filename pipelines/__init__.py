@@ -1,0 +1,1 @@
+"""The pipelines' wiring, and the slipway command."""

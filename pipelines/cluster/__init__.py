@@ -1,0 +1,1 @@
+"""What is done on a real Kubeflow: upload, submit, follow, schedule, compare, examine."""

@@ -1,0 +1,89 @@
+"""`slipway compile`: a project becomes pipeline YAML, the same bytes on every machine."""
+
+import importlib
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import compiler
+
+from components.contracts import files
+from components.contracts.project import LoadedProject
+from pipelines.cluster.package import read_package
+from pipelines.monitoring import monitoring_pipeline
+from pipelines.tasks import RESOURCES
+from pipelines.training import training_pipeline
+
+STAGES = tuple(RESOURCES)
+_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def compile_project(loaded: LoadedProject, folder: Path) -> list[Path]:
+    """Writes the pipelines, the components, and the pipelines as Kubernetes manifests.
+
+    Those are <project>-training.yaml, -retraining.yaml and -monitoring.yaml, components/<stage>.yaml,
+    and gitops/ with each pipeline as `Pipeline` and `PipelineVersion` objects.
+
+    Args:
+        loaded: the project.
+        folder: where to write; files with other names there are left alone.
+
+    Returns:
+        The files, in the order written.
+    """
+    project = loaded.project
+    name, schema = project.project_name, loaded.schema_content
+    targets: dict[str, Any] = {
+        f"{name}-training.yaml": training_pipeline(project, schema),
+        f"{name}-retraining.yaml": training_pipeline(project, schema, scheduled=True),
+        f"{name}-monitoring.yaml": monitoring_pipeline(project),
+    }
+    pipelines = list(targets)
+    for stage in STAGES:
+        face = importlib.import_module(f"components.{stage}.component")
+        targets[f"components/{stage}.yaml"] = getattr(face, stage)
+    written = [_write(definition, folder / file) for file, definition in targets.items()]
+    return written + [_write_manifests(folder / file) for file in pipelines]
+
+
+def _write_manifests(path: Path) -> Path:
+    """Writes a compiled pipeline as the objects that a GitOps controller applies."""
+    package = read_package(path)
+    version = package.version_name
+    kinds: dict[str, dict[str, Any]] = {
+        "Pipeline": {"displayName": package.name, "description": package.description},
+        "PipelineVersion": {
+            "displayName": version,
+            "description": package.description,
+            "pipelineName": package.name,
+            "pipelineSpec": package.spec,
+            "platformSpec": package.platform,
+        },
+    }
+    names = {"Pipeline": package.name, "PipelineVersion": f"{package.name}-{version}"}
+    documents = [
+        {
+            "apiVersion": "pipelines.kubeflow.org/v2beta1",
+            "kind": kind,
+            "metadata": {"name": names[kind]},
+            "spec": {key: value for key, value in spec.items() if value},
+        }
+        for kind, spec in kinds.items()
+    ]
+    target = path.parent / "gitops" / path.name
+    files.write_text(target, yaml.dump_all(documents, Dumper=_DUMPER, sort_keys=True))
+    return target
+
+
+def _write(definition: Any, path: Path) -> Path:
+    """Compiles into a scratch file first, so that a failure leaves the old YAML whole."""
+    with tempfile.TemporaryDirectory() as scratch:
+        compiled = Path(scratch) / "pipeline.yaml"
+        compiler.Compiler().compile(definition, str(compiled))
+        text = compiled.read_text(encoding="utf-8")
+    # The compiler's heading shows structs in the order of a hash table, another one every time.
+    text = re.sub(r"^(#    \w+: (?:dict|list)) \[Default: .*\]$", r"\1", text, flags=re.MULTILINE)
+    files.write_text(path, text)
+    return path

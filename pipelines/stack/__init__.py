@@ -1,0 +1,1 @@
+"""The platform under a project, rendered from the choices in its file."""

@@ -1,0 +1,88 @@
+"""What every task of every pipeline carries: retries, a timeout, resources, and its environment."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from kfp import dsl, kubernetes
+
+from components.contracts import environment
+
+CONFIG_MAP = "slipway-config"
+SECRETS = "slipway-secrets"
+# The settings that may hold a password; the rest stand in the config map.
+SECRET_SETTINGS = ("MLFLOW_TRACKING_URI", "FEAST_REDIS_URL")
+# An object store of one's own needs these; in a cloud the pod's identity opens the bucket instead.
+STORE_SETTINGS = ("AWS_ENDPOINT_URL", "AWS_REGION")
+STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+USER = 10001
+PROJECT_LABEL, STAGE_LABEL = "slipway.dev/project", "slipway.dev/stage"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a task may use: cores as in "2", memory as in "4Gi"."""
+
+    cpu: str = "1"
+    memory: str = "2Gi"
+
+
+RESOURCES = {
+    "ingest": Resources(cpu="2"),
+    "validate": Resources(cpu="2"),
+    "features": Resources(cpu="4", memory="8Gi"),
+    "train": Resources(cpu="4", memory="16Gi"),
+    "evaluate": Resources(cpu="2", memory="4Gi"),
+    "register": Resources(),
+    "deploy": Resources(),
+    "monitor": Resources(cpu="2", memory="4Gi"),
+}
+
+
+def settle(
+    task: dsl.PipelineTask, project: str, *, settings: tuple[str, ...] = ()
+) -> dsl.PipelineTask:
+    """Gives a task what the design asks of every one.
+
+    Three retries with backoff, a timeout of an hour, cores and memory, a numeric user, labels that
+    costs are counted by, and the environment settings that its stage reads, by reference to the
+    namespace's config map and secret.
+
+    Args:
+        task: the task of a stage.
+        project: the project's name, for the label.
+        settings: names from `components.contracts.environment.VARIABLES` that the stage reads.
+    """
+    resources = RESOURCES[task.name]
+    task.set_retry(
+        num_retries=3, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s"
+    )
+    task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu)
+    task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
+    kubernetes.set_timeout(task, 3600)
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=0, run_as_non_root=True)
+    kubernetes.add_pod_label(task, PROJECT_LABEL, project)
+    kubernetes.add_pod_label(task, STAGE_LABEL, task.name)
+    kubernetes.use_config_map_as_env(
+        task, CONFIG_MAP, {name: name for name in STORE_SETTINGS}, optional=True
+    )
+    kubernetes.use_secret_as_env(
+        task, SECRETS, {name: name for name in STORE_SECRETS}, optional=True
+    )
+    for name in settings:
+        if name not in environment.VARIABLES:
+            raise KeyError(name)
+        if name in SECRET_SETTINGS:
+            kubernetes.use_secret_as_env(
+                task, SECRETS, {name: name}, optional=name == "FEAST_REDIS_URL"
+            )
+        else:
+            kubernetes.use_config_map_as_env(task, CONFIG_MAP, {name: name})
+    return task
+
+
+def kept(deadline: timedelta, keep: timedelta) -> dsl.PipelineConfig:
+    """When a run is given up, and how long the pods of an ended one stay to be looked at."""
+    return dsl.PipelineConfig(
+        active_deadline_seconds=int(deadline.total_seconds()),
+        ttl_seconds_after_finished=int(keep.total_seconds()),
+    )

@@ -1,0 +1,224 @@
+"""The training pipeline: from source tables to a served model, if the gate lets it pass."""
+
+from typing import Any
+
+from kfp import dsl, kubernetes
+
+from components.contracts.project import Project
+from components.deploy.component import deploy
+from components.evaluate.component import evaluate
+from components.features.component import features
+from components.ingest.component import ingest
+from components.register.component import register
+from components.train.component import train
+from components.validate.component import validate
+from pipelines.tasks import kept, settle
+
+
+def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
+    """The pipeline's parameters as a project sets them.
+
+    They are the defaults that `slipway compile` bakes in, and what `slipway run` passes, so that an
+    override with `--set` needs no other pipeline.
+    """
+    data, training, gate = project.data, project.training, project.gate
+    window = data.window.to_struct()
+    return {
+        "project": project.project_name,
+        "data_root": data.root,
+        "window_start": window["start"],
+        "window_end": window["end"],
+        "data_version": "",
+        "data": data.to_struct(),
+        "schema": schema,
+        "feature_views": project.features.to_struct(),
+        "training": training.to_struct(),
+        "seed": training.seed,
+        "epochs": training.epochs,
+        "learning_rate": training.learning_rate,
+        "gpu_type": training.accelerator.type,
+        "gpus": training.accelerator.count,
+        "gpu_node_selector": training.accelerator.node_selector,
+        "gpu_tolerations": training.accelerator.tolerations,
+        "allow_cpu": training.allow_cpu,
+        "gate": gate.to_struct(),
+        "gate_accuracy": gate.accuracy,
+        "gate_f1": gate.f1,
+        "gate_auc": gate.auc,
+        "override_approver": "",
+        "override_reason": "",
+        "deployment": project.deployment.to_struct(),
+        "deploy_target": project.deployment.target,
+    }
+
+
+def training_pipeline(project: Project, schema: dict[str, Any], *, scheduled: bool = False) -> Any:
+    """Builds the training pipeline with a project's settings as the defaults of its parameters.
+
+    Args:
+        project: the project.
+        schema: the content of its schema file.
+        scheduled: build the retraining pipeline: its window may end when the run was scheduled. That
+            time is another at each run, so its ingest is never served from the cache, and what comes
+            after it is not either; the pipeline that people start keeps its cache.
+    """
+    default = training_arguments(project, schema)
+    name = project.project_name
+    title = "retraining" if scheduled else "training"
+    accelerator, orchestration = project.training.accelerator, project.orchestration
+
+    @dsl.pipeline(
+        name=f"{name}-{title}",
+        display_name=f"{name}: {title}",
+        description=(
+            "Ingests and validates data, joins features point in time, trains on GPU nodes,"
+            " and registers and deploys the model only if it passes the gate."
+        ),
+        pipeline_config=kept(orchestration.deadline, orchestration.keep),
+    )
+    def training(
+        project: str = default["project"],
+        data_root: str = default["data_root"],
+        window_start: str = default["window_start"],
+        window_end: str = default["window_end"],
+        data_version: str = default["data_version"],
+        data: dict = default["data"],
+        schema: dict = default["schema"],
+        feature_views: dict = default["feature_views"],
+        training: dict = default["training"],
+        seed: int = default["seed"],
+        epochs: int = default["epochs"],
+        learning_rate: float = default["learning_rate"],
+        gpu_type: str = default["gpu_type"],
+        gpus: int = default["gpus"],
+        gpu_node_selector: dict = default["gpu_node_selector"],
+        gpu_tolerations: list = default["gpu_tolerations"],
+        allow_cpu: bool = default["allow_cpu"],
+        gate: dict = default["gate"],
+        gate_accuracy: float = default["gate_accuracy"],
+        gate_f1: float = default["gate_f1"],
+        gate_auc: float = default["gate_auc"],
+        override_approver: str = default["override_approver"],
+        override_reason: str = default["override_reason"],
+        deployment: dict = default["deployment"],
+        deploy_target: str = default["deploy_target"],
+    ) -> None:
+        """Trains, gates, registers and deploys a model.
+
+        Args:
+            project: Name of the Feast project, the MLflow experiment, the model and the service.
+            data_root: Folder or object-store prefix that relative table paths start from.
+            window_start: First instant of the data, ISO 8601 (no zone means UTC); or how long before
+                its end, as in 365d.
+            window_end: First instant after the data; empty, in the retraining pipeline: when the run
+                was scheduled.
+            data_version: Any text. A cached ingest serves as long as it stays the same.
+            data: The project file's data section: tables, formats, time columns.
+            schema: What the tables must satisfy.
+            feature_views: The project file's features section.
+            training: The project file's training section.
+            seed: Seed of every random choice.
+            epochs: Passes over the training table, at most.
+            learning_rate: Peak learning rate.
+            gpu_type: Accelerator resource that the training node offers, as nvidia.com/gpu.
+            gpus: How many accelerators to ask for; 0 trains on the CPU.
+            gpu_node_selector: Labels that the training node must have.
+            gpu_tolerations: Taints that training tolerates, as a list of Kubernetes tolerations.
+            allow_cpu: Whether to train on the CPU where GPUs were asked for and none is there.
+            gate: The project file's gate section.
+            gate_accuracy: Least accuracy on the test part.
+            gate_f1: Least F1 on the test part.
+            gate_auc: Least area under the ROC curve on the test part.
+            override_approver: Who lets the model pass where the gate refuses it; empty: nobody.
+            override_reason: Why; both stand in the verdict and the registry.
+            deployment: The project file's deployment section.
+            deploy_target: kserve, or local for a process on this machine.
+        """
+        ingested = settle(
+            ingest(
+                config=data,
+                data_root=data_root,
+                window_start=window_start,
+                window_end=window_end,
+                data_version=data_version,
+                scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER if scheduled else "",
+            ),
+            name,
+        )
+        validated = settle(validate(dataset=ingested.outputs["dataset"], schema=schema), name)
+        featured = settle(
+            features(dataset=validated.outputs["good"], project=project, config=feature_views),
+            name,
+            settings=("FEATURE_STORE_URI", "FEAST_REDIS_URL"),
+        )
+        splits = featured.outputs["splits"]
+        trained = settle(
+            train(
+                splits=splits,
+                project=project,
+                config=training,
+                seed=seed,
+                epochs=epochs,
+                learning_rate=learning_rate,
+                gpus=gpus,
+                allow_cpu=allow_cpu,
+            ),
+            name,
+            settings=("MLFLOW_TRACKING_URI",),
+        )
+        trained.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
+        kubernetes.add_node_selector_json(trained, gpu_node_selector)
+        kubernetes.add_toleration_json(trained, gpu_tolerations)
+        if accelerator.affinity:
+            kubernetes.add_node_affinity_json(trained, accelerator.affinity)
+        bundle = trained.outputs["bundle"]
+        # What it decides depends on the champion of the day, so it is asked every time.
+        evaluated = settle(
+            evaluate(
+                bundle=bundle,
+                splits=splits,
+                project=project,
+                config=gate,
+                gate_accuracy=gate_accuracy,
+                gate_f1=gate_f1,
+                gate_auc=gate_auc,
+                override_approver=override_approver,
+                override_reason=override_reason,
+            ),
+            name,
+            settings=("MLFLOW_TRACKING_URI",),
+        ).set_caching_options(False)
+        verdict = evaluated.outputs["verdict"]
+        with dsl.If(evaluated.outputs["Output"] == "pass", name="gate-passed"):
+            registered = settle(
+                register(
+                    bundle=bundle,
+                    verdict=verdict,
+                    splits=splits,
+                    card=evaluated.outputs["card"],
+                    project=project,
+                    pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+                ),
+                name,
+                settings=("MLFLOW_TRACKING_URI",),
+            ).set_caching_options(False)
+            settle(
+                deploy(
+                    release=registered.outputs["release"],
+                    verdict=verdict,
+                    splits=splits,
+                    project=project,
+                    config=deployment,
+                    target=deploy_target,
+                ),
+                name,
+                settings=(
+                    "MLFLOW_TRACKING_URI",
+                    "INFERENCE_LOG_URI",
+                    "SLIPWAY_HOME",
+                    "FEATURE_STORE_URI",
+                    "FEAST_REDIS_URL",
+                ),
+            ).set_caching_options(False)
+
+    return training

@@ -1,0 +1,125 @@
+"""Renews every lock: those of the development environment here, and that of each image.
+
+    .venv/bin/python requirements/lock.py           all, to the newest versions that are allowed
+    .venv/bin/python requirements/lock.py images    those of the images, at the versions of run.lock
+
+pyproject.toml says which versions may be taken. run.lock, dev.lock and bench.lock are exact versions with
+hashes for everything but torch, which is installed before, by pip: pip can take a local CPU build.
+
+An image asks for packages by name in `images/<image>/requirements.in` and gets the versions of run.lock,
+so that it runs what the tests ran. Its `requirements.lock` leaves out what the base image has. torch has
+two locks that train and evaluate share: `images/torch-cpu.lock` and `images/torch-cuda.lock`.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+REQUIREMENTS, IMAGES = ROOT / "requirements", ROOT / "images"
+PYPROJECT, CONSTRAINTS = ROOT / "pyproject.toml", REQUIREMENTS / "constraints.txt"
+TORCH = re.compile(r"(torch|triton|nvidia-.*|cuda-.*)$")
+HEADING = (
+    "# Made by requirements/lock.py (`make lock`). torch comes first, by pip: see the Makefile.\n"
+)
+IMAGE_HEADING = (
+    "# Made by requirements/lock.py (`make lock`) from requirements.in and requirements/run.lock.\n"
+)
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+# Taken without what they require. kfp: a task imports kfp.dsl, which at run time (_KFP_RUNTIME) imports
+# nothing of the Kubernetes and Google clients that kfp's compiler and client require. mlflow:
+# mlflow-skinny brings what its client needs, and the rest is its server's.
+ALONE = {"kfp", "mlflow"}
+# Required and never imported at run time: Feast asks for SQLAlchemy with its plugin for mypy.
+EXCLUDED = ("mypy", "types-greenlet")
+
+Packages = dict[str, str]  # name of a package -> its lines in a lock
+
+
+def main(which: str = "all") -> None:
+    """Renews all locks, or those of the images alone."""
+    if which == "images":
+        tested = ("--constraint", str(CONSTRAINTS), "--constraint", str(REQUIREMENTS / "run.lock"))
+        lock_images(compile_lock(PYPROJECT, *tested))
+        return
+    resolved = {}
+    for name, extras in {"run": [], "dev": ["dev"], "bench": ["dev", "bench"]}.items():
+        options = [argument for extra in extras for argument in ("--extra", extra)]
+        resolved[name] = compile_lock(PYPROJECT, *options, "--constraint", str(CONSTRAINTS))
+        write(REQUIREMENTS / f"{name}.lock", HEADING, without_torch(resolved[name]))
+    lock_images(resolved["run"])
+
+
+def lock_images(versions: Packages) -> None:
+    """Locks the base, torch and every image to the versions that the whole project resolved to.
+
+    Args:
+        versions: all packages of the run environment, torch included.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        pins = Path(scratch) / "versions.txt"
+        pins.write_text("".join(f"{block.split(' ')[0]}\n" for block in versions.values()))
+        excluded = Path(scratch) / "excluded.txt"
+        excluded.write_text("".join(f"{name}\n" for name in EXCLUDED))
+        base = compile_lock(IMAGES / "base" / "requirements.in", "--constraint", str(pins))
+        write(IMAGES / "base" / "requirements.lock", IMAGE_HEADING, base)
+        for source in sorted(IMAGES.glob("*/requirements.in")):
+            if source.parent.name == "base":
+                continue
+            lines = source.read_text().splitlines()
+            normal = Path(scratch) / "normal.in"
+            normal.write_text("\n".join(line for line in lines if line.strip() not in ALONE))
+            locked = compile_lock(normal, "--constraint", str(pins), "--excludes", str(excluded))
+            locked |= {name: versions[name] for name in ALONE & {*lines}}
+            kept = {name: block for name, block in locked.items() if name not in base}
+            write(source.with_name("requirements.lock"), IMAGE_HEADING, without_torch(kept))
+    lock_torch(versions)
+
+
+def lock_torch(versions: Packages) -> None:
+    """Locks torch's CUDA build (with hashes) and its CPU build (with hashes where its index answers)."""
+    cuda = {name: block for name, block in versions.items() if TORCH.match(name)}
+    write(IMAGES / "torch-cuda.lock", IMAGE_HEADING, cuda)
+    version = cuda["torch"].split(" ")[0].removeprefix("torch==")
+    requirement = f"torch=={version}+cpu"
+    try:
+        cpu = compile_lock("-", "--no-deps", "--index-url", CPU_INDEX, text=requirement)
+    except subprocess.CalledProcessError:
+        print(f"{CPU_INDEX} does not answer: torch-cpu.lock has no hashes.")
+        cpu = {"torch": requirement}
+    write(IMAGES / "torch-cpu.lock", IMAGE_HEADING, cpu)
+
+
+def compile_lock(source: Path | str, *options: str, text: str | None = None) -> Packages:
+    """Resolves requirements to exact versions with hashes.
+
+    Args:
+        source: a requirements file or pyproject.toml; "-" reads `text`.
+        options: further options of `uv pip compile`.
+        text: requirements, where `source` is "-".
+    """
+    command = [
+        str(Path(sys.executable).parent / "uv"), "pip", "compile", str(source), *options,
+        "--python-version", "3.11", "--generate-hashes", "--no-annotate", "--no-header", "--quiet",
+    ]  # fmt: skip
+    result = subprocess.run(command, check=True, capture_output=True, text=True, input=text)
+    blocks = re.split(r"\n(?=[a-zA-Z0-9])", result.stdout.strip())
+    return {re.split(r"[=\[ ]", block)[0]: block for block in blocks}
+
+
+def without_torch(packages: Packages) -> Packages:
+    """The packages but torch and what only its CUDA build needs."""
+    return {name: block for name, block in packages.items() if not TORCH.match(name)}
+
+
+def write(path: Path, heading: str, packages: Packages) -> None:
+    """Writes a lock file."""
+    blocks = [packages[name] for name in sorted(packages)]
+    path.write_text(heading + "\n".join(blocks) + "\n")
+    print(f"{path.relative_to(ROOT)}: {len(blocks)} packages")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

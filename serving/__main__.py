@@ -1,0 +1,23 @@
+"""`python -m serving`: starts the predictor."""
+
+import sys
+
+from components.contracts.errors import SlipwayError
+from serving.settings import parse_settings
+
+
+def main() -> int:
+    """Runs the predictor; 0 after a signal, 1 where it cannot serve."""
+    try:
+        settings = parse_settings(sys.argv[1:])
+        from serving.server import serve
+
+        serve(settings)
+    except SlipwayError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

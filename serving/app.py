@@ -1,0 +1,361 @@
+"""The ASGI app: routes, the life of a request, and what each outcome is answered with."""
+
+import logging
+import random
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import orjson
+
+from serving.batcher import Batcher
+from serving.errors import RequestError
+from serving.log import InferenceLog, Record
+from serving.metrics import CONTENT_TYPE, Metrics
+from serving.model import Model
+from serving.online import OnlineFeatures
+from serving.protocol import (
+    InferRequest,
+    encode_response,
+    load_json,
+    model_metadata,
+    parse_request,
+    request_id,
+)
+from serving.settings import Settings
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+_JSON = (b"content-type", b"application/json")
+_BINARY = (b"content-type", b"application/octet-stream")
+_HEADER_LENGTH = b"inference-header-content-length"
+_LATEST = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
+_FAILED = "The predictor failed; its log says why."
+_logger = logging.getLogger("serving")
+
+
+class Predictor:
+    """One model behind the V2 and V1 protocols.
+
+    Attributes:
+        model: what answers; a reload puts another one here.
+        ready: False once the process is to end.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        model: Model,
+        batcher: Batcher,
+        metrics: Metrics,
+        log: InferenceLog | None,
+        online: OnlineFeatures | None = None,
+    ) -> None:
+        self._online = online
+        self.model, self.ready = model, True
+        self._settings, self._batcher, self._metrics, self._log = settings, batcher, metrics, log
+        self._max_body = settings.max_body_mb * 1_000_000
+        self._max_inflight = settings.max_inflight_mb * 1_000_000
+        self._inflight = 0
+        self._infer_path = f"/v2/models/{model.name}/infer"
+        self._predict_path = f"/v1/models/{model.name}:predict"
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answers one HTTP request (ASGI 3)."""
+        path: str = scope["path"]
+        try:
+            if path == self._infer_path:
+                await self._predict(scope, receive, send, self._infer)
+            elif path == self._predict_path:
+                await self._predict(scope, receive, send, self._predict_v1)
+            else:
+                await self._route(path, scope, receive, send)
+        except RequestError as error:
+            await _refuse(send, error)
+
+    async def _route(self, path: str, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        parts = path.strip("/").split("/")
+        model = self.model
+        match parts:
+            case ["metrics"]:
+                await self._get(scope, send, self._metrics.render(), CONTENT_TYPE.encode())
+            case [""] | ["v2", "health", "live"]:
+                await self._get(scope, send, orjson.dumps({"live": True}))
+            case ["v2", "health", "ready"]:
+                self._check_ready()
+                await self._get(scope, send, orjson.dumps({"ready": True}))
+            case ["v2"]:
+                await self._get(scope, send, orjson.dumps(server_metadata()))
+            case ["v1", "models"]:
+                await self._get(scope, send, orjson.dumps({"models": [model.name]}))
+            case ["v2", "models"]:
+                await self._get(scope, send, orjson.dumps({"models": [model.name]}))
+            case ["v1", "models", name] if ":" not in name:
+                self.check_model(name)
+                await self._get(scope, send, orjson.dumps({"name": name, "ready": self.ready}))
+            case ["v2", "models", name, *rest]:
+                if rest[:1] == ["versions"] and len(rest) > 1:
+                    self.check_model(name, rest[1])
+                    rest = rest[2:]
+                self.check_model(name)
+                if rest == ["infer"]:
+                    await self._predict(scope, receive, send, self._infer)
+                elif rest == ["ready"]:
+                    self._check_ready()
+                    await self._get(scope, send, orjson.dumps({"name": name, "ready": True}))
+                elif not rest:
+                    await self._get(scope, send, orjson.dumps(model_metadata(model)))
+                else:
+                    raise RequestError(f"There is nothing at {path[:200]}.", 404)
+            case ["v1", "models", name] if name.endswith(":predict"):
+                self.check_model(name.removesuffix(":predict"))
+                await self._predict(scope, receive, send, self._predict_v1)
+            case _:
+                raise RequestError(f"There is nothing at {path[:200]}.", 404)
+
+    async def _get(
+        self,
+        scope: dict[str, Any],
+        send: Send,
+        body: bytes,
+        content_type: bytes = b"application/json",
+    ) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
+            raise RequestError(f"{scope['method']} is not answered here: use GET.", 405)
+        await _send(send, 200, body, [(b"content-type", content_type)])
+
+    def _check_ready(self) -> None:
+        if not self.ready:
+            raise RequestError("The predictor is shutting down.", 503)
+
+    def check_model(self, name: str, version: str | None = None) -> None:
+        """Refuses, with 404, a model or version that is not here."""
+        if name != self.model.name:
+            raise RequestError(
+                f"There is no model '{name[:100]}' here, only '{self.model.name}'.", 404
+            )
+        if version is not None and version != self.model.version:
+            raise RequestError(
+                f"Version '{version[:100]}' is not here, only '{self.model.version}'.", 404
+            )
+
+    async def _predict(
+        self,
+        scope: dict[str, Any],
+        receive: Receive,
+        send: Send,
+        answer: Callable[..., Awaitable[tuple[bytes, Headers, Record | None]]],
+    ) -> None:
+        """Reads the body, answers it, and sees that every outcome is counted and logged."""
+        started = time.perf_counter()
+        model = self.model
+        held: list[int] = [0]
+        identity: list[str] = [""]
+        status, record = 200, None
+        try:
+            if scope["method"] != "POST":
+                raise RequestError(f"{scope['method']} is not answered here: use POST.", 405)
+            body, header_length = await self._body(scope["headers"], receive, held)
+            if body is None:
+                return
+            payload, headers, record = await answer(model, body, header_length, identity)
+        except RequestError as error:
+            status = error.status
+            await _refuse(send, error)
+        except Exception:
+            _logger.exception("A request could not be answered.")
+            status = 500
+            payload = orjson.dumps({"error": _FAILED})
+            await _send(send, 500, payload, [_JSON])
+        else:
+            await _send(send, 200, payload, headers)
+        finally:
+            self._inflight -= held[0]
+        self._finish(model, status, started, record, identity[0])
+
+    async def _body(
+        self, headers: Headers, receive: Receive, held: list[int]
+    ) -> tuple[bytes | None, int | None]:
+        """The whole body (None: the client went away) and the length of its JSON part, if given."""
+        header_length: int | None = None
+        for name, value in headers:
+            if name == _HEADER_LENGTH:
+                if not value.isdigit() or len(value) > 12:
+                    raise RequestError("Inference-Header-Content-Length must be a number.")
+                header_length = int(value)
+            elif name == b"content-length" and int(value) > self._max_body:
+                raise RequestError(self._too_big(), 413, close=True)
+            elif name == b"content-encoding" and value.lower() != b"identity":
+                raise RequestError("Send the body uncompressed.", 415, close=True)
+        chunks = []
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None, None
+            chunk = message["body"]
+            held[0] += len(chunk)
+            self._inflight += len(chunk)
+            if held[0] > self._max_body:
+                raise RequestError(self._too_big(), 413, close=True)
+            if self._inflight > self._max_inflight:
+                raise RequestError(
+                    "The predictor holds as many bytes as it takes.", 503, close=True
+                )
+            chunks.append(chunk)
+            if not message["more_body"]:
+                return (chunks[0] if len(chunks) == 1 else b"".join(chunks)), header_length
+
+    def _too_big(self) -> str:
+        return f"The body is larger than the {self._settings.max_body_mb} MB that are taken."
+
+    async def _infer(
+        self, model: Model, body: bytes, header_length: int | None, identity: list[str]
+    ) -> tuple[bytes, Headers, Record | None]:
+        clock = time.perf_counter()
+        request = parse_request(body, header_length)
+        identity[0] = request.id
+        self._metrics.preprocess.observe(time.perf_counter() - clock)
+        probability, label, record = await self.infer(model, request)
+        clock = time.perf_counter()
+        payload, json_length = encode_response(model, request, probability, label)
+        headers = [_JSON]
+        if json_length is not None:
+            headers = [_BINARY, (_HEADER_LENGTH, str(json_length).encode())]
+        self._metrics.postprocess.observe(time.perf_counter() - clock)
+        return payload, headers, record
+
+    async def infer(
+        self, model: Model, request: InferRequest
+    ) -> tuple[np.ndarray, np.ndarray, Record | None]:
+        """The probabilities (float32 [N]) and labels (int64 [N]) of a request, and its log record.
+
+        Raises:
+            RequestError: the request cannot be answered.
+        """
+        tensors = request.inputs
+        if self._online is not None and model.reader.absent(tensors):
+            tensors = await self._online.complete(model.reader, tensors)
+        rows = model.reader.read(tensors)
+        moment = self._moment(request)
+        started = time.perf_counter()
+        probability = await self._batcher.predict(model, rows)
+        self._metrics.predict.observe(time.perf_counter() - started)
+        label = model.labels(probability)
+        self._metrics.rows.inc(rows.count)
+        if not request.log:
+            self._metrics.log_skipped.labels("asked").inc(rows.count)
+            return probability, label, None
+        self._metrics.probabilities.add(probability)
+        record = Record(request.id, moment, 0, model.version, 200, 0.0, rows, probability, label)
+        return probability, label, record
+
+    async def account(
+        self, answer: Callable[[Model, list[str]], Awaitable[tuple[Any, Record | None]]]
+    ) -> tuple[int, Any]:
+        """Runs an inference that came by another way than HTTP; it is counted and logged alike.
+
+        Returns:
+            The HTTP status that it would have had, and the answer or an error's message.
+        """
+        started, model, identity = time.perf_counter(), self.model, [""]
+        status, record = 200, None
+        try:
+            result, record = await answer(model, identity)
+        except RequestError as error:
+            status, result = error.status, str(error)
+        except Exception:
+            _logger.exception("A request could not be answered.")
+            status, result = 500, _FAILED
+        self._finish(model, status, started, record, identity[0])
+        return status, result
+
+    async def _predict_v1(
+        self, model: Model, body: bytes, header_length: int | None, identity: list[str]
+    ) -> tuple[bytes, Headers, Record | None]:
+        content = load_json(body)
+        identity[0] = request_id(content.get("id"))
+        rows = model.reader.read_instances(content.get("instances"))
+        probability = await self._batcher.predict(model, rows)
+        label = model.labels(probability)
+        predictions = [
+            {"probability": float(p), "label": int(y)}
+            for p, y in zip(probability, label, strict=True)
+        ]
+        self._metrics.rows.inc(rows.count)
+        self._metrics.probabilities.add(probability)
+        now = time.time_ns() // 1000
+        record = Record(identity[0], now, 0, model.version, 200, 0.0, rows, probability, label)
+        return orjson.dumps({"predictions": predictions}), [_JSON], record
+
+    def _moment(self, request: InferRequest) -> int:
+        """When the prediction was made, in microseconds since 1970, UTC."""
+        if request.time is None or not self._settings.trust_request_time:
+            return time.time_ns() // 1000
+        try:
+            moment = datetime.fromisoformat(request.time)
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            seconds = moment.timestamp()
+        except (ValueError, OverflowError) as error:
+            raise RequestError("The parameter 'time' is not an ISO 8601 time.") from error
+        if not 0 <= seconds < _LATEST:
+            raise RequestError("The parameter 'time' is not between 1970 and 2200.")
+        return int(seconds * 1_000_000)
+
+    def _finish(
+        self, model: Model, status: int, started: float, record: Record | None, identity: str
+    ) -> None:
+        """Counts and logs what a request came to."""
+        if record is None and status == 200:
+            # Rehearsals and golden rows: they would blur what is known about real requests.
+            self._metrics.unlogged.inc()
+            return
+        seconds = time.perf_counter() - started
+        self._metrics.request.observe(seconds)
+        self._metrics.count_request(status)
+        if self._log is not None:
+            self._write_log(model, status, seconds, record, identity)
+
+    def _write_log(
+        self, model: Model, status: int, seconds: float, record: Record | None, identity: str
+    ) -> None:
+        assert self._log is not None  # noqa: S101 - the caller looked
+        now = time.time_ns() // 1000
+        if record is None:
+            record = Record(identity, now, now, model.version, status, 0.0)
+        sample = self._settings.log_sample
+        if sample < 1 and random.random() >= sample:  # noqa: S311 - no secret hangs on it
+            self._metrics.log_skipped.labels("sampling").inc(record.count)
+            return
+        record.served_at = now
+        record.latency_ms = seconds * 1000
+        record.request_id = record.request_id or uuid.uuid4().hex
+        self._log.add(record)
+
+
+def server_metadata() -> dict[str, Any]:
+    """The V2 server metadata."""
+    return {
+        "name": "slipway-predictor",
+        "version": "0.1.0",
+        "extensions": ["binary_tensor_data"],
+    }
+
+
+async def _refuse(send: Send, error: RequestError) -> None:
+    headers = [_JSON]
+    if error.status == 503:
+        headers.append((b"retry-after", b"1"))
+    if error.close:
+        headers.append((b"connection", b"close"))
+    await _send(send, error.status, orjson.dumps({"error": str(error)}), headers)
+
+
+async def _send(send: Send, status: int, body: bytes, headers: Headers) -> None:
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

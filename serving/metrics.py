@@ -1,0 +1,138 @@
+"""Prometheus metrics: the names that KServe's dashboards read, and the predictor's own."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import HistogramMetricFamily
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    10.0,
+)
+
+
+class Probabilities:
+    """A histogram of predicted probabilities in tenths, cheap for one row and for many."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * 10
+        self._sum = 0.0
+
+    def add(self, probability: np.ndarray) -> None:
+        """Counts rows: float32 [N], each from 0 to 1."""
+        if len(probability) == 1:
+            value = float(probability[0])
+            self._counts[min(int(value * 10), 9)] += 1
+            self._sum += value
+            return
+        bins = np.minimum((probability * 10).astype(int), 9)
+        for number, count in zip(*np.unique(bins, return_counts=True), strict=True):
+            self._counts[number] += int(count)
+        self._sum += float(probability.sum())
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """What Prometheus reads."""
+        total, buckets = 0, []
+        for number, count in enumerate(self._counts):
+            total += count
+            buckets.append((f"{(number + 1) / 10:g}" if number < 9 else "+Inf", total))
+        yield HistogramMetricFamily(
+            "slipway_probability", "predicted probabilities", buckets=buckets, sum_value=self._sum
+        )
+
+
+class Metrics:
+    """All metrics of one predictor, in a registry of their own."""
+
+    def __init__(self, model_name: str) -> None:
+        self.registry = CollectorRegistry()
+        label = ["model_name"]
+
+        def histogram(name: str, text: str) -> Histogram:
+            whole = Histogram(name, text, label, buckets=_SECONDS, registry=self.registry)
+            return whole.labels(model_name)
+
+        # As the KServe SDK's server names them.
+        self.preprocess = histogram("request_preprocess_seconds", "reading a request")
+        self.predict = histogram("request_predict_seconds", "waiting for and running the model")
+        self.postprocess = histogram("request_postprocess_seconds", "writing an answer")
+        self.request = histogram(
+            "slipway_request_seconds", "from a request's first byte read to its answer"
+        )
+        self.batch_rows = Histogram(
+            "slipway_batch_rows",
+            "rows of one forward pass",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+            registry=self.registry,
+        )
+        self._requests = Counter(
+            "slipway_requests",
+            "inference requests by HTTP status",
+            ["model_name", "code"],
+            registry=self.registry,
+        )
+        self._by_code = {200: self._requests.labels(model_name, "200")}
+        self._model_name = model_name
+        self.probabilities = Probabilities()
+        self.registry.register(self.probabilities)
+        self.unlogged = Counter(
+            "slipway_unlogged_requests",
+            "answered requests that asked not to be logged; they are in no other request metric",
+            registry=self.registry,
+        )
+        self.rows = Counter("slipway_predicted_rows", "rows predicted", registry=self.registry)
+        self.log_rows = Counter(
+            "slipway_log_rows",
+            "inference log rows: accepted, spooled to disk, stored as parquet",
+            ["state"],
+            registry=self.registry,
+        )
+        self.log_dropped = Counter(
+            "slipway_log_dropped_rows",
+            "inference log rows that were lost, by reason",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.log_skipped = Counter(
+            "slipway_log_skipped_rows",
+            "rows that were not to be logged, by reason",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.model = Gauge(
+            "slipway_model_info",
+            "the model that serves",
+            ["model_name", "model_version", "model_hash"],
+            registry=self.registry,
+        )
+        for state in ("accepted", "spooled", "stored"):
+            self.log_rows.labels(state)
+
+    def count_request(self, code: int) -> None:
+        """Counts one inference request."""
+        counter = self._by_code.get(code)
+        if counter is None:
+            counter = self._by_code[code] = self._requests.labels(self._model_name, str(code))
+        counter.inc()
+
+    def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A gauge that is read when it is asked for."""
+        Gauge(name, text, registry=self.registry).set_function(read)
+
+    def render(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self.registry)

@@ -1,0 +1,124 @@
+"""The model: a bundle in memory, ready to answer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from components.contracts.bundle import MISSING_TIME, ONNX, Bundle, bundle_hash, read_bundle
+from components.contracts.errors import SlipwayError
+from serving.rows import RowReader, Rows
+from serving.settings import Settings
+
+OUTPUT = "probability"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A loaded bundle.
+
+    Attributes:
+        name: the served name. version: the served version. model_hash: the bundle's hash.
+        bundle: its signature. reader: reads requests for it.
+    """
+
+    name: str
+    version: str
+    model_hash: str
+    bundle: Bundle
+    reader: RowReader
+    session: Any
+    inputs: tuple[str, ...]
+
+    def predict(self, rows: Rows) -> np.ndarray:
+        """The probability of label 1: float32 [N]."""
+        feed: dict[str, np.ndarray] = {}
+        for name in self.inputs:
+            if name == "numeric":
+                feed[name] = rows.numeric.astype(np.float32)
+            elif name == "categorical":
+                feed[name] = rows.categorical
+            else:
+                feed[name] = rows.time
+        result: np.ndarray = self.session.run([OUTPUT], feed)[0]
+        return result.reshape(-1)
+
+    def labels(self, probability: np.ndarray) -> np.ndarray:
+        """int64 [N]: 1 where the probability reaches the threshold, compared as doubles."""
+        return (probability.astype(np.float64) >= self.bundle.threshold).astype(np.int64)
+
+
+def load_model(settings: Settings) -> Model:
+    """Loads the bundle of `settings.model_dir` and asks it one row of missing values.
+
+    Raises:
+        SlipwayError: it is no bundle, its graph cannot be loaded, has other inputs than its
+            signature says, or does not give a probability.
+    """
+    folder: Path = settings.model_dir
+    bundle = read_bundle(folder)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = settings.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # A thread that spins while it waits would burn a core between requests.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = ort.InferenceSession(
+            str(folder / ONNX), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime's errors have no common base of their own
+        raise SlipwayError(f"{folder / ONNX} cannot be loaded: {_first_line(error)}") from error
+    inputs = tuple(node.name for node in session.get_inputs())
+    expected = {
+        name
+        for name, columns in (
+            ("numeric", bundle.numeric),
+            ("categorical", bundle.categorical),
+            ("time", bundle.time),
+        )
+        if columns
+    }
+    if set(inputs) != expected or OUTPUT not in [node.name for node in session.get_outputs()]:
+        raise SlipwayError(
+            f"{folder / ONNX} takes {', '.join(inputs)}; its signature asks for"
+            f" {', '.join(sorted(expected))} and the output {OUTPUT}. Train the model again."
+        )
+    model_hash = bundle_hash(folder)
+    model = Model(
+        name=settings.model_name or bundle.name,
+        version=settings.model_version or model_hash[:12],
+        model_hash=model_hash,
+        bundle=bundle,
+        reader=RowReader(
+            bundle,
+            max_rows=settings.max_rows,
+            missing_as_null=settings.missing_features == "null",
+        ),
+        session=session,
+        inputs=inputs,
+    )
+    _ask(model, folder)
+    return model
+
+
+def _ask(model: Model, folder: Path) -> None:
+    """One row without any value must give a finite probability: the graph handles what is missing."""
+    rows = Rows(
+        1,
+        np.full((1, len(model.bundle.numeric)), np.nan),
+        np.full((1, len(model.bundle.categorical)), "", object),
+        np.full((1, len(model.bundle.time)), MISSING_TIME, np.int64),
+    )
+    try:
+        answer = model.predict(rows)
+    except Exception as error:  # as above
+        raise SlipwayError(f"{folder / ONNX} cannot be run: {_first_line(error)}") from error
+    if answer.shape != (1,) or not 0 <= answer[0] <= 1:
+        raise SlipwayError(f"{folder / ONNX} answers {answer} to a row of missing values.")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -1,0 +1,95 @@
+"""Online features: what a request with entity keys leaves out is read from Feast, in one batch.
+
+Feast is imported only where the setting `online` asks for it: it takes seconds and memory.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+from components.contracts.bundle import Bundle
+from components.contracts.errors import SlipwayError
+from components.contracts.feature_store import repo_config
+from serving.errors import RequestError
+from serving.rows import RowReader
+
+_EPOCH = datetime(1970, 1, 1)
+_DATATYPES = {"numeric": "FP64", "boolean": "BOOL", "categorical": "BYTES", "time": "INT64"}
+
+
+class OnlineFeatures:
+    """Reads the feature service that a bundle names."""
+
+    def __init__(self, project: str, bundle: Bundle) -> None:
+        try:
+            from feast import FeatureStore, RepoConfig
+            from feast.errors import FeatureServiceNotFoundException
+        except ImportError as error:
+            raise SlipwayError(
+                "Online features are asked for, but this image has no Feast: use the image with it,"
+                " or start the predictor without --online."
+            ) from error
+        self._store = FeatureStore(config=RepoConfig(**repo_config(project)))
+        try:
+            self._service = self._store.get_feature_service(bundle.feature_service)
+        except FeatureServiceNotFoundException as error:
+            raise SlipwayError(
+                f"The feature store has no service '{bundle.feature_service}'. Run the features stage."
+            ) from error
+        # Feast's sqlite connection belongs to one thread.
+        self._thread = ThreadPoolExecutor(1, "online-features")
+
+    async def complete(self, reader: RowReader, tensors: list[Any]) -> list[Any]:
+        """The request's tensors with those of the absent features, as the online store has them.
+
+        A value that came with the request stands; one that the store does not have is missing.
+
+        Raises:
+            RequestError: 400, an entity key is not of its type; 503, the store does not answer.
+        """
+        absent = reader.absent(tensors)
+        rows = reader.entity_rows(tensors)
+        loop = asyncio.get_running_loop()
+        try:
+            values = await loop.run_in_executor(self._thread, self._read, rows)
+        except RequestError:
+            raise
+        except Exception as error:  # each store behind Feast has errors of its own
+            raise RequestError(f"The online store does not answer: {error}", 503) from error
+        return [
+            *tensors,
+            *(
+                {
+                    "name": feature.name,
+                    "datatype": _DATATYPES[feature.kind],
+                    "shape": [len(rows)],
+                    "data": [_plain(feature.kind, value) for value in values[feature.name]],
+                }
+                for feature in absent
+            ),
+        ]
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._thread.shutdown()
+
+    def _read(self, rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+        answer = self._store.get_online_features(features=self._service, entity_rows=rows)
+        found: dict[str, list[Any]] = answer.to_dict()
+        return found
+
+
+def _plain(kind: str, value: Any) -> Any:
+    """A value of the store as a request would have it."""
+    if value is None or value != value:
+        return None
+    if kind == "time":
+        if isinstance(value, datetime):
+            moment = value.astimezone(UTC) if value.tzinfo else value
+            span = moment.replace(tzinfo=None) - _EPOCH
+            return (span.days * 86400 + span.seconds) * 1_000_000 + span.microseconds
+        return int(value)
+    if kind == "numeric":
+        return float(value)
+    return bool(value) if kind == "boolean" else str(value)

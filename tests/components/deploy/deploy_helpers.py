@@ -1,0 +1,129 @@
+"""What the deploy tests share: a registry with versions, splits with a test part, a project's world."""
+
+import importlib.util
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.contracts.bundle import bundle_hash
+from components.contracts.release import Release, write_record
+from components.contracts.splits import Splits, write_splits
+from components.contracts.verdict import RuleResult, Verdict, write_verdict
+
+
+def _serving_bundles() -> ModuleType:
+    path = Path(__file__).parents[2] / "serving" / "serving_bundles.py"
+    if "serving_bundles" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("serving_bundles", path)
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["serving_bundles"] = module
+        spec.loader.exec_module(module)
+    return sys.modules["serving_bundles"]
+
+
+bundles = _serving_bundles()
+
+
+def make_splits(folder: Path, rows: int = 60) -> None:
+    """Splits whose test part has `rows` flights, some values missing."""
+    folder.mkdir(parents=True)
+    columns = {t["name"]: t["data"] for t in bundles.flight_tensors(rows)}
+    table = pa.table(
+        {
+            "flight_id": columns["flight_id"],
+            "departs": pa.array(columns["departs"]).cast(pa.timestamp("us")),
+            "miles": pa.array([None if i % 5 == 0 else v for i, v in enumerate(columns["miles"])]),
+            "carrier": pa.array(
+                [None if i % 7 == 0 else v for i, v in enumerate(columns["carrier"])]
+            ),
+            "delay": pa.array(columns["delay"], pa.float64()),
+            "weekend": pa.array(
+                [None if i % 4 == 0 else v for i, v in enumerate(columns["weekend"])]
+            ),
+            "origin": columns["origin"],
+        }
+    )
+    pq.write_table(table, folder / "test.parquet")
+    parts = {"train": 0, "validation": 0, "test": rows}
+    write_splits(
+        folder,
+        Splits(
+            project="flights",
+            key="flight_id",
+            entities={"tailnum": "string"},
+            features=bundles.FEATURES,
+            rows=parts,
+            positives=parts,
+            windows=dict.fromkeys(parts, ("2013-01-01T00:00:00Z", "2013-02-01T00:00:00Z")),
+            statistics={},
+            data_hash="0" * 64,
+            feature_service="flights",
+        ),
+    )
+
+
+@dataclass
+class World:
+    """One project: where its things are, and its versions."""
+
+    root: Path
+    port: int
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    def release(self, version: int, **bundle: Any) -> tuple[Path, Path]:
+        """A registered version's record and its verdict."""
+        folder = self.root / f"bundle-{version}"
+        bundles.make_bundle(folder, **bundle)
+        digest = bundle_hash(folder)
+        record = Release(
+            name="flights",
+            model_version=str(version),
+            alias="challenger",
+            run_id="0",
+            bundle_uri=str(folder),
+            model_hash=digest,
+        )
+        release, verdict = self.root / f"release-{version}.json", self.root / f"v-{version}.json"
+        write_record(release, record)
+        write_verdict(verdict, passing(digest))
+        return release, verdict
+
+    def deploy(self, version: int, *, config: dict[str, Any] | None = None, **bundle: Any) -> Any:
+        from components.deploy.deploy import deploy_model
+
+        release, verdict = self.release(version, **bundle)
+        return deploy_model(
+            release=release,
+            verdict=verdict,
+            splits=self.root / "splits",
+            project="flights",
+            config={"target": "local", "port": float(self.port), **(config or {})},
+            deployment=self.root / "deployment.json",
+        )
+
+
+def passing(model_hash: str) -> Verdict:
+    rule = RuleResult(name="auc", metric="auc", outcome="pass", reason="", threshold=0.5, value=0.8)
+    return Verdict(
+        outcome="pass",
+        rules=(rule,),
+        metrics={"auc": 0.8},
+        thresholds={"auc": 0.5},
+        model_hash=model_hash,
+        data_hash="0" * 64,
+        test_rows=1000,
+    )
+
+
+def refused(verdict: Verdict) -> Verdict:
+    rule = replace(verdict.rules[0], outcome="fail", reason="auc 0.4 is below 0.5", value=0.4)
+    return replace(verdict, outcome="fail", rules=(rule,))

@@ -1,0 +1,513 @@
+"""Deploy to KServe, against a Kubernetes API over HTTP with real predictors behind it."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import yaml
+from deploy_helpers import World, bundles
+
+from components.contracts.config.deployment import CanaryConfig, DeploymentConfig
+from components.contracts.errors import SlipwayError
+from components.contracts.release import Release
+from components.deploy import canary, manifest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from kube_double import LABEL, Fault, KubeDouble
+
+ROOT = Path(__file__).parents[3]
+CRD = ROOT.parent / "shared" / "crds" / "serving.kserve.io_inferenceservices.yaml"
+FAST = {"window": "1s", "share": 20, "min_requests": 1}
+
+
+@pytest.fixture(scope="module")
+def predictors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Versions 1 and 2 as they are, and 3, a process that serves another model than version 3."""
+    root = tmp_path_factory.mktemp("predictors")
+    biases = {"1": 0.0, "2": 0.5, "3": 9.0}
+    running = {}
+    stack = []
+    for version, bias in biases.items():
+        bundles.make_bundle(root / version / "bundle", bias=bias)
+        context = bundles.predictor(root / version, f"--model-version={version}")
+        running[version] = context.__enter__().url
+        stack.append(context)
+    yield running
+    for context in stack:
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture
+def cluster(
+    world: World, predictors: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[KubeDouble]:
+    from components.deploy import cluster as cluster_module
+    from components.deploy import kserve, storage
+
+    double = KubeDouble(predictors)
+    for name, value in double.environment(world.root).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("INFERENCE_LOG_URI", "s3://logs/inference")
+    # The toy registry's files are local; a cluster would refuse them (tested below).
+    monkeypatch.setattr(storage, "_READABLE", (*storage._READABLE, "/"))
+    monkeypatch.setattr(kserve, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(canary, "_INTERVAL", 0.2)
+    monkeypatch.setattr(cluster_module, "_TRIES", 4)
+    yield double
+    double.close()
+
+
+def deploy(
+    world: World, version: int, *, mode: str = "Standard", bias: float = 0.0, **more: Any
+) -> Any:
+    config = {
+        "target": "kserve",
+        "mode": mode,
+        "namespace": "models",
+        "canary": FAST,
+        "ready_timeout": "60s",
+        "max_latency_ms": 5000,
+        **more,
+    }
+    return world.deploy(version, config=config, bias=bias)
+
+
+def champion() -> str | None:
+    try:
+        version = mlflow.MlflowClient().get_model_version_by_alias("flights", "champion").version
+        return str(version)
+    except mlflow.exceptions.MlflowException:
+        return None
+
+
+MODES = pytest.mark.parametrize("mode", ["Standard", "Knative"])
+
+
+@MODES
+def test_first_deploy(world: World, cluster: KubeDouble, mode: str) -> None:
+    result = deploy(world, 1, mode=mode)
+    assert result.endpoint == "http://flights-predictor.models.svc.cluster.local"
+    assert champion() == "1" and cluster.split == {"1": 100}
+    assert cluster.service is not None
+    assert cluster.service["metadata"]["labels"]["slipway.dev/verdict"] == "pass"
+    kinds = {kind for kind, _ in cluster.objects}
+    assert kinds == {"inferenceservices", "networkpolicies", "poddisruptionbudgets"}
+
+
+@MODES
+def test_canary_is_promoted(world: World, cluster: KubeDouble, mode: str) -> None:
+    deploy(world, 1, mode=mode)
+    before = len(cluster.applied)
+    deploy(world, 2, mode=mode, bias=0.5)
+    assert champion() == "2" and cluster.split == {"2": 100}
+    steps = [a["spec"] for a in cluster.applied[before:]]
+    if mode == "Standard":
+        shares = [[c["trafficPercent"] for c in step.get("canary", [])] for step in steps]
+        assert shares == [[0], [20], []]
+        assert [step["predictor"]["name"] for step in steps] == ["v1", "v1", "v2"]
+        assert "maxReplicas" not in steps[0]["canary"][0]["predictor"]
+    else:
+        assert [s["predictor"].get("canaryTrafficPercent") for s in steps] == [0, 20, None]
+    assert cluster.unready_moments == 0
+    assert manifest.STABLE not in cluster.applied[-1]["metadata"]["annotations"]
+
+
+@MODES
+def test_wrong_answers_roll_back(world: World, cluster: KubeDouble, mode: str) -> None:
+    deploy(world, 1, mode=mode)
+    with pytest.raises(SlipwayError, match=r"the model itself says.*Rolled back: version 1 serves"):
+        deploy(world, 3, mode=mode, bias=0.7)
+    assert champion() == "1" and cluster.split["1"] == 100
+    assert not any(a["spec"].get("canary", [{}])[0].get("trafficPercent") for a in cluster.applied)
+    assert cluster.service is not None
+    assert cluster.service["spec"]["predictor"]["labels"][LABEL] == "1"
+    # And the way is free for the next one.
+    deploy(world, 2, mode=mode, bias=0.5)
+    assert champion() == "2" and cluster.split == {"2": 100}
+
+
+@MODES
+def test_canary_with_errors_rolls_back(world: World, cluster: KubeDouble, mode: str) -> None:
+    deploy(world, 1, mode=mode)
+    counts = iter(["0", "40"])
+
+    class Growing(dict[str, str]):
+        def __contains__(self, version: object) -> bool:
+            return version == "2"
+
+        def __getitem__(self, version: str) -> str:
+            return f'slipway_requests_total{{code="500"}} {next(counts)}\n'
+
+    cluster.pod_metrics = Growing()
+    with pytest.raises(SlipwayError, match=r"failed as a canary: it answers 100.00% .*Rolled back"):
+        deploy(world, 2, mode=mode, bias=0.5)
+    assert champion() == "1" and cluster.split["1"] == 100
+
+
+def test_first_deploy_that_answers_wrongly_leaves_nothing(
+    world: World, cluster: KubeDouble
+) -> None:
+    with pytest.raises(SlipwayError, match="the model itself says"):
+        deploy(world, 3, bias=0.7)
+    assert cluster.service is None and champion() is None
+
+
+@MODES
+def test_interrupted_deploy_is_continued(
+    world: World, cluster: KubeDouble, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    from components.deploy import kserve
+
+    deploy(world, 1, mode=mode)
+    killed = "killed in the window"
+
+    def die(*_: Any) -> None:
+        raise SystemExit(killed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kserve, "wait_window", die)
+        with pytest.raises(SystemExit):
+            deploy(world, 2, mode=mode, bias=0.5)
+    assert cluster.split == {"1": 80, "2": 20} and champion() == "1"
+    deploy(world, 2, mode=mode, bias=0.5)
+    assert cluster.split == {"2": 100} and champion() == "2"
+
+
+@MODES
+def test_interrupted_deploy_then_a_refused_one_returns_to_the_stable_version(
+    world: World, cluster: KubeDouble, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    from components.deploy import kserve
+
+    deploy(world, 1, mode=mode)
+
+    def die(*_: Any) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kserve, "wait_window", die)
+        with pytest.raises(SystemExit):
+            deploy(world, 2, mode=mode, bias=0.5)
+    with pytest.raises(SlipwayError, match="Rolled back: version 1 serves"):
+        deploy(world, 3, mode=mode, bias=0.7)
+    assert cluster.split["1"] == 100 and champion() == "1"
+
+
+def test_the_same_deploy_twice_is_one(world: World, cluster: KubeDouble) -> None:
+    deploy(world, 1)
+    assert cluster.service is not None
+    generation = cluster.service["metadata"]["generation"]
+    deploy(world, 1)
+    assert cluster.service["metadata"]["generation"] == generation
+
+
+@dataclass
+class Trouble:
+    name: str
+    status: dict[str, Any]
+    message: str
+
+
+def waiting(reason: str, message: str = "", **more: Any) -> dict[str, Any]:
+    state = {"waiting": {"reason": reason, "message": message}}
+    return {
+        "containerStatuses": [
+            {"name": "kserve-container", "image": "registry/predictor:1", "state": state, **more}
+        ]
+    }
+
+
+TROUBLES = [
+    Trouble(
+        "image", waiting("ImagePullBackOff", "not found"), "image registry/predictor:1 cannot be"
+    ),
+    Trouble(
+        "crash",
+        waiting("CrashLoopBackOff", lastState={"terminated": {"reason": "Error"}}),
+        "CrashLoopBackOff; it says: Traceback: no such file",
+    ),
+    Trouble(
+        "memory",
+        waiting("CrashLoopBackOff", lastState={"terminated": {"reason": "OOMKilled"}}),
+        "needs more memory than its limit",
+    ),
+    Trouble(
+        "no GPU",
+        {
+            "conditions": [
+                {
+                    "type": "PodScheduled",
+                    "reason": "Unschedulable",
+                    "message": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu",
+                }
+            ]
+        },
+        "No node has a free GPU",
+    ),
+    Trouble("slow", {}, "pods run, but do not become ready|conditions say: Ready"),
+]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.name)
+def test_what_goes_wrong_is_told(world: World, cluster: KubeDouble, trouble: Trouble) -> None:
+    deploy(world, 1)
+    cluster.broken["2"] = trouble.status
+    with pytest.raises(SlipwayError, match=trouble.message) as error:
+        deploy(world, 2, bias=0.5, ready_timeout="3s")
+    assert "Rolled back: version 1 serves all requests" in str(error.value)
+    assert cluster.split == {"1": 100} and champion() == "1"
+
+
+def test_quota_seen_in_events(world: World, cluster: KubeDouble) -> None:
+    deploy(world, 1)
+    cluster.broken["2"] = {}
+    cluster.pods = lambda selector: []  # type: ignore[method-assign]
+    cluster.events = [
+        {
+            "reason": "FailedCreate",
+            "type": "Warning",
+            "involvedObject": {"name": "flights-v2-predictor-5d"},
+            "message": 'pods "x" is forbidden: exceeded quota: compute',
+        }
+    ]
+    with pytest.raises(SlipwayError, match="namespace's quota does not let pods be created"):
+        deploy(world, 2, bias=0.5, ready_timeout="3s")
+
+
+PASSING = [
+    Fault("PATCH", 429, "slow down", 2, {"Retry-After": "0"}),
+    Fault("GET", 429, "slow down", 1, {"Retry-After": "1"}),
+    Fault("PATCH", 409, "the object has been modified", 1),
+    Fault("GET", 0, times=2),
+    Fault("PATCH", 503, "etcd is changing its leader", 2),
+]
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: f"{fault.method}-{fault.status}")
+def test_what_passes_is_waited_for(world: World, cluster: KubeDouble, fault: Fault) -> None:
+    cluster.faults = [Fault(**vars(fault))]
+    assert deploy(world, 1).endpoint and champion() == "1"
+
+
+REFUSING = [
+    (Fault("PATCH", 403, "inferenceservices is forbidden: User cannot patch"), "deploy-role.yaml"),
+    (Fault("PATCH", 403, 'pods is forbidden: exceeded quota: "cpu"'), "namespace's quota"),
+    (
+        Fault("PATCH", 400, 'admission webhook "v.kserve" denied the request: bad name'),
+        "An admission webhook of the cluster refuses .*bad name",
+    ),
+    (
+        Fault(
+            "PATCH",
+            409,
+            "conflict",
+            causes=[
+                {
+                    "reason": "FieldManagerConflict",
+                    "field": ".spec.predictor.minReplicas",
+                    "message": 'conflict with "kubectl-edit"',
+                }
+            ],
+        ),
+        r"Somebody else manages fields .*minReplicas \(conflict with .kubectl-edit.\)",
+    ),
+    (Fault("PATCH", 404, "the server could not find the requested resource"), "Install KServe"),
+    (Fault("GET", 401, "Unauthorized"), "service account"),
+    (Fault("PATCH", 0, times=99), "does not answer"),
+]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"), REFUSING, ids=lambda case: getattr(case, "message", "")[:20]
+)
+def test_what_does_not_pass_is_told(
+    world: World, cluster: KubeDouble, fault: Fault, message: str
+) -> None:
+    cluster.faults = [Fault(**vars(fault))]
+    with pytest.raises(SlipwayError, match=message):
+        deploy(world, 1)
+    assert champion() is None
+
+
+def test_another_mode_than_the_running_one_is_refused(world: World, cluster: KubeDouble) -> None:
+    deploy(world, 1)
+    with pytest.raises(SlipwayError, match="KServe does not change the mode of a running service"):
+        deploy(world, 2, mode="Knative", bias=0.5)
+    assert cluster.split == {"1": 100}
+
+
+def test_role_is_exactly_what_is_called(world: World, cluster: KubeDouble) -> None:
+    deploy(world, 1)
+    cluster.broken["2"] = TROUBLES[1].status
+    with pytest.raises(SlipwayError):
+        deploy(world, 2, bias=0.5, ready_timeout="3s")
+    cluster.broken["2"] = {}
+    with pytest.raises(SlipwayError):
+        deploy(world, 2, bias=0.5, ready_timeout="3s")
+    cluster.broken.clear()
+    cluster.objects.clear()
+    with pytest.raises(SlipwayError):
+        deploy(world, 3, bias=0.7)
+    role = next(
+        document
+        for document in yaml.safe_load_all(
+            (ROOT / "manifests/base/deploy-role.yaml").read_text(encoding="utf-8")
+        )
+        if document["kind"] == "Role"
+    )
+    allowed = {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert allowed == cluster.verbs
+
+
+def test_a_bundle_that_the_cluster_cannot_read_is_refused(world: World, tmp_path: Path) -> None:
+    from components.deploy.storage import storage_uri
+
+    release = Release(**json.loads(world.release(1)[0].read_text()))
+    with pytest.raises(SlipwayError, match=r"which KServe cannot read. Set deployment.storage"):
+        storage_uri(release, tmp_path, DeploymentConfig())
+    with pytest.raises(SlipwayError, match="give an object-store prefix"):
+        storage_uri(release, tmp_path, DeploymentConfig(storage="/tmp/x"))
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"autoscaling": {"by": "knative", "max_replicas": 5}}, "has no effect in mode Standard"),
+        (
+            {"mode": "Knative", "autoscaling": {"by": "hpa", "max_replicas": 5}},
+            "has no effect in mode Knative",
+        ),
+        (
+            {"autoscaling": {"by": "hpa", "max_replicas": 5, "metric": "rps"}},
+            "ignores the metric rps",
+        ),
+        ({"autoscaling": {"by": "keda", "max_replicas": 5}}, "needs `server` and `query`"),
+        ({"autoscaling": {"by": "hpa", "max_replicas": 1}}, "is below replicas 3"),
+    ],
+)
+def test_what_kserve_would_ignore_is_refused(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DeploymentConfig.model_validate(section)
+
+
+CONFIGS = [
+    {},
+    {"mode": "Knative"},
+    {"autoscaling": {"by": "hpa", "max_replicas": 9, "metric": "memory", "target": 60}},
+    {
+        "autoscaling": {
+            "by": "keda",
+            "max_replicas": 9,
+            "server": "http://prometheus:9090",
+            "query": "sum(rate(slipway_requests_total[1m]))",
+        }
+    },
+    {
+        "mode": "Knative",
+        "autoscaling": {"by": "knative", "max_replicas": 9, "metric": "concurrency", "target": 8},
+    },
+    {
+        "service_account": "predictor",
+        "secret": "s3",
+        "node_selector": {"pool": "gpu"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+        "resources": {"gpus": 1},
+        "trust_request_time": True,
+    },
+]
+
+
+@pytest.mark.skipif(not CRD.exists(), reason="KServe's CRD is not beside this checkout")
+@pytest.mark.parametrize("section", CONFIGS, ids=str)
+def test_manifest_is_valid_against_the_crd(
+    section: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import jsonschema
+
+    monkeypatch.setenv("INFERENCE_LOG_URI", "s3://logs/x")
+    config = DeploymentConfig.model_validate(section)
+    release = Release(
+        name="flights",
+        model_version="3",
+        alias="challenger",
+        run_id="abc",
+        bundle_uri="s3://models/x",
+        model_hash="f" * 64,
+    )
+    stable = manifest.predictor(release, "flights", "s3://models/x", config)
+    spec: dict[str, Any] = {"predictor": stable}
+    if config.mode == "Standard":
+        spec["canary"] = [{"trafficPercent": 10, "predictor": stable}]
+    made = manifest.inference_service("flights", "models", config, spec)
+    document = yaml.safe_load(CRD.read_text())
+    schema = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    jsonschema.validate(made, _strict(schema))
+
+
+def _strict(schema: Any) -> Any:
+    """The schema as an API server takes it with strict field validation: no unknown fields."""
+    if isinstance(schema, list):
+        return [_strict(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: _strict(value) for key, value in schema.items()}
+    if made.get("x-kubernetes-int-or-string"):
+        made.pop("type", None)
+    closed = "properties" in made and "additionalProperties" not in made
+    if closed and not made.get("x-kubernetes-preserve-unknown-fields") and "metadata" not in made:
+        made["additionalProperties"] = False
+    return made
+
+
+@dataclass
+class Window:
+    name: str
+    new: canary.Observed
+    stable: canary.Observed
+    reason: str | None
+
+
+def seen(
+    requests: float, errors: float = 0, ms: float = 2, low: float = 50, high: float = 50
+) -> Any:
+    return canary.Observed(requests, errors, requests * ms / 1000, {"0.5": low, "inf": high})
+
+
+WINDOWS = [
+    Window("alike", seen(100), seen(900), None),
+    Window("too few", seen(5), seen(900), None),
+    Window("too few, with an error", seen(5, 1), seen(900), "1 of 5 requests"),
+    Window("errors", seen(100, 5), seen(900), "5.00% of requests"),
+    Window("errors of both", seen(100, 5), seen(900, 45), None),
+    Window("slow", seen(100, ms=9), seen(900), "9.0 ms a request"),
+    Window("slower within the ratio", seen(100, ms=3), seen(900), None),
+    Window("other predictions", seen(100, low=95, high=5), seen(900), "stability index"),
+    Window("stable without traffic", seen(100, ms=99), seen(1), None),
+]
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=lambda window: window.name)
+def test_comparison(window: Window) -> None:
+    reason, _ = canary.compare(window.new, window.stable, CanaryConfig())
+    assert (reason is None) == (window.reason is None)
+    assert window.reason is None or window.reason in (reason or "")
+
+
+def test_stability_index_is_the_textbooks() -> None:
+    import math
+
+    old, new = {"a": 5000.0, "b": 5000.0}, {"a": 6000.0, "b": 4000.0}
+    truth = (0.6 - 0.5) * math.log(0.6 / 0.5) + (0.4 - 0.5) * math.log(0.4 / 0.5)
+    assert canary.population_stability(new, old) == pytest.approx(truth, rel=1e-3)
+    assert canary.population_stability(old, old) == 0

@@ -1,0 +1,152 @@
+"""The challenger against the champion: the same rows, each with its own preprocessing."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gate_world as world
+import pytest
+
+from components.contracts.bundle import ONNX, bundle_hash
+from components.contracts.tracking import connect, open_experiment
+from components.evaluate.champion import fetch_champion
+from components.evaluate.evaluate import Evaluation, evaluate_model
+
+GATE: dict[str, Any] = {
+    "accuracy": 0.5,
+    "f1": 0.1,
+    "auc": 0.5,
+    "calibration_error": 0.5,
+    "resamples": 300,
+    "rehearsal": {"enabled": False},
+    "baseline": {"logistic": False},
+    "slices": {"automatic": False},
+    "champion": {"margins": {"auc": 0.01}},
+}
+WORSE = (1.5, 0.0, 0.5, -1.0)
+
+
+def run(bundle: Path, splits: Path, out: Path, **gate: Any) -> Evaluation:
+    return evaluate_model(
+        bundle=bundle,
+        splits=splits,
+        project="toy",
+        config={**GATE, **gate},
+        verdict=out / "verdict.json",
+        card=out / "card.html",
+    )
+
+
+def crown(bundle: Path, **tags: str) -> Path:
+    """Registers a bundle and gives it the alias `champion`; returns the folder of its files."""
+    client = connect()
+    run = client.create_run(open_experiment(client, "toy")).info
+    run_id = run.run_id
+    client.log_artifacts(run_id, str(bundle), "bundle")
+    client.create_registered_model("toy")
+    everything = {
+        "slipway.bundle_uri": f"runs:/{run_id}/bundle",
+        "slipway.model_hash": bundle_hash(bundle),
+        **tags,
+    }
+    version = client.create_model_version(
+        "toy",
+        source=f"runs:/{run_id}/bundle",
+        run_id=run_id,
+        tags={name: value for name, value in everything.items() if value},
+    )
+    client.set_registered_model_alias("toy", "champion", version.version)
+    return Path(run.artifact_uri.removeprefix("file://")) / "bundle"
+
+
+def test_no_champion_is_said_and_no_rule(
+    bundle: Path, splits: Path, tmp_path: Path, registry: str
+) -> None:
+    assert fetch_champion("toy", tmp_path) is None
+    connect().create_registered_model("toy")
+    assert fetch_champion("toy", tmp_path) is None
+    verdict = run(bundle, splits, tmp_path).verdict
+    assert verdict.notes["champion"].startswith("There is no champion yet")
+    assert not [rule for rule in verdict.rules if rule.name.startswith("champion")]
+
+
+def test_against_a_champion(bundle: Path, splits: Path, tmp_path: Path, registry: str) -> None:
+    worse = tmp_path / "worse"
+    world.make_bundle(worse, weights=WORSE)
+    crown(worse)
+    better = run(bundle, splits, tmp_path).verdict
+    assert better.outcome == "pass"
+    assert better.notes["champion"] == "version 1"
+    (rule,) = [rule for rule in better.rules if rule.name == "champion auc"]
+    assert rule.low is not None and rule.low > 0.02
+    card = (tmp_path / "card.html").read_text()
+    assert "Champion</th>" in card and ">champion (0.7" in card
+    connect().delete_registered_model("toy")
+
+    crown(bundle)
+    equal = run(bundle, splits, tmp_path).verdict
+    (rule,) = [rule for rule in equal.rules if rule.name == "champion auc"]
+    assert (equal.outcome, rule.value, rule.low, rule.high) == ("pass", 0.0, 0.0, 0.0)
+    sliced = run(
+        worse,
+        splits,
+        tmp_path,
+        slices={"columns": ["colour"], "margins": {"auc": 0.01}, "automatic": False},
+    ).verdict
+    assert sliced.outcome == "fail"
+    assert sorted(rule.name for rule in sliced.rules if rule.outcome == "fail") == [
+        "champion auc",
+        *(f"slice colour={colour} auc against champion" for colour in ("blue", "green", "red")),
+    ]
+    (rule,) = [rule for rule in sliced.rules if rule.name == "champion auc"]
+    assert rule.high is not None and rule.high < -0.02
+    assert "lower bound of the difference to the champion in AUC is below -0.01" in rule.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("no bundle tag", "cannot be loaded: KeyError: 'slipway.bundle_uri'"),
+        ("no hash tag", "cannot be loaded: KeyError: 'slipway.model_hash'"),
+        ("other hash", "but its files have the hash"),
+        ("files gone", "version 1 has the alias champion but cannot be loaded"),
+        ("one byte changed", "but its files have the hash"),
+        ("other features", "lacks the features"),
+        ("answers NaN", "is not a probability"),
+        ("registry gone", "registry could not be asked"),
+    ],
+)
+def test_a_champion_that_cannot_be_compared_refuses_the_challenger(
+    name: str,
+    reason: str,
+    bundle: Path,
+    splits: Path,
+    tmp_path: Path,
+    registry: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    champion = tmp_path / "champion"
+    world.make_bundle(champion, weights=WORSE, broken="nan" if name == "answers NaN" else "")
+    if name == "other features":
+        text = (champion / "bundle.json").read_text()
+        (champion / "bundle.json").write_text(text.replace('"loud"', '"noisy"'))
+    tags = {
+        "no bundle tag": {"slipway.bundle_uri": ""},
+        "no hash tag": {"slipway.model_hash": ""},
+        "other hash": {"slipway.model_hash": "0" * 64},
+    }
+    files = crown(champion, **tags.get(name, {}))
+    if name == "files gone":
+        shutil.rmtree(files)
+    elif name == "one byte changed":
+        content = bytearray((files / ONNX).read_bytes())
+        content[-3] ^= 1
+        (files / ONNX).write_bytes(content)
+    elif name == "registry gone":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    verdict = run(bundle, splits, tmp_path).verdict
+    assert verdict.outcome == "fail"
+    (rule,) = [rule for rule in verdict.rules if rule.outcome == "fail"]
+    assert rule.name == "champion" and rule.overridable
+    assert reason in rule.reason

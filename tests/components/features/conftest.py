@@ -1,0 +1,82 @@
+"""What the tests of features share: small datasets, a store of their own, a Redis server."""
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from components.contracts.dataset import Manifest, TableInfo, write_manifest
+
+MakeDataset = Callable[..., Path]
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path) -> MakeDataset:
+    """Writes frames as a dataset and returns its folder."""
+
+    def make(
+        tables: dict[str, pl.DataFrame], window: tuple[str, str], name: str = "dataset"
+    ) -> Path:
+        folder = tmp_path / name
+        for table, rows in tables.items():
+            (folder / table).mkdir(parents=True, exist_ok=True)
+            half = rows.height // 2
+            for number, part in enumerate((rows[:half], rows[half:])):
+                part.write_parquet(folder / table / f"part-{number:05d}.parquet")
+        infos = {
+            table: TableInfo(
+                rows=rows.height,
+                bytes=0,
+                content_hash="",
+                columns={field.name: str(field.type) for field in rows.to_arrow().schema},
+            )
+            for table, rows in tables.items()
+        }
+        write_manifest(folder, Manifest(tables=infos, window=window, content_hash="hash"))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def store_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A feature store on files and sqlite."""
+    folder = tmp_path / "store"
+    monkeypatch.setenv("FEATURE_STORE_URI", str(folder))
+    monkeypatch.delenv("FEAST_REDIS_URL", raising=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis server on a port of its own, as host:port."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("redis")
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    server = subprocess.Popen(
+        [*command, "--save", "", "--appendonly", "no"], stdout=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                if time.monotonic() > deadline or server.poll() is not None:
+                    raise
+                time.sleep(0.05)
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(timeout=10)

@@ -1,0 +1,225 @@
+"""The online store: Feast's own bytes, equal to the offline store, incremental and resumable."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from components.features import online
+from components.features.online import materialise
+
+ZERO = datetime(2024, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+KINDS = ("sqlite", "redis")
+
+Open = Callable[[str], Any]
+
+
+def rows_table(users: int = 60) -> pl.DataFrame:
+    """Some rows a user, with nulls, text beyond ASCII, and every kind of feature."""
+    count = users * 5
+    return pl.DataFrame(
+        {
+            "user_id": [i % users for i in range(count)],
+            "event_timestamp": [ZERO + timedelta(minutes=17 * i) for i in range(count)],
+            "amount": [None if i % 7 == 0 else i / 3 for i in range(count)],
+            "word": [None if i % 5 == 0 else ("ü" * (i % 3)) for i in range(count)],
+            "flag": [None if i % 11 == 0 else i % 2 == 0 for i in range(count)],
+            "when": [
+                None if i % 13 == 0 else datetime(1969, 12, 31) + i * HOUR for i in range(count)
+            ],
+        },
+        schema_overrides={
+            "event_timestamp": pl.Datetime("us", "UTC"),
+            "when": pl.Datetime("us"),
+        },
+    ).with_columns(shop_id=pl.format("s{}", "user_id"))
+
+
+@pytest.fixture
+def open_store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Open]:
+    """Opens a Feast project with a view by number and a view by text, on sqlite or Redis."""
+    from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
+    from feast.types import Bool, Float64, Int64, String, UnixTimestamp
+
+    path = tmp_path / "rows.parquet"
+    rows_table().write_parquet(path)
+    fields = [
+        Field(name="amount", dtype=Float64),
+        Field(name="word", dtype=String),
+        Field(name="flag", dtype=Bool),
+        Field(name="when", dtype=UnixTimestamp),
+    ]
+
+    def open_(kind: str, name: str = "online", ttl: timedelta = timedelta(0)) -> Any:
+        if kind == "redis":
+            address = request.getfixturevalue("redis_server")
+            database = {"online": 0, "theirs": 1}[name]
+            place = {"type": "redis", "connection_string": f"{address},db={database}"}
+        else:
+            place = {"type": "sqlite", "path": str(tmp_path / f"{name}.sqlite")}
+        config = {
+            "project": "parity",
+            "provider": "local",
+            "registry": str(tmp_path / f"{name}-{kind}.db"),
+            "offline_store": {"type": "components.features.offline_store.PolarsOfflineStore"},
+            "online_store": place,
+            "entity_key_serialization_version": 3,
+        }
+        store = FeatureStore(config=RepoConfig(**config, repo_path=tmp_path))
+        if kind == "redis":
+            store._get_provider().online_store._get_client(store.config.online_store).flushdb()
+        entities = {
+            "users": Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64),
+            "shops": Entity(name="shop", join_keys=["shop_id"], value_type=ValueType.STRING),
+        }
+        keys = {
+            "users": Field(name="user_id", dtype=Int64),
+            "shops": Field(name="shop_id", dtype=String),
+        }
+        views = [
+            FeatureView(
+                name=view,
+                entities=[entity],
+                ttl=ttl,
+                schema=[keys[view], *fields],
+                source=FileSource(
+                    name=f"{view}_rows", path=str(path), timestamp_field="event_timestamp"
+                ),
+            )
+            for view, entity in entities.items()
+        ]
+        store.apply([*entities.values(), *views])
+        return store
+
+    open_.path = path  # type: ignore[attr-defined]
+    yield open_
+
+
+def dump(store: Any) -> dict[Any, Any]:
+    """Everything of Feast's that the online store holds, byte for byte."""
+    place = store._get_provider().online_store
+    if store.config.online_store.type == "sqlite":
+        connection = place._get_conn(store.config)
+        return {
+            (view, row[0], row[1]): row[2:]
+            for view in ("users", "shops")
+            for row in connection.execute(
+                "SELECT entity_key, feature_name, value, value_text, vector_value,"
+                f" cast(event_ts AS text), cast(created_ts AS text) FROM parity_{view}"
+            )
+        }
+    client = place._get_client(store.config.online_store)
+    return {
+        key: client.hgetall(key) for key in client.scan_iter() if not key.startswith(b"slipway:")
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_bytes_are_feasts_own(kind: str, open_store: Open) -> None:
+    end = ZERO + 48 * HOUR
+    ours, theirs = open_store(kind), open_store(kind, "theirs")  # type: ignore[call-arg]
+    for view in ("users", "shops"):
+        assert materialise(ours, view, end) == 60
+    theirs.materialize(ZERO - HOUR, end)
+    assert len(dump(ours)) >= 60
+    assert dump(ours) == dump(theirs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ttl", [timedelta(0), 20 * HOUR], ids=["no ttl", "ttl"])
+def test_online_and_offline_are_equal_at_the_same_moment(
+    kind: str, ttl: timedelta, open_store: Open
+) -> None:
+    import pandas as pd
+
+    store = open_store(kind, ttl=ttl)  # type: ignore[call-arg]
+    features = [f"users:{name}" for name in ("amount", "word", "flag", "when")]
+    # The second moment leaves values behind that are past the TTL; user 99 never was.
+    for end in (ZERO + 30 * HOUR, ZERO + 60 * HOUR, ZERO + 90 * HOUR):
+        materialise(store, "users", end)
+        users = [*range(60), 99]
+        found = store.get_online_features(
+            features=features, entity_rows=[{"user_id": user} for user in users]
+        ).to_dict()
+        asked = pd.DataFrame({"user_id": users, "event_timestamp": [end] * len(users)})
+        offline = pl.DataFrame(
+            store.get_historical_features(entity_df=asked, features=features).to_arrow()
+        )
+        offline = offline.with_columns(pl.col("when").dt.replace_time_zone("UTC"))
+        for name in ("amount", "word", "flag", "when"):
+            assert found[name] == offline[name].to_list(), (name, end)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_what_is_new_is_written(kind: str, open_store: Open) -> None:
+    store = open_store(kind)
+    first, second = ZERO + 70 * HOUR, ZERO + 75 * HOUR
+    assert materialise(store, "users", first) == 60
+    assert materialise(store, "users", first) == 0
+    news = rows_table().filter(
+        (pl.col("event_timestamp") > first) & (pl.col("event_timestamp") <= second)
+    )
+    assert 0 < news["user_id"].n_unique() < 60
+    assert materialise(store, "users", second) == news["user_id"].n_unique()
+    # An earlier moment does not take the store back.
+    assert materialise(store, "users", first) == 0
+    full = open_store(kind, "theirs")  # type: ignore[call-arg]
+    full.materialize(ZERO - HOUR, second, feature_views=["users"])
+    assert dump(store) == dump(full)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_changed_past_is_written_again(kind: str, open_store: Open) -> None:
+    store = open_store(kind)
+    end = ZERO + 70 * HOUR
+    materialise(store, "users", end)
+    changed = rows_table().with_columns(pl.col("amount") + 1)
+    changed.write_parquet(open_store.path)  # type: ignore[attr-defined]
+    assert materialise(store, "users", end) == 60
+    [value] = store.get_online_features(
+        features=["users:amount"], entity_rows=[{"user_id": 5}]
+    ).to_dict()["amount"]
+    newest = changed.filter((pl.col("user_id") == 5) & (pl.col("event_timestamp") <= end))
+    assert value == newest["amount"][-1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_goes_on_where_it_stopped(
+    kind: str, open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(kind)
+    end = ZERO + 70 * HOUR
+    monkeypatch.setattr(online, "BATCH", 25)
+    writer = type(online._open_writer(store, store.get_feature_view("users")))
+    write, calls = writer.write, []
+
+    def cut(self: Any, rows: Any, note: Any) -> None:
+        calls.append(rows.num_rows)
+        if len(calls) == 2:
+            raise ConnectionError("the line is cut")
+        write(self, rows, note)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "write", cut)
+        with pytest.raises(ConnectionError):
+            materialise(store, "users", end)
+    assert calls == [25, 25]
+    assert materialise(store, "users", end) == 35
+    whole = open_store(kind, "theirs")  # type: ignore[call-arg]
+    materialise(whole, "users", end)
+    assert dump(store) == dump(whole)
+
+
+def test_a_view_that_was_removed_and_declared_again_is_written_again(open_store: Open) -> None:
+    store = open_store("sqlite")
+    end = ZERO + 70 * HOUR
+    materialise(store, "users", end)
+    view, entity = store.get_feature_view("users"), store.get_entity("user")
+    store.apply([], objects_to_delete=[view], partial=False)
+    view.created_timestamp = view.last_updated_timestamp = None
+    store.apply([entity, view])
+    assert materialise(store, "users", end) == 60

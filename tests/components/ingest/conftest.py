@@ -1,0 +1,74 @@
+"""What the tests of ingest share: a small table, and one call to ingest it."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from components.contracts.dataset import Manifest
+from components.ingest.ingest import ingest_tables
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def make_events(rows: int, first: int = 0) -> pa.Table:
+    """One row an hour from 2024-01-01, with every kind of column."""
+    index = range(first, first + rows)
+    return pa.table(
+        {
+            "id": pa.array([f"event-{i}" for i in index]),
+            "time": pa.array(
+                [START + timedelta(hours=i) for i in index], pa.timestamp("us", "UTC")
+            ),
+            "amount": pa.array([None if i % 7 == 0 else i / 4 for i in index], pa.float64()),
+            "count": pa.array([None if i % 11 == 0 else i for i in index], pa.int64()),
+            "kind": pa.array([None if i % 13 == 0 else "abc"[i % 3] for i in index]),
+            "open": pa.array([i % 2 == 0 for i in index]),
+        }
+    )
+
+
+@pytest.fixture
+def events() -> Callable[..., pa.Table]:
+    return make_events
+
+
+@pytest.fixture
+def write_lake(tmp_path: Path) -> Callable[[dict[str, pa.Table]], Path]:
+    """Writes parquet files by relative path below one folder."""
+
+    def write(files: dict[str, pa.Table], **options: Any) -> Path:
+        for name, table in files.items():
+            path = tmp_path / "lake" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, path, **options)
+        return tmp_path / "lake"
+
+    return write
+
+
+@pytest.fixture
+def ingest(tmp_path: Path) -> Callable[..., Manifest]:
+    """Ingests one table `events` into `tmp_path/out`."""
+
+    def run(
+        root: Path | str = tmp_path / "lake",
+        start: str = "2024-01-01",
+        end: str = "2025-01-01",
+        output: Path = tmp_path / "out",
+        **table: Any,
+    ) -> Manifest:
+        settings = {"path": "events", "time": "time", **table}
+        return ingest_tables(
+            config={"tables": {"events": settings}},
+            data_root=str(root),
+            window_start=start,
+            window_end=end,
+            output=output,
+        )
+
+    return run

@@ -1,0 +1,282 @@
+"""Sketches and statistics: against scipy, merged against whole, firing and not firing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.spatial.distance import jensenshannon
+
+from components.contracts.config.monitoring import DriftConfig
+from components.contracts.errors import SlipwayError
+from components.monitor.drift import (
+    chi_square,
+    compare,
+    jensen_shannon,
+    ks,
+    measure,
+    psi,
+    share_test,
+    wasserstein,
+)
+from components.monitor.sketch import (
+    CATEGORIES,
+    CategorySketch,
+    NumericSketch,
+    bin_edges,
+    merge,
+    numbers,
+    sketch_from_dict,
+)
+
+FLOATS = st.lists(
+    st.one_of(st.floats(-1e6, 1e6), st.just(float("nan")), st.integers(-3, 3).map(float)),
+    min_size=1,
+    max_size=200,
+)
+
+
+def sketched(values: Any, edges: Any) -> NumericSketch:
+    made = NumericSketch.empty(edges)
+    made.add(np.asarray(values, np.float64))
+    return made
+
+
+def categories(values: list[str | None]) -> CategorySketch:
+    made = CategorySketch()
+    made.add(pa.chunked_array([pa.array(values, pa.string())]))
+    return made
+
+
+@given(FLOATS, FLOATS, FLOATS)
+@settings(max_examples=60, deadline=None)
+def test_merged_chunks_are_the_sketch_of_the_whole(
+    reference: list[float], first: list[float], second: list[float]
+) -> None:
+    edges = bin_edges(np.asarray(reference))
+    assert (np.diff(edges) > 0).all()
+    whole = sketched(first + second, edges)
+    both = sketched(first, edges).merge(sketched(second, edges))
+    assert (both.counts == whole.counts).all()
+    assert both.sums == pytest.approx(whole.sums, abs=1e-3)
+    assert both.std == pytest.approx(whole.std, abs=1e-3)
+    assert (both.nulls, both.low, both.high) == (whole.nulls, whole.low, whole.high)
+    again = sketch_from_dict(whole.to_dict())
+    assert isinstance(again, NumericSketch)
+    assert (again.counts == whole.counts).all() and again.low == whole.low
+
+
+@given(FLOATS)
+@settings(max_examples=60, deadline=None)
+def test_counts_are_those_of_a_search_among_the_edges(values: list[float]) -> None:
+    edges = bin_edges(np.asarray(values[: len(values) // 2 + 1]))
+    known = np.asarray([v for v in values if not np.isnan(v)])
+    expected = np.bincount(np.searchsorted(edges, known, side="right"), minlength=len(edges) + 1)
+    made = sketched(values, edges)
+    assert (made.counts == expected).all()
+    assert made.nulls == len(values) - len(known)
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c", None]), max_size=50), st.integers(0, 50))
+@settings(max_examples=40, deadline=None)
+def test_categories_merge(values: list[str | None], cut: int) -> None:
+    whole = categories(values)
+    both = merge(categories(values[:cut]), categories(values[cut:]))
+    assert isinstance(both, CategorySketch)
+    assert (both.counts, both.nulls) == (whole.counts, whole.nulls)
+    assert sketch_from_dict(whole.to_dict()) == whole
+
+
+def test_a_column_of_identifiers_stays_small() -> None:
+    made = categories([f"id {i}" for i in range(2 * CATEGORIES + 1)])
+    assert len(made.counts) == CATEGORIES
+    assert made.rows == 2 * CATEGORIES + 1
+
+
+def test_sketches_of_different_references_do_not_merge() -> None:
+    with pytest.raises(SlipwayError, match="different bin edges"):
+        merge(
+            sketched([1.0], bin_edges(np.arange(9.0))), sketched([1.0], bin_edges(np.arange(5.0)))
+        )
+    with pytest.raises(SlipwayError, match="cannot be merged"):
+        merge(sketched([1.0], bin_edges(np.arange(9.0))), categories(["a"]))
+
+
+SHAPES: dict[str, Callable[[np.random.Generator, int], Any]] = {
+    "normal": lambda r, n: r.normal(size=n),
+    "skewed": lambda r, n: r.lognormal(size=n),
+    "counts": lambda r, n: r.poisson(3, n).astype(float),
+    "mostly zero": lambda r, n: np.where(r.random(n) < 0.9, 0.0, r.exponential(size=n)),
+    "constant": lambda r, n: np.full(n, 7.0),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("shift", [0.0, 0.3, 5.0])
+def test_statistics_agree_with_the_exact_ones(name: str, shift: float) -> None:
+    r = np.random.default_rng(1)
+    old, new = SHAPES[name](r, 20_000), SHAPES[name](r, 3_000) * 1.1 + shift
+    edges = bin_edges(old)
+    before, after = sketched(old, edges), sketched(new, edges)
+    scale = old.std() or 1.0
+    assert ks(before, after) == pytest.approx(stats.ks_2samp(old, new).statistic, abs=0.005)
+    assert wasserstein(before, after) / scale == pytest.approx(
+        stats.wasserstein_distance(old, new) / scale, abs=0.01
+    )
+    assert before.std == pytest.approx(old.std(), abs=1e-9)
+    assert before.mean == pytest.approx(old.mean())
+
+
+@given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500)), min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_distances_of_counts_agree_with_scipy(cells: list[tuple[int, int]]) -> None:
+    before, after = (np.array(side) for side in zip(*cells, strict=True))
+    if not before.sum() or not after.sum():
+        return
+    expected = jensenshannon(before, after, base=2)
+    assert jensen_shannon(before, after) == pytest.approx(expected, abs=1e-6)
+    assert 0 <= jensen_shannon(before, after) <= 1
+    assert psi(before, before) == pytest.approx(0, abs=1e-12)
+    assert np.isfinite(psi(before, after)) and psi(before, after) >= 0
+
+
+def test_chi_square_is_pearsons_where_cells_are_large() -> None:
+    before, after = np.array([500, 300, 200]), np.array([400, 400, 200])
+    expected = stats.chi2_contingency([before, after], correction=False)
+    statistic, p = chi_square(before, after)
+    assert statistic == pytest.approx(expected.statistic)
+    assert p == pytest.approx(expected.pvalue)
+
+
+def test_chi_square_takes_small_cells_together() -> None:
+    assert chi_square(np.array([1000, 1, 1, 1]), np.array([1000, 0, 0, 2])) == (0.0, 1.0)
+    assert chi_square(np.array([0, 0]), np.array([5, 5])) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "n", "after", "m", "low", "high"),
+    [
+        (0, 50_000, 0, 500, 1.0, 1.0),
+        (0, 50_000, 10, 500, 0.0, 1e-9),
+        (500, 50_000, 5, 500, 0.5, 1.0),
+        (500, 50_000, 40, 500, 0.0, 1e-9),
+        (2500, 50_000, 0, 500, 0.0, 1e-9),
+        (0, 0, 5, 10, 1.0, 1.0),
+    ],
+)
+def test_the_test_of_shares(
+    before: int, n: int, after: int, m: int, low: float, high: float
+) -> None:
+    assert low <= share_test(before, n, after, m) <= high
+
+
+@dataclass
+class Shift:
+    name: str
+    change: Callable[[np.random.Generator, Any], Any]
+    drifts: bool
+
+
+SHIFTS = [
+    Shift("nothing", lambda r, x: x, False),
+    Shift("a hundredth of a deviation", lambda r, x: x + 0.01, False),
+    Shift("mean", lambda r, x: x + 0.25, True),
+    Shift("variance", lambda r, x: x * np.sqrt(1.5), True),
+    Shift("nulls", lambda r, x: np.where(r.random(len(x)) < 0.05, np.nan, x), True),
+    Shift(
+        "half a percent of nulls", lambda r, x: np.where(np.arange(len(x)) % 200, x, np.nan), False
+    ),
+    Shift("stuck", lambda r, x: np.where(np.arange(len(x)) > len(x) / 2, x[0], x), True),
+    Shift("unit", lambda r, x: x * 1.609, True),
+    Shift("all missing", lambda r, x: np.full(len(x), np.nan), True),
+    Shift("infinite", lambda r, x: np.where(r.random(len(x)) < 0.3, np.inf, x), True),
+]
+
+
+@pytest.mark.parametrize("shift", SHIFTS, ids=lambda shift: shift.name)
+def test_a_planted_shift_of_a_number(shift: Shift) -> None:
+    r = np.random.default_rng(5)
+    old = r.normal(size=50_000)
+    edges = bin_edges(old)
+    new = shift.change(r, r.normal(size=5_000))
+    result = compare(
+        {"x": sketched(old, edges)}, {"x": sketched(new, edges)}, {"x": "numeric"}, DriftConfig()
+    )
+    assert (result.share == 1.0) is shift.drifts
+    assert bool(result.drifted) is shift.drifts
+
+
+def draw(r: np.random.Generator, n: int) -> list[str | None]:
+    return [
+        str(v)
+        for v in r.choice(list("abcdefgh"), n, p=[0.4, 0.2, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "drifts"),
+    [
+        (lambda x: x, False),
+        (lambda x: ["b" if v == "a" and i % 4 == 0 else v for i, v in enumerate(x)], True),
+        (lambda x: ["new" if i % 50 == 0 else v for i, v in enumerate(x)], True),
+        (lambda x: ["new" if i == 7 else v for i, v in enumerate(x)], False),
+        (lambda x: [None if i % 20 == 0 else v for i, v in enumerate(x)], True),
+        (lambda x: [None] * len(x), True),
+    ],
+    ids=["nothing", "mass", "new", "one new value", "nulls", "all missing"],
+)
+def test_a_planted_shift_of_categories(change: Any, drifts: bool) -> None:
+    r = np.random.default_rng(6)
+    old, new = categories(draw(r, 50_000)), categories(change(draw(r, 5_000)))
+    result = compare({"x": old}, {"x": new}, {"x": "categorical"}, DriftConfig())
+    assert bool(result.drifted) is drifts
+
+
+def test_a_large_but_chance_difference_of_a_small_window_is_no_drift() -> None:
+    old = categories(["a", "b"] * 5_000)
+    new = categories(["a"] * 12 + ["b"] * 8)
+    (tests, statistics) = measure(old, new, DriftConfig())
+    assert statistics["moved"] == pytest.approx(0.1)
+    assert not compare({"x": old}, {"x": new}, {"x": "categorical"}, DriftConfig()).drifted
+    assert tests[0].effect >= tests[0].least
+
+
+def test_a_certain_but_tiny_difference_of_a_huge_window_is_no_drift() -> None:
+    old, new = (
+        CategorySketch({"a": 500_000, "b": 500_000}),
+        CategorySketch({"a": 510_000, "b": 490_000}),
+    )
+    (tests, _) = measure(old, new, DriftConfig())
+    assert tests[0].p < 1e-9
+    assert not compare({"x": old}, {"x": new}, {"x": "categorical"}, DriftConfig()).drifted
+
+
+def test_prediction_drift_is_no_feature() -> None:
+    r = np.random.default_rng(7)
+    old = r.beta(2, 5, 20_000)
+    edges = bin_edges(old)
+    pair = (sketched(old, edges), sketched(r.beta(4, 3, 2_000), edges))
+    result = compare({}, {}, {}, DriftConfig(), prediction=pair)
+    assert result.features == () and result.share == 0.0
+    assert result.prediction is not None and result.prediction.drifted
+
+
+def test_time_is_compared_by_the_clock_on_the_wall() -> None:
+    moments = ["2013-12-09T06:30:00", "1969-12-31T18:00:00", None]
+    plain = pa.chunked_array([pa.array(np.array(moments, "datetime64[us]"))])
+    assert numbers(plain, "time")[:2].tolist() == [6.5, 18.0]
+    assert np.isnan(numbers(plain, "time")[2])
+    zoned = pa.chunked_array(
+        [
+            pa.array(
+                np.array(["2013-12-09T11:30"], "datetime64[us]"),
+                pa.timestamp("us", "America/New_York"),
+            )
+        ]
+    )
+    assert numbers(zoned, "time").tolist() == [6.5]

@@ -1,0 +1,362 @@
+"""Routes against real HTTP servers: one of this test's own, and Alertmanager."""
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from components.contracts.config.monitoring import MonitoringConfig
+from components.contracts.monitoring_record import Alert, MLSystemMetrics, MonitoringRecord
+from components.monitor import routes
+from components.monitor.routes import notify
+
+
+@dataclass
+class Server:
+    """Keeps what it was sent; answers with `status`, or fails the first `failures` requests."""
+
+    url: str = ""
+    status: int = 200
+    failures: int = 0
+    requests: list[tuple[str, str, bytes]] = field(default_factory=list)
+
+    def bodies(self) -> list[Any]:
+        return [json.loads(body) for _, _, body in self.requests]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if state.failures:
+                state.failures -= 1
+                self.send_response(503)
+            else:
+                state.requests.append((self.command, self.path, body))
+                self.send_response(state.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_POST = do_PUT = answer
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.url = f"http://127.0.0.1:{http.server_port}"
+    thread = threading.Thread(target=http.serve_forever)
+    thread.start()
+    yield state
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+
+
+def record(
+    day: int, *names: str, severity: Any = "critical", unknown: Any = ()
+) -> MonitoringRecord:
+    end = f"2013-12-{day:02d}T05:00:00Z"
+    return MonitoringRecord(
+        model="flights",
+        window=(f"2013-12-{day - 1:02d}T05:00:00Z", end),
+        metrics=MLSystemMetrics(
+            timestamp=end,
+            model_version="3",
+            model_accuracy=0.6,
+            prediction_latency_ms=3.0,
+            throughput_rps=None,
+            error_rate=0.0,
+            data_drift_score=0.4,
+            feature_drift_score=0.5,
+        ),
+        drift_status="drift",
+        summary={"total_predictions": 1000},
+        alerts=tuple(
+            Alert(name=n, severity=severity, value=0.4, threshold=0.3, message=f"{n} fires. Act.")
+            for n in names
+        ),
+        retrain=False,
+        details={"unknown": list(unknown)},
+    )
+
+
+def config(kind: str, url: str, **more: Any) -> MonitoringConfig:
+    route = {"name": "ops", "kind": kind, "url": url, **more}
+    return MonitoringConfig.model_validate(
+        {"routes": [route], "report_url": "https://reports/{model}/{window_end}"}
+    )
+
+
+REPORT = Path("report.html")
+
+
+def test_an_alert_is_told_once_and_its_end_is_told(server: Server, tmp_path: Path) -> None:
+    settings = config("webhook", server.url + "/hook")
+    assert notify(tmp_path, record(2, "DATA_DRIFT"), settings, REPORT) == []
+    notify(tmp_path, record(2, "DATA_DRIFT"), settings, REPORT)  # the same window again
+    notify(tmp_path, record(3, "DATA_DRIFT"), settings, REPORT)  # it goes on
+    assert len(server.requests) == 1
+    (first,) = server.bodies()
+    assert first["alerts"] == [
+        {
+            "name": "DATA_DRIFT",
+            "severity": "critical",
+            "value": 0.4,
+            "threshold": 0.3,
+            "message": "DATA_DRIFT fires. Act.",
+            "status": "firing",
+            "since": "2013-12-02T05:00:00Z",
+        }
+    ]
+    assert first["report"] == "https://reports/flights/2013-12-02T05:00:00Z"
+    notify(tmp_path, record(4), settings, REPORT)
+    over = server.bodies()[1]
+    assert [(a["name"], a["status"], a["since"]) for a in over["alerts"]] == [
+        ("DATA_DRIFT", "resolved", "2013-12-02T05:00:00Z")
+    ]
+    notify(tmp_path, record(5), settings, REPORT)
+    assert len(server.requests) == 2
+
+
+def test_a_second_alert_is_told_alone(server: Server, tmp_path: Path) -> None:
+    settings = config("webhook", server.url)
+    notify(tmp_path, record(2, "DATA_DRIFT"), settings, REPORT)
+    notify(tmp_path, record(3, "DATA_DRIFT", "HIGH_LATENCY"), settings, REPORT)
+    assert [a["name"] for a in server.bodies()[1]["alerts"]] == ["HIGH_LATENCY"]
+
+
+def test_what_goes_on_is_repeated_when_it_is_due(server: Server, tmp_path: Path) -> None:
+    settings = config("webhook", server.url, repeat="2d")
+    for day in (2, 3, 4, 5, 6):
+        notify(tmp_path, record(day, "DATA_DRIFT"), settings, REPORT)
+    assert [body["window"][1][8:10] for body in server.bodies()] == ["02", "04", "06"]
+
+
+def test_mild_alerts_are_not_sent(server: Server, tmp_path: Path) -> None:
+    settings = config("webhook", server.url, least="critical")
+    notify(tmp_path, record(2, "HIGH_LATENCY", severity="warning"), settings, REPORT)
+    assert server.requests == []
+    notify(tmp_path, record(3, "LOW_ACCURACY"), settings, REPORT)
+    assert len(server.requests) == 1
+
+
+def test_an_alert_that_cannot_be_judged_is_not_over(server: Server, tmp_path: Path) -> None:
+    settings = config("webhook", server.url)
+    notify(tmp_path, record(2, "LOW_ACCURACY"), settings, REPORT)
+    notify(tmp_path, record(3, "NO_DATA", unknown=["LOW_ACCURACY"]), settings, REPORT)
+    notify(tmp_path, record(4), settings, REPORT)
+    told = [[(a["name"], a["status"]) for a in body["alerts"]] for body in server.bodies()]
+    assert told == [
+        [("LOW_ACCURACY", "firing")],
+        [("NO_DATA", "firing")],
+        [("LOW_ACCURACY", "resolved"), ("NO_DATA", "resolved")],
+    ]
+
+
+def test_an_old_window_that_is_run_again_tells_nothing(server: Server, tmp_path: Path) -> None:
+    settings = config("webhook", server.url)
+    notify(tmp_path, record(5, "DATA_DRIFT"), settings, REPORT)
+    notify(tmp_path, record(3), settings, REPORT)
+    assert len(server.requests) == 1
+
+
+def test_a_short_outage_is_outlasted(server: Server, tmp_path: Path) -> None:
+    server.failures = 2
+    assert notify(tmp_path, record(2, "DATA_DRIFT"), config("webhook", server.url), REPORT) == []
+    assert len(server.requests) == 1
+
+
+def test_a_route_that_is_down_is_told_later_and_does_not_stop_the_others(
+    server: Server, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{free.getsockname()[1]}/secret-token"
+    both = {"routes": [
+        {"name": "down", "kind": "webhook", "url": dead},
+        {"name": "up", "kind": "webhook", "url": server.url},
+    ]}  # fmt: skip
+    settings = MonitoringConfig.model_validate(both)
+    (failure,) = notify(tmp_path, record(2, "DATA_DRIFT"), settings, REPORT)
+    assert "route down could not be told" in failure and "ConnectError" in failure
+    assert "secret-token" not in failure
+    assert len(server.requests) == 1
+    both["routes"][0]["url"] = server.url
+    repaired = MonitoringConfig.model_validate(both)
+    assert notify(tmp_path, record(3, "DATA_DRIFT"), repaired, REPORT) == []
+    assert server.bodies()[1]["alerts"][0]["status"] == "firing"
+
+
+def test_an_answer_that_is_an_error_counts_as_down(server: Server, tmp_path: Path) -> None:
+    server.status = 404
+    (failure,) = notify(tmp_path, record(2, "A"), config("webhook", server.url), REPORT)
+    assert "answered 404" in failure
+
+
+def test_a_secret_in_the_url_comes_from_the_environment(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config("webhook", "${OPS_URL}/x")
+    (failure,) = notify(tmp_path, record(2, "A"), settings, REPORT)
+    assert "OPS_URL" in failure
+    monkeypatch.setenv("OPS_URL", server.url)
+    assert notify(tmp_path, record(2, "A"), settings, REPORT) == []
+    assert server.requests[0][1] == "/x"
+
+
+def test_apprise_sends_the_message(server: Server, tmp_path: Path) -> None:
+    settings = config("apprise", server.url.replace("http://", "json://") + "/chat")
+    assert notify(tmp_path, record(2, "DATA_DRIFT"), settings, REPORT) == []
+    ((_, path, body),) = server.requests
+    content = json.loads(body)
+    assert path == "/chat"
+    assert content["title"] == "flights: DATA_DRIFT"
+    assert content["type"] == "failure"
+    assert "DATA_DRIFT fires. Act." in content["message"]
+    notify(tmp_path, record(3), settings, REPORT)
+    assert json.loads(server.requests[1][2])["type"] == "success"
+
+
+def test_apprise_names_a_url_that_it_does_not_know(tmp_path: Path) -> None:
+    (failure,) = notify(tmp_path, record(2, "A"), config("apprise", "nothing://x"), REPORT)
+    assert "Apprise does not know" in failure
+
+
+def test_the_pushgateway_gets_gauges_each_window(server: Server, tmp_path: Path) -> None:
+    settings = config("pushgateway", server.url)
+    notify(tmp_path, record(2, "DATA_DRIFT"), settings, REPORT)
+    notify(tmp_path, record(3), settings, REPORT)
+    (method, path, body), (_, _, later) = server.requests
+    assert (method, path) == ("PUT", "/metrics/job/slipway-monitor/model/flights")
+    assert 'slipway_alert{alert="DATA_DRIFT",severity="critical"} 1.0' in body.decode()
+    assert "slipway_window_data_drift_score 0.4" in body.decode()
+    assert "DATA_DRIFT" not in later.decode()
+
+
+def test_damaged_state_is_named_and_hides_nothing(server: Server, tmp_path: Path) -> None:
+    settings = config("webhook", server.url)
+    path = tmp_path / "monitoring" / "flights" / "routes" / "ops.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    (failure,) = notify(tmp_path, record(2, "A"), settings, REPORT)
+    assert str(path) in failure
+
+
+def test_two_routes_of_one_name_are_refused() -> None:
+    route = {"name": "ops", "kind": "webhook", "url": "http://x"}
+    with pytest.raises(ValueError, match="two routes are named ops"):
+        MonitoringConfig.model_validate({"routes": [route, route]})
+
+
+@pytest.fixture
+def alertmanager(tmp_path: Path) -> Iterator[str]:
+    """Debian's prometheus-alertmanager on a free port."""
+    program = shutil.which("prometheus-alertmanager")
+    if not program:
+        pytest.skip("prometheus-alertmanager is not installed (apt-get install it)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = tmp_path / "alertmanager.yml"
+    settings.write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
+    process = subprocess.Popen(
+        [
+            program,
+            f"--config.file={settings}",
+            f"--storage.path={tmp_path / 'alertmanager'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--cluster.listen-address=",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            try:
+                if httpx.get(url + "/-/ready").status_code == 200:
+                    break
+            except httpx.HTTPError:
+                threading.Event().wait(0.1)
+        else:
+            pytest.fail("Alertmanager did not start")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_alertmanager_shows_an_alert_while_it_fires(alertmanager: str, tmp_path: Path) -> None:
+    def active() -> dict[str, Any]:
+        answer = httpx.get(alertmanager + "/api/v2/alerts").json()
+        return {entry["labels"]["alertname"]: entry for entry in answer}
+
+    settings = config("alertmanager", alertmanager)
+    assert notify(tmp_path, record(2, "DATA_DRIFT", "NO_DATA"), settings, REPORT) == []
+    assert set(active()) == {"DATA_DRIFT", "NO_DATA"}
+    assert active()["DATA_DRIFT"]["labels"]["severity"] == "critical"
+    assert active()["DATA_DRIFT"]["annotations"]["summary"] == "DATA_DRIFT fires. Act."
+    notify(tmp_path, record(3, "NO_DATA"), settings, REPORT)
+    assert set(active()) == {"NO_DATA"}
+
+
+def test_every_kind_of_route_has_a_sender() -> None:
+    from typing import get_args
+
+    from components.contracts.config.monitoring import Route
+
+    assert set(routes.SENDERS) == set(get_args(Route.model_fields["kind"].annotation))
+
+
+def test_a_failed_pipeline_is_told_once_and_its_recovery_too(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from components.monitor.failure import report_pipeline
+
+    monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path))
+    section = config("webhook", server.url).to_struct()
+
+    def ended(run: str, state: str) -> list[str]:
+        return report_pipeline(
+            project="flights",
+            config=section,
+            pipeline="flights-training",
+            run=run,
+            state=state,
+            error="train: no GPU.",
+            link="https://kubeflow/run",
+        )
+
+    assert ended("run-1", "SUCCEEDED") == []
+    assert server.requests == []
+    ended("run-2", "FAILED")
+    ended("run-2", "FAILED")
+    (told,) = server.bodies()
+    assert told["alerts"][0]["name"] == "PIPELINE_FAILED"
+    assert "train: no GPU." in told["text"] and told["report"] == "https://kubeflow/run"
+    ended("run-3", "SUCCEEDED")
+    ended("run-4", "SUCCEEDED")
+    assert [a["status"] for a in server.bodies()[-1]["alerts"]] == ["resolved"]
+    assert len(server.requests) == 2
+    server.status = 500
+    (failure,) = ended("run-5", "FAILED")
+    assert "could not be told that flights-training failed" in failure

@@ -1,0 +1,280 @@
+"""The stage as the face calls it, on real flights."""
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from components.contracts.errors import SlipwayError
+from components.contracts.monitoring_record import read_monitoring_record
+from components.monitor import history
+
+WEEK = ("2013-12-09T05:00:00", "2013-12-16T05:00:00")
+SEPTEMBER = ("2013-09-16T05:00:00", "2013-09-23T05:00:00")
+
+
+def names(result: Any) -> list[str]:
+    return [alert.name for alert in result.record.alerts]
+
+
+def test_a_december_week_drifts_and_its_accuracy_is_that_of_the_labels(world: Any) -> None:
+    rows = world.between(*WEEK)
+    world.write_log(rows)
+    result = world.run(*WEEK)
+    known = rows.filter(
+        pl.col("late").is_not_null()
+        & (pl.col("arrival") <= pl.lit(WEEK[1]).str.to_datetime(time_zone="UTC"))
+    )
+    right = ((known["probability"] >= 0.25).cast(pl.Int8) == known["late"]).mean()
+    summary = result.record.summary
+    assert summary["total_predictions"] == rows.height
+    assert summary["labelled"] == known.height
+    assert summary["current_accuracy"] == pytest.approx(right, abs=1e-12)
+    assert summary["avg_latency"] == pytest.approx(3.0)
+    drifted = {n for n, f in result.record.details["features"].items() if f["drifted"]}
+    assert {"temp", "visib"} <= drifted
+    assert not {"leaves_from", "departs", "miles"} & drifted
+    assert "FEATURE_DRIFT" in names(result)
+    assert result.decision == "keep"
+    assert all(isinstance(value, float) for value in result.numbers.values())
+    assert read_monitoring_record(world.root / "record.json") == result.record
+
+
+def test_the_report_stands_alone_and_names_what_was_found(world: Any) -> None:
+    world.write_log(world.between(*WEEK))
+    result = world.run(*WEEK, report_rows=500)
+    page = (world.root / "report.html").read_text()
+    assert "temp" in page and "Performance" in page and "srcdoc" in page
+    for outside in ('src="http', "src='http", 'href="http', "@import url"):
+        assert outside not in page
+    assert result.record.details["sampled_rows"] == 500
+
+
+def test_a_repeated_window_gives_the_same_record_and_one_row(world: Any) -> None:
+    world.write_log(world.between(*WEEK))
+    first = world.run(*WEEK)
+    text = (world.root / "record.json").read_text()
+    second = world.run(*WEEK)
+    assert (world.root / "record.json").read_text() == text
+    assert first.record == second.record
+    assert history.records(world.root / "home", "flights") == [first.record]
+
+
+@dataclass
+class Case:
+    name: str
+    log: dict[str, Any]
+    config: dict[str, Any]
+    fires: str
+    rows: int | None = None
+
+
+CASES = [
+    Case("slow", {"latency_ms": 150.0}, {}, "HIGH_LATENCY"),
+    Case("errors", {"failed": 200}, {}, "HIGH_ERROR_RATE"),
+    Case("inaccurate", {}, {"alerts": {"accuracy": 0.99}}, "LOW_ACCURACY"),
+    Case("few rows", {}, {}, "NO_DATA", rows=199),
+    Case("drift", {}, {"alerts": {"accuracy": 0.6, "drift": 0.05}}, "DATA_DRIFT"),
+    Case("aged", {}, {"alerts": {"accuracy": 0.6, "accuracy_drop": 0.001}}, "ACCURACY_DROP"),
+    Case("a feature is gone", {"drop": ("temp",)}, {}, "SCHEMA_BREAK"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_each_default_alert_fires(world: Any, case: Case) -> None:
+    rows = world.between(*WEEK)
+    world.write_log(rows[: case.rows] if case.rows else rows, **case.log)
+    result = world.run(*WEEK, **case.config)
+    assert case.fires in names(result)
+
+
+def test_a_quiet_window_raises_nothing_but_names_of_drifted_features(world: Any) -> None:
+    world.write_log(world.between(*SEPTEMBER))
+    result = world.run(*SEPTEMBER, alerts={"accuracy": 0.5, "accuracy_drop": 0.2, "drift": 0.5})
+    assert set(names(result)) <= {"FEATURE_DRIFT", "PREDICTION_DRIFT"}
+    assert result.record.drift_status == "stable"
+
+
+def test_no_log_at_all_is_no_data_and_never_no_drift(world: Any) -> None:
+    result = world.run(*WEEK)
+    assert result.record.drift_status == "no_data"
+    assert names(result) == ["NO_DATA"]
+    assert result.record.metrics.data_drift_score is None
+    assert result.record.summary["current_accuracy"] is None
+    assert 'not "no drift"' in (world.root / "report.html").read_text().replace("&#34;", '"')
+
+
+def test_labels_that_are_not_known_yet_do_not_count(world: Any) -> None:
+    start, end = "2013-12-09T12:00:00", "2013-12-09T18:00:00"
+    world.write_log(world.between(start, end))
+    early = world.run(start, end, min_rows=1).record.summary
+    late = world.run(start, end, min_rows=1, label_wait="2d").record.summary
+    assert 0 < early["labelled"] < late["labelled"] < early["total_predictions"]
+    assert late["unlabelled_share"] < 0.2
+
+
+def test_accuracy_is_unknown_below_the_least_number_of_labels(world: Any) -> None:
+    start, end = "2013-12-09T12:00:00", "2013-12-09T18:00:00"
+    world.write_log(world.between(start, end))
+    summary = world.run(start, end, min_rows=200).record.summary
+    assert 0 < summary["labelled"] < 200 < summary["total_predictions"]
+    assert summary["current_accuracy"] is None
+    assert summary["expected_accuracy"] is not None
+
+
+def test_retraining_is_asked_for_only_where_it_is_allowed(world: Any) -> None:
+    world.write_log(world.between(*WEEK))
+    bad = {"alerts": {"accuracy": 0.99}}
+    assert world.run(*WEEK, **bad, retrain=True).decision == "retrain"
+    kept = world.run(*WEEK, **bad, retrain=False)
+    assert kept.decision == "keep"
+    assert "monitoring.retrain is off" in kept.record.details["decision"]
+    assert world.run(*WEEK, retrain=True, alerts={"accuracy": 0.1, "drift": 0.9}).decision == "keep"
+
+
+def test_the_version_with_most_rows_is_watched_and_the_others_are_counted(world: Any) -> None:
+    rows = world.between(*WEEK)
+    world.write_log(rows[:-500])
+    world.write_log(rows[-500:], version="99")
+    record = world.run(*WEEK).record
+    assert record.metrics.model_version == world.version
+    assert record.details["versions"] == {world.version: rows.height - 500, "99": 500}
+    assert record.details["performance"]["predictions"] == rows.height - 500
+
+
+def test_a_version_named_by_the_models_hash_is_found(world: Any) -> None:
+    world.write_log(world.between(*WEEK), version=("c0ffee" * 10)[:12])
+    assert world.run(*WEEK).record.metrics.model_version == world.version
+
+
+def test_a_version_that_the_registry_does_not_have_is_an_error(world: Any) -> None:
+    world.write_log(world.between(*WEEK), version="77")
+    with pytest.raises(SlipwayError, match=r"version 77 of flights.*MLFLOW_TRACKING_URI"):
+        world.run(*WEEK)
+
+
+def test_the_window_is_cut_to_the_microsecond(world: Any) -> None:
+    world.write_log(world.between("2013-12-09T05:00:00", "2013-12-10T05:00:00"))
+    start, end = "2013-12-09T12:30:00", "2013-12-09T13:30:00"
+    result = world.run(start, end)
+    assert result.record.summary["total_predictions"] == world.between(start, end).height
+
+
+def test_a_damaged_log_file_is_named(world: Any) -> None:
+    world.write_log(world.between(*WEEK))
+    damaged = next((world.root / "log").rglob("*.parquet"))
+    damaged.write_bytes(b"PAR1 not parquet")
+    with pytest.raises(SlipwayError, match=damaged.name):
+        world.run(*WEEK)
+
+
+def test_files_that_are_still_being_written_are_left_alone(world: Any) -> None:
+    world.write_log(world.between(*WEEK))
+    folder = next((world.root / "log").rglob("*.parquet")).parent
+    (folder / ".half.parquet").write_bytes(b"PAR1")
+    (folder / "half.parquet.partial").write_bytes(b"PAR1")
+    assert world.run(*WEEK).record.summary["total_predictions"] == world.between(*WEEK).height
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        ("2013-12-02", "2013-12-01", "not before"),
+        ("2013-12-02", "2013-12-02", "not before"),
+        ("soon", "2013-12-02", "ISO 8601"),
+    ],
+)
+def test_a_window_that_is_none_is_refused(world: Any, start: str, end: str, message: str) -> None:
+    with pytest.raises(SlipwayError, match=message):
+        world.run(start, end)
+
+
+def test_labels_without_the_examples_table_are_refused(world: Any) -> None:
+    world.write_log(world.between(*WEEK))
+    folder: Path = world.write_labels()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["tables"]["planes"] = manifest["tables"].pop("flights")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(SlipwayError, match="no table 'flights'"):
+        world.run(*WEEK)
+
+
+def test_mlflow_has_one_point_a_window(world: Any) -> None:
+    import mlflow
+
+    world.write_log(world.between(*WEEK))
+    for _ in range(2):
+        result = world.run(*WEEK)
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("flights-monitoring")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 1
+    end = 1387170000000
+    points = [
+        p for p in client.get_metric_history(runs[0].info.run_id, "total_predictions")
+        if p.timestamp == end and p.value == result.numbers["total_predictions"]
+    ]  # fmt: skip
+    assert len(points) == 1
+
+
+def test_status_shows_the_last_window_and_the_trend(world: Any) -> None:
+    world.write_log(world.between("2013-12-02T05:00:00", WEEK[1]))
+    world.run("2013-12-02T05:00:00", WEEK[0])
+    world.run(*WEEK)
+    (shown,) = history.latest(world.root / "home")
+    assert shown["model"] == "flights"
+    assert shown["window"] == ("2013-12-09T05:00:00Z", "2013-12-16T05:00:00Z")
+    assert shown["summary"]["total_predictions"] == world.between(*WEEK).height
+    assert [t["window_end"] for t in shown["trend"]] == [
+        "2013-12-09T05:00:00Z",
+        "2013-12-16T05:00:00Z",
+    ]
+    assert history.latest(world.root / "nowhere") == []
+
+
+def test_a_rule_may_have_to_hold_in_several_windows(world: Any) -> None:
+    days = [f"2013-12-{day:02d}T05:00:00" for day in (9, 10, 11, 12)]
+    world.write_log(world.between(days[0], days[-1]), latency_ms=150.0)
+    patient = {"rules": {"HIGH_LATENCY": {"windows": 2, "severity": "critical"}}}
+    fired = [
+        [
+            a.severity
+            for a in world.run(start, end, **patient).record.alerts
+            if a.name == "HIGH_LATENCY"
+        ]
+        for start, end in itertools.pairwise(days)
+    ]
+    assert fired == [[], ["critical"], ["critical"]]
+
+
+def test_a_rule_that_is_off_is_silent(world: Any) -> None:
+    off = {"rules": {"NO_DATA": {"enabled": False}}}
+    assert names(world.run(*WEEK, **off)) == []
+
+
+def test_earlier_windows_can_be_the_reference(world: Any) -> None:
+    days = [f"2013-12-{day:02d}T05:00:00" for day in (2, 3, 4, 9, 10)]
+    world.write_log(world.between(days[0], days[-1]))
+    rolling = {"drift": {"reference": "rolling"}}
+    compared = []
+    for start, end in ((0, 1), (1, 2), (3, 4)):
+        record = world.run(days[start], days[end], **rolling).record
+        compared.append(record.details["reference"])
+    assert "no earlier windows" in compared[0]["name"]
+    first = world.between(days[0], days[1]).height
+    assert compared[1] == {"name": "1 earlier windows (rolling)", "rows": first}
+    assert compared[2]["name"] == "2 earlier windows (rolling)"
+    season = {"drift": {"reference": "season"}}
+    monday = world.run(days[3], days[4], **season).record.details["reference"]
+    assert monday == {"name": "1 earlier windows (season)", "rows": first}
+
+
+def test_a_predictor_that_is_down_does_not_hide_what_its_log_says(world: Any) -> None:
+    world.write_log(world.between(*WEEK))
+    record = world.run(*WEEK, endpoint="http://127.0.0.1:9").record
+    assert "cannot be read" in record.details["endpoint"]["error"]
+    assert record.summary["current_accuracy"] is not None

@@ -1,0 +1,328 @@
+"""Registration: what gets in, what never does, and what is kept as evidence."""
+
+import json
+import threading
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import gate_world as world
+import mlflow
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from components.contracts.bundle import ONNX, bundle_hash, read_bundle, write_bundle
+from components.contracts.errors import SlipwayError
+from components.contracts.files import hash_file, write_json
+from components.contracts.release import Release, read_record
+from components.contracts.splits import read_part
+from components.contracts.tracking import connect, open_experiment
+from components.contracts.verdict import Override, RuleResult, Verdict, write_verdict
+from components.register.evidence import show_evidence
+from components.register.register import register_model
+
+PASSED = RuleResult(
+    name="auc", metric="auc", outcome="pass", reason="fine", threshold=0.7, value=0.8, rows=6000
+)
+FAILED = RuleResult(
+    name="f1",
+    metric="f1",
+    outcome="fail",
+    reason="F1 is below 0.5: 0.4.",
+    threshold=0.5,
+    value=0.4,
+    rows=6000,
+    overridable=True,
+)
+
+
+def passed(bundle: Path, **change: Any) -> Verdict:
+    verdict = Verdict(
+        outcome="pass",
+        rules=(PASSED,),
+        metrics={"accuracy": 0.76, "f1": 0.6, "auc": 0.8},
+        thresholds={"accuracy": 0.7, "f1": 0.5, "auc": 0.7},
+        model_hash=bundle_hash(bundle),
+        data_hash="d" * 64,
+        test_rows=6000,
+        notes={"intervals": {"accuracy": [0.74, 0.78]}, "champion": "none"},
+    )
+    return replace(verdict, **change)
+
+
+def register(bundle: Path, verdict: Verdict, splits: Path, out: Path) -> Release:
+    out.mkdir(exist_ok=True)
+    write_verdict(out / "verdict.json", verdict)
+    (out / "card.html").write_text("<!doctype html><title>card</title>")
+    return register_model(
+        bundle=bundle,
+        verdict=out / "verdict.json",
+        splits=splits,
+        card=out / "card.html",
+        project="toy",
+        release=out / "release.json",
+        pipeline_run="run-17",
+    )
+
+
+def versions() -> list[Any]:
+    return list(connect().search_model_versions("name = 'toy'"))
+
+
+def test_a_passed_model_is_registered_whole(
+    bundle: Path, splits: Path, tmp_path: Path, registry: str
+) -> None:
+    result = register(bundle, passed(bundle), splits, tmp_path)
+    assert read_record(tmp_path / "release.json", Release) == result
+    assert (result.name, result.model_version, result.alias) == ("toy", "1", "challenger")
+    assert result.model_hash == bundle_hash(bundle)
+    json.dumps(result.metadata())
+
+    # What deploy and monitor fetch.
+    fetched = Path(mlflow.artifacts.download_artifacts(result.bundle_uri))
+    assert bundle_hash(fetched) == result.model_hash
+    reference = Path(mlflow.artifacts.download_artifacts(result.reference_uri))
+    rows = pq.read_table(reference / "reference.parquet")
+    facts = json.loads((reference / "reference.json").read_text())
+    assert facts["rows"] == facts["sampled"] == {"train": 6000, "test": 6000}
+    assert facts["release"] == {"accuracy": 0.76, "f1": 0.6, "auc": 0.8}
+    assert facts["threshold"] == 0.4
+    test = rows.filter(np.array(rows["part"].to_pylist()) == "test")
+    assert test["row_id"].to_pylist() == read_part(splits, "test")["row_id"].to_pylist()
+    probability = test["probability"].to_numpy()
+    assert facts["probability_mean"]["test"] == pytest.approx(probability.mean())
+    assert np.array_equal(test["predicted"].to_numpy(), probability >= np.float32(0.4))
+    assert set(read_part(splits, "test").column_names) <= set(rows.column_names)
+
+    # A proper MLflow model, which answers as the bundle does.
+    client = connect()
+    version = client.get_model_version_by_alias("toy", "challenger")
+    assert (str(version.version), version.run_id) == ("1", result.run_id)
+    model = mlflow.pyfunc.load_model("models:/toy@challenger")
+    assert model.metadata.signature.inputs.input_names() == ["numeric", "categorical", "time"]
+    assert model.metadata.saved_input_example_info is not None
+    inputs = {
+        "numeric": np.array([[2.0, 0.0, 1.0]], np.float32),
+        "categorical": np.array([["red"]], object),
+        "time": np.array([[0]], np.int64),
+    }
+    expected = 1 / (1 + np.exp(-(1.5 * 2 + 0.5 - 1)))
+    assert model.predict(inputs)["probability"][0] == pytest.approx(expected, abs=1e-5)
+    assert client.get_run(result.run_id).data.metrics["test_auc"] == 0.8
+    files = [
+        path for path in tmp_path.rglob("*") if path.suffix in (".pkl", ".pickle", ".cloudpickle")
+    ]
+    assert files == []
+
+
+def test_the_same_bundle_gives_the_same_version(
+    bundle: Path, splits: Path, tmp_path: Path, registry: str
+) -> None:
+    first = register(bundle, passed(bundle), splits, tmp_path)
+    assert register(bundle, passed(bundle), splits, tmp_path) == first
+    other = tmp_path / "other"
+    world.make_bundle(other, threshold=0.45)
+    second = register(other, passed(other), splits, tmp_path)
+    assert (second.model_version, second.alias) == ("2", "challenger")
+    again = register(bundle, passed(bundle), splits, tmp_path)
+    assert again == first
+    assert str(connect().get_model_version_by_alias("toy", "challenger").version) == "1"
+    assert len(versions()) == 2
+
+
+def test_the_training_run_is_used_where_it_is_known(
+    splits: Path, tmp_path: Path, registry: str
+) -> None:
+    client = connect()
+    run = client.create_run(open_experiment(client, "toy")).info.run_id
+    for name, run_id, known in (("known", run, True), ("unknown", "0" * 32, False)):
+        folder = tmp_path / name
+        model = world.make_bundle(folder, threshold=0.41 if known else 0.42)
+        write_bundle(folder, replace(model, notes={"mlflow_run_id": run_id}))
+        result = register(folder, passed(folder), splits, tmp_path)
+        assert (result.run_id == run) == known
+    assert read_bundle(folder).notes
+
+
+def changed(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a fail", "The gate refused this model: F1 is below 0.5: 0.4."),
+        ("pass with a failed rule", "says pass, but its rules do not"),
+        ("pass without rules", "says pass, but its rules do not"),
+        ("another model", "The verdict is about a model with the hash 000000000000"),
+        ("other data", "The verdict was reached on data with the hash eeeeeeeeeeee"),
+        ("one byte of the model changed", "it was changed after it was evaluated"),
+        ("one byte of the signature changed", "it was changed after it was evaluated"),
+        ("a file was added", "it was changed after it was evaluated"),
+        ("half a file", "is not a verdict that can be read"),
+    ],
+)
+def test_refused(name: str, reason: str, splits: Path, tmp_path: Path, registry: str) -> None:
+    bundle = tmp_path / "bundle"
+    world.make_bundle(bundle)
+    verdict = passed(bundle)
+    verdict = {
+        "a fail": replace(verdict, outcome="fail", rules=(PASSED, FAILED)),
+        "pass with a failed rule": replace(verdict, rules=(PASSED, FAILED)),
+        "pass without rules": replace(verdict, rules=()),
+        "another model": replace(verdict, model_hash="0" * 64),
+        "other data": replace(verdict, data_hash="e" * 64),
+    }.get(name, verdict)
+    if name == "one byte of the model changed":
+        changed(bundle / ONNX)
+    elif name == "one byte of the signature changed":
+        text = (bundle / "bundle.json").read_text()
+        (bundle / "bundle.json").write_text(text.replace('"threshold": 0.4', '"threshold": 0.3'))
+    elif name == "a file was added":
+        (bundle / "extra.txt").write_text("x")
+    write_verdict(tmp_path / "verdict.json", verdict)
+    (tmp_path / "card.html").write_text("card")
+    if name == "half a file":
+        text = (tmp_path / "verdict.json").read_text()
+        (tmp_path / "verdict.json").write_text(text[: len(text) // 2])
+    with pytest.raises(SlipwayError) as error:
+        register_model(
+            bundle=bundle,
+            verdict=tmp_path / "verdict.json",
+            splits=splits,
+            card=tmp_path / "card.html",
+            project="toy",
+            release=tmp_path / "release.json",
+        )
+    assert reason in str(error.value)
+    assert not (tmp_path / "release.json").exists()
+    assert versions() == []
+
+
+def test_an_override_is_written_into_the_registry(
+    bundle: Path, splits: Path, tmp_path: Path, registry: str
+) -> None:
+    override = Override(approver="Ada Lovelace", reason="pilot for one week")
+    verdict = passed(bundle, rules=(PASSED, FAILED), override=override)
+    register(bundle, verdict, splits, tmp_path)
+    (version,) = versions()
+    assert version.tags["slipway.override_approver"] == "Ada Lovelace"
+    assert version.tags["slipway.override_reason"] == "pilot for one week"
+    report = show_evidence("toy")
+    assert report.problems == ()
+    assert report.index["verdict"]["override"] == asdict(override)
+    assert "override       Ada Lovelace: pilot for one week" in report.text
+
+
+# Evidence.
+
+
+def test_evidence_holds_and_every_change_is_seen(
+    bundle: Path, splits: Path, tmp_path: Path, registry: str
+) -> None:
+    result = register(bundle, passed(bundle), splits, tmp_path)
+    report = show_evidence("toy", "challenger")
+    assert report.problems == ()
+    assert report.files == len(report.index["files"]) + 1
+    assert "all match" in report.text and result.model_hash in report.text
+    index = report.index
+    assert index["data"]["hash"] == "d" * 64
+    assert index["features"]["names"] == ["a", "b", "colour", "loud", "at"]
+    assert index["runs"]["mlflow"] == result.run_id
+    assert index["runs"]["pipeline"] == "run-17"
+    assert index["training"]["seed"] == 0
+    assert len(index["code"]["commit"]) in (0, 40)
+    assert index["verdict"]["outcome"] == "pass"
+    assert index["files"]["bundle/model.onnx"] == hash_file(bundle / ONNX)
+    assert {f"evidence/{name}" for name in ("verdict.json", "card.html", "sbom.cdx.json")} <= set(
+        index["files"]
+    )
+    stored = connect().get_run(result.run_id).info.artifact_uri.removeprefix("file://")
+    (place,) = Path(stored).glob("release-*")
+    bill = json.loads((place / "evidence" / "sbom.cdx.json").read_text())
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert any(part["name"] == "onnxruntime" for part in bill["components"])
+
+    verdict = place / "evidence" / "verdict.json"
+    kept = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    changes = {
+        "bundle/model.onnx was changed.": lambda: changed(place / "bundle" / ONNX),
+        "The bundle is not the one": lambda: changed(place / "bundle" / "bundle.json"),
+        "reference/reference.parquet was changed.": lambda: changed(
+            place / "reference" / "reference.parquet"
+        ),
+        "evidence/card.html is missing.": lambda: (place / "evidence" / "card.html").unlink(),
+        "reference/more.txt was added.": lambda: (place / "reference" / "more.txt").write_text("x"),
+        "evidence/verdict.json was changed.": lambda: verdict.write_text(
+            verdict.read_text().replace('"test_rows": 6000', '"test_rows": 9000')
+        ),
+        "evidence.json is not the one that was registered": lambda: write_json(
+            place / "evidence" / "evidence.json", {**index, "code": {"commit": "0" * 40}}
+        ),
+    }
+    for problem, change in changes.items():
+        change()
+        broken = show_evidence("toy", "1")
+        assert any(problem in found for found in broken.problems), problem
+        assert f"PROBLEM        {broken.problems[0]}" in broken.text
+        (place / "reference" / "more.txt").unlink(missing_ok=True)
+        for path, content in kept.items():
+            path.write_bytes(content)
+    assert show_evidence("toy", "1").problems == ()
+
+
+@pytest.mark.parametrize("which", ["champion", "7", "challenger"])
+def test_evidence_of_nothing_is_a_clear_error(registry: str, which: str) -> None:
+    with pytest.raises(SlipwayError, match=f"no toy@{which}"):
+        show_evidence("toy", which)
+
+
+def test_a_version_that_others_registered_has_no_evidence(registry: str) -> None:
+    client = connect()
+    client.create_registered_model("toy")
+    client.create_model_version("toy", source="s3://elsewhere/model")
+    with pytest.raises(SlipwayError, match="was not registered by Slipway"):
+        show_evidence("toy", "1")
+
+
+# Tasks at the same time.
+
+
+def test_runs_that_finish_at_once_agree_on_the_alias(
+    splits: Path, tmp_path: Path, registry: str
+) -> None:
+    results: list[Release] = []
+    problems: list[BaseException] = []
+    ready = threading.Barrier(3)
+
+    def work(number: int) -> None:
+        folder = tmp_path / f"bundle{number}"
+        # Two of the three tasks register the same bundle.
+        world.make_bundle(folder, threshold=0.4 if number < 2 else 0.5)
+        verdict = passed(folder)
+        ready.wait()
+        try:
+            results.append(register(folder, verdict, splits, tmp_path / f"out{number}"))
+        except BaseException as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    by_hash = {
+        result.model_hash: {r.model_version for r in results if r.model_hash == result.model_hash}
+        for result in results
+    }
+    assert [len(found) for found in by_hash.values()] == [1, 1]
+    assert (
+        len({version.tags["slipway.model_hash"] for version in versions()}) == len(versions()) == 2
+    )
+    alias = connect().get_model_version_by_alias("toy", "challenger")
+    latest = max(versions(), key=lambda version: version.tags["slipway.requested_at"])
+    assert str(alias.version) == str(latest.version)

@@ -1,0 +1,305 @@
+"""The stage as its face calls it: a bundle that answers, refusals, MLflow, reproducibility."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pyarrow as pa
+import pytest
+
+from components.contracts.bundle import (
+    ONNX,
+    PT2,
+    TRAINING,
+    category_codes,
+    model_inputs,
+    read_bundle,
+    write_bundle,
+)
+from components.contracts.config.training import TrainingConfig
+from components.contracts.errors import SlipwayError
+from components.contracts.files import hash_file
+from components.contracts.splits import read_part, read_splits
+from components.train.export import Model, check_export, export_model
+from components.train.metrics import Platt
+from components.train.preparation import prepare
+from components.train.tables import raw_arrays, read_features
+from components.train.train import TrainResult, choose_device, train_model
+
+SMALL = {
+    "network": {"width": 32, "architecture": "mlp"},
+    "members": 1.0,
+    "batch_size": 128.0,
+    "min_steps": 1,
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    splits: Path
+    folder: Path
+    bundle: Path
+    result: TrainResult
+
+
+def run(splits: Path, folder: Path, **changes: Any) -> TrainResult:
+    """Trains with small settings; `config` is merged into them."""
+    arguments: dict[str, Any] = {
+        "splits": splits,
+        "project": "toy",
+        "config": SMALL | changes.pop("config", {}),
+        "seed": 3,
+        "epochs": 3,
+        "learning_rate": 5e-3,
+        "gpus": 0,
+        "allow_cpu": False,
+        "bundle": folder / "bundle",
+        "report": folder / "report.html",
+    }
+    return train_model(**(arguments | changes))
+
+
+def answers(folder: Path, table: pa.Table) -> np.ndarray:
+    """What the ONNX file says of a table."""
+    session = onnxruntime.InferenceSession(str(folder / ONNX))
+    return session.run(["probability"], model_inputs(read_bundle(folder), table))[0]
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, mlflow_store: str, write_example: Any
+) -> Trained:
+    """One run of the stage that several tests look at."""
+    folder = tmp_path_factory.mktemp("trained")
+    splits = write_example(folder / "splits", 1500)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
+        patch.delenv("SLIPWAY_HOME", raising=False)
+        result = run(splits, folder, config={"members": 2})
+    return Trained(splits=splits, folder=folder, bundle=folder / "bundle", result=result)
+
+
+def test_a_bundle_answers_raw_values(trained: Trained) -> None:
+    bundle = read_bundle(trained.bundle)
+    test = read_part(trained.splits, "test")
+    probability = answers(trained.bundle, test)
+
+    assert trained.result.metrics["auc"] > 0.75
+    assert probability.dtype == np.float32
+    assert probability.shape == (400,)
+    assert ((probability > 0) & (probability < 1)).all()
+    labels = test["label"].to_numpy()
+    assert probability[labels == 1].mean() - probability[labels == 0].mean() > 0.15
+    assert bundle.name == "toy"
+    assert bundle.threshold == trained.result.threshold
+    assert set(bundle.vocabularies["colour"]) == {"red", "green", "blue"}
+    assert "Atlantis" not in bundle.vocabularies["town"]
+
+    import torch
+
+    program = torch.export.load(trained.bundle / PT2).module()
+    raw = model_inputs(bundle, test, strings=False)
+    torch_probability = program(
+        torch.from_numpy(raw["numeric"]),
+        torch.from_numpy(category_codes(bundle, test)),
+        torch.from_numpy(raw["time"]),
+    )
+    assert np.abs(torch_probability.numpy() - probability).max() <= 1e-5
+    assert answers(trained.bundle, test.slice(5, 1)) == pytest.approx(probability[5:6], abs=1e-6)
+
+
+def test_missing_and_unseen_values_are_answered(trained: Trained) -> None:
+    row = read_part(trained.splits, "test").slice(0, 1)
+
+    def answer(name: str, value: Any) -> np.ndarray:
+        column = pa.array([value], row.schema.field(name).type)
+        return answers(trained.bundle, row.set_column(row.column_names.index(name), name, column))
+
+    for feature in read_bundle(trained.bundle).features:
+        assert np.isfinite(answer(feature.name, None)).all(), feature.name
+    assert answer("town", "Mu") == answer("town", None) == answer("town", "")
+    assert answer("amount", 1e30) == answer("amount", 1e20), "beyond the ends nothing changes"
+
+
+def test_the_same_seed_gives_the_same_files(
+    trained: Trained, tmp_path: Path, tracking: str
+) -> None:
+    run(trained.splits, tmp_path, config={"members": 2})
+    for file in (ONNX, PT2):
+        assert hash_file(tmp_path / "bundle" / file) == hash_file(trained.bundle / file), file
+
+
+def test_no_path_of_the_machine_is_in_the_model(trained: Trained) -> None:
+    for file in (ONNX, "bundle.json", TRAINING):
+        assert str(Path(__file__).parents[3]).encode() not in (trained.bundle / file).read_bytes()
+
+
+def test_the_run_is_in_mlflow_and_named_in_the_bundle(trained: Trained, mlflow_store: str) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(mlflow_store)
+    identity = trained.result.run_id
+    assert identity is not None
+    found = client.get_run(identity)
+    assert client.get_experiment(found.info.experiment_id).name == "toy"
+    assert found.info.status == "FINISHED"
+    assert found.data.params["data_hash"] == "data-1500"
+    assert found.data.params["learning_rate"] == "0.005"
+    assert found.data.metrics["validation_auc"] == pytest.approx(trained.result.metrics["auc"])
+    assert len(client.get_metric_history(identity, "member_2/auc")) == 3
+    assert {f.path for f in client.list_artifacts(identity, "training")} == {
+        "training/report.html",
+        "training/training.json",
+    }
+    log = json.loads((trained.bundle / TRAINING).read_text())
+    assert log["mlflow_run_id"] == identity
+    assert log["export_difference"] <= 1e-5
+    assert read_bundle(trained.bundle).notes["mlflow_run_id"] == identity
+    assert trained.result.metadata()["mlflow_run_id"] == identity
+
+
+def test_the_report_stands_alone(trained: Trained) -> None:
+    text = (trained.folder / "report.html").read_text()
+    assert not re.search(r"(src|href)=.https?://", text.replace("http://www.w3.org", ""))
+    assert text.count("<svg") == 3
+    for words in ("validation AUC", "before calibration", "when the feature", "2 members"):
+        assert words in text
+
+
+def test_importance_finds_the_features_that_matter(trained: Trained) -> None:
+    importance = json.loads((trained.bundle / TRAINING).read_text())["importance"]
+    assert importance[0]["feature"] == "amount"
+    drops = {entry["feature"]: entry["auc_drop"] for entry in importance}
+    assert drops["amount"] > 0.1
+    assert drops["constant"] == 0
+
+
+@dataclass(frozen=True)
+class Shape:
+    name: str
+    kinds: tuple[str, ...]
+    architecture: str
+
+
+SHAPES = [
+    Shape("numbers only", ("numeric",), "tabm"),
+    Shape("categories only", ("categorical",), "mlp"),
+    Shape("booleans only", ("boolean",), "mlp"),
+    Shape("times only", ("time",), "mlp"),
+    Shape("all", ("numeric", "categorical", "boolean", "time"), "tabm"),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_any_mix_of_kinds_exports(shape: Shape, make_splits: Any, tmp_path: Path) -> None:
+    import torch
+
+    splits = make_splits(rows=500, kinds=shape.kinds)
+    network = {"width": 16, "architecture": shape.architecture, "tabm_heads": 4}
+    config = TrainingConfig.model_validate(SMALL | {"network": network})
+    prepared = prepare(splits, read_splits(splits), "toy", config, torch.device("cpu"))
+    member = prepared.make_network().eval().requires_grad_(False)
+    model = Model(prepared.preprocessor, [member], Platt(slope=0.9, offset=-0.1)).eval()
+    bundle = prepared.signature
+    write_bundle(tmp_path, bundle)
+    export_model(tmp_path, model, bundle, prepared.validation_raw)
+    test = read_features(splits, "test", bundle)
+    assert check_export(tmp_path, model, bundle, test, raw_arrays(bundle, test)) <= 1e-5
+    assert len(np.unique(answers(tmp_path, test))) > 1
+
+
+def test_an_export_that_disagrees_is_refused(trained: Trained, tmp_path: Path) -> None:
+    """The bundle's own files against a model whose calibration was moved a little."""
+    import torch
+
+    bundle = read_bundle(trained.bundle)
+    test = read_features(trained.splits, "test", bundle)
+    raw = raw_arrays(bundle, test)
+
+    class Moved(torch.nn.Module):
+        def forward(self, numeric: Any, codes: Any, time: Any) -> Any:
+            return program(numeric, codes, time) + 2e-5
+
+    program = torch.export.load(trained.bundle / PT2).module()
+    assert check_export(trained.bundle, program, bundle, test, raw) <= 1e-5
+    with pytest.raises(SlipwayError, match=r"model\.pt2 and the trained model disagree by 2"):
+        check_export(trained.bundle, Moved(), bundle, test, raw)
+
+
+def _with_infinity(part: str, table: pa.Table) -> pa.Table:
+    values = table["amount"].to_numpy().copy()
+    values[3] = np.inf
+    return table.set_column(table.column_names.index("amount"), "amount", pa.array(values))
+
+
+def _one_class(part: str, table: pa.Table) -> pa.Table:
+    zeros = pa.array(np.zeros(table.num_rows, np.int8))
+    return table.set_column(table.column_names.index("label"), "label", zeros)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    name: str
+    message: str
+    change: Any = None
+    arguments: Any = None
+
+
+REFUSALS = [
+    Refusal("infinity", "infinite values in amount", _with_infinity),
+    Refusal("one class", "label 0: a model needs both classes", _one_class),
+    Refusal("no rows", "The train part has no rows", lambda part, table: table.slice(0, 0)),
+    Refusal("no GPU", "0 can be seen", arguments={"gpus": 1}),
+    Refusal(
+        "weight is no feature",
+        "names 'colour', which is no numeric feature",
+        arguments={"config": {"sample_weight": "colour"}},
+    ),
+    Refusal("diverging", "Lower training.learning_rate", arguments={"learning_rate": 1e30}),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.name)
+def test_refusals(refusal: Refusal, make_splits: Any, tmp_path: Path, tracking: str) -> None:
+    splits = make_splits(rows=600, change=refusal.change)
+    with pytest.raises(SlipwayError, match=re.escape(refusal.message)):
+        run(splits, tmp_path / "out", **(refusal.arguments or {}))
+    assert not (tmp_path / "out" / "bundle").exists()
+
+
+def test_a_missing_gpu_is_allowed_where_the_project_says_so(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert choose_device(1, True).type == "cpu"
+    assert "training on the CPU, as allow_cpu permits" in capfd.readouterr().out
+    assert choose_device(0, False).type == "cpu"
+
+
+def test_a_weight_column_is_no_input(make_splits: Any) -> None:
+    import torch
+
+    splits = make_splits(rows=500)
+    config = TrainingConfig.model_validate(SMALL | {"sample_weight": "importance"})
+    prepared = prepare(splits, read_splits(splits), "toy", config, torch.device("cpu"))
+    assert "importance" not in prepared.signature.numeric
+    assert "amount" in prepared.signature.numeric
+    given = read_part(splits, "train")["importance"].to_numpy()
+    assert prepared.rows.weights.numpy() == pytest.approx(given / given.mean(), rel=1e-5)
+
+
+def test_mlflow_away_does_not_lose_the_model(
+    make_splits: Any, tmp_path: Path, tracking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import components.train.tracking as module
+    import components.train.train as stage
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr(module, "_GIVE_UP_SECONDS", 1.0)
+    monkeypatch.setattr(stage, "_RUN_WAIT_SECONDS", 0.5)
+    result = run(make_splits(rows=600), tmp_path / "out", epochs=1)
+    assert result.run_id is None
+    assert read_bundle(tmp_path / "out" / "bundle").notes["mlflow_run_id"] is None

@@ -1,0 +1,28 @@
+"""The arrows between packages run one way (see [tool.importlinter] in pyproject.toml)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_arrows(repository: Path) -> None:
+    linter = Path(sys.executable).parent / "lint-imports"
+    done = subprocess.run([linter], cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_stage_has_its_face_its_work_and_its_page(repository: Path) -> None:
+    stages = [
+        "ingest",
+        "validate",
+        "features",
+        "train",
+        "evaluate",
+        "register",
+        "deploy",
+        "monitor",
+    ]
+    for stage in stages:
+        folder = repository / "components" / stage
+        for name in ("component.py", f"{stage}.py", "README.md"):
+            assert (folder / name).is_file(), f"components/{stage}/{name}"

@@ -1,0 +1,62 @@
+"""Atomic writes: all of a result is visible, or none of it."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from components.contracts import files
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "value.json"
+    files.write_json(target, {"a": 1})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        files.write_json(target, {"a": float("nan")})
+    assert json.loads(target.read_text()) == {"a": 1}
+    assert os.listdir(tmp_path) == ["value.json"]
+
+
+def test_a_directory_appears_only_when_its_block_ends_well(tmp_path: Path) -> None:
+    target = tmp_path / "dataset"
+    with pytest.raises(RuntimeError), files.new_directory(target) as scratch:
+        (scratch / "half").write_text("x")
+        raise RuntimeError
+    assert os.listdir(tmp_path) == []
+    with files.new_directory(target) as scratch:
+        (scratch / "whole").write_text("x")
+        assert not target.exists()
+    assert os.listdir(target) == ["whole"]
+
+
+def test_a_retry_replaces_the_earlier_directory(tmp_path: Path) -> None:
+    target = tmp_path / "dataset"
+    for name in ("first", "second"):
+        with files.new_directory(target) as scratch:
+            (scratch / name).write_text("x")
+    assert os.listdir(target) == ["second"]
+    assert os.listdir(tmp_path) == ["dataset"]
+
+
+def test_a_failed_retry_keeps_the_earlier_directory(tmp_path: Path) -> None:
+    target = tmp_path / "dataset"
+    with files.new_directory(target) as scratch:
+        (scratch / "first").write_text("x")
+    with pytest.raises(RuntimeError), files.new_directory(target):
+        raise RuntimeError
+    assert os.listdir(target) == ["first"]
+
+
+def test_the_hash_of_a_directory_sees_names_and_bytes(tmp_path: Path) -> None:
+    def folder(name: str, content: dict[str, str]) -> Path:
+        for file, text in content.items():
+            path = tmp_path / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path / name
+
+    one = files.hash_directory(folder("one", {"a": "1", "b/c": "2"}))
+    assert files.hash_directory(folder("two", {"b/c": "2", "a": "1"})) == one
+    assert files.hash_directory(folder("three", {"a": "1", "b/d": "2"})) != one
+    assert files.hash_directory(folder("four", {"a": "1", "b/c": "3"})) != one

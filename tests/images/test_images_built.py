@@ -1,0 +1,125 @@
+"""Each built image, run as hardened as a cluster would, under an id that has no name."""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+
+import docker
+import pytest
+
+from components.contracts.images import image
+from images.plan import ROOT, last_change, read_images
+from images.sbom import pins
+
+IMAGES = sorted(read_images())
+HARDENED = {
+    "user": "1000660000:0",  # as OpenShift chooses one
+    "read_only": True,
+    "tmpfs": {"/tmp": "rw,nosuid,nodev"},
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges"],
+    "network_mode": "none",
+    "remove": True,
+}
+Run = Callable[[str, str], str]
+
+
+@pytest.fixture
+def run(engine: docker.DockerClient) -> Run:
+    """Runs Python code in an image and gives what it prints."""
+
+    def run_python(name: str, code: str) -> str:
+        try:
+            engine.images.get(image(name))
+        except docker.errors.ImageNotFound:
+            pytest.skip(f"{image(name)} is not built: `make image-{name}`")
+        output = engine.containers.run(
+            image(name), ["python3", "-c", code], stderr=True, **HARDENED
+        )
+        return output.decode()
+
+    return run_python
+
+
+IMPORT_ALL = """
+import importlib, pathlib, sys
+failed = []
+for path in sorted(pathlib.Path("/app").rglob("*.py")):
+    module = ".".join(path.relative_to("/app").with_suffix("").parts)
+    if module.endswith(("__main__", ".component")) or module.startswith("components.contracts."):
+        continue
+    try:
+        importlib.import_module(module.removesuffix(".__init__"))
+    except Exception as error:
+        failed.append(f"{module}: {type(error).__name__}: {error}")
+for name in sys.argv[1:] or NAMES:
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        failed.append(f"{name}: {type(error).__name__}: {error}")
+print(failed)
+"""
+# What an import is called where that is not the distribution's name.
+IMPORTED_AS = {
+    "pyyaml": "yaml", "scikit-learn": "sklearn", "mlflow-skinny": "mlflow", "protobuf": "google.protobuf",
+    "rtdl-num-embeddings": "rtdl_num_embeddings", "prometheus-client": "prometheus_client",
+    "cyclonedx-python-lib": "cyclonedx", "packageurl-python": "packageurl",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IMAGES)
+def test_all_that_an_image_holds_can_be_imported(name: str, run: Run) -> None:
+    text = (ROOT / "images" / name / "requirements.in").read_text()
+    asked = re.findall(r"^([a-z][\w.-]*)", text, re.MULTILINE)
+    modules = [IMPORTED_AS.get(package, package) for package in asked if package != "kfp"]
+    assert run(name, f"NAMES = {modules!r}\n{IMPORT_ALL}").strip().splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_holds_what_its_bill_says(name: str, run: Run) -> None:
+    code = """
+import importlib.metadata, json
+installed = importlib.metadata.distributions(path=["/opt/slipway/lib/python3.11/site-packages"])
+print(json.dumps([[found.name, found.version] for found in installed]))
+"""
+    found = {(re.sub(r"[-_.]+", "-", n).lower(), v) for n, v in json.loads(run(name, code))}
+    assert found == set(pins(name))
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_is_plain_and_labelled(name: str, run: Run, engine: docker.DockerClient) -> None:
+    run(name, "pass")
+    config = engine.images.get(image(name)).attrs["Config"]
+    assert config["User"] == "10001:0"
+    assert not config["Entrypoint"]
+    labels = {k.removeprefix("org.opencontainers.image."): v for k, v in config["Labels"].items()}
+    assert labels["licenses"] == "Apache-2.0"
+    assert labels["title"] == f"slipway/{name}"
+    assert labels["version"] == "0.1.0"
+    if last_change(read_images()[name])[0]:
+        assert re.fullmatch(r"[0-9a-f]{40}", labels["revision"])
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_has_no_compiler_no_cache_and_one_place_to_write(name: str, run: Run) -> None:
+    code = """
+import os, pathlib, shutil
+print([c for c in ("gcc", "cc", "g++", "make", "uv", "git", "curl") if shutil.which(c)])
+print([str(p) for p in pathlib.Path("/").glob("*/.cache/*")])
+writable = []
+for folder in ("/", "/app", "/opt/slipway", "/tmp", "/var/tmp", os.path.expanduser("~")):
+    try:
+        (pathlib.Path(folder) / "probe").write_text("")
+        writable.append(folder)
+    except OSError:
+        pass
+print(writable)
+"""
+    assert run(name, code).splitlines() == ["[]", "[]", "['/tmp', '/tmp']"]
+
+
+def test_the_python_is_the_one_that_the_project_is_tested_with(run: Run) -> None:
+    version = run("predictor", "import sys; print(*sys.version_info[:2])").split()
+    assert version == [str(part) for part in sys.version_info[:2]]

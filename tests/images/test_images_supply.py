@@ -1,0 +1,78 @@
+"""Bills of materials and the audit's policy."""
+
+import json
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from images.audit import ALLOW, judge, read_allowed
+from images.plan import read_images
+from images.sbom import locks, pins, write_bill
+
+TODAY = date(2030, 1, 15)
+
+
+def package(**finding: Any) -> dict[str, Any]:
+    vulnerability = {"id": "PYSEC-1", "aliases": ["CVE-1"], "fix_versions": ["2.0"], **finding}
+    return {"name": "x", "version": "1.0", "vulns": [vulnerability]}
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    package: dict[str, Any]
+    allow: str
+    expected: list[str]
+
+
+FIXABLE = ["x 1.0: PYSEC-1, fixed in 2.0"]
+CASES = [
+    Case("clean", {"name": "x", "version": "1.0", "vulns": []}, "", []),
+    Case("fixable", package(), "", FIXABLE),
+    Case("no fix yet", package(fix_versions=[]), "", []),
+    Case("accepted today", package(), "PYSEC-1 2030-01-15 why", []),
+    Case("accepted by its alias", package(), "CVE-1 2031-01-01 why", []),
+    Case("accepted until yesterday", package(), "PYSEC-1 2030-01-14 why", FIXABLE),
+    Case("another one accepted", package(), "PYSEC-2 2031-01-01 why", FIXABLE),
+    Case(
+        "not audited",
+        {"name": "x", "skip_reason": "no answer"},
+        "",
+        ["x was not audited: no answer"],
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_policy(case: Case) -> None:
+    report = {"dependencies": [case.package], "fixes": []}
+    assert judge(report, read_allowed(case.allow), TODAY) == case.expected
+
+
+def test_the_committed_exceptions_can_be_read() -> None:
+    read_allowed(ALLOW.read_text())
+
+
+@pytest.mark.parametrize("name", ["predictor", "train"])
+def test_a_bill_lists_every_locked_package_and_is_the_same_again(name: str, tmp_path: Path) -> None:
+    first, second = write_bill(name, tmp_path / "1.json"), write_bill(name, tmp_path / "2.json")
+    assert first.read_bytes() == second.read_bytes()
+    bill = json.loads(first.read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    found = {(c["name"], c["version"]) for c in bill["components"]}
+    assert found == set(pins(name))
+    assert all(c["purl"].startswith("pkg:pypi/") for c in bill["components"])
+    assert bill["metadata"]["component"]["name"] == f"slipway/{name}"
+
+
+def test_every_image_has_the_base_in_its_bill() -> None:
+    for name in read_images():
+        assert next(p.parent.name for p in locks(name)) == "base"
+    assert [p.name for p in locks("train", "cuda")] == [
+        "requirements.lock",
+        "torch-cuda.lock",
+        "requirements.lock",
+    ]

@@ -1,0 +1,531 @@
+"""A double of the Kubeflow Pipelines v2beta1 API over real HTTP.
+
+Built on the API's published types (kfp-server-api): every body is checked field by field against
+them, and answers carry their field names. It keeps what the real backend keeps, refuses what it
+refuses (names, duplicates, unknown parameters, wrong types, schedules without seconds), pages, and can
+be told to be slow, to answer an error, to drop the connection before or after it acted, and to ask for
+a token.
+"""
+
+import json
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.parser import BytesParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import kfp_server_api as kfp
+import yaml
+
+PREFIX = "/apis/v2beta1"
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
+CLIENT_ONLY = {"created_at", "updated_at", "finished_at", "error", "state", "status", "run_details"}
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+RUN_STEPS = ("PENDING", "RUNNING", "SUCCEEDED")
+
+
+class Refused(Exception):
+    """An answer other than 2xx."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass
+class Fault:
+    """What happens to the next requests that match.
+
+    kind: an HTTP status, "drop" (before acting), "drop after" (after acting), or "slow".
+    """
+
+    method: str
+    path: str
+    kind: int | str
+    times: int = 1
+    retry_after: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class Double:
+    """The server's state; the tests look at it and change it."""
+
+    url: str = ""
+    token: str = ""
+    namespaces: set[str] = field(default_factory=set)
+    multi_user: bool = False
+    page_size: int = 100
+    refuse_model: bool = False
+    fail_task: str = ""
+    pipelines: dict[str, dict[str, Any]] = field(default_factory=dict)
+    versions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    recurring: dict[str, dict[str, Any]] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    looks: dict[str, int] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    clock: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    on_request: Callable[[str], None] = lambda line: None
+
+    def now(self) -> str:
+        """A second later at each call, so that creation times tell the order."""
+        self.clock += timedelta(seconds=1)
+        return self.clock.isoformat().replace("+00:00", "Z")
+
+    def titles(self) -> list[tuple[str, str]]:
+        """The recurring runs by name and status."""
+        return sorted((r["display_name"], r["status"]) for r in self.recurring.values())
+
+    def writes(self) -> list[str]:
+        """The requests that were not reads."""
+        return [line for line in self.requests if not line.startswith("GET")]
+
+
+@contextmanager
+def serve(double: Double) -> Iterator[Double]:
+    """Serves a double on a free port of the loopback."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(double))
+    server.daemon_threads = True
+    double.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield double
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _handler(double: Double) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.answer()
+
+        do_POST = do_DELETE = do_GET
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            parts = urlsplit(self.path)
+            path = unquote(parts.path)
+            line = f"{self.command} {path}"
+            double.on_request(line)
+            with double.lock:
+                double.requests.append(line)
+                fault = _fault(double, self.command, path)
+                if fault and fault.kind == "drop":
+                    self.close_connection = True
+                    return
+                if fault and fault.kind == "slow":
+                    time.sleep(fault.seconds)
+                if fault and isinstance(fault.kind, int):
+                    extra = {"Retry-After": fault.retry_after} if fault.retry_after else {}
+                    self.reply(fault.kind, {"code": 13, "message": "made to fail"}, extra)
+                    return
+                try:
+                    self.allow(parts.query)
+                    query = {k: v[0] for k, v in parse_qs(parts.query).items()}
+                    content = _route(double, self.command, path, query, body, self.headers)
+                    status = 200
+                except Refused as refusal:
+                    status, content = refusal.status, {"code": 3, "message": str(refusal)}
+            if fault and fault.kind == "drop after":
+                self.close_connection = True
+                return
+            self.reply(status, content, {})
+
+        def allow(self, query: str) -> None:
+            if double.token and self.headers.get("Authorization") != f"Bearer {double.token}":
+                raise Refused(401, "Request header error: there is no user identity header")
+            namespace = parse_qs(query).get("namespace", [""])[0]
+            if double.multi_user and namespace and namespace not in double.namespaces:
+                raise Refused(403, f"User is not authorized in namespace {namespace}")
+
+        def reply(self, status: int, content: Any, headers: dict[str, str]) -> None:
+            data = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(data)
+
+    return Handler
+
+
+def _fault(double: Double, method: str, path: str) -> Fault | None:
+    for fault in double.faults:
+        if fault.times and fault.method == method and re.search(fault.path, path):
+            fault.times -= 1
+            return fault
+    return None
+
+
+def _route(
+    double: Double, method: str, path: str, query: dict[str, str], body: bytes, headers: Any
+) -> Any:
+    if not path.startswith(PREFIX):
+        raise Refused(404, "Not Found")
+    path = path.removeprefix(PREFIX)
+    for (verb, pattern), work in ROUTES.items():
+        match = re.fullmatch(pattern, path)
+        if verb == method and match:
+            return work(double, *match.groups(), query=query, body=body, headers=headers)
+    raise Refused(404, f"Not Found: {method} {path}")
+
+
+def checked(model: Any, content: Any, where: str = "body") -> dict[str, Any]:
+    """Refuses a body with a field or a type that the published type does not have."""
+    if not isinstance(content, dict):
+        raise Refused(400, f"{where} is no object")
+    names = {json_name: name for name, json_name in model.attribute_map.items()}
+    for key, value in content.items():
+        if key not in names:
+            raise Refused(400, f'proto: (line 1:2): unknown field "{key}" in {where}')
+        if value is not None:
+            _checked_type(model.openapi_types[names[key]], value, f"{where}.{key}")
+    return content
+
+
+def _checked_type(kind: str, value: Any, where: str) -> None:
+    simple = {"str": str, "bool": bool, "int": int, "object": object}
+    if kind in simple:
+        if not isinstance(value, simple[kind]):
+            raise Refused(400, f"proto: invalid value for {kind} field {where}: {value!r}")
+    elif kind == "datetime":
+        datetime.fromisoformat(value)
+    elif kind.startswith("dict("):
+        if not isinstance(value, dict):
+            raise Refused(400, f"{where} is no map")
+    elif kind.startswith("list["):
+        for item in value:
+            _checked_type(kind[5:-1], item, where)
+    else:
+        model = getattr(kfp, kind)
+        if hasattr(model, "allowable_values") and model.allowable_values:
+            if value not in model.allowable_values:
+                raise Refused(400, f"proto: invalid value for enum field {where}: {value!r}")
+        else:
+            checked(model, value, where)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body or b"{}")
+    except ValueError as error:
+        raise Refused(400, f"not JSON: {error}") from error
+
+
+def _paged(
+    double: Double, field_name: str, items: list[dict[str, Any]], query: dict[str, str]
+) -> Any:
+    items = [item for item in items if _matches(item, query.get("filter", ""))]
+    if query.get("sort_by", "").startswith("created_at desc"):
+        items = sorted(items, key=lambda item: item["created_at"], reverse=True)
+    start = int(query.get("page_token") or 0)
+    size = min(int(query.get("page_size") or 20), double.page_size)
+    page: dict[str, Any] = {field_name: items[start : start + size], "total_size": len(items)}
+    if start + size < len(items):
+        page["next_page_token"] = str(start + size)
+    return page
+
+
+def _matches(item: dict[str, Any], text: str) -> bool:
+    if not text:
+        return True
+    for predicate in json.loads(text)["predicates"]:
+        if predicate["operation"] != "EQUALS" or predicate["key"] not in ("display_name", "name"):
+            raise Refused(400, f"no such filter: {predicate}")
+        if item.get("display_name") != predicate["string_value"]:
+            return False
+    return True
+
+
+def _get(store: dict[str, dict[str, Any]], identity: str, what: str) -> dict[str, Any]:
+    if identity not in store:
+        raise Refused(404, f"{what} {identity} not found")
+    return store[identity]
+
+
+def _create_pipeline(double: Double, *, body: bytes, **_: Any) -> Any:
+    content = checked(kfp.V2beta1Pipeline, _json(body))
+    name, namespace = content.get("name", ""), content.get("namespace", "")
+    if not NAME.fullmatch(name):
+        raise Refused(400, f"Pipeline's name {name} is not valid")
+    if any(
+        p["name"] == name and p.get("namespace", "") == namespace for p in double.pipelines.values()
+    ):
+        raise Refused(409, f"Already exist error: pipeline {name}")
+    identity = str(uuid.uuid4())
+    double.pipelines[identity] = {
+        **content,
+        "pipeline_id": identity,
+        "created_at": double.now(),
+    }
+    return double.pipelines[identity]
+
+
+def _pipeline_by_name(double: Double, name: str, *, query: dict[str, str], **_: Any) -> Any:
+    for pipeline in double.pipelines.values():
+        if pipeline["name"] == name and pipeline.get("namespace", "") == query.get("namespace", ""):
+            return pipeline
+    raise Refused(404, f"Pipeline {name} not found")
+
+
+def _upload_version(
+    double: Double, *, query: dict[str, str], body: bytes, headers: Any, **_: Any
+) -> Any:
+    pipeline = _get(double.pipelines, query.get("pipelineid", ""), "pipeline")
+    message = BytesParser().parsebytes(
+        b"Content-Type: " + headers["Content-Type"].encode() + b"\r\n\r\n" + body
+    )
+    files = [
+        part.get_payload(decode=True)
+        for part in message.get_payload()
+        if part.get_param("name", header="content-disposition") == "uploadfile"
+    ]
+    if len(files) != 1:
+        raise Refused(400, "Failed to read pipeline from file")
+    if len(files[0]) > 32 << 20:
+        raise Refused(400, "File size too large")
+    documents = [d for d in yaml.load_all(files[0], Loader=LOADER) if d]
+    specs = [d for d in documents if "pipelineInfo" in d]
+    if len(specs) != 1:
+        raise Refused(400, "no pipeline spec is provided")
+    if specs[0].get("schemaVersion") != "2.1.0":
+        raise Refused(400, "KFP only supports schema version 2.1.0")
+    name = query.get("name", "")
+    if len(name) > 127:
+        raise Refused(400, "PipelineVersion.Name length cannot exceed 127")
+    taken = [v for v in double.versions.values() if v["pipeline_id"] == pipeline["pipeline_id"]]
+    if any(v["name"] == name for v in taken):
+        raise Refused(409, "Failed to create a pipeline version")
+    platforms = [d for d in documents if "platforms" in d]
+    spec = {"pipeline_spec": specs[0], "platform_spec": platforms[0]} if platforms else specs[0]
+    identity = str(uuid.uuid4())
+    double.versions[identity] = {
+        "pipeline_id": pipeline["pipeline_id"],
+        "pipeline_version_id": identity,
+        "name": name,
+        "display_name": query.get("display_name", name),
+        "description": query.get("description", ""),
+        "created_at": double.now(),
+        "pipeline_spec": spec,
+    }
+    return double.versions[identity]
+
+
+def _list_versions(double: Double, pipeline: str, *, query: dict[str, str], **_: Any) -> Any:
+    found = [v for v in double.versions.values() if v["pipeline_id"] == pipeline]
+    return _paged(double, "pipeline_versions", found, query)
+
+
+def _get_version(double: Double, pipeline: str, version: str, **_: Any) -> Any:
+    return _get(double.versions, version, "version")
+
+
+def _create_experiment(double: Double, *, body: bytes, **_: Any) -> Any:
+    content = checked(kfp.V2beta1Experiment, _json(body))
+    name = content.get("display_name", "")
+    if not name:
+        raise Refused(400, "Experiment must have a name")
+    if any(
+        e["display_name"] == name and e.get("namespace") == content.get("namespace")
+        for e in double.experiments.values()
+    ):
+        raise Refused(409, f"Experiment {name} already exists")
+    identity = str(uuid.uuid4())
+    double.experiments[identity] = {
+        **content,
+        "experiment_id": identity,
+        "created_at": double.now(),
+    }
+    return double.experiments[identity]
+
+
+def _list_experiments(double: Double, *, query: dict[str, str], **_: Any) -> Any:
+    found = [
+        e
+        for e in double.experiments.values()
+        if (e.get("namespace") or "") == query.get("namespace", "")
+    ]
+    return _paged(double, "experiments", found, query)
+
+
+def _check_inputs(double: Double, content: dict[str, Any]) -> dict[str, Any]:
+    """As the backend validates a job's inputs: unknown names, missing ones, types."""
+    reference = content.get("pipeline_version_reference") or {}
+    version = _get(double.versions, reference.get("pipeline_version_id", ""), "pipeline version")
+    if version["pipeline_id"] != reference.get("pipeline_id"):
+        raise Refused(400, "the version is of another pipeline")
+    spec = version["pipeline_spec"]
+    spec = spec.get("pipeline_spec", spec)
+    declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    given = (content.get("runtime_config") or {}).get("parameters") or {}
+    kinds: dict[str, Any] = {
+        "STRING": str,
+        "NUMBER_DOUBLE": (int, float),
+        "NUMBER_INTEGER": (int, float),
+        "BOOLEAN": bool,
+        "LIST": list,
+        "STRUCT": dict,
+    }
+    for name, value in given.items():
+        if name not in declared:
+            raise Refused(400, f"parameter {name} provided is not required by pipeline spec")
+        kind = declared[name]["parameterType"]
+        if not isinstance(value, kinds[kind]) or (kind != "BOOLEAN" and isinstance(value, bool)):
+            raise Refused(400, f"input parameter {name} requires type {kind}")
+    for name, parameter in declared.items():
+        if name not in given and not parameter.get("isOptional"):
+            raise Refused(400, f"parameter {name} is not optional, yet has no value")
+    return spec
+
+
+def _create_run(double: Double, *, query: dict[str, str], body: bytes, **_: Any) -> Any:
+    content = checked(kfp.V2beta1Run, _json(body))
+    _get(double.experiments, content.get("experiment_id", ""), "experiment")
+    if not content.get("display_name"):
+        raise Refused(400, "The display name is empty")
+    _check_inputs(double, content)
+    identity = str(uuid.uuid4())
+    double.runs[identity] = {
+        **content,
+        "run_id": identity,
+        "created_at": double.now(),
+        "state": "PENDING",
+    }
+    return double.runs[identity]
+
+
+def _list_runs(double: Double, *, query: dict[str, str], **_: Any) -> Any:
+    found = [r for r in double.runs.values() if r["experiment_id"] == query.get("experiment_id")]
+    return _paged(double, "runs", found, query)
+
+
+def _get_run(double: Double, identity: str, **_: Any) -> Any:
+    run = _get(double.runs, identity, "run")
+    if run["state"] in ("PENDING", "RUNNING"):
+        look = double.looks[identity] = double.looks.get(identity, 0) + 1
+        _advance(double, run, RUN_STEPS[min(look, 2)])
+    return run
+
+
+def _advance(double: Double, run: dict[str, Any], state: str) -> None:
+    names = ["root-driver", "ingest", "validate", "features", "train", "evaluate", "condition-1"]
+    skipped = ["register", "deploy"] if double.refuse_model else []
+    names += ["register", "deploy"]
+    details, failed = [], False
+    for name in names:
+        task: dict[str, Any] = {
+            "run_id": run["run_id"],
+            "task_id": name,
+            "display_name": name,
+            "start_time": "2026-01-01T00:00:00Z",
+            "state": "RUNNING" if name == "ingest" and state == "RUNNING" else state,
+        }
+        if state == "RUNNING" and name not in ("root-driver", "ingest"):
+            continue
+        if name in skipped:
+            task["state"] = "SKIPPED"
+        if state == "SUCCEEDED":
+            task["end_time"] = "2026-01-01T00:01:00Z"
+            if name == double.fail_task:
+                task |= {"state": "FAILED", "error": {"code": 2, "message": "exit code 1"}}
+                failed = True
+        details.append(task)
+        if failed:
+            break
+    run["state"] = "FAILED" if failed else state
+    run["run_details"] = {"task_details": details}
+
+
+def _terminate(double: Double, identity: str, **_: Any) -> Any:
+    _get(double.runs, identity, "run")["state"] = "CANCELED"
+    return {}
+
+
+def _create_recurring(double: Double, *, body: bytes, **_: Any) -> Any:
+    content = checked(kfp.V2beta1RecurringRun, _json(body))
+    _get(double.experiments, content.get("experiment_id", ""), "experiment")
+    _check_inputs(double, content)
+    if not 1 <= int(content.get("max_concurrency") or 0) <= 10:
+        raise Refused(400, "The max concurrency of the job is out of range [1, 10]")
+    trigger = content.get("trigger") or {}
+    cron = (trigger.get("cron_schedule") or {}).get("cron")
+    if cron is not None and len(cron.split()) != 6:
+        raise Refused(400, f"Schedule cron is not a supported format: {cron}")
+    if cron is None and int(trigger["periodic_schedule"]["interval_second"]) < 1:
+        raise Refused(400, "The interval must be at least a second")
+    if content.get("mode") not in ("ENABLE", "DISABLE"):
+        raise Refused(400, "The mode is not set")
+    identity = str(uuid.uuid4())
+    double.recurring[identity] = {
+        **content,
+        "recurring_run_id": identity,
+        "created_at": double.now(),
+        "status": "ENABLED" if content["mode"] == "ENABLE" else "DISABLED",
+    }
+    return double.recurring[identity]
+
+
+def _list_recurring(double: Double, *, query: dict[str, str], **_: Any) -> Any:
+    found = [
+        r for r in double.recurring.values() if r["experiment_id"] == query.get("experiment_id")
+    ]
+    return _paged(double, "recurringRuns", found, query)
+
+
+def _delete_recurring(double: Double, identity: str, **_: Any) -> Any:
+    _get(double.recurring, identity, "recurring run")
+    del double.recurring[identity]
+    return {}
+
+
+def _switch(status: str) -> Callable[..., Any]:
+    def work(double: Double, identity: str, **_: Any) -> Any:
+        _get(double.recurring, identity, "recurring run")["status"] = status
+        return {}
+
+    return work
+
+
+def _health(double: Double, **_: Any) -> Any:
+    return {"multi_user": double.multi_user, "pipeline_store": "database"}
+
+
+ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
+    ("GET", "/healthz"): _health,
+    ("POST", "/pipelines"): _create_pipeline,
+    ("GET", "/pipelines/names/([^/]+)"): _pipeline_by_name,
+    ("POST", "/pipelines/upload_version"): _upload_version,
+    ("GET", "/pipelines/([^/]+)/versions"): _list_versions,
+    ("GET", "/pipelines/([^/]+)/versions/([^/]+)"): _get_version,
+    ("POST", "/experiments"): _create_experiment,
+    ("GET", "/experiments"): _list_experiments,
+    ("POST", "/runs"): _create_run,
+    ("GET", "/runs"): _list_runs,
+    ("GET", "/runs/([^/:]+)"): _get_run,
+    ("POST", "/runs/([^/:]+):terminate"): _terminate,
+    ("POST", "/recurringruns"): _create_recurring,
+    ("GET", "/recurringruns"): _list_recurring,
+    ("DELETE", "/recurringruns/([^/:]+)"): _delete_recurring,
+    ("POST", "/recurringruns/([^/:]+):enable"): _switch("ENABLED"),
+    ("POST", "/recurringruns/([^/:]+):disable"): _switch("DISABLED"),
+}

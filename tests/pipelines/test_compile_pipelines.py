@@ -1,0 +1,228 @@
+"""What is compiled: the same bytes everywhere, and on every task what the design asks for."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.contracts.project import LoadedProject, load_project
+from pipelines.cluster.checks import containers, find_faults
+from pipelines.cluster.package import read_package
+from pipelines.compiler import STAGES, compile_project
+
+PIPELINES = ("training", "retraining", "monitoring")
+NEVER_CACHED = {
+    "training": {"evaluate", "register", "deploy"},
+    "retraining": {"evaluate", "register", "deploy"},
+    "monitoring": {"ingest", "monitor"},
+}
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.yaml"))}
+
+
+def test_the_committed_yaml_is_what_the_project_compiles_to(
+    compiled: Path, repository: Path
+) -> None:
+    fresh, committed = _files(compiled), _files(repository / "compiled")
+    stale = sorted(name for name in fresh if committed.get(name) != fresh[name])
+    assert stale == [], "run: make compile"
+
+
+def test_bytes_do_not_depend_on_hash_seed_directory_or_home(
+    compiled: Path, repository: Path, tmp_path: Path
+) -> None:
+    """Compiled in another directory, with another hash seed, home, zone and locale."""
+    project = tmp_path / "elsewhere" / "flights"
+    shutil.copytree(repository / "examples" / "flights", project)
+    for seed in ("0", "4711"):
+        out = tmp_path / seed
+        subprocess.run(
+            [
+                *(str(Path(sys.executable).parent / "slipway"), "compile"),
+                *("--project", str(project), "--out", str(out)),
+            ],
+            check=True,
+            cwd=tmp_path,
+            capture_output=True,
+            env={
+                **os.environ,
+                "PYTHONHASHSEED": seed,
+                "HOME": str(tmp_path),
+                "TZ": "Asia/Tokyo",
+                "LC_ALL": "C",
+            },
+        )
+        assert _files(out) == _files(compiled)
+
+
+def _tasks(spec: dict[str, Any], component: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found = {}
+    for name, task in component["dag"]["tasks"].items():
+        inner = spec["components"][task["componentRef"]["name"]]
+        found |= _tasks(spec, inner) if "dag" in inner else {name: task}
+    return found
+
+
+@pytest.fixture(params=PIPELINES)
+def pipeline(request: pytest.FixtureRequest, compiled: Path) -> tuple[str, Any]:
+    return request.param, read_package(compiled / f"flights-{request.param}.yaml")
+
+
+def test_every_task_has_retries_a_timeout_resources_and_a_numeric_user(
+    pipeline: tuple[str, Any],
+) -> None:
+    _, package = pipeline
+    platform = package.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for name, task in _tasks(package.spec, package.spec["root"]).items():
+        assert task["retryPolicy"]["maxRetryCount"] == 3, name
+        assert task["retryPolicy"]["backoffFactor"] == 2
+        executor = platform[f"exec-{name}"]
+        assert executor["activeDeadlineSeconds"] == "3600"
+        assert executor["securityContext"]["runAsNonRoot"] is True
+        assert int(executor["securityContext"]["runAsUser"]) > 0
+        labels = executor["podMetadata"]["labels"]
+        assert labels == {"slipway.dev/project": "flights", "slipway.dev/stage": name}
+        resources = containers(package)[f"exec-{name}"]["resources"]
+        for key in ("resourceCpuLimit", "resourceCpuRequest"):
+            assert float(resources[key]) >= 1
+        for key in ("resourceMemoryLimit", "resourceMemoryRequest"):
+            assert resources[key].endswith("Gi")
+
+
+def test_training_asks_for_accelerators_through_parameters(compiled: Path) -> None:
+    package = read_package(compiled / "flights-training.yaml")
+    resources = containers(package)["exec-train"]["resources"]["accelerator"]
+    assert "gpu_type" in resources["resourceType"]
+    assert "gpus" in resources["resourceCount"]
+    platform = package.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    train = platform["exec-train"]
+    assert "gpu_node_selector" in json.dumps(train["nodeSelector"])
+    assert "gpu_tolerations" in json.dumps(train["tolerations"])
+    for name, executor in platform.items():
+        if name != "exec-train":
+            assert "nodeSelector" not in executor
+    for name in ("gpu_type", "gpus", "gpu_node_selector", "gpu_tolerations"):
+        assert name in package.parameters
+
+
+def test_what_depends_on_the_world_outside_is_never_cached(pipeline: tuple[str, Any]) -> None:
+    name, package = pipeline
+    tasks = _tasks(package.spec, package.spec["root"])
+    uncached = {n for n, t in tasks.items() if not t["cachingOptions"].get("enableCache")}
+    assert uncached == NEVER_CACHED[name]
+
+
+def test_only_scheduled_pipelines_ask_when_they_were_scheduled(pipeline: tuple[str, Any]) -> None:
+    """The schedule's time in a task's inputs makes another cache key of every run."""
+    name, package = pipeline
+    asks = "pipeline_job_schedule_time_utc" in json.dumps(package.spec)
+    assert asks == (name != "training")
+
+
+def test_registration_and_deployment_are_behind_the_gate(compiled: Path) -> None:
+    for name in ("training", "retraining"):
+        spec = read_package(compiled / f"flights-{name}.yaml").spec
+        outside = {t for t in spec["root"]["dag"]["tasks"] if not t.startswith("condition")}
+        assert outside == {"ingest", "validate", "features", "train", "evaluate"}
+        (condition,) = [t for t in spec["root"]["dag"]["tasks"] if t.startswith("condition")]
+        task = spec["root"]["dag"]["tasks"][condition]
+        assert task["triggerPolicy"]["condition"].endswith("== 'pass'")
+        assert "evaluate" in task["dependentTasks"]
+
+
+def test_everything_a_person_sees_is_explained(pipeline: tuple[str, Any]) -> None:
+    _, package = pipeline
+    info = package.spec["pipelineInfo"]
+    assert info["displayName"].startswith("flights: ")
+    assert len(info["description"]) > 40
+    for name, declared in package.parameters.items():
+        assert declared.get("description"), name
+        assert "defaultValue" in declared, name
+
+
+def test_runs_end_and_are_cleaned_up(pipeline: tuple[str, Any]) -> None:
+    _, package = pipeline
+    config = package.platform["platforms"]["kubernetes"]["pipelineConfig"]
+    assert int(config["activeDeadlineSeconds"]) == 86400
+    assert int(config["resourceTtlOnCompletion"]) == 7 * 86400
+
+
+def test_no_task_installs_anything_when_it_runs(pipeline: tuple[str, Any]) -> None:
+    _, package = pipeline
+    for name, container in containers(package).items():
+        assert "pip install" not in json.dumps(container), name
+
+
+def test_no_secret_is_in_the_yaml_and_settings_come_by_reference(
+    pipeline: tuple[str, Any],
+) -> None:
+    _, package = pipeline
+    assert find_faults(package) == []
+    assert "env" not in json.dumps(
+        [c.get("env") for c in containers(package).values() if "env" in c]
+    )
+
+
+def test_each_component_loads_on_its_own(compiled: Path) -> None:
+    from kfp import components
+
+    for stage in STAGES:
+        loaded = components.load_component_from_file(str(compiled / "components" / f"{stage}.yaml"))
+        assert loaded.name == stage
+
+
+def test_an_affinity_that_the_project_declares_is_on_the_training_task(
+    repository: Path, tmp_path: Path
+) -> None:
+    affinity = (
+        "{requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions:"
+        " [{key: gpu, operator: In, values: [a100]}]}]}}"
+    )
+    loaded = load_project(
+        repository / "examples" / "flights", {"training.accelerator.affinity": affinity}
+    )
+    compile_project(loaded, tmp_path)
+    package = read_package(tmp_path / "flights-training.yaml")
+    executors = package.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert "a100" in json.dumps(executors["exec-train"]["nodeAffinity"])
+    assert "nodeAffinity" not in executors["exec-features"]
+
+
+def _crd(repository: Path, name: str) -> dict[str, Any]:
+    path = repository.parent / "shared" / "crds" / f"pipelines.kubeflow.org_{name}.yaml"
+    if not path.is_file():
+        pytest.skip("the published types of Kubeflow Pipelines are not at hand")
+    (version,) = yaml.safe_load(path.read_text())["spec"]["versions"]
+    schema: dict[str, Any] = version["schema"]["openAPIV3Schema"]
+    return schema
+
+
+def test_gitops_manifests_are_what_the_published_types_take(
+    compiled: Path, repository: Path, flights: LoadedProject
+) -> None:
+    import jsonschema
+
+    schemas = {
+        "Pipeline": _crd(repository, "pipelines"),
+        "PipelineVersion": _crd(repository, "pipelineversions"),
+    }
+    for name in PIPELINES:
+        path = compiled / "gitops" / f"flights-{name}.yaml"
+        documents = list(yaml.safe_load_all(path.read_text()))
+        assert [d["kind"] for d in documents] == ["Pipeline", "PipelineVersion"]
+        for document in documents:
+            jsonschema.validate(document, schemas[document["kind"]])
+        package = read_package(compiled / f"flights-{name}.yaml")
+        spec = documents[1]["spec"]
+        assert spec["pipelineSpec"] == package.spec
+        assert spec["platformSpec"] == package.platform
+        assert spec["pipelineName"] == documents[0]["metadata"]["name"] == package.name
+        assert spec["displayName"] == package.version_name
