@@ -18,7 +18,7 @@ _CREATED = "__slipway_created"
 _SEEN = "__slipway_seen"
 _RANK = "__slipway_rank"
 
-CHUNK_VALUES = 20_000_000
+CHUNK_VALUES = 8_000_000
 MIN_CHUNK = 250_000
 """A view is read in chunks of about CHUNK_VALUES values, and at least MIN_CHUNK rows."""
 
