@@ -7,7 +7,8 @@ module (`make mutation`) show that each comparison matters.
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
 
 from components.contracts.config.gate import LOWER_IS_BETTER, Bound, GateConfig, Judge
 from components.contracts.verdict import Outcome, Override, RuleResult, override_holds
@@ -169,6 +170,7 @@ def _check(
     threshold: float,
     at_least: bool,
     mode: Judge,
+    strict: bool = False,
 ) -> RuleResult:
     estimate = estimate or Estimate(value=None)
     judged = _number(estimate.value)
@@ -199,6 +201,9 @@ def _check(
         relation = "is at least" if at_least else "is at most"
     else:
         relation = "is below" if at_least else "is above"
+    if strict:
+        holds = judged > threshold
+        relation = "is above" if holds else "is not above"
     return RuleResult(
         name=name,
         metric=metric,
@@ -238,10 +243,11 @@ def _count(name: str, what: str, value: int, least: int) -> RuleResult:
 def _soundness(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     reasons = list(evidence.problems)
     reasons += [
-        f"{_capital(label_of(metric))} is not a finite number."
+        f"{_capital(label_of(metric))} could not be measured."
         for metric, estimate in sorted(evidence.metrics.items())
-        if not _finite(estimate.value)
+        if estimate.value is None
     ]
+    reasons += _not_finite(evidence, "evidence")
     if evidence.rows != evidence.expected_rows:
         reasons.append(
             f"The test table has {evidence.rows:,} rows, but splits.json says"
@@ -258,6 +264,21 @@ def _soundness(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
             rows=evidence.rows,
         )
     ]
+
+
+def _not_finite(part: Any, where: str) -> list[str]:
+    """Every NaN and infinity within the evidence, with its place, whether a rule looks at it or not."""
+    if isinstance(part, float) and not math.isfinite(part):
+        return [f"{where} is {part}."]
+    if is_dataclass(part):
+        inner: Iterable[tuple[Any, Any]] = [(f.name, getattr(part, f.name)) for f in fields(part)]
+    elif isinstance(part, dict):
+        inner = sorted(part.items())
+    elif isinstance(part, tuple):
+        inner = enumerate(part)
+    else:
+        return []
+    return [found for name, value in inner for found in _not_finite(value, f"{where}.{name}")]
 
 
 def _amount(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
@@ -366,19 +387,20 @@ def _slices(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
 
 def _baselines(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     names = ["majority class", *(["logistic regression"] if config.baseline.logistic else [])]
-    results = []
-    for name in names:
-        margin = config.baseline.margin
-        (result,) = check(
+    # Who is only as good as a baseline has not beaten it.
+    return [
+        _check(
             f"beats {name}",
             "auc",
             f"the lead in AUC over the {name}",
             evidence.baselines.get(name),
-            Bound(min=margin),
-            config.baseline.judge,
+            config.baseline.margin,
+            at_least=True,
+            mode=config.baseline.judge,
+            strict=True,
         )
-        results.append(result)
-    return results
+        for name in names
+    ]
 
 
 def _leak(evidence: Evidence, config: GateConfig) -> list[RuleResult]:

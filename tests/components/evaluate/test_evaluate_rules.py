@@ -1,7 +1,7 @@
 """The gate's decision: a table of cases, and properties that must hold for every case."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,19 +166,37 @@ CASES = [
     Case(
         "an interval that is not finite",
         metrics(accuracy=Estimate(value=0.8, low=NAN, high=0.9)),
-        failed=("accuracy",),
+        failed=("sound measurement", "accuracy"),
     ),
     Case(
         "the other end of the interval is not finite",
         metrics(accuracy=Estimate(value=0.8, low=0.7, high=INF)),
         {},
-        ("accuracy",),
+        ("sound measurement", "accuracy"),
     ),
     Case(
         "the judged end is not finite",
         metrics(accuracy=Estimate(value=0.8, low=-INF, high=0.9)),
         {"judge": "interval", "auc": 0.7},
-        ("accuracy",),
+        ("sound measurement", "accuracy"),
+    ),
+    Case(
+        "not finite where no rule looks: the interval of a metric without a bound",
+        metrics(recall=Estimate(value=0.65, low=NAN, high=0.7)),
+        {},
+        ("sound measurement",),
+    ),
+    Case(
+        "not finite where no rule looks: a slice that is only shown",
+        {"slices": slices(auc=INF)},
+        {},
+        ("sound measurement",),
+    ),
+    Case(
+        "not finite where no rule looks: the rehearsal left out",
+        {"rehearsal": replace(REHEARSED, p99_ms=NAN)},
+        {"rehearsal": {"enabled": False}},
+        ("sound measurement",),
     ),
     Case(
         "shuffling has one end only",
@@ -257,7 +275,10 @@ CASES = [
     ),
     Case("a compared metric is missing", {"champion": {}}, {}, ("champion auc",)),
     Case(
-        "the difference is NaN", {"champion": {"auc": Estimate(value=NAN)}}, {}, ("champion auc",)
+        "the difference is NaN",
+        {"champion": {"auc": Estimate(value=NAN)}},
+        {},
+        ("sound measurement", "champion auc"),
     ),
     Case(
         "log loss no worse than the champion's",
@@ -339,8 +360,20 @@ CASES = [
         ("beats majority class",),
     ),
     Case(
-        "as good as the logistic regression",
+        "no better than the logistic regression",
         {"baselines": {**GOOD.baselines, "logistic regression": estimate(0.0)}},
+        {},
+        ("beats logistic regression",),
+    ),
+    Case(
+        "a constant answer, whose lead is exactly nothing",
+        {"baselines": {**GOOD.baselines, "majority class": Estimate(value=0.0, low=0.0, high=0.0)}},
+        {},
+        ("beats majority class",),
+    ),
+    Case(
+        "just better than the logistic regression",
+        {"baselines": {**GOOD.baselines, "logistic regression": estimate(1e-6)}},
     ),
     Case(
         "worse than it",
@@ -393,7 +426,7 @@ CASES = [
         "shuffling gave NaN",
         {"shuffled": Estimate(value=NAN, low=0.4, high=0.6)},
         {},
-        ("shuffled labels",),
+        ("sound measurement", "shuffled labels"),
     ),
     Case("too good to be true", metrics(auc=estimate(0.98, 0.001)), {}, ("too good to be true",)),
     Case("just not too good", metrics(auc=estimate(0.9799, 0.001))),
@@ -403,7 +436,12 @@ CASES = [
         {},
         ("too good to be true",),
     ),
-    Case("a feature's AUC is NaN", {"features": {"a": NAN}}, {}, ("too good to be true",)),
+    Case(
+        "a feature's AUC is NaN",
+        {"features": {"a": NAN}},
+        {},
+        ("sound measurement", "too good to be true"),
+    ),
     Case(
         "too good and acknowledged",
         metrics(auc=estimate(0.99, 0.001)),
@@ -448,7 +486,7 @@ CASES = [
         "predictor's answer is NaN",
         {"rehearsal": replace(REHEARSED, difference=NAN)},
         {},
-        ("rehearsal difference",),
+        ("sound measurement", "rehearsal difference"),
     ),
     Case(
         "predictor has two problems",
@@ -566,6 +604,99 @@ def test_raising_a_threshold_never_turns_a_fail_into_a_pass(measured, gate, name
     assert not (before == "fail" and after == "pass")
 
 
+LEAD = st.floats(-0.1, 0.1)
+COMPARED = st.fixed_dictionaries(
+    {
+        "champion": LEAD,
+        "log_loss": LEAD,
+        "slice": LEAD,
+        "slice auc": UNIT,
+        "baseline": LEAD,
+        "p99_ms": st.floats(0, 200),
+        "memory_mb": st.floats(0, 2000),
+        "difference": st.floats(0, 2e-5),
+    }
+)
+STRICTER = st.fixed_dictionaries(
+    {
+        "champion": st.floats(0, 0.1),
+        "slice": st.floats(0, 0.1),
+        "least": UNIT,
+        "baseline": st.floats(0, 0.1),
+        "p99_ms": st.floats(1, 200),
+        "memory_mb": st.floats(1, 2000),
+        "tolerance": st.floats(1e-9, 2e-5),
+        "judge": st.sampled_from(["point", "interval"]),
+    }
+)
+
+
+def compared_evidence(drawn: dict[str, float]) -> Evidence:
+    """Everything that is judged besides the plain metrics, as drawn."""
+    return replace(
+        GOOD,
+        champion={
+            "auc": estimate(drawn["champion"], 0.01),
+            "log_loss": estimate(drawn["log_loss"], 0.01),
+        },
+        slices=slices(auc=drawn["slice auc"], lead=drawn["slice"]),
+        baselines={**GOOD.baselines, "logistic regression": estimate(drawn["baseline"], 0.01)},
+        rehearsal=replace(
+            REHEARSED, **{name: drawn[name] for name in ("p99_ms", "memory_mb", "difference")}
+        ),
+    )
+
+
+def compared_gate(drawn: dict[str, Any]) -> dict[str, Any]:
+    margin, mode = drawn["champion"], drawn["judge"]
+    return {
+        **GATE,
+        "champion": {"margins": {"auc": margin, "log_loss": margin}, "judge": mode},
+        "slices": {
+            "columns": ["colour"],
+            "least": {"auc": {"min": drawn["least"]}},
+            "margins": {"auc": drawn["slice"]},
+            "judge": mode,
+        },
+        "baseline": {"margin": drawn["baseline"], "judge": mode},
+        "rehearsal": {name: drawn[name] for name in ("p99_ms", "memory_mb", "tolerance")},
+    }
+
+
+@settings(max_examples=300, deadline=None)
+@given(COMPARED, STRICTER, st.sampled_from(["champion", "slice", "least", "baseline"]), UNIT)
+def test_a_stricter_comparison_never_turns_a_fail_into_a_pass(drawn, gate, name, share) -> None:
+    evidence = compared_evidence(drawn)
+    # A smaller margin is stricter, and so is a higher bar.
+    strict = gate[name] * share if name in ("champion", "slice") else gate[name] + share
+    stricter = {**gate, name: min(strict, 1.0)}
+    before = outcome(evidence, compared_gate(gate))
+    assert not (before == "fail" and outcome(evidence, compared_gate(stricter)) == "pass")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    COMPARED, STRICTER, st.sampled_from(["p99_ms", "memory_mb", "tolerance"]), st.floats(0.01, 1)
+)
+def test_a_smaller_budget_never_turns_a_fail_into_a_pass(drawn, gate, name, share) -> None:
+    evidence = compared_evidence(drawn)
+    before = outcome(evidence, compared_gate(gate))
+    after = outcome(evidence, compared_gate({**gate, name: gate[name] * share}))
+    assert not (before == "fail" and after == "pass")
+
+
+@settings(max_examples=300, deadline=None)
+@given(COMPARED, STRICTER, st.data())
+def test_worsening_what_is_compared_never_turns_a_fail_into_a_pass(drawn, gate, data) -> None:
+    name = data.draw(st.sampled_from(sorted(drawn)))
+    by = data.draw(st.floats(0, 1))
+    higher = name in ("champion", "slice", "slice auc", "baseline")
+    worse = {**drawn, name: drawn[name] - by if higher else drawn[name] + by}
+    settings_ = compared_gate(gate)
+    before = outcome(compared_evidence(drawn), settings_)
+    assert not (before == "fail" and outcome(compared_evidence(worse), settings_) == "pass")
+
+
 @settings(max_examples=200, deadline=None)
 @given(ANY_METRICS, GATES, st.sampled_from([*HIGHER, "calibration_error"]), st.floats(0, 1))
 def test_worsening_a_gated_metric_never_turns_a_fail_into_a_pass(measured, gate, name, by) -> None:
@@ -600,27 +731,58 @@ def test_the_order_of_rules_and_slices_does_not_matter(measured, gate, random) -
     assert decide(results) == decide(other)
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    st.sampled_from([NAN, INF, -INF]),
-    st.sampled_from(
-        ["metric", "champion", "champion low", "slice", "baseline", "shuffled", "feature", "p99"]
-    ),
-    st.sampled_from(sorted(METRICS)),
-)
-def test_anything_that_is_not_finite_fails(bad, where, metric) -> None:
-    change: dict[str, Any] = {
-        "metric": {"metrics": {**METRICS, metric: Estimate(value=bad)}},
-        "champion": {"champion": {"auc": Estimate(value=bad, low=0.0, high=0.1)}},
-        "champion low": {"champion": {"auc": Estimate(value=0.0, low=bad, high=0.1)}},
-        "slice": {"slices": slices(auc=bad)},
-        "baseline": {"baselines": {**GOOD.baselines, "majority class": Estimate(value=bad)}},
-        "shuffled": {"shuffled": Estimate(value=0.5, low=bad, high=0.6)},
-        "feature": {"features": {"a": bad}},
-        "p99": {"rehearsal": replace(REHEARSED, p99_ms=bad)},
-    }[where]
-    gate = {**GATE, **(SLICED if where == "slice" else {})}
-    assert outcome(replace(GOOD, **change), gate) == "fail"
+def numbers(part: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The place of every number within the evidence."""
+    if isinstance(part, float):
+        return [place]
+    if is_dataclass(part):
+        return [p for f in fields(part) for p in numbers(getattr(part, f.name), (*place, f.name))]
+    if isinstance(part, dict):
+        return [p for name, value in part.items() for p in numbers(value, (*place, name))]
+    if isinstance(part, tuple):
+        return [p for i, value in enumerate(part) for p in numbers(value, (*place, i))]
+    return []
+
+
+def exchanged(part: Any, place: tuple[Any, ...], new: Any) -> Any:
+    """The evidence with another value in one place."""
+    if not place:
+        return new
+    first, rest = place[0], place[1:]
+    if is_dataclass(part):
+        return replace(part, **{first: exchanged(getattr(part, first), rest, new)})
+    if isinstance(part, dict):
+        return {**part, first: exchanged(part[first], rest, new)}
+    return tuple(exchanged(v, rest, new) if i == first else v for i, v in enumerate(part))
+
+
+FULL = replace(GOOD, champion={"auc": estimate(0.0, 0.005)}, slices=slices())
+PLACES = numbers(FULL)
+
+
+def test_the_full_evidence_passes_and_has_every_kind_of_number() -> None:
+    assert outcome(FULL, {**GATE, **SLICED}) == "pass"
+    assert len(PLACES) > 50
+    assert {place[0] for place in PLACES} == {
+        "metrics",
+        "champion",
+        "slices",
+        "baselines",
+        "shuffled",
+        "features",
+        "rehearsal",
+    }
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: ".".join(map(str, place)))
+def test_anything_that_is_not_finite_fails_wherever_it_stands(place: Any, bad: float) -> None:
+    results = judge(exchanged(FULL, place, bad), GateConfig.model_validate({**GATE, **SLICED}))
+    assert decide(results) == "fail"
+    (sound,) = [result for result in results if result.name == "sound measurement"]
+    assert f"evidence.{'.'.join(map(str, place))} is {bad}." in sound.reason
+    # Nobody can override what was not measured.
+    assert override_for(results, "Ada", "pilot")[0] is None
 
 
 # Overrides.
