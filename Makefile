@@ -44,8 +44,9 @@ format: $(VENV)/dev.done ## Format the code.
 	$(BIN)/ruff format .
 
 .PHONY: compile
-compile: $(VENV)/run.done ## Compile the flights example to compiled/.
+compile: $(VENV)/run.done ## Compile the flights example to compiled/, and the stages' pages.
 	@$(BIN)/slipway compile
+	@$(BIN)/python -m pipelines.stage_pages
 
 # Settings of these targets, REGISTRY, TAG, BASE_IMAGE, PLATFORM, WHEELHOUSE, OFFLINE, TORCH_BUILD and JOBS: see images/build.py.
 .PHONY: images

@@ -21,6 +21,10 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        # A write that fails (a full disk) does not say by itself which file it was.
+        error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -4,6 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from pipelines import stage_pages
+
+STAGES = "ingest", "validate", "features", "train", "evaluate", "register", "deploy", "monitor"
+
 
 def test_arrows(repository: Path) -> None:
     linter = Path(sys.executable).parent / "lint-imports"
@@ -11,18 +17,11 @@ def test_arrows(repository: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_every_stage_has_its_face_its_work_and_its_page(repository: Path) -> None:
-    stages = [
-        "ingest",
-        "validate",
-        "features",
-        "train",
-        "evaluate",
-        "register",
-        "deploy",
-        "monitor",
-    ]
-    for stage in stages:
-        folder = repository / "components" / stage
-        for name in ("component.py", f"{stage}.py", "README.md"):
-            assert (folder / name).is_file(), f"components/{stage}/{name}"
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_has_its_face_its_work_and_its_page(repository: Path, stage: str) -> None:
+    folder = repository / "components" / stage
+    for name in ("component.py", f"{stage}.py", "README.md"):
+        assert (folder / name).is_file(), f"components/{stage}/{name}"
+    page = folder / "README.md"
+    assert stage_pages.renewed(page, stage) == page.read_text(), "stale: run `make compile`"
+    assert "| input |" in page.read_text()

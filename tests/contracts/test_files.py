@@ -1,5 +1,6 @@
 """Atomic writes: all of a result is visible, or none of it."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,22 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
     files.write_json(target, {"a": 1})
     with pytest.raises(ValueError, match="JSON compliant"):
         files.write_json(target, {"a": float("nan")})
+    assert json.loads(target.read_text()) == {"a": 1}
+    assert os.listdir(tmp_path) == ["value.json"]
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "value.json"
+    files.write_json(target, {"a": 1})
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left.*value\.json"):
+        files.write_json(target, {"a": 2})
     assert json.loads(target.read_text()) == {"a": 1}
     assert os.listdir(tmp_path) == ["value.json"]
 
