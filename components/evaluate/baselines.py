@@ -120,21 +120,23 @@ def feature_aucs(folder: Path, splits: Splits) -> dict[str, float]:
 
     result = {}
     for feature in splits.features:
-        missing = test[feature.name].is_null().to_numpy()
         if feature.kind == "categorical":
             rates = (
                 train.select([feature.name, LABEL])
                 .group_by(feature.name)
-                .aggregate([(LABEL, "mean"), (LABEL, "count")])
+                .aggregate([(LABEL, "mean")])
                 .to_pylist()
             )
             share = {row[feature.name]: row[f"{LABEL}_mean"] for row in rates}
             score = np.array([share.get(v, 0.0) for v in test[feature.name].to_pylist()])
             result[feature.name] = auc(score, label)
             continue
-        values = test[feature.name].drop_null()
+        values = test[feature.name]
         if feature.kind == "time":
             values = values.cast(pa.timestamp("us", values.type.tz)).cast(pa.int64())
-        score = values.cast(pa.float64()).to_numpy()
-        result[feature.name] = max(auc(score, label[~missing]), auc(missing, label))
+        score = values.cast(pa.float64()).fill_null(np.nan).to_numpy()
+        missing = np.isnan(score)
+        # Infinity is a value like another here: the order is all that counts.
+        order = np.nan_to_num(score[~missing])
+        result[feature.name] = max(auc(order, label[~missing]), auc(missing, label))
     return result

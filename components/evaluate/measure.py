@@ -214,7 +214,7 @@ def slice_evidence(
 ) -> tuple[SliceEvidence, ...]:
     """Every slice's metrics, and its differences to another model, with intervals.
 
-    A slice that no rule looks at gets fewer replicates: its interval is for the eye.
+    Where no rule looks at the interval, it gets fewer replicates: it is for the eye.
     """
     import numpy as np
 
@@ -226,7 +226,8 @@ def slice_evidence(
     for column in columns:
         if column.name not in ours.slices:
             continue
-        resamples = config.resamples if column.declared else _SHOWN_RESAMPLES
+        precise = column.declared and config.slices.judge == "interval"
+        resamples = config.resamples if precise else _SHOWN_RESAMPLES
         weights = draw_weights(max(len(blocks), 1), resamples, config.seed)
         tally = ours.slices[column.name]
         against = theirs.slices[column.name] if theirs is not None else None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MONTH = "month"
 MISSING = "(missing)"
-MAX_VALUES = 40
+MAX_VALUES = 200
 _AUTOMATIC_VALUES = 20
 _AUTOMATIC_COLUMNS = 6
 
@@ -56,10 +56,12 @@ def plan_slices(folder: Path, splits: Splits, rule: SliceRule) -> list[SliceColu
     """Finds the columns to slice by and their values, in one pass over those columns only.
 
     Declared columns come first. Automatic ones are the categorical features with 2 to 20 values in the
-    training part (at most six, in order) and the month.
+    training part (at most six, in order) and the month. Values that no rule looks at, because they are
+    neither required nor have enough rows, get no slice.
 
     Raises:
-        SlipwayError: a declared column is not in the test table, is the label, or is a number.
+        SlipwayError: a declared column is not in the test table, is the label, is a number, or has
+            more values to judge than memory allows for.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -96,6 +98,16 @@ def plan_slices(folder: Path, splits: Splits, rule: SliceRule) -> list[SliceColu
     for name in names:
         ranked = sorted(counts[name], key=lambda value: (-counts[name][value], value))
         wanted = [value for value in rule.required.get(name, []) if value in counts[name]]
-        kept = tuple(dict.fromkeys([*wanted, *ranked]))[:MAX_VALUES]
-        columns.append(SliceColumn(name=name, values=kept, declared=name in rule.columns))
+        enough = [value for value in ranked if counts[name][value] >= rule.min_rows]
+        kept = tuple(dict.fromkeys([*wanted, *enough]))
+        if len(kept) > MAX_VALUES and name in rule.columns:
+            # Leaving some out would let them pass unseen.
+            raise SlipwayError(
+                f"gate.slices.columns names '{name}', which has {len(kept):,} values with at least"
+                f" {rule.min_rows:,} rows; at most {MAX_VALUES} can be judged. Raise"
+                " gate.slices.min_rows, or slice by a coarser column."
+            )
+        columns.append(
+            SliceColumn(name=name, values=kept[:MAX_VALUES], declared=name in rule.columns)
+        )
     return columns

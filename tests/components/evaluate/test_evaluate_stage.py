@@ -15,6 +15,7 @@ from components.contracts.bundle import ONNX, bundle_hash
 from components.contracts.errors import SlipwayError
 from components.contracts.splits import Splits, part_file, read_part
 from components.contracts.verdict import read_verdict
+from components.evaluate.baselines import feature_aucs
 from components.evaluate.evaluate import Evaluation, evaluate_model
 
 GATE: dict[str, Any] = {
@@ -94,6 +95,18 @@ def leak(table: pa.Table) -> pa.Table:
     return table.set_column(index, "a", pa.array(label))
 
 
+def with_a_bad_customer(table: pa.Table) -> pa.Table:
+    """45 customers; the one with the fewest rows has labels that are turned around."""
+    customer = np.array([f"c{i % 44}" for i in range(table.num_rows)], object)
+    label, a = table["label"].to_numpy().copy(), table["a"].to_numpy()
+    customer[::150] = "zz"
+    label[::150] = a[::150] < 0
+    table = table.set_column(
+        table.column_names.index("customer"), "customer", pa.array(customer, pa.string())
+    )
+    return table.set_column(table.column_names.index("label"), "label", pa.array(label))
+
+
 def cut_bytes(folder: Path, splits: Splits) -> None:
     path = part_file(folder, "test")
     path.write_bytes(path.read_bytes()[:-5000])
@@ -115,7 +128,7 @@ REFUSALS = [
     Refusal("trained on shuffled labels", "AUC is below 0.7", {"weights": (0.01, 0.02, 0.0, -0.6)}),
     Refusal(
         "turned upside down",
-        "lead in AUC over the majority class is below 0",
+        "lead in AUC over the majority class is not above 0",
         {"weights": (-1.5, 1.0, 0, 0)},
     ),
     Refusal("answers NaN", "rows got an answer that is not a probability", {"broken": "nan"}),
@@ -205,10 +218,28 @@ REFUSALS = [
         "a number: slices need categories",
         gate={"slices": {"columns": ["a"], "least": {"auc": {"min": 0.5}}}},
     ),
+    Refusal(
+        "more slices than can be judged",
+        "has 240 values with at least 20 rows; at most 200 can be judged",
+        data=rewritten(
+            lambda t: t.set_column(
+                t.column_names.index("customer"),
+                "customer",
+                pa.array([f"c{i % 240}" for i in range(t.num_rows)]),
+            )
+        ),
+        gate={"slices": {"columns": ["customer"], "min_rows": 20, "least": {"auc": {"min": 0.1}}}},
+    ),
+    Refusal(
+        "the last of many slices is below",
+        "AUC of the slice customer=zz is below 0.6",
+        data=rewritten(lambda t: with_a_bad_customer(t)),
+        gate={"slices": {"columns": ["customer"], "min_rows": 20, "least": {"auc": {"min": 0.6}}}},
+    ),
     Refusal("a block is unknown", "no column 'region'", gate={"block": "region"}),
     Refusal(
         "the logistic regression is as good",
-        "lead in AUC over the logistic regression is below 0.05",
+        "lead in AUC over the logistic regression is not above 0.05",
         gate={"baseline": {"logistic": True, "margin": 0.05}},
     ),
 ]
@@ -324,6 +355,25 @@ def test_whole_numbers_may_come_as_floats(
 ) -> None:
     gate = {"min_rows": 1000.0, "resamples": 200.0, "seed": 3.0, "slices": {"min_rows": 100.0}}
     assert run(bundle, splits, tmp_path, gate).outcome == "pass"
+
+
+def test_features_with_nan_and_infinity_are_looked_at_for_leaks(
+    bundle: Path, tmp_path: Path, registry: str
+) -> None:
+    """NaN counts as missing and infinity as the largest value; neither stops the search."""
+    splits = tmp_path / "splits"
+    meta = world.make_splits(splits)
+    table = read_part(splits, "test")
+    a = table["a"].to_numpy().copy()
+    a[::50], a[1::50] = np.nan, np.inf
+    index = table.column_names.index("a")
+    world.rewrite_test(splits, meta, table.set_column(index, "a", pa.array(a)))
+    found = feature_aucs(splits, meta)
+    assert 0.6 < found["a"] < 0.9
+    # A value that is missing exactly where the label is 1 gives it away.
+    a[table["label"].to_numpy() == 1] = np.nan
+    world.rewrite_test(splits, meta, table.set_column(index, "a", pa.array(a)))
+    assert feature_aucs(splits, meta)["a"] > 0.98
 
 
 def test_a_folder_that_is_no_bundle_is_an_error(splits: Path, tmp_path: Path) -> None:
