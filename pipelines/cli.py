@@ -173,6 +173,36 @@ def stop(
 
 
 @app.command()
+def rollback(
+    version: Annotated[
+        str | None,
+        typer.Argument(help="Registered version; without it the one that served before."),
+    ] = None,
+    project: Project = EXAMPLE,
+    overrides: Overrides = None,
+    target: Annotated[Target, typer.Option(help="Where the model serves.")] = Target.local,
+    out: Out = RUN_FOLDER,
+) -> None:
+    """Serve an earlier version again; `champion` moves back once it has answered.
+
+    For kserve, run it where the cluster's names resolve: the older version is asked before it takes
+    requests.
+
+    **Example:** `slipway rollback` or `slipway rollback 3 --target kserve`
+    """
+    from pipelines.rollback import roll_back_project
+    from pipelines.workspace import Workspace
+
+    loaded, workspace = _load(project, overrides), Workspace.at(out)
+
+    def show(line: str) -> None:
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+
+    record = roll_back_project(loaded, workspace, target=target.value, version=version, show=show)
+    console.print(f"{record.headline}, champion again.", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def status(
     out: Out = RUN_FOLDER,
     model: Annotated[str | None, typer.Option(help="Show this model only.")] = None,

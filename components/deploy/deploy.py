@@ -2,6 +2,7 @@
 
 import tempfile
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from components.contracts.errors import SlipwayError
 from components.contracts.release import Deployment, Release, read_record, write_record
 from components.contracts.stage import progress, stage
 from components.contracts.verdict import read_verdict
-from components.deploy.golden import golden_rows
+from components.deploy.golden import Golden, golden_rows
 
 ALIAS = "champion"
+SERVED = "slipway.served_at"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,38 +67,48 @@ def deploy_model(
     """
     settings = DeploymentConfig.model_validate(config)
     version = read_record(release, Release)
-    _check_verdict(verdict, version)
+    check_passed(verdict, version)
     with tempfile.TemporaryDirectory(prefix="slipway-deploy-") as scratch:
-        progress(f"downloading {version.name} version {version.model_version}")
-        folder = _download(version, Path(scratch))
-        bundle = read_bundle(folder)
-        golden = golden_rows(folder, bundle, splits)
-        progress(f"rolling out to {settings.target}")
-        if settings.target == "kserve":
-            from components.deploy.kserve import roll_out
-        else:
-            from components.deploy.local import roll_out
-        endpoint = roll_out(
-            folder=folder,
-            release=version,
-            golden=golden,
-            project=project,
-            config=settings,
-        )
-    _make_champion(version)
-    record = Deployment(
-        name=project,
-        endpoint=endpoint,
-        target=settings.target,
-        model_version=version.model_version,
-        model_hash=version.model_hash,
-        inference_log=environment.inference_log_uri(),
-    )
+        folder = fetch_bundle(version, Path(scratch))
+        golden = golden_rows(folder, read_bundle(folder), splits)
+        record = put_in_service(version, folder, golden, project, settings)
     write_record(deployment, record)
     return DeployResult(record=record)
 
 
-def _check_verdict(path: Path, version: Release) -> None:
+def put_in_service(
+    version: Release, folder: Path, golden: Golden, project: str, config: DeploymentConfig
+) -> Deployment:
+    """Rolls a checked bundle out and makes it champion once it has answered: deploy and rollback alike.
+
+    Raises:
+        SlipwayError: the version does not take over; the one before serves on and stays champion.
+    """
+    progress(f"rolling out to {config.target}")
+    if config.target == "kserve":
+        from components.deploy.kserve import roll_out
+    else:
+        from components.deploy.local import roll_out
+    endpoint = roll_out(
+        folder=folder, release=version, golden=golden, project=project, config=config
+    )
+    _make_champion(version)
+    return Deployment(
+        name=project,
+        endpoint=endpoint,
+        target=config.target,
+        model_version=version.model_version,
+        model_hash=version.model_hash,
+        inference_log=environment.inference_log_uri(),
+    )
+
+
+def check_passed(path: Path, version: Release) -> None:
+    """Holds a verdict against a version.
+
+    Raises:
+        SlipwayError: it is no pass, or about another model.
+    """
     verdict = read_verdict(path)
     if verdict.outcome != "pass":
         raise SlipwayError(
@@ -110,8 +122,13 @@ def _check_verdict(path: Path, version: Release) -> None:
         )
 
 
-def _download(version: Release, scratch: Path) -> Path:
-    """The version's bundle, as the registry has it, checked against what the gate saw."""
+def fetch_bundle(version: Release, scratch: Path) -> Path:
+    """The version's bundle, as the registry has it, checked against what the gate saw.
+
+    Raises:
+        SlipwayError: it cannot be fetched, or was changed after the gate.
+    """
+    progress(f"downloading {version.name} version {version.model_version}")
     tracking.connect()
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -139,8 +156,12 @@ def _download(version: Release, scratch: Path) -> Path:
 def _make_champion(version: Release) -> None:
     from mlflow.exceptions import MlflowException
 
+    client = tracking.connect()
     try:
-        tracking.connect().set_registered_model_alias(version.name, ALIAS, version.model_version)
+        client.set_registered_model_alias(version.name, ALIAS, version.model_version)
+        # A rollback returns to versions that have served, and to no other.
+        moment = datetime.now(UTC).isoformat(timespec="seconds")
+        client.set_model_version_tag(version.name, version.model_version, SERVED, moment)
     except MlflowException as error:
         raise SlipwayError(
             f"Version {version.model_version} of {version.name} serves, but the alias {ALIAS} could"

@@ -51,15 +51,24 @@ def golden_rows(folder: Path, bundle: Bundle, splits: Path) -> Golden:
     Raises:
         SlipwayError: there is no row, the rows lack a feature, or the graph cannot be run.
     """
-    import numpy as np
-    import onnxruntime as ort
-
     table = read_part(splits, "test", [feature.name for feature in bundle.features])
     if not table.num_rows:
         raise SlipwayError(
             f"The test part of {splits} has no rows: a new model cannot be asked anything before it"
             " serves. Give the split a test window with data."
         )
+    return golden_of(folder, bundle, table)
+
+
+def golden_of(folder: Path, bundle: Bundle, table: "pa.Table") -> Golden:
+    """The same from a table with the model's features and at least one row.
+
+    Raises:
+        SlipwayError: the graph cannot be run, or answers with what is no number.
+    """
+    import numpy as np
+    import onnxruntime as ort
+
     spread = np.unique(np.linspace(0, table.num_rows - 1, _ROWS).astype(int))
     table = table.take(spread)
     try:

@@ -37,7 +37,11 @@ def world(registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     from components.deploy import local
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", registry)
-    tracking.connect().delete_registered_model_alias("flights", "champion")
+    client = tracking.connect()
+    client.delete_registered_model_alias("flights", "champion")
+    for version in client.search_model_versions("name='flights'"):
+        for tag in version.tags:
+            client.delete_model_version_tag("flights", version.version, tag)
     deploy_helpers.make_splits(tmp_path / "splits")
     monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("INFERENCE_LOG_URI", str(tmp_path / "log"))

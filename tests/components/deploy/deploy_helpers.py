@@ -1,6 +1,7 @@
 """What the deploy tests share: a registry with versions, splits with a test part, a project's world."""
 
 import importlib.util
+import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,6 +110,24 @@ class World:
             config={"target": "local", "port": float(self.port), **(config or {})},
             deployment=self.root / "deployment.json",
         )
+
+    def register(self, version: int, *, verdict: Verdict | None = None) -> None:
+        """Gives a version that was deployed what register keeps of it: tags, evidence, reference."""
+        import mlflow
+
+        record = json.loads((self.root / f"release-{version}.json").read_text())
+        kept = self.root / f"kept-{version}"
+        kept.mkdir(exist_ok=True)
+        write_verdict(kept / "verdict.json", verdict or passing(record["model_hash"]))
+        table = pq.read_table(self.root / "splits" / "test.parquet")
+        parts = pa.array(["train", *["test"] * (table.num_rows - 1)])
+        pq.write_table(table.append_column("part", parts), kept / "reference.parquet")
+        tags = {"model_hash": record["model_hash"], "bundle_uri": record["bundle_uri"]}
+        tags |= {"reference_uri": str(kept), "evidence_uri": str(kept)}
+        for name, value in tags.items():
+            mlflow.MlflowClient().set_model_version_tag(
+                "flights", str(version), f"slipway.{name}", value
+            )
 
 
 def passing(model_hash: str) -> Verdict:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,38 @@ def test_canary_with_errors_rolls_back(world: World, cluster: KubeDouble, mode: 
     with pytest.raises(SlipwayError, match=r"failed as a canary: it answers 100.00% .*Rolled back"):
         deploy(world, 2, mode=mode, bias=0.5)
     assert champion() == "1" and cluster.split["1"] == 100
+
+
+@MODES
+def test_rollback_to_the_version_before(world: World, cluster: KubeDouble, mode: str) -> None:
+    from components.deploy.rollback import roll_back
+
+    for version, bias in ((1, 0.0), (2, 0.5)):
+        deploy(world, version, mode=mode, bias=bias)
+        world.register(version)
+    before, asked = len(cluster.applied), cluster.answered["1"]
+    section = DeploymentConfig.model_validate(
+        {"mode": mode, "namespace": "models", "ready_timeout": "60s", "max_latency_ms": 5000}
+    )
+    assert roll_back(project="flights", config=section).model_version == "1"
+    assert cluster.split == {"1": 100} and champion() == "1" and cluster.unready_moments == 0
+    assert cluster.answered["1"] > asked, "it was asked before it took over"
+    # It never shares requests: first none, then all.
+    steps = [step["spec"] for step in cluster.applied[before:]]
+    if mode == "Standard":
+        shares = [[c["trafficPercent"] for c in step.get("canary", [])] for step in steps]
+        assert shares == [[0], []]
+    else:
+        assert [s["predictor"].get("canaryTrafficPercent") for s in steps] == [0, None]
+    # One that does not come up changes nothing.
+    cluster.broken["2"] = TROUBLES[0].status
+    with pytest.raises(SlipwayError, match=r"cannot be pulled.*Rolled back: version 1 serves"):
+        roll_back(
+            project="flights",
+            config=section.model_copy(update={"ready_timeout": timedelta(seconds=2)}),
+            version="2",
+        )
+    assert cluster.split == {"1": 100} and champion() == "1"
 
 
 def test_first_deploy_that_answers_wrongly_leaves_nothing(

@@ -1,0 +1,133 @@
+"""Back to a version that served before: it answers first, and only then is it champion again."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.contracts import tracking
+from components.contracts.bundle import Bundle, read_bundle
+from components.contracts.config.deployment import DeploymentConfig
+from components.contracts.errors import SlipwayError
+from components.contracts.release import Deployment, Release
+from components.deploy.deploy import ALIAS, SERVED, check_passed, fetch_bundle, put_in_service
+from components.deploy.golden import Golden, golden_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_TAGS = ("model_hash", "bundle_uri", "reference_uri", "evidence_uri")
+
+
+def roll_back(*, project: str, config: DeploymentConfig, version: str | None = None) -> Deployment:
+    """Serves an earlier version again, by the same way that a deploy takes.
+
+    What a deploy has from the pipeline comes from the registry: the bundle, whose hash is checked, the
+    gate's verdict from the evidence, and the golden rows from the reference. There is no observation
+    window: whoever rolls back wants the other model gone.
+
+    Args:
+        project: the project's name: the registered model and the endpoint.
+        config: the `deployment` section.
+        version: a registered version; None: the one that served before the champion.
+
+    Returns:
+        What now serves.
+
+    Raises:
+        SlipwayError: there is no such version, it never passed the gate, or it does not answer as it
+            should. What served then serves on, and `champion` stays where it is.
+    """
+    client = tracking.connect()
+    release, tags = _find(client, project, version)
+    # The older version has proved itself in production; it answers golden rows and takes over.
+    quick = config.model_copy(update={"canary": config.canary.model_copy(update={"share": 0})})
+    with tempfile.TemporaryDirectory(prefix="slipway-rollback-") as scratch:
+        for name in ("bundle", "evidence", "reference"):
+            (Path(scratch) / name).mkdir()
+        evidence = _fetch(tags["evidence_uri"], "verdict.json", Path(scratch) / "evidence")
+        check_passed(evidence, release)
+        folder = fetch_bundle(release, Path(scratch) / "bundle")
+        rows = _fetch(tags["reference_uri"], "reference.parquet", Path(scratch) / "reference")
+        golden = _golden(folder, read_bundle(folder), rows)
+        return put_in_service(release, folder, golden, project, quick)
+
+
+def _find(
+    client: "MlflowClient", project: str, wanted: str | None
+) -> tuple[Release, dict[str, str]]:
+    """The version to return to, and its tags without their prefix."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        versions = {
+            int(found.version): found for found in client.search_model_versions(f"name='{project}'")
+        }
+        champion = client.get_registered_model(project).aliases.get(ALIAS)
+    except MlflowException as error:
+        raise SlipwayError(f"The registry has no model {project}: {error}") from error
+    served = sorted(number for number, found in versions.items() if SERVED in found.tags)
+    known = ", ".join(str(number) for number in served) or "none"
+    if wanted is None:
+        if champion is None:
+            raise SlipwayError(
+                f"{project} has no {ALIAS}, so there is nothing to roll back from. Versions that have"
+                f" served: {known}."
+            )
+        before = [number for number in served if number < int(champion)]
+        if not before:
+            raise SlipwayError(
+                f"No version of {project} served before version {champion}, which is {ALIAS}."
+                f" Versions that have served: {known}. Name one: slipway rollback VERSION."
+            )
+        wanted = str(before[-1])
+    if not wanted.isdigit() or int(wanted) not in versions:
+        raise SlipwayError(
+            f"{project} has no version {wanted}. Versions that have served: {known}."
+        )
+    found = versions[int(wanted)]
+    tags = {name: str(found.tags.get(f"slipway.{name}", "")) for name in _TAGS}
+    missing = [f"slipway.{name}" for name in _TAGS if not tags[name]]
+    if missing:
+        raise SlipwayError(
+            f"Version {wanted} of {project} was not registered by Slipway: it lacks the tags"
+            f" {', '.join(missing)}. What it rests on cannot be checked, and it is not served."
+        )
+    release = Release(
+        name=project,
+        model_version=wanted,
+        alias=ALIAS,
+        run_id=found.run_id or "",
+        bundle_uri=tags["bundle_uri"],
+        model_hash=tags["model_hash"],
+        reference_uri=tags["reference_uri"],
+    )
+    return release, tags
+
+
+def _fetch(uri: str, name: str, scratch: Path) -> Path:
+    """One file of the registry's artifacts."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        path = mlflow.artifacts.download_artifacts(
+            artifact_uri=f"{uri.rstrip('/')}/{name}", dst_path=str(scratch)
+        )
+    except (MlflowException, OSError) as error:
+        raise SlipwayError(f"{uri}/{name} cannot be fetched: {error}") from error
+    return Path(path)
+
+
+def _golden(folder: Path, bundle: Bundle, rows: Path) -> Golden:
+    """Golden rows of the version's own test part, from the sample that its reference keeps."""
+    import pyarrow.parquet as pq
+
+    names = [feature.name for feature in bundle.features]
+    columns: list[Any] = [*names, "part"]
+    table = pq.read_table(rows, columns=columns, filters=[("part", "=", "test")]).select(names)
+    if not table.num_rows:
+        raise SlipwayError(
+            f"The reference of {bundle.name} has no rows of the test part: the version cannot be"
+            " asked anything before it serves."
+        )
+    return golden_of(folder, bundle, table)
