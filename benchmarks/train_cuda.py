@@ -18,6 +18,7 @@ from benchmarks.train_loop import COLUMNS, Plain, table
 from components.contracts.config.training import TrainingConfig
 from components.train.checkpoint import Checkpoint
 from components.train.loop import Training
+from components.train.source import Resident
 
 ROWS, BATCH, REPEATS = 4_000_000, 16_384, 3
 PEAK = float(os.environ.get("PEAK_TFLOPS", "989")) * 1e12
@@ -31,7 +32,7 @@ def train(device: torch.device, compiled: bool) -> float:
     for _ in range(2):
         training = Training(
             make_network=Plain,
-            rows=rows,
+            source=Resident(rows=rows),
             validation=table(64).to(device),
             config=config,
             device=device,
@@ -48,14 +49,14 @@ def train(device: torch.device, compiled: bool) -> float:
 
 def scaling(processes: int) -> float:
     """Seconds of a whole job with so many devices, its start included."""
-    from benchmarks.train_quality import public_table
+    from benchmarks.public_tables import public_table
     from components.train.distributed import Job, run_workers
 
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "randhie"
+        folder = Path(scratch) / "adult"
         folder.mkdir()
         job = Job(
-            splits=str(public_table(folder, "randhie")),
+            splits=str(public_table(folder, "adult")),
             project="bench",
             config={"batch_size": 4096, "min_steps": 20_000},
             device="cuda",

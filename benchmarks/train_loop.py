@@ -14,6 +14,7 @@ from components.contracts.config.training import NetworkConfig, TrainingConfig
 from components.train.checkpoint import Checkpoint
 from components.train.loop import Training
 from components.train.network import InputShape, Network
+from components.train.source import Resident
 from components.train.tables import Rows
 
 ROWS, COLUMNS, BATCH = 100_000, 28, 1024
@@ -57,7 +58,7 @@ def ours(rows: Rows) -> None:
     config = TrainingConfig(epochs=1, members=1, batch_size=BATCH, min_steps=1)
     Training(
         make_network=Plain,
-        rows=rows,
+        source=Resident(rows=rows),
         validation=table(64),
         config=config,
         device=torch.device("cpu"),

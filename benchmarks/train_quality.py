@@ -3,11 +3,11 @@
     make bench NAME=train_quality
 
 Flights: the splits that `features` wrote, from the folder in SPLITS (default: the newest below
-build/). Two further public tables come with statsmodels: `fair` (6,366 rows: did a person report an
-affair) and `randhie` (20,190 rows: did an insured person see a doctor that year), each cut at random into
-60 % training, 20 % validation and 20 % test. Slipway runs with default settings on these, and with
-those of examples/flights on flights. LightGBM and XGBoost have 2,000 trees of learning rate 0.05 (0.02 on
-the small tables) at most, stopped early on the validation part, with native categories. Mean of 3 seeds.
+build/). The further tables are public ones that packages on PyPI carry (see `public_tables`), each cut at
+random into 60 % training, 20 % validation and 20 % test. Slipway runs with default settings on these, and
+with those of examples/flights on flights. LightGBM and XGBoost have 2,000 trees of learning rate 0.05
+(0.02 on the small tables) at most, stopped early on the validation part, with native categories. Mean of
+3 seeds. SEEDS, THREADS and TABLES (flights,adult,magic,credit,fair) change what is run.
 """
 
 import os
@@ -19,24 +19,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from benchmarks.harness import Row, cpu_seconds, report
+from benchmarks.public_tables import public_table
 from components.contracts.bundle import ONNX, model_inputs, read_bundle
 from components.contracts.errors import SlipwayError
 from components.contracts.project import load_project
-from components.contracts.splits import (
-    LABEL,
-    PARTS,
-    TIME,
-    Feature,
-    Part,
-    Splits,
-    read_part,
-    read_splits,
-    write_splits,
-)
+from components.contracts.splits import LABEL, Part, Splits, read_part, read_splits
 from components.train.metrics import (
     at_threshold,
     auc,
@@ -58,50 +47,6 @@ def flights_folder() -> Path:
     if not found:
         raise SlipwayError("There are no flights splits. `make run` makes them, or set SPLITS.")
     return found[-1].parent
-
-
-def public_table(folder: Path, name: str) -> Path:
-    """Writes one of statsmodels' tables as a splits folder."""
-    import statsmodels.api as sm
-
-    data = getattr(sm.datasets, name).load_pandas().data
-    if name == "fair":
-        labels = (data.pop("affairs") > 0).to_numpy()
-        categories = {"occupation", "occupation_husb"}
-    else:
-        labels = (data.pop("mdvis") > 0).to_numpy()
-        categories = set()
-    order = np.random.default_rng(0).permutation(len(data))
-    cuts = np.split(order, [int(0.6 * len(data)), int(0.8 * len(data))])
-    features = tuple(
-        Feature(name=column, kind="categorical" if column in categories else "numeric", view=name)
-        for column in data
-    )
-    meta = Splits(
-        project=name,
-        key="id",
-        entities={},
-        features=features,
-        rows={part: len(cut) for part, cut in zip(PARTS, cuts, strict=True)},
-        positives={part: int(labels[cut].sum()) for part, cut in zip(PARTS, cuts, strict=True)},
-        windows=dict.fromkeys(PARTS, ("2000-01-01T00:00:00Z", "2000-01-01T00:00:00Z")),
-        statistics={},
-        data_hash=name,
-        feature_service=name,
-    )
-    for part, cut in zip(PARTS, cuts, strict=True):
-        columns: dict[str, Any] = {"id": pa.array([str(i) for i in cut])}
-        columns[TIME] = pa.array(np.zeros(len(cut), np.int64)).cast(pa.timestamp("us", tz="UTC"))
-        for feature in features:
-            values = data[feature.name].to_numpy()[cut]
-            is_category = feature.kind == "categorical"
-            columns[feature.name] = pa.array(
-                [str(value) for value in values] if is_category else values.astype(float)
-            )
-        columns[LABEL] = pa.array(labels[cut].astype(np.int8))
-        pq.write_table(pa.table(columns), folder / f"{part}.parquet")
-    write_splits(folder, meta)
-    return folder
 
 
 def slipway(folder: Path, settings: dict[str, Any], seed: int) -> Answer:
@@ -276,7 +221,7 @@ def compare(name: str, folder: Path, settings: dict[str, Any], slack: float) -> 
 
 def main() -> None:
     warnings.filterwarnings("ignore")
-    tables = os.environ.get("TABLES", "fair,randhie,flights").split(",")
+    tables = os.environ.get("TABLES", "adult,magic,credit,fair,flights").split(",")
     rows: list[Row] = []
     flights = load_project(Path("examples/flights")).project.training
     defaults = type(flights)()

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.harness import Row, interleave, report, run_python
-from benchmarks.train_quality import public_table
+from benchmarks.public_tables import public_table
 
 STAGE = """
 import sys

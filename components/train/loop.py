@@ -1,4 +1,4 @@
-"""The training loop: batches sliced from resident tensors, early stopping, checkpoints.
+"""The training loop: batches sliced from tensors on the device, early stopping, checkpoints.
 
 A training is a list of members one after another; a member is a list of epochs; an epoch is a list of
 steps. All random choices follow from the seed, the member and the epoch, and the state of the generator
@@ -24,10 +24,12 @@ from components.contracts.stage import progress
 from components.train.checkpoint import Checkpoint
 from components.train.distributed import World
 from components.train.metrics import auc, log_loss
+from components.train.source import Source
 from components.train.tables import Rows
 
 _EVALUATION_ROWS = 1024
 _PROGRESS_SECONDS = 2.0
+_CUDA_LOOK_EVERY = 16  # to look at a loss waits for the device, which then has nothing to do
 Log = Callable[[dict[str, float], int], None]
 """Takes metrics by name, and the step."""
 
@@ -54,6 +56,16 @@ class Member:
     best_epoch: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taken:
+    """A step that was taken and whose loss was not looked at yet."""
+
+    rate: float
+    rows: Rows
+    batch: Tensor
+    loss: Tensor
+
+
 class Preempted(SlipwayError):
     """The task was told to stop (SIGTERM) and saved itself."""
 
@@ -64,18 +76,18 @@ class Training:
 
     Attributes:
         make_network: builds a member's network, in the state that the global seed gives.
-        rows: the training rows, on the device.
+        source: the training rows.
         validation: the rows that early stopping watches, on the device.
         config: resolved: without `auto`.
         checkpoint: where the state is kept.
         log: takes each epoch's metrics.
         run_id: the MLflow run, kept in the checkpoint for the retry to go on with.
-        scaled_names: features behind the columns of `rows.scaled`, for messages.
+        scaled_names: features behind the columns of `Rows.scaled`, for messages.
         world: with several processes, each takes its share of every batch.
     """
 
     make_network: Callable[[], nn.Module]
-    rows: Rows
+    source: Source
     validation: Rows
     config: TrainingConfig
     device: torch.device
@@ -88,6 +100,7 @@ class Training:
     _shown_at: float = 0.0
     _started: float = 0.0
     _rows_done: int = 0
+    _taken: list[_Taken] = field(default_factory=list)
 
     @property
     def batch_size(self) -> int:
@@ -103,17 +116,17 @@ class Training:
     def passes(self) -> int:
         """Passes over the table in one epoch: more than one where the table is small."""
         wanted = self.config.min_steps / self.config.epochs
-        return max(1, math.ceil(wanted * self.batch_size / len(self.rows)))
+        return max(1, math.ceil(wanted * self.batch_size / len(self.source)))
 
     @property
     def rows_per_epoch(self) -> int:
         """Rows that one epoch sees, each as often as there are passes."""
-        return self.passes * len(self.rows)
+        return self.passes * len(self.source)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of one epoch; the last may be short of rows."""
-        return math.ceil(self.rows_per_epoch / self.batch_size)
+        """Steps of one epoch."""
+        return self.source.steps(self.passes, self.batch_size)
 
     def run(self, saved: dict[str, Any]) -> list[Member]:
         """Trains all members.
@@ -168,6 +181,7 @@ class Training:
             forward = torch.compile(forward)
 
         def save() -> None:
+            self._look_at_losses(index, network, state)
             self._save(
                 done,
                 {
@@ -196,39 +210,73 @@ class Training:
         stopping: threading.Event,
     ) -> None:
         network.train()
-        steps, size = self.steps_per_epoch, self.batch_size
-        order = self._order(index, state.epoch)
-        while state.step < steps:
-            batch = order[state.step * size : (state.step + 1) * size]
-            rate = self._learning_rate(state.epoch * steps + state.step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.zero_grad(set_to_none=True)
-            share = batch[self.world.rank :: self.world.size]
-            with self._autocast():
-                # The mean of the processes' gradients is then that of the whole batch.
-                loss = batch_loss(network, self.rows, share, len(batch) / self.world.size)
-            value = self._mean(loss.detach())
+        generator = torch.Generator().manual_seed(
+            (self.config.seed * 1009 + index) * 100_003 + state.epoch
+        )
+        buffers = self.source.epoch(generator, self.passes, self.batch_size, state.step)
+        for rows, order in buffers:
+            for batch in order.split(self.batch_size):
+                self._train_step(index, network, optimizer, state, rows, batch)
+                now = time.monotonic()
+                if stopping.is_set():
+                    save()
+                    raise Preempted(
+                        f"Training was told to stop and saved itself at member {index + 1},"
+                        f" epoch {state.epoch + 1}, step {state.step}. Run the task again to go on."
+                    )
+                if now - self._saved_at >= self.config.checkpoint_seconds:
+                    save()
+                if now - self._shown_at >= _PROGRESS_SECONDS:
+                    self._show(index, state, now)
+
+    def _train_step(
+        self,
+        index: int,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        state: MemberState,
+        rows: Rows,
+        batch: Tensor,
+    ) -> None:
+        rate = self._learning_rate(state.epoch * self.steps_per_epoch + state.step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad(set_to_none=True)
+        share = batch[self.world.rank :: self.world.size]
+        with self._autocast():
+            # The mean of the processes' gradients is then that of the whole batch.
+            loss = batch_loss(network, rows, share, len(batch) / self.world.size)
+        loss.backward()
+        optimizer.step()
+        state.step += 1
+        self._rows_done += len(batch)
+        self._taken.append(_Taken(rate=rate, rows=rows, batch=batch, loss=loss.detach()))
+        if len(self._taken) >= (_CUDA_LOOK_EVERY if self.device.type == "cuda" else 1):
+            self._look_at_losses(index, network, state)
+
+    def _look_at_losses(self, index: int, network: nn.Module, state: MemberState) -> None:
+        """Adds up the losses of the last steps.
+
+        Raises:
+            SlipwayError: one of them is not finite.
+        """
+        taken, self._taken = self._taken, []
+        if not taken:
+            return
+        losses = torch.stack([step.loss for step in taken])
+        if self.world.size > 1:
+            torch.distributed.all_reduce(losses)
+            losses /= self.world.size
+        for back, (step, value) in enumerate(zip(taken, losses.tolist(), strict=True), 1):
             if not math.isfinite(value):
-                self._explain(index, state, rate, batch, network, value)
-            loss.backward()
-            optimizer.step()
-            state.loss_sum += value * len(batch)
-            state.step += 1
-            self._rows_done += len(batch)
-            now = time.monotonic()
-            if stopping.is_set():
-                save()
-                raise Preempted(
-                    f"Training was told to stop and saved itself at member {index + 1},"
-                    f" epoch {state.epoch + 1}, step {state.step}. Run the task again to go on."
+                number = state.step - len(taken) + back
+                self._explain(
+                    f"epoch {state.epoch + 1}, step {number}", index, step, network, value
                 )
-            if now - self._saved_at >= self.config.checkpoint_seconds:
-                save()
-            if now - self._shown_at >= _PROGRESS_SECONDS:
-                self._show(index, state, now)
+            state.loss_sum += value * len(step.batch)
 
     def _end_epoch(self, index: int, network: nn.Module, state: MemberState) -> None:
+        self._look_at_losses(index, network, state)
         probability = predict(network, self.validation)
         labels = self.validation.labels.cpu().numpy().astype(np.float64)
         weights = self.validation.weights.cpu().numpy().astype(np.float64)
@@ -249,25 +297,9 @@ class Training:
         state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
         self._show(index, state, time.monotonic())
 
-    def _order(self, index: int, epoch: int) -> Tensor:
-        """The order of the rows in one epoch."""
-        generator = torch.Generator().manual_seed(
-            (self.config.seed * 1009 + index) * 100_003 + epoch
-        )
-        orders = [torch.randperm(len(self.rows), generator=generator) for _ in range(self.passes)]
-        return torch.cat(orders).to(self.device)
-
     def _learning_rate(self, step: int) -> float:
         total = self.config.epochs * self.steps_per_epoch
         return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total))
-
-    def _mean(self, value: Tensor) -> float:
-        """The mean of a value over all processes."""
-        if self.world.size > 1:
-            value = value.clone()
-            torch.distributed.all_reduce(value)
-            value /= self.world.size
-        return float(value)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
@@ -280,7 +312,11 @@ class Training:
         state: dict[str, Any] = {"members": finished, "run_id": self.run_id()}
         if current is not None:
             state["current"] = current
-        self.checkpoint.save(state)
+        try:
+            self.checkpoint.save(state)
+        except OSError as error:
+            # The store may be back at the next save; what was trained so far is not thrown away.
+            progress(f"The checkpoint {self.checkpoint.path} could not be written: {error}"[:300])
 
     def _show(self, index: int, state: MemberState, now: float) -> None:
         self._shown_at = now
@@ -305,18 +341,13 @@ class Training:
         )
 
     def _explain(
-        self,
-        index: int,
-        state: MemberState,
-        rate: float,
-        batch: Tensor,
-        network: nn.Module,
-        value: float,
+        self, where: str, index: int, step: "_Taken", network: nn.Module, value: float
     ) -> None:
         """Raises the error for a loss that is not finite."""
-        finite = torch.isfinite(self.rows.scaled[batch]).all(0).tolist()
+        rows, batch = step.rows, step.batch
+        finite = torch.isfinite(rows.scaled[batch]).all(0).tolist()
         bad = [name for name, good in zip(self.scaled_names, finite, strict=True) if not good]
-        if not torch.isfinite(self.rows.weights[batch]).all():
+        if not torch.isfinite(rows.weights[batch]).all():
             bad.append("the row weights")
         spoilt = [name for name, p in network.named_parameters() if not torch.isfinite(p).all()]
         if bad:
@@ -332,8 +363,8 @@ class Training:
                 " training.learning_rate."
             )
         raise SlipwayError(
-            f"The loss was {value} at member {index + 1}, epoch {state.epoch + 1}, step"
-            f" {state.step + 1}, learning rate {rate:.3g}. {cause}"
+            f"The loss was {value} at member {index + 1}, {where}, learning rate {step.rate:.3g}."
+            f" {cause}"
         )
 
 

@@ -1,32 +1,47 @@
 """From the split tables to a training that can start: signature, preprocessing, rows, network."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from components.contracts.bundle import Bundle
 from components.contracts.config.training import TrainingConfig
 from components.contracts.errors import SlipwayError
-from components.contracts.splits import Splits, read_part
+from components.contracts.scoring import read_part_batches
+from components.contracts.splits import Feature, Splits
 from components.train.checkpoint import fingerprint
 from components.train.network import InputShape, Network, numeric_bins
-from components.train.preprocess import WEEKDAYS, Preprocessor, fit_preprocessor, vocabulary
+from components.train.preprocess import (
+    WEEKDAYS,
+    Preprocessor,
+    encode,
+    fit_preprocessor,
+    missing_columns,
+    refuse_infinite,
+    vocabulary,
+)
+from components.train.source import Resident, Source, Streamed, choose_buffer
 from components.train.tables import (
     RawArrays,
     Rows,
+    join_raw,
     make_rows,
+    mapped_rows,
     raw_arrays,
     read_features,
     read_labels,
+    read_weights,
     row_weights,
 )
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+_SAMPLE_ROWS = 500_000
+"""Of a table that is streamed, so many rows are taken for the statistics."""
 
 # Settings that do not change the trained weights: another value may go on from the same checkpoint.
 _INDIFFERENT = {
@@ -37,7 +52,32 @@ _INDIFFERENT = {
     "allow_cpu",
     "nodes",
     "accelerator",
+    "search",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What was read, whatever network it is for.
+
+    Attributes:
+        splits: what the tables hold.
+        device: to train on.
+        signature: the bundle to be, without its threshold.
+        source: the training rows.
+        validation: on the device.
+        validation_raw: the validation part's feature values.
+        scaled: preprocessed numeric columns of the training rows, or of a sample of them.
+    """
+
+    splits: Splits
+    device: torch.device
+    signature: Bundle
+    preprocessor: Preprocessor
+    source: Source
+    validation: Rows
+    validation_raw: RawArrays
+    scaled: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,22 +86,22 @@ class Prepared:
 
     Attributes:
         config: the settings, without `auto`.
-        signature: the bundle to be, without its threshold.
-        validation_raw: the validation part's feature values.
+        parts: what was read.
         make_network: builds one member from the state of torch's global generator.
-        scaled_names: features behind the columns of `Rows.scaled`.
         identity: changes with everything that decides the weights.
     """
 
     config: TrainingConfig
-    signature: Bundle
-    preprocessor: Preprocessor
-    rows: Rows
-    validation: Rows
-    validation_raw: RawArrays
+    parts: Parts
     make_network: Callable[[], Network]
-    scaled_names: list[str]
     identity: str
+
+    @property
+    def scaled_names(self) -> list[str]:
+        """Features behind the columns of `Rows.scaled`."""
+        signature = self.parts.signature
+        columns = [*signature.numeric, *signature.time]
+        return [columns[i] for i in self.parts.preprocessor.varying_columns]
 
 
 def prepare(
@@ -77,10 +117,45 @@ def prepare(
         SlipwayError: one class only, infinite values, bad weights, or no feature to learn from.
     """
     signature = _signature(folder, splits, project, config)
-    preprocessor, rows, _ = _read("train", folder, signature, config, None)
-    _, validation, validation_raw = _read("validation", folder, signature, config, preprocessor)
+    labels = read_labels(folder, "train")
+    buffer = choose_buffer(config.buffer_rows, len(labels), _row_bytes(splits.features), device)
+    config = config.resolve(len(labels)).model_copy(update={"buffer_rows": buffer})
+    weights = row_weights(
+        labels, config.positive_weight, read_weights(folder, "train", config.sample_weight)
+    )
+    if buffer:
+        preprocessor, rows, scaled = _spool(folder, signature, labels, weights)
+        source: Source = Streamed(rows=rows, buffer_rows=buffer, device=device)
+    else:
+        raw = raw_arrays(signature, read_features(folder, "train", signature))
+        refuse_infinite(raw, signature.numeric)
+        preprocessor = fit_preprocessor(raw, missing_columns(raw))
+        rows = make_rows(preprocessor, raw, labels, weights)
+        scaled = rows.scaled
+        source = Resident(rows=rows.to(device))
+    validation, validation_raw = _read_validation(folder, signature, config, preprocessor)
+    parts = Parts(
+        splits=splits,
+        device=device,
+        signature=signature,
+        preprocessor=preprocessor,
+        source=source,
+        validation=validation.to(device),
+        validation_raw=validation_raw,
+        scaled=scaled,
+    )
+    return assemble(parts, config)
+
+
+def assemble(parts: Parts, config: TrainingConfig) -> Prepared:
+    """Makes the network for what was read; no `auto` may be left in the settings.
+
+    Raises:
+        SlipwayError: there is no feature to learn from.
+    """
+    splits, signature, preprocessor = parts.splits, parts.signature, parts.preprocessor
     shape = InputShape(
-        bins=numeric_bins(rows.scaled, config.network.bins),
+        bins=numeric_bins(parts.scaled, config.network.bins),
         plain=preprocessor.plain_width,
         cardinalities=(
             *(len(signature.vocabularies[name]) + 1 for name in signature.categorical),
@@ -89,25 +164,18 @@ def prepare(
     )
     if not shape.bins and not shape.plain and not shape.cardinalities:
         raise SlipwayError("No feature has more than one value: there is nothing to learn from.")
-    config = config.resolve(len(rows))
     heads = config.network.tabm_heads if config.network.architecture == "tabm" else 1
-    columns = [*signature.numeric, *signature.time]
     return Prepared(
         config=config,
-        signature=signature,
-        preprocessor=preprocessor,
-        rows=rows.to(device),
-        validation=validation.to(device),
-        validation_raw=validation_raw,
+        parts=parts,
         make_network=lambda: Network(shape, config.network, heads),
-        scaled_names=[columns[i] for i in preprocessor.varying_columns],
         identity=fingerprint(
             config=config.model_dump(mode="json", exclude=_INDIFFERENT),
             data=splits.data_hash,
             features=[[f.name, f.kind] for f in signature.features],
             windows=splits.windows,
             rows=splits.rows,
-            device=device.type,
+            device=parts.device.type,
             torch=torch.__version__,
         ),
     )
@@ -121,8 +189,13 @@ def _signature(folder: Path, splits: Splits, project: str, config: TrainingConfi
             f" features are: {', '.join(splits.of_kind('numeric')) or 'none'}."
         )
     features = tuple(feature for feature in splits.features if feature.name != weight)
-    names = [feature.name for feature in features if feature.kind == "categorical"]
-    table = read_part(folder, "train", columns=names)
+    counts: dict[str, Counter[str]] = {
+        f.name: Counter() for f in features if f.kind == "categorical"
+    }
+    for batch in read_part_batches(folder, "train", columns=list(counts)) if counts else ():
+        for name, count in counts.items():
+            for entry in batch[name].value_counts().to_pylist():
+                count[entry["values"]] += entry["counts"]
     return Bundle(
         name=project,
         features=features,
@@ -132,33 +205,63 @@ def _signature(folder: Path, splits: Splits, project: str, config: TrainingConfi
         threshold=0.5,
         vocabularies={
             name: vocabulary(
-                table[name],
+                count,
                 least=config.network.min_category_rows,
                 most=config.network.max_categories,
             )
-            for name in names
+            for name, count in counts.items()
         },
         data_hash=splits.data_hash,
     )
 
 
-def _read(
-    part: Any,
-    folder: Path,
-    signature: Bundle,
-    config: TrainingConfig,
-    preprocessor: Preprocessor | None,
-) -> tuple[Preprocessor, Rows, RawArrays]:
-    labels = read_labels(folder, part)
-    raw = raw_arrays(signature, read_features(folder, part, signature))
-    weights = row_weights(labels, config.positive_weight, _sample_weight(folder, part, config))
-    preprocessor = preprocessor or fit_preprocessor(raw, signature.numeric)
-    return preprocessor, make_rows(preprocessor, raw, labels, weights), raw
+def _row_bytes(features: tuple[Feature, ...]) -> int:
+    """Bytes of one preprocessed row, at most."""
+    kinds = Counter(feature.kind for feature in features)
+    values = 2 * (kinds["numeric"] + kinds["boolean"]) + 5 * kinds["time"] + kinds["categorical"]
+    return 4 * (values + 2)
 
 
-def _sample_weight(folder: Path, part: Any, config: TrainingConfig) -> np.ndarray | None:
-    if config.sample_weight is None:
-        return None
-    table: pa.Table = read_part(folder, part, columns=[config.sample_weight])
-    column = table[config.sample_weight].fill_null(float("nan"))
-    return column.to_numpy().astype(np.float32)
+def _spool(
+    folder: Path, signature: Bundle, labels: np.ndarray, weights: np.ndarray
+) -> tuple[Preprocessor, Rows, Tensor]:
+    """Preprocesses the training part onto the disk, batch by batch: memory stays flat.
+
+    Returns:
+        The preprocessor, the rows as memory-mapped tensors, and the numeric columns of a sample.
+    """
+    names = [feature.name for feature in signature.features]
+    every = -(-len(labels) // _SAMPLE_ROWS)
+    sample: list[RawArrays] = []
+    missing: Any = False
+    start = 0
+    for table in read_part_batches(folder, "train", columns=names):
+        raw = raw_arrays(signature, table)
+        refuse_infinite(raw, signature.numeric)
+        missing = missing | missing_columns(raw)
+        sample.append(raw.take(slice(-start % every, None, every)))
+        start += table.num_rows
+    taken = join_raw(sample)
+    preprocessor = fit_preprocessor(taken, missing)
+    scaled, plain, codes = encode(preprocessor, taken)
+    widths = {"scaled": scaled.shape[1], "plain": plain.shape[1], "codes": codes.shape[1]}
+    rows = mapped_rows(widths, labels, weights)
+    start = 0
+    for table in read_part_batches(folder, "train", columns=names):
+        encoded = encode(preprocessor, raw_arrays(signature, table))
+        end = start + table.num_rows
+        for whole, part in zip((rows.scaled, rows.plain, rows.codes), encoded, strict=True):
+            whole[start:end] = part
+        start = end
+    return preprocessor, rows, scaled
+
+
+def _read_validation(
+    folder: Path, signature: Bundle, config: TrainingConfig, preprocessor: Preprocessor
+) -> tuple[Rows, RawArrays]:
+    labels = read_labels(folder, "validation")
+    weights = row_weights(
+        labels, config.positive_weight, read_weights(folder, "validation", config.sample_weight)
+    )
+    raw = raw_arrays(signature, read_features(folder, "validation", signature))
+    return make_rows(preprocessor, raw, labels, weights), raw

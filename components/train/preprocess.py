@@ -6,9 +6,8 @@ value and once on a circle, and its weekday as a category. Month and year are le
 split by time asks for values of them that training never saw.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,9 +15,6 @@ from torch import Tensor, nn
 
 from components.contracts.bundle import MISSING_TIME
 from components.contracts.errors import SlipwayError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _KNOTS = 64
 _TAIL = 3.2  # standard deviations of the outermost inner knot: one row in 1,500 lies beyond it
@@ -40,6 +36,10 @@ class RawArrays:
     numeric: np.ndarray
     codes: np.ndarray
     time: np.ndarray
+
+    def take(self, rows: slice) -> "RawArrays":
+        """Some of the rows, as a copy."""
+        return RawArrays(**{name: getattr(self, name)[rows].copy() for name in RawArrays.__slots__})
 
 
 class Preprocessor(nn.Module):
@@ -140,12 +140,12 @@ class Preprocessor(nn.Module):
         return targets[at] + share * (targets[at + 1] - targets[at])
 
 
-def fit_preprocessor(raw: RawArrays, names: Sequence[str]) -> Preprocessor:
-    """Takes the statistics of the training rows.
+def refuse_infinite(raw: RawArrays, names: Sequence[str]) -> None:
+    """Refuses infinite values.
 
     Args:
-        raw: the training rows, or a sample of them.
-        names: names of the numeric columns, for messages.
+        raw: training rows.
+        names: names of the numeric columns.
 
     Raises:
         SlipwayError: a numeric feature has an infinite value.
@@ -157,15 +157,30 @@ def fit_preprocessor(raw: RawArrays, names: Sequence[str]) -> Preprocessor:
             f"The training table has infinite values in {named}. Correct the feature's definition"
             " (a division by zero is the usual cause), or let the schema refuse such rows."
         )
+
+
+def missing_columns(raw: RawArrays) -> np.ndarray:
+    """Whether a value is missing in each numeric column, then in each time column: bool [n + t]."""
+    return np.concatenate(
+        [np.isnan(raw.numeric).any(axis=0), (raw.time == MISSING_TIME).any(axis=0)]
+    )
+
+
+def fit_preprocessor(raw: RawArrays, missing: np.ndarray) -> Preprocessor:
+    """Takes the statistics of the training rows.
+
+    Args:
+        raw: the training rows, or a sample of them.
+        missing: `missing_columns` of all training rows.
+    """
     minutes = np.where(raw.time == MISSING_TIME, np.nan, np.mod(raw.time, _DAY) // _MINUTE).astype(
         np.float32
     )
     columns = [*raw.numeric.T, *minutes.T]
-    knots, targets, varying, flagged = [], [], [], []
+    knots, targets, varying = [], [], []
+    flagged = np.flatnonzero(missing).tolist()
     for i, column in enumerate(columns):
         present = column[~np.isnan(column)]
-        if len(present) < len(column):
-            flagged.append(i)
         points, normal = _quantile_knots(present)
         if len(points) > 1:
             varying.append(i)
@@ -227,14 +242,13 @@ def encode(
     return scaled, plain, codes.to(torch.int32)
 
 
-def vocabulary(column: "pa.ChunkedArray", *, least: int, most: int) -> list[str]:
+def vocabulary(counts: Mapping[str, int], *, least: int, most: int) -> list[str]:
     """The values of a categorical column that the model knows, the most frequent first.
 
     Args:
-        column: strings of the training part.
+        counts: rows of the training part with each value.
         least: a value with fewer rows is left out.
         most: at most so many values are kept.
     """
-    counts = column.value_counts().to_pylist()
-    kept = [(-c["counts"], c["values"]) for c in counts if c["values"] and c["counts"] >= least]
+    kept = [(-count, value) for value, count in counts.items() if value and count >= least]
     return [value for _, value in sorted(kept)[:most]]

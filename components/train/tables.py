@@ -1,5 +1,7 @@
 """The training tables as tensors."""
 
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +75,14 @@ def read_labels(folder: Path, part: Part) -> np.ndarray:
     return labels
 
 
+def read_weights(folder: Path, part: Part, column: str | None) -> np.ndarray | None:
+    """The column that weighs the rows, where there is one: float32 [N], NaN where it is null."""
+    if column is None:
+        return None
+    values = read_part(folder, part, columns=[column])[column].fill_null(float("nan"))
+    return values.to_numpy().astype(np.float32)
+
+
 def row_weights(
     labels: np.ndarray, positive_weight: float | str, sample: np.ndarray | None
 ) -> np.ndarray:
@@ -110,6 +120,44 @@ def make_rows(
         scaled=scaled,
         plain=plain,
         codes=codes,
+        labels=torch.from_numpy(labels),
+        weights=torch.from_numpy(weights),
+    )
+
+
+def join_raw(parts: Sequence[RawArrays]) -> RawArrays:
+    """The rows of several tables, one after the other."""
+    return RawArrays(
+        **{
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in RawArrays.__slots__
+        }
+    )
+
+
+def mapped_rows(widths: dict[str, int], labels: np.ndarray, weights: np.ndarray) -> Rows:
+    """Rows whose features lie in files, still to be filled.
+
+    The files have no name: they are gone with the process, however it ends.
+
+    Args:
+        widths: columns of `scaled`, `plain` and `codes`.
+        labels: float32 [N]; they stay in memory.
+        weights: float32 [N], as the labels.
+    """
+
+    def column(name: str) -> Tensor:
+        dtype = np.int32 if name == "codes" else np.float32
+        shape = (len(labels), widths[name])
+        if not widths[name]:
+            return torch.from_numpy(np.empty(shape, dtype))
+        with tempfile.TemporaryFile() as file:
+            return torch.from_numpy(np.memmap(file, dtype, "w+", shape=shape))
+
+    return Rows(
+        scaled=column("scaled"),
+        plain=column("plain"),
+        codes=column("codes"),
         labels=torch.from_numpy(labels),
         weights=torch.from_numpy(weights),
     )

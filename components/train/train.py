@@ -143,8 +143,8 @@ def train_model(
         else:
             training = Training(
                 make_network=prepared.make_network,
-                rows=prepared.rows,
-                validation=prepared.validation,
+                source=prepared.parts.source,
+                validation=prepared.parts.validation,
                 config=settings,
                 device=device,
                 checkpoint=checkpoint,
@@ -198,12 +198,12 @@ def _finish(
         network = prepared.make_network()
         network.load_state_dict(member.weights)
         networks.append(network.eval().requires_grad_(False))
-    labels = prepared.validation.labels.cpu().numpy().astype("float64")
-    uncalibrated = Model(prepared.preprocessor, networks, Platt())
-    raw_probability = forward_in_chunks(uncalibrated, prepared.validation_raw)
+    labels = prepared.parts.validation.labels.cpu().numpy().astype("float64")
+    uncalibrated = Model(prepared.parts.preprocessor, networks, Platt())
+    raw_probability = forward_in_chunks(uncalibrated, prepared.parts.validation_raw)
     platt = fit_platt(labels, raw_probability) if settings.calibration == "platt" else Platt()
-    model = Model(prepared.preprocessor, networks, platt).eval()
-    probability = forward_in_chunks(model, prepared.validation_raw)
+    model = Model(prepared.parts.preprocessor, networks, platt).eval()
+    probability = forward_in_chunks(model, prepared.parts.validation_raw)
     threshold = choose_threshold(labels, probability, settings.threshold)
     metrics = {
         "auc": auc(labels, probability),
@@ -216,12 +216,12 @@ def _finish(
         curves = {"before calibration": calibration_curve(labels, raw_probability)} | curves
     progress("measuring the features' importance")
     importance = permutation_importance(
-        model, prepared.signature, prepared.validation_raw, labels, settings.seed
+        model, prepared.parts.signature, prepared.parts.validation_raw, labels, settings.seed
     )
     tracker.metrics({f"validation_{name}": value for name, value in metrics.items()})
     run_id = tracker.wait_for_run(_RUN_WAIT_SECONDS)
     signature = replace(
-        prepared.signature,
+        prepared.parts.signature,
         threshold=threshold,
         notes={
             "mlflow_run_id": run_id,
@@ -233,7 +233,7 @@ def _finish(
     )
     with new_directory(bundle) as folder:
         progress("exporting to ONNX and pt2")
-        export_model(folder, model, signature, prepared.validation_raw)
+        export_model(folder, model, signature, prepared.parts.validation_raw)
         test = read_features(splits, "test", signature)
         difference = check_export(folder, model, signature, test, raw_arrays(signature, test))
         seconds = time.monotonic() - started
@@ -356,8 +356,8 @@ def _parameters(
     return flat | {
         "architecture": settings.network.architecture,
         "device": str(device),
-        "train_rows": len(prepared.rows),
-        "features": len(prepared.signature.features),
-        "data_hash": prepared.signature.data_hash,
+        "train_rows": len(prepared.parts.source),
+        "features": len(prepared.parts.signature.features),
+        "data_hash": prepared.parts.signature.data_hash,
         **{f"version.{name}": value for name, value in _environment().items()},
     }

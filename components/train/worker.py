@@ -51,8 +51,8 @@ def _train(uri: str, job: Job, world: World, device: "torch.device") -> "list[Me
         tracker = Tracker(job.project, job.run_id, leave_open=True)
     training = Training(
         make_network=prepared.make_network,
-        rows=prepared.rows,
-        validation=prepared.validation,
+        source=prepared.parts.source,
+        validation=prepared.parts.validation,
         config=prepared.config,
         device=device,
         checkpoint=checkpoint,

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from components.contracts.config.base import Section
 
@@ -59,6 +59,71 @@ class NetworkConfig(Section):
     min_category_rows: int = Field(default=10, ge=1)
 
 
+class Range(Section):
+    """Numbers that a search may take.
+
+    Attributes:
+        low, high: the ends, both included.
+        log: whether to draw evenly on a logarithmic scale.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Range":
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError("low must be below high, and above 0 where log is set")
+        return self
+
+
+SEARCHED: dict[str, type[int] | type[float]] = {
+    "learning_rate": float,
+    "weight_decay": float,
+    "network.layers": int,
+    "network.width": int,
+    "network.dropout": float,
+    "network.bins": int,
+    "network.embedding": int,
+    "network.category_embedding": int,
+}
+"""Settings that a search may vary."""
+
+
+class SearchConfig(Section):
+    """A search for better settings before the training: Optuna's TPE, with median pruning.
+
+    Attributes:
+        trials: short trainings, of one member each; 0 searches nothing. The first one has the
+            settings that the project file gives.
+        minutes: no trial starts after so long.
+        space: setting to what it may be: a list of values, or a range.
+    """
+
+    trials: int = Field(default=0, ge=0)
+    minutes: float = Field(default=30, gt=0)
+    space: dict[str, Range | list[float]] = {
+        "learning_rate": Range(low=5e-4, high=5e-3, log=True),
+        "weight_decay": Range(low=1e-3, high=1e-1, log=True),
+        "network.layers": Range(low=1, high=4),
+        "network.width": [128, 256, 512],
+        "network.dropout": Range(low=0.0, high=0.5),
+        "network.bins": [16, 24, 48],
+    }
+
+    @field_validator("space")
+    @classmethod
+    def _known(cls, space: dict[str, Any]) -> dict[str, Any]:
+        unknown = sorted(set(space) - set(SEARCHED))
+        if unknown or not all(space.values()):
+            raise ValueError(
+                f"a search cannot vary {', '.join(unknown) or 'a setting without values'}; it can"
+                f" vary {', '.join(SEARCHED)}"
+            )
+        return space
+
+
 class TrainingConfig(Section):
     """The `training` section.
 
@@ -82,6 +147,10 @@ class TrainingConfig(Section):
             and with one the result does not depend on the machine's number of cores.
         processes: training processes on the CPU; on GPUs there is one a device.
         compile: whether the network goes through torch.compile.
+        buffer_rows: rows that are on the device at once, 0 for all. `auto`: all, or fewer where those
+            would take more than 40 % of the device's memory or 20 % of the container's. The rest then
+            waits on the disk, and a buffer is filled with pieces from all over the table.
+        search: a search for better settings before the training.
     """
 
     seed: int = 0
@@ -105,13 +174,35 @@ class TrainingConfig(Section):
     threads: int = Field(default=1, ge=1)
     processes: int = Field(default=1, ge=1)
     compile: bool = False
+    buffer_rows: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    search: SearchConfig = SearchConfig()
     nodes: NodesConfig = NodesConfig()
     allow_cpu: bool = False
     accelerator: Accelerator = Accelerator()
 
+    @model_validator(mode="after")
+    def _search_on_one_node(self) -> "TrainingConfig":
+        if self.search.trials and self.nodes.count > 1:
+            raise ValueError(
+                "search.trials needs the table in the task's own pod: search with nodes.count 1, and"
+                " write what it found into this section before training on several nodes"
+            )
+        return self
+
     def is_small(self, rows: int) -> bool:
         """Whether a training table of so many rows counts as small for the `auto` settings."""
         return rows < self.network.auto_rows
+
+    def with_values(self, values: dict[str, Any]) -> "TrainingConfig":
+        """The same settings with some replaced, by dotted names such as `network.width`."""
+        struct = self.to_struct()
+        for name, value in values.items():
+            *sections, key = name.split(".")
+            place = struct
+            for section in sections:
+                place = place[section]
+            place[key] = value
+        return TrainingConfig.model_validate(struct)
 
     def resolve(self, rows: int) -> "TrainingConfig":
         """The same settings with each `auto` decided for a training table of so many rows."""

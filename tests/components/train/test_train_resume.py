@@ -48,8 +48,8 @@ def prepared(make_splits: Any) -> Prepared:
 def training(prepared: Prepared, root: str = "", **changes: Any) -> Training:
     return Training(
         make_network=changes.pop("make_network", prepared.make_network),
-        rows=prepared.rows,
-        validation=prepared.validation,
+        source=changes.pop("source", prepared.parts.source),
+        validation=prepared.parts.validation,
         config=changes.pop("config", prepared.config),
         device=torch.device("cpu"),
         checkpoint=Checkpoint(root, "toy", prepared.identity),

@@ -203,10 +203,10 @@ def test_any_mix_of_kinds_exports(shape: Shape, make_splits: Any, tmp_path: Path
     config = TrainingConfig.model_validate(SMALL | {"network": network})
     prepared = prepare(splits, read_splits(splits), "toy", config, torch.device("cpu"))
     member = prepared.make_network().eval().requires_grad_(False)
-    model = Model(prepared.preprocessor, [member], Platt(slope=0.9, offset=-0.1)).eval()
-    bundle = prepared.signature
+    model = Model(prepared.parts.preprocessor, [member], Platt(slope=0.9, offset=-0.1)).eval()
+    bundle = prepared.parts.signature
     write_bundle(tmp_path, bundle)
-    export_model(tmp_path, model, bundle, prepared.validation_raw)
+    export_model(tmp_path, model, bundle, prepared.parts.validation_raw)
     test = read_features(splits, "test", bundle)
     assert check_export(tmp_path, model, bundle, test, raw_arrays(bundle, test)) <= 1e-5
     assert len(np.unique(answers(tmp_path, test))) > 1
@@ -285,10 +285,12 @@ def test_a_weight_column_is_no_input(make_splits: Any) -> None:
     splits = make_splits(rows=500)
     config = TrainingConfig.model_validate(SMALL | {"sample_weight": "importance"})
     prepared = prepare(splits, read_splits(splits), "toy", config, torch.device("cpu"))
-    assert "importance" not in prepared.signature.numeric
-    assert "amount" in prepared.signature.numeric
+    assert "importance" not in prepared.parts.signature.numeric
+    assert "amount" in prepared.parts.signature.numeric
     given = read_part(splits, "train")["importance"].to_numpy()
-    assert prepared.rows.weights.numpy() == pytest.approx(given / given.mean(), rel=1e-5)
+    assert prepared.parts.source.rows.weights.numpy() == pytest.approx(
+        given / given.mean(), rel=1e-5
+    )
 
 
 def test_mlflow_away_does_not_lose_the_model(
