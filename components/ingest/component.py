@@ -14,6 +14,8 @@ def ingest(
     dataset: dsl.Output[dsl.Dataset],
     data_version: str = "",
     scheduled_at: str = "",
+    before: str = "",
+    after: str = "",
 ):
     """Copies a window of the source tables into a dataset with a manifest.
 
@@ -26,13 +28,16 @@ def ingest(
         dataset: The tables as parquet with a manifest of rows, bytes and content hashes.
         data_version: Any text. A cached result serves as long as it stays the same.
         scheduled_at: When the run was scheduled; it stands in for an empty window_end.
+        before: How long before the window the tables are read too, as in 30d: features look back.
+        after: How long after it.
     """
     from pathlib import Path
 
-    from components.contracts.config.data import resolve_window
+    from components.contracts.config.data import resolve_window, widen
     from components.ingest.ingest import ingest_tables
 
-    window = resolve_window(window_start, window_end, scheduled_at).to_struct()
+    asked = resolve_window(window_start, window_end, scheduled_at)
+    window = widen(asked, before, after).to_struct()
     manifest = ingest_tables(
         config=config,
         data_root=data_root,

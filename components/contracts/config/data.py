@@ -63,6 +63,26 @@ def resolve_window(start: str, end: str, scheduled_at: str = "") -> Window:
         ) from error
 
 
+def widen(window: Window, before: str, after: str) -> Window:
+    """The window with a margin on each side: features of its rows look beyond it.
+
+    Args:
+        window: the window.
+        before: how much earlier it starts, as in "30d"; empty: not at all.
+        after: how much later it ends; empty: not at all.
+
+    Raises:
+        SlipwayError: a margin is no duration.
+    """
+    margins = []
+    for name, text in (("before", before), ("after", after)):
+        try:
+            margins.append(parse_duration(text.strip() or "0s"))
+        except ValueError as error:
+            raise SlipwayError(f"{name}: {error}.") from error
+    return Window(start=window.start - margins[0], end=window.end + margins[1])
+
+
 Format = Literal["parquet", "csv", "jsonl", "delta"]
 ColumnType = Literal["string", "integer", "number", "boolean", "timestamp", "date"]
 
