@@ -216,9 +216,10 @@ def status(
     from pipelines.console import show_status
     from pipelines.workspace import Workspace
 
-    home = Path(Workspace.at(out).settings()["SLIPWAY_HOME"])
-    records = [r for r in latest(home) if model in (None, r["model"])]
-    show_status(console, [endpoint.headline for endpoint in endpoints(home)], records)
+    settings = Workspace.at(out).settings()
+    records = [r for r in latest(settings["MONITORING_URI"]) if model in (None, r["model"])]
+    running = [endpoint.headline for endpoint in endpoints(Path(settings["SLIPWAY_HOME"]))]
+    show_status(console, running, records)
 
 
 @app.command()

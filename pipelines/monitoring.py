@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from kfp import dsl
+from kfp import dsl, kubernetes
 
 from components.contracts.project import Project
 from components.ingest.component import ingest
-from components.monitor.component import monitor
-from pipelines.tasks import kept, settle
+from components.monitor.component import monitor, retrain
+from pipelines.tasks import kept, reported, route_secrets, settle
 
 
 def monitoring_arguments(project: Project) -> dict[str, Any]:
@@ -18,6 +18,7 @@ def monitoring_arguments(project: Project) -> dict[str, Any]:
         "data_root": project.data.root,
         "window_start": window["start"],
         "window_end": window["end"],
+        "labels_start": window["start"],
         "endpoint": "",
         "data": project.data.to_struct(),
         "feature_views": project.features.to_struct(),
@@ -25,17 +26,17 @@ def monitoring_arguments(project: Project) -> dict[str, Any]:
     }
 
 
-def monitoring_pipeline(project: Project) -> Any:
+def monitoring_pipeline(loaded: Project) -> Any:
     """Builds the monitoring pipeline with a project's settings as the defaults."""
-    default = monitoring_arguments(project)
-    name, orchestration = project.project_name, project.orchestration
+    default = monitoring_arguments(loaded)
+    name, orchestration = loaded.project_name, loaded.orchestration
 
     @dsl.pipeline(
-        name=f"{project.project_name}-monitoring",
-        display_name=f"{project.project_name}: monitoring",
+        name=f"{name}-monitoring",
+        display_name=f"{name}: monitoring",
         description=(
             "Watches drift, accuracy, latency, throughput and errors of one window of the served"
-            " model, raises alerts, and decides whether to retrain."
+            " model, raises alerts, and starts the retraining pipeline where it must."
         ),
         pipeline_config=kept(orchestration.deadline, orchestration.keep),
     )
@@ -44,6 +45,7 @@ def monitoring_pipeline(project: Project) -> Any:
         data_root: str = default["data_root"],
         window_start: str = default["window_start"],
         window_end: str = default["window_end"],
+        labels_start: str = default["labels_start"],
         endpoint: str = default["endpoint"],
         data: dict = default["data"],
         feature_views: dict = default["feature_views"],
@@ -57,41 +59,58 @@ def monitoring_pipeline(project: Project) -> Any:
             window_start: First instant of the window, ISO 8601 (no zone means UTC); or how long
                 before its end, as in 1d.
             window_end: First instant after the window; empty: when the run was scheduled.
+            labels_start: From when on the labels' table is read, as window_start: early enough for the
+                labels of earlier windows that arrive late.
             endpoint: Base URL of the predictor, for its metrics; empty reads the log alone.
             data: The project file's data section: where late labels are.
             feature_views: The project file's features section: what the label is.
             monitoring: The project file's monitoring section.
         """
-        # Labels of this window arrive later, so what was read once must not be served again.
-        labels = settle(
-            ingest(
-                config=data,
-                data_root=data_root,
-                window_start=window_start,
-                window_end=window_end,
-                scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
-            ),
-            name,
-        ).set_caching_options(False)
-        settle(
-            monitor(
-                labels=labels.outputs["dataset"],
-                project=project,
-                config=monitoring,
-                features=feature_views,
-                window_start=window_start,
-                window_end=window_end,
-                endpoint=endpoint,
-                scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
-            ),
-            name,
-            settings=(
-                "MLFLOW_TRACKING_URI",
-                "INFERENCE_LOG_URI",
-                "SLIPWAY_HOME",
-                "FEATURE_STORE_URI",
-                "FEAST_REDIS_URL",
-            ),
-        ).set_caching_options(False)
+        with reported(loaded, f"{name}-monitoring", monitoring):
+            # Labels of this window arrive later, so what was read once must not be served again.
+            labels = settle(
+                ingest(
+                    config=data,
+                    data_root=data_root,
+                    window_start=labels_start,
+                    window_end=window_end,
+                    scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
+                ),
+                name,
+            ).set_caching_options(False)
+            watched = settle(
+                monitor(
+                    labels=labels.outputs["dataset"],
+                    project=project,
+                    config=monitoring,
+                    features=feature_views,
+                    window_start=window_start,
+                    window_end=window_end,
+                    endpoint=endpoint,
+                    scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
+                ),
+                name,
+                settings=(
+                    "MLFLOW_TRACKING_URI",
+                    "INFERENCE_LOG_URI",
+                    "MONITORING_URI",
+                    "FEATURE_STORE_URI",
+                    "FEAST_REDIS_URL",
+                ),
+            ).set_caching_options(False)
+            route_secrets(watched, loaded)
+            with dsl.If(watched.outputs["Output"] == "retrain", name="retraining-asked-for"):
+                started = settle(
+                    retrain(
+                        record=watched.outputs["record"],
+                        project=project,
+                        config=monitoring,
+                        data=data,
+                    ),
+                    name,
+                    settings=("MONITORING_URI",),
+                ).set_caching_options(False)
+                # Kubeflow's webhook gives a pod with this label the token that its API asks for.
+                kubernetes.add_pod_label(started, "access-ml-pipeline", "true")
 
     return monitoring

@@ -143,6 +143,7 @@ def _monitor(job: "_Job", result: RunResult) -> None:
         "data_root": job.data_root,
         "window_start": traffic.window_start,
         "window_end": traffic.window_end,
+        "labels_start": traffic.window_start,
         "endpoint": deployment.endpoint,
     }
     run = job.run("monitoring", arguments)

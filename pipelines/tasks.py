@@ -1,11 +1,16 @@
 """What every task of every pipeline carries: retries, a timeout, resources, and its environment."""
 
+import re
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from kfp import dsl, kubernetes
 
 from components.contracts import environment
+from components.contracts.project import Project
+from components.monitor.component import report_end
 
 CONFIG_MAP = "slipway-config"
 SECRETS = "slipway-secrets"
@@ -15,6 +20,7 @@ SECRET_SETTINGS = ("MLFLOW_TRACKING_URI", "FEAST_REDIS_URL")
 STORE_SETTINGS = ("AWS_ENDPOINT_URL", "AWS_REGION")
 STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 USER = 10001
+VARIABLE = re.compile(r"\$\{(\w+)\}")
 PROJECT_LABEL, STAGE_LABEL = "slipway.dev/project", "slipway.dev/stage"
 
 
@@ -37,6 +43,12 @@ RESOURCES = {
     "monitor": Resources(cpu="2", memory="4Gi"),
 }
 
+# Tasks beside the stages', from the image of monitor.
+HELPERS = {
+    "retrain": Resources(memory="1Gi"),
+    "report-end": Resources(memory="1Gi"),
+}
+
 
 def settle(
     task: dsl.PipelineTask, project: str, *, settings: tuple[str, ...] = ()
@@ -52,7 +64,7 @@ def settle(
         project: the project's name, for the label.
         settings: names from `components.contracts.environment.VARIABLES` that the stage reads.
     """
-    resources = RESOURCES[task.name]
+    resources = {**RESOURCES, **HELPERS}[task.name]
     task.set_retry(
         num_retries=3, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s"
     )
@@ -78,6 +90,29 @@ def settle(
         else:
             kubernetes.use_config_map_as_env(task, CONFIG_MAP, {name: name})
     return task
+
+
+def route_secrets(task: dsl.PipelineTask, project: Project) -> None:
+    """Gives a task the variables that the alert routes' urls name, from the namespace's secret."""
+    urls = " ".join(route.url for route in project.monitoring.routes)
+    for name in sorted(set(VARIABLE.findall(urls))):
+        kubernetes.use_secret_as_env(task, SECRETS, {name: name}, optional=True)
+
+
+def reported(project: Project, pipeline: str, config: Any) -> AbstractContextManager[Any]:
+    """Where the project has alert routes: what runs inside tells them if it fails.
+
+    Args:
+        project: the project.
+        pipeline: the pipeline's name.
+        config: the `monitoring` section, as the pipeline's parameter or as a struct.
+    """
+    if not project.monitoring.routes:
+        return nullcontext()
+    told = report_end(project=project.project_name, config=config, pipeline=pipeline)
+    settle(told, project.project_name, settings=("MONITORING_URI",))
+    route_secrets(told, project)
+    return dsl.ExitHandler(told, name="told-when-it-fails")
 
 
 def kept(deadline: timedelta, keep: timedelta) -> dsl.PipelineConfig:

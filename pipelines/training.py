@@ -4,6 +4,7 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
+from components.contracts.images import image
 from components.contracts.project import Project
 from components.deploy.component import deploy
 from components.evaluate.component import evaluate
@@ -12,7 +13,7 @@ from components.ingest.component import ingest
 from components.register.component import register
 from components.train.component import train
 from components.validate.component import validate
-from pipelines.tasks import kept, settle
+from pipelines.tasks import RESOURCES, kept, reported, settle
 
 
 def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
@@ -52,20 +53,20 @@ def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, An
     }
 
 
-def training_pipeline(project: Project, schema: dict[str, Any], *, scheduled: bool = False) -> Any:
+def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: bool = False) -> Any:
     """Builds the training pipeline with a project's settings as the defaults of its parameters.
 
     Args:
-        project: the project.
+        loaded: the project.
         schema: the content of its schema file.
         scheduled: build the retraining pipeline: its window may end when the run was scheduled. That
             time is another at each run, so its ingest is never served from the cache, and what comes
             after it is not either; the pipeline that people start keeps its cache.
     """
-    default = training_arguments(project, schema)
-    name = project.project_name
+    default = training_arguments(loaded, schema)
+    name = loaded.project_name
     title = "retraining" if scheduled else "training"
-    accelerator, orchestration = project.training.accelerator, project.orchestration
+    accelerator, orchestration = loaded.training.accelerator, loaded.orchestration
 
     @dsl.pipeline(
         name=f"{name}-{title}",
@@ -134,91 +135,97 @@ def training_pipeline(project: Project, schema: dict[str, Any], *, scheduled: bo
             deployment: The project file's deployment section.
             deploy_target: kserve, or local for a process on this machine.
         """
-        ingested = settle(
-            ingest(
-                config=data,
-                data_root=data_root,
-                window_start=window_start,
-                window_end=window_end,
-                data_version=data_version,
-                scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER if scheduled else "",
-            ),
-            name,
-        )
-        validated = settle(validate(dataset=ingested.outputs["dataset"], schema=schema), name)
-        featured = settle(
-            features(dataset=validated.outputs["good"], project=project, config=feature_views),
-            name,
-            settings=("FEATURE_STORE_URI", "FEAST_REDIS_URL"),
-        )
-        splits = featured.outputs["splits"]
-        trained = settle(
-            train(
-                splits=splits,
-                project=project,
-                config=training,
-                seed=seed,
-                epochs=epochs,
-                learning_rate=learning_rate,
-                gpus=gpus,
-                allow_cpu=allow_cpu,
-            ),
-            name,
-            settings=("MLFLOW_TRACKING_URI",),
-        )
-        trained.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
-        kubernetes.add_node_selector_json(trained, gpu_node_selector)
-        kubernetes.add_toleration_json(trained, gpu_tolerations)
-        if accelerator.affinity:
-            kubernetes.add_node_affinity_json(trained, accelerator.affinity)
-        bundle = trained.outputs["bundle"]
-        # What it decides depends on the champion of the day, so it is asked every time.
-        evaluated = settle(
-            evaluate(
-                bundle=bundle,
-                splits=splits,
-                project=project,
-                config=gate,
-                gate_accuracy=gate_accuracy,
-                gate_f1=gate_f1,
-                gate_auc=gate_auc,
-                override_approver=override_approver,
-                override_reason=override_reason,
-            ),
-            name,
-            settings=("MLFLOW_TRACKING_URI",),
-        ).set_caching_options(False)
-        verdict = evaluated.outputs["verdict"]
-        with dsl.If(evaluated.outputs["Output"] == "pass", name="gate-passed"):
-            registered = settle(
-                register(
-                    bundle=bundle,
-                    verdict=verdict,
+        with reported(loaded, f"{name}-{title}", loaded.monitoring.to_struct()):
+            ingested = settle(
+                ingest(
+                    config=data,
+                    data_root=data_root,
+                    window_start=window_start,
+                    window_end=window_end,
+                    data_version=data_version,
+                    scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
+                    if scheduled
+                    else "",
+                ),
+                name,
+            )
+            validated = settle(validate(dataset=ingested.outputs["dataset"], schema=schema), name)
+            featured = settle(
+                features(dataset=validated.outputs["good"], project=project, config=feature_views),
+                name,
+                settings=("FEATURE_STORE_URI", "FEAST_REDIS_URL"),
+            )
+            splits = featured.outputs["splits"]
+            trained = settle(
+                train(
                     splits=splits,
-                    card=evaluated.outputs["card"],
                     project=project,
-                    pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+                    config=training,
+                    seed=seed,
+                    epochs=epochs,
+                    learning_rate=learning_rate,
+                    gpus=gpus,
+                    allow_cpu=allow_cpu,
+                ),
+                name,
+                settings=("MLFLOW_TRACKING_URI",),
+            )
+            trained.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
+            kubernetes.add_node_selector_json(trained, gpu_node_selector)
+            kubernetes.add_toleration_json(trained, gpu_tolerations)
+            if accelerator.affinity:
+                kubernetes.add_node_affinity_json(trained, accelerator.affinity)
+            bundle = trained.outputs["bundle"]
+            # What it decides depends on the champion of the day, so it is asked every time.
+            evaluated = settle(
+                evaluate(
+                    bundle=bundle,
+                    splits=splits,
+                    project=project,
+                    config=gate,
+                    gate_accuracy=gate_accuracy,
+                    gate_f1=gate_f1,
+                    gate_auc=gate_auc,
+                    override_approver=override_approver,
+                    override_reason=override_reason,
                 ),
                 name,
                 settings=("MLFLOW_TRACKING_URI",),
             ).set_caching_options(False)
-            settle(
-                deploy(
-                    release=registered.outputs["release"],
-                    verdict=verdict,
-                    splits=splits,
-                    project=project,
-                    config=deployment,
-                    target=deploy_target,
-                ),
-                name,
-                settings=(
-                    "MLFLOW_TRACKING_URI",
-                    "INFERENCE_LOG_URI",
-                    "SLIPWAY_HOME",
-                    "FEATURE_STORE_URI",
-                    "FEAST_REDIS_URL",
-                ),
-            ).set_caching_options(False)
+            verdict = evaluated.outputs["verdict"]
+            with dsl.If(evaluated.outputs["Output"] == "pass", name="gate-passed"):
+                registered = settle(
+                    register(
+                        bundle=bundle,
+                        verdict=verdict,
+                        splits=splits,
+                        card=evaluated.outputs["card"],
+                        project=project,
+                        schema=schema,
+                        feature_views=feature_views,
+                        images={stage: image(stage) for stage in (*RESOURCES, "predictor")},
+                        pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+                    ),
+                    name,
+                    settings=("MLFLOW_TRACKING_URI",),
+                ).set_caching_options(False)
+                settle(
+                    deploy(
+                        release=registered.outputs["release"],
+                        verdict=verdict,
+                        splits=splits,
+                        project=project,
+                        config=deployment,
+                        target=deploy_target,
+                    ),
+                    name,
+                    settings=(
+                        "MLFLOW_TRACKING_URI",
+                        "INFERENCE_LOG_URI",
+                        "SLIPWAY_HOME",
+                        "FEATURE_STORE_URI",
+                        "FEAST_REDIS_URL",
+                    ),
+                ).set_caching_options(False)
 
     return training

@@ -43,7 +43,7 @@ class Workspace:
 
     @property
     def home(self) -> Path:
-        """State of local endpoints and of the monitoring history."""
+        """State of local endpoints."""
         return self.root / "home"
 
     @property
@@ -67,6 +67,7 @@ class Workspace:
             "MLFLOW_TRACKING_URI": self.tracking_uri,
             "FEATURE_STORE_URI": str(self.root / "feature_store"),
             "INFERENCE_LOG_URI": str(self.root / "inference_log"),
+            "MONITORING_URI": str(self.root / "monitoring"),
             "SLIPWAY_HOME": str(self.home),
         }
         settings = {name: os.environ.get(name) or value for name, value in own.items()}

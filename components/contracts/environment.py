@@ -14,7 +14,8 @@ VARIABLES = {
     "FEATURE_STORE_URI": "the folder or object-store prefix of the Feast registry and offline tables",
     "FEAST_REDIS_URL": "host:port[,password=…] of the Redis online store; without it: sqlite",
     "INFERENCE_LOG_URI": "the folder or object-store prefix that predictors write their log below",
-    "SLIPWAY_HOME": "where local endpoints and monitoring history keep their state",
+    "MONITORING_URI": "the folder or object-store prefix of monitoring's history and requests",
+    "SLIPWAY_HOME": "where local endpoints keep their state",
 }
 
 
@@ -53,6 +54,11 @@ def inference_log_uri() -> str:
     return required("INFERENCE_LOG_URI")
 
 
+def monitoring_uri() -> str:
+    """Folder or object-store prefix of what monitoring keeps from run to run."""
+    return required("MONITORING_URI")
+
+
 def home() -> Path:
-    """Folder for the state of local endpoints and of the monitoring history."""
+    """Folder for the state of local endpoints."""
     return Path(required("SLIPWAY_HOME"))

@@ -96,22 +96,22 @@ class RetrainRequest:
     version: int = VERSION
 
 
-def write_retrain_request(path: Path, request: RetrainRequest) -> None:
-    """Writes a request, atomically."""
-    write_json(path, asdict(request))
+def retrain_request_json(request: RetrainRequest) -> bytes:
+    """A request as its file holds it."""
+    return (json.dumps(asdict(request), indent=2, sort_keys=True) + "\n").encode()
 
 
-def read_retrain_request(path: Path) -> RetrainRequest:
-    """Reads a request.
+def parse_retrain_request(path: str, text: bytes) -> RetrainRequest:
+    """Reads a request from its file's content.
 
     Raises:
-        SlipwayError: the file is missing, damaged or of another version.
+        SlipwayError: the file is damaged or of another version; the message names it.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text)
         content["window"], content["reasons"] = tuple(content["window"]), tuple(content["reasons"])
         request = RetrainRequest(**content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise SlipwayError(f"{path} is not a retrain request: {error}.") from error
     if request.version != VERSION:
         raise SlipwayError(f"{path} has version {request.version}; this release reads {VERSION}.")

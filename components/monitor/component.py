@@ -1,4 +1,4 @@
-"""The KFP face of monitor."""
+"""The KFP faces of monitor: the window, the training that it asks for, and a run that failed."""
 
 from kfp import dsl
 
@@ -59,3 +59,81 @@ def monitor(
     for name, value in result.numbers.items():
         metrics.log_metric(name, value)
     return result.decision
+
+
+@dsl.component(base_image=image("monitor"), install_kfp_package=False)
+def retrain(
+    record: dsl.Input[dsl.Artifact],
+    project: str,
+    config: dict,
+    data: dict,
+    kubeflow: str = "",
+) -> str:
+    """Starts the training that monitor asked for, once: cooldown, budget and one at a time.
+
+    Args:
+        record: The window's record, which names the request.
+        project: The project's name: its experiment and its pipelines.
+        config: The project's `monitoring` section.
+        data: The project's `data` section: where the data begins.
+        kubeflow: Base URL of Kubeflow Pipelines; empty: that of the cluster that this runs in.
+
+    Returns:
+        The run's id; empty where nothing was started, or where `slipway` on this machine does it.
+    """
+    from pathlib import Path
+
+    from components.contracts import environment
+    from components.contracts.config.monitoring import MonitoringConfig
+    from components.contracts.monitoring_record import read_monitoring_record
+    from components.monitor.launcher import KubeflowRuns, in_pod, launch
+    from components.monitor.retrain import arguments_for, find_request
+
+    if not kubeflow and not in_pod():
+        print("This is no pod: the command that runs this pipeline trains anew.")
+        return ""
+    from kfp import Client
+    from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
+
+    key = read_monitoring_record(Path(record.path)).details["request"]
+    settings = MonitoringConfig.model_validate(config)
+    request = find_request(environment.monitoring_uri(), project, key)
+    client = Client(
+        host=kubeflow or None,
+        credentials=ServiceAccountTokenVolumeCredentials() if kubeflow else None,
+    )
+    return launch(
+        root=environment.monitoring_uri(),
+        model=project,
+        key=key,
+        runs=KubeflowRuns(client, project),
+        arguments=arguments_for(request, data["window"]["start"], settings),
+    ).run
+
+
+@dsl.component(base_image=image("monitor"), install_kfp_package=False)
+def report_end(
+    project: str,
+    config: dict,
+    pipeline: str,
+    status: dsl.PipelineTaskFinalStatus,
+) -> None:
+    """Tells the alert routes of a run that failed, and of the first that succeeds after it.
+
+    Args:
+        project: The project's name.
+        config: The project's `monitoring` section: its routes.
+        pipeline: The pipeline's name.
+        status: How the run ended, from Kubeflow.
+    """
+    from components.monitor.failure import report_pipeline
+
+    for trouble in report_pipeline(
+        project=project,
+        config=config,
+        pipeline=pipeline,
+        run=status.pipeline_job_resource_name,
+        state=status.state,
+        error=status.error_message or "",
+    ):
+        print(trouble)

@@ -1,18 +1,23 @@
 """What an exit handler calls: tells the routes that a pipeline failed, and when it is well again."""
 
-import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from components.contracts import environment
 from components.contracts.config.base import format_instant
 from components.contracts.config.monitoring import MonitoringConfig, Route
 from components.contracts.errors import SlipwayError
-from components.contracts.files import write_json
 from components.contracts.monitoring_record import Alert
-from components.monitor.history import folder
-from components.monitor.routes import ORDER, SENDERS, Notice, deliver, expand
+from components.monitor.routes import (
+    ORDER,
+    SENDERS,
+    Notice,
+    deliver,
+    expand,
+    read_told,
+    write_told,
+)
+from components.monitor.state import folder
 
 NAME = "PIPELINE_FAILED"
 REMEMBERED = timedelta(days=1)
@@ -58,7 +63,9 @@ def report_pipeline(
         # The gateway holds numbers of windows; a failed pipeline has none.
         if route.kind == "pushgateway" or ORDER[alert.severity] < ORDER[route.least]:
             continue
-        path = folder(environment.home(), project) / "routes" / f"{route.name}.{pipeline}.json"
+        path = (
+            f"{folder(environment.monitoring_uri(), project)}/routes/{route.name}.{pipeline}.json"
+        )
         try:
             _tell(route, path, project, alert, now, run, state == "SUCCEEDED", link)
         except SlipwayError as error_:
@@ -70,7 +77,7 @@ def report_pipeline(
 
 def _tell(
     route: Route,
-    path: Path,
+    path: str,
     project: str,
     alert: Alert,
     now: datetime,
@@ -78,7 +85,7 @@ def _tell(
     succeeded: bool,
     link: str,
 ) -> None:
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"run": ""}
+    known = read_told(path) or {"run": ""}
     if known["run"] == run or (succeeded and not known["run"]):
         return
     since = known.get("since") or format_instant(now)
@@ -93,4 +100,4 @@ def _tell(
         numbers={},
     )
     deliver(SENDERS[route.kind], expand(route.url), notice)
-    write_json(path, {"run": ""} if succeeded else {"run": run, "since": since})
+    write_told(path, {"run": ""} if succeeded else {"run": run, "since": since})

@@ -1,26 +1,21 @@
-"""The history of monitored windows: one parquet file a window below SLIPWAY_HOME/monitoring.
-
-Layout, version 1::
-
-    <home>/monitoring/<model>/windows/<start>_<end>.parquet    one row: the record, typed
-    <home>/monitoring/<model>/sketches/<start>_<end>.parquet   one row a feature: its sketch
+"""The history of monitored windows: one parquet file a window (see `state` for the layout).
 
 A window that is run again replaces its files, so the history has one row a window whatever happens to
 the run; two models, or two windows at once, do not touch each other.
 """
 
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.contracts.config.base import parse_instant
 from components.contracts.errors import SlipwayError
 from components.contracts.monitoring_record import Alert, MLSystemMetrics, MonitoringRecord
+from components.monitor import state
 from components.monitor.sketch import Sketch, merge, sketch_from_dict
+from components.monitor.state import Root, folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,17 +23,12 @@ if TYPE_CHECKING:
 TREND = 30
 
 
-def folder(home: Path, model: str) -> Path:
-    """Where the history of one model lies."""
-    return home / "monitoring" / model
-
-
 def window_name(window: tuple[str, str]) -> str:
     """The file name of a window: sorts by its start, then its end."""
     return "_".join(f"{parse_instant(moment):%Y%m%dT%H%M%SZ}" for moment in window)
 
 
-def append(home: Path, record: MonitoringRecord) -> Path:
+def append(root: Root, record: MonitoringRecord) -> str:
     """Writes the row of a window, in place of an earlier one of the same window."""
     import pyarrow as pa
 
@@ -74,14 +64,14 @@ def append(home: Path, record: MonitoringRecord) -> Path:
         "retrain": record.retrain,
         "record": json.dumps(asdict(record), sort_keys=True, allow_nan=False),
     }
-    path = folder(home, record.model) / "windows" / f"{window_name(record.window)}.parquet"
+    path = f"{folder(root, record.model)}/windows/{window_name(record.window)}.parquet"
     _write(path, pa.Table.from_pylist([row], schema=schema))
     return path
 
 
 def append_sketches(
-    home: Path, model: str, window: tuple[str, str], version: str, sketches: Mapping[str, Sketch]
-) -> Path:
+    root: Root, model: str, window: tuple[str, str], version: str, sketches: Mapping[str, Sketch]
+) -> str:
     """Keeps the sketches of a window, so that windows can be merged later without their data."""
     import pyarrow as pa
 
@@ -92,12 +82,12 @@ def append_sketches(
             "sketch": [json.dumps(sketch.to_dict()) for sketch in sketches.values()],
         }
     )
-    path = folder(home, model) / "sketches" / f"{window_name(window)}.parquet"
+    path = f"{folder(root, model)}/sketches/{window_name(window)}.parquet"
     _write(path, table)
     return path
 
 
-def read_sketches(path: Path) -> tuple[str, dict[str, Sketch]]:
+def read_sketches(path: str) -> tuple[str, dict[str, Sketch]]:
     """The model version and the sketches of an earlier window.
 
     Raises:
@@ -109,7 +99,7 @@ def read_sketches(path: Path) -> tuple[str, dict[str, Sketch]]:
 
 
 def merged_sketches(
-    home: Path,
+    root: Root,
     model: str,
     version: str,
     window: tuple[datetime, datetime],
@@ -119,7 +109,7 @@ def merged_sketches(
     """The sketches of earlier windows of one model version, merged without reading their data.
 
     Args:
-        home: the state folder.
+        root: where monitoring keeps its files.
         model: the registered model's name.
         version: only windows of this version: those of another have other bins.
         window: the window to compare; earlier ones end by its start, and begin within `span` of it.
@@ -132,8 +122,9 @@ def merged_sketches(
     start, length = window[0], window[1] - window[0]
     merged: dict[str, Sketch] = {}
     windows = 0
-    for path in sorted((folder(home, model) / "sketches").glob("*.parquet")):
-        begins, ends = (parse_instant(moment) for moment in path.stem.split("_"))
+    place = f"{folder(root, model)}/sketches"
+    for name in state.names(place):
+        begins, ends = _ends(name)
         age = start - begins
         if ends > start or age > span:
             continue
@@ -141,32 +132,33 @@ def merged_sketches(
             off = age % season
             if min(off, season - off) > length / 2:
                 continue
-        owner, sketches = read_sketches(path)
+        owner, sketches = read_sketches(f"{place}/{name}")
         if owner != version:
             continue
         windows += 1
-        for name, sketch in sketches.items():
-            merged[name] = merge(merged[name], sketch) if name in merged else sketch
+        for feature, sketch in sketches.items():
+            known = merged.get(feature)
+            merged[feature] = merge(known, sketch) if known else sketch
     return merged, windows
 
 
-def records(home: Path, model: str, before: datetime | None = None) -> list[MonitoringRecord]:
+def records(root: Root, model: str, before: datetime | None = None) -> list[MonitoringRecord]:
     """The records of a model's windows, the oldest first.
 
     Args:
-        home: the state folder.
+        root: where monitoring keeps its files.
         model: the registered model's name.
         before: only windows that ended earlier.
     """
     found = []
-    for path in sorted((folder(home, model) / "windows").glob("*.parquet")):
-        end = parse_instant(path.stem.split("_")[1])
-        if before is None or end < before:
-            found.append(_record(path))
+    place = f"{folder(root, model)}/windows"
+    for name in state.names(place):
+        if before is None or _ends(name)[1] < before:
+            found.append(_record(f"{place}/{name}"))
     return sorted(found, key=lambda record: parse_instant(record.window[1]))
 
 
-def latest(home: Path) -> list[dict[str, Any]]:
+def latest(root: Root) -> list[dict[str, Any]]:
     """What `slipway status` shows: for each model its last window and the trend.
 
     Returns:
@@ -174,10 +166,9 @@ def latest(home: Path) -> list[dict[str, Any]]:
         and trend: the last windows' window_end, current_accuracy, avg_latency, data_drift_score,
         total_predictions and alerts (names), the oldest first.
     """
-    models = sorted(path.name for path in (home / "monitoring").glob("*") if path.is_dir())
     shown = []
-    for model in models:
-        history = records(home, model)
+    for model in state.names(str(root)):
+        history = records(root, model)
         if not history:
             continue
         last = history[-1]
@@ -206,7 +197,13 @@ def latest(home: Path) -> list[dict[str, Any]]:
     return shown
 
 
-def _record(path: Path) -> MonitoringRecord:
+def _ends(name: str) -> tuple[datetime, datetime]:
+    """Start and end of the window that a file is named after."""
+    start, end = name.removesuffix(".parquet").split("_")
+    return parse_instant(start), parse_instant(end)
+
+
+def _record(path: str) -> MonitoringRecord:
     content = json.loads(_read(path)["record"][0].as_py())
     content["metrics"] = MLSystemMetrics(**content["metrics"])
     content["alerts"] = tuple(Alert(**alert) for alert in content["alerts"])
@@ -214,25 +211,23 @@ def _record(path: Path) -> MonitoringRecord:
     return MonitoringRecord(**content)
 
 
-def _read(path: Path) -> "pa.Table":
+def _read(path: str) -> "pa.Table":
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    content = state.read(path)
     try:
-        return pq.ParquetFile(path).read()
+        return pq.ParquetFile(pa.BufferReader(content or b"")).read()
     except (OSError, pa.ArrowException) as error:
         raise SlipwayError(
             f"The monitoring history {path} cannot be read: {error}. Run the window again."
         ) from error
 
 
-def _write(path: Path, table: "pa.Table") -> None:
+def _write(path: str, table: "pa.Table") -> None:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        pq.write_table(table, partial, compression="zstd")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    state.write(path, sink.getvalue().to_pybytes())

@@ -149,7 +149,11 @@ def monitor_window(
     found = _record(project, (start, end), system, performance, drift, reference, details, settings)
     if drift and scan and reference:
         history.append_sketches(
-            environment.home(), project, found.window, reference.model_version, scan.sketches
+            environment.monitoring_uri(),
+            project,
+            found.window,
+            reference.model_version,
+            scan.sketches,
         )
     page = None
     if drift and scan and scan.sample is not None and reference:
@@ -164,11 +168,11 @@ def monitor_window(
         page,
     )
     log_series(project, found.metrics.timestamp, window_numbers(found))
-    history.append(environment.home(), found)
+    history.append(environment.monitoring_uri(), found)
     for alert in found.alerts:
         progress(f"{alert.severity.upper()} {alert.name}: {alert.message}")
     write_monitoring_record(record, found)
-    for failure in notify(environment.home(), found, settings, report):
+    for failure in notify(environment.monitoring_uri(), found, settings, report):
         progress(failure)
     return Result(found)
 
@@ -236,7 +240,7 @@ def _against(
     if chosen not in ("rolling", "season"):
         return kept
     merged, windows = history.merged_sketches(
-        environment.home(),
+        environment.monitoring_uri(),
         project,
         reference.model_version,
         window,
@@ -325,7 +329,7 @@ def _record(
     if drift:
         status = "drift" if drift.share > settings.alerts.drift else "stable"
     counters = (details["endpoint"] or {}).get("metrics", {})
-    earlier = history.records(environment.home(), project, before=window[1])
+    earlier = history.records(environment.monitoring_uri(), project, before=window[1])
     judgement = judge(
         Findings(
             predictions=system.predictions,
@@ -347,8 +351,9 @@ def _record(
     details["holding"], details["unknown"] = list(judgement.holding), list(judgement.unknown)
     ends = (format_instant(window[0]), format_instant(window[1]))
     version = reference.model_version if reference else ""
-    decision = decide(environment.home(), project, version, ends, alerts, settings)
+    decision = decide(environment.monitoring_uri(), project, version, ends, alerts, settings)
     details["decision"] = decision.why
+    details["request"] = decision.request.key if decision.request else None
     estimate = (performance.estimate or {}) if performance else {}
     return MonitoringRecord(
         model=project,

@@ -1,6 +1,6 @@
 """Telling people: each route learns of an alert once, hears when it is over, and may be down.
 
-What a route was told lies in `<home>/monitoring/<model>/routes/<route>.json`. A run compares that with
+What a route was told lies in `<model>/routes/<route>.json` (see `state`). A run compares that with
 the alerts of its window and sends the difference, so a repeated run sends nothing twice, and what
 could not be delivered is sent by the next run. A route that fails never fails the run.
 """
@@ -17,9 +17,9 @@ from typing import Any
 from components.contracts.config.base import format_instant, parse_instant
 from components.contracts.config.monitoring import MonitoringConfig, Route, Severity
 from components.contracts.errors import SlipwayError
-from components.contracts.files import write_json
 from components.contracts.monitoring_record import Alert, MonitoringRecord
-from components.monitor.history import folder
+from components.monitor import state
+from components.monitor.state import Root, folder
 
 ATTEMPTS = 3
 TIMEOUT_S = 10.0
@@ -61,12 +61,12 @@ class Notice:
 
 
 def notify(
-    home: Path, record: MonitoringRecord, config: MonitoringConfig, report: Path
+    root: Root, record: MonitoringRecord, config: MonitoringConfig, report: Path
 ) -> list[str]:
     """Tells every route what changed with this window.
 
     Args:
-        home: the state folder.
+        root: where monitoring keeps its files.
         record: the window. An older window than the last that was told about changes nothing.
         config: the routes.
         report: the page; `config.report_url` may say where people find it.
@@ -76,9 +76,9 @@ def notify(
     """
     failures = []
     for route in config.routes:
-        path = folder(home, record.model) / "routes" / f"{route.name}.json"
+        path = f"{folder(root, record.model)}/routes/{route.name}.json"
         try:
-            told = _read(path)
+            told = read_told(path) or {"window_end": "", "alerts": {}}
             if told["window_end"] and parse_instant(record.window[1]) < parse_instant(
                 told["window_end"]
             ):
@@ -86,7 +86,7 @@ def notify(
             notice, after = _difference(told, record, route, _link(config, record, report))
             if _worth_sending(route, notice):
                 deliver(SENDERS[route.kind], expand(route.url), notice)
-            write_json(path, after)
+            write_told(path, after)
         except SlipwayError as error:
             failures.append(
                 f"The route {route.name} could not be told and is tried again with the next run:"
@@ -95,14 +95,25 @@ def notify(
     return failures
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {"window_end": "", "alerts": {}}
+def read_told(path: str) -> dict[str, Any] | None:
+    """What a route was told; None: nothing yet.
+
+    Raises:
+        SlipwayError: the file is damaged.
+    """
+    text = state.read(path)
+    if text is None:
+        return None
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content: dict[str, Any] = json.loads(text)
+    except ValueError as error:
         raise SlipwayError(f"{path} cannot be read ({error}). Remove it to start anew.") from error
     return content
+
+
+def write_told(path: str, told: dict[str, Any]) -> None:
+    """Keeps what a route was told."""
+    state.write(path, (json.dumps(told, indent=2, sort_keys=True) + "\n").encode())
 
 
 def _difference(

@@ -79,6 +79,7 @@ class Site:
             "CI_CD_PLATFORM": project.ci_cd_platform,
             "FEATURE_STORE_URI": f"{self.bucket}/features",
             "INFERENCE_LOG_URI": f"{self.bucket}/inference-log",
+            "MONITORING_URI": f"{self.bucket}/monitoring",
             # In a pod only this folder is writable; what must last is kept in the stores.
             "SLIPWAY_HOME": "/tmp/slipway",  # noqa: S108
         }

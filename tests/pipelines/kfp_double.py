@@ -250,9 +250,14 @@ def _matches(item: dict[str, Any], text: str) -> bool:
     if not text:
         return True
     for predicate in json.loads(text)["predicates"]:
-        if predicate["operation"] != "EQUALS" or predicate["key"] not in ("display_name", "name"):
+        # By name or, as kfp.Client sends it, by the number that protobuf gives it.
+        if predicate["operation"] not in ("EQUALS", 1) or predicate["key"] not in (
+            "display_name",
+            "name",
+        ):
             raise Refused(400, f"no such filter: {predicate}")
-        if item.get("display_name") != predicate["string_value"]:
+        wanted = predicate.get("string_value", predicate.get("stringValue"))
+        if item.get("display_name") != wanted:
             return False
     return True
 
@@ -286,6 +291,12 @@ def _pipeline_by_name(double: Double, name: str, *, query: dict[str, str], **_: 
         if pipeline["name"] == name and pipeline.get("namespace", "") == query.get("namespace", ""):
             return pipeline
     raise Refused(404, f"Pipeline {name} not found")
+
+
+def _list_pipelines(double: Double, *, query: dict[str, str], **_: Any) -> Any:
+    namespace = query.get("namespace", "")
+    found = [p for p in double.pipelines.values() if p.get("namespace", "") == namespace]
+    return _paged(double, "pipelines", found, query)
 
 
 def _upload_version(
@@ -513,6 +524,7 @@ def _health(double: Double, **_: Any) -> Any:
 ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("GET", "/healthz"): _health,
     ("POST", "/pipelines"): _create_pipeline,
+    ("GET", "/pipelines"): _list_pipelines,
     ("GET", "/pipelines/names/([^/]+)"): _pipeline_by_name,
     ("POST", "/pipelines/upload_version"): _upload_version,
     ("GET", "/pipelines/([^/]+)/versions"): _list_versions,

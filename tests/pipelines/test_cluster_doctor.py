@@ -77,6 +77,7 @@ def healthy(mlflow: str, registry: str, redis_port: int, bucket: str) -> dict[st
             "data": {
                 "FEATURE_STORE_URI": bucket,
                 "INFERENCE_LOG_URI": bucket,
+                "MONITORING_URI": bucket,
                 "SLIPWAY_HOME": "/tmp/slipway",
             }
         },

@@ -20,7 +20,7 @@ PIPELINES = ("training", "retraining", "monitoring")
 NEVER_CACHED = {
     "training": {"evaluate", "register", "deploy"},
     "retraining": {"evaluate", "register", "deploy"},
-    "monitoring": {"ingest", "monitor"},
+    "monitoring": {"ingest", "monitor", "retrain"},
 }
 
 
@@ -89,7 +89,8 @@ def test_every_task_has_retries_a_timeout_resources_and_a_numeric_user(
         assert executor["securityContext"]["runAsNonRoot"] is True
         assert int(executor["securityContext"]["runAsUser"]) > 0
         labels = executor["podMetadata"]["labels"]
-        assert labels == {"slipway.dev/project": "flights", "slipway.dev/stage": name}
+        token = {"access-ml-pipeline": "true"} if name == "retrain" else {}
+        assert labels == {"slipway.dev/project": "flights", "slipway.dev/stage": name, **token}
         resources = containers(package)[f"exec-{name}"]["resources"]
         for key in ("resourceCpuLimit", "resourceCpuRequest"):
             assert float(resources[key]) >= 1

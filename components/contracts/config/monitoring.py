@@ -105,12 +105,15 @@ class RetrainSettings(Section):
         budget: most requests in seven days.
         patience: a training that was asked for and neither ended nor replaced the model after this
             long counts as lost and no longer holds up the next.
+        window: how long a stretch of data, up to the window's end, the new model learns from; None:
+            all since the start of the project's `data.window`.
     """
 
     reasons: list[AlertName] = ["LOW_ACCURACY", "ACCURACY_DROP", "DATA_DRIFT"]
     cooldown: Duration = timedelta(days=3)
     budget: int = Field(default=1, ge=0)
     patience: Duration = timedelta(days=1)
+    window: Duration | None = None
 
 
 class MonitoringConfig(Section):

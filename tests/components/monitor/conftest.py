@@ -276,7 +276,7 @@ def world(
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", registry[0])
     monkeypatch.setenv("INFERENCE_LOG_URI", str(tmp_path / "log"))
-    monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MONITORING_URI", str(tmp_path / "home"))
     tracking.connect()
     return World(tmp_path, flights, registry[1])
 

@@ -253,7 +253,7 @@ def test_the_pushgateway_gets_gauges_each_window(server: Server, tmp_path: Path)
 
 def test_damaged_state_is_named_and_hides_nothing(server: Server, tmp_path: Path) -> None:
     settings = config("webhook", server.url)
-    path = tmp_path / "monitoring" / "flights" / "routes" / "ops.json"
+    path = tmp_path / "flights" / "routes" / "ops.json"
     path.parent.mkdir(parents=True)
     path.write_text("{")
     (failure,) = notify(tmp_path, record(2, "A"), settings, REPORT)
@@ -332,7 +332,7 @@ def test_a_failed_pipeline_is_told_once_and_its_recovery_too(
 ) -> None:
     from components.monitor.failure import report_pipeline
 
-    monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path))
+    monkeypatch.setenv("MONITORING_URI", str(tmp_path))
     section = config("webhook", server.url).to_struct()
 
     def ended(run: str, state: str) -> list[str]:

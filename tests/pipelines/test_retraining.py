@@ -1,0 +1,297 @@
+"""The way from a decision to a training run, through the real KFP client and a double of its API."""
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.contracts.config.monitoring import MonitoringConfig
+from components.contracts.errors import SlipwayError
+from components.contracts.monitoring_record import RetrainRequest
+from components.contracts.project import load_project
+from components.monitor import launcher
+from components.monitor.retrain import arguments_for, mark, request_training, requests
+from pipelines.cluster.package import read_package
+from pipelines.compiler import compile_project
+
+DATA = {"window": {"start": "2013-01-01T05:00:00Z", "end": "2014-01-01T05:00:00Z"}}
+DECEMBER = ("2013-12-01T05:00:00Z", "2013-12-08T05:00:00Z")
+
+
+@dataclass
+class World:
+    """A server with the uploaded pipelines, and a request in the state folder."""
+
+    server: Any
+    root: Path
+
+    def ask(self, window: tuple[str, str] = DECEMBER, **settings: Any) -> RetrainRequest:
+        config = MonitoringConfig.model_validate({"retrain": True, "retraining": settings})
+        decision = request_training(self.root, "flights", "1", window, ("LOW_ACCURACY",), config)
+        assert decision.request is not None, decision.why
+        return decision.request
+
+    def launch(self, request: RetrainRequest, **settings: Any) -> launcher.Launch:
+        from kfp import Client
+        from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
+
+        config = MonitoringConfig.model_validate({"retraining": settings})
+        client = Client(host=self.server.url, credentials=ServiceAccountTokenVolumeCredentials())
+        return launcher.launch(
+            root=self.root,
+            model="flights",
+            key=request.key,
+            runs=launcher.KubeflowRuns(client, "flights"),
+            arguments=arguments_for(request, DATA["window"]["start"], config),
+        )
+
+    def runs(self) -> list[dict[str, Any]]:
+        return list(self.server.runs.values())
+
+    def status(self) -> list[tuple[str, str]]:
+        return [(r.status, r.run) for r in requests(self.root, "flights")]
+
+
+@pytest.fixture
+def world(
+    kubeflow_server: Any, compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> World:
+    from pipelines.cluster.api import Kubeflow
+    from pipelines.cluster.connection import Connection
+    from pipelines.cluster.upload import upload
+
+    kubeflow = Kubeflow(Connection.of(host=kubeflow_server.url), backoff=0.01)
+    for name in ("training", "retraining"):
+        upload(kubeflow, read_package(compiled / f"flights-{name}.yaml"))
+    token = tmp_path / "token"
+    token.write_text("from-the-pod")
+    kubeflow_server.token = "from-the-pod"
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(token))
+    return World(kubeflow_server, tmp_path / "state")
+
+
+def test_a_request_starts_one_run_with_a_new_window_and_the_pods_token(world: World) -> None:
+    request = world.ask()
+    launched = world.launch(request)
+    (run,) = world.runs()
+    assert run["display_name"] == f"flights-retraining-{request.key}"
+    assert run["runtime_config"]["parameters"] == {
+        "window_start": "2013-01-01T05:00:00Z",
+        "window_end": DECEMBER[1],
+    }
+    names = {p["pipeline_id"]: p["name"] for p in world.server.pipelines.values()}
+    assert names[run["pipeline_version_reference"]["pipeline_id"]] == "flights-retraining"
+    assert launched.run == run["run_id"]
+    assert world.status() == [("started", run["run_id"])]
+
+
+def test_a_retried_task_finds_the_run_that_it_started(world: World) -> None:
+    request = world.ask()
+    first = world.launch(request)
+    assert world.launch(request).run == first.run
+    # Also where the first try ended before it noted the run.
+    mark(world.root, request, "requested")  # type: ignore[arg-type]
+    assert world.launch(request).run == first.run
+    assert len(world.runs()) == 1
+    assert world.status() == [("started", first.run)]
+
+
+def test_nothing_starts_while_a_training_runs_whoever_started_it(world: World) -> None:
+    from pipelines.cluster.api import Kubeflow
+    from pipelines.cluster.connection import Connection
+    from pipelines.cluster.runs import submit
+    from pipelines.cluster.upload import upload
+
+    world.server.token = ""
+    kubeflow = Kubeflow(Connection.of(host=world.server.url), backoff=0.01)
+    package = read_package(Path("compiled/flights-training.yaml").resolve())
+    uploaded = upload(kubeflow, package)
+    submit(kubeflow, package, uploaded, experiment="flights", arguments={})
+    request = world.ask()
+    held = world.launch(request)
+    assert held.run == "" and "is still pending" in held.why
+    assert len(world.runs()) == 1
+    assert world.status() == [("requested", "")]
+    world.runs()[0]["state"] = "SUCCEEDED"
+    assert world.launch(request).run
+    assert len(world.runs()) == 2
+
+
+def test_a_monitoring_run_does_not_hold_it_up(world: World, compiled: Path) -> None:
+    from pipelines.cluster.api import Kubeflow
+    from pipelines.cluster.connection import Connection
+    from pipelines.cluster.runs import submit
+    from pipelines.cluster.upload import upload
+
+    world.server.token = ""
+    kubeflow = Kubeflow(Connection.of(host=world.server.url), backoff=0.01)
+    package = read_package(compiled / "flights-monitoring.yaml")
+    submit(kubeflow, package, upload(kubeflow, package), experiment="flights", arguments={})
+    assert world.launch(world.ask()).run
+
+
+def test_of_two_that_start_at_once_one_stays(world: World) -> None:
+    request = world.ask()
+    other: list[str] = []
+
+    def another(line: str) -> None:
+        # Between the look and the start of ours, somebody else's run of the same request begins.
+        if line == "POST /apis/v2beta1/runs" and not other:
+            other.append("started")
+            world.launch(request)
+
+    world.server.on_request = another
+    mine = world.launch(request)
+    active = [run for run in world.runs() if run["state"] == "PENDING"]
+    assert [run["run_id"] for run in active] == [mine.run]
+    assert [run["state"] for run in world.runs()] == ["PENDING", "CANCELED"]
+    assert world.status() == [("started", mine.run)]
+
+
+@pytest.mark.parametrize(("ended", "status"), [("SUCCEEDED", "finished"), ("FAILED", "failed")])
+def test_how_the_last_one_went_is_noted_with_the_next(
+    world: World, ended: str, status: str
+) -> None:
+    first = world.launch(world.ask()).run
+    world.runs()[0]["state"] = ended
+    later = world.ask(("2013-12-22T05:00:00Z", "2013-12-29T05:00:00Z"))
+    assert world.launch(later).run not in ("", first)
+    assert [s for s, _ in world.status()] == [status, "started"]
+
+
+def test_the_new_window_can_have_a_length(world: World) -> None:
+    world.launch(world.ask(), window="90d")
+    (run,) = world.runs()
+    assert run["runtime_config"]["parameters"]["window_start"] == "2013-09-09T05:00:00Z"
+
+
+def test_a_server_without_the_pipeline_says_what_to_do(world: World) -> None:
+    world.server.pipelines.clear()
+    with pytest.raises(SlipwayError, match="no pipeline flights-retraining: upload it"):
+        world.launch(world.ask())
+
+
+def test_a_server_that_refuses_names_the_rights(world: World) -> None:
+    from kfp_double import Fault
+
+    request = world.ask()
+    world.server.faults.append(Fault("POST", "/runs$", 403))
+    with pytest.raises(SlipwayError, match=r"answered 403: .*service account"):
+        world.launch(request)
+    assert world.status() == [("requested", "")]
+
+
+def test_the_face_starts_the_run_in_a_pod_and_leaves_it_alone_elsewhere(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from components.monitor.component import retrain
+
+    request = world.ask()
+    record = tmp_path / "record.json"
+    content = {
+        "model": "flights", "window": DECEMBER, "drift_status": "drift", "summary": {},
+        "alerts": [], "retrain": True, "details": {"request": request.key}, "version": 1,
+        "metrics": {
+            "timestamp": DECEMBER[1], "model_version": "1", "model_accuracy": 0.5,
+            "prediction_latency_ms": None, "throughput_rps": None, "error_rate": None,
+            "data_drift_score": None, "feature_drift_score": None,
+        },
+    }  # fmt: skip
+    record.write_text(json.dumps(content))
+    monkeypatch.setenv("MONITORING_URI", str(world.root))
+    given = {
+        "record": SimpleNamespace(path=str(record)),
+        "project": "flights",
+        "config": {},
+        "data": DATA,
+    }
+    assert retrain.python_func(**given) == ""
+    assert world.runs() == []
+    assert retrain.python_func(**given, kubeflow=world.server.url) == world.runs()[0]["run_id"]
+
+
+@pytest.fixture
+def webhook() -> Any:
+    """A receiver that keeps what it is sent."""
+    received: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", received
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def with_route(repository: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Compiles the flights with one alert route."""
+
+    def compile_with(url: str) -> Path:
+        route = f'[{{name: ops, kind: webhook, url: "{url}"}}]'
+        loaded = load_project(repository / "examples/flights", {"monitoring.routes": route})
+        compile_project(loaded, tmp_path / "compiled")
+        return tmp_path / "compiled"
+
+    return compile_with
+
+
+def test_with_routes_each_pipeline_ends_in_a_report(with_route: Any, compiled: Path) -> None:
+    folder = with_route("https://example.com/${CHAT_TOKEN}")
+    for name in ("training", "retraining", "monitoring"):
+        package = read_package(folder / f"flights-{name}.yaml")
+        task = package.spec["root"]["dag"]["tasks"]["report-end"]
+        assert task["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+        executors = package.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+        secrets = json.dumps(executors["exec-report-end"]["secretAsEnv"])
+        assert "CHAT_TOKEN" in secrets
+        plain = read_package(compiled / f"flights-{name}.yaml")
+        assert "report-end" not in plain.spec["root"]["dag"]["tasks"]
+
+
+def test_a_pipeline_that_fails_is_told_by_its_exit_handler(
+    with_route: Any, webhook: tuple[str, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    from pipelines.execution import execute
+    from pipelines.local_run import Request
+
+    url, received = webhook
+    folder = with_route(url)
+    settings = {
+        "MONITORING_URI": str(tmp_path / "monitoring"),
+        "INFERENCE_LOG_URI": str(tmp_path / "log"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
+        "SLIPWAY_HOME": str(tmp_path / "home"),
+        "FEATURE_STORE_URI": str(tmp_path / "features"),
+    }
+    request = Request(
+        pipeline=str(folder / "flights-monitoring.yaml"),
+        arguments={"data_root": str(tmp_path / "nowhere")},
+        root=str(tmp_path / "outputs"),
+        cache=str(tmp_path / "cache"),
+        runner="subprocess",
+        environment=settings,
+        mounts=[],
+    )
+    run = execute(request, settings, tmp_path / "run.log", lambda task, event: None)
+    assert run.error is not None and "nowhere" in run.error
+    (told,) = received
+    assert [a["name"] for a in told["alerts"]] == ["PIPELINE_FAILED"]
+    assert "flights-monitoring ended as FAILED" in told["alerts"][0]["message"]
