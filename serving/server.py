@@ -115,7 +115,7 @@ class Server:
         self._stop = asyncio.Event()
         self._state = ServerState()
         self._servers: list[asyncio.AbstractServer] = []
-        self._private: asyncio.AbstractServer | None = None
+        self._joined = False
         self._reloading: asyncio.Task[None] | None = None
         self._joining: asyncio.Task[asyncio.AbstractServer] | None = None
 
@@ -170,7 +170,6 @@ class Server:
         self._tick()
         listener = await self._listen(_socket(settings))
         address = listener.sockets[0].getsockname()  # type: ignore[attr-defined]
-        self._private = listener if settings.join_fd >= 0 else None
         _logger.info(
             "%s version %s serves on %s:%s.", model.name, model.version, address[0], address[1]
         )
@@ -262,12 +261,11 @@ class Server:
         _logger.info("%s version %s took over.", model.name, model.version)
 
     def _join(self) -> None:
-        if self._settings.join_fd >= 0 and self._private is not None:
-            private, self._private = self._private, None
+        """Accepts on the shared socket too; the private one stays, for questions to this process."""
+        if self._settings.join_fd >= 0 and not self._joined:
+            self._joined = True
             public = socket.socket(fileno=self._settings.join_fd)
             self._joining = asyncio.create_task(self._listen(public))
-            self._servers.remove(private)
-            private.close()
 
 
 def _socket(settings: Settings) -> socket.socket:

@@ -112,10 +112,12 @@ def compare(new: Observed, stable: Observed, config: CanaryConfig) -> tuple[str 
             seen,
         )
     shift = population_stability(new.predictions, stable.predictions)
-    if shift > config.max_prediction_shift:
+    noise = stability_noise(new.predictions, stable.predictions)
+    if shift > config.max_prediction_shift + noise:
         return (
-            f"its probabilities are distributed otherwise: stability index {shift:.2f}"
-            f" (canary.max_prediction_shift {config.max_prediction_shift:g})",
+            f"its probabilities are distributed otherwise: stability index {shift:.2f}, of which"
+            f" {noise:.2f} may be chance (canary.max_prediction_shift"
+            f" {config.max_prediction_shift:g})",
             seen,
         )
     return (
@@ -127,15 +129,30 @@ def compare(new: Observed, stable: Observed, config: CanaryConfig) -> tuple[str 
 def population_stability(new: dict[str, float], old: dict[str, float]) -> float:
     """The population stability index of two histograms: sum of (p - q) ln(p / q).
 
-    Half a row is added to each bin, so that an empty one does not make it infinite.
+    One row, spread as both together are, is added to each, so that a bin that one of them lacks does
+    not make it infinite, and bins that both lack add nothing.
     """
-    bounds = sorted({*new, *old})
     rows, old_rows = sum(new.values()), sum(old.values())
     if not rows or not old_rows:
         return 0.0
     total = 0.0
-    for bound in bounds:
-        p = (new.get(bound, 0.0) + 0.5) / (rows + 0.5 * len(bounds))
-        q = (old.get(bound, 0.0) + 0.5) / (old_rows + 0.5 * len(bounds))
-        total += (p - q) * math.log(p / q)
+    for bound in {*new, *old}:
+        count, old_count = new.get(bound, 0.0), old.get(bound, 0.0)
+        both = (count / rows + old_count / old_rows) / 2
+        if both:
+            p, q = (count + both) / (rows + 1), (old_count + both) / (old_rows + 1)
+            total += (p - q) * math.log(p / q)
     return total
+
+
+def stability_noise(new: dict[str, float], old: dict[str, float]) -> float:
+    """How large the index of two samples of one distribution may well be: mean and three deviations.
+
+    Over B occupied bins and samples of n and m rows it is (1/n + 1/m) times a chi-square with B - 1
+    degrees of freedom (B. Yurdakul, Statistical Properties of Population Stability Index, 2018).
+    """
+    rows, old_rows = sum(new.values()), sum(old.values())
+    if not rows or not old_rows:
+        return math.inf
+    freedom = sum(1 for bound in {*new, *old} if new.get(bound) or old.get(bound)) - 1
+    return (1 / rows + 1 / old_rows) * (freedom + 3 * math.sqrt(2 * freedom))

@@ -19,7 +19,7 @@ from components.contracts.config.deployment import DeploymentConfig
 from components.contracts.errors import SlipwayError
 from components.contracts.release import Release
 from components.contracts.stage import progress
-from components.deploy.canary import Observed, compare, observe, wait_window
+from components.deploy.canary import Observed, observe
 from components.deploy.cluster import Cluster
 from components.deploy.diagnosis import diagnose
 from components.deploy.golden import Golden, ask
@@ -34,7 +34,7 @@ from components.deploy.manifest import (
     predictor,
     revision_name,
 )
-from components.deploy.rollout import judge_answers
+from components.deploy.rollout import judge_answers, observe_rollout
 from components.deploy.storage import storage_uri
 
 _POLL_SECONDS = 1.0
@@ -237,21 +237,19 @@ class _Rollout:
         """The window: both revisions answer real requests, the new one golden rows as well."""
         new_version = self.release.model_version
         old_version = stable.get("labels", {}).get(f"{LABEL}/model-version", "")
-        before = self._measure(new_version), self._measure(old_version)
         seconds = self.config.canary.window.total_seconds()
         progress(
             f"version {new_version} answers {self.config.canary.share} % of requests for"
             f" {seconds:.0f} s"
         )
-        wait_window(
-            seconds, lambda: ask(self.golden, url, self.project, self.release.model_version)
+        observe_rollout(
+            version=new_version,
+            seconds=seconds,
+            new=lambda: self._measure(new_version),
+            stable=lambda: self._measure(old_version),
+            ask=lambda: ask(self.golden, url, self.project, new_version),
+            config=self.config.canary,
         )
-        new = self._measure(new_version).since(before[0])
-        old = self._measure(old_version).since(before[1])
-        reason, seen = compare(new, old, self.config.canary)
-        progress(seen)
-        if reason is not None:
-            raise SlipwayError(f"Version {new_version} failed as a canary: {reason}.")
 
     def _measure(self, version: str) -> Observed:
         selector = f"{SERVICE_LABEL}={self.project},{LABEL}/model-version={version}"

@@ -24,8 +24,10 @@ from components.contracts.config.deployment import DeploymentConfig
 from components.contracts.errors import SlipwayError
 from components.contracts.files import new_directory
 from components.contracts.release import Release
+from components.contracts.stage import progress
+from components.deploy.canary import observe
 from components.deploy.golden import Golden, ask
-from components.deploy.rollout import judge_answers
+from components.deploy.rollout import judge_answers, observe_rollout
 from components.deploy.supervisor import LOCK, OUTPUT, STATE, control_path
 
 HOST = "127.0.0.1"
@@ -91,6 +93,8 @@ def roll_out(
         candidate = _call(home, "start", **member)["candidate"]
         _wait_ready(home, candidate["private_url"])
         judge_answers(ask(golden, candidate["private_url"], project, release.model_version), config)
+        if stable:
+            _share(home, candidate, stable, golden, project, config)
         _call(home, "promote")
     except (SlipwayError, OSError, KeyboardInterrupt):
         with contextlib.suppress(SlipwayError):
@@ -99,6 +103,30 @@ def roll_out(
     ask(golden, url, project, release.model_version)
     _forget_bundles(home, keep={model, Path(stable["bundle"])} if stable else {model})
     return url
+
+
+def _share(
+    home: Path,
+    candidate: dict[str, Any],
+    stable: dict[str, Any],
+    golden: Golden,
+    project: str,
+    config: DeploymentConfig,
+) -> None:
+    """The observation window: both predictors accept on the port, and the kernel shares between them."""
+    seconds, version = config.canary.local_window.total_seconds(), candidate["model_version"]
+    if not seconds:
+        return
+    progress(f"version {version} answers beside {stable['model_version']} for {seconds:.0f} s")
+    _call(home, "join")
+    observe_rollout(
+        version=version,
+        seconds=seconds,
+        new=lambda: observe([candidate["private_url"]]),
+        stable=lambda: observe([url] if (url := stable["private_url"]) else []),
+        ask=lambda: ask(golden, candidate["private_url"], project, version),
+        config=config.canary,
+    )
 
 
 def status(home: Path) -> list[LocalEndpoint]:
@@ -268,8 +296,9 @@ def _wait_ready(home: Path, url: str) -> None:
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"{url}/v2/health/ready", timeout=5).status_code == 200:
                 return
-        state = json.loads((home / STATE).read_text())
-        if any("candidate" in note for note in state["notes"]) or not _alive(state["candidate"]):
+        # The supervisor says whether it lives: its processes may be in another container.
+        candidate = json.loads((home / STATE).read_text())["candidate"]
+        if not candidate or not candidate["pid"]:
             break
         time.sleep(0.05)
     raise SlipwayError(

@@ -1,6 +1,7 @@
 """Back to a version that served before: it answers first, and only then is it champion again."""
 
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,11 @@ def roll_back(*, project: str, config: DeploymentConfig, version: str | None = N
     client = tracking.connect()
     release, tags = _find(client, project, version)
     # The older version has proved itself in production; it answers golden rows and takes over.
-    quick = config.model_copy(update={"canary": config.canary.model_copy(update={"share": 0})})
+    quick = config.model_copy(
+        update={
+            "canary": config.canary.model_copy(update={"share": 0, "local_window": timedelta(0)})
+        }
+    )
     with tempfile.TemporaryDirectory(prefix="slipway-rollback-") as scratch:
         for name in ("bundle", "evidence", "reference"):
             (Path(scratch) / name).mkdir()

@@ -1,7 +1,11 @@
 """What a new model must show before, and while, it takes traffic: the same for every target."""
 
-from components.contracts.config.deployment import DeploymentConfig
+from collections.abc import Callable
+
+from components.contracts.config.deployment import CanaryConfig, DeploymentConfig
 from components.contracts.errors import SlipwayError
+from components.contracts.stage import progress
+from components.deploy.canary import Observed, compare, wait_window
 from components.deploy.golden import Answered
 
 
@@ -18,3 +22,33 @@ def judge_answers(answered: Answered, config: DeploymentConfig) -> None:
             f" deployment.max_latency_ms is {config.max_latency_ms:g}. The old model, if any, keeps"
             " serving."
         )
+
+
+def observe_rollout(
+    *,
+    version: str,
+    seconds: float,
+    new: Callable[[], Observed],
+    stable: Callable[[], Observed],
+    ask: Callable[[], object],
+    config: CanaryConfig,
+) -> None:
+    """The window: both models answer real requests, the new one golden rows as well.
+
+    Args:
+        version: of the new model.
+        seconds: how long the window is.
+        new: reads what the new model has answered so far.
+        stable: the same of the model before.
+        ask: asks the new model the golden rows; it raises where an answer is wrong.
+        config: when a difference counts.
+
+    Raises:
+        SlipwayError: the new model must go back, with the reason.
+    """
+    before = new(), stable()
+    wait_window(seconds, ask)
+    reason, seen = compare(new().since(before[0]), stable().since(before[1]), config)
+    progress(seen)
+    if reason is not None:
+        raise SlipwayError(f"Version {version} failed as a canary: {reason}.")

@@ -3,7 +3,7 @@
 It is a small process that outlives the pipeline. It holds the listening socket and hands it to each
 predictor, so the port stays open through rollouts and restarts: a connection that comes in between
 waits in the socket's queue for the next predictor. It is asked over a Unix socket, one JSON object a
-line: start, promote, discard, status, stop.
+line: start, join, promote, discard, status, stop.
 """
 
 import asyncio
@@ -34,7 +34,9 @@ class Member:
     """One predictor: what it serves, and its process.
 
     Attributes:
-        arguments: of `python -m serving`. private_url: where it is asked before it is promoted.
+        arguments: of `python -m serving`.
+        private_url: where it alone is asked; empty where it was started again on the public socket.
+        pid: 0 for a candidate that ended by itself.
         restarts: how often it ended by itself.
     """
 
@@ -116,6 +118,8 @@ class Supervisor:
                 await self._discard()
                 self._candidate = Member(**request)
                 await self._launch(self._candidate, joined=False)
+            case "join":
+                self._join()
             case "promote":
                 await self._promote()
             case "discard":
@@ -125,13 +129,14 @@ class Supervisor:
             case "status":
                 pass
             case _:
-                raise ValueError(f"{what} is none of start, promote, discard, status, stop")
+                raise ValueError(f"{what} is none of start, join, promote, discard, status, stop")
         self._save()
         return asdict(self._endpoint)
 
     async def _launch(self, member: Member, *, joined: bool) -> None:
         """Starts a predictor: behind a private port, or at once on the public socket."""
         private: socket.socket | None = None
+        member.private_url = ""
         flags = [f"--fd={self._public.fileno()}"]
         if not joined:
             private = socket.create_server(("127.0.0.1", 0))
@@ -167,7 +172,9 @@ class Supervisor:
         started = time.monotonic()
         code = await process.wait()
         if member is self._candidate:
+            member.pid = 0
             self._note(f"candidate version {member.model_version} ended with {code}")
+            self._save()
         if member is not self._stable:
             return
         lasted = time.monotonic() - started
@@ -180,13 +187,18 @@ class Supervisor:
             await self._launch(member, joined=True)
             self._save()
 
-    async def _promote(self) -> None:
-        """The candidate joins the public socket, then the stable predictor drains and ends."""
+    def _join(self) -> Member:
+        """The candidate accepts on the public socket, beside the stable predictor."""
         member = self._candidate
         if member is None or member._process is None or member._process.returncode is not None:
-            raise RuntimeError("there is no living candidate to promote")
-        old, self._stable, self._candidate = self._stable, member, None
+            raise RuntimeError("there is no living candidate")
         member._process.send_signal(signal.SIGUSR1)
+        return member
+
+    async def _promote(self) -> None:
+        """The candidate joins the public socket, then the stable predictor drains and ends."""
+        member = self._join()
+        old, self._stable, self._candidate = self._stable, member, None
         self._note(f"version {member.model_version} took over")
         self._save()
         if old is not None:

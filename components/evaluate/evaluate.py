@@ -229,7 +229,7 @@ def _measure(
     scratch: Path,
 ) -> _Found:
     """Everything that the rules look at. What goes wrong on the way becomes part of the evidence."""
-    notes: dict[str, Any] = {"threshold": model.threshold, "block": gate.block}
+    notes: dict[str, Any] = {"threshold": model.threshold, "block": gate.block, "seed": gate.seed}
     nothing = Evidence(rows=0, expected_rows=table.rows.get("test", 0), positives=0)
     champion: Champion | None = None
     champion_problem = ""

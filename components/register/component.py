@@ -12,6 +12,9 @@ def register(
     splits: dsl.Input[dsl.Dataset],
     card: dsl.Input[dsl.HTML],
     project: str,
+    schema: dict,
+    feature_views: dict,
+    images: dict,
     release: dsl.Output[dsl.Artifact],
     pipeline_run: str = "",
 ):
@@ -23,11 +26,15 @@ def register(
         splits: The data that it was trained and tested on: the reference for monitoring.
         card: The model card.
         project: The project's name: the registered model.
+        schema: What the tables had to satisfy, for the evidence.
+        feature_views: The project's `features` section, for the evidence.
+        images: The image of each stage and of the predictor, for the evidence.
         release: Name, version, alias and artifact URI of the registered version.
         pipeline_run: Id of the KFP run, for the evidence.
     """
     from pathlib import Path
 
+    from components.register.evidence import Made
     from components.register.register import register_model
 
     result = register_model(
@@ -37,6 +44,6 @@ def register(
         card=Path(card.path),
         project=project,
         release=Path(release.path),
-        pipeline_run=pipeline_run,
+        made=Made(schema=schema, features=feature_views, images=images, pipeline_run=pipeline_run),
     )
     release.metadata.update(result.metadata())

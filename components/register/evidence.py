@@ -1,18 +1,19 @@
 """Evidence: what a registered version was made from, so that anyone can check it years later.
 
-The folder `evidence/` of a version, layout version 1::
+The folder of a version's evidence, layout version 2::
 
     evidence.json       the index: hashes, commit, images, seeds, run ids, and the SHA-256 of every file
-    verdict.json        the gate's decision, rule by rule
-    card.html           the model card
-    splits.json         features, split, statistics
+    verdict.json        the gate's decision, rule by rule, and the rehearsal. card.html: the model card
+    schema.json         what the tables had to satisfy
+    features.json       the definitions of the features, the label and the split
+    splits.json         the features and the split as they came out, with statistics
     bundle.json         the model's signature. training.json: the training log
-    images.lock.yaml    the images of all stages
     requirements.txt    the Python environment that registered
-    sbom.cdx.json       the same as a CycloneDX 1.6 bill of materials
+    requirements-train.txt  the one that trained, where the training log has it
+    sbom.cdx.json       both as a CycloneDX 1.6 bill of materials
 
-The index also names every file of the bundle and of the reference. The version's tag
-`slipway.evidence_hash` is the SHA-256 of the index, so nothing can be exchanged unseen.
+The index also names every file of the bundle, of the reference and of the MLflow model. The version's
+tag `slipway.evidence_hash` is the SHA-256 of the index, so nothing can be exchanged unseen.
 """
 
 import json
@@ -26,9 +27,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from components.contracts import images
 from components.contracts.bundle import FILE as BUNDLE
-from components.contracts.bundle import TRAINING, bundle_hash, read_bundle
+from components.contracts.bundle import ONNX, TRAINING, bundle_hash, read_bundle
 from components.contracts.errors import SlipwayError
 from components.contracts.files import hash_file, write_json, write_text
 from components.contracts.splits import FILE as SPLITS
@@ -36,9 +36,25 @@ from components.contracts.splits import read_splits
 from components.contracts.tracking import connect
 from components.contracts.verdict import read_verdict
 
-VERSION = 1
+VERSION = 2
 INDEX = "evidence.json"
-_PARTS = ("bundle", "reference", "evidence")
+_PARTS = ("bundle", "reference", "model", "evidence")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What a model was made from, besides the artifacts that register is handed.
+
+    Attributes:
+        schema: the content of the schema file. features: the project's `features` section.
+        images: the image of each stage and of the predictor, as the compiled pipeline names them.
+        pipeline_run: id of the KFP run, where there is one.
+    """
+
+    schema: dict[str, Any]
+    features: dict[str, Any]
+    images: dict[str, str]
+    pipeline_run: str = ""
 
 
 def write_evidence(
@@ -46,11 +62,12 @@ def write_evidence(
     *,
     bundle: Path,
     reference: Path,
+    model: Path,
     splits: Path,
     verdict: Path,
     card: Path,
     run_id: str,
-    pipeline_run: str = "",
+    made: Made,
 ) -> str:
     """Gathers the evidence and writes its index last.
 
@@ -58,11 +75,12 @@ def write_evidence(
         folder: the empty folder to fill.
         bundle: the model's folder.
         reference: the folder that monitoring compares with.
+        model: the folder of the MLflow model.
         splits: the tables' folder.
         verdict: the verdict's file.
         card: the model card's file.
         run_id: the MLflow run.
-        pipeline_run: the KFP run, where there is one.
+        made: what the model was made from.
 
     Returns:
         SHA-256 of the index.
@@ -73,21 +91,24 @@ def write_evidence(
         (splits / SPLITS, SPLITS),
         (bundle / BUNDLE, BUNDLE),
         (bundle / TRAINING, TRAINING),
-        (images.LOCK, "images.lock.yaml"),
     ):
         if source.is_file():
             shutil.copyfile(source, folder / name)
-    packages = _packages()
-    lines = "".join(f"{name}=={version}\n" for name, version in packages.items())
-    write_text(folder / "requirements.txt", lines)
-    write_text(folder / "sbom.cdx.json", _bill_of_materials(packages))
-    decision, table, model = read_verdict(verdict), read_splits(splits), read_bundle(bundle)
+    write_json(folder / "schema.json", made.schema)
+    write_json(folder / "features.json", made.features)
     training = _training_log(bundle)
+    packages = {"register": _packages(), "train": training.get("packages", {})}
+    _write_lock(folder / "requirements.txt", packages["register"])
+    if packages["train"]:
+        _write_lock(folder / "requirements-train.txt", packages["train"])
+    decision, table, signature = read_verdict(verdict), read_splits(splits), read_bundle(bundle)
+    bill = _bill_of_materials(signature.name, hash_file(bundle / ONNX), packages)
+    write_text(folder / "sbom.cdx.json", bill)
     write_json(
         folder / INDEX,
         {
             "version": VERSION,
-            "model": {"name": model.name, "hash": decision.model_hash},
+            "model": {"name": signature.name, "hash": decision.model_hash},
             "data": {
                 "hash": table.data_hash,
                 "rows": table.rows,
@@ -100,11 +121,16 @@ def write_evidence(
                 "names": [feature.name for feature in table.features],
             },
             "code": {"commit": _commit(training)},
-            "environment": {"python": platform.python_version(), "packages": len(packages)},
-            "training": {
-                "seed": training.get("settings", training).get("seed"),
-                "settings": training.get("settings", {}),
+            "images": made.images,
+            "environment": {
+                "python": platform.python_version(),
+                "packages": {stage: len(found) for stage, found in packages.items()},
             },
+            "seeds": {
+                "training": training.get("settings", training).get("seed"),
+                "gate": decision.notes.get("seed"),
+            },
+            "training": {"settings": training.get("settings", {})},
             "verdict": {
                 "outcome": decision.outcome,
                 "metrics": decision.metrics,
@@ -113,15 +139,20 @@ def write_evidence(
                 "notes": decision.notes,
                 "override": asdict(decision.override) if decision.override else None,
             },
-            "runs": {"mlflow": run_id, "pipeline": pipeline_run},
+            "runs": {"mlflow": run_id, "pipeline": made.pipeline_run},
             "files": {
                 **_hashes(bundle, "bundle"),
                 **_hashes(reference, "reference"),
+                **_hashes(model, "model"),
                 **_hashes(folder, "evidence"),
             },
         },
     )
     return hash_file(folder / INDEX)
+
+
+def _write_lock(path: Path, packages: dict[str, str]) -> None:
+    write_text(path, "".join(f"{name}=={version}\n" for name, version in packages.items()))
 
 
 def _hashes(folder: Path, name: str) -> dict[str, str]:
@@ -171,12 +202,18 @@ def _packages() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _bill_of_materials(packages: dict[str, str]) -> str:
-    from cyclonedx.model.bom import Bom
+def _bill_of_materials(model: str, digest: str, packages: dict[str, dict[str, str]]) -> str:
+    """The model and the packages that the stages had, each with the stages that had it."""
+    from cyclonedx.model import HashAlgorithm, HashType, Property
+    from cyclonedx.model.bom import Bom, BomMetaData
     from cyclonedx.model.component import Component, ComponentType
     from cyclonedx.output.json import JsonV1Dot6
     from packageurl import PackageURL
 
+    stages: dict[tuple[str, str], list[str]] = {}
+    for stage, found in packages.items():
+        for pair in found.items():
+            stages.setdefault(pair, []).append(stage)
     parts = [
         Component(
             type=ComponentType.LIBRARY,
@@ -184,10 +221,19 @@ def _bill_of_materials(packages: dict[str, str]) -> str:
             version=version,
             bom_ref=f"{name}=={version}",
             purl=PackageURL("pypi", name=name, version=version),
+            properties=[Property(name="slipway:stage", value=stage) for stage in where],
         )
-        for name, version in packages.items()
+        for (name, version), where in sorted(stages.items())
     ]
-    return JsonV1Dot6(Bom(components=parts)).output_as_string(indent=1) + "\n"
+    subject = Component(
+        type=ComponentType.MACHINE_LEARNING_MODEL,
+        name=model,
+        bom_ref=model,
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=digest)],
+    )
+    bill = Bom(metadata=BomMetaData(component=subject), components=parts)
+    bill.register_dependency(subject, parts)
+    return JsonV1Dot6(bill).output_as_string(indent=1) + "\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +241,7 @@ class EvidenceReport:
     """The evidence of a registered version, and what of it does not hold.
 
     Attributes:
+        override: who let the model pass, and why, as the registry has it; empty: nobody.
         index: evidence.json. problems: every hash that does not match, in words; empty: all hold.
         files: files whose hash was checked.
     """
@@ -202,6 +249,7 @@ class EvidenceReport:
     name: str
     model_version: str
     aliases: tuple[str, ...]
+    override: str
     index: dict[str, Any]
     files: int
     problems: tuple[str, ...]
@@ -216,7 +264,10 @@ class EvidenceReport:
             for name, value in index["verdict"]["metrics"].items()
             if name in index["verdict"]["thresholds"] and value is not None
         )
-        notes, override = index["verdict"]["notes"], index["verdict"]["override"]
+        notes = index["verdict"]["notes"]
+        packages = ", ".join(
+            f"{stage} {count}" for stage, count in index["environment"]["packages"].items()
+        )
         test = index["data"]["windows"].get("test", ["?", "?"])
         facts = {
             "model": f"{self.name} version {self.model_version} ({aliases})",
@@ -225,21 +276,29 @@ class EvidenceReport:
             "test window": f"{test[0]} to {test[1]}, {index['data']['rows'].get('test', 0):,} rows",
             "features": f"{len(index['features']['names'])} of service {index['features']['service']}",
             "verdict": f"{index['verdict']['outcome']}, {index['verdict']['rules']} rules: {metrics}",
-            "override": f"{override['approver']}: {override['reason']}" if override else "none",
+            "override": self.override or "none",
             "champion": notes.get("champion", "not compared"),
             "rehearsal": notes.get("rehearsal", "not rehearsed"),
             "code commit": index["code"]["commit"] or "unknown",
-            "training seed": index["training"]["seed"],
+            "images": self._images(),
+            "seeds": ", ".join(f"{name} {seed}" for name, seed in index["seeds"].items()),
             "MLflow run": index["runs"]["mlflow"],
             "pipeline run": index["runs"]["pipeline"] or "unknown",
-            "environment": f"Python {index['environment']['python']},"
-            f" {index['environment']['packages']} packages (sbom.cdx.json)",
+            "environment": f"Python {index['environment']['python']}; packages: {packages}"
+            " (sbom.cdx.json)",
             "hashes": f"{self.files} files checked, all match"
             if not self.problems
             else f"{self.files} files checked, {len(self.problems)} problems",
         }
         lines = [f"{name:<14} {value}" for name, value in facts.items()]
         return "\n".join([*lines, *(f"PROBLEM        {problem}" for problem in self.problems)])
+
+    def _images(self) -> str:
+        """How many images are named by digest; those by tag by name, for their bytes are not known."""
+        images = self.index["images"]
+        tagged = sorted(name for name, reference in images.items() if "@sha256:" not in reference)
+        named = f"{len(images) - len(tagged)} by digest"
+        return f"{named}, by tag only: {', '.join(tagged)}" if tagged else named
 
 
 def show_evidence(model: str, alias_or_version: str = "challenger") -> EvidenceReport:
@@ -289,6 +348,11 @@ def _check(version: Any, folders: dict[str, Path]) -> EvidenceReport:
         expected: dict[str, str] = index["files"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SlipwayError(f"The evidence's {INDEX} cannot be read: {error!r}") from error
+    if index.get("version") != VERSION:
+        raise SlipwayError(
+            f"The evidence of {version.name} version {version.version} has layout"
+            f" {index.get('version')}; this release reads {VERSION}."
+        )
     problems = []
     if hash_file(index_file) != version.tags.get("slipway.evidence_hash"):
         problems.append(f"{INDEX} is not the one that was registered.")
@@ -316,7 +380,13 @@ def _check(version: Any, folders: dict[str, Path]) -> EvidenceReport:
         name=version.name,
         model_version=str(version.version),
         aliases=tuple(version.aliases),
+        override=_override(version.tags),
         index=index,
         files=len(found) + 1,
         problems=tuple(problems),
     )
+
+
+def _override(tags: dict[str, str]) -> str:
+    approver = tags.get("slipway.override_approver")
+    return f"{approver}: {tags.get('slipway.override_reason', '')}" if approver else ""

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.contracts.bundle import ONNX, Bundle, bundle_hash, model_inputs, read_bundle
+from components.contracts.files import hash_directory
 from components.contracts.release import Release, write_record
 from components.contracts.scoring import open_model, predict, read_part_batches
 from components.contracts.splits import Splits, read_splits
 from components.contracts.stage import progress, stage
 from components.contracts.tracking import connect, open_experiment
 from components.contracts.verdict import Verdict, check_verdict, read_verdict
-from components.register.evidence import write_evidence
+from components.register.evidence import Made, write_evidence
 from components.register.reference import write_reference
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ def register_model(
     card: Path,
     project: str,
     release: Path,
-    pipeline_run: str = "",
+    made: Made,
 ) -> Release:
     """Registers the bundle as a version of the model `project`; the same bundle gives the same version.
 
+    Its evidence is then that of the first time; an override of a later time is added to its tags.
     Everything is uploaded before the version is made, so a version that can be seen is whole, and a
     task that was cut off can be run again.
 
@@ -47,7 +49,7 @@ def register_model(
         card: the model card.
         project: the registered model's name.
         release: the file to write the release to.
-        pipeline_run: id of the KFP run, for the evidence.
+        made: what the model was made from, for the evidence.
 
     Raises:
         SlipwayError: the verdict is not a pass for this bundle and these splits, or MLflow refuses.
@@ -57,12 +59,12 @@ def register_model(
     client = connect()
     found = _find_version(client, project, decision.model_hash)
     if found is None:
-        given = _Given(
-            bundle=bundle, splits=splits, verdict=verdict, card=card, pipeline_run=pipeline_run
-        )
+        given = _Given(bundle=bundle, splits=splits, verdict=verdict, card=card, made=made)
         found = _make_version(client, project, decision, model, table, given)
     else:
         progress(f"this bundle is registered already, as version {found.model_version}")
+        for name, value in _override_tags(decision).items():
+            client.set_model_version_tag(project, found.model_version, name, value)
     result = _take_alias(client, found)
     write_record(release, result)
     return result
@@ -95,7 +97,7 @@ class _Given:
     splits: Path
     verdict: Path
     card: Path
-    pipeline_run: str
+    made: Made
 
 
 def _make_version(
@@ -107,8 +109,13 @@ def _make_version(
     given: _Given,
 ) -> Release:
     """Uploads everything to the training run, then makes the version."""
+    import mlflow
+
     run_id = _run(client, project, model)
+    # Every folder is named by its content: a task that is run again, or at the same time, writes the
+    # same files to the same place, and never over those of another version.
     place = f"release-{verdict.model_hash[:12]}"
+    uris = {"bundle": f"runs:/{run_id}/{place}/bundle"}
     progress("uploading the bundle and its reference")
     client.log_artifacts(run_id, str(given.bundle), f"{place}/bundle")
     with tempfile.TemporaryDirectory(prefix="slipway-register-") as scratch:
@@ -123,20 +130,28 @@ def _make_version(
             bundle=model,
             verdict=verdict,
         )
-        client.log_artifacts(run_id, str(reference), f"{place}/reference")
+        name = f"{place}/reference-{hash_directory(reference)[:12]}"
+        uris["reference"] = f"runs:/{run_id}/{name}"
+        client.log_artifacts(run_id, str(reference), name)
+        progress("logging the MLflow model")
+        model_id, uris["model"] = _log_model(run_id, model, given.bundle, given.splits)
+        logged = mlflow.artifacts.download_artifacts(
+            artifact_uri=uris["model"], dst_path=str(Path(scratch) / "model")
+        )
         digest = write_evidence(
             evidence,
             bundle=given.bundle,
             reference=reference,
+            model=Path(logged),
             splits=given.splits,
             verdict=given.verdict,
             card=given.card,
             run_id=run_id,
-            pipeline_run=given.pipeline_run,
+            made=given.made,
         )
-        client.log_artifacts(run_id, str(evidence), f"{place}/evidence")
-    progress("logging the MLflow model")
-    model_id, model_uri = _log_model(run_id, model, given.bundle, given.splits)
+        name = f"{place}/evidence-{digest[:12]}"
+        uris["evidence"] = f"runs:/{run_id}/{name}"
+        client.log_artifacts(run_id, str(evidence), name)
     metrics = {name: value for name, value in verdict.metrics.items() if value is not None}
     for name, value in metrics.items():
         client.log_metric(run_id, f"test_{name}", value)
@@ -144,18 +159,14 @@ def _make_version(
         MODEL_HASH: verdict.model_hash,
         "slipway.data_hash": verdict.data_hash,
         "slipway.threshold": repr(model.threshold),
-        "slipway.bundle_uri": f"runs:/{run_id}/{place}/bundle",
-        "slipway.reference_uri": f"runs:/{run_id}/{place}/reference",
-        "slipway.evidence_uri": f"runs:/{run_id}/{place}/evidence",
         "slipway.evidence_hash": digest,
+        **{f"slipway.{part}_uri": uri for part, uri in uris.items()},
         **{f"slipway.{name}": repr(value) for name, value in metrics.items()},
+        **_override_tags(verdict),
     }
-    if verdict.override:
-        tags["slipway.override_approver"] = verdict.override.approver
-        tags["slipway.override_reason"] = verdict.override.reason
     _ensure_model(client, project)
     version = client.create_model_version(
-        project, source=model_uri, run_id=run_id, tags=tags, model_id=model_id
+        project, source=uris["model"], run_id=run_id, tags=tags, model_id=model_id
     )
     # Two tasks may have registered one bundle at the same time: the first version stays.
     first = _find_version(client, project, verdict.model_hash)
@@ -163,6 +174,15 @@ def _make_version(
         client.delete_model_version(project, str(version.version))
         return first
     return _release(version)
+
+
+def _override_tags(verdict: Verdict) -> dict[str, str]:
+    if verdict.override is None:
+        return {}
+    return {
+        "slipway.override_approver": verdict.override.approver,
+        "slipway.override_reason": verdict.override.reason,
+    }
 
 
 def _run(client: "MlflowClient", project: str, model: Bundle) -> str:
@@ -234,16 +254,24 @@ def _take_alias(client: "MlflowClient", release: Release) -> Release:
     """
     asked = f"{time.time_ns():020d}"
     client.set_model_version_tag(release.name, release.model_version, REQUESTED, asked)
-    for _ in range(3):
-        versions = client.search_model_versions(f"name = '{release.name}'")
-        latest = max(
-            versions, key=lambda version: (version.tags.get(REQUESTED, ""), int(version.version))
-        )
-        client.set_registered_model_alias(release.name, CHALLENGER, str(latest.version))
-        again = client.get_model_version(release.name, str(latest.version))
-        if CHALLENGER in again.aliases:
+    latest = _latest(client, release.name)
+    while True:
+        client.set_registered_model_alias(release.name, CHALLENGER, latest)
+        # Looking again after the alias was set is what makes it right: whoever sets it last has seen
+        # every task that wrote down its time before.
+        seen, latest = latest, _latest(client, release.name)
+        if latest == seen:
             break
-    if str(latest.version) != release.model_version:
-        progress(f"version {latest.version} was registered later and has the alias {CHALLENGER}")
+    if latest != release.model_version:
+        progress(f"version {latest} was registered later and has the alias {CHALLENGER}")
         return replace(release, alias="")
     return release
+
+
+def _latest(client: "MlflowClient", name: str) -> str:
+    """The version that was asked for last."""
+    versions = client.search_model_versions(f"name = '{name}'")
+    last = max(
+        versions, key=lambda version: (version.tags.get(REQUESTED, ""), int(version.version))
+    )
+    return str(last.version)

@@ -14,14 +14,18 @@ class CanaryConfig(Section):
     Attributes:
         share: percent of real requests that the new model answers meanwhile; 0: only golden rows.
         window: for how long.
+        local_window: the same for the target `local`, where both models share the port and the kernel
+            deals out the connections, whatever `share` says; 0: golden rows only.
         min_requests: requests that both models must have answered for a comparison to count.
         max_error_rate: by how much the share of 5xx answers may be above the stable model's.
         max_latency_ratio: how many times the stable model's mean latency it may take.
-        max_prediction_shift: the population stability index between both models' probabilities.
+        max_prediction_shift: the population stability index between both models' probabilities,
+            above what chance explains with as few rows.
     """
 
     share: int = Field(default=10, ge=0, le=50)
     window: Duration = timedelta(minutes=5)
+    local_window: Duration = timedelta(0)
     min_requests: int = Field(default=50, ge=1)
     max_error_rate: float = Field(default=0.01, ge=0, le=1)
     max_latency_ratio: float = Field(default=2.0, gt=0)

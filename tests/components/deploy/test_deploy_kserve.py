@@ -194,7 +194,7 @@ def test_first_deploy_that_answers_wrongly_leaves_nothing(
 def test_interrupted_deploy_is_continued(
     world: World, cluster: KubeDouble, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    from components.deploy import kserve
+    from components.deploy import rollout
 
     deploy(world, 1, mode=mode)
     killed = "killed in the window"
@@ -203,7 +203,7 @@ def test_interrupted_deploy_is_continued(
         raise SystemExit(killed)
 
     with monkeypatch.context() as patch:
-        patch.setattr(kserve, "wait_window", die)
+        patch.setattr(rollout, "wait_window", die)
         with pytest.raises(SystemExit):
             deploy(world, 2, mode=mode, bias=0.5)
     assert cluster.split == {"1": 80, "2": 20} and champion() == "1"
@@ -215,7 +215,7 @@ def test_interrupted_deploy_is_continued(
 def test_interrupted_deploy_then_a_refused_one_returns_to_the_stable_version(
     world: World, cluster: KubeDouble, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    from components.deploy import kserve
+    from components.deploy import rollout
 
     deploy(world, 1, mode=mode)
 
@@ -223,7 +223,7 @@ def test_interrupted_deploy_then_a_refused_one_returns_to_the_stable_version(
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(kserve, "wait_window", die)
+        patch.setattr(rollout, "wait_window", die)
         with pytest.raises(SystemExit):
             deploy(world, 2, mode=mode, bias=0.5)
     with pytest.raises(SlipwayError, match="Rolled back: version 1 serves"):
@@ -544,3 +544,28 @@ def test_stability_index_is_the_textbooks() -> None:
     truth = (0.6 - 0.5) * math.log(0.6 / 0.5) + (0.4 - 0.5) * math.log(0.4 / 0.5)
     assert canary.population_stability(new, old) == pytest.approx(truth, rel=1e-3)
     assert canary.population_stability(old, old) == 0
+
+
+@pytest.mark.parametrize(("rows", "stable_rows"), [(50, 450), (60, 5000), (2000, 20_000)])
+def test_one_distribution_is_no_shift_and_another_is(rows: int, stable_rows: int) -> None:
+    """As the predictor's ten bins see it: few false alarms, and a moved model is found."""
+    import random
+
+    draw = random.Random(1)
+
+    def histogram(count: int, centre: float) -> dict[str, float]:
+        bins = dict.fromkeys((str(i) for i in range(10)), 0.0)
+        for _ in range(count):
+            bins[str(min(9, max(0, int(draw.gauss(centre, 1.5)))))] += 1
+        return bins
+
+    def refused(centre: float) -> int:
+        reasons = 0
+        for _ in range(200):
+            new, stable = seen(rows), seen(stable_rows)
+            new.predictions, stable.predictions = histogram(rows, centre), histogram(stable_rows, 4)
+            reasons += canary.compare(new, stable, CanaryConfig())[0] is not None
+        return reasons
+
+    assert refused(4.0) == 0
+    assert refused(6.0) > 190

@@ -93,17 +93,56 @@ def test_first_deploy_serves_and_becomes_champion(world: World) -> None:
     assert [(s.project, s.state, s.model_version) for s in status] == [("flights", "running", "1")]
 
 
-def test_rollouts_under_load_lose_no_request(world: World) -> None:
+def test_rollouts_and_a_rollback_under_load_lose_no_request_and_no_log_row(world: World) -> None:
+    import pyarrow.dataset as ds
+
+    from components.contracts.config.deployment import DeploymentConfig
+    from components.deploy.rollback import roll_back
+
     result = world.deploy(1)
     with Load(result.endpoint) as load:
         for version in (2, 3):
             world.deploy(version, bias=version / 10, config={"max_latency_ms": 5000})
             assert champion() == str(version)
+        kept = list((world.home / "endpoints" / "flights" / "versions").iterdir())
+        assert len(kept) == 2, "the bundle that serves and the one before it"
+        world.register(2)
+        config = DeploymentConfig(target="local", port=world.port, max_latency_ms=5000)
+        assert roll_back(project="flights", config=config).model_version == "2"
         time.sleep(0.3)
+    assert champion() == "2"
     assert load.failures == []
     assert set(load.versions) == {"1", "2", "3"} and load.sent > 100
-    kept = sorted(p.name for p in (world.home / "endpoints" / "flights" / "versions").iterdir())
-    assert len(kept) == 2, "the bundle that serves and the one before it"
+    local.stop(world.home)
+    table = ds.dataset(world.root / "log", format="parquet").to_table()
+    logged = {v["values"]: v["counts"] for v in table["model_version"].value_counts().to_pylist()}
+    assert logged == load.versions, "each answer is in the log once"
+
+
+WINDOW = {"local_window": "2s", "min_requests": 10, "max_latency_ratio": 100}
+
+
+def test_window_on_this_machine_promotes_a_model_like_the_one_before(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = world.deploy(1)
+    with Load(result.endpoint) as load:
+        world.deploy(2, bias=0.01, config={"max_latency_ms": 5000, "canary": WINDOW})
+    assert load.failures == [] and champion() == "2" and served(world) == "2"
+    told = capsys.readouterr().out
+    assert "version 2 answers beside 1 for 2 s" in told and "shift 0.0" in told
+
+
+def test_window_on_this_machine_takes_back_a_model_with_other_predictions(world: World) -> None:
+    result = world.deploy(1)
+    with Load(result.endpoint) as load:
+        with pytest.raises(SlipwayError, match=r"Version 2 failed as a canary: .*stability index"):
+            world.deploy(2, bias=4.0, config={"max_latency_ms": 5000, "canary": WINDOW})
+        assert champion() == "1"
+        time.sleep(0.2)
+    assert load.failures == [], "what the refused model was answering, it answered"
+    assert set(load.versions) == {"1", "2"} and served(world) == "1"
+    assert local.status(world.home)[0].state == "running"
 
 
 def test_same_version_again_changes_nothing(world: World) -> None:

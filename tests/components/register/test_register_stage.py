@@ -2,8 +2,10 @@
 
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gate_world as world
@@ -12,14 +14,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from components.contracts.bundle import ONNX, bundle_hash, read_bundle, write_bundle
+from components.contracts.bundle import ONNX, TRAINING, bundle_hash, read_bundle, write_bundle
 from components.contracts.errors import SlipwayError
 from components.contracts.files import hash_file, write_json
 from components.contracts.release import Release, read_record
 from components.contracts.splits import read_part
 from components.contracts.tracking import connect, open_experiment
 from components.contracts.verdict import Override, RuleResult, Verdict, write_verdict
-from components.register.evidence import show_evidence
+from components.register import register as stage
+from components.register.evidence import Made, show_evidence
 from components.register.register import register_model
 
 PASSED = RuleResult(
@@ -46,12 +49,26 @@ def passed(bundle: Path, **change: Any) -> Verdict:
         model_hash=bundle_hash(bundle),
         data_hash="d" * 64,
         test_rows=6000,
-        notes={"intervals": {"accuracy": [0.74, 0.78]}, "champion": "none"},
+        notes={
+            "intervals": {"accuracy": [0.74, 0.78]},
+            "champion": "none",
+            "rehearsal": "200 rows, p99 2.0 ms",
+            "seed": 3,
+        },
     )
     return replace(verdict, **change)
 
 
-def register(bundle: Path, verdict: Verdict, splits: Path, out: Path) -> Release:
+MADE = Made(
+    schema={"columns": {"a": {"type": "number"}}},
+    features={"label": {"column": "late"}, "views": [{"name": "numbers"}]},
+    images={"train": "registry/train@sha256:" + "1" * 64, "register": "slipway/register:0.1.0"},
+)
+
+
+def register(
+    bundle: Path, verdict: Verdict, splits: Path, out: Path, pipeline_run: str = "run-17"
+) -> Release:
     out.mkdir(exist_ok=True)
     write_verdict(out / "verdict.json", verdict)
     (out / "card.html").write_text("<!doctype html><title>card</title>")
@@ -62,7 +79,7 @@ def register(bundle: Path, verdict: Verdict, splits: Path, out: Path) -> Release
         card=out / "card.html",
         project="toy",
         release=out / "release.json",
-        pipeline_run="run-17",
+        made=replace(MADE, pipeline_run=pipeline_run),
     )
 
 
@@ -196,6 +213,7 @@ def test_refused(name: str, reason: str, splits: Path, tmp_path: Path, registry:
             card=tmp_path / "card.html",
             project="toy",
             release=tmp_path / "release.json",
+            made=MADE,
         )
     assert reason in str(error.value)
     assert not (tmp_path / "release.json").exists()
@@ -217,12 +235,45 @@ def test_an_override_is_written_into_the_registry(
     assert "override       Ada Lovelace: pilot for one week" in report.text
 
 
+def test_an_override_of_a_version_that_is_registered_already_is_as_loud(
+    bundle: Path, splits: Path, tmp_path: Path, registry: str
+) -> None:
+    """First the rules let it pass; with stricter ones a person does. The registry must say so."""
+    first = register(bundle, passed(bundle), splits, tmp_path)
+    override = Override(approver="Ada Lovelace", reason="pilot for one week")
+    again = register(
+        bundle, passed(bundle, rules=(PASSED, FAILED), override=override), splits, tmp_path
+    )
+    assert again == first
+    (version,) = versions()
+    assert version.tags["slipway.override_approver"] == "Ada Lovelace"
+    report = show_evidence("toy")
+    assert report.problems == ()
+    assert "override       Ada Lovelace: pilot for one week" in report.text
+
+
 # Evidence.
 
 
+EVIDENCE = (
+    "verdict.json",
+    "card.html",
+    "schema.json",
+    "features.json",
+    "splits.json",
+    "bundle.json",
+    "training.json",
+    "requirements.txt",
+    "sbom.cdx.json",
+)
+
+
 def test_evidence_holds_and_every_change_is_seen(
-    bundle: Path, splits: Path, tmp_path: Path, registry: str
+    splits: Path, tmp_path: Path, registry: str
 ) -> None:
+    bundle = tmp_path / "bundle"
+    world.make_bundle(bundle)
+    write_json(bundle / TRAINING, {"seed": 0, "packages": {"torch": "2.13.0"}})
     result = register(bundle, passed(bundle), splits, tmp_path)
     report = show_evidence("toy", "challenger")
     assert report.problems == ()
@@ -233,34 +284,60 @@ def test_evidence_holds_and_every_change_is_seen(
     assert index["features"]["names"] == ["a", "b", "colour", "loud", "at"]
     assert index["runs"]["mlflow"] == result.run_id
     assert index["runs"]["pipeline"] == "run-17"
-    assert index["training"]["seed"] == 0
+    assert index["seeds"] == {"training": 0, "gate": 3}
+    assert index["images"] == MADE.images
+    assert index["verdict"]["notes"]["rehearsal"] == "200 rows, p99 2.0 ms"
     assert len(index["code"]["commit"]) in (0, 40)
     assert index["verdict"]["outcome"] == "pass"
     assert index["files"]["bundle/model.onnx"] == hash_file(bundle / ONNX)
-    assert {f"evidence/{name}" for name in ("verdict.json", "card.html", "sbom.cdx.json")} <= set(
+    assert {f"evidence/{name}" for name in EVIDENCE} | {"model/model.onnx", "model/MLmodel"} <= set(
         index["files"]
     )
+    for line in (
+        "images         1 by digest, by tag only: register",
+        "seeds          gate 3, training 0",
+    ):
+        assert line in report.text
     stored = connect().get_run(result.run_id).info.artifact_uri.removeprefix("file://")
     (place,) = Path(stored).glob("release-*")
-    bill = json.loads((place / "evidence" / "sbom.cdx.json").read_text())
+    (evidence,), (reference,) = place.glob("evidence-*"), place.glob("reference-*")
+    assert json.loads((evidence / "schema.json").read_text()) == MADE.schema
+    assert json.loads((evidence / "features.json").read_text()) == MADE.features
+    assert "onnxruntime==" in (evidence / "requirements.txt").read_text()
+    assert (evidence / "requirements-train.txt").read_text() == "torch==2.13.0\n"
+    bill = json.loads((evidence / "sbom.cdx.json").read_text())
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
-    assert any(part["name"] == "onnxruntime" for part in bill["components"])
+    stages = {
+        part["name"]: [entry["value"] for entry in part["properties"]]
+        for part in bill["components"]
+        if (part["name"], part["version"]) == ("torch", "2.13.0") or part["name"] == "onnxruntime"
+    }
+    assert stages == {"torch": ["train"], "onnxruntime": ["register"]}
+    subject = bill["metadata"]["component"]
+    assert (subject["type"], subject["name"]) == ("machine-learning-model", "toy")
+    assert subject["hashes"] == [{"alg": "SHA-256", "content": hash_file(bundle / ONNX)}]
 
-    verdict = place / "evidence" / "verdict.json"
-    kept = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    logged = Path(connect().get_model_version("toy", "1").source.removeprefix("models:/")).name
+    (model,) = Path(stored).parents[1].glob(f"models/{logged}/artifacts")
+    verdict = evidence / "verdict.json"
+    kept = {
+        path: path.read_bytes() for f in (place, model) for path in f.rglob("*") if path.is_file()
+    }
     changes = {
         "bundle/model.onnx was changed.": lambda: changed(place / "bundle" / ONNX),
         "The bundle is not the one": lambda: changed(place / "bundle" / "bundle.json"),
         "reference/reference.parquet was changed.": lambda: changed(
-            place / "reference" / "reference.parquet"
+            reference / "reference.parquet"
         ),
-        "evidence/card.html is missing.": lambda: (place / "evidence" / "card.html").unlink(),
-        "reference/more.txt was added.": lambda: (place / "reference" / "more.txt").write_text("x"),
+        "model/model.onnx was changed.": lambda: changed(model / "model.onnx"),
+        "evidence/card.html is missing.": lambda: (evidence / "card.html").unlink(),
+        "evidence/schema.json was changed.": lambda: (evidence / "schema.json").write_text("{}"),
+        "reference/more.txt was added.": lambda: (reference / "more.txt").write_text("x"),
         "evidence/verdict.json was changed.": lambda: verdict.write_text(
             verdict.read_text().replace('"test_rows": 6000', '"test_rows": 9000')
         ),
         "evidence.json is not the one that was registered": lambda: write_json(
-            place / "evidence" / "evidence.json", {**index, "code": {"commit": "0" * 40}}
+            evidence / "evidence.json", {**index, "code": {"commit": "0" * 40}}
         ),
     }
     for problem, change in changes.items():
@@ -268,7 +345,7 @@ def test_evidence_holds_and_every_change_is_seen(
         broken = show_evidence("toy", "1")
         assert any(problem in found for found in broken.problems), problem
         assert f"PROBLEM        {broken.problems[0]}" in broken.text
-        (place / "reference" / "more.txt").unlink(missing_ok=True)
+        (reference / "more.txt").unlink(missing_ok=True)
         for path, content in kept.items():
             path.write_bytes(content)
     assert show_evidence("toy", "1").problems == ()
@@ -326,3 +403,84 @@ def test_runs_that_finish_at_once_agree_on_the_alias(
     alias = connect().get_model_version_by_alias("toy", "challenger")
     latest = max(versions(), key=lambda version: version.tags["slipway.requested_at"])
     assert str(alias.version) == str(latest.version)
+
+
+def test_the_same_bundle_of_two_pipelines_at_once_keeps_whole_evidence(
+    splits: Path, tmp_path: Path, registry: str
+) -> None:
+    """Both write to the one training run; neither may write over what the other's version names."""
+    bundle = tmp_path / "bundle"
+    model = world.make_bundle(bundle)
+    client = connect()
+    run = client.create_run(open_experiment(client, "toy")).info.run_id
+    write_bundle(bundle, replace(model, notes={"mlflow_run_id": run}))
+    verdict = passed(bundle)
+    problems: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            register(bundle, verdict, splits, tmp_path / f"out{number}", f"pipeline-{number}")
+        except BaseException as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert len(versions()) == 1
+    assert show_evidence("toy").problems == ()
+
+
+class Registry:
+    """An alias and the times at which versions were asked for, with a hook before each call."""
+
+    def __init__(self, before: Callable[[str], None] = lambda call: None) -> None:
+        self.asked: dict[str, str] = {"1": "", "2": ""}
+        self.alias = ""
+        self.before = before
+
+    def set_model_version_tag(self, name: str, version: str, key: str, value: str) -> None:
+        self.before("tag")
+        self.asked[version] = value
+
+    def search_model_versions(self, query: str) -> list[Any]:
+        self.before("search")
+        return [
+            SimpleNamespace(version=version, tags={"slipway.requested_at": asked})
+            for version, asked in self.asked.items()
+        ]
+
+    def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
+        self.before("alias")
+        self.alias = version
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_wherever_the_other_task_comes_in_between_the_last_one_has_the_alias(place: int) -> None:
+    """Version 2's task runs as a whole before call number `place` of version 1's task."""
+    registry = Registry()
+    calls: list[str] = []
+
+    def release(version: str) -> Release:
+        return Release(
+            name="toy",
+            model_version=version,
+            alias="challenger",
+            run_id="",
+            bundle_uri="",
+            model_hash="",
+        )
+
+    def before(call: str) -> None:
+        calls.append(call)
+        if len(calls) == place + 1:
+            registry.before = lambda call: None
+            assert stage._take_alias(registry, release("2")).alias == "challenger"
+            registry.before = calls.append
+
+    registry.before = before
+    first = stage._take_alias(registry, release("1"))
+    assert registry.asked["1"] < registry.asked["2"]
+    assert (registry.alias, first.alias) == ("2", "")
