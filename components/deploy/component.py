@@ -1,4 +1,4 @@
-"""The KFP face of deploy."""
+"""The KFP faces of deploy: behind an endpoint, or over a table."""
 
 from kfp import dsl
 
@@ -43,3 +43,38 @@ def deploy(
     )
     deployment.metadata.update(result.metadata())
     return result.endpoint
+
+
+@dsl.component(base_image=image("deploy"), install_kfp_package=False)
+def score(
+    rows: dsl.Input[dsl.Dataset],
+    project: str,
+    model: str,
+    predictions: dsl.Output[dsl.Dataset],
+    publish: str = "",
+) -> str:
+    """Predicts every row of a table with a registered version, whose hash is checked.
+
+    Args:
+        rows: The rows with their features.
+        project: The project's name: the registered model.
+        model: Which version: an alias, such as champion, or a number.
+        predictions: Key, probability, label and features of each row, as parquet, a folder a day.
+        publish: Folder or object-store prefix that the predictions are copied below too.
+
+    Returns:
+        The version that answered.
+    """
+    from pathlib import Path
+
+    from components.deploy.score import score_rows
+
+    result = score_rows(
+        rows=Path(rows.path),
+        project=project,
+        model=model,
+        predictions=Path(predictions.path),
+        publish=publish,
+    )
+    predictions.metadata.update(result.metadata())
+    return result.model_version

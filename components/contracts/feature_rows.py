@@ -1,0 +1,91 @@
+"""Feature rows: unlabelled rows with the features of a model. Written by features, read by score.
+
+Layout, version 1::
+
+    rows.json
+    rows.parquet
+
+The table is ordered by time and has the columns: the rows' key, `event_timestamp` (UTC, when the
+predicted thing happens), the entities' keys, and the features under their names, with the types that
+`components.contracts.splits` gives them. It has no label.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.contracts.errors import SlipwayError
+from components.contracts.files import write_json
+from components.contracts.splits import Feature
+
+VERSION = 1
+FILE = "rows.json"
+ROWS = "rows.parquet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureRows:
+    """What the table holds.
+
+    Attributes:
+        key: the column that names a row.
+        entities: entity key columns with their Arrow types.
+        features: the features, in the order of the project's views.
+        window: the rows' [start, end) in ISO 8601, UTC.
+        data_hash: content hash of the dataset that the features were computed from.
+        lead_seconds: how long before `event_timestamp` the features were read.
+    """
+
+    project: str
+    key: str
+    entities: dict[str, str]
+    features: tuple[Feature, ...]
+    rows: int
+    window: tuple[str, str]
+    data_hash: str
+    lead_seconds: int = 0
+    version: int = VERSION
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
+        return f"{self.rows:,} rows with {len(self.features)} features"
+
+    def metadata(self) -> dict[str, Any]:
+        """What the KFP artifact shows."""
+        return {
+            "rows": self.rows,
+            "features": [feature.name for feature in self.features],
+            "window_start": self.window[0],
+            "window_end": self.window[1],
+            "data_hash": self.data_hash,
+        }
+
+
+def write_feature_rows(folder: Path, rows: FeatureRows) -> None:
+    """Writes rows.json: the last step before the folder is moved into place."""
+    write_json(folder / FILE, asdict(rows))
+
+
+def read_feature_rows(folder: Path) -> FeatureRows:
+    """Reads rows.json.
+
+    Raises:
+        SlipwayError: the folder is not a whole set of rows of a version that this code reads.
+    """
+    path = folder / FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SlipwayError(f"{folder} holds no feature rows: it has no {FILE}.") from error
+    except ValueError as error:
+        raise SlipwayError(f"{path} is damaged: {error}. Run the stage again.") from error
+    if content.get("version") != VERSION:
+        raise SlipwayError(
+            f"{path} has layout version {content.get('version')}; this release reads {VERSION}."
+        )
+    content["features"] = tuple(Feature(**feature) for feature in content["features"])
+    content["window"] = tuple(content["window"])
+    return FeatureRows(**content)

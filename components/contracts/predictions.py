@@ -1,0 +1,98 @@
+"""Predictions: what a registered version says of a table. Written by score, read by monitor.
+
+Layout, version 1::
+
+    predictions.json
+    <model>/date=2013-12-20/part-00000.parquet
+
+The rows have the columns of the inference log (`components.contracts.inference_log`) and are read as
+one: key, time (when the prediction would have been made), model_version, probability, label, and each
+feature as the model saw it. `latency_ms` is null. A folder with predictions.json is whole.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.contracts.errors import SlipwayError
+from components.contracts.files import write_json
+
+VERSION = 1
+FILE = "predictions.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """What the folder holds.
+
+    Attributes:
+        model: the registered model. model_version, model_hash: which of its versions answered.
+        window: [start, end) in which the predicted things happen, ISO 8601 in UTC.
+        moments: the same for `time`: earlier by the project's lead.
+        rows: predicted rows. positives: those with label 1.
+        threshold: the label is 1 where the probability reaches it.
+        data_hash: content hash of the dataset that the features were computed from.
+        published: where else the folder was copied to; empty: nowhere.
+    """
+
+    model: str
+    model_version: str
+    model_hash: str
+    window: tuple[str, str]
+    moments: tuple[str, str]
+    rows: int
+    positives: int
+    threshold: float
+    data_hash: str
+    published: str = ""
+    version: int = VERSION
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
+        share = self.positives / self.rows if self.rows else 0.0
+        return (
+            f"{self.rows:,} rows by {self.model} version {self.model_version}, {share:.1%} positive"
+        )
+
+    def metadata(self) -> dict[str, Any]:
+        """What the KFP artifact shows."""
+        return {
+            "model": self.model,
+            "model_version": self.model_version,
+            "model_hash": self.model_hash,
+            "rows": self.rows,
+            "positives": self.positives,
+            "window_start": self.window[0],
+            "window_end": self.window[1],
+            "published": self.published,
+        }
+
+
+def write_predictions(folder: Path, predictions: Predictions) -> None:
+    """Writes predictions.json: the last step before the folder is moved into place."""
+    write_json(folder / FILE, asdict(predictions))
+
+
+def read_predictions(folder: Path) -> Predictions:
+    """Reads predictions.json.
+
+    Raises:
+        SlipwayError: the folder holds no whole set of predictions of a version that this code reads.
+    """
+    path = folder / FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SlipwayError(f"{folder} holds no predictions: it has no {FILE}.") from error
+    except ValueError as error:
+        raise SlipwayError(f"{path} is damaged: {error}. Run the stage again.") from error
+    if content.get("version") != VERSION:
+        raise SlipwayError(
+            f"{path} has layout version {content.get('version')}; this release reads {VERSION}."
+        )
+    for name in ("window", "moments"):
+        content[name] = tuple(content[name])
+    return Predictions(**content)

@@ -1,0 +1,272 @@
+"""Batch scoring: a registered version over a table of rows, instead of behind an endpoint."""
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.contracts import tracking
+from components.contracts.bundle import Bundle, read_bundle
+from components.contracts.config.base import format_instant, parse_instant
+from components.contracts.errors import SlipwayError
+from components.contracts.feature_rows import ROWS, FeatureRows, read_feature_rows
+from components.contracts.files import new_directory
+from components.contracts.inference_log import FEATURE_PREFIX, log_schema
+from components.contracts.predictions import FILE, Predictions, write_predictions
+from components.contracts.release import Release
+from components.contracts.scoring import BATCH_ROWS, open_model, predict
+from components.contracts.splits import TIME
+from components.contracts.stage import progress, stage
+from components.deploy.deploy import fetch_bundle
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+_TAGS = {"bundle_uri": "slipway.bundle_uri", "model_hash": "slipway.model_hash"}
+
+
+@stage("score")
+def score_rows(
+    *, rows: Path, project: str, model: str, predictions: Path, publish: str = ""
+) -> Predictions:
+    """Predicts every row of a table with one registered version.
+
+    Memory does not grow with the table. Run again it gives the same files in the same place.
+
+    Args:
+        rows: the rows with their features, from the features stage.
+        project: the registered model's name.
+        model: which version: an alias, such as champion, or a number.
+        predictions: the folder that the predictions appear in, once all are there.
+        publish: folder or object-store prefix that they are copied below too, as
+            `<publish>/<project>/<first>--<last>/version=<version>`; empty: nowhere. There
+            predictions.json is taken away first and written last.
+
+    Raises:
+        SlipwayError: there is no such version, its bundle is not the registered one, the rows lack a
+            feature of it, or it answers with what is no probability. Nothing is left behind.
+    """
+    source = read_feature_rows(rows)
+    release = find_version(project, model)
+    with tempfile.TemporaryDirectory(prefix="slipway-score-") as scratch:
+        folder = fetch_bundle(release, Path(scratch))
+        bundle = read_bundle(folder)
+        _require_features(bundle, source, release)
+        with new_directory(predictions) as target:
+            counted = _predict_all(folder, bundle, rows / ROWS, source, release, target)
+            lead = timedelta(seconds=source.lead_seconds)
+            moments = [format_instant(parse_instant(instant) - lead) for instant in source.window]
+            result = Predictions(
+                model=project,
+                model_version=release.model_version,
+                model_hash=release.model_hash,
+                window=source.window,
+                moments=(moments[0], moments[1]),
+                rows=counted[0],
+                positives=counted[1],
+                threshold=bundle.threshold,
+                data_hash=source.data_hash,
+            )
+            if publish:
+                result = replace(result, published=_place(publish, result))
+            write_predictions(target, result)
+    if result.published:
+        progress(f"publishing to {result.published}")
+        _publish(predictions, result.published)
+    return result
+
+
+def find_version(project: str, wanted: str) -> Release:
+    """The registered version that an alias or a number names.
+
+    Raises:
+        SlipwayError: there is none, or Slipway did not register it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = tracking.connect()
+    try:
+        found = (
+            client.get_model_version(project, wanted)
+            if wanted.isdigit()
+            else client.get_model_version_by_alias(project, wanted)
+        )
+    except MlflowException as error:
+        raise SlipwayError(
+            f"The registry has no version '{wanted}' of {project}: {error}. Give an alias, such as"
+            " champion or challenger, or a version's number."
+        ) from error
+    missing = [tag for tag in _TAGS.values() if not found.tags.get(tag)]
+    if missing:
+        raise SlipwayError(
+            f"Version {found.version} of {project} was not registered by Slipway (it has no tag"
+            f" {', '.join(missing)}): what it is cannot be checked, and it is not run."
+        )
+    return Release(
+        name=project,
+        model_version=str(found.version),
+        alias="" if wanted.isdigit() else wanted,
+        run_id=found.run_id or "",
+        bundle_uri=found.tags[_TAGS["bundle_uri"]],
+        model_hash=found.tags[_TAGS["model_hash"]],
+    )
+
+
+def _require_features(bundle: Bundle, source: FeatureRows, release: Release) -> None:
+    """The version's features must be there, each of the kind that it was trained with."""
+    there = {feature.name: feature.kind for feature in source.features}
+    wrong = [
+        f"{f.name} ({f.kind}{f', here {there[f.name]}' if f.name in there else ', not there'})"
+        for f in bundle.features
+        if there.get(f.name) != f.kind
+    ]
+    if wrong:
+        raise SlipwayError(
+            f"Version {release.model_version} of {release.name} was trained on other features than"
+            f" the project has now: {', '.join(wrong)}. Score with the project file of that version."
+        )
+
+
+def _predict_all(
+    folder: Path,
+    bundle: Bundle,
+    table: Path,
+    source: FeatureRows,
+    release: Release,
+    target: Path,
+) -> tuple[int, int]:
+    """Writes the predictions, a file a day; returns rows and positives."""
+    import pyarrow.parquet as pq
+
+    session = open_model(folder)
+    schema = log_schema(bundle.features)
+    request = f"batch-{uuid.uuid4().hex[:12]}"
+    done, positives = 0, 0
+    day: date | None = None
+    writer: Any = None
+    with pq.ParquetFile(table) as file:
+        total = file.metadata.num_rows
+        try:
+            for part in _by_day(file.iter_batches(batch_size=BATCH_ROWS), source.lead_seconds):
+                moment, rows = part
+                if moment != day:
+                    if day is not None and moment < day:
+                        raise SlipwayError(f"{table} is not ordered by time: run features again.")
+                    if writer:
+                        writer.close()
+                    day = moment
+                    path = target / release.name / f"date={day:%Y-%m-%d}" / "part-00000.parquet"
+                    path.parent.mkdir(parents=True)
+                    writer = pq.ParquetWriter(path, schema, compression="zstd")
+                probability = predict(session, bundle, rows)
+                _require_probabilities(probability, rows[source.key])
+                logged = _logged(rows, probability, bundle, source, release, request, done)
+                writer.write_table(logged.cast(schema))
+                done += rows.num_rows
+                positives += int((probability >= bundle.threshold).sum())
+                progress(f"{done:,} of {total:,} rows", done / total if total else 1.0)
+        finally:
+            if writer:
+                writer.close()
+    return done, positives
+
+
+def _by_day(batches: Any, lead_seconds: int) -> Iterator[tuple[date, "pa.Table"]]:
+    """Cuts batches where the UTC day of the moment of prediction changes; adds that moment."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lead = pa.scalar(timedelta(seconds=lead_seconds), pa.duration("us"))
+    for batch in batches:
+        table = pa.Table.from_batches([batch])
+        moments = pc.subtract(table[TIME].cast(pa.timestamp("us", "UTC")), lead)
+        table = table.append_column("__moment", moments)
+        days = moments.cast(pa.int64()).to_numpy() // 86_400_000_000
+        cuts = [0, *(np.flatnonzero(np.diff(days)) + 1), table.num_rows]
+        for start, end in pairwise(cuts):
+            if end > start:
+                day = date(1970, 1, 1) + timedelta(days=int(days[start]))
+                yield day, table.slice(start, end - start)
+
+
+def _require_probabilities(probability: "np.ndarray", keys: "pa.ChunkedArray") -> None:
+    import numpy as np
+
+    wrong = np.flatnonzero(~((probability >= 0) & (probability <= 1)))
+    if len(wrong):
+        raise SlipwayError(
+            f"The model answers {len(wrong)} rows with what is no probability, for example"
+            f" {probability[wrong[0]]} for {keys[int(wrong[0])]}. Nothing was written."
+        )
+
+
+def _logged(
+    rows: "pa.Table",
+    probability: "np.ndarray",
+    bundle: Bundle,
+    source: FeatureRows,
+    release: Release,
+    request: str,
+    first: int,
+) -> "pa.Table":
+    """The rows as the inference log has them."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    count = rows.num_rows
+    columns: dict[str, Any] = {
+        "request_id": pa.repeat(request, count),
+        "row": pa.array(np.arange(first, first + count), pa.int64()),
+        "key": rows[source.key].cast(pa.string()),
+        "time": rows["__moment"],
+        "served_at": pa.repeat(pa.scalar(datetime.now(UTC), pa.timestamp("us", "UTC")), count),
+        "model_version": pa.repeat(release.model_version, count),
+        "status": pa.repeat(pa.scalar(200, pa.int16()), count),
+        "probability": pa.array(probability.astype(np.float64)),
+        "label": pa.array((probability >= bundle.threshold).astype(np.int8)),
+        "latency_ms": pa.nulls(count, pa.float64()),
+    }
+    for feature in bundle.features:
+        column = rows[feature.name]
+        if feature.kind == "time" and getattr(column.type, "tz", None):
+            column = pc.local_timestamp(column)
+        columns[FEATURE_PREFIX + feature.name] = column
+    return pa.table(columns)
+
+
+def _place(publish: str, predictions: Predictions) -> str:
+    first, last = (f"{parse_instant(instant):%Y%m%dT%H%M%SZ}" for instant in predictions.window)
+    name = f"{predictions.model}/{first}--{last}/version={predictions.model_version}"
+    return f"{publish.rstrip('/')}/{name}"
+
+
+def _publish(folder: Path, uri: str) -> None:
+    """Copies the predictions so that a reader who waits for predictions.json sees all or none."""
+    if "://" not in uri or uri.startswith("file://"):
+        with new_directory(Path(uri.removeprefix("file://"))) as target:
+            shutil.copytree(folder, target, dirs_exist_ok=True)
+        return
+    import fsspec
+
+    try:
+        system, root = fsspec.core.url_to_fs(uri)
+        mark = f"{root}/{FILE}"
+        if system.exists(mark):
+            system.rm_file(mark)
+        files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != FILE)
+        wanted = {f"{root}/{file.relative_to(folder).as_posix()}": file for file in files}
+        for target_file, file in wanted.items():
+            system.put_file(str(file), target_file)
+        for stale in set(system.find(root)) - set(wanted):
+            system.rm_file(stale)
+        system.put_file(str(folder / FILE), mark)
+    except (OSError, ImportError, ValueError) as error:
+        raise SlipwayError(f"The predictions cannot be copied to {uri}: {error}.") from error
