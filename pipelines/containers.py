@@ -11,8 +11,10 @@ runs without containers.
 """
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -29,14 +31,19 @@ if TYPE_CHECKING:
 
     from pipelines.local_run import Request
 
-USER = 10001  # where the person is root: a stage never is
+USER = "10001:0"  # where the person is root: a stage never is
 TMP = {"/tmp": "rw,nosuid,nodev,size=4g,mode=1777"}  # noqa: S108 - the one writable place of an image
 STAGES = ("ingest", "validate", "features", "train", "evaluate", "register", "deploy", "monitor")
 NETWORKED = ("deploy", "monitor")  # they ask the endpoint
 LAST_LINES = 15
 _START_SECONDS = 30.0
-_SUPERVISE = """
-import socket, sys
+_LOG = "supervisor.log"
+# The container deletes itself when it ends, so what it says goes to a file.
+_SUPERVISE = f"""
+import os, socket, sys
+with open(os.path.join(sys.argv[1], "{_LOG}"), "ab") as log:
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
 from components.deploy.supervisor import main
 with socket.create_server(("127.0.0.1", int(sys.argv[2])), backlog=2048) as public:
     sys.exit(main([sys.argv[1], str(public.detach())]))
@@ -53,11 +60,36 @@ class Containers:
     def __init__(self, request: "Request") -> None:
         self._request = request
         self._stages = {images.image(name): name for name in STAGES}
-        root = os.getuid() == 0
-        self._user = f"{USER}:0" if root else f"{os.getuid()}:{os.getgid()}"
+        self._user = _user()
         Path(request.root).mkdir(parents=True, exist_ok=True)
-        if root:
-            _hand_over(Path(request.root).parent)
+        self._hand_over(Path(request.root).parent)
+
+    def check(self) -> None:
+        """Looks for the engine and for every image of the pipeline before the first stage starts.
+
+        Raises:
+            SlipwayError: no engine answers, or images are neither here nor in a registry.
+        """
+        import docker
+        import docker.errors
+        import requests
+
+        try:
+            with contextlib.closing(docker.from_env()) as client:
+                client.ping()
+                here = {tag for found in client.images.list() for tag in found.tags}
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            raise SlipwayError(
+                f"No container engine answers ({error}). Start one; where there is none, `make engine`"
+                ' and `eval "$(images/engine.sh env)"`.'
+            ) from error
+        used = set(re.findall(r"^ +image: (\S+)$", Path(self._request.pipeline).read_text(), re.M))
+        if images.image("deploy") in used:
+            used.add(images.image("predictor"))
+        if missing := sorted(name for name in used - here if not _names_registry(name)):
+            raise SlipwayError(
+                f"These images are not here: {', '.join(missing)}. Build them with `make images`."
+            )
 
     def install(self) -> None:
         """Puts itself in the place of kfp's function; a SIGTERM ends the running container too."""
@@ -83,10 +115,13 @@ class Containers:
         import requests
 
         name = self._stages.get(image, "")
-        started = None
+        endpoint, is_new = None, False
         try:
             if name == "deploy":
-                started = self._ensure_endpoint(client)
+                endpoint, is_new = self._ensure_endpoint(client)
+            if endpoint is not None:
+                # The deploy stage watches the predictor's process, which is in that container.
+                arguments["pid_mode"] = f"container:{endpoint.id}"
             code = self._run(client, name, image, command, volumes, arguments)
         except SlipwayError as error:
             return _failed(str(error))
@@ -96,8 +131,8 @@ class Containers:
             return _failed(f"The container engine refused {image}: {error.explanation or error}.")
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             return _failed(f"The container engine does not answer any more: {error}.")
-        if code and started is not None and not _serves(self._endpoint_folder()):
-            started.remove(force=True)
+        if code and is_new and endpoint is not None and not _serves(self._endpoint_folder()):
+            _remove(endpoint)
         return code
 
     def _run(
@@ -115,8 +150,6 @@ class Containers:
             command=command,
             volumes=volumes,
             **self._hardening(needs_network=name in NETWORKED or name == "" or self._is_remote()),
-            # The deploy stage watches the predictor's process, which is in another container.
-            **({"pid_mode": "host"} if name == "deploy" else {}),
             **arguments,
         )
         said = _Said()
@@ -165,8 +198,11 @@ class Containers:
         home = Path(self._request.environment["SLIPWAY_HOME"])
         return endpoint_folder(home, self._request.arguments["project"])
 
-    def _ensure_endpoint(self, client: "docker.DockerClient") -> "Container | None":
-        """Starts the container that predictors run in, unless it runs; None where it did.
+    def _ensure_endpoint(self, client: "docker.DockerClient") -> "tuple[Container | None, bool]":
+        """Starts the container that predictors run in, unless it runs.
+
+        Returns:
+            The container, None where the model is deployed to a cluster; and whether it is new.
 
         Raises:
             SlipwayError: a predictor outside containers has the project, or its container does not start.
@@ -179,14 +215,16 @@ class Containers:
 
         arguments = self._request.arguments
         if arguments.get("deploy_target") != "local":
-            return None
+            return None, False
         folder = self._endpoint_folder()
         if control_path(folder).parent != folder:
             raise SlipwayError(
                 f"{folder} is too long a path for the endpoint's control socket."
                 " Give --out a shorter one."
             )
-        title = f"slipway-{arguments['project']}-predictor"
+        # Runs in another folder have a predictor of their own.
+        place = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
+        title = f"slipway-{arguments['project']}-predictor-{place}"
         running = any(
             endpoint.state == "running" and endpoint.project == arguments["project"]
             for endpoint in local.status(folder.parent.parent)
@@ -196,7 +234,7 @@ class Containers:
         except docker.errors.NotFound:
             existing = None
         if running and existing is not None:
-            return None
+            return existing, False
         if running:
             raise SlipwayError(
                 f"A predictor that runs outside containers serves {arguments['project']}. End it with"
@@ -207,8 +245,7 @@ class Containers:
         port = int(arguments["deployment"]["port"])
         folder.mkdir(parents=True, exist_ok=True)
         (folder / STATE).unlink(missing_ok=True)
-        if os.getuid() == 0:
-            _hand_over(folder.parent.parent)
+        self._hand_over(folder.parent.parent)
         hardening = self._hardening(needs_network=True)
         # The predictor's image has no stage in it; the supervisor needs nothing but the contracts.
         code = str(Path(local.__file__).parent)
@@ -220,7 +257,7 @@ class Containers:
             command=["python3", "-c", _SUPERVISE, str(folder), str(port)],
             name=title,
             detach=True,
-            pid_mode="host",
+            auto_remove=True,
             environment=self._request.environment,
             **hardening,
         )
@@ -228,10 +265,20 @@ class Containers:
         while _is_up(container) and not (folder / STATE).exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         if not (folder / STATE).exists():
-            tail = container.logs(tail=LAST_LINES).decode(errors="replace").strip()
             _remove(container)
+            said = (folder / _LOG).read_text(errors="replace") if (folder / _LOG).exists() else ""
+            tail = "\n".join(said.splitlines()[-LAST_LINES:])
             raise SlipwayError(f"The predictor's container did not start. Its last lines:\n{tail}")
-        return container
+        return container, True
+
+    def _hand_over(self, folder: Path) -> None:
+        """Gives a folder to the user that containers run as; what a root run left there is root's."""
+        if os.getuid() != 0:
+            return
+        user, group = (int(number) for number in self._user.split(":"))
+        for path in (folder, *folder.rglob("*")):
+            if path.lstat().st_uid != user:
+                os.chown(path, user, group, follow_symlinks=False)
 
 
 class _Said:
@@ -254,6 +301,22 @@ class _Said:
                 self.reason = True
 
 
+def _user() -> str:
+    """UID:GID that containers run as.
+
+    Raises:
+        SlipwayError: SLIPWAY_CONTAINER_USER is none, or root.
+    """
+    own = USER if os.getuid() == 0 else f"{os.getuid()}:{os.getgid()}"
+    user = os.environ.get("SLIPWAY_CONTAINER_USER") or own
+    if not re.fullmatch(r"[1-9]\d*:\d+", user):
+        raise SlipwayError(
+            f"SLIPWAY_CONTAINER_USER={user} is no user for a container: give UID:GID in numbers,"
+            " and not root, for example 1000660000:0."
+        )
+    return user
+
+
 def _failed(message: str) -> int:
     stage.emit("error", message=message)
     return 1
@@ -266,14 +329,24 @@ def _present(client: "docker.DockerClient", reference: str) -> str:
     try:
         client.images.get(reference)
     except docker.errors.ImageNotFound:
-        if "." not in reference.split("/")[0] and ":" not in reference.split("/")[0]:
+        if not _names_registry(reference):
             raise
         client.images.pull(reference)
     return reference
 
 
+def _names_registry(reference: str) -> bool:
+    """Whether a reference says which registry has it; the one of Docker's own does not count."""
+    return any(mark in reference.split("/")[0] for mark in ".:")
+
+
 def _is_up(container: "Container") -> bool:
-    container.reload()
+    import docker.errors
+
+    try:
+        container.reload()
+    except docker.errors.NotFound:
+        return False
     return container.status in ("created", "running")
 
 
@@ -293,10 +366,3 @@ def _remove(container: "Container") -> None:
 
     with contextlib.suppress(docker.errors.DockerException, requests.RequestException):
         container.remove(force=True)
-
-
-def _hand_over(folder: Path) -> None:
-    """Gives a folder to the user that containers run as; what a root run left there is root's."""
-    for path in (folder, *folder.rglob("*")):
-        if path.lstat().st_uid != USER:
-            os.chown(path, USER, 0, follow_symlinks=False)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from components.contracts import stage
+from components.contracts.errors import SlipwayError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,14 @@ class Request:
 def main() -> None:
     """Runs the request that the first argument names; exits with 1 where a task failed."""
     request = Request(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    run(request)
+    try:
+        run(request)
+    except SlipwayError as error:
+        stage.emit("error", message=str(error))
+        sys.exit(1)
+    except Exception as error:
+        stage.emit("error", message=f"{type(error).__name__}: {error}")
+        raise
 
 
 def run(request: Request) -> None:
@@ -137,7 +145,9 @@ def _runner(request: Request) -> Any:
         return local.SubprocessRunner(use_venv=False)
     from pipelines.containers import Containers
 
-    Containers(request).install()
+    containers = Containers(request)
+    containers.check()
+    containers.install()
     return local.DockerRunner(environment=request.environment)
 
 
