@@ -7,15 +7,18 @@ Settings, from the environment (`make images TAG=1.2.0`):
     TAG         of the images; default 0.1.0
     BASE_IMAGE  Python 3.11 on glibc; default python:3.11-slim-bookworm
     PLATFORM    for example linux/arm64; default this machine's
-    WHEELHOUSE  folder of wheels that are taken before the index is asked
+    WHEELHOUSE  folder of wheels that are taken before the index is asked; without it, a CPU build of
+                torch that pip finds on this machine (its find-links, its extra index) is taken
     OFFLINE     1: never ask an index, WHEELHOUSE has all
-    TORCH_BUILD cpu (default) or cuda, for train and evaluate
+    TORCH_BUILD cpu (default) or cuda, for train: its tag then ends with -cuda
     JOBS        images built at a time; default 2
     CACHE_FROM  tag of earlier images whose layers may be taken; they are also marked for that
 """
 
 import json
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -23,10 +26,18 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from images.plan import ROOT, Image, last_change, read_images, sources_of
+from images.plan import (
+    ROOT,
+    SOURCES_LABEL,
+    Image,
+    content_hash,
+    last_change,
+    read_images,
+    sources_of,
+)
 
 LOGS = ROOT / "build" / "images"
 LICENCE = "Apache-2.0"
@@ -34,6 +45,8 @@ SOURCE_URL = "https://github.com/kfp-slipway/slipway"
 TAG = "0.1.0"
 BASE_IMAGE = "python:3.11-slim-bookworm"
 LAST_LINES = 25
+TORCH_LOCK = "images/torch-cpu.lock"
+CACHE = Path(os.environ.get("SLIPWAY_CACHE") or Path.home() / ".cache" / "slipway")
 
 
 class BuildError(Exception):
@@ -83,7 +96,8 @@ class Settings:
     def reference(self, name: str, tag: str = "") -> str:
         """The full name of an image, with the tag of this build or another."""
         prefix = f"{self.registry}/" if self.registry else ""
-        return f"{prefix}slipway/{name}:{tag or self.tag}"
+        variant = "-cuda" if name == "train" and self.torch == "cuda" else ""
+        return f"{prefix}slipway/{name}:{tag or self.tag}{variant}"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -98,8 +112,11 @@ def main(arguments: Sequence[str]) -> int:
     try:
         settings = Settings.read(os.environ)
         builder = find_builder()
-        _build_base(settings, builder)
         wanted = [images[name] for name in arguments or images]
+        needs_torch = any(TORCH_LOCK in image.sources for image in wanted)
+        if needs_torch and settings.wheelhouse is None and not settings.platform:
+            settings = replace(settings, wheelhouse=_find_torch(CACHE / "wheels"))
+        _build_base(settings, builder)
         with ThreadPoolExecutor(max(1, settings.jobs)) as pool:
             done = [pool.submit(build, image, settings, builder) for image in wanted]
             problems = [str(error) for job in done if (error := job.exception()) is not None]
@@ -144,13 +161,42 @@ def build(image: Image, settings: Settings, builder: list[str]) -> None:
         "org.opencontainers.image.revision": revision,
         "org.opencontainers.image.version": settings.tag,
         "org.opencontainers.image.licenses": LICENCE,
+        SOURCES_LABEL: content_hash(image),
     }
     arguments = {
         "BASE": settings.reference("base"),
         "BUILDER": settings.reference("builder"),
-        "TORCH": settings.torch,
+        # evaluate judges on CPUs whatever trained the model.
+        "TORCH": settings.torch if image.name == "train" else "cpu",
     }
     _run(image.name, image.dockerfile, image.sources, settings, builder, arguments, labels, seconds)
+
+
+def _find_torch(folder: Path) -> Path | None:
+    """A folder with the CPU build of torch, where this machine's pip is set up to find one.
+
+    A build sees neither this machine's wheels nor pip's settings. None: the build
+    asks the index of torch.
+    """
+    requirement = re.search(r"^torch==\S+\+cpu", (ROOT / TORCH_LOCK).read_text(), re.MULTILINE)
+    if requirement is None or platform.system() != "Linux":
+        return None
+    version = requirement[0].removeprefix("torch==")
+    if not any(folder.glob(f"torch-{version}-*.whl")):
+        shutil.rmtree(folder, ignore_errors=True)
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--dest",
+            str(folder),
+        ]
+        if subprocess.run([*command, requirement[0]], capture_output=True, check=False).returncode:
+            return None
+    return folder
 
 
 def _build_base(settings: Settings, builder: list[str]) -> None:
@@ -188,6 +234,7 @@ def _run(
     log = LOGS / f"{name}.log"
     reference = settings.reference(name)
     used = Path(ROOT / dockerfile).read_text(encoding="utf-8")
+    print(f"{reference}  building …", flush=True)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         context = Path(scratch)

@@ -1,5 +1,6 @@
 """What each image is made from, read from its Dockerfile: the one place that says so."""
 
+import hashlib
 import re
 import subprocess
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = "base"
+SOURCES_LABEL = "io.slipway.sources"
+IGNORED = re.compile(r"(^|/)(__pycache__/.*|[^/]*\.pyc|README\.md)$")  # takes part in no image
 # What decides every image's bytes, besides its own Dockerfile and what that copies.
 COMMON = ("images/build.py", "images/plan.py", "images/wheelhouse")
 
@@ -30,7 +33,7 @@ class Image:
 
     def is_made_from(self, path: str) -> bool:
         """Whether a file takes part in the image."""
-        if path.endswith("/README.md"):
+        if IGNORED.search(path):
             return False
         return any(path == source or path.startswith(f"{source}/") for source in self.sources)
 
@@ -62,6 +65,19 @@ def sources_of(root: Path, name: str) -> tuple[str, ...]:
         for source in sorted(root.glob(re.sub(r"\$\{\w+\}", "*", path)))
     ]
     return (f"images/{name}/Dockerfile", *found)
+
+
+def content_hash(image: Image, root: Path = ROOT) -> str:
+    """A hash over the names and contents of an image's sources: its label `io.slipway.sources`."""
+    digest = hashlib.sha256()
+    for source in image.sources:
+        path = root / source
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            name = file.relative_to(root).as_posix()
+            if file.is_file() and not IGNORED.search(name):
+                digest.update(f"{name}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def affected(changed: list[str], root: Path = ROOT) -> list[str]:

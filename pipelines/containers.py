@@ -28,6 +28,7 @@ from components.contracts.errors import SlipwayError
 if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
+    from docker.models.images import Image
 
     from pipelines.local_run import Request
 
@@ -77,7 +78,7 @@ class Containers:
         try:
             with contextlib.closing(docker.from_env()) as client:
                 client.ping()
-                here = {tag for found in client.images.list() for tag in found.tags}
+                here = {tag: found for found in client.images.list() for tag in found.tags}
         except (docker.errors.DockerException, requests.RequestException) as error:
             raise SlipwayError(
                 f"No container engine answers ({error}). Start one; where there is none, `make engine`"
@@ -86,9 +87,15 @@ class Containers:
         used = set(re.findall(r"^ +image: (\S+)$", Path(self._request.pipeline).read_text(), re.M))
         if images.image("deploy") in used:
             used.add(images.image("predictor"))
-        if missing := sorted(name for name in used - here if not _names_registry(name)):
+        local = sorted(name for name in used if not _names_registry(name))
+        if missing := [name for name in local if name not in here]:
             raise SlipwayError(
                 f"These images are not here: {', '.join(missing)}. Build them with `make images`."
+            )
+        if old := [name for name in local if _is_outdated(name, here[name])]:
+            raise SlipwayError(
+                f"These images hold other code than this checkout: {', '.join(old)}. Build them again"
+                " with `make images`."
             )
 
     def install(self) -> None:
@@ -333,6 +340,16 @@ def _present(client: "docker.DockerClient", reference: str) -> str:
             raise
         client.images.pull(reference)
     return reference
+
+
+def _is_outdated(reference: str, found: "Image") -> bool:
+    """Whether a local image says that it was built from other sources than are here."""
+    from images import plan
+
+    name = reference.partition(":")[0].removeprefix("slipway/")
+    label = found.labels.get(plan.SOURCES_LABEL)
+    known = plan.read_images()
+    return label is not None and name in known and label != plan.content_hash(known[name])
 
 
 def _names_registry(reference: str) -> bool:

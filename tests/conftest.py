@@ -1,7 +1,11 @@
 """What all tests share."""
 
+import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import docker
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,3 +24,49 @@ def lake() -> Path:
     if not (path / ".complete").exists():
         pytest.fail("There is no flights lake: run the tests with `make test`.")
     return path
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """A client of the container engine that answers: the machine's, or that of `make engine`."""
+    settings = subprocess.run(
+        [ROOT / "images" / "engine.sh", "env"], capture_output=True, text=True, check=False
+    )
+    if settings.returncode:
+        _lacking("no container engine answers: `make engine`")
+    before = os.environ.get("DOCKER_HOST")
+    for line in settings.stdout.splitlines():
+        if line.startswith("export DOCKER_HOST="):
+            os.environ["DOCKER_HOST"] = line.partition("=")[2]
+    client = docker.from_env()
+    try:
+        yield client
+    finally:
+        client.close()
+        if before is None:
+            os.environ.pop("DOCKER_HOST", None)
+        else:
+            os.environ["DOCKER_HOST"] = before
+
+
+@pytest.fixture(scope="session")
+def built_images(engine: docker.DockerClient) -> dict[str, str]:
+    """Image name to reference: all nine, built from the code as it is."""
+    from components.contracts.images import image
+    from images.plan import SOURCES_LABEL, content_hash, read_images
+
+    for name, source in read_images().items():
+        try:
+            label = engine.images.get(image(name)).labels.get(SOURCES_LABEL)
+        except docker.errors.ImageNotFound:
+            _lacking(f"{image(name)} is not built: `make images`")
+        if label != content_hash(source):
+            _lacking(f"{image(name)} was built from other code: `make images`")
+    return {name: image(name) for name in read_images()}
+
+
+def _lacking(what: str) -> None:
+    """Skips, with a reason; in CI, which makes the engine and the images itself, that is a failure."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)

@@ -26,17 +26,12 @@ Run = Callable[[str, str], str]
 
 
 @pytest.fixture
-def run(engine: docker.DockerClient) -> Run:
+def run(engine: docker.DockerClient, built_images: dict[str, str]) -> Run:
     """Runs Python code in an image and gives what it prints."""
 
     def run_python(name: str, code: str) -> str:
-        try:
-            engine.images.get(image(name))
-        except docker.errors.ImageNotFound:
-            pytest.skip(f"{image(name)} is not built: `make image-{name}`")
-        output = engine.containers.run(
-            image(name), ["python3", "-c", code], stderr=True, **HARDENED
-        )
+        command = ["python3", "-c", code]
+        output = engine.containers.run(built_images[name], command, stderr=True, **HARDENED)
         return output.decode()
 
     return run_python
