@@ -9,6 +9,7 @@ import onnxruntime as ort
 
 from components.contracts.bundle import MISSING_TIME, ONNX, Bundle, bundle_hash, read_bundle
 from components.contracts.errors import SlipwayError
+from serving.fetch import bundle_folder
 from serving.rows import RowReader, Rows
 from serving.settings import Settings
 
@@ -51,13 +52,17 @@ class Model:
 
 
 def load_model(settings: Settings) -> Model:
-    """Loads the bundle of `settings.model_dir` and asks it one row of missing values.
+    """Loads the bundle that the settings name and asks it one row of missing values.
 
     Raises:
-        SlipwayError: it is no bundle, its graph cannot be loaded, has other inputs than its
-            signature says, or does not give a probability.
+        SlipwayError: it cannot be fetched, is no bundle, its graph cannot be loaded, has other inputs
+            than its signature says, or does not give a probability.
     """
-    folder: Path = settings.model_dir
+    with bundle_folder(settings) as folder:
+        return _load(folder, settings)
+
+
+def _load(folder: Path, settings: Settings) -> Model:
     bundle = read_bundle(folder)
     options = ort.SessionOptions()
     options.intra_op_num_threads = settings.threads
@@ -66,9 +71,7 @@ def load_model(settings: Settings) -> Model:
     # A thread that spins while it waits would burn a core between requests.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = ort.InferenceSession(
-            str(folder / ONNX), options, providers=["CPUExecutionProvider"]
-        )
+        session = ort.InferenceSession(str(folder / ONNX), options, providers=_providers())
     except Exception as error:  # onnxruntime's errors have no common base of their own
         raise SlipwayError(f"{folder / ONNX} cannot be loaded: {_first_line(error)}") from error
     inputs = tuple(node.name for node in session.get_inputs())
@@ -102,6 +105,12 @@ def load_model(settings: Settings) -> Model:
     )
     _ask(model, folder)
     return model
+
+
+def _providers() -> list[str]:
+    """The GPU first, where this build of onnxruntime and the machine have one."""
+    found = set(ort.get_available_providers())
+    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in found]
 
 
 def _ask(model: Model, folder: Path) -> None:

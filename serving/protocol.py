@@ -27,6 +27,7 @@ DATATYPES = {
 _WIRE_TYPES = {"numeric": "FP64", "boolean": "BOOL", "categorical": "BYTES", "time": "BYTES"}
 OUTPUTS = ("probability", "label")
 MAX_ID = 256
+_LENGTH = struct.Struct("<I")
 
 
 @dataclass(slots=True)
@@ -195,14 +196,20 @@ def decode_tensor(name: str, datatype: Any, shape: Any, raw: memoryview) -> Any:
 
 
 def _decode_texts(name: str, raw: memoryview) -> list[str]:
-    texts, position = [], 0
-    while position < len(raw):
-        end = position + 4
-        length = struct.unpack_from("<I", raw, position)[0] if end <= len(raw) else len(raw)
-        if end + length > len(raw):
-            raise RequestError(f"Input '{name}': its bytes end inside a value.")
-        texts.append(decode_text(name, bytes(raw[end : end + length])))
-        position = end + length
+    texts: list[str] = []
+    data, size, position = bytes(raw), len(raw), 0
+    unpack = _LENGTH.unpack_from
+    try:
+        while position < size:
+            start = position + 4
+            position = start + unpack(data, position)[0]
+            if position > size:
+                raise struct.error
+            texts.append(data[start:position].decode())
+    except struct.error as error:
+        raise RequestError(f"Input '{name}': its bytes end inside a value.") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(_no_text(name)) from error
     return texts
 
 
@@ -215,7 +222,11 @@ def decode_text(name: str, raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise RequestError(f"Input '{name}' has a value that is not UTF-8.") from error
+        raise RequestError(_no_text(name)) from error
+
+
+def _no_text(name: str) -> str:
+    return f"Input '{name}' has a value that is not UTF-8."
 
 
 def encode_response(

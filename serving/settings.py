@@ -14,8 +14,8 @@ class Settings:
     """How one predictor process runs.
 
     Attributes:
-        model_dir: folder of the bundle; filled from `model_uri` where that is given.
-        model_uri: file, s3, gs or abfss URI to fetch the bundle from; empty: `model_dir` has it.
+        model_dir: folder of the bundle.
+        model_uri: file, s3, gs or abfss URI to fetch the bundle from, where `model_dir` has none.
         model_name: the served name; empty: the bundle's.
         model_version: the registered version; empty: the first 12 digits of the bundle's hash.
         host: address to listen on. port: of HTTP. grpc_port: of gRPC; 0 turns it off.
@@ -74,7 +74,7 @@ class Settings:
 
 _HELP = {
     "model_dir": "folder of the model bundle",
-    "model_uri": "fetch the bundle from this URI first (file, s3, gs, abfss)",
+    "model_uri": "fetch the bundle from this URI (file, s3, gs, abfss) where --model-dir has none",
     "model_name": "served name (default: the bundle's)",
     "model_version": "registered version (default: start of the bundle's hash)",
     "host": "address to listen on",

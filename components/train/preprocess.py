@@ -130,7 +130,9 @@ class Preprocessor(nn.Module):
     def _to_normal(self, values: Tensor) -> Tensor:
         """Interpolates each column between its knots; values beyond the ends stay at the ends."""
         last = self.knots.shape[1] - 1
-        left = (values.unsqueeze(2) >= self.knots[:, :-1]).sum(2).sub(1).clamp(min=0)
+        # Counted in float32 (exact below 2**24): onnxruntime sums integers an element at a time.
+        reached = (values.unsqueeze(2) >= self.knots[:, :-1]).to(torch.float32)
+        left = reached.sum(2).to(torch.int64).sub(1).clamp(min=0)
         offsets = torch.arange(self.knots.shape[0], device=values.device) * (last + 1)
         at = left + offsets
         knots, targets = self.knots.flatten(), self.targets.flatten()

@@ -240,6 +240,13 @@ def wait_ready(url: str, process: subprocess.Popen[bytes], output: Path) -> None
     raise AssertionError(f"the predictor is not ready: {output.read_text()}")
 
 
+def wait_for(condition: Any, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
 def copy_bundle(source: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target)

@@ -13,7 +13,15 @@ from typing import Any
 import httpx
 import pyarrow.parquet as pq
 import pytest
-from serving_bundles import Running, expected, flight_tensors, make_bundle, predictor, tensor
+from serving_bundles import (
+    Running,
+    expected,
+    flight_tensors,
+    make_bundle,
+    predictor,
+    tensor,
+    wait_for,
+)
 
 from components.contracts.inference_log import log_schema
 
@@ -21,13 +29,6 @@ from components.contracts.inference_log import log_schema
 def logged(folder: Path) -> list[dict[str, Any]]:
     files = sorted(folder.rglob("*.parquet"))
     return [row for file in files for row in pq.ParquetFile(file).read().to_pylist()]
-
-
-def wait_for(condition: Any, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def test_log_has_what_the_model_saw(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""Where the bundle lies: in the folder that KServe filled, or fetched from a URI."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from components.contracts.bundle import FILE
+from components.contracts.errors import SlipwayError
+from serving.settings import Settings
+
+
+@contextmanager
+def bundle_folder(settings: Settings) -> Iterator[Path]:
+    """The bundle's folder while it is read.
+
+    KServe's storage initializer reads the same STORAGE_URI and fills the folder before the predictor
+    starts; a bundle that is there already is not fetched again.
+
+    Raises:
+        SlipwayError: the URI cannot be read, or holds nothing.
+    """
+    if not settings.model_uri or (settings.model_dir / FILE).exists():
+        yield settings.model_dir
+        return
+    with tempfile.TemporaryDirectory(prefix="slipway-model-") as scratch:
+        _fetch(settings.model_uri, scratch)
+        yield Path(scratch)
+
+
+def _fetch(uri: str, folder: str) -> None:
+    try:
+        if "://" in uri:
+            system, root = pafs.FileSystem.from_uri(uri)
+        else:
+            system, root = pafs.LocalFileSystem(), str(Path(uri).absolute())
+        pafs.copy_files(root.rstrip("/"), folder, system, pafs.LocalFileSystem())
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SlipwayError(
+            f"STORAGE_URI={uri} cannot be fetched: {error}. Give the folder of a bundle (file, s3, gs,"
+            " abfss), or fill --model-dir."
+        ) from error

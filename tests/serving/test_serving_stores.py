@@ -1,0 +1,71 @@
+"""The object store, a real one over HTTP: the bundle comes from it, the inference log goes to it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+import pytest
+from serving_bundles import expected, flight_tensors, make_bundle, predictor, wait_for
+
+from components.contracts.errors import SlipwayError
+from serving.fetch import bundle_folder
+from serving.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def store(s3: str, monkeypatch: pytest.MonkeyPatch) -> pafs.S3FileSystem:
+    """An empty bucket `models`, and the environment that a pod would have."""
+    httpx.post(f"{s3}/moto-api/reset")
+    environ = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
+    for name, value in {**environ, "AWS_ENDPOINT_URL": s3}.items():
+        monkeypatch.setenv(name, value)
+    system = pafs.S3FileSystem(endpoint_override=s3.removeprefix("http://"), scheme="http")
+    httpx.put(f"{s3}/models")
+    return system
+
+
+def test_bundle_from_and_log_to_an_object_store(store: pafs.S3FileSystem, tmp_path: Path) -> None:
+    bundle = tmp_path / "made"
+    make_bundle(bundle, bias=0.4)
+    pafs.copy_files(
+        str(bundle), "models/flights", pafs.LocalFileSystem(), destination_filesystem=store
+    )
+    flags = ["--model-uri=s3://models/flights", "--log-uri=s3://models/log"]
+    with predictor(tmp_path / "p", *flags, bundle=tmp_path / "nothing") as running:
+        answer = running.infer(flight_tensors(3)).json()["outputs"][0]["data"]
+        assert answer == pytest.approx(expected(3, bias=0.4), abs=1e-6)
+        wait_for(lambda: running.metric('slipway_log_rows_total{state="stored"}') == 3)
+        assert running.stop() == 0
+    table = ds.dataset("models/log/flights", filesystem=store, format="parquet").to_table()
+    assert table["key"].to_pylist() == ["flight-0", "flight-1", "flight-2"]
+    assert table["probability"].to_pylist() == pytest.approx(expected(3, bias=0.4), abs=1e-6)
+
+
+def test_a_bundle_that_is_there_is_not_fetched(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "there")
+    settings = Settings(model_dir=tmp_path / "there", model_uri="s3://nowhere/at/all")
+    with bundle_folder(settings) as folder:
+        assert folder == tmp_path / "there"
+
+
+def test_a_uri_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for uri in (str(tmp_path / "none"), f"file://{tmp_path}/none", "ftp://x/y"):
+        settings = Settings(model_dir=tmp_path, model_uri=uri)
+        with (
+            pytest.raises(SlipwayError, match=f"STORAGE_URI={uri} cannot be fetched"),
+            bundle_folder(settings),
+        ):
+            pass
