@@ -10,7 +10,7 @@ from kfp import dsl, kubernetes
 
 from components.contracts import environment
 from components.contracts.project import Project
-from components.monitor.component import report_end
+from components.monitor.component import report_end, report_override
 
 CONFIG_MAP = "slipway-config"
 SECRETS = "slipway-secrets"
@@ -47,6 +47,7 @@ RESOURCES = {
 HELPERS = {
     "retrain": Resources(memory="1Gi"),
     "report-end": Resources(memory="1Gi"),
+    "report-override": Resources(memory="1Gi"),
 }
 
 
@@ -113,6 +114,24 @@ def reported(project: Project, pipeline: str, config: Any) -> AbstractContextMan
     settle(told, project.project_name, settings=("MONITORING_URI",))
     route_secrets(told, project)
     return dsl.ExitHandler(told, name="told-when-it-fails")
+
+
+def override_told(project: Project, verdict: Any, config: Any) -> None:
+    """Where the project has alert routes: they are told if a person let the model pass.
+
+    Nothing but the verdict decides it: kfp 2.17 takes a condition on a name with an apostrophe for
+    false.
+
+    Args:
+        project: the project.
+        verdict: the gate's decision, from the task that made it.
+        config: the `monitoring` section, as the pipeline's parameter or as a struct.
+    """
+    if not project.monitoring.routes:
+        return
+    told = report_override(verdict=verdict, project=project.project_name, config=config)
+    settle(told, project.project_name, settings=("MONITORING_URI",)).set_caching_options(False)
+    route_secrets(told, project)
 
 
 def kept(deadline: timedelta, keep: timedelta) -> dsl.PipelineConfig:

@@ -13,7 +13,7 @@ from components.ingest.component import ingest
 from components.register.component import register
 from components.train.component import train
 from components.validate.component import validate
-from pipelines.tasks import RESOURCES, kept, reported, settle
+from pipelines.tasks import RESOURCES, kept, override_told, reported, settle
 
 
 def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
@@ -171,6 +171,8 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                 settings=("MLFLOW_TRACKING_URI",),
             )
             trained.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
+            # kfp 2.17 forgets to hand this one on where an exit handler wraps the pipeline.
+            trained.register_pipeline_channels([gpu_type])
             kubernetes.add_node_selector_json(trained, gpu_node_selector)
             kubernetes.add_toleration_json(trained, gpu_tolerations)
             if accelerator.affinity:
@@ -194,6 +196,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
             ).set_caching_options(False)
             verdict = evaluated.outputs["verdict"]
             with dsl.If(evaluated.outputs["Output"] == "pass", name="gate-passed"):
+                override_told(loaded, verdict, loaded.monitoring.to_struct())
                 registered = settle(
                     register(
                         bundle=bundle,

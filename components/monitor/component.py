@@ -137,3 +137,20 @@ def report_end(
         error=status.error_message or "",
     ):
         print(trouble)
+
+
+@dsl.component(base_image=image("monitor"), install_kfp_package=False)
+def report_override(verdict: dsl.Input[dsl.Artifact], project: str, config: dict):
+    """Tells the alert routes that a person let a model pass which the gate refused, if so.
+
+    Args:
+        verdict: The gate's decision.
+        project: The project's name.
+        config: The project's `monitoring` section: its routes.
+    """
+    from pathlib import Path
+
+    from components.monitor.override import tell_override
+
+    for trouble in tell_override(project=project, config=config, verdict=Path(verdict.path)):
+        print(trouble)

@@ -360,3 +360,53 @@ def test_a_failed_pipeline_is_told_once_and_its_recovery_too(
     server.status = 500
     (failure,) = ended("run-5", "FAILED")
     assert "could not be told that flights-training failed" in failure
+
+
+def test_an_override_of_the_gate_is_told_once(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from components.contracts.verdict import Override, RuleResult, Verdict, write_verdict
+    from components.monitor.override import tell_override
+
+    monkeypatch.setenv("MONITORING_URI", str(tmp_path))
+    section = config("webhook", server.url, least="critical").to_struct()
+
+    def told(approver: str, model: str = "a" * 64) -> list[str]:
+        failed = RuleResult(
+            name="auc",
+            metric="auc",
+            outcome="fail" if approver else "pass",
+            reason="AUC is below 0.9: 0.8.",
+            threshold=0.9,
+            value=0.8,
+            overridable=True,
+        )
+        verdict = Verdict(
+            outcome="pass",
+            rules=(failed,),
+            metrics={"auc": 0.8},
+            thresholds={"auc": 0.9},
+            model_hash=model,
+            data_hash="d" * 64,
+            test_rows=5000,
+            override=Override(approver=approver, reason="pilot") if approver else None,
+        )
+        write_verdict(tmp_path / "verdict.json", verdict)
+        return tell_override(project="flights", config=section, verdict=tmp_path / "verdict.json")
+
+    assert told("") == []
+    assert server.requests == []
+    assert told("Ada") == told("Ada") == []  # a retried task
+    (notice,) = server.bodies()
+    (alert,) = notice["alerts"]
+    assert (alert["name"], alert["severity"]) == ("GATE_OVERRIDDEN", "critical")
+    assert "Ada let the model aaaaaaaaaaaa pass" in alert["message"]
+    assert "“pilot”" in alert["message"] and "AUC is below 0.9: 0.8." in alert["message"]
+    told("Ada", model="b" * 64)
+    assert len(server.requests) == 2
+    server.status = 500
+    (failure,) = told("Grace")
+    assert "ops could not be told of the override" in failure
+    server.status = 200
+    assert told("Grace") == []
+    assert "Grace let the model" in server.bodies()[-1]["text"]

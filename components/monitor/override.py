@@ -1,0 +1,80 @@
+"""Tells the alert routes, at once, that a person let a model pass that the gate refused."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from components.contracts import environment
+from components.contracts.config.base import format_instant
+from components.contracts.config.monitoring import MonitoringConfig
+from components.contracts.errors import SlipwayError
+from components.contracts.monitoring_record import Alert
+from components.contracts.verdict import Override, Verdict, read_verdict
+from components.monitor.failure import REMEMBERED
+from components.monitor.routes import (
+    ORDER,
+    SENDERS,
+    Notice,
+    deliver,
+    expand,
+    read_told,
+    write_told,
+)
+from components.monitor.state import folder
+
+NAME = "GATE_OVERRIDDEN"
+
+
+def tell_override(*, project: str, config: dict[str, Any], verdict: Path) -> list[str]:
+    """Tells every route of an override, once; without one it does nothing.
+
+    Args:
+        project: the project's name.
+        config: the project's `monitoring` section: its routes.
+        verdict: the gate's decision.
+
+    Returns:
+        A sentence for each route that could not be told: a route that is down stops no release.
+    """
+    decision = read_verdict(verdict)
+    if decision.override is None:
+        return []
+    settings = MonitoringConfig.model_validate(config)
+    alert = _alert(decision, decision.override)
+    failures = []
+    for route in settings.routes:
+        # The gateway holds numbers of windows; a decision has none.
+        if route.kind == "pushgateway" or ORDER[alert.severity] < ORDER[route.least]:
+            continue
+        path = f"{folder(environment.monitoring_uri(), project)}/routes/{route.name}.override.json"
+        this = {"model_hash": decision.model_hash, "message": alert.message}
+        try:
+            if read_told(path) == this:
+                continue
+            now = datetime.now(UTC)
+            notice = Notice(
+                model=project,
+                window=(format_instant(now - REMEMBERED), format_instant(now)),
+                firing=(alert,),
+                going_on=(),
+                resolved=(),
+                since={NAME: format_instant(now)},
+                report="",
+                numbers={},
+            )
+            deliver(SENDERS[route.kind], expand(route.url), notice)
+            write_told(path, this)
+        except SlipwayError as error:
+            failures.append(f"The route {route.name} could not be told of the override: {error}")
+    return failures
+
+
+def _alert(decision: Verdict, override: Override) -> Alert:
+    return Alert(
+        name=NAME,
+        severity="critical",
+        value=None,
+        threshold=None,
+        message=f"{override.approver} let the model {decision.model_hash[:12]} pass, which the gate"
+        f" refused: “{override.reason}” What did not hold: {' '.join(decision.reasons)}",
+    )
