@@ -113,8 +113,8 @@ def main(arguments: Sequence[str]) -> int:
         settings = Settings.read(os.environ)
         builder = find_builder()
         wanted = [images[name] for name in arguments or images]
-        needs_torch = any(TORCH_LOCK in image.sources for image in wanted)
-        if needs_torch and settings.wheelhouse is None and not settings.platform:
+        # For whichever image: wheels that come and go would make another builder, and all anew.
+        if settings.wheelhouse is None and not settings.platform:
             settings = replace(settings, wheelhouse=_find_torch(CACHE / "wheels"))
         _build_base(settings, builder)
         with ThreadPoolExecutor(max(1, settings.jobs)) as pool:
