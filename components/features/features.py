@@ -56,8 +56,8 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
         write_table(rows, place.table(view.name))
         progress(f"view {view.name}: {rows.height:,} rows")
     arrow = examples.rows.select(sorted(set(settings.entities.values()))).head(0).to_arrow()
-    key_types = {field.name: _plain_text(field.type, pa) for field in arrow.schema}
-    store = open_store(place)
+    key_types = {field.name: plain_text(field.type, pa) for field in arrow.schema}
+    store = open_store(place, settings.offline_store)
     apply_definitions(store, place, settings, key_types, kinds)
     progress(f"registered {len(settings.views)} views with Feast")
 
@@ -66,7 +66,7 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
         for view in settings.views
         for name, kind in kinds[view.name].items()
     )
-    joined = _join(store, place, settings, examples.rows)
+    joined = join(store, place, settings, examples.rows)
     table = joined.select(
         *dict.fromkeys([settings.examples.key, TIME, *key_types]),
         *(feature.name for feature in features),
@@ -105,7 +105,7 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     return result
 
 
-def _join(
+def join(
     store: "FeatureStore",
     place: StoreLocation,
     settings: FeaturesConfig,
@@ -123,9 +123,15 @@ def _join(
         entity_df=asked.to_pandas(), features=store.get_feature_service(place.project)
     )
     answer = pl.DataFrame(job.to_arrow()).drop(KNOWN, *set(settings.entities.values()) - {key})
+    # An engine that goes through pandas gives times in nanoseconds, Ray a wall clock as UTC.
+    for view in settings.views:
+        types = pl.scan_parquet(place.table(view.name)).collect_schema()
+        times = [n for n in view.feature_names if isinstance(types[n], pl.Datetime)]
+        answer = answer.with_columns(pl.col(n).cast(types[n]) for n in times)
     # By key, not by place: an engine on many machines gives its rows in any order.
     return examples.join(answer, on=key, how="left", maintain_order="left", validate="1:1")
 
 
-def _plain_text(kind: Any, pa: Any) -> Any:
+def plain_text(kind: Any, pa: Any) -> Any:
+    """An entity key's Arrow type, texts of every width as one."""
     return pa.string() if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else kind

@@ -104,6 +104,12 @@ def materialise(store: "FeatureStore", view_name: str, end: datetime) -> int:
     return written
 
 
+def stands_for(store: "FeatureStore", view_name: str) -> datetime | None:
+    """The moment that the online store stands for; None where the view was never written."""
+    note = _open_writer(store, store.get_feature_view(view_name)).note()
+    return datetime.fromisoformat(note.end) if note else None
+
+
 def _timestamp(view: "FeatureView") -> str:
     if view.batch_source is None:
         raise SlipwayError(f"View {view.name} has no source to materialise from.")
@@ -115,11 +121,17 @@ def _newest(
 ) -> tuple["pl.DataFrame", str]:
     """Each entity's newest row with start <= time <= end, in the order of keys; and its digest."""
     import polars as pl
+    from feast import FileSource
+
+    from components.features.offline_store import PolarsOfflineStore
 
     source = view.batch_source
     timestamp = _timestamp(view)
     assert source is not None  # noqa: S101 - _timestamp refuses it
-    job = store._get_provider().offline_store.pull_latest_from_table_or_query(
+    # A file is read here whatever engine joins: Feast's Ray store fails where no row is in range.
+    own = isinstance(source, FileSource)
+    reader = PolarsOfflineStore if own else store._get_provider().offline_store
+    job = reader.pull_latest_from_table_or_query(
         config=store.config,
         data_source=source,
         join_key_columns=list(view.join_keys),

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.config.features import FeaturesConfig, Kind
+from components.contracts.config.features import FeaturesConfig, Kind, OfflineStore
 from components.contracts.errors import SlipwayError
 from components.contracts.feature_store import CONFIG_FILE, ENTITY_KEY_VERSION, StoreLocation
 from components.contracts.files import write_text
@@ -12,37 +12,80 @@ from components.features.aggregates import KNOWN
 if TYPE_CHECKING:
     import pyarrow as pa
     from feast import FeatureStore
+    from feast.data_source import DataSource
     from feast.types import PrimitiveFeastType
 
-OFFLINE_STORE = "components.features.offline_store.PolarsOfflineStore"
+POLARS = "components.features.offline_store.PolarsOfflineStore"
+_PACKAGES = {"spark": "pyspark", "ray": "ray"}
 
 
-def open_store(place: StoreLocation) -> "FeatureStore":
+def open_store(place: StoreLocation, engine: OfflineStore | None = None) -> "FeatureStore":
     """Opens the project's feature store, and writes the file that the `feast` command reads.
 
+    Args:
+        place: where the store lies.
+        engine: what joins; None means Polars.
+
     Raises:
-        SlipwayError: the online store has no place.
+        SlipwayError: the online store has no place; the engine is not installed, or refuses its
+            options.
     """
     import yaml
     from feast import FeatureStore, RepoConfig
+    from pydantic import ValidationError
 
+    engine = engine or OfflineStore()
     base = place.folder if place.folder is not None else place.root
     config = {
         "project": place.project,
         "provider": "local",
         "registry": f"{base}/registry.db",
-        "offline_store": {"type": OFFLINE_STORE},
+        "offline_store": _offline_section(engine, str(base)),
         "online_store": place.online_store,
         "entity_key_serialization_version": ENTITY_KEY_VERSION,
     }
+    try:
+        settings = RepoConfig(**config, repo_path=place.folder)
+        _ = settings.offline_store  # read here, so that a wrong option is told by its name
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+        )
+        raise SlipwayError(f"features.offline_store.options are wrong: {problems}.") from error
     if place.folder is None:
-        return FeatureStore(config=RepoConfig(**config))
+        return FeatureStore(config=settings)
     written = dict(config)
     if place.redis:
         # Feast fills it in from the environment: a password does not belong in a file.
         written["online_store"] = {"type": "redis", "connection_string": "${FEAST_REDIS_URL}"}
     write_text(place.folder / CONFIG_FILE, yaml.safe_dump(written, sort_keys=False))
-    return FeatureStore(config=RepoConfig(**config, repo_path=place.folder))
+    return FeatureStore(config=settings)
+
+
+def _offline_section(engine: OfflineStore, base: str) -> dict[str, Any]:
+    """Feast's `offline_store` section.
+
+    Raises:
+        SlipwayError: the engine's package is not installed.
+    """
+    from importlib.util import find_spec
+
+    if engine.type == "polars":
+        return {"type": POLARS}
+    package = _PACKAGES[engine.type]
+    if find_spec(package) is None:
+        raise SlipwayError(
+            f"features.offline_store is {engine.type}, and {package} is not installed here. Add it to"
+            " the image of features (docs/features.md says how), or take `type: polars`."
+        )
+    options = dict(engine.options)
+    if engine.type == "spark":
+        # Times come back in the session's zone, and Feast means UTC.
+        zone = {"spark.sql.session.timeZone": "UTC"}
+        options["spark_conf"] = {**options.get("spark_conf", {}), **zone}
+    else:
+        options.setdefault("storage_path", f"{base}/ray")
+    return {"type": engine.type, **options}
 
 
 def apply_definitions(
@@ -61,7 +104,7 @@ def apply_definitions(
         key_types: entity key column to its Arrow type.
         kinds: view to its features and their kinds.
     """
-    from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+    from feast import Entity, FeatureService, FeatureView, Field, ValueType
     from feast.types import Int64, String
 
     text = {column: not _is_integer(column, kind) for column, kind in key_types.items()}
@@ -85,9 +128,7 @@ def apply_definitions(
                 entities=[entities[view.entity]],
                 ttl=view.ttl if view.ttl and view.time else timedelta(0),
                 schema=[Field(name=column, dtype=String if text[column] else Int64), *fields],
-                source=FileSource(
-                    name=f"{view.name}_rows", path=place.table(view.name), timestamp_field=KNOWN
-                ),
+                source=_source(config.offline_store, view.name, place),
                 online=view.online,
             )
         )
@@ -95,6 +136,17 @@ def apply_definitions(
     old: list[Any] = [view for view in store.list_feature_views() if view.name not in kinds]
     old += [entity for entity in store.list_entities() if entity.name not in entities]
     store.apply([*entities.values(), *views, service], objects_to_delete=old, partial=False)
+
+
+def _source(engine: OfflineStore | None, view: str, place: StoreLocation) -> "DataSource":
+    """The view's table, as the engine reads it."""
+    from feast import FileSource
+    from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
+
+    name, path = f"{view}_rows", place.table(view)
+    if engine is not None and engine.type == "spark":
+        return SparkSource(name=name, path=path, file_format="parquet", timestamp_field=KNOWN)
+    return FileSource(name=name, path=path, timestamp_field=KNOWN)
 
 
 def _is_integer(column: str, kind: "pa.DataType") -> bool:

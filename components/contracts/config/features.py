@@ -1,7 +1,7 @@
 """Which features a row has, when each is known, what is predicted, and how time is split."""
 
 from datetime import timedelta
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -137,14 +137,34 @@ class Split(Section):
     gap: Duration = timedelta(0)
 
 
+class OfflineStore(Section):
+    """The engine that joins the views to the examples: ours on one machine, Feast's on many.
+
+    Attributes:
+        type: polars (components.features.offline_store), or Feast's own spark or ray.
+        options: the engine's settings as Feast's page on it lists them, as in
+            {spark_conf: {spark.master: "k8s://https://host"}}.
+    """
+
+    type: Literal["polars", "spark", "ray"] = "polars"
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _has_its_options(self) -> Self:
+        if self.type == "polars" and self.options:
+            raise ValueError("the polars store has no options")
+        return self
+
+
 class FeaturesConfig(Section):
-    """The `features` section."""
+    """The `features` section. `offline_store`: None means Polars."""
 
     entities: dict[Name, Name] = Field(min_length=1)
     examples: Examples
     label: Label
     views: list[FeatureView] = Field(min_length=1)
     split: Split
+    offline_store: OfflineStore | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
