@@ -74,10 +74,15 @@ def precision_recall_plot(tallies: dict[str, Tally]) -> str:
 
 
 def calibration_plot(tallies: dict[str, Tally]) -> str:
-    """What share was positive where the model said p; a bar behind shows the rows of the model."""
+    """What share was positive where the model said p; the bars below show where its rows are."""
+    import numpy as np
 
     def paint(axes: "Axes") -> None:
         axes.plot([0, 1], [0, 1], color=_OTHER, linewidth=0.8, linestyle=":")
+        bars = next(iter(tallies.values())).calibration[0, :, :, 0].sum(0)
+        places = (np.arange(len(bars)) + 0.5) / len(bars)
+        heights = 0.2 * bars / max(bars.max(), 1)
+        axes.bar(places, heights, 0.9 / len(bars), color=_colour("model"), alpha=0.15)
         for name, tally in tallies.items():
             rows, said, positive = tally.calibration[0].sum(0).T
             seen = rows >= 20
@@ -117,7 +122,7 @@ def threshold_plot(tally: Tally, threshold: float) -> str:
             axes.plot(thresholds, values, style, label=name, color=_colour("model"))
         axes.axvline(threshold, color=_COLOURS["champion"], linewidth=1)
         axes.set(xlabel=f"threshold (the model's: {threshold:.3f})", xlim=(0, 1), ylim=(0, 1))
-        axes.legend(loc="lower right", frameon=False)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False)
 
     return _draw(paint)
 
