@@ -14,6 +14,9 @@ from pipelines.stack.site import Site
 ENVIRONMENTS = ("dev", "staging", "production")
 CHECK = ["make lint", "make test", "make compile", "git diff --exit-code compiled"]
 PYTHON = "python:3.11"
+# Actions by commit: a tag can be moved to other code.
+CHECKOUT = "actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683"  # v4.2.2
+SETUP_PYTHON = "actions/setup-python@a26af69be951a213d495a4c3e4e4022e16d87065"  # v5.6.0
 
 
 def files(site: Site) -> dict[str, str]:
@@ -44,8 +47,8 @@ def _send(project: str) -> list[str]:
 def github(project: str) -> dict[str, Any]:
     """A workflow: dev on each push to main, then staging, then production after an approval."""
     setup: list[dict[str, Any]] = [
-        {"uses": "actions/checkout@v4"},
-        {"uses": "actions/setup-python@v5", "with": {"python-version": "3.11"}},
+        {"uses": CHECKOUT},
+        {"uses": SETUP_PYTHON, "with": {"python-version": "3.11"}},
         {"run": "make .venv/run.done && echo $PWD/.venv/bin >> $GITHUB_PATH"},
     ]
     jobs: dict[str, Any] = {}
