@@ -122,13 +122,20 @@ def compile_(
     project: Project = EXAMPLE,
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the YAML.")] = Path("compiled"),
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="For a cluster: refuse images without a digest.")
+    ] = False,
 ) -> None:
     """Compile a project's pipelines and the components to YAML.
 
     **Example:** `slipway compile --project examples/flights --out compiled`
     """
-    from pipelines.compiler import compile_project
+    from pipelines.compiler import STAGES, compile_project
 
+    if cluster:
+        from components.contracts.images import require_digests
+
+        require_digests([*STAGES, "predictor"])
     for path in compile_project(_load(project, overrides), out):
         console.print(str(path), highlight=False, soft_wrap=True)
 
