@@ -86,6 +86,8 @@ def show_result(console: Console, result: "RunResult", workspace: "Workspace") -
     elif result.verdict.outcome == "fail":
         console.print("Nothing was registered and nothing deployed; what served before still does.")
     _show_monitoring(console, result)
+    if result.retraining:
+        show_retraining(console, result.retraining)
     console.print("\nWhere to look next", style="bold")
     for name, path in result.reports.items():
         console.print(f"  {name:<18} {path}", soft_wrap=True, highlight=False)
@@ -110,6 +112,15 @@ def _show_verdict(console: Console, result: "RunResult") -> None:
         console.print(f"  {name:<9} {shown}   at least {threshold}", highlight=False)
     for reason in verdict.reasons:
         console.print(f"  refused: {escape(reason)}", style="red", highlight=False, soft_wrap=True)
+    if verdict.override:
+        console.print(
+            f"  OVERRIDDEN by {escape(verdict.override.approver)}: {escape(verdict.override.reason)}",
+            style="bold yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
+    elif "override" in verdict.notes:
+        console.print(f"  {escape(verdict.notes['override'])}", highlight=False, soft_wrap=True)
     if result.release:
         console.print(f"Model: {result.release.name} version {result.release.model_version}")
 
@@ -134,6 +145,19 @@ def _show_monitoring(console: Console, result: "RunResult") -> None:
             highlight=False,
             soft_wrap=True,
         )
+
+
+def show_retraining(console: Console, result: "RunResult") -> None:
+    """What came of a training that monitor or a person asked for."""
+    _show_verdict(console, result)
+    if result.deployment:
+        console.print(
+            f"Trained anew: version {result.deployment.model_version} serves at"
+            f" {result.deployment.endpoint}",
+            highlight=False,
+        )
+    else:
+        console.print("Trained anew, and refused by the gate: what served before still does.")
 
 
 def show_status(console: Console, endpoints: list[str], records: list[dict[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from components.contracts.errors import SlipwayError
 from components.contracts.monitoring_record import MonitoringRecord, read_monitoring_record
 from components.contracts.project import LoadedProject
 from components.contracts.release import Deployment, Release, read_record
-from components.contracts.verdict import Verdict, read_verdict
+from components.contracts.verdict import Override, Verdict, read_verdict
 from pipelines.console import Display
 from pipelines.execution import (
     PipelineRun,
@@ -40,6 +40,7 @@ class RunResult:
     deployment: Deployment | None = None
     traffic: Traffic | None = None
     record: MonitoringRecord | None = None
+    retraining: "RunResult | None" = None
     tasks: list[TaskRun] = field(default_factory=list)
     reports: dict[str, str] = field(default_factory=dict)
 
@@ -57,6 +58,7 @@ class RunResult:
             "project": self.project,
             "verdict": self.verdict.outcome,
             "reasons": self.verdict.reasons,
+            "override": self.verdict.override and asdict(self.verdict.override),
             "metrics": {name: self.verdict.metrics.get(name) for name in names},
             "thresholds": {name: self.verdict.thresholds.get(name) for name in names},
             "model": self.release
@@ -71,6 +73,7 @@ class RunResult:
                 for task in self.tasks
             ],
             "monitoring": monitoring,
+            "retraining": self.retraining and self.retraining.summary(),
             "reports": self.reports,
         }
 
@@ -83,6 +86,7 @@ def run_project(
     runner: str = "subprocess",
     target: str = "local",
     traffic: timedelta = timedelta(days=7),
+    override: Override | None = None,
 ) -> RunResult:
     """Compiles a project, runs its training pipeline, sends traffic, and runs its monitoring.
 
@@ -93,64 +97,84 @@ def run_project(
         runner: "subprocess" or "docker".
         target: where the model is deployed: "local", or "kserve" with the kubeconfig at hand.
         traffic: how long a stretch of the test part's end is sent to the endpoint.
+        override: who lets the model pass where the gate refuses it, and why.
 
     Raises:
         SlipwayError: a stage failed; the message says which, why, and where its log is.
     """
-    from pipelines.compiler import compile_project
+    from pipelines.retraining import serve_if_asked
 
-    project = loaded.project
     with workspace.locked():
         workspace.prune()
-        compile_project(loaded, workspace.compiled)
-        job = _Job(loaded, workspace, display, runner)
-        data_root = job.data_root
-        arguments = training_arguments(project, loaded.schema_content)
-        arguments |= {
-            "data_root": data_root,
-            "data_version": source_version(data_root),
-            "gpus": 0 if target == "local" else arguments["gpus"],
-            "deploy_target": target,
-        }
-        training = job.run("training", arguments)
-        result = RunResult(
-            project=project.project_name,
-            verdict=read_verdict(Path(training.output("evaluate", "verdict"))),
-            tasks=_all_stages(training),
-        )
-        _add_report(result, "model card", training.output("evaluate", "card"))
-        _add_report(result, "training report", training.output("train", "report"))
-        _add_report(result, "validation report", training.output("validate", "report"))
-        if result.verdict.outcome == "pass":
-            result.release = read_record(Path(training.output("register", "release")), Release)
-            result.deployment = read_record(
-                Path(training.output("deploy", "deployment")), Deployment
-            )
-            if traffic and target == "local":
-                splits = Path(training.output("features", "splits"))
-                result.traffic = job.send(result, splits, traffic)
-                _monitor(job, result)
+        job = Job(loaded, workspace, display, runner, target)
+        job.compile()
+        decided = {f"override_{k}": v for k, v in asdict(override).items()} if override else None
+        training, result = train(job, decided)
+        if result.deployment and traffic and target == "local":
+            splits = Path(training.output("features", "splits"))
+            result.traffic = job.send(result, splits, traffic)
+            _monitor(job, result)
+            result.retraining = serve_if_asked(job, result.record)
         files.write_json(workspace.summary, result.summary())
     return result
 
 
-def _monitor(job: "_Job", result: RunResult) -> None:
+def train(job: "Job", changes: dict[str, Any] | None = None) -> tuple[PipelineRun, RunResult]:
+    """Runs the training pipeline to its end: ingest to deploy, past the gate or not.
+
+    Args:
+        job: what the pipeline runs share.
+        changes: parameters that differ from the project's.
+    """
+    project = job.loaded.project
+    arguments = training_arguments(project, job.loaded.schema_content)
+    arguments |= {
+        "data_root": job.data_root,
+        "data_version": source_version(job.data_root),
+        "gpus": 0 if job.target == "local" else arguments["gpus"],
+        "deploy_target": job.target,
+        **(changes or {}),
+    }
+    training = job.run("training", arguments)
+    result = RunResult(
+        project=project.project_name,
+        verdict=read_verdict(Path(training.output("evaluate", "verdict"))),
+        tasks=_all_stages(training),
+    )
+    _add_report(result, "model card", training.output("evaluate", "card"))
+    _add_report(result, "training report", training.output("train", "report"))
+    _add_report(result, "validation report", training.output("validate", "report"))
+    if result.verdict.outcome == "pass":
+        result.release = read_record(Path(training.output("register", "release")), Release)
+        result.deployment = read_record(Path(training.output("deploy", "deployment")), Deployment)
+    return training, result
+
+
+def _monitor(job: "Job", result: RunResult) -> None:
     deployment, traffic = result.deployment, result.traffic
     if deployment is None or traffic is None:
         raise SlipwayError("There is nothing to monitor: no model was deployed.")
-    arguments = monitoring_arguments(job.loaded.project)
-    arguments |= {
-        "data_root": job.data_root,
-        "window_start": traffic.window_start,
-        "window_end": traffic.window_end,
-        "labels_start": traffic.window_start,
-        "endpoint": deployment.endpoint,
-    }
-    run = job.run("monitoring", arguments)
-    result.record = read_monitoring_record(Path(run.output("monitor", "record")))
+    window = (traffic.window_start, traffic.window_end)
+    run, result.record = monitor(job, window, deployment.endpoint)
     _add_report(result, "monitoring report", run.output("monitor", "report"))
     result.tasks = [task for task in result.tasks if task.name != "monitor"]
     result.tasks.append(run.tasks["monitor"])
+
+
+def monitor(
+    job: "Job", window: tuple[str, str], endpoint: str
+) -> tuple[PipelineRun, MonitoringRecord]:
+    """Runs the monitoring pipeline on a window, without sending anything."""
+    arguments = monitoring_arguments(job.loaded.project)
+    arguments |= {
+        "data_root": job.data_root,
+        "window_start": window[0],
+        "window_end": window[1],
+        "labels_start": window[0],
+        "endpoint": endpoint,
+    }
+    run = job.run("monitoring", arguments)
+    return run, read_monitoring_record(Path(run.output("monitor", "record")))
 
 
 def _all_stages(training: PipelineRun) -> list[TaskRun]:
@@ -163,18 +187,38 @@ def _add_report(result: RunResult, name: str, path: str | None) -> None:
         result.reports[name] = path
 
 
-class _Job:
-    """One `slipway run`: what its pipeline runs share."""
+class Job:
+    """One command's local runs: what they share.
+
+    Args:
+        loaded: the project.
+        workspace: where everything is kept.
+        display: shows progress.
+        runner: "subprocess" or "docker".
+        target: where models are deployed.
+    """
 
     def __init__(
-        self, loaded: LoadedProject, workspace: Workspace, display: Display, runner: str
+        self,
+        loaded: LoadedProject,
+        workspace: Workspace,
+        display: Display,
+        runner: str = "subprocess",
+        target: str = "local",
     ) -> None:
         self.loaded = loaded
         self.workspace = workspace
         self.display = display
         self.runner = runner
+        self.target = target
         root = loaded.project.data.root
         self.data_root = root if "://" in root or not root else str(Path(root).resolve())
+
+    def compile(self) -> None:
+        """Compiles the project into the workspace."""
+        from pipelines.compiler import compile_project
+
+        compile_project(self.loaded, self.workspace.compiled)
 
     def run(self, name: str, arguments: dict[str, Any]) -> PipelineRun:
         """Runs one compiled pipeline; raises where a task failed."""

@@ -1,4 +1,4 @@
-"""The KFP faces of monitor: the window, the training that it asks for, and a run that failed."""
+"""The KFP faces of monitor: a window, a scored table, the training asked for, a run that failed."""
 
 from kfp import dsl
 
@@ -62,6 +62,54 @@ def monitor(
 
 
 @dsl.component(base_image=image("monitor"), install_kfp_package=False)
+def monitor_predictions(
+    predictions: dsl.Input[dsl.Dataset],
+    labels: dsl.Input[dsl.Dataset],
+    project: str,
+    config: dict,
+    features: dict,
+    record: dsl.Output[dsl.Artifact],
+    report: dsl.Output[dsl.HTML],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Records the drift, and where labels are known the accuracy, of a scored table; raises alerts.
+
+    Args:
+        predictions: The scored table.
+        labels: Tables in which labels are looked up, where they are known already.
+        project: The project's name: the registered model. The history is PROJECT-scoring's.
+        config: The project's `monitoring` section.
+        features: The project's `features` section: where labels stand.
+        record: What was found, as JSON.
+        report: The same, to look at.
+        metrics: The table's metrics.
+    """
+    from pathlib import Path
+
+    from components.contracts.predictions import read_predictions
+    from components.monitor.monitor import monitor_window
+
+    window_start, window_end = read_predictions(Path(predictions.path)).moments
+    result = monitor_window(
+        labels=Path(labels.path),
+        project=project,
+        # What a table drifts is told; training anew is decided by what is served.
+        config={**config, "retrain": False},
+        features=features,
+        window_start=window_start,
+        window_end=window_end,
+        endpoint="",
+        record=Path(record.path),
+        report=Path(report.path),
+        log_uri=predictions.path,
+        series=f"{project}-scoring",
+    )
+    record.metadata.update(result.metadata())
+    for name, value in result.numbers.items():
+        metrics.log_metric(name, value)
+
+
+@dsl.component(base_image=image("monitor"), install_kfp_package=False)
 def retrain(
     record: dsl.Input[dsl.Artifact],
     project: str,
@@ -92,21 +140,14 @@ def retrain(
     if not kubeflow and not in_pod():
         print("This is no pod: the command that runs this pipeline trains anew.")
         return ""
-    from kfp import Client
-    from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
-
     key = read_monitoring_record(Path(record.path)).details["request"]
     settings = MonitoringConfig.model_validate(config)
     request = find_request(environment.monitoring_uri(), project, key)
-    client = Client(
-        host=kubeflow or None,
-        credentials=ServiceAccountTokenVolumeCredentials() if kubeflow else None,
-    )
     return launch(
         root=environment.monitoring_uri(),
         model=project,
         key=key,
-        runs=KubeflowRuns(client, project),
+        runs=KubeflowRuns(project, kubeflow),
         arguments=arguments_for(request, data["window"]["start"], settings),
     ).run
 

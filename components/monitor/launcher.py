@@ -1,10 +1,11 @@
-"""Starts the training that a request asks for, once, through the KFP client.
+"""Starts the training that a request asks for, once, through Kubeflow Pipelines' API.
 
 The run is named after the request's key. A retried task, or two at once, find the run by that name and
 start no second one; nothing is started while another training of the project runs.
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,10 @@ from components.monitor.state import Root
 POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 ACTIVE = frozenset({"", "pending", "running", "paused", "canceling"})
 PAGE = 100
+TIMEOUT_S = 30.0
+ATTEMPTS = 3
+SERVICE = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
+TOKEN = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105 - a path
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,92 +123,116 @@ def _noted(root: Root, request: RetrainRequest, run: Run, what: str) -> Launch:
 
 
 class KubeflowRuns:
-    """The runs of one pipeline on a Kubeflow server.
+    """The runs of one project on a Kubeflow server, through its v2beta1 API.
+
+    Not through `kfp.Client`: inside a task kfp leaves out what its client needs, and so cannot be
+    asked there.
 
     Args:
-        client: a `kfp.Client`; inside a pod it reads the token that Kubeflow puts there.
         project: the project: its experiment and, with `-retraining`, its pipeline have that name.
+        host: base URL of the server; empty: the service in this pod's cluster.
     """
 
-    def __init__(self, client: Any, project: str) -> None:
-        self._client = client
-        self._pipeline = f"{project}-retraining"
-        self._experiment = self._asked(client.create_experiment, project).experiment_id
-        names = (self._pipeline, f"{project}-training")
-        self._ids = {name: self._pipeline_id(name) for name in names}
+    def __init__(self, project: str, host: str = "") -> None:
+        import httpx
 
-    def _pipeline_id(self, name: str) -> str | None:
-        # Not `get_pipeline_id`, which does not look into a user's namespace.
-        where = {"operation": "EQUALS", "key": "display_name", "string_value": name}
-        found = self._asked(
-            self._client.list_pipelines,
-            filter=json.dumps({"predicates": [where]}),
-            namespace=self._client.get_user_namespace() or None,
-        ).pipelines
-        return str(found[0].pipeline_id) if found else None
+        self._http = httpx.Client(
+            base_url=(host or SERVICE).rstrip("/") + "/apis/v2beta1",
+            timeout=TIMEOUT_S,
+            transport=httpx.HTTPTransport(retries=ATTEMPTS),
+        )
+        shared = self._ask("GET", "/healthz").get("multi_user", False)
+        self._namespace = POD.read_text(encoding="utf-8").strip() if shared and in_pod() else ""
+        self._retraining = f"{project}-retraining"
+        self._experiment = self._experiment_of(project)
+        names = (self._retraining, f"{project}-training")
+        self._ids = {name: self._pipeline_id(name) for name in names}
 
     def newest(self) -> list[Run]:
         """The last runs of the project that train, whoever started them, the newest first."""
-        answer = self._asked(
-            self._client.list_runs,
+        answer = self._ask(
+            "GET",
+            "/runs",
+            experiment_id=self._experiment,
             page_size=PAGE,
             sort_by="created_at desc",
-            experiment_id=self._experiment,
         )
         return [
-            Run(run.run_id, run.display_name, (run.state or "").lower())
-            for run in answer.runs or ()
-            if run.pipeline_version_reference
-            and run.pipeline_version_reference.pipeline_id in self._ids.values()
+            Run(run["run_id"], run["display_name"], (run.get("state") or "").lower())
+            for run in answer.get("runs", ())
+            if (run.get("pipeline_version_reference") or {}).get("pipeline_id")
+            in self._ids.values()
         ]
 
     def start(self, name: str, arguments: dict[str, Any]) -> str:
-        """Starts a run of the newest uploaded version."""
-        pipeline = self._ids[self._pipeline]
-        if pipeline is None:
+        """Starts a run of the newest uploaded version, as the account that this pod runs as."""
+        pipeline = self._ids[self._retraining]
+        path = f"/pipelines/{pipeline}/versions"
+        found = (
+            self._ask("GET", path, page_size=1, sort_by="created_at desc") if pipeline else {}
+        ).get("pipeline_versions")
+        if not found:
             raise SlipwayError(
-                f"The server has no pipeline {self._pipeline}: upload it with `slipway upload`."
+                f"The server has no pipeline {self._retraining}: upload it with `slipway upload`."
             )
-        versions = self._asked(
-            self._client.list_pipeline_versions,
-            pipeline,
-            page_size=1,
-            sort_by="created_at desc",
-        ).pipeline_versions
-        if not versions:
-            raise SlipwayError(f"The pipeline {self._pipeline} has no version on the server.")
-        run = self._asked(
-            self._client.run_pipeline,
-            self._experiment,
-            name,
-            pipeline_id=pipeline,
-            version_id=versions[0].pipeline_version_id,
-            params=arguments,
-        )
-        return str(run.run_id)
+        version = found[0]["pipeline_version_id"]
+        run = {
+            "display_name": name,
+            "description": "Asked for by monitoring.",
+            "experiment_id": self._experiment,
+            "pipeline_version_reference": {
+                "pipeline_id": pipeline,
+                "pipeline_version_id": version,
+            },
+            "runtime_config": {"parameters": arguments},
+        }
+        if account := os.environ.get("SLIPWAY_SERVICE_ACCOUNT"):
+            run["service_account"] = account
+        return str(self._ask("POST", "/runs", content=run)["run_id"])
 
     def cancel(self, run_id: str) -> None:
         """Ends a run."""
-        self._asked(self._client.terminate_run, run_id)
+        self._ask("POST", f"/runs/{run_id}:terminate")
 
-    def _asked(self, call: Any, *arguments: Any, **options: Any) -> Any:
-        from kfp_server_api import ApiException
-        from urllib3.exceptions import HTTPError
+    def _experiment_of(self, name: str) -> str:
+        found = self._named("/experiments", name).get("experiments")
+        if not found:
+            content = {"display_name": name, "namespace": self._namespace}
+            found = [self._ask("POST", "/experiments", content=content)]
+        return str(found[0]["experiment_id"])
 
+    def _pipeline_id(self, name: str) -> str | None:
+        found = self._named("/pipelines", name).get("pipelines")
+        return str(found[0]["pipeline_id"]) if found else None
+
+    def _named(self, path: str, name: str) -> dict[str, Any]:
+        where = {"operation": "EQUALS", "key": "display_name", "string_value": name}
+        text = json.dumps({"predicates": [where]})
+        return self._ask("GET", path, filter=text, namespace=self._namespace)
+
+    def _ask(
+        self, method: str, path: str, *, content: dict[str, Any] | None = None, **query: Any
+    ) -> dict[str, Any]:
+        import httpx
+
+        headers = {"Authorization": f"Bearer {token}"} if (token := _token()) else {}
+        query = {name: value for name, value in query.items() if value != ""}
         try:
-            return call(*arguments, **options)
-        except ApiException as error:
+            answer = self._http.request(method, path, params=query, json=content, headers=headers)
+            answer.raise_for_status()
+            found: dict[str, Any] = answer.json()
+            return found
+        except httpx.HTTPStatusError as error:
             raise SlipwayError(
-                f"Kubeflow Pipelines answered {error.status}: {_message(error.body)}. Is the pod's"
-                " service account allowed to start runs (see docs/monitoring.md)?"
+                f"Kubeflow Pipelines answered {error.response.status_code} to {method} {path}:"
+                f" {error.response.text[:300]} May the pod's service account start runs (see"
+                " docs/monitoring.md)?"
             ) from error
-        except HTTPError as error:
+        except (httpx.HTTPError, ValueError) as error:
             raise SlipwayError(f"Kubeflow Pipelines does not answer: {error}.") from error
 
 
-def _message(body: Any) -> str:
-    try:
-        content = json.loads(body)
-        return str(content.get("message") or content.get("error") or body)
-    except (TypeError, ValueError, AttributeError):
-        return str(body or "nothing")[:300]
+def _token() -> str:
+    """The token that Kubeflow puts into the pod; read anew each time, since it is renewed in place."""
+    path = Path(os.environ.get("KF_PIPELINES_SA_TOKEN_PATH") or TOKEN)
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""

@@ -1,4 +1,4 @@
-"""The way from a decision to a training run, through the real KFP client and a double of its API."""
+"""The way from a decision to a training run, over real HTTP to a double of Kubeflow's API."""
 
 import json
 import threading
@@ -37,16 +37,12 @@ class World:
         return decision.request
 
     def launch(self, request: RetrainRequest, **settings: Any) -> launcher.Launch:
-        from kfp import Client
-        from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
-
         config = MonitoringConfig.model_validate({"retraining": settings})
-        client = Client(host=self.server.url, credentials=ServiceAccountTokenVolumeCredentials())
         return launcher.launch(
             root=self.root,
             model="flights",
             key=request.key,
-            runs=launcher.KubeflowRuns(client, "flights"),
+            runs=launcher.KubeflowRuns("flights", self.server.url),
             arguments=arguments_for(request, DATA["window"]["start"], config),
         )
 
@@ -181,7 +177,7 @@ def test_a_server_that_refuses_names_the_rights(world: World) -> None:
 
     request = world.ask()
     world.server.faults.append(Fault("POST", "/runs$", 403))
-    with pytest.raises(SlipwayError, match=r"answered 403: .*service account"):
+    with pytest.raises(SlipwayError, match=r"answered 403 to POST /runs: .*service account"):
         world.launch(request)
     assert world.status() == [("requested", "")]
 
