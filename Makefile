@@ -59,7 +59,7 @@ image-%:
 .PHONY: push
 push: $(VENV)/run.done ## Push the images to REGISTRY, lock their digests, compile against them.
 	@$(ENGINE) $(BIN)/python -m images.push $(IMAGES)
-	@$(BIN)/slipway compile
+	@$(BIN)/slipway compile --cluster
 
 .PHONY: engine
 engine: ## Start a container engine of our own where none answers (root on Debian); images/engine.sh stop ends it.

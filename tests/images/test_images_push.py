@@ -107,6 +107,7 @@ def test_push_lock_compile_run(
     command = [
         Path(sys.executable).with_name("slipway"),
         "compile",
+        "--cluster",
         "--out",
         str(tmp_path / "compiled"),
     ]
@@ -174,6 +175,19 @@ def test_the_committed_lock_lists_every_image() -> None:
     assert list(push.read_lock(push.LOCK)) == NAMES
     text = push.LOCK.read_text()
     assert yaml.safe_load(text)["images"] == push.read_lock(push.LOCK)
+
+
+def test_compiling_for_a_cluster_refuses_tags(
+    lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_IMAGES", str(lock))
+    command = [Path(sys.executable).with_name("slipway"), "compile", "--out", str(tmp_path / "out")]
+    done = subprocess.run([*command, "--cluster"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert "predictor: slipway/predictor:0.1.0" in said
+    assert "make push" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_tag_is_refused_where_digests_are_required(
