@@ -11,20 +11,30 @@ from kfp import compiler
 
 from components.contracts import files
 from components.contracts.project import LoadedProject
+from pipelines.backfill import backfill_pipeline
 from pipelines.cluster.package import read_package
 from pipelines.monitoring import monitoring_pipeline
+from pipelines.scoring import scoring_pipeline
 from pipelines.tasks import RESOURCES
 from pipelines.training import training_pipeline
 
 STAGES = tuple(RESOURCES)
+# Faces beside the stages' own that another pipeline may use: file to package and function.
+MORE_FACES = {
+    "scoring-features": ("features", "scoring_features"),
+    "backfill": ("features", "backfill"),
+    "score": ("deploy", "score"),
+    "monitor-predictions": ("monitor", "monitor_predictions"),
+}
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def compile_project(loaded: LoadedProject, folder: Path) -> list[Path]:
     """Writes the pipelines, the components, and the pipelines as Kubernetes manifests.
 
-    Those are <project>-training.yaml, -retraining.yaml and -monitoring.yaml, components/<stage>.yaml,
-    and gitops/ with each pipeline as `Pipeline` and `PipelineVersion` objects.
+    Those are <project>-training.yaml, -retraining.yaml, -monitoring.yaml, -scoring.yaml and
+    -backfill.yaml, components/<stage>.yaml, and gitops/ with each pipeline as `Pipeline` and
+    `PipelineVersion` objects.
 
     Args:
         loaded: the project.
@@ -39,11 +49,13 @@ def compile_project(loaded: LoadedProject, folder: Path) -> list[Path]:
         f"{name}-training.yaml": training_pipeline(project, schema),
         f"{name}-retraining.yaml": training_pipeline(project, schema, scheduled=True),
         f"{name}-monitoring.yaml": monitoring_pipeline(project),
+        f"{name}-scoring.yaml": scoring_pipeline(project, schema),
+        f"{name}-backfill.yaml": backfill_pipeline(project, schema),
     }
     pipelines = list(targets)
-    for stage in STAGES:
-        face = importlib.import_module(f"components.{stage}.component")
-        targets[f"components/{stage}.yaml"] = getattr(face, stage)
+    for file, (package, function) in {**{s: (s, s) for s in STAGES}, **MORE_FACES}.items():
+        face = importlib.import_module(f"components.{package}.component")
+        targets[f"components/{file}.yaml"] = getattr(face, function)
     written = [_write(definition, folder / file) for file, definition in targets.items()]
     return written + [_write_manifests(folder / file) for file in pipelines]
 

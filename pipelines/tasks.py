@@ -43,8 +43,12 @@ RESOURCES = {
     "monitor": Resources(cpu="2", memory="4Gi"),
 }
 
-# Tasks beside the stages', from the image of monitor.
+# Tasks beside the stages', each from the image of one of them.
 HELPERS = {
+    "scoring-features": RESOURCES["features"],
+    "backfill": RESOURCES["features"],
+    "score": Resources(cpu="2", memory="4Gi"),
+    "monitor-predictions": RESOURCES["monitor"],
     "retrain": Resources(memory="1Gi"),
     "report-end": Resources(memory="1Gi"),
     "report-override": Resources(memory="1Gi"),

@@ -1,4 +1,4 @@
-"""The KFP face of features."""
+"""The KFP faces of features: for training, for rows to predict, for a range of the past."""
 
 from kfp import dsl
 
@@ -28,3 +28,82 @@ def features(
         dataset=Path(dataset.path), project=project, config=config, output=Path(splits.path)
     )
     splits.metadata.update(result.metadata())
+
+
+@dsl.component(base_image=image("features"), install_kfp_package=False)
+def scoring_features(
+    dataset: dsl.Input[dsl.Dataset],
+    project: str,
+    config: dict,
+    window_start: str,
+    window_end: str,
+    rows: dsl.Output[dsl.Dataset],
+    scheduled_at: str = "",
+):
+    """Joins features point in time to the rows of a window, whether or not they have a label.
+
+    Args:
+        dataset: The validated tables, with the history that the features look back on.
+        project: The project's name: the Feast project.
+        config: The project's `features` section: entities, examples, views.
+        window_start: First instant of the rows, ISO 8601 (no zone means UTC); or how long before
+            its end, as in 1d.
+        window_end: First instant after them; empty: when the run was scheduled.
+        rows: The rows with their features.
+        scheduled_at: When the run was scheduled; it stands in for an empty window_end.
+    """
+    from pathlib import Path
+
+    from components.contracts.config.data import resolve_window
+    from components.features.look_up import look_up_features
+
+    window = resolve_window(window_start, window_end, scheduled_at)
+    result = look_up_features(
+        dataset=Path(dataset.path),
+        project=project,
+        config=config,
+        window=(window.start, window.end),
+        output=Path(rows.path),
+    )
+    rows.metadata.update(result.metadata())
+
+
+@dsl.component(base_image=image("features"), install_kfp_package=False)
+def backfill(
+    dataset: dsl.Input[dsl.Dataset],
+    project: str,
+    config: dict,
+    window_start: str,
+    window_end: str,
+    online: bool,
+    record: dsl.Output[dsl.Artifact],
+    scheduled_at: str = "",
+):
+    """Computes the feature values of a range anew, in the offline and the online store.
+
+    Args:
+        dataset: The validated tables, reaching beyond the range as far as the features do.
+        project: The project's name: the Feast project.
+        config: The project's `features` section: entities, views.
+        window_start: First instant of the range, ISO 8601 (no zone means UTC); or how long before
+            its end, as in 7d.
+        window_end: First instant after it; empty: when the run was scheduled.
+        online: Whether to write the online store too.
+        record: Rows a view that were replaced and written, as JSON.
+        scheduled_at: When the run was scheduled; it stands in for an empty window_end.
+    """
+    from pathlib import Path
+
+    from components.contracts.config.data import resolve_window
+    from components.features.backfill import backfill_features
+
+    window = resolve_window(window_start, window_end, scheduled_at)
+    result = backfill_features(
+        dataset=Path(dataset.path),
+        project=project,
+        config=config,
+        window=(window.start, window.end),
+        online=online,
+        record=Path(record.path),
+    )
+    record.metadata.update(result.metadata())

@@ -21,7 +21,7 @@ _LABEL_KNOWN = "__label_known"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examples:
-    """The labelled rows: key, entity keys, TIME, READ_AT (the moment of prediction), LABEL.
+    """The rows: key, entity keys, TIME, READ_AT (the moment of prediction), and LABEL where asked for.
 
     `dropped` counts the rows that were left out, by reason.
     """
@@ -76,6 +76,41 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
             f" {manifest.window[0]} to {manifest.window[1]}; left out: {dropped}."
         )
     return Examples(rows=rows.drop(_LABEL_KNOWN).sort(TIME, spec.key), dropped=dropped)
+
+
+def read_rows(
+    dataset: Path, manifest: Manifest, config: FeaturesConfig, window: tuple[datetime, datetime]
+) -> Examples:
+    """Reads the rows to predict: those of a window, ordered by time, whether or not they have a label.
+
+    Their LABEL is left out, so that nothing after this can depend on it.
+
+    Raises:
+        SlipwayError: a table or column is missing, keys are not unique, or the window has no row.
+    """
+    import polars as pl
+
+    spec = config.examples
+    columns = list(dict.fromkeys([spec.key, spec.time, *config.entities.values()]))
+    require_columns(manifest, spec.table, columns, "features.examples")
+    rows = as_utc(pl.DataFrame(read_table(dataset, spec.table, columns)))
+    happens = moment(spec.time, rows.schema)
+    there = rows.height
+    rows = rows.select(
+        *dict.fromkeys([spec.key, *config.entities.values()]),
+        happens.alias(TIME),
+        (happens - spec.lead).alias(READ_AT),
+    ).drop_nulls(TIME)
+    dropped = {"without_time": there - rows.height} if there > rows.height else {}
+    rows = rows.filter(pl.col(TIME).is_between(*window, closed="left"))
+    _require_unique(rows, spec.key, spec.table)
+    if rows.is_empty():
+        start, end = (format_instant(instant) for instant in window)
+        raise SlipwayError(
+            f"Table '{spec.table}' has no row with {spec.time} from {start} to {end}: there is nothing"
+            " to predict. Check the window, and that the source has these rows already."
+        )
+    return Examples(rows=rows.sort(TIME, spec.key), dropped=dropped)
 
 
 def part_windows(
@@ -154,6 +189,11 @@ def _statistics(values: "pl.Series", kind: Kind) -> dict[str, Any]:
 
 
 def _require_unique(rows: "pl.DataFrame", key: str, table: str) -> None:
+    """Refuses an empty key, and one that names two rows.
+
+    Raises:
+        SlipwayError: with an example.
+    """
     twice = rows.filter(rows[key].is_duplicated() | rows[key].is_null())
     if not twice.is_empty():
         raise SlipwayError(

@@ -89,6 +89,8 @@ def monitor_window(
     endpoint: str,
     record: Path,
     report: Path,
+    log_uri: str = "",
+    series: str = "",
 ) -> Result:
     """Measures one window and writes its record, its report and its row of the history.
 
@@ -104,6 +106,9 @@ def monitor_window(
         endpoint: the predictor's base URL, or "": then only the log is read.
         record: where the MonitoringRecord goes.
         report: where the HTML page goes.
+        log_uri: root of the log; empty: INFERENCE_LOG_URI.
+        series: the name that the window's record, history and alerts have; empty: the project's.
+            Predictions of a table are another series than those of an endpoint.
 
     Raises:
         SlipwayError: the window is empty of time, the log, labels or reference cannot be read. Too
@@ -112,7 +117,8 @@ def monitor_window(
     settings = MonitoringConfig.model_validate(config)
     shapes = FeaturesConfig.model_validate(features)
     start, end = _window(window_start, window_end)
-    log = open_window(environment.inference_log_uri(), project, start, end)
+    series = series or project
+    log = open_window(log_uri or environment.inference_log_uri(), project, start, end)
     answers = read_answers(log)
     logged_version, versions = main_version(answers)
     system = measure_system(answers)
@@ -130,7 +136,7 @@ def monitor_window(
             probability = NumericSketch.empty(reference.probability.edges)
             probability.add(numbers(predicted["probability"], "numeric"))
             scan.sketches[PREDICTION] = probability
-            against = _against(project, reference, (start, end), settings)
+            against = _against(series, reference, (start, end), settings)
             drift = _drift(scan, against, reference, settings)
             progress(f"{len(drift.drifted)} of {len(drift.features)} features drifted", 0.6)
 
@@ -146,11 +152,11 @@ def monitor_window(
         known_by=known_by,
         endpoint=endpoint,
     )
-    found = _record(project, (start, end), system, performance, drift, reference, details, settings)
+    found = _record(series, (start, end), system, performance, drift, reference, details, settings)
     if drift and scan and reference:
         history.append_sketches(
             environment.monitoring_uri(),
-            project,
+            series,
             found.window,
             reference.model_version,
             scan.sketches,
@@ -167,7 +173,7 @@ def monitor_window(
         scan.sketches if scan else {},
         page,
     )
-    log_series(project, found.metrics.timestamp, window_numbers(found))
+    log_series(series, found.metrics.timestamp, window_numbers(found))
     history.append(environment.monitoring_uri(), found)
     for alert in found.alerts:
         progress(f"{alert.severity.upper()} {alert.name}: {alert.message}")

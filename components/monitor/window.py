@@ -110,15 +110,19 @@ def open_window(uri: str, model: str, start: datetime, end: datetime) -> LogWind
 
 
 def _inside(path: str, start: datetime, end: datetime) -> bool:
-    """Whether a whole log file's hour touches the window."""
+    """Whether a whole log file's hour touches the window; of a scored table: whether its day does."""
     *_, day, hour, name = path.split("/")
     if not name.endswith(".parquet") or name.startswith((".", "_")):
         return False
+    if hour.startswith("date="):
+        text, layout, length = hour, "date=%Y-%m-%d", timedelta(days=1)
+    else:
+        text, layout, length = f"{day}/{hour}", "date=%Y-%m-%d/hour=%H", timedelta(hours=1)
     try:
-        begins = datetime.strptime(f"{day}/{hour}", "date=%Y-%m-%d/hour=%H").replace(tzinfo=UTC)
+        begins = datetime.strptime(text, layout).replace(tzinfo=UTC)
     except ValueError:
         return False
-    return begins < end and begins + timedelta(hours=1) > start
+    return begins < end and begins + length > start
 
 
 def read_answers(window: LogWindow) -> "pa.Table":

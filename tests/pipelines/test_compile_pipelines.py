@@ -14,13 +14,15 @@ import yaml
 from components.contracts.project import LoadedProject, load_project
 from pipelines.cluster.checks import containers, find_faults
 from pipelines.cluster.package import read_package
-from pipelines.compiler import STAGES, compile_project
+from pipelines.compiler import MORE_FACES, STAGES, compile_project
 
-PIPELINES = ("training", "retraining", "monitoring")
+PIPELINES = ("training", "retraining", "monitoring", "scoring", "backfill")
 NEVER_CACHED = {
     "training": {"evaluate", "register", "deploy"},
     "retraining": {"evaluate", "register", "deploy"},
     "monitoring": {"ingest", "monitor", "retrain"},
+    "scoring": {"ingest", "score", "monitor-predictions"},
+    "backfill": {"ingest", "backfill"},
 }
 
 
@@ -107,6 +109,8 @@ def test_training_asks_for_accelerators_through_parameters(compiled: Path) -> No
     train = platform["exec-train"]
     assert "gpu_node_selector" in json.dumps(train["nodeSelector"])
     assert "gpu_tolerations" in json.dumps(train["tolerations"])
+    (memory,) = train["emptyDirMounts"]
+    assert (memory["mountPath"], memory["medium"]) == ("/dev/shm", "Memory")
     for name, executor in platform.items():
         if name != "exec-train":
             assert "nodeSelector" not in executor
@@ -172,12 +176,49 @@ def test_no_secret_is_in_the_yaml_and_settings_come_by_reference(
     )
 
 
+def test_scoring_and_backfill_read_as_far_as_the_features_look(compiled: Path) -> None:
+    """The flights' longest window and TTL are 30 days each, the lead two hours."""
+    scoring = read_package(compiled / "flights-scoring.yaml")
+    assert scoring.parameters["history"]["defaultValue"] == "63d"
+    assert scoring.parameters["model"]["defaultValue"] == "champion"
+    filling = read_package(compiled / "flights-backfill.yaml")
+    assert filling.parameters["before"]["defaultValue"] == "32d"
+    assert filling.parameters["after"]["defaultValue"] == "60d"
+    for package, margins in ((scoring, {"before": "history"}), (filling, {})):
+        inputs = package.spec["root"]["dag"]["tasks"]["ingest"]["inputs"]["parameters"]
+        for name in ("before", "after"):
+            source = inputs.get(name, {})
+            wanted = margins.get(name, name if not margins else None)
+            assert source.get("componentInputParameter") == wanted
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_where_there_are_alert_routes_a_run_that_fails_tells_them(routed: Path, name: str) -> None:
+    package = read_package(routed / f"flights-{name}.yaml")
+    tasks = package.spec["root"]["dag"]["tasks"]
+    told = tasks.pop("report-end")
+    assert told["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    (group,) = tasks
+    assert told["dependentTasks"] == [group]
+    assert "dag" in package.spec["components"][tasks[group]["componentRef"]["name"]]
+
+
+@pytest.fixture(scope="module")
+def routed(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The flights compiled with an alert route."""
+    route = "[{name: chat, kind: webhook, url: 'https://example.com/${CHAT_TOKEN}'}]"
+    loaded = load_project(repository / "examples" / "flights", {"monitoring.routes": route})
+    folder = tmp_path_factory.mktemp("routed")
+    compile_project(loaded, folder)
+    return folder
+
+
 def test_each_component_loads_on_its_own(compiled: Path) -> None:
     from kfp import components
 
-    for stage in STAGES:
-        loaded = components.load_component_from_file(str(compiled / "components" / f"{stage}.yaml"))
-        assert loaded.name == stage
+    for name in (*STAGES, *MORE_FACES):
+        loaded = components.load_component_from_file(str(compiled / "components" / f"{name}.yaml"))
+        assert loaded.name == name
 
 
 def test_an_affinity_that_the_project_declares_is_on_the_training_task(

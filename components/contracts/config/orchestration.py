@@ -37,8 +37,8 @@ class Schedule(Section):
     """One recurring run.
 
     Attributes:
-        pipeline: what runs: `monitoring`, or `retraining`, which is the training pipeline on a
-            window that ends when the run is due.
+        pipeline: what runs: `monitoring`, `scoring`, `backfill`, or `retraining`, which is the
+            training pipeline on a window that ends when the run is due.
         cron: when, as five fields (minute hour day month weekday) or six with seconds first; in UTC
             unless the cluster's scheduler was given another zone.
         every: instead of `cron`, how often.
@@ -49,7 +49,7 @@ class Schedule(Section):
         parameters: pipeline parameters that differ from the project's own.
     """
 
-    pipeline: Literal["retraining", "monitoring"]
+    pipeline: Literal["retraining", "monitoring", "scoring", "backfill"]
     cron: str | None = None
     every: Duration | None = None
     window: Duration = timedelta(days=1)

@@ -1,0 +1,82 @@
+"""The record of a backfill: which feature values were computed anew. Written by the features stage.
+
+One JSON file: for each view how many rows the offline store had in the range, has now, and has in all,
+and how many entities were written online.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.contracts.errors import SlipwayError
+from components.contracts.files import write_json
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilledView:
+    """One view: `replaced` rows of the range gave way to `written`; the store holds `rows` in all.
+
+    `until` is the end of the range (ISO 8601, UTC), later than what was asked for by the longest window;
+    empty: open, or a view without time, which is replaced whole. `online`: entities written there.
+    """
+
+    replaced: int
+    written: int
+    rows: int
+    until: str
+    online: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillRecord:
+    """What a backfill did; `window` is the range that was asked for, in ISO 8601, UTC."""
+
+    project: str
+    window: tuple[str, str]
+    views: dict[str, FilledView]
+    data_hash: str
+    version: int = VERSION
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
+        written = sum(view.written for view in self.views.values())
+        online = sum(view.online for view in self.views.values())
+        return f"{len(self.views)} views, {written:,} rows; online {online:,} entities"
+
+    def metadata(self) -> dict[str, Any]:
+        """What the KFP artifact shows."""
+        return {
+            "window_start": self.window[0],
+            "window_end": self.window[1],
+            "rows": {name: view.written for name, view in self.views.items()},
+            "online": {name: view.online for name, view in self.views.items()},
+            "data_hash": self.data_hash,
+        }
+
+
+def write_backfill_record(path: Path, record: BackfillRecord) -> None:
+    """Writes the record, atomically."""
+    write_json(path, asdict(record))
+
+
+def read_backfill_record(path: Path) -> BackfillRecord:
+    """Reads a record.
+
+    Raises:
+        SlipwayError: the file is missing, damaged or of another version.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["window"] = tuple(content["window"])
+        content["views"] = {name: FilledView(**view) for name, view in content["views"].items()}
+        record = BackfillRecord(**content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SlipwayError(f"{path} is not a backfill record: {error}.") from error
+    if record.version != VERSION:
+        raise SlipwayError(f"{path} has version {record.version}; this release reads {VERSION}.")
+    return record

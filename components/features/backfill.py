@@ -1,0 +1,190 @@
+"""Feature values of a past range, computed anew and put in their place in the stores."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.contracts.backfill_record import (
+    BackfillRecord,
+    FilledView,
+    write_backfill_record,
+)
+from components.contracts.config.base import format_duration, format_instant
+from components.contracts.config.features import FeaturesConfig, FeatureView, Kind
+from components.contracts.config.reach import longest_window
+from components.contracts.dataset import Manifest, read_manifest
+from components.contracts.errors import SlipwayError
+from components.contracts.feature_store import StoreLocation, locate
+from components.contracts.stage import progress, stage
+from components.features.aggregates import KNOWN
+from components.features.features import plain_text
+from components.features.online import materialise, stands_for
+from components.features.registry import apply_definitions, open_store
+from components.features.tables import write_table
+from components.features.views import require_columns, view_rows
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+
+@stage("backfill")
+def backfill_features(
+    dataset: Path,
+    project: str,
+    config: dict[str, Any],
+    window: tuple[datetime, datetime],
+    online: bool,
+    record: Path,
+) -> BackfillRecord:
+    """Replaces the feature values of a range offline, and brings the online store up to date.
+
+    A value belongs to the range if it became known in it, or is of what happened in it. Since an event
+    that changed counts until it leaves the longest window, the values of so long after the range are
+    replaced too; all others stay as they are. Run again on the same data, it changes nothing.
+
+    Args:
+        dataset: the validated dataset; it reaches beyond the range on both sides as far as the views do
+            (`components.contracts.config.reach`).
+        project: the project's name.
+        config: the project's `features` section.
+        window: first instant of the range, and the first after it.
+        online: whether to write the online store. It then stands for the end of the range, or for the
+            moment that it stood for already if that is later.
+        record: where the record of what was done goes.
+
+    Raises:
+        SlipwayError: the dataset does not reach far enough, the store's views have other columns, or the
+            configuration names what the dataset does not have. Nothing is written in the first two cases.
+    """
+    settings = FeaturesConfig.model_validate(config)
+    manifest = read_manifest(dataset)
+    start, end = window
+    for view in settings.views:
+        _require_reach(view, manifest, start, end)
+    spec = settings.examples
+    require_columns(
+        manifest, spec.table, sorted(set(settings.entities.values())), "features.entities"
+    )
+    key_types = _key_types(dataset, settings)
+    place = locate(project)
+    kinds: dict[str, dict[str, Kind]] = {}
+    merged: dict[str, pl.DataFrame] = {}
+    filled: dict[str, FilledView] = {}
+    for view in settings.views:
+        rows, kinds[view.name] = view_rows(dataset, manifest, settings, view)
+        stored = _stored(place, view, rows)
+        merged[view.name], filled[view.name] = _merge(view, stored, rows, start, end)
+        progress(f"view {view.name}: {filled[view.name].written:,} rows")
+    for name, rows in merged.items():
+        write_table(rows, place.table(name))
+    store = open_store(place, settings.offline_store)
+    apply_definitions(store, place, settings, key_types, kinds)
+    if online:
+        moment = min(end, datetime.now(UTC))
+        for view in settings.views:
+            if view.online:
+                earlier = stands_for(store, view.name)
+                written = materialise(store, view.name, max(moment, earlier or moment))
+                filled[view.name] = replace(filled[view.name], online=written)
+                progress(f"online store: {view.name}, {written:,} entities")
+    result = BackfillRecord(
+        project=project,
+        window=(format_instant(start), format_instant(end)),
+        views=filled,
+        data_hash=manifest.content_hash,
+    )
+    write_backfill_record(record, result)
+    return result
+
+
+def _require_reach(view: FeatureView, manifest: Manifest, start: datetime, end: datetime) -> None:
+    """Values at the range's ends must not be computed from half of what they look at."""
+    if view.time is None:
+        return
+    longest = longest_window(view)
+    first, last = (datetime.fromisoformat(instant) for instant in manifest.window)
+    missing = {
+        "before": first - (start - longest),
+        "after": (end + longest + view.available) - last,
+    }
+    for margin, short in missing.items():
+        if short > timedelta(0):
+            raise SlipwayError(
+                f"View {view.name} has windows of {format_duration(longest)} and is known"
+                f" {format_duration(view.available)} ahead: the dataset, {manifest.window[0]} to"
+                f" {manifest.window[1]}, does not reach far enough around the range. Ingest"
+                f" {format_duration(short)} more ({margin})."
+            )
+
+
+def _key_types(dataset: Path, config: FeaturesConfig) -> dict[str, "pa.DataType"]:
+    """The entities' key columns with their types, from the examples' table."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    first = min((dataset / config.examples.table).glob("*.parquet"))
+    schema = pq.read_schema(first)
+    types = {}
+    for name in sorted(set(config.entities.values())):
+        kind = schema.field(name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        types[name] = plain_text(kind, pa)
+    return types
+
+
+def _stored(place: StoreLocation, view: FeatureView, rows: "pl.DataFrame") -> "pl.DataFrame":
+    """The view's table as the offline store has it; empty where it has none.
+
+    Raises:
+        SlipwayError: the table has other columns than the view.
+    """
+    import fsspec
+    import polars as pl
+
+    uri = place.table(view.name)
+    system, path = fsspec.core.url_to_fs(uri)
+    if not system.exists(path):
+        return rows.clear()
+    with system.open(path, "rb") as file:
+        stored = pl.read_parquet(file)
+    if dict(stored.schema) != dict(rows.schema):
+        old, new = (
+            {f"{name} {kind}" for name, kind in frame.schema.items()} for frame in (stored, rows)
+        )
+        raise SlipwayError(
+            f"View {view.name} in {uri} has other columns than the project declares: only there"
+            f" {sorted(old - new)}, only here {sorted(new - old)}. A range cannot be mended in it: run"
+            " the training pipeline, or backfill all of data.window into an empty store."
+        )
+    return stored.select(rows.columns)
+
+
+def _merge(
+    view: FeatureView,
+    stored: "pl.DataFrame",
+    rows: "pl.DataFrame",
+    start: datetime,
+    end: datetime,
+) -> tuple["pl.DataFrame", FilledView]:
+    """The stored rows with those of the range replaced, and what that came to."""
+    import polars as pl
+
+    if view.time is None:
+        counts = {"replaced": stored.height, "written": rows.height, "rows": rows.height}
+        return rows, FilledView(**counts, until="", online=0)
+    since, until = start - view.available, end + longest_window(view)
+    later = stored.filter(pl.col(KNOWN) >= until)
+    before = stored.filter(pl.col(KNOWN) < since)
+    fresh = rows.filter(pl.col(KNOWN) >= since)
+    if not later.is_empty():
+        fresh = fresh.filter(pl.col(KNOWN) < until)
+    merged = pl.concat([before, fresh, later]).sort(rows.columns[0], KNOWN)
+    return merged, FilledView(
+        replaced=stored.height - before.height - later.height,
+        written=fresh.height,
+        rows=merged.height,
+        until="" if later.is_empty() else format_instant(until),
+        online=0,
+    )

@@ -1,0 +1,104 @@
+"""Features of rows that are to be predicted: training's views and join, without a label."""
+
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from components.contracts.config.base import format_duration, format_instant
+from components.contracts.config.features import FeaturesConfig, Kind
+from components.contracts.config.reach import look_back
+from components.contracts.dataset import Manifest, read_manifest
+from components.contracts.errors import SlipwayError
+from components.contracts.feature_rows import ROWS, FeatureRows, write_feature_rows
+from components.contracts.feature_store import StoreLocation, feast_name
+from components.contracts.files import new_directory
+from components.contracts.splits import TIME, Feature
+from components.contracts.stage import progress, stage
+from components.features import parts as cutting
+from components.features.features import join, plain_text
+from components.features.registry import apply_definitions, open_store
+from components.features.tables import write_table
+from components.features.views import view_rows
+
+
+@stage("scoring-features")
+def look_up_features(
+    dataset: Path,
+    project: str,
+    config: dict[str, Any],
+    window: tuple[datetime, datetime],
+    output: Path,
+) -> FeatureRows:
+    """Joins features, point in time, to the rows of a window of the examples' table.
+
+    The views are made from the dataset, as in training, in a feature store that lives as long as this
+    call: the project's own store, which training fills and endpoints read, stays as it is.
+
+    Args:
+        dataset: the validated dataset; it reaches as far back before the window as the views look.
+        project: the project's name.
+        config: the project's `features` section.
+        window: first instant of the rows, and the first after them.
+        output: where the rows go; replaced whole.
+
+    Raises:
+        SlipwayError: the configuration names what the dataset does not have, or the window has no row.
+    """
+    import pyarrow as pa
+
+    settings = FeaturesConfig.model_validate(config)
+    manifest = read_manifest(dataset)
+    _require_reach(settings, manifest, window[0])
+    examples = cutting.read_rows(dataset, manifest, settings, window)
+    kinds: dict[str, dict[str, Kind]] = {}
+    with tempfile.TemporaryDirectory(prefix="slipway-features-") as scratch:
+        place = StoreLocation(root=f"{scratch}/store", project=feast_name(project), redis=None)
+        for view in settings.views:
+            rows, kinds[view.name] = view_rows(dataset, manifest, settings, view)
+            write_table(rows, place.table(view.name))
+            progress(f"view {view.name}: {rows.height:,} rows")
+        arrow = examples.rows.select(sorted(set(settings.entities.values()))).head(0).to_arrow()
+        key_types = {field.name: plain_text(field.type, pa) for field in arrow.schema}
+        # Ours joins whatever engine the project has: it gives the same values, on this machine.
+        here = settings.model_copy(update={"offline_store": None})
+        store = open_store(place)
+        apply_definitions(store, place, here, key_types, kinds)
+        joined = join(store, place, here, examples.rows)
+    features = tuple(
+        Feature(name=name, kind=kind, view=view.name)
+        for view in settings.views
+        for name, kind in kinds[view.name].items()
+    )
+    table = joined.select(
+        *dict.fromkeys([settings.examples.key, TIME, *key_types]),
+        *(feature.name for feature in features),
+    )
+    result = FeatureRows(
+        project=project,
+        key=settings.examples.key,
+        entities={name: str(kind) for name, kind in key_types.items()},
+        features=features,
+        rows=table.height,
+        window=(format_instant(window[0]), format_instant(window[1])),
+        data_hash=manifest.content_hash,
+        lead_seconds=int(settings.examples.lead.total_seconds()),
+        notes={"dropped": examples.dropped},
+    )
+    with new_directory(output) as scratch_folder:
+        write_table(table, str(scratch_folder / ROWS))
+        write_feature_rows(scratch_folder, result)
+    return result
+
+
+def _require_reach(config: FeaturesConfig, manifest: Manifest, start: datetime) -> None:
+    """Features of half their history would not be those that the model was trained on."""
+    lead = config.examples.lead
+    farthest = max(config.views, key=lambda view: look_back(view, lead))
+    needed = look_back(farthest, lead)
+    if datetime.fromisoformat(manifest.window[0]) > start - needed:
+        raise SlipwayError(
+            f"View {farthest.name} looks {format_duration(needed)} back from the first row, to"
+            f" {format_instant(start - needed)}, and the dataset begins at {manifest.window[0]}. Give"
+            " that much history, and what it takes until an event's outcome is known."
+        )

@@ -1,0 +1,106 @@
+"""The backfill pipeline: feature values of a past range, computed anew in the feature store."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.contracts.config.base import format_duration
+from components.contracts.config.reach import backfill_margins
+from components.contracts.project import Project
+from components.features.component import backfill
+from components.ingest.component import ingest
+from components.validate.component import validate
+from pipelines.tasks import kept, reported, settle
+
+
+def backfill_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
+    """The pipeline's parameters as a project sets them."""
+    window = project.data.window.to_struct()
+    before, after = backfill_margins(project.features)
+    return {
+        "project": project.project_name,
+        "data_root": project.data.root,
+        "window_start": window["start"],
+        "window_end": window["end"],
+        "before": format_duration(before),
+        "after": format_duration(after),
+        "online": True,
+        "data": project.data.to_struct(),
+        "schema": schema,
+        "feature_views": project.features.to_struct(),
+    }
+
+
+def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
+    """Builds the backfill pipeline with a project's settings as the defaults of its parameters."""
+    default = backfill_arguments(loaded, schema)
+    name = loaded.project_name
+
+    @dsl.pipeline(
+        name=f"{name}-backfill",
+        display_name=f"{name}: feature backfill",
+        description=(
+            "Computes the feature values of a past range anew from validated sources, puts them in"
+            " their place in the offline store, and brings the online store up to date."
+        ),
+        pipeline_config=kept(loaded.orchestration.deadline, loaded.orchestration.keep),
+    )
+    def backfilling(
+        project: str = default["project"],
+        data_root: str = default["data_root"],
+        window_start: str = default["window_start"],
+        window_end: str = default["window_end"],
+        before: str = default["before"],
+        after: str = default["after"],
+        online: bool = default["online"],
+        data: dict = default["data"],
+        schema: dict = default["schema"],
+        feature_views: dict = default["feature_views"],
+    ) -> None:
+        """Fills a range of the feature store.
+
+        Args:
+            project: Name of the Feast project.
+            data_root: Folder or object-store prefix that relative table paths start from.
+            window_start: First instant of the range, ISO 8601 (no zone means UTC); or how long before
+                its end, as in 7d.
+            window_end: First instant after it; empty: when the run was scheduled.
+            before: How long before the range the tables are read too: the longest window that a
+                feature sums up, and what it takes until all is known.
+            after: How long after it: so long a changed event still counts, or is known ahead.
+            online: Whether to bring the online store up to date too.
+            data: The project file's data section: tables, formats, time columns.
+            schema: What the tables must satisfy.
+            feature_views: The project file's features section.
+        """
+        due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
+        with reported(loaded, f"{name}-backfill", loaded.monitoring.to_struct()):
+            # The sources were corrected, or this would not run.
+            ingested = settle(
+                ingest(
+                    config=data,
+                    data_root=data_root,
+                    window_start=window_start,
+                    window_end=window_end,
+                    scheduled_at=due,
+                    before=before,
+                    after=after,
+                ),
+                name,
+            ).set_caching_options(False)
+            validated = settle(validate(dataset=ingested.outputs["dataset"], schema=schema), name)
+            settle(
+                backfill(
+                    dataset=validated.outputs["good"],
+                    project=project,
+                    config=feature_views,
+                    window_start=window_start,
+                    window_end=window_end,
+                    online=online,
+                    scheduled_at=due,
+                ),
+                name,
+                settings=("FEATURE_STORE_URI", "FEAST_REDIS_URL"),
+            ).set_caching_options(False)
+
+    return backfilling
