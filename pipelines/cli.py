@@ -13,9 +13,10 @@ from rich.table import Table
 
 from components.contracts.config.base import parse_duration
 from components.contracts.errors import ProjectError, SlipwayError
-from components.contracts.project import LoadedProject, load_project
+from pipelines import batch_cli
 from pipelines.cluster.cli import add_commands
 from pipelines.images import images_app
+from pipelines.projects import load as _load
 from pipelines.stack.cli import stack_app
 
 BROKEN, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
@@ -274,16 +275,7 @@ def schema_infer(
 
 
 add_commands(app)
-
-
-def _load(project: Path, overrides: list[str] | None) -> LoadedProject:
-    pairs = {}
-    for text in overrides or []:
-        key, separator, value = text.partition("=")
-        if not separator or not key:
-            raise ProjectError(f"--set {text}: write KEY=VALUE, for example gate.auc=0.9.")
-        pairs[key.strip()] = value
-    return load_project(project, pairs)
+batch_cli.add_commands(app)
 
 
 def _duration(option: str, text: str) -> Any:
