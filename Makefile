@@ -12,7 +12,7 @@ NAME ?=
 IMAGES ?=
 ENGINE = eval "$$(images/engine.sh env 2> /dev/null)";
 IMAGES_PYTHON = nice -n 10 $(PYTHON)
-export REGISTRY TAG BASE_IMAGE PLATFORM WHEELHOUSE OFFLINE TORCH_BUILD JOBS
+export REGISTRY TAG BASE_IMAGE PLATFORM WHEELHOUSE OFFLINE TORCH_BUILD JOBS NO_CACHE
 RUN_ARGS ?=
 TEST_ARGS ?=
 TEST_PROCESSES ?= 2
@@ -48,7 +48,7 @@ compile: $(VENV)/run.done ## Compile the flights example to compiled/, and the s
 	@$(BIN)/slipway compile
 	@$(BIN)/python -m pipelines.stage_pages
 
-# Settings of these targets, REGISTRY, TAG, BASE_IMAGE, PLATFORM, WHEELHOUSE, OFFLINE, TORCH_BUILD and JOBS: see images/build.py.
+# Settings of these targets, REGISTRY, TAG, BASE_IMAGE, PLATFORM, WHEELHOUSE, OFFLINE, TORCH_BUILD, JOBS, NO_CACHE: see images/build.py.
 .PHONY: images
 images: ## Build all images with the engine at hand. REGISTRY=… TAG=… WHEELHOUSE=DIR; or one: make image-train
 	@$(ENGINE) $(IMAGES_PYTHON) -m images.build $(IMAGES)
@@ -71,7 +71,7 @@ docs: $(VENV)/dev.done ## Build the guide into build/site.
 
 .PHONY: bench
 bench: $(VENV)/bench.done build/lake/.complete ## Run the benchmarks, or one: NAME=pit_join.
-	@$(BIN)/python -m benchmarks $(NAME)
+	@$(ENGINE) $(BIN)/python -m benchmarks $(NAME)
 
 .PHONY: mutation
 mutation: $(VENV)/dev.done ## Mutate the gate's decision code; every mutant must be killed or explained.

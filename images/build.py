@@ -12,6 +12,7 @@ Settings, from the environment (`make images TAG=1.2.0`):
     OFFLINE     1: never ask an index, WHEELHOUSE has all
     TORCH_BUILD cpu (default) or cuda, for train: its tag then ends with -cuda
     JOBS        images built at a time; default 2
+    NO_CACHE    1: take no layer of an earlier build
     CACHE_FROM  tag of earlier images whose layers may be taken; they are also marked for that
 """
 
@@ -65,6 +66,7 @@ class Settings:
     offline: bool = False
     torch: str = "cpu"
     jobs: int = 2
+    no_cache: bool = False
     cache_from: str = ""
 
     @classmethod
@@ -90,6 +92,7 @@ class Settings:
             offline=given.get("OFFLINE") == "1",
             torch=torch,
             jobs=int(given.get("JOBS", "2")),
+            no_cache=given.get("NO_CACHE") == "1",
             cache_from=given.get("CACHE_FROM", ""),
         )
 
@@ -244,6 +247,8 @@ def _run(
             command += ["--platform", settings.platform]
         if builder[0] == "buildah":
             command += ["--timestamp", str(seconds)]
+        if settings.no_cache:
+            command.append("--no-cache")
         if settings.cache_from:
             command += ["--cache-from", settings.reference(name, settings.cache_from)]
             command += ["--build-arg", "BUILDKIT_INLINE_CACHE=1"]
