@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from components.contracts.errors import SlipwayError
 from components.contracts.monitoring_record import RetrainRequest
-from components.contracts.stage import progress, stage
+from components.contracts.stage import stage
 from components.monitor.retrain import find_request, mark, requests, run_name
 from components.monitor.state import Root
 
@@ -72,6 +72,13 @@ class Launch:
 
 @stage("retrain")
 def launch(*, root: Root, model: str, key: str, runs: Runs, arguments: dict[str, Any]) -> Launch:
+    """What the task of a pipeline does: `start_once`, with its events."""
+    return start_once(root=root, model=model, key=key, runs=runs, arguments=arguments)
+
+
+def start_once(
+    *, root: Root, model: str, key: str, runs: Runs, arguments: dict[str, Any]
+) -> Launch:
     """Starts the run of a request, or finds that it has one, or that another is under way.
 
     Args:
@@ -94,7 +101,6 @@ def launch(*, root: Root, model: str, key: str, runs: Runs, arguments: dict[str,
     busy = [run for run in known if run.active]
     if busy:
         why = f"Nothing was started: {busy[0].name} is still {busy[0].state or 'starting'}."
-        progress(why)
         return Launch("", why)
     run_id = runs.start(name, arguments)
     # Of two that looked at the same moment the earlier one stays; both agree on which that is.
@@ -118,7 +124,6 @@ def _noted(root: Root, request: RetrainRequest, run: Run, what: str) -> Launch:
     if request.status == "requested":
         mark(root, request, "started", run.run_id)
     why = f"{run.name} ({run.run_id}) {what}: {', '.join(request.reasons)}."
-    progress(why)
     return Launch(run.run_id, why)
 
 

@@ -291,3 +291,75 @@ def test_a_pipeline_that_fails_is_told_by_its_exit_handler(
     (told,) = received
     assert [a["name"] for a in told["alerts"]] == ["PIPELINE_FAILED"]
     assert "flights-monitoring ended as FAILED" in told["alerts"][0]["message"]
+
+
+@dataclass
+class Ran:
+    """What a command came to."""
+
+    code: int
+    text: str
+
+
+@pytest.fixture
+def slipway() -> Callable[..., Ran]:
+    """The command, as a person gives it."""
+    from typer.testing import CliRunner
+
+    from pipelines.cli import app
+
+    def run(*arguments: str) -> Ran:
+        result = CliRunner().invoke(app, ["retrain", *arguments])
+        error = result.exception if isinstance(result.exception, SlipwayError) else ""
+        return Ran(result.exit_code, " ".join(f"{result.output} {error}".split()))
+
+    return run
+
+
+def test_a_person_starts_it_on_the_cluster_once(
+    world: World, slipway: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MONITORING_URI", str(world.root))
+    monkeypatch.setenv("SLIPWAY_KFP_TOKEN", world.server.token)
+    asked = ("--why", "a new airline joined", "--until", "2013-12-15T05:00:00Z", "--cluster")
+    first = slipway(*asked)
+    (run,) = world.runs()
+    assert first.code == 0 and run["display_name"] in first.text
+    assert run["runtime_config"]["parameters"]["window_end"] == "2013-12-15T05:00:00Z"
+    (request,) = requests(world.root, "flights")
+    assert request.reasons == ("a new airline joined",) and request.run == run["run_id"]
+    assert slipway(*asked).code == 0
+    assert len(world.runs()) == 1
+
+
+def test_a_person_is_not_held_up_by_cooldown_but_by_a_training_that_runs(
+    world: World, slipway: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MONITORING_URI", str(world.root))
+    monkeypatch.setenv("SLIPWAY_KFP_TOKEN", world.server.token)
+    world.launch(world.ask())
+    asked = ("--why", "it cannot wait", "--until", "2013-12-09T05:00:00Z", "--cluster")
+    held = slipway(*asked)
+    assert held.code == 3 and "is still" in held.text
+    world.runs()[0]["state"] = "FAILED"
+    assert slipway(*asked).code == 0
+    assert len(world.runs()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--why", " "), "--why is empty"),
+        (("--why", "x", "--until", "soon"), "--until soon is not an ISO 8601 time"),
+        (("--why", "x", "--cluster"), "MONITORING_URI is not set"),
+    ],
+)
+def test_a_wrong_request_says_what_is_wrong(
+    slipway: Callable[..., Ran],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.delenv("MONITORING_URI", raising=False)
+    refused = slipway(*arguments)
+    assert refused.code != 0 and message in refused.text

@@ -1,0 +1,139 @@
+"""`slipway retrain`: a person asks for a training, and it runs here or on the cluster."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from components.contracts.config.base import format_instant, parse_instant
+from components.contracts.errors import ProjectError, SlipwayError
+from pipelines.cluster.cli import Authorities, Context, Host, Namespace, ProjectFolder
+
+if TYPE_CHECKING:
+    from components.contracts.monitoring_record import RetrainRequest
+    from components.contracts.project import LoadedProject
+
+REFUSED, INTERRUPTED = 3, 130
+console = Console(width=None if sys.stdout.isatty() else 120)
+
+
+def retrain(
+    why: Annotated[str, typer.Option("--why", help="The reason, kept with the request.")],
+    project: ProjectFolder = Path("examples/flights"),
+    until: Annotated[
+        str, typer.Option(help="End of the training data; else of the last monitored window.")
+    ] = "",
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Start it on Kubeflow instead of on this machine.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", help="Folder of local runs.")] = Path("build/run"),
+    fail_on_refusal: Annotated[
+        bool, typer.Option("--fail-on-refusal", help="Exit with 3 where the gate refuses.")
+    ] = False,
+    host: Host = "",
+    namespace: Namespace = "",
+    context: Context = "",
+    ca: Authorities = "",
+) -> None:
+    """Train the model anew on data up to now, through the same gate, whatever monitoring says.
+
+    Cooldown and weekly budget hold back alerts, not people; but nothing starts while a training runs,
+    and the same words for the same data start nothing twice.
+
+    **Example:** `slipway retrain --why "a new airline joined"`
+    """
+    from components.contracts.project import load_project
+    from pipelines.retraining import ask_by_hand
+    from pipelines.workspace import Workspace
+
+    loaded = load_project(project)
+    if not why.strip():
+        raise ProjectError("--why is empty: say why the model is to be trained anew.")
+    try:
+        end = parse_instant(until) if until else None
+    except ValueError as error:
+        raise ProjectError(f"--until {until} is not an ISO 8601 time: {error}.") from error
+    root = os.environ.get("MONITORING_URI", "")
+    if cluster and not root:
+        raise SlipwayError(
+            "MONITORING_URI is not set: give the value that the namespace's config map has, so that"
+            " the cluster's own retraining sees this request."
+        )
+    workspace = Workspace.at(out)
+    root = root or workspace.settings()["MONITORING_URI"]
+    decision = ask_by_hand(root, loaded.project, why.strip(), end)
+    _say(decision.why)
+    if decision.request is None:
+        raise typer.Exit(REFUSED)
+    if cluster:
+        _start(loaded, decision.request, root, host, namespace, context, ca)
+        return
+    if decision.request.status != "requested":
+        _say(f"It is {decision.request.status} already: {decision.request.run}.")
+        return
+    _train_here(loaded, decision.request, workspace.root, fail_on_refusal)
+
+
+def _start(
+    loaded: "LoadedProject",
+    request: "RetrainRequest",
+    root: str,
+    host: str,
+    namespace: str,
+    context: str,
+    ca: str,
+) -> None:
+    from components.monitor.launcher import start_once
+    from components.monitor.retrain import arguments_for
+    from pipelines.cluster.api import Kubeflow
+    from pipelines.cluster.connection import Connection
+    from pipelines.retraining import ClusterRuns
+
+    connection = Connection.of(host=host, namespace=namespace, context=context, ca=ca)
+    kubeflow = Kubeflow(connection)
+    project = loaded.project
+    start = format_instant(project.data.window.start)
+    launched = start_once(
+        root=root,
+        model=project.project_name,
+        key=request.key,
+        runs=ClusterRuns(kubeflow, project.project_name),
+        arguments=arguments_for(request, start, project.monitoring),
+    )
+    _say(launched.why)
+    if not launched.run:
+        raise typer.Exit(REFUSED)
+    _say(kubeflow.link("runs", launched.run))
+
+
+def _train_here(
+    loaded: "LoadedProject", request: "RetrainRequest", out: Path, fail_on_refusal: bool
+) -> None:
+    from pipelines.console import Display, show_retraining
+    from pipelines.retraining import serve
+    from pipelines.run import Job
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.at(out)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with workspace.locked():
+            job = Job(loaded, workspace, Display(console))
+            job.compile()
+            result = serve(job, request)
+    except KeyboardInterrupt as interrupt:
+        _say("Interrupted. Nothing half-done was left, and what served before still does.")
+        raise typer.Exit(INTERRUPTED) from interrupt
+    show_retraining(console, result)
+    if fail_on_refusal and result.verdict.outcome != "pass":
+        raise typer.Exit(REFUSED)
+
+
+def _say(text: str) -> None:
+    from rich.markup import escape
+
+    console.print(escape(text), highlight=False, soft_wrap=True)
