@@ -13,6 +13,7 @@ from rich.table import Table
 
 from components.contracts.config.base import parse_duration
 from components.contracts.errors import ProjectError, SlipwayError
+from components.contracts.verdict import Override
 from pipelines import batch_cli
 from pipelines.cluster.cli import add_commands
 from pipelines.images import images_app
@@ -85,6 +86,12 @@ def run(
     fail_on_refusal: Annotated[
         bool, typer.Option("--fail-on-refusal", help="Exit with 3 where the gate refuses.")
     ] = False,
+    override_approver: Annotated[
+        str, typer.Option(help="Who lets the model pass where the gate refuses it.")
+    ] = "",
+    override_reason: Annotated[
+        str, typer.Option(help="Why; both are kept with the model and told to the alert routes.")
+    ] = "",
 ) -> None:
     """Run the whole way on this machine: train, gate, register, deploy, monitor.
 
@@ -109,6 +116,9 @@ def run(
             runner=runner.value,
             target=target.value,
             traffic=_duration("--traffic", traffic),
+            override=Override(approver=override_approver, reason=override_reason)
+            if override_approver or override_reason
+            else None,
         )
     except KeyboardInterrupt as interrupt:
         errors.print("\nInterrupted. Nothing half-done was left; run the same command again.")
