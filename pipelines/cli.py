@@ -18,6 +18,7 @@ from pipelines import batch_cli
 from pipelines.cluster.cli import add_commands
 from pipelines.images import images_app
 from pipelines.projects import load as _load
+from pipelines.retrain_cli import retrain
 from pipelines.stack.cli import stack_app
 
 BROKEN, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
@@ -285,6 +286,7 @@ def schema_infer(
 
 
 add_commands(app)
+app.command()(retrain)
 batch_cli.add_commands(app)
 
 
