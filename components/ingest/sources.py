@@ -149,6 +149,10 @@ def _options(scheme: str) -> dict[str, Any]:
     if scheme == "abfss" and not os.environ.get("AZURE_STORAGE_CONNECTION_STRING"):
         # Without it adlfs would read as nobody where a workload identity is meant.
         return {"anon": False}
+    if scheme == "gs":
+        # gcsfs would first ask, over gRPC, of what kind the bucket is. Who may only read objects, or
+        # reaches the store by an endpoint of its own, would wait a minute for each file.
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     return {}
 
 
