@@ -15,6 +15,9 @@ from components.train.component import train
 from components.validate.component import validate
 from pipelines.tasks import RESOURCES, kept, override_told, reported, settle
 
+# A container has 64 MB there, too few for NCCL and for torch's loaders.
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108
+
 
 def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
     """The pipeline's parameters as a project sets them.
@@ -175,6 +178,9 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
             trained.register_pipeline_channels([gpu_type])
             kubernetes.add_node_selector_json(trained, gpu_node_selector)
             kubernetes.add_toleration_json(trained, gpu_tolerations)
+            kubernetes.empty_dir_mount(
+                trained, volume_name="shm", mount_path=_SHARED_MEMORY, medium="Memory"
+            )
             if accelerator.affinity:
                 kubernetes.add_node_affinity_json(trained, accelerator.affinity)
             bundle = trained.outputs["bundle"]

@@ -49,6 +49,7 @@ def train(
         allow_cpu=allow_cpu,
         bundle=Path(bundle.path),
         report=Path(report.path),
+        storage=bundle.uri,
     )
     bundle.metadata.update(result.metadata())
     for name, value in result.metrics.items():

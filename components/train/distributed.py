@@ -144,8 +144,11 @@ def run_workers(job: Job, processes: int) -> "list[Member]":
 
     Raises:
         SlipwayError: a worker failed; its own message is on the terminal above.
+        Preempted: this process was told to stop.
     """
     import signal
+
+    from components.train.loop import Preempted
 
     with tempfile.TemporaryDirectory() as folder:
         write_job(folder, job)
@@ -158,8 +161,14 @@ def run_workers(job: Job, processes: int) -> "list[Member]":
         process = subprocess.Popen(
             command, env={"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path}
         )
-        before = signal.getsignal(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        told_to_stop = False
+
+        def stop(*_: object) -> None:
+            nonlocal told_to_stop
+            told_to_stop = True
+            process.terminate()
+
+        before = signal.signal(signal.SIGTERM, stop)
         try:
             code = process.wait()
         finally:
@@ -167,6 +176,8 @@ def run_workers(job: Job, processes: int) -> "list[Member]":
             if process.poll() is None:
                 process.kill()
                 process.wait()
+        if told_to_stop:
+            raise Preempted("Training was told to stop, and its workers saved themselves.")
         if code:
             raise SlipwayError(
                 f"A training worker failed: torchrun ended with code {code}. The worker's own"

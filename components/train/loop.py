@@ -84,6 +84,7 @@ class Training:
         run_id: the MLflow run, kept in the checkpoint for the retry to go on with.
         scaled_names: features behind the columns of `Rows.scaled`, for messages.
         world: with several processes, each takes its share of every batch.
+        title: what the progress line begins with.
     """
 
     make_network: Callable[[], nn.Module]
@@ -96,11 +97,14 @@ class Training:
     run_id: Callable[[], str | None] = lambda: None
     scaled_names: list[str] = field(default_factory=list)
     world: World = field(default_factory=World)
+    title: str = ""
     _saved_at: float = 0.0
     _shown_at: float = 0.0
     _started: float = 0.0
     _rows_done: int = 0
     _taken: list[_Taken] = field(default_factory=list)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _told_to_stop: bool = False
 
     @property
     def batch_size(self) -> int:
@@ -141,10 +145,10 @@ class Training:
         members = [Member(**member) for member in saved.get("members", [])]
         self._started = self._saved_at = time.monotonic()
         self._rows_done = 0
-        with _stop_on_sigterm() as stopping:
+        with _stop_on_sigterm() as self._stopping:
             for index in range(len(members), self.members):
                 current = saved.get("current") if index == len(saved.get("members", [])) else None
-                members.append(self._train_member(index, current, members, stopping))
+                members.append(self._train_member(index, current, members))
                 self._save(members, None)
         return members
 
@@ -153,7 +157,6 @@ class Training:
         index: int,
         saved: dict[str, Any] | None,
         done: list[Member],
-        stopping: threading.Event,
     ) -> Member:
         torch.manual_seed(self.config.seed + 1_000_003 * index)
         network = self.make_network().to(self.device)
@@ -193,7 +196,7 @@ class Training:
             )
 
         while state.epoch < self.config.epochs and not self._is_stale(state):
-            self._train_epoch(index, forward, optimizer, state, save, stopping)
+            self._train_epoch(index, forward, optimizer, state, save)
             self._end_epoch(index, network, state)
         return Member(weights=state.best, history=state.history, best_epoch=state.best_epoch)
 
@@ -207,7 +210,6 @@ class Training:
         optimizer: torch.optim.Optimizer,
         state: MemberState,
         save: Callable[[], None],
-        stopping: threading.Event,
     ) -> None:
         network.train()
         generator = torch.Generator().manual_seed(
@@ -218,7 +220,8 @@ class Training:
             for batch in order.split(self.batch_size):
                 self._train_step(index, network, optimizer, state, rows, batch)
                 now = time.monotonic()
-                if stopping.is_set():
+                alone = self.world.size == 1
+                if self._told_to_stop or (alone and self._stopping.is_set()):
                     save()
                     raise Preempted(
                         f"Training was told to stop and saved itself at member {index + 1},"
@@ -265,8 +268,12 @@ class Training:
             return
         losses = torch.stack([step.loss for step in taken])
         if self.world.size > 1:
-            torch.distributed.all_reduce(losses)
-            losses /= self.world.size
+            # Whether a process was told to stop goes along, so that all stop after the same step.
+            told = losses.new_tensor([float(self._stopping.is_set())])
+            shared = torch.cat([losses, told])
+            torch.distributed.all_reduce(shared)
+            losses = shared[:-1] / self.world.size
+            self._told_to_stop = bool(shared[-1] > 0)
         for back, (step, value) in enumerate(zip(taken, losses.tolist(), strict=True), 1):
             if not math.isfinite(value):
                 number = state.step - len(taken) + back
@@ -333,8 +340,9 @@ class Training:
             loss = last["train_loss"] if last else math.nan
         measured = f", validation AUC {last['auc']:.4f}" if last else ""
         left = (total - done) * self.batch_size / max(per_second, 1e-9)
+        epoch = min(state.epoch + 1, config.epochs)
         progress(
-            f"member {index + 1} of {self.members}, epoch {min(state.epoch + 1, config.epochs)}"
+            f"{self.title}member {index + 1} of {self.members}, epoch {epoch}"
             f" of {config.epochs}, loss {loss:.4f}{measured}, {per_second:,.0f} rows/s,"
             f" {left:.0f} s left",
             done=done / total,

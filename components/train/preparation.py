@@ -62,7 +62,8 @@ class Parts:
 
     Attributes:
         splits: what the tables hold.
-        device: to train on.
+        device: that the rows are on.
+        trained_on: type of the device that trains.
         signature: the bundle to be, without its threshold.
         source: the training rows.
         validation: on the device.
@@ -72,6 +73,7 @@ class Parts:
 
     splits: Splits
     device: torch.device
+    trained_on: str
     signature: Bundle
     preprocessor: Preprocessor
     source: Source
@@ -110,8 +112,17 @@ def prepare(
     project: str,
     config: TrainingConfig,
     device: torch.device,
+    trained_on: str = "",
 ) -> Prepared:
     """Reads the training and validation parts and takes the statistics of the first.
+
+    Args:
+        folder: the split tables.
+        splits: what they hold.
+        project: the bundle's name.
+        config: the `training` section.
+        device: to put the rows on.
+        trained_on: type of the device that trains, where that is another machine's.
 
     Raises:
         SlipwayError: one class only, infinite values, bad weights, or no feature to learn from.
@@ -137,6 +148,7 @@ def prepare(
     parts = Parts(
         splits=splits,
         device=device,
+        trained_on=trained_on or device.type,
         signature=signature,
         preprocessor=preprocessor,
         source=source,
@@ -175,7 +187,7 @@ def assemble(parts: Parts, config: TrainingConfig) -> Prepared:
             features=[[f.name, f.kind] for f in signature.features],
             windows=splits.windows,
             rows=splits.rows,
-            device=parts.device.type,
+            device=parts.trained_on,
             torch=torch.__version__,
         ),
     )

@@ -45,6 +45,7 @@ def write_report(path: Path, title: str, training: dict[str, Any]) -> None:
         f"<h2>Training</h2><figure>{_curves(training['members'])}</figure>"
         f"<h2>Calibration</h2><figure>{_calibration(training['calibration'])}</figure>"
         f"{_importance(training.get('importance', []))}"
+        f"{_search(training.get('search', []))}"
         f"<h2>Settings</h2><table>{settings}</table></body></html>",
     )
 
@@ -133,3 +134,29 @@ def _importance(importance: list[dict[str, Any]]) -> str:
     axis.set_xlabel("AUC lost when the feature's values are shuffled")
     axis.spines[["top", "right"]].set_visible(False)
     return f"<h2>Permutation importance</h2><figure>{_svg(figure)}</figure>"
+
+
+def _search(trials: list[dict[str, Any]]) -> str:
+    """The trials, the best first."""
+    if not trials:
+        return ""
+    names = sorted({name for trial in trials for name in trial["values"]})
+    ordered = sorted(trials, key=lambda t: (t["state"] != "complete", -(t["value"] or 0)))
+    head = "".join(f"<th class='n'>{html.escape(name)}</th>" for name in names)
+    rows = "".join(
+        f"<tr><td>{trial['number'] + 1}</td><td>{html.escape(trial['state'])}</td><td class='n'>"
+        + ("–" if trial["value"] is None else f"{abs(trial['value']):.4f}")
+        + "</td>"
+        + "".join(
+            f"<td class='n'>{trial['values'][name]:.4g}</td>"
+            if name in trial["values"]
+            else "<td class='n'>as given</td>"
+            for name in names
+        )
+        + "</tr>"
+        for trial in ordered
+    )
+    return (
+        "<h2>Search</h2><table><tr><th>trial</th><th>state</th><th class='n'>best value</th>"
+        f"{head}</tr>{rows}</table>"
+    )

@@ -18,6 +18,7 @@ from components.contracts.stage import progress
 from components.contracts.tracking import open_experiment
 
 _GIVE_UP_SECONDS = 300.0
+_REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"}
 _WAITS = (0.5, 1, 2, 4, 8, 15)
 Action = Callable[[Any, str], None]
 """Takes the MLflow client and the run id."""
@@ -65,6 +66,33 @@ class Tracker:
         stamp = int(time.time() * 1000)
         self._actions.put(lambda client, run: _log_metrics(client, run, values, stamp, step))
 
+    def child(
+        self, name: str, values: dict[str, Any], history: list[dict[str, float]], status: str
+    ) -> None:
+        """Logs a nested run that has ended.
+
+        Args:
+            name: of the run.
+            values: its parameters.
+            history: what each of its epochs measured.
+            status: FINISHED, KILLED or FAILED.
+        """
+        stamp = int(time.time() * 1000)
+        opened: list[str] = []
+
+        def send(client: Any, run: str) -> None:
+            if not opened:  # the action is tried again where a later line of it failed
+                parent = client.get_run(run)
+                tags = {"mlflow.parentRunId": run}
+                made = client.create_run(parent.info.experiment_id, tags=tags, run_name=name)
+                opened.append(str(made.info.run_id))
+            _log_parameters(client, opened[0], values)
+            for epoch, measured in enumerate(history, 1):
+                _log_metrics(client, opened[0], measured, stamp, epoch)
+            client.set_terminated(opened[0], status)
+
+        self._actions.put(send)
+
     def artifacts(self, folder: str, files: list[Path]) -> None:
         """Uploads files into a folder of the run."""
 
@@ -108,9 +136,11 @@ class Tracker:
                 if self.run_id is None:
                     self.run_id = _open_run(client, self.experiment, self._tags)
                 action(client, self.run_id)
-            except (
-                Exception
-            ) as error:  # any failure of the server is tried again until the deadline
+            except Exception as error:  # a failure of the server is tried again until the deadline
+                if client is not None and self.run_id is not None and _is_refusal(error):
+                    progress(f"MLflow refused what was to be logged: {error}"[:300])
+                    waits, action = 0, self._actions.get()
+                    continue
                 if time.monotonic() > self._deadline:
                     self.problem = f"MLflow at {self._uri} did not take the run: {error}"
                     return
@@ -121,6 +151,13 @@ class Tracker:
                 continue
             waits = 0
             action = self._actions.get()
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the server answered, and would answer the same again."""
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException) and error.error_code in _REFUSALS
 
 
 def _connect(uri: str) -> Any:

@@ -5,7 +5,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +14,21 @@ from components.contracts.bundle import TRAINING, write_bundle
 from components.contracts.config.training import TrainingConfig
 from components.contracts.errors import SlipwayError
 from components.contracts.files import new_directory, write_json
+from components.contracts.packages import installed_packages
 from components.contracts.splits import Splits, read_splits
 from components.contracts.stage import progress, stage
 
 if TYPE_CHECKING:
     import torch
 
+    from components.train.checkpoint import Checkpoint
     from components.train.loop import Member
     from components.train.preparation import Prepared
+    from components.train.search import Trial
     from components.train.tracking import Tracker
 
 _RUN_WAIT_SECONDS = 120.0
+_STORES = ("s3", "gs", "abfs", "abfss")
 _RECORDED = ("torch", "numpy", "onnx", "onnxscript", "mlflow", "tabm", "rtdl-num-embeddings")
 
 
@@ -78,6 +82,7 @@ def train_model(
     allow_cpu: bool,
     bundle: Path,
     report: Path,
+    storage: str = "",
 ) -> TrainResult:
     """Trains, calibrates, exports and reports.
 
@@ -93,6 +98,8 @@ def train_model(
         allow_cpu: whether to train on the CPU where GPUs were asked for and none is there.
         bundle: folder to write the model bundle into.
         report: HTML file to write.
+        storage: where the pipeline keeps the bundle; an object store there also keeps the checkpoints,
+            where no setting names another place.
 
     Raises:
         SlipwayError: no GPU where one was asked for, one class only, infinite values, a loss that
@@ -102,11 +109,10 @@ def train_model(
     import torch
 
     from components.train.checkpoint import Checkpoint
-    from components.train.distributed import Job, run_workers
-    from components.train.loop import Preempted, Training
+    from components.train.loop import Preempted
     from components.train.preparation import prepare
+    from components.train.system import SystemMetrics
     from components.train.tracking import Tracker
-    from components.train.trainjob import run_on_nodes
 
     settings = TrainingConfig.model_validate(
         {**config, "seed": seed, "epochs": epochs, "learning_rate": learning_rate}
@@ -118,60 +124,104 @@ def train_model(
     else:
         device = choose_device(int(gpus), bool(allow_cpu))
     torch.set_num_threads(settings.threads)
-    prepared = prepare(splits, meta, project, settings, device)
-    settings = prepared.config
-    checkpoint = Checkpoint(_checkpoint_root(settings), project, prepared.identity)
-    saved = checkpoint.load() or {}
-    tracker = Tracker(project, saved.get("run_id"), _tags(meta))
+    root = _checkpoint_root(settings, storage)
+    on_nodes = settings.nodes.count > 1
+    prepared = prepare(
+        splits, meta, project, settings, device, "cuda" if on_nodes and int(gpus) else device.type
+    )
+    searched = Checkpoint(root, project, f"search-{prepared.identity}")
+    checkpoint = Checkpoint(root, project, prepared.identity)
+    run_id = ((searched.load() or {}) | (checkpoint.load() or {})).get("run_id")
+    tracker = Tracker(project, run_id, _tags(meta))
     try:
-        tracker.parameters(_parameters(settings, prepared, device))
-        devices = int(gpus) if device.type == "cuda" else 0
-        processes = devices or settings.processes
-        if settings.nodes.count > 1 or processes > 1:
-            job = Job(
-                splits=str(splits.resolve()),
-                project=project,
-                config=settings.to_struct(),
-                device="cuda" if int(gpus) and settings.nodes.count > 1 else device.type,
-                run_id=tracker.wait_for_run(_RUN_WAIT_SECONDS),
-                checkpoints=_checkpoint_root(settings),
+        with SystemMetrics(tracker.metrics):
+            trials: list[Trial] = []
+            if settings.search.trials:
+                prepared, trials = _search(prepared, searched, tracker)
+                checkpoint = Checkpoint(root, project, prepared.identity)
+            tracker.parameters(_parameters(prepared, device))
+            members = _train(prepared, splits, project, checkpoint, root, int(gpus), tracker)
+            result = _finish(
+                splits, meta, prepared, members, trials, tracker, bundle, report, started
             )
-            if settings.nodes.count > 1:
-                members = run_on_nodes(job, splits, settings, prepared.identity, int(gpus))
-            else:
-                members = run_workers(job, processes)
-        else:
-            training = Training(
-                make_network=prepared.make_network,
-                source=prepared.parts.source,
-                validation=prepared.parts.validation,
-                config=settings,
-                device=device,
-                checkpoint=checkpoint,
-                log=tracker.metrics,
-                run_id=lambda: tracker.run_id,
-                scaled_names=prepared.scaled_names,
-            )
-            members = training.run(saved)
-        result = _finish(
-            splits, meta, settings, prepared, members, tracker, bundle, report, started
-        )
     except Preempted:
         # The task comes back and goes on with the same run, so the run stays open.
         raise
     except BaseException:
         tracker.finish("FAILED", give_up=10)
         raise
+    tracker.finish()
     checkpoint.delete()
+    searched.delete()
     return result
+
+
+def _search(
+    prepared: "Prepared", checkpoint: "Checkpoint", tracker: "Tracker"
+) -> "tuple[Prepared, list[Trial]]":
+    """Searches, with a nested MLflow run a trial."""
+    from components.train.search import search
+
+    status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+    return search(
+        prepared,
+        checkpoint,
+        run_id=lambda: tracker.run_id,
+        on_trial=lambda trial: tracker.child(
+            f"trial-{trial.number + 1}", trial.values, trial.history, status[trial.state]
+        ),
+    )
+
+
+def _train(
+    prepared: "Prepared",
+    splits: Path,
+    project: str,
+    checkpoint: "Checkpoint",
+    root: str,
+    gpus: int,
+    tracker: "Tracker",
+) -> "list[Member]":
+    """Trains in this process, with torchrun in this pod, or on several nodes."""
+    from components.train.distributed import Job, run_workers
+    from components.train.loop import Training
+    from components.train.trainjob import run_on_nodes
+
+    settings, device = prepared.config, prepared.parts.device
+    on_nodes = settings.nodes.count > 1
+    processes = gpus if device.type == "cuda" else settings.processes
+    if not on_nodes and processes == 1:
+        training = Training(
+            make_network=prepared.make_network,
+            source=prepared.parts.source,
+            validation=prepared.parts.validation,
+            config=settings,
+            device=device,
+            checkpoint=checkpoint,
+            log=tracker.metrics,
+            run_id=lambda: tracker.run_id,
+            scaled_names=prepared.scaled_names,
+        )
+        return training.run(checkpoint.load() or {})
+    job = Job(
+        splits=str(splits.resolve()),
+        project=project,
+        config=settings.to_struct(),
+        device="cuda" if on_nodes and gpus else device.type,
+        run_id=tracker.wait_for_run(_RUN_WAIT_SECONDS),
+        checkpoints=root,
+    )
+    if on_nodes:
+        return run_on_nodes(job, splits, settings, prepared.identity, gpus)
+    return run_workers(job, processes)
 
 
 def _finish(
     splits: Path,
     meta: Splits,
-    settings: TrainingConfig,
     prepared: "Prepared",
     members: "list[Member]",
+    trials: "list[Trial]",
     tracker: "Tracker",
     bundle: Path,
     report: Path,
@@ -193,6 +243,7 @@ def _finish(
     from components.train.report import write_report
     from components.train.tables import raw_arrays, read_features
 
+    settings = prepared.config
     networks: list[torch.nn.Module] = []
     for member in members:
         network = prepared.make_network()
@@ -247,6 +298,7 @@ def _finish(
             "members": [
                 {"history": member.history, "best_epoch": member.best_epoch} for member in members
             ],
+            "search": [asdict(trial) for trial in trials],
             "metrics": metrics,
             "threshold": threshold,
             "calibration": curves,
@@ -254,13 +306,13 @@ def _finish(
             "export_difference": difference,
             "seconds": round(seconds, 3),
             "environment": _environment(),
+            "packages": installed_packages(),
             "mlflow_run_id": run_id,
         }
         write_json(folder / TRAINING, log)
         write_bundle(folder, signature)
     write_report(report, f"{meta.project}: training report", log)
     tracker.artifacts("training", [report, bundle / TRAINING])
-    tracker.finish()
     return TrainResult(
         metrics=metrics,
         threshold=threshold,
@@ -296,12 +348,20 @@ def choose_device(gpus: int, allow_cpu: bool) -> "torch.device":
     return torch.device("cpu")
 
 
-def _checkpoint_root(settings: TrainingConfig) -> str:
-    """Where checkpoints lie: the setting, else below SLIPWAY_HOME, else nowhere."""
+def _checkpoint_root(settings: TrainingConfig, storage: str) -> str:
+    """Where checkpoints lie: the setting, else below SLIPWAY_HOME, else beside the pipeline's own files.
+
+    The last is for a cluster, where a retried task writes its bundle to the place of the first try.
+    """
     if settings.checkpoints:
         return settings.checkpoints
     home = os.environ.get("SLIPWAY_HOME", "").strip()
-    return f"{home}/checkpoints" if home else ""
+    if home:
+        return f"{home}/checkpoints"
+    if storage.partition("://")[0] in _STORES:
+        return f"{storage.rpartition('/')[0]}/checkpoints"
+    progress("no checkpoints are kept: training.checkpoints names no place, and nothing else does")
+    return ""
 
 
 def _environment() -> dict[str, str]:
@@ -343,10 +403,9 @@ def _tags(meta: Splits) -> dict[str, str]:
     }
 
 
-def _parameters(
-    settings: TrainingConfig, prepared: "Prepared", device: "torch.device"
-) -> dict[str, Any]:
+def _parameters(prepared: "Prepared", device: "torch.device") -> dict[str, Any]:
     """The settings as flat MLflow parameters, with what they led to."""
+    settings = prepared.config
     flat: dict[str, Any] = {}
     for name, value in settings.to_struct().items():
         if isinstance(value, dict):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from components.train.loop import Member
 
 _GROUP, _VERSION, _PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
+POLL_SECONDS = 5.0
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where torch's loaders and NCCL look for it
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -36,13 +37,13 @@ def run_on_nodes(
     Raises:
         SlipwayError: there is no object store that the nodes could share, or the job failed.
     """
-    if "://" not in config.checkpoints:
+    if "://" not in job.checkpoints:
         raise SlipwayError(
             f"training.nodes.count is {config.nodes.count}: set training.checkpoints to a prefix in"
             " an object store (s3://bucket/checkpoints) that all nodes can reach."
         )
     name = f"{job.project[:40]}-train-{identity[:10]}"
-    uri = f"{config.checkpoints.rstrip('/')}/{job.project}/jobs/{identity[:16]}"
+    uri = f"{job.checkpoints.rstrip('/')}/{job.project}/jobs/{identity[:16]}"
     send_splits(uri, splits)
     write_job(uri, replace(job, splits=""))
     manifest = train_job(name=name, uri=uri, image=image("train"), config=config, gpus=gpus)
@@ -116,7 +117,7 @@ class TrainJobRunner:
     """
 
     namespace: str = ""
-    poll_seconds: float = 5.0
+    poll_seconds: float = field(default_factory=lambda: POLL_SECONDS)
     _jobs: Any = field(init=False)
     _pods: Any = field(init=False)
     _shown: int = 0

@@ -1,6 +1,10 @@
 """Several nodes: the TrainJob that is made, and how it is followed, against a small API server."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,9 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
+from components.contracts.bundle import read_bundle
 from components.contracts.config.training import TrainingConfig
 from components.contracts.errors import SlipwayError
 from components.train.distributed import Job
+from components.train.train import train_model
 from components.train.trainjob import TrainJobRunner, run_on_nodes, train_job
 
 CRD = Path(__file__).parents[4] / "shared/crds/trainer.kubeflow.org_trainjobs.yaml"
@@ -167,15 +173,76 @@ def test_a_failed_job_is_named_and_replaced_by_the_next_try(cluster: Cluster) ->
 
 
 def test_a_cancelled_task_deletes_its_job(cluster: Cluster) -> None:
-    import os
-    import signal
-
     cluster.looks = 10**9
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     with pytest.raises(SlipwayError, match="TrainJob toy-train was deleted"):
         TrainJobRunner(namespace="ns", poll_seconds=0.05).run(manifest())
     assert cluster.calls == ["POST", "DELETE"]
+
+
+class Runner(Cluster):
+    """A cluster that runs what a job's pod would: its command, on this machine, as one node."""
+
+    process: subprocess.Popen[bytes] | None = None
+
+    def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if method == "POST":
+            trainer = body["spec"]["trainer"]
+            assert trainer["command"] == ["python", "-m", "torch.distributed.run"]
+            self.process = subprocess.Popen(
+                [sys.executable, *trainer["command"][1:], "--standalone", *trainer["args"]],
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+            )
+        self.looks = 10**9
+        if self.process is not None and self.process.poll() is not None:
+            self.looks = 0
+            self.ends = FAILED if self.process.returncode else COMPLETE
+        return super().answer(method, path, body)
+
+
+def test_the_stage_takes_the_result_of_its_job_back(
+    cluster: Cluster,
+    make_splits: Any,
+    tmp_path: Path,
+    tracking: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The whole stage on nodes: the job's workers train and log, the stage exports and cleans up."""
+    from mlflow.tracking import MlflowClient
+
+    import components.train.trainjob as module
+
+    runner = Runner()
+    monkeypatch.setattr(cluster, "answer", runner.answer)
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.1)
+    store = tmp_path / "store"
+    result = train_model(
+        splits=make_splits(rows=600),
+        project="toy",
+        config={
+            "network": {"width": 16, "architecture": "mlp"},
+            "members": 2,
+            "batch_size": 64,
+            "min_steps": 60,
+            "nodes": {"count": 2},
+            "checkpoints": f"file://{store}",
+        },
+        seed=0,
+        epochs=2,
+        learning_rate=5e-3,
+        gpus=0,
+        allow_cpu=False,
+        bundle=tmp_path / "bundle",
+        report=tmp_path / "report.html",
+    )
+    assert runner.calls == ["POST", "DELETE"]
+    assert result.members == 2
+    assert result.metrics["auc"] > 0.7
+    assert read_bundle(tmp_path / "bundle").threshold == result.threshold
+    assert [path for path in store.rglob("*") if path.is_file()] == []
+    history = MlflowClient(tracking).get_metric_history(str(result.run_id), "member_2/auc")
+    assert len(history) == 2, "the workers log into the run that the stage opened"
 
 
 def test_nodes_need_a_shared_store(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Training that is stopped goes on as if it had not been: by error, SIGTERM and SIGKILL."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from components.train.checkpoint import Checkpoint, fingerprint
 from components.train.distributed import Job, run_workers
 from components.train.loop import Member, Preempted, Training
 from components.train.preparation import Prepared, prepare
+from components.train.source import Resident
+from components.train.train import _checkpoint_root
 
 CONFIG = TrainingConfig.model_validate(
     {
@@ -154,6 +157,61 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     assert other.load() is None
 
 
+def test_a_store_that_fails_does_not_end_the_training(
+    prepared: Prepared,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    whole = training(prepared).run({})
+    monkeypatch.setattr(Checkpoint, "save", full)
+    assert same(whole, training(prepared, str(tmp_path)).run({}))
+    assert "could not be written: [Errno 28] No space left" in capfd.readouterr().out
+
+
+def test_a_loss_that_is_not_finite_names_step_rate_and_feature(prepared: Prepared) -> None:
+    rows = prepared.parts.source.rows  # type: ignore[attr-defined]
+    scaled = rows.scaled.clone()
+    column = prepared.scaled_names.index("skewed")
+    scaled[:, column] = torch.where(torch.arange(len(rows)) == 5, torch.inf, scaled[:, column])
+    source = Resident(rows=replace(rows, scaled=scaled))
+    step = next(
+        number
+        for number, batch in enumerate(
+            next(source.epoch(torch.Generator().manual_seed(0), 1, 128, 0))[1].split(128), 1
+        )
+        if 5 in batch
+    )
+    with pytest.raises(
+        SlipwayError,
+        match=rf"The loss was \S+ at member 1, epoch 1, step {step}, learning rate 0\.00\d+\. Not"
+        r" finite in this batch: skewed\.$",
+    ):
+        training(prepared, source=source).run({})
+
+
+@pytest.mark.parametrize(
+    ("setting", "home", "storage", "root"),
+    [
+        ("s3://b/c", "/home", "s3://root/run/train/bundle", "s3://b/c"),
+        ("", "/home", "s3://root/run/train/bundle", "/home/checkpoints"),
+        ("", "", "s3://root/run/train/bundle", "s3://root/run/train/checkpoints"),
+        ("", "", "gs://root/run/train/bundle", "gs://root/run/train/checkpoints"),
+        ("", "", "/local/run/train/bundle", ""),
+        ("", "", "minio://mlpipeline/run/train/bundle", ""),
+    ],
+)
+def test_where_checkpoints_lie(
+    setting: str, home: str, storage: str, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_HOME", home)
+    config = CONFIG.model_copy(update={"checkpoints": setting})
+    assert _checkpoint_root(config, storage) == root
+
+
 def test_a_checkpoint_in_an_object_store(tmp_path: Path) -> None:
     place = Checkpoint("memory://bucket/checkpoints", "toy", fingerprint(rate=1))
     place.save({"weights": {"a": torch.ones(2)}})
@@ -261,6 +319,47 @@ def test_two_processes_train_as_one(make_splits: Any, tmp_path: Path) -> None:
         assert second == pytest.approx(first, rel=1e-5)
     for name, weights in one[0].weights.items():
         torch.testing.assert_close(two[0].weights[name], weights, rtol=1e-3, atol=1e-5)
+
+
+def test_sigterm_reaches_the_workers_and_a_retry_ends_well(
+    make_splits: Any, tmp_path: Path
+) -> None:
+    """All processes stop after the same step, the first one saves, and the next try goes on."""
+    folder = make_splits(rows=4000)
+    config = CONFIG.model_copy(
+        update={"members": 1, "epochs": 6, "batch_size": 8, "checkpoint_seconds": 1e9}
+    )
+    root = tmp_path / "checkpoints"
+    job = Job(
+        splits=str(folder),
+        project="toy",
+        config=config.to_struct(),
+        device="cpu",
+        run_id="run-1",
+        checkpoints=str(root),
+    )
+    script = (
+        "import sys, json; from components.train.distributed import Job, run_workers;"
+        "run_workers(Job(**json.loads(sys.argv[1])), 2)"
+    )
+    content = json.dumps(asdict(job) | {"run_id": None})
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, content], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if b"rows/s" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert b"Preempted: Training was told to stop, and its workers saved themselves" in errors
+    (file,) = root.rglob("*.ckpt")
+    state = torch.load(file, weights_only=True)["state"]["current"]["state"]
+    assert 0 < state["epoch"] * 500 + state["step"] < 3000
+
+    (member,) = run_workers(replace(job, run_id=None), 2)
+    assert member.history[: len(state["history"])] == state["history"], "it went on, not anew"
+    assert len(member.history) >= len(state["history"])
 
 
 def test_a_worker_that_fails_is_an_error(tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""What training uses of the machine, as MLflow's system metrics: CPU, memory, disk, network, GPUs.
+
+MLflow has monitors for these, and a thread that sends what they read; but that thread ends at the first
+answer that the server does not give. Here the readings go the way of all other metrics.
+"""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from components.contracts.stage import progress
+
+_SECONDS = 10.0
+_PREFIX = "system/"
+
+
+class SystemMetrics:
+    """Reads MLflow's monitors every ten seconds, from a thread, between entering and leaving.
+
+    Args:
+        log: takes metrics by name, and the step.
+        seconds: between two readings.
+    """
+
+    def __init__(
+        self, log: Callable[[dict[str, float], int], None], seconds: float = _SECONDS
+    ) -> None:
+        self._log, self._seconds = log, seconds
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="system-metrics", daemon=True)
+
+    def __enter__(self) -> "SystemMetrics":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(self._seconds)
+
+    def _work(self) -> None:
+        # The first reading is of the training itself: the start imports enough already.
+        if self._over.wait(self._seconds):
+            return
+        try:
+            monitors = _monitors()
+        except ImportError as error:
+            progress(f"no system metrics: {error}")
+            return
+        step = 0
+        while True:
+            values: dict[str, float] = {}
+            for monitor in monitors:
+                monitor.collect_metrics()
+                values |= monitor.aggregate_metrics()
+                monitor.clear_metrics()
+            self._log({_PREFIX + name: float(value) for name, value in values.items()}, step)
+            step += 1
+            if self._over.wait(self._seconds):
+                return
+
+
+def _monitors() -> list[Any]:
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+    monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    with suppress(ImportError, RuntimeError):  # no NVIDIA driver, or no nvidia-ml-py
+        monitors.append(GPUMonitor())
+    return monitors
