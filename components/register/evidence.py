@@ -9,7 +9,7 @@ The folder of a version's evidence, layout version 2::
     splits.json         the features and the split as they came out, with statistics
     bundle.json         the model's signature. training.json: the training log
     requirements.txt    the Python environment that registered
-    requirements-train.txt  the one that trained, where the training log has it
+    requirements-train.txt  the one that trained
     sbom.cdx.json       both as a CycloneDX 1.6 bill of materials
 
 The index also names every file of the bundle, of the reference and of the MLflow model. The version's
@@ -23,7 +23,6 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from components.contracts.bundle import FILE as BUNDLE
 from components.contracts.bundle import ONNX, TRAINING, bundle_hash, read_bundle
 from components.contracts.errors import SlipwayError
 from components.contracts.files import hash_file, write_json, write_text
+from components.contracts.packages import installed_packages
 from components.contracts.splits import FILE as SPLITS
 from components.contracts.splits import read_splits
 from components.contracts.tracking import connect
@@ -97,7 +97,7 @@ def write_evidence(
     write_json(folder / "schema.json", made.schema)
     write_json(folder / "features.json", made.features)
     training = _training_log(bundle)
-    packages = {"register": _packages(), "train": training.get("packages", {})}
+    packages = {"register": installed_packages(), "train": training.get("packages", {})}
     _write_lock(folder / "requirements.txt", packages["register"])
     if packages["train"]:
         _write_lock(folder / "requirements-train.txt", packages["train"])
@@ -190,16 +190,6 @@ def _commit(training: dict[str, Any]) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return answer.stdout.strip()
-
-
-def _packages() -> dict[str, str]:
-    """Installed distributions with their versions, by normalised name."""
-    found = {}
-    for distribution in metadata.distributions():
-        name = distribution.metadata["Name"]
-        if name:
-            found[name.lower().replace("_", "-")] = distribution.version
-    return dict(sorted(found.items()))
 
 
 def _bill_of_materials(model: str, digest: str, packages: dict[str, dict[str, str]]) -> str:
