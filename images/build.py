@@ -259,7 +259,12 @@ def _run(
             command += ["--label", f"{key}={value}"]
         with log.open("wb") as output:
             code = subprocess.run(
-                [*command, str(context)], stdout=output, stderr=subprocess.STDOUT, check=False
+                [*command, str(context)],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+                # Builders that know it write this time into the image in place of now.
+                env={**os.environ, "SOURCE_DATE_EPOCH": str(seconds)},
             ).returncode
     if code:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-LAST_LINES:])

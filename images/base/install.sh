@@ -1,5 +1,5 @@
 #!/bin/sh
-# install.sh LOCK: installs a lock's wheels where the image will have them, compiled, with fixed times.
+# install.sh LOCK: installs a lock's wheels below /image as the image will have them, compiled, with fixed times.
 # Wheels that lie in /wheelhouse are taken from there. Without OFFLINE=1 the rest comes from the index.
 set -eu
 lock=$1
@@ -24,4 +24,6 @@ done
 cd /
 # "unchecked": the code of an image does not change, so a file's time need not be compared at each import.
 python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$site" > /dev/null || true
-find /opt/slipway -exec touch -h -d "@${SOURCE_DATE_EPOCH:-0}" {} +
+mkdir -p /image/opt
+mv /opt/slipway /image/opt/slipway
+find /image -exec touch -h -d "@${SOURCE_DATE_EPOCH:-0}" {} +

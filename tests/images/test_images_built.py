@@ -1,14 +1,17 @@
 """Each built image, run as hardened as a cluster would, under an id that has no name."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import docker
 import pytest
 
 from components.contracts.images import image
+from images.build import Settings, build, find_builder
 from images.plan import ROOT, last_change, read_images
 from images.sbom import pins
 
@@ -118,3 +121,19 @@ print(writable)
 def test_the_python_is_the_one_that_the_project_is_tested_with(run: Run) -> None:
     version = run("predictor", "import sys; print(*sys.version_info[:2])").split()
     assert version == [str(part) for part in sys.version_info[:2]]
+
+
+@pytest.mark.slow
+def test_a_rebuild_without_a_cache_gives_the_same_layers(
+    engine: docker.DockerClient, built_images: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if Path("/usr/bin/docker").exists():  # the client that `make images` builds with
+        monkeypatch.setenv("PATH", f"/usr/bin:{os.environ['PATH']}")
+    for name in ("base", "builder"):
+        engine.images.get(f"slipway/{name}:0.1.0").tag(f"slipway/{name}", "again")
+    again = read_images()["predictor"]
+    build(again, Settings(tag="again", no_cache=True), find_builder())
+    first, second = (engine.images.get(f"slipway/predictor:{tag}") for tag in ("0.1.0", "again"))
+    assert first.attrs["RootFS"]["Layers"] == second.attrs["RootFS"]["Layers"]
+    for name in ("predictor", "base", "builder"):
+        engine.images.remove(f"slipway/{name}:again")
