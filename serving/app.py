@@ -279,7 +279,12 @@ class Predictor:
     ) -> tuple[bytes, Headers, Record | None]:
         content = load_json(body)
         identity[0] = request_id(content.get("id"))
-        rows = model.reader.read_instances(content.get("instances"))
+        tensors = model.reader.instance_tensors(
+            content.get("instances"), keyed=self._online is not None
+        )
+        if self._online is not None and model.reader.absent(tensors):
+            tensors = await self._online.complete(model.reader, tensors)
+        rows = model.reader.read(tensors)
         probability = await self._batcher.predict(model, rows)
         label = model.labels(probability)
         predictions = [

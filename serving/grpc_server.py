@@ -8,15 +8,8 @@ from google.protobuf.message import DecodeError
 from serving.app import Predictor, server_metadata
 from serving.errors import RequestError
 from serving.grpc_messages import METHODS, SERVICE, message
-from serving.protocol import (
-    DATATYPES,
-    InferRequest,
-    decode_tensor,
-    decode_text,
-    model_metadata,
-    outputs_wanted,
-    request_id,
-)
+from serving.protocol import InferRequest, model_metadata, outputs_wanted, request_id
+from serving.tensors import DATATYPES, decode_tensor, decode_text
 
 _CODES = {
     404: grpc.StatusCode.NOT_FOUND,

@@ -155,8 +155,12 @@ class RowReader:
             raise RequestError("The entity keys have different numbers of rows.")
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def read_instances(self, instances: Any) -> Rows:
-        """Reads the `instances` of a V1 request: one object {feature: value} a row.
+    def instance_tensors(self, instances: Any, *, keyed: bool = False) -> list[dict[str, Any]]:
+        """The `instances` of a V1 request, one object {feature: value} a row, as tensors for `read`.
+
+        Args:
+            instances: as they came.
+            keyed: a feature that no row has may be left out, where all rows have all entity keys.
 
         Raises:
             RequestError: 400, with a message that names the row and the feature.
@@ -165,7 +169,12 @@ class RowReader:
             raise RequestError("'instances' must be a list of objects, one for each row.")
         if len(instances) > self._max_rows:
             raise RequestError(self._too_many(len(instances)), 413)
-        columns: dict[str, list[Any]] = {name: [] for name in self._order}
+        named: set[str] = set().union(*(i for i in instances if type(i) is dict))
+        keyed = keyed and bool(self._entities) and named.issuperset(self._entities)
+        wanted = [name for name in self._order if not keyed or name in named]
+        if keyed:
+            wanted += [name for name in self._entities if name not in wanted]
+        columns: dict[str, list[Any]] = {name: [] for name in wanted}
         keys: list[Any] = []
         for number, instance in enumerate(instances):
             if type(instance) is not dict:
@@ -173,21 +182,23 @@ class RowReader:
             for name in instance:
                 if name not in self._slots:
                     raise RequestError(f"Instance {number}: {self._unknown(name)}")
-            absent = [name for name in self._order if name not in instance]
+            absent = [name for name in wanted if name not in instance]
             if absent and not self._missing_as_null:
                 raise RequestError(f"Instance {number} lacks {_listed(absent)}.")
             for name, column in columns.items():
                 column.append(instance.get(name))
             keys.append(instance.get(self._key))
-        kinds = {_NUMERIC: "FP64", _BOOLEAN: "BOOL", _CATEGORICAL: "BYTES", _TIME: "BYTES"}
+        kinds = {_NUMERIC: "FP64", _BOOLEAN: "BOOL"}
         tensors = []
         for name, column in columns.items():
-            datatype = kinds[self._slots[name][0]]
+            datatype = kinds.get(self._slots[name][0], "BYTES")
             present = {type(value) for value in column if value is not None}
             if datatype == "BYTES" and present == {int} and self._slots[name][0] == _TIME:
                 datatype = "INT64"
             elif datatype == "BOOL" and present and present <= {int, float}:
                 datatype = "FP64"
+            elif self._slots[name][0] == _ENTITY and present == {int}:
+                datatype = "INT64"
             tensors.append(
                 {"name": name, "shape": [len(column)], "datatype": datatype, "data": column}
             )
@@ -195,7 +206,7 @@ class RowReader:
             tensors.append(
                 {"name": self._key, "shape": [len(keys)], "datatype": "BYTES", "data": keys}
             )
-        return self.read(tensors)
+        return tensors
 
     def _slot(self, tensor: Any, seen: set[str]) -> tuple[str, tuple[int, int]]:
         if type(tensor) is not dict:

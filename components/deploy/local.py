@@ -183,6 +183,8 @@ def _member(
             f"--log-roll-seconds={_LOG_ROLL_SECONDS}",
             f"--log-sample={config.log_sample}",
             "--trust-request-time" if trusted else "--no-trust-request-time",
+            # On one machine there is nothing to split: the predictor looks features up itself.
+            *([f"--feature-project={project}", "--online"] if config.online != "none" else []),
         ],
         "environment": _environment(),
     }

@@ -10,11 +10,25 @@ from components.contracts.release import Release
 GROUP, VERSION, KIND = "serving.kserve.io", "v1beta1", "InferenceService"
 CONTAINER = "kserve-container"
 LABEL = "slipway.dev"
-PORT = 8080
+PORT, GRPC_PORT = 8080, 9000
 # Holds the predictor that serves while another one is tried, so that a retry knows it.
 STABLE = f"{LABEL}/stable-predictor"
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 _USER = 1000
+# The restricted profile of the Pod Security Standards.
+_POD = {
+    "runAsNonRoot": True,
+    "runAsUser": _USER,
+    "fsGroup": _USER,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+_RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "privileged": False,
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+}
 _TAG_ROUTING = "serving.kserve.io/enable-tag-routing"
 
 
@@ -48,12 +62,7 @@ def predictor(
         "maxReplicas": config.autoscaling.max_replicas if config.autoscaling else config.replicas,
         "terminationGracePeriodSeconds": 60,
         "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "fsGroup": _USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": dict(_POD),
         "containers": [_container(release, project, storage_uri, config)],
         "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "2Gi"}}],
     }
@@ -96,7 +105,7 @@ def _container(
     }
     container: dict[str, Any] = {
         "name": CONTAINER,
-        "image": image("predictor"),
+        "image": config.image or image("predictor"),
         "args": [
             "--model-dir=/mnt/models",
             f"--model-name={project}",
@@ -118,20 +127,70 @@ def _container(
             "requests": {"cpu": wanted.cpu, "memory": wanted.memory},
             "limits": limits,
         },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "privileged": False,
-            "readOnlyRootFilesystem": True,
-            "runAsNonRoot": True,
-        },
+        "securityContext": dict(_RESTRICTED),
         "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
     }
+    if config.grpc:
+        container["args"].append(f"--grpc-port={GRPC_PORT}")
+        container["ports"].append({"containerPort": GRPC_PORT, "name": "grpc", "protocol": "TCP"})
+        # KServe makes a Service port of each; with several, each needs a name.
+        container["ports"][0]["name"] = "http1"
+    if config.online == "predictor":
+        container["args"].append("--online")
+        container["args"].append(f"--feature-project={project}")
+        uri = environment.feature_store_uri()
+        container["env"].append({"name": "FEATURE_STORE_URI", "value": uri})
     if config.trust_request_time:
         container["args"].append("--trust-request-time")
     if config.secret:
         container["envFrom"] = [{"secretRef": {"name": config.secret}}]
     return container
+
+
+def transformer(project: str, config: DeploymentConfig) -> dict[str, Any]:
+    """The part that looks features up by entity keys; KServe tells it where the predictor is."""
+    wanted = config.resources
+    return {
+        "minReplicas": config.replicas,
+        "maxReplicas": config.autoscaling.max_replicas if config.autoscaling else config.replicas,
+        "terminationGracePeriodSeconds": 60,
+        "automountServiceAccountToken": False,
+        "securityContext": dict(_POD),
+        **({"serviceAccountName": config.service_account} if config.service_account else {}),
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": image("features"),
+                "command": ["python3", "-m", "serving.transformer"],
+                # As two arguments each: KServe adds those that it does not find so.
+                "args": ["--model_name", project, "--http_port", str(PORT)],
+                "env": [
+                    {"name": "FEATURE_STORE_URI", "value": environment.feature_store_uri()},
+                    {"name": "TMPDIR", "value": "/scratch"},
+                    {"name": "HOME", "value": "/scratch"},
+                ],
+                "envFrom": [{"secretRef": {"name": config.secret}}],
+                "ports": [{"containerPort": PORT, "protocol": "TCP"}],
+                "readinessProbe": {
+                    "httpGet": {"path": "/v2/health/ready", "port": PORT},
+                    "periodSeconds": 5,
+                },
+                "livenessProbe": {
+                    "httpGet": {"path": "/v2/health/live", "port": PORT},
+                    "periodSeconds": 10,
+                    "failureThreshold": 6,
+                },
+                "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
+                "resources": {
+                    "requests": {"cpu": wanted.cpu, "memory": wanted.memory},
+                    "limits": {"cpu": wanted.max_cpu, "memory": wanted.max_memory},
+                },
+                "securityContext": dict(_RESTRICTED),
+                "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
+            }
+        ],
+        "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "1Gi"}}],
+    }
 
 
 def _scaling(config: DeploymentConfig) -> dict[str, Any]:
@@ -163,6 +222,7 @@ def inference_service(
     project: str, namespace: str, config: DeploymentConfig, spec: dict[str, Any]
 ) -> dict[str, Any]:
     """The InferenceService with a `spec`, labelled as its predictor is."""
+    has_transformer = config.online == "transformer"
     annotations: dict[str, str] = {"serving.kserve.io/deploymentMode": config.mode}
     if config.mode == "Knative":
         annotations[_TAG_ROUTING] = "true"
@@ -180,7 +240,7 @@ def inference_service(
             "labels": spec["predictor"].get("labels", {}),
             "annotations": annotations,
         },
-        "spec": spec,
+        "spec": spec | ({"transformer": transformer(project, config)} if has_transformer else {}),
     }
 
 

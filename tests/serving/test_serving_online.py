@@ -1,15 +1,56 @@
 """Entity keys in place of features: the online store's values, through Feast itself."""
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
-from serving_bundles import expected, flight_tensors, predictor, tensor
+from serving_bundles import (
+    expected,
+    flight_tensors,
+    free_port,
+    predictor,
+    tensor,
+    wait_for,
+    wait_ready,
+)
 
 
 @pytest.fixture
-def feature_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three flights in a sqlite online store, written by Feast."""
+def redis(tmp_path: Path) -> Iterator[str]:
+    """A Redis server on a port of its own, as host:port."""
+    binary = shutil.which("redis-server")
+    assert binary, "redis-server is not installed (Debian: apt-get install redis-server)"
+    port = free_port()
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
+    server = subprocess.Popen([*command, "--save", ""], stdout=subprocess.DEVNULL)
+    try:
+
+        def answers() -> bool:
+            import socket
+
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+            except OSError:
+                return False
+            return True
+
+        wait_for(answers)
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def fill_store(tmp_path: Path) -> None:
+    """Three flights in the online store, written by Feast."""
     import pandas as pd
     from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource
     from feast.repo_config import RepoConfig
@@ -18,8 +59,6 @@ def feature_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     from components.contracts.feature_store import repo_config
 
-    monkeypatch.setenv("FEATURE_STORE_URI", str(tmp_path / "store"))
-    monkeypatch.delenv("FEAST_REDIS_URL", raising=False)
     (tmp_path / "store" / "flights").mkdir(parents=True)
     frame = pd.DataFrame({t["name"]: t["data"] for t in flight_tensors(3)})
     frame = frame.rename(columns={"flight_id": "tailnum"})
@@ -40,16 +79,22 @@ def feature_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     store = FeatureStore(config=RepoConfig(**repo_config("flights")))
     store.apply([view.entities and Entity(name="aircraft", join_keys=["tailnum"]), view, service])
     store.write_to_online_store("schedule", frame)
-    return tmp_path
 
 
-def test_keys_and_features_give_the_same_answer(feature_store: Path) -> None:
-    with predictor(feature_store / "p", "--online") as running:
-        keys = [
-            tensor("tailnum", "BYTES", ["flight-1", "flight-0", "unknown"]),
-            tensor("flight_id", "BYTES", ["a", "b", "c"]),
-        ]
-        answer = running.infer(keys).json()["outputs"][0]["data"]
+KEYS = [
+    tensor("tailnum", "BYTES", ["flight-1", "flight-0", "unknown"]),
+    tensor("flight_id", "BYTES", ["a", "b", "c"]),
+]
+
+
+def test_keys_and_features_give_the_same_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEATURE_STORE_URI", str(tmp_path / "store"))
+    monkeypatch.delenv("FEAST_REDIS_URL", raising=False)
+    fill_store(tmp_path)
+    with predictor(tmp_path / "p", "--online") as running:
+        answer = running.infer(KEYS).json()["outputs"][0]["data"]
         truth = expected(2)
         assert answer[:2] == pytest.approx([truth[1], truth[0]], abs=1e-6)
         nothing = [
@@ -72,3 +117,88 @@ def test_keys_and_features_give_the_same_answer(feature_store: Path) -> None:
         for bad in ([None], [7]):
             response = running.infer([tensor("tailnum", "BYTES", bad)])
             assert response.status_code == 400 and "'tailnum' is an entity key" in response.text
+        # V1 takes keys as well.
+        instances = [{"tailnum": "flight-1"}, {"tailnum": "flight-0"}]
+        url = f"{running.url}/v1/models/flights:predict"
+        predicted = httpx.post(url, json={"instances": instances}).json()["predictions"]
+        assert [p["probability"] for p in predicted] == pytest.approx(
+            [truth[1], truth[0]], abs=1e-6
+        )
+        mixed = httpx.post(url, json={"instances": [{"tailnum": "flight-1"}, {"miles": 1.0}]})
+        assert mixed.status_code == 400 and "lacks the input" in mixed.text
+
+
+def test_the_transformer_completes_requests_from_redis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis: str
+) -> None:
+    """Started as KServe starts it, before a predictor that knows nothing of Feast."""
+    import tritonclient.http as triton
+
+    monkeypatch.setenv("FEATURE_STORE_URI", str(tmp_path / "store"))
+    monkeypatch.setenv("FEAST_REDIS_URL", redis)
+    fill_store(tmp_path)
+    assert not list(tmp_path.rglob("online.db"))
+    port, output = free_port(), tmp_path / "transformer.txt"
+    with predictor(tmp_path / "p") as running, output.open("wb") as sink:
+        command = [sys.executable, "-m", "serving.transformer", "--model_name", "flights"]
+        command += ["--http_port", str(port), "--predictor_host", running.url.split("//")[1]]
+        process = subprocess.Popen(
+            [*command, "--workers", "1"],
+            stdout=sink,
+            stderr=sink,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_ready(url, process, output)
+            infer = f"{url}/v2/models/flights/infer"
+            answer = httpx.post(infer, json={"inputs": KEYS}, timeout=60).json()
+            truth = expected(2)
+            assert answer["outputs"][0]["data"][:2] == pytest.approx([truth[1], truth[0]], abs=1e-6)
+            # Whole requests pass through as they are, binary ones and refused ones too.
+            client = triton.InferenceServerClient(f"127.0.0.1:{port}")
+            inputs = []
+            for item in flight_tensors(2):
+                kind = {"FP64": np.float64, "BOOL": bool, "BYTES": object}[item["datatype"]]
+                made = triton.InferInput(item["name"], [2], item["datatype"])
+                made.set_data_from_numpy(np.array(item["data"], kind))
+                inputs.append(made)
+            result = client.infer("flights", inputs).as_numpy("probability")
+            assert result == pytest.approx(np.array(truth), abs=1e-6)
+            # Keys as binary tensors, beside a feature that stands.
+            keys = triton.InferInput("tailnum", [2], "BYTES")
+            keys.set_data_from_numpy(np.array(["flight-0", "flight-1"], object))
+            result = client.infer("flights", [keys, inputs[0]]).as_numpy("probability")
+            assert result == pytest.approx(np.array(truth), abs=1e-6)
+            lacking = httpx.post(infer, json={"inputs": flight_tensors(1)[1:]})
+            assert lacking.status_code == 400 and "lacks the input 'miles'" in lacking.text
+            for body in (b"{", b'{"inputs": NaN}', b"[1]", b"\xff", b""):
+                assert httpx.post(infer, content=body).status_code == 400
+            wrong = httpx.post(infer, json={"inputs": [tensor("tailnum", "BYTES", [7])]})
+            assert wrong.status_code == 400 and "'tailnum' is an entity key" in wrong.text
+            running.process.kill()
+            gone = httpx.post(infer, json={"inputs": KEYS}, timeout=60)
+            assert gone.status_code == 503 and gone.headers["retry-after"] == "1"
+            assert httpx.get(f"{url}/v2/health/ready").status_code == 503
+            assert 'requests_total{code="400"}' in httpx.get(f"{url}/metrics").text
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) in (0, -signal.SIGTERM), output.read_text()
+
+
+def test_the_transformer_needs_nothing_that_its_image_lacks() -> None:
+    """It runs in the features image, which has Feast and neither onnxruntime nor orjson."""
+    code = (
+        "import sys\n"
+        "for name in ('orjson', 'onnxruntime', 'grpc', 'uvloop', 'torch', 'kfp', 'mlflow'):\n"
+        "    sys.modules[name] = None\n"
+        "import serving.transformer\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('serving')))\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = {f"{name.replace('.', '/')}.py" for name in done.stdout.split() if "." in name}
+    lines = (root / "images/features/Dockerfile").read_text().splitlines()
+    copied = next(line.split()[1:-1] for line in lines if line.startswith("COPY serving/"))
+    assert loaded | {"serving/__init__.py"} == set(copied)

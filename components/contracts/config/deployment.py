@@ -74,6 +74,10 @@ class DeploymentConfig(Section):
         ready_timeout: how long a new revision may take to become ready.
         storage: object-store prefix that bundles are copied to for the cluster to read; None: the
             registry's own artifact URI, which then must be one that KServe reads.
+        image: another predictor image than the project's own: one with onnxruntime-gpu or Feast in it.
+        grpc: gRPC on port 9000 too; only Standard mode, where a pod may have several ports.
+        online: who looks features up for requests with entity keys only. `predictor`: it itself, which
+            needs Feast in its image. `transformer`: a part of its own before it.
         service_account: of the predictor's pods.
         secret: a Secret whose keys the predictor gets as environment (for its log's store).
         allow_from: namespaces beside its own that may reach the predictor's pods.
@@ -89,6 +93,9 @@ class DeploymentConfig(Section):
     trust_request_time: bool = False
     ready_timeout: Duration = timedelta(minutes=10)
     storage: str | None = None
+    image: str | None = None
+    grpc: bool = False
+    online: Literal["none", "predictor", "transformer"] = "none"
     service_account: str | None = None
     secret: str | None = None
     allow_from: list[str] = ["istio-system", "envoy-gateway-system", "kserve", "monitoring"]
@@ -100,9 +107,27 @@ class DeploymentConfig(Section):
 
     @model_validator(mode="after")
     def _is_obeyed(self) -> Self:
-        """Refuses what KServe would silently ignore."""
+        """Refuses what KServe, or the predictor, would silently ignore."""
+        if self.target == "local":
+            return self
+        if self.grpc and self.mode == "Knative":
+            raise ValueError("grpc has no effect in mode Knative: a pod there has one port")
+        if self.resources.gpus and not self.image:
+            raise ValueError(
+                "resources.gpus would be idle: the predictor's own image computes on the CPU. Name one"
+                " with onnxruntime-gpu as deployment.image"
+            )
+        if self.online == "predictor" and not self.image:
+            raise ValueError(
+                "the predictor's own image has no Feast: name one as deployment.image, or set online to"
+                " transformer"
+            )
+        if self.online != "none" and not self.secret:
+            raise ValueError(
+                "online features need `secret`: a Secret whose FEAST_REDIS_URL names the online store"
+            )
         scaling = self.autoscaling
-        if scaling is None or self.target == "local":
+        if scaling is None:
             return self
         if (scaling.by == "knative") != (self.mode == "Knative"):
             raise ValueError(

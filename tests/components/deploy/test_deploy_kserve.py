@@ -22,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from kube_double import LABEL, Fault, KubeDouble
 
 ROOT = Path(__file__).parents[3]
-CRD = ROOT.parent / "shared" / "crds" / "serving.kserve.io_inferenceservices.yaml"
 FAST = {"window": "1s", "share": 20, "min_requests": 1}
 
 
@@ -411,96 +410,6 @@ def test_a_bundle_that_the_cluster_cannot_read_is_refused(world: World, tmp_path
         storage_uri(release, tmp_path, DeploymentConfig())
     with pytest.raises(SlipwayError, match="give an object-store prefix"):
         storage_uri(release, tmp_path, DeploymentConfig(storage="/tmp/x"))
-
-
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [
-        ({"autoscaling": {"by": "knative", "max_replicas": 5}}, "has no effect in mode Standard"),
-        (
-            {"mode": "Knative", "autoscaling": {"by": "hpa", "max_replicas": 5}},
-            "has no effect in mode Knative",
-        ),
-        (
-            {"autoscaling": {"by": "hpa", "max_replicas": 5, "metric": "rps"}},
-            "ignores the metric rps",
-        ),
-        ({"autoscaling": {"by": "keda", "max_replicas": 5}}, "needs `server` and `query`"),
-        ({"autoscaling": {"by": "hpa", "max_replicas": 1}}, "is below replicas 3"),
-    ],
-)
-def test_what_kserve_would_ignore_is_refused(section: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        DeploymentConfig.model_validate(section)
-
-
-CONFIGS = [
-    {},
-    {"mode": "Knative"},
-    {"autoscaling": {"by": "hpa", "max_replicas": 9, "metric": "memory", "target": 60}},
-    {
-        "autoscaling": {
-            "by": "keda",
-            "max_replicas": 9,
-            "server": "http://prometheus:9090",
-            "query": "sum(rate(slipway_requests_total[1m]))",
-        }
-    },
-    {
-        "mode": "Knative",
-        "autoscaling": {"by": "knative", "max_replicas": 9, "metric": "concurrency", "target": 8},
-    },
-    {
-        "service_account": "predictor",
-        "secret": "s3",
-        "node_selector": {"pool": "gpu"},
-        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
-        "resources": {"gpus": 1},
-        "trust_request_time": True,
-    },
-]
-
-
-@pytest.mark.skipif(not CRD.exists(), reason="KServe's CRD is not beside this checkout")
-@pytest.mark.parametrize("section", CONFIGS, ids=str)
-def test_manifest_is_valid_against_the_crd(
-    section: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import jsonschema
-
-    monkeypatch.setenv("INFERENCE_LOG_URI", "s3://logs/x")
-    config = DeploymentConfig.model_validate(section)
-    release = Release(
-        name="flights",
-        model_version="3",
-        alias="challenger",
-        run_id="abc",
-        bundle_uri="s3://models/x",
-        model_hash="f" * 64,
-    )
-    stable = manifest.predictor(release, "flights", "s3://models/x", config)
-    spec: dict[str, Any] = {"predictor": stable}
-    if config.mode == "Standard":
-        spec["canary"] = [{"trafficPercent": 10, "predictor": stable}]
-    made = manifest.inference_service("flights", "models", config, spec)
-    document = yaml.safe_load(CRD.read_text())
-    schema = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    jsonschema.validate(made, _strict(schema))
-
-
-def _strict(schema: Any) -> Any:
-    """The schema as an API server takes it with strict field validation: no unknown fields."""
-    if isinstance(schema, list):
-        return [_strict(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    made = {key: _strict(value) for key, value in schema.items()}
-    if made.get("x-kubernetes-int-or-string"):
-        made.pop("type", None)
-    closed = "properties" in made and "additionalProperties" not in made
-    if closed and not made.get("x-kubernetes-preserve-unknown-fields") and "metadata" not in made:
-        made["additionalProperties"] = False
-    return made
 
 
 @dataclass

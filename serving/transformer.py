@@ -1,0 +1,288 @@
+"""A KServe transformer: completes requests that carry entity keys, and passes them on to the predictor.
+
+For users who want the split (Knative scales each part by itself, and Feast stays out of the predictor's
+image). It learns from the predictor's metadata which features the model takes and which keys they hang
+on; what a request leaves out is read from Feast in one batch. Everything else passes through as it is.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+from components.contracts.bundle import Bundle
+from components.contracts.errors import SlipwayError
+from components.contracts.splits import Feature
+from serving.errors import RequestError
+from serving.online import OnlineFeatures
+from serving.rows import RowReader
+from serving.tensors import attach
+
+_HEADER_LENGTH = "inference-header-content-length"
+_PASSED_ON = ("content-type", _HEADER_LENGTH, "retry-after")
+_REFRESH_SECONDS = 30.0
+_MAX_ROWS = 16384
+_MAX_BODY = 16_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the transformer runs. KServe gives `model_name`, `predictor_host` and `http_port` itself.
+
+    Attributes:
+        feature_project: whose feature store; empty: the model's name.
+        host: address to listen on.
+    """
+
+    model_name: str
+    predictor_host: str
+    http_port: int = 8080
+    feature_project: str = ""
+    host: str = "0.0.0.0"  # noqa: S104 - a pod's transformer is reached from outside
+
+    @property
+    def predictor(self) -> str:
+        """Base URL of the predictor."""
+        known = self.predictor_host.startswith(("http://", "https://"))
+        return self.predictor_host.rstrip("/") if known else f"http://{self.predictor_host}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    """What the predictor's model takes, as its metadata says; `at` is when it said so."""
+
+    version: str
+    reader: RowReader
+    service: str
+    at: float
+
+
+class Transformer:
+    """The ASGI app."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._session: Any = None
+        self._signature: _Signature | None = None
+        self._online: dict[str, OnlineFeatures] = {}
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "slipway_transformer_requests",
+            "requests by HTTP status",
+            ["code"],
+            registry=self._registry,
+        )
+        self._lookups = Histogram(
+            "slipway_lookup_seconds", "reading online features", registry=self._registry
+        )
+
+    async def __call__(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Answers one HTTP request (ASGI 3)."""
+        try:
+            status, headers, body = await self._answer(scope, receive)
+        except RequestError as error:
+            status, headers = error.status, {"content-type": "application/json"}
+            body = json.dumps({"error": str(error)}).encode()
+            if status == 503:
+                headers["retry-after"] = "1"
+        self._requests.labels(str(status)).inc()
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        raw.append((b"content-length", str(len(body)).encode()))
+        await send({"type": "http.response.start", "status": status, "headers": raw})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(
+        self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> tuple[int, dict[str, str], bytes]:
+        path: str = scope["path"]
+        if path == "/metrics":
+            return 200, {"content-type": "text/plain"}, generate_latest(self._registry)
+        if path in ("/", "/v2/health/live"):
+            return 200, {"content-type": "application/json"}, b'{"live":true}'
+        body = await _body(receive)
+        headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+        sent = {name: headers[name] for name in ("content-type", _HEADER_LENGTH) if name in headers}
+        if scope["method"] != "POST" or not path.endswith("/infer"):
+            return await self._pass_on(scope["method"], path, body, sent)
+        signature = await self._known(_REFRESH_SECONDS)
+        completed = await self._complete(signature, body, sent.get(_HEADER_LENGTH))
+        if completed is None:
+            return await self._pass_on("POST", path, body, sent)
+        plain = {"content-type": "application/json"}
+        answer = await self._pass_on("POST", path, completed, plain)
+        if answer[0] == 400:
+            # Another version may have taken over meanwhile, with other features.
+            newer = await self._known(0)
+            if newer.version != signature.version:
+                completed = await self._complete(newer, body, sent.get(_HEADER_LENGTH)) or body
+                answer = await self._pass_on("POST", path, completed, plain)
+        return answer
+
+    async def _complete(
+        self, signature: _Signature, body: bytes, header_length: str | None
+    ) -> bytes | None:
+        """The request with the features that it leaves out, as JSON; None: it lacks nothing."""
+        content = _read(body, header_length)
+        tensors: Any = content.get("inputs")
+        reader = signature.reader
+        if not reader.absent(tensors):
+            return None
+        online = self._online.get(signature.service)
+        if online is None:
+            project = self._settings.feature_project or self._settings.model_name
+            bundle = _bundle(self._settings.model_name, (), {}, signature.service)
+            try:
+                online = self._online[signature.service] = OnlineFeatures(project, bundle)
+            except SlipwayError as error:
+                raise RequestError(str(error), 503) from error
+        with self._lookups.time():
+            tensors = await online.complete(reader, tensors)
+        return json.dumps({**content, "inputs": [_plain(tensor) for tensor in tensors]}).encode()
+
+    async def _known(self, age: float) -> _Signature:
+        """The predictor's signature, asked again where what is known is older than `age` seconds."""
+        known = self._signature
+        if known is not None and time.monotonic() - known.at < age:
+            return known
+        name = self._settings.model_name
+        status, _, body = await self._pass_on("GET", f"/v2/models/{name}", b"", {})
+        if status != 200:
+            raise RequestError("The predictor does not say what its model takes.", 503)
+        content = json.loads(body)
+        properties = content["properties"]
+        features = tuple(Feature(**feature) for feature in json.loads(properties["features"]))
+        service = properties["feature_service"]
+        bundle = _bundle(
+            name, features, json.loads(properties["entities"]), service, properties["key"]
+        )
+        reader = RowReader(bundle, max_rows=_MAX_ROWS, missing_as_null=False)
+        made = _Signature(content["versions"][0], reader, service, time.monotonic())
+        self._signature = made
+        return made
+
+    async def _pass_on(
+        self, method: str, path: str, body: bytes, headers: dict[str, str]
+    ) -> tuple[int, dict[str, str], bytes]:
+        import aiohttp
+
+        if self._session is None:
+            # Without a bound of its own: the predictor's queue says when it is too much.
+            connector = aiohttp.TCPConnector(limit=0)
+            timeout = aiohttp.ClientTimeout(total=60)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        url = self._settings.predictor + path
+        try:
+            async with self._session.request(method, url, data=body, headers=headers) as answer:
+                kept = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
+                return answer.status, kept, await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise RequestError(f"The predictor does not answer: {error!r}.", 503) from error
+
+
+def _bundle(
+    name: str,
+    features: tuple[Feature, ...],
+    entities: dict[str, str],
+    service: str,
+    key: str = "",
+) -> Bundle:
+    """The part of a bundle's signature that reading requests needs."""
+    return Bundle(
+        name=name,
+        features=features,
+        key=key,
+        entities=entities,
+        feature_service=service,
+        threshold=0.5,
+        vocabularies={},
+        data_hash="",
+    )
+
+
+async def _body(receive: Callable[[], Awaitable[dict[str, Any]]]) -> bytes:
+    chunks, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RequestError("The client went away.", 400)
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > _MAX_BODY:
+            raise RequestError(f"The body is larger than {_MAX_BODY // 1_000_000} MB.", 413)
+        chunks.append(chunk)
+        if not message.get("more_body"):
+            return b"".join(chunks)
+
+
+def _read(body: bytes, header_length: str | None) -> dict[str, Any]:
+    """The request's JSON, with the binary tensors' values in it."""
+
+    def refuse(text: str) -> float:
+        raise ValueError(f"{text} is no JSON")
+
+    if header_length is not None and not (header_length.isdigit() and len(header_length) < 12):
+        raise RequestError("Inference-Header-Content-Length must be a number.")
+    length = len(body) if header_length is None else int(header_length)
+    try:
+        content = json.loads(body[:length], parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"The body is not JSON that can be read: {error}") from error
+    if type(content) is not dict:
+        raise RequestError("The body must be a JSON object.")
+    if header_length is not None:
+        attach(content.get("inputs"), memoryview(body)[length:])
+    return content
+
+
+def _plain(tensor: dict[str, Any]) -> dict[str, Any]:
+    """A tensor as JSON has it: what came as bytes becomes a list, NaN null."""
+    made = {name: value for name, value in tensor.items() if name != "parameters"}
+    data = tensor.get("data")
+    if isinstance(data, np.ndarray):
+        made["data"] = [None if value != value else value for value in data.tolist()]
+    return made
+
+
+def parse(arguments: list[str]) -> Settings:
+    """Reads the command line; KServe adds arguments of its own, and those not known are let be."""
+    parser = argparse.ArgumentParser(prog="python -m serving.transformer", description=__doc__)
+    parser.add_argument("--model_name", required=True, help="the served model's name")
+    parser.add_argument("--predictor_host", required=True, help="host[:port] of the predictor")
+    parser.add_argument("--http_port", type=int, default=8080, help="port to listen on")
+    parser.add_argument("--feature_project", default="", help="whose feature store (model_name)")
+    parser.add_argument("--host", default="0.0.0.0", help="address")  # noqa: S104 - as above
+    known, _ = parser.parse_known_args(arguments)
+    return Settings(**vars(known))
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the transformer until a signal ends it; requests in flight are answered first."""
+    import uvicorn
+
+    settings = parse(arguments)
+    uvicorn.run(
+        Transformer(settings),  # type: ignore[arg-type]
+        host=settings.host,
+        port=settings.http_port,
+        lifespan="off",
+        ws="none",
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=20,
+    )
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1:])
