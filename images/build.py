@@ -171,6 +171,7 @@ def build(image: Image, settings: Settings, builder: list[str]) -> None:
         "BUILDER": settings.reference("builder"),
         # evaluate judges on CPUs whatever trained the model.
         "TORCH": settings.torch if image.name == "train" else "cpu",
+        "GIT_COMMIT": revision,
     }
     _run(image.name, image.dockerfile, image.sources, settings, builder, arguments, labels, seconds)
 

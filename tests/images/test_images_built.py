@@ -100,6 +100,15 @@ def test_an_image_is_plain_and_labelled(name: str, run: Run, engine: docker.Dock
         assert re.fullmatch(r"[0-9a-f]{40}", labels["revision"])
 
 
+@pytest.mark.parametrize("name", ["train", "register"])
+def test_what_writes_evidence_knows_its_code(
+    name: str, run: Run, engine: docker.DockerClient, built_images: dict[str, str]
+) -> None:
+    labels = engine.images.get(built_images[name]).labels
+    commit = run(name, "import os; print(os.environ['GIT_COMMIT'])").strip()
+    assert commit == labels["org.opencontainers.image.revision"]
+
+
 @pytest.mark.parametrize("name", IMAGES)
 def test_an_image_has_no_compiler_no_cache_and_one_place_to_write(name: str, run: Run) -> None:
     code = """
