@@ -43,7 +43,7 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
             "Computes the feature values of a past range anew from validated sources, puts them in"
             " their place in the offline store, and brings the online store up to date."
         ),
-        pipeline_config=kept(loaded.orchestration.deadline, loaded.orchestration.keep),
+        pipeline_config=kept(loaded.orchestration),
     )
     def backfilling(
         project: str = default["project"],
@@ -86,9 +86,9 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
                     before=before,
                     after=after,
                 ),
-                name,
+                loaded,
             ).set_caching_options(False)
-            validated = settle(validate(dataset=ingested.outputs["dataset"], schema=schema), name)
+            validated = settle(validate(dataset=ingested.outputs["dataset"], schema=schema), loaded)
             settle(
                 backfill(
                     dataset=validated.outputs["good"],
@@ -99,7 +99,7 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
                     online=online,
                     scheduled_at=due,
                 ),
-                name,
+                loaded,
                 settings=("FEATURE_STORE_URI", "FEAST_REDIS_URL"),
             ).set_caching_options(False)
 

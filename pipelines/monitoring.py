@@ -29,7 +29,7 @@ def monitoring_arguments(project: Project) -> dict[str, Any]:
 def monitoring_pipeline(loaded: Project) -> Any:
     """Builds the monitoring pipeline with a project's settings as the defaults."""
     default = monitoring_arguments(loaded)
-    name, orchestration = loaded.project_name, loaded.orchestration
+    name = loaded.project_name
 
     @dsl.pipeline(
         name=f"{name}-monitoring",
@@ -38,7 +38,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
             "Watches drift, accuracy, latency, throughput and errors of one window of the served"
             " model, raises alerts, and starts the retraining pipeline where it must."
         ),
-        pipeline_config=kept(orchestration.deadline, orchestration.keep),
+        pipeline_config=kept(loaded.orchestration),
     )
     def monitoring(
         project: str = default["project"],
@@ -76,7 +76,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
                     window_end=window_end,
                     scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
                 ),
-                name,
+                loaded,
             ).set_caching_options(False)
             watched = settle(
                 monitor(
@@ -89,7 +89,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
                     endpoint=endpoint,
                     scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
                 ),
-                name,
+                loaded,
                 settings=(
                     "MLFLOW_TRACKING_URI",
                     "INFERENCE_LOG_URI",
@@ -107,7 +107,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
                         config=monitoring,
                         data=data,
                     ),
-                    name,
+                    loaded,
                     settings=("MONITORING_URI",),
                 ).set_caching_options(False)
                 # Kubeflow's webhook gives a pod with this label the token that its API asks for.

@@ -46,7 +46,7 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
             "Predicts the rows of a window with a registered version, on the features that training"
             " gave it, and records how far they drifted from what it was trained on."
         ),
-        pipeline_config=kept(loaded.orchestration.deadline, loaded.orchestration.keep),
+        pipeline_config=kept(loaded.orchestration),
     )
     def scoring(
         project: str = default["project"],
@@ -90,9 +90,9 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
                     scheduled_at=due,
                     before=history,
                 ),
-                name,
+                loaded,
             ).set_caching_options(False)
-            validated = settle(validate(dataset=ingested.outputs["dataset"], schema=schema), name)
+            validated = settle(validate(dataset=ingested.outputs["dataset"], schema=schema), loaded)
             looked_up = settle(
                 scoring_features(
                     dataset=validated.outputs["good"],
@@ -102,14 +102,14 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
                     window_end=window_end,
                     scheduled_at=due,
                 ),
-                name,
+                loaded,
             )
             # An alias names another version tomorrow.
             scored = settle(
                 score(
                     rows=looked_up.outputs["rows"], project=project, model=model, publish=publish
                 ),
-                name,
+                loaded,
                 settings=("MLFLOW_TRACKING_URI",),
             ).set_caching_options(False)
             watched = settle(
@@ -120,7 +120,7 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
                     config=monitoring,
                     features=feature_views,
                 ),
-                name,
+                loaded,
                 settings=("MLFLOW_TRACKING_URI", "MONITORING_URI"),
             ).set_caching_options(False)
             route_secrets(watched, loaded)

@@ -4,11 +4,17 @@ import re
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from kfp import dsl, kubernetes
 
 from components.contracts import environment
+from components.contracts.config.orchestration import (
+    Orchestration,
+    TaskName,
+    TaskSettings,
+    Workspace,
+)
 from components.contracts.project import Project
 from components.monitor.component import report_end, report_override
 
@@ -20,6 +26,8 @@ SECRET_SETTINGS = ("MLFLOW_TRACKING_URI", "FEAST_REDIS_URL")
 STORE_SETTINGS = ("AWS_ENDPOINT_URL", "AWS_REGION")
 STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 USER = 10001
+RETRIES = 3
+TIMEOUT = timedelta(hours=1)
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 PROJECT_LABEL, STAGE_LABEL = "slipway.dev/project", "slipway.dev/stage"
 
@@ -56,29 +64,41 @@ HELPERS = {
 
 
 def settle(
-    task: dsl.PipelineTask, project: str, *, settings: tuple[str, ...] = ()
+    task: dsl.PipelineTask, project: Project, *, settings: tuple[str, ...] = ()
 ) -> dsl.PipelineTask:
     """Gives a task what the design asks of every one.
 
     Three retries with backoff, a timeout of an hour, cores and memory, a numeric user, labels that
     costs are counted by, and the environment settings that its stage reads, by reference to the
-    namespace's config map and secret.
+    namespace's config map and secret. What the project's `orchestration.tasks` says goes before.
 
     Args:
         task: the task of a stage.
-        project: the project's name, for the label.
+        project: the project.
         settings: names from `components.contracts.environment.VARIABLES` that the stage reads.
     """
-    resources = {**RESOURCES, **HELPERS}[task.name]
+    usual = {**RESOURCES, **HELPERS}[task.name]
+    own = project.orchestration.tasks.get(cast(TaskName, task.name), TaskSettings())
+    cpu, memory = own.cpu or usual.cpu, own.memory or usual.memory
     task.set_retry(
-        num_retries=3, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s"
+        num_retries=RETRIES if own.retries is None else own.retries,
+        backoff_duration="30s",
+        backoff_factor=2,
+        backoff_max_duration="600s",
     )
-    task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu)
-    task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
-    kubernetes.set_timeout(task, 3600)
+    task.set_cpu_request(cpu).set_cpu_limit(cpu)
+    task.set_memory_request(memory).set_memory_limit(memory)
+    kubernetes.set_timeout(task, int((own.timeout or TIMEOUT).total_seconds()))
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=0, run_as_non_root=True)
-    kubernetes.add_pod_label(task, PROJECT_LABEL, project)
-    kubernetes.add_pod_label(task, STAGE_LABEL, task.name)
+    labels = {**own.labels, PROJECT_LABEL: project.project_name, STAGE_LABEL: task.name}
+    for label, value in labels.items():
+        kubernetes.add_pod_label(task, label, value)
+    if own.node_selector:
+        kubernetes.add_node_selector_json(task, own.node_selector)
+    if own.tolerations:
+        kubernetes.add_toleration_json(task, own.tolerations)
+    if own.affinity:
+        kubernetes.add_node_affinity_json(task, own.affinity)
     kubernetes.use_config_map_as_env(
         task, CONFIG_MAP, {name: name for name in STORE_SETTINGS}, optional=True
     )
@@ -115,7 +135,7 @@ def reported(project: Project, pipeline: str, config: Any) -> AbstractContextMan
     if not project.monitoring.routes:
         return nullcontext()
     told = report_end(project=project.project_name, config=config, pipeline=pipeline)
-    settle(told, project.project_name, settings=("MONITORING_URI",))
+    settle(told, project, settings=("MONITORING_URI",))
     route_secrets(told, project)
     return dsl.ExitHandler(told, name="told-when-it-fails")
 
@@ -134,13 +154,31 @@ def override_told(project: Project, verdict: Any, config: Any) -> None:
     if not project.monitoring.routes:
         return
     told = report_override(verdict=verdict, project=project.project_name, config=config)
-    settle(told, project.project_name, settings=("MONITORING_URI",)).set_caching_options(False)
+    settle(told, project, settings=("MONITORING_URI",)).set_caching_options(False)
     route_secrets(told, project)
 
 
-def kept(deadline: timedelta, keep: timedelta) -> dsl.PipelineConfig:
-    """When a run is given up, and how long the pods of an ended one stay to be looked at."""
+def kept(orchestration: Orchestration, *, workspace: bool = False) -> dsl.PipelineConfig:
+    """When a run is given up, how long the pods of an ended one stay, and its volume.
+
+    Args:
+        orchestration: the project's section.
+        workspace: whether a task of this pipeline uses the volume that the section may declare.
+    """
+    volume = orchestration.workspace if workspace else None
     return dsl.PipelineConfig(
-        active_deadline_seconds=int(deadline.total_seconds()),
-        ttl_seconds_after_finished=int(keep.total_seconds()),
+        active_deadline_seconds=int(orchestration.deadline.total_seconds()),
+        ttl_seconds_after_finished=int(orchestration.keep.total_seconds()),
+        workspace=_volume(volume) if volume else None,
+    )
+
+
+def _volume(volume: Workspace) -> dsl.WorkspaceConfig:
+    patch: dict[str, Any] = {}
+    if volume.storage_class:
+        patch["storageClassName"] = volume.storage_class
+    if volume.access_modes:
+        patch["accessModes"] = list(volume.access_modes)
+    return dsl.WorkspaceConfig(
+        size=volume.size, kubernetes=dsl.KubernetesWorkspaceConfig(pvcSpecPatch=patch)
     )

@@ -69,7 +69,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
     default = training_arguments(loaded, schema)
     name = loaded.project_name
     title = "retraining" if scheduled else "training"
-    accelerator, orchestration = loaded.training.accelerator, loaded.orchestration
+    accelerator, volume = loaded.training.accelerator, loaded.orchestration.workspace
 
     @dsl.pipeline(
         name=f"{name}-{title}",
@@ -78,7 +78,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
             "Ingests and validates data, joins features point in time, trains on GPU nodes,"
             " and registers and deploys the model only if it passes the gate."
         ),
-        pipeline_config=kept(orchestration.deadline, orchestration.keep),
+        pipeline_config=kept(loaded.orchestration, workspace=True),
     )
     def training(
         project: str = default["project"],
@@ -150,12 +150,12 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                     if scheduled
                     else "",
                 ),
-                name,
+                loaded,
             )
-            validated = settle(validate(dataset=ingested.outputs["dataset"], schema=schema), name)
+            validated = settle(validate(dataset=ingested.outputs["dataset"], schema=schema), loaded)
             featured = settle(
                 features(dataset=validated.outputs["good"], project=project, config=feature_views),
-                name,
+                loaded,
                 settings=("FEATURE_STORE_URI", "FEAST_REDIS_URL"),
             )
             splits = featured.outputs["splits"]
@@ -169,8 +169,9 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                     learning_rate=learning_rate,
                     gpus=gpus,
                     allow_cpu=allow_cpu,
+                    **({"scratch": dsl.WORKSPACE_PATH_PLACEHOLDER} if volume else {}),
                 ),
-                name,
+                loaded,
                 settings=("MLFLOW_TRACKING_URI",),
             )
             trained.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
@@ -197,7 +198,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                     override_approver=override_approver,
                     override_reason=override_reason,
                 ),
-                name,
+                loaded,
                 settings=("MLFLOW_TRACKING_URI",),
             ).set_caching_options(False)
             verdict = evaluated.outputs["verdict"]
@@ -215,7 +216,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                         images={stage: image(stage) for stage in (*RESOURCES, "predictor")},
                         pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
                     ),
-                    name,
+                    loaded,
                     settings=("MLFLOW_TRACKING_URI",),
                 ).set_caching_options(False)
                 settle(
@@ -227,7 +228,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                         config=deployment,
                         target=deploy_target,
                     ),
-                    name,
+                    loaded,
                     settings=(
                         "MLFLOW_TRACKING_URI",
                         "INFERENCE_LOG_URI",

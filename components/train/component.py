@@ -18,6 +18,7 @@ def train(
     bundle: dsl.Output[dsl.Model],
     report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
+    scratch: str = "",
 ):
     """Trains a PyTorch model and exports it with its preprocessing inside.
 
@@ -33,8 +34,13 @@ def train(
         bundle: The model: ONNX, pt2, signature, training log.
         report: Curves and calibration, to look at.
         metrics: Metrics on the validation part.
+        scratch: Folder for what does not fit into memory; empty: the pod's own disk.
     """
+    import os
     from pathlib import Path
+
+    if scratch:
+        os.environ["TMPDIR"] = scratch
 
     from components.train.train import train_model
 

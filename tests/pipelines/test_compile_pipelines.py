@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
+from components.contracts.config.orchestration import TaskName
+from components.contracts.errors import ProjectError
 from components.contracts.project import LoadedProject, load_project
 from pipelines.cluster.checks import containers, find_faults
 from pipelines.cluster.package import read_package
@@ -238,6 +240,88 @@ def test_an_affinity_that_the_project_declares_is_on_the_training_task(
     assert "nodeAffinity" not in executors["exec-features"]
 
 
+def _compiled_with(repository: Path, folder: Path, overrides: dict[str, str], name: str) -> Any:
+    compile_project(load_project(repository / "examples" / "flights", overrides), folder)
+    return read_package(folder / f"flights-{name}.yaml")
+
+
+def test_what_a_task_asks_of_the_cluster_is_the_project_s_to_say(
+    repository: Path, tmp_path: Path
+) -> None:
+    asked = (
+        "{cpu: '16', memory: 64Gi, timeout: 4h, retries: 0, node_selector: {pool: big},"
+        " tolerations: [{key: big, operator: Exists}], labels: {cost-centre: '4711'},"
+        " affinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms:"
+        " [{matchExpressions: [{key: zone, operator: In, values: [a]}]}]}}}"
+    )
+    overrides = {"orchestration.tasks": f"{{features: {asked}, scoring-features: {asked}}}"}
+    for pipeline, name in (("training", "features"), ("scoring", "scoring-features")):
+        package = _compiled_with(repository, tmp_path, overrides, pipeline)
+        task = _tasks(package.spec, package.spec["root"])[name]
+        assert task["retryPolicy"].get("maxRetryCount", 0) == 0
+        resources = containers(package)[f"exec-{name}"]["resources"]
+        assert resources["resourceCpuLimit"] == resources["resourceCpuRequest"] == "16"
+        assert resources["resourceMemoryLimit"] == "64Gi"
+        platform = package.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+        executor = platform[f"exec-{name}"]
+        assert executor["activeDeadlineSeconds"] == str(4 * 3600)
+        assert executor["podMetadata"]["labels"] == {
+            "cost-centre": "4711",
+            "slipway.dev/project": "flights",
+            "slipway.dev/stage": name,
+        }
+        for key, word in (
+            ("nodeSelector", "big"),
+            ("tolerations", "big"),
+            ("nodeAffinity", "zone"),
+        ):
+            assert word in json.dumps(executor[key]), key
+        assert "nodeSelector" not in platform["exec-validate"]
+        assert find_faults(package) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("orchestration.tasks", "{trian: {cpu: '2'}}", "orchestration.tasks.trian"),
+        ("orchestration.tasks", "{train: {memory: lots}}", "orchestration.tasks.train.memory"),
+        ("orchestration.tasks", "{train: {node_selector: {a: b}}}", "training.accelerator"),
+        ("orchestration.workspace", "{size: big}", "orchestration.workspace.size"),
+    ],
+)
+def test_what_the_cluster_would_refuse_is_refused_in_the_project_file(
+    repository: Path, key: str, value: str, said: str
+) -> None:
+    with pytest.raises(ProjectError, match=said):
+        load_project(repository / "examples" / "flights", {key: value})
+
+
+def test_a_workspace_that_the_project_declares_is_training_s_scratch_folder(
+    repository: Path, tmp_path: Path
+) -> None:
+    volume = "{size: 100Gi, storage_class: fast, access_modes: [ReadWriteOnce]}"
+    package = _compiled_with(repository, tmp_path, {"orchestration.workspace": volume}, "training")
+    config = package.platform["platforms"]["kubernetes"]["pipelineConfig"]
+    assert config["workspace"] == {
+        "size": "100Gi",
+        "kubernetes": {
+            "pvcSpecPatch": {"storageClassName": "fast", "accessModes": ["ReadWriteOnce"]}
+        },
+    }
+    given = _tasks(package.spec, package.spec["root"])["train"]["inputs"]["parameters"]["scratch"]
+    assert given == {"runtimeValue": {"constant": "{{$.workspace_path}}"}}
+    assert find_faults(package) == []
+    # A pipeline that does not use it gets no volume.
+    others = read_package(tmp_path / "flights-monitoring.yaml")
+    assert "workspace" not in others.platform["platforms"]["kubernetes"]["pipelineConfig"]
+
+
+def test_every_task_that_a_pipeline_has_can_be_given_settings() -> None:
+    from pipelines.tasks import HELPERS, RESOURCES
+
+    assert set(get_args(TaskName)) == {*RESOURCES, *HELPERS}
+
+
 def _crd(repository: Path, name: str) -> dict[str, Any]:
     path = repository.parent / "shared" / "crds" / f"pipelines.kubeflow.org_{name}.yaml"
     if not path.is_file():
@@ -268,3 +352,14 @@ def test_gitops_manifests_are_what_the_published_types_take(
         assert spec["platformSpec"] == package.platform
         assert spec["pipelineName"] == documents[0]["metadata"]["name"] == package.name
         assert spec["displayName"] == package.version_name
+
+
+def test_on_several_nodes_the_task_itself_takes_no_devices(
+    repository: Path, tmp_path: Path
+) -> None:
+    loaded = load_project(repository / "examples" / "flights", {"training.nodes.count": "2"})
+    compile_project(loaded, tmp_path)
+    package = read_package(tmp_path / "flights-training.yaml")
+    assert "accelerator" not in containers(package)["exec-train"]["resources"]
+    platform = package.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert not {"nodeSelector", "tolerations"} & set(platform["exec-train"])

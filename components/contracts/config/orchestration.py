@@ -2,7 +2,7 @@
 
 import re
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -21,16 +21,88 @@ _FIELDS: tuple[tuple[str, int, int, list[str]], ...] = (
 )
 
 
+# Every task of every pipeline, by its name in the Kubeflow UI.
+TaskName = Literal[
+    "ingest",
+    "validate",
+    "features",
+    "train",
+    "evaluate",
+    "register",
+    "deploy",
+    "monitor",
+    "scoring-features",
+    "score",
+    "monitor-predictions",
+    "backfill",
+    "retrain",
+    "report-end",
+    "report-override",
+]
+Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti)?$")]
+
+
+class TaskSettings(Section):
+    """What one task asks of the cluster, where it is not what Slipway gives it.
+
+    Attributes:
+        cpu, memory: requested and not exceeded, as in "8" and 32Gi.
+        timeout: after so long a try of the task is given up.
+        retries: how often it is tried again.
+        node_selector: labels that its node must have.
+        tolerations: taints that it tolerates, as Kubernetes writes them.
+        affinity: node affinity, as Kubernetes writes it.
+        labels: of its pods, beside the project and the stage: a cost centre, say.
+    """
+
+    cpu: Quantity | None = None
+    memory: Quantity | None = None
+    timeout: Duration | None = None
+    retries: int | None = Field(default=None, ge=0, le=10)
+    node_selector: dict[str, str] = {}
+    tolerations: list[dict[str, Any]] = []
+    affinity: dict[str, Any] = {}
+    labels: dict[str, str] = {}
+
+
+class Workspace(Section):
+    """A volume that lives as long as a run, for what fits neither memory nor a node's own disk.
+
+    Attributes:
+        size: as in 100Gi.
+        storage_class: empty: the one that Kubeflow's administrator set.
+        access_modes: likewise.
+    """
+
+    size: Quantity
+    storage_class: str = ""
+    access_modes: list[Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]] = []
+
+
 class Orchestration(Section):
     """The `orchestration` section.
 
     Attributes:
         deadline: after this long a run is given up.
         keep: how long the pods of an ended run stay to be looked at.
+        workspace: a volume for the training pipelines; None: training uses its pod's own disk.
+        tasks: task to what it asks for.
     """
 
     deadline: Duration = timedelta(days=1)
     keep: Duration = timedelta(days=7)
+    workspace: Workspace | None = None
+    tasks: dict[TaskName, TaskSettings] = {}
+
+    @model_validator(mode="after")
+    def _places_training_once(self) -> Self:
+        train = self.tasks.get("train", TaskSettings())
+        if train.node_selector or train.tolerations or train.affinity:
+            raise ValueError(
+                "where training runs is set in training.accelerator, so that it can be changed when a"
+                " run is started: move tasks.train's node_selector, tolerations and affinity there"
+            )
+        return self
 
 
 class Schedule(Section):
