@@ -49,6 +49,14 @@ class Job:
         command = [str(SLIPWAY), *arguments, "--out", str(self.out)]
         return subprocess.run(command, cwd=self.root, capture_output=True, text=True, env=clean())
 
+    def batch(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs a batch command on the slice."""
+        done = self.slipway(
+            *arguments, *(part for setting in self.settings for part in ("--set", setting))
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
     def summary(self) -> dict[str, Any]:
         """What the last run wrote."""
         return json.loads((self.out / "summary.json").read_text())

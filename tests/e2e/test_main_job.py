@@ -106,6 +106,50 @@ def test_the_evidence_of_the_champion_holds(job: Any, first: tuple[dict[str, Any
     assert "all match" in done.stdout
 
 
+def test_batch_scoring_says_what_the_endpoint_said(
+    job: Any, first: tuple[dict[str, Any], str]
+) -> None:
+    """The day of the traffic, scored from the compiled YAML: the same features, answers and drift."""
+    import polars as pl
+
+    published = job.out / "published"
+    done = job.batch("score", "--start", "1d", "--publish", str(published))
+    (folder,) = published.glob("flights/*/version=*")
+    assert (folder / "predictions.json").is_file()
+    assert str(folder) in done.stdout
+    scored = pl.read_parquet(folder / "flights" / "*" / "*.parquet", hive_partitioning=False)
+    served = pl.read_parquet(
+        job.out / "inference_log" / "flights" / "**" / "*.parquet", hive_partitioning=False
+    )
+    # Rows without a label were asked of nobody, and are scored all the same.
+    assert scored.height > served.height > 500
+    both = served.join(scored, on="key", suffix=" scored", validate="1:1")
+    assert both.height == served.height
+    assert both["model_version"].to_list() == both["model_version scored"].to_list()
+    assert (both["probability"] - both["probability scored"]).abs().max() < 1e-6
+    features = [name for name in served.columns if name.startswith("feature.")]
+    assert len(features) == 53
+    for name in features:
+        assert both[name].equals(both[f"{name} scored"], null_equal=True), name
+    # The drift has a series of its own, and the endpoint's is as it was.
+    assert "flights-scoring" in job.slipway("status").stdout
+    assert f"Drift: {first[0]['monitoring']['drift_status']}" in done.stdout
+
+
+def test_a_backfill_of_unchanged_sources_leaves_the_store_as_it_was(
+    job: Any, first: tuple[dict[str, Any], str]
+) -> None:
+    """What training wrote of a range and what a backfill computes of it alone are the same rows."""
+    import polars as pl
+
+    tables = sorted((job.out / "feature_store" / "flights" / "tables").glob("*.parquet"))
+    before = [pl.read_parquet(path) for path in tables]
+    done = job.batch("backfill", "--start", "2013-02-01", "--end", "2013-02-04")
+    assert "aircraft_delays" in done.stdout
+    for path, rows in zip(tables, before, strict=True):
+        assert pl.read_parquet(path).equals(rows, null_equal=True), path.name
+
+
 def test_a_refused_model_is_neither_registered_nor_deployed(
     job: Any, first: tuple[dict[str, Any], str]
 ) -> None:
