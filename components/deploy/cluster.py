@@ -160,7 +160,8 @@ class _ApiError(Exception):
         """Whether trying again may help."""
         if self.status == 409:
             return not self.of_fields
-        return self.status in (0, 429, 500, 502, 503, 504) and "admission webhook" not in (
+        # 410: what was asked for is no longer kept (an expired resource version): asked afresh.
+        return self.status in (0, 410, 429, 500, 502, 503, 504) and "admission webhook" not in (
             self.message
         )
 

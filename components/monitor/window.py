@@ -1,14 +1,17 @@
 """One window of the inference log: its answers as a table, its features as sketches."""
 
 import random
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.contracts.errors import SlipwayError
 from components.contracts.inference_log import FEATURE_PREFIX
+from components.monitor import payloads
 from components.monitor.reference import Reference
 from components.monitor.sketch import Sketch, add_column, new_sketch
 
@@ -29,6 +32,7 @@ class LogWindow:
     Attributes:
         uri: root of the log. files: paths of the hours that the window touches.
         filesystem: the fsspec file system that opens them.
+        scratch: holds the files where they were made from KServe's payload log.
     """
 
     uri: str
@@ -37,6 +41,7 @@ class LogWindow:
     end: datetime
     files: list[str]
     filesystem: Any
+    scratch: Any = None
 
     def batches(self, columns: list[str]) -> Iterator["pa.Table"]:
         """Reads columns of the window's rows, row group by row group.
@@ -85,7 +90,8 @@ def open_window(uri: str, model: str, start: datetime, end: datetime) -> LogWind
     """Finds the log files of a window.
 
     Args:
-        uri: root of the inference log: a folder or an object-store prefix.
+        uri: root of the inference log: a folder or an object-store prefix, or KServe's own payload log
+            (`components.monitor.payloads`).
         model: the served model's name.
         start: first instant.
         end: first instant after it.
@@ -95,6 +101,11 @@ def open_window(uri: str, model: str, start: datetime, end: datetime) -> LogWind
     """
     import fsspec
 
+    scratch = None
+    if uri.startswith(payloads.SCHEME):
+        scratch = tempfile.TemporaryDirectory(prefix="slipway-payloads-")
+        payloads.convert(uri, model, start, end, Path(scratch.name))
+        uri = scratch.name
     try:
         filesystem, root = fsspec.core.url_to_fs(uri)
         files: list[str] = []
@@ -106,7 +117,7 @@ def open_window(uri: str, model: str, start: datetime, end: datetime) -> LogWind
             day += timedelta(days=1)
     except (OSError, ValueError, ImportError) as error:
         raise SlipwayError(f"The inference log {uri} cannot be read: {error}.") from error
-    return LogWindow(uri, model, start, end, sorted(files), filesystem)
+    return LogWindow(uri, model, start, end, sorted(files), filesystem, scratch)
 
 
 def _inside(path: str, start: datetime, end: datetime) -> bool:

@@ -315,6 +315,7 @@ PASSING = [
     Fault("PATCH", 429, "slow down", 2, {"Retry-After": "0"}),
     Fault("GET", 429, "slow down", 1, {"Retry-After": "1"}),
     Fault("PATCH", 409, "the object has been modified", 1),
+    Fault("GET", 410, "The resourceVersion for the provided watch is too old", 2),
     Fault("GET", 0, times=2),
     Fault("PATCH", 503, "etcd is changing its leader", 2),
 ]

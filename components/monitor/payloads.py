@@ -1,0 +1,230 @@
+"""KServe's own payload log, read in place of the predictor's.
+
+Where an InferenceService has `logger.storage`, KServe's agent writes each request and each answer to the
+object store, in batches, as parquet or JSON. INFERENCE_LOG_URI then is `kserve+` and that prefix, with
+the input that names an example behind a `#`: `kserve+s3://bucket/payloads#flight_id`. Files are named::
+
+    <prefix>/<namespace>/<service>/<component>/<id>-request.json   and   <id>-response.json
+
+Its records have the payload, an id and the service, but neither time, latency nor status. So a row's time
+is that at which its file was written, its latency is not known, and a request without an answer (KServe
+logs only those with 200) counts as a failed one. Payloads with binary tensors are refused: the agent does
+not keep the header that says where the tensors begin.
+"""
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from components.contracts.errors import SlipwayError
+from components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
+
+SCHEME = "kserve+"
+_SUFFIXES = (".json", ".parquet")
+# An answer may be in a later batch than its request.
+_LATE = timedelta(minutes=10)
+_KINDS = {"BYTES": "string", "BOOL": "bool"}
+
+
+@dataclass(slots=True)
+class _Payload:
+    """One request and its answer. `at` is microseconds since 1970, UTC."""
+
+    at: int
+    request: dict[str, Any] | None = None
+    answer: dict[str, Any] | None = None
+
+
+def convert(uri: str, model: str, start: datetime, end: datetime, target: Path) -> int:
+    """Writes a window of KServe's payload log in the layout of `components.contracts.inference_log`.
+
+    Args:
+        uri: as above; without `#` rows have no key.
+        model: the InferenceService.
+        start: first instant.
+        end: first instant after it.
+        target: root of the log that is written.
+
+    Returns:
+        Rows written.
+
+    Raises:
+        SlipwayError: the store cannot be reached, a file is damaged, or payloads are binary.
+    """
+    payloads: dict[str, _Payload] = {}
+    uri, _, key = uri.removeprefix(SCHEME).partition("#")
+    for path, at, records in _files(uri, start, end + _LATE):
+        for record in records:
+            if record.get("service") not in (None, "", model):
+                continue
+            content = _content(path, record)
+            found = payloads.setdefault(record["id"], _Payload(at))
+            if record["type"].endswith(".request"):
+                found.request, found.at = content, at
+            elif record["type"].endswith(".response"):
+                found.answer = content
+    first, last = (int(moment.timestamp() * 1e6) for moment in (start, end))
+    rows = [
+        row
+        for name, payload in payloads.items()
+        if payload.request is not None and first <= payload.at < last
+        for row in _rows(name, payload, key)
+    ]
+    _write(rows, model, target)
+    return len(rows)
+
+
+def _files(uri: str, start: datetime, end: datetime) -> Iterator[tuple[str, int, list[Any]]]:
+    """Each file that was written in the window: its path, when, and its records."""
+    import fsspec
+
+    try:
+        system, root = fsspec.core.url_to_fs(uri)
+        found = system.find(root, detail=True) if system.exists(root) else {}
+    except (OSError, ValueError, ImportError) as error:
+        raise SlipwayError(f"KServe's payload log {uri} cannot be read: {error}.") from error
+    for path, info in sorted(found.items()):
+        if not path.endswith(_SUFFIXES):
+            continue
+        at = _written(system, path, info)
+        if start <= at < end:
+            try:
+                with system.open(path, "rb") as file:
+                    records = _records(path, file)
+            except (OSError, ValueError, KeyError, TypeError) as error:  # Arrow's are ValueErrors
+                raise SlipwayError(
+                    f"The payload log file {path} cannot be read: {error!r}. If it is damaged, move"
+                    " it away and run the window again."
+                ) from error
+            yield path, int(at.timestamp() * 1e6), records
+
+
+def _written(system: Any, path: str, info: dict[str, Any]) -> datetime:
+    moment = info.get("LastModified") or info.get("mtime") or system.modified(path)
+    if isinstance(moment, int | float):
+        return datetime.fromtimestamp(moment, UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _records(path: str, file: Any) -> list[dict[str, Any]]:
+    """A batch's records, as {"id", "type", "service", "bytes"}."""
+    if path.endswith(".json"):
+        return [
+            {
+                "id": record["Id"],
+                "type": record["ReqType"],
+                "service": record.get("InferenceService"),
+                "bytes": base64.b64decode(record["Bytes"] or ""),
+            }
+            for record in json.load(file)
+        ]
+    import pyarrow.parquet as pq
+
+    columns = ["id", "req_type", "inference_service", "bytes"]
+    return [
+        {
+            "id": record["id"],
+            "type": record["req_type"],
+            "service": record["inference_service"],
+            "bytes": record["bytes"] or b"",
+        }
+        for record in pq.ParquetFile(file).read(columns=columns).to_pylist()
+    ]
+
+
+def _content(path: str, record: dict[str, Any]) -> dict[str, Any]:
+    try:
+        content = json.loads(record["bytes"])
+    except ValueError as error:
+        raise SlipwayError(
+            f"A payload in {path} (id {record['id']}) is not JSON: a request with binary tensors cannot"
+            " be read from KServe's payload log. Use the predictor's own log, INFERENCE_LOG_URI."
+        ) from error
+    return content if isinstance(content, dict) else {}
+
+
+def _rows(name: str, payload: _Payload, key: str) -> list[dict[str, Any]]:
+    """The log rows of a request; one, without features, where it was not answered."""
+    base = {"request_id": name, "time": payload.at, "served_at": payload.at}
+    answer = payload.answer
+    if answer is None:
+        return [{**base, "row": -1, "status": 500, "model_version": ""}]
+    outputs = {o.get("name"): o.get("data") for o in answer.get("outputs") or []}
+    columns = {
+        str(tensor.get("name")): _column(tensor)
+        for tensor in (payload.request or {}).get("inputs") or []
+    }
+    if any(len(column) != len(outputs.get("probability") or []) for column in columns.values()):
+        return [{**base, "row": -1, "status": 500, "model_version": ""}]
+    return [
+        {
+            **base,
+            "row": number,
+            "key": columns[key][number] if key in columns else None,
+            "status": 200,
+            "model_version": str(answer.get("model_version") or ""),
+            "probability": probability,
+            "label": (outputs.get("label") or [None] * (number + 1))[number],
+            **{
+                FEATURE_PREFIX + column: values[number]
+                for column, values in columns.items()
+                if column != key
+            },
+        }
+        for number, probability in enumerate(outputs.get("probability") or [])
+    ]
+
+
+def _column(tensor: dict[str, Any]) -> list[Any]:
+    data = tensor.get("data") or []
+    data = [value[0] if isinstance(value, list) and value else value for value in data]
+    if tensor.get("datatype") in _KINDS:
+        return data
+    return [None if value is None else float(value) for value in data]
+
+
+def _write(rows: list[dict[str, Any]], model: str, target: Path) -> None:
+    """One file an hour, in the contract's schema with the features that were seen."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    hours: dict[datetime, list[dict[str, Any]]] = {}
+    for row in rows:
+        moment = datetime.fromtimestamp(row["time"] / 1e6, UTC)
+        hours.setdefault(moment.replace(minute=0, second=0, microsecond=0), []).append(row)
+    for hour, some in hours.items():
+        base = log_schema(())
+        arrays = [
+            pa.array([row.get(field.name) for row in some], pa.int64()).cast(field.type)
+            if pa.types.is_timestamp(field.type)
+            else pa.array([row.get(field.name) for row in some], field.type)
+            for field in base
+        ]
+        seen = [name for row in some for name in row if name.startswith(FEATURE_PREFIX)]
+        features = list(dict.fromkeys(seen))
+        arrays += [_feature([row.get(name) for row in some]) for name in features]
+        folder = target / partition(model, hour)
+        folder.mkdir(parents=True, exist_ok=True)
+        table = pa.table(dict(zip([*base.names, *features], arrays, strict=True)))
+        pq.write_table(table, folder / "payloads.parquet", compression="zstd")
+
+
+def _feature(values: list[Any]) -> Any:
+    """Texts that are all ISO times become times by their wall clock, as the predictor takes them."""
+    import pyarrow as pa
+
+    texts = [value for value in values if isinstance(value, str)]
+    if texts and len(texts) == sum(value is not None for value in values):
+        try:
+            times = [
+                None if value is None else datetime.fromisoformat(value).replace(tzinfo=None)
+                for value in values
+            ]
+            return pa.array(times, pa.timestamp("us"))
+        except ValueError:
+            return pa.array(values, pa.string())
+    return pa.array(values)
