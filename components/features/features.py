@@ -15,7 +15,7 @@ from components.features.aggregates import KNOWN
 from components.features.online import materialise
 from components.features.registry import apply_definitions, open_store
 from components.features.tables import write_table
-from components.features.views import view_rows
+from components.features.views import write_view
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,9 +52,10 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
 
     kinds: dict[str, dict[str, Kind]] = {}
     for view in settings.views:
-        rows, kinds[view.name] = view_rows(dataset, manifest, settings, view)
-        write_table(rows, place.table(view.name))
-        progress(f"view {view.name}: {rows.height:,} rows")
+        rows, kinds[view.name] = write_view(
+            dataset, manifest, settings, view, place.table(view.name)
+        )
+        progress(f"view {view.name}: {rows:,} rows")
     arrow = examples.rows.select(sorted(set(settings.entities.values()))).head(0).to_arrow()
     key_types = {field.name: plain_text(field.type, pa) for field in arrow.schema}
     store = open_store(place, settings.offline_store)

@@ -19,7 +19,7 @@ from components.features import parts as cutting
 from components.features.features import join, plain_text
 from components.features.registry import apply_definitions, open_store
 from components.features.tables import write_table
-from components.features.views import view_rows
+from components.features.views import write_view
 
 
 @stage("scoring-features")
@@ -55,9 +55,10 @@ def look_up_features(
     with tempfile.TemporaryDirectory(prefix="slipway-features-") as scratch:
         place = StoreLocation(root=f"{scratch}/store", project=feast_name(project), redis=None)
         for view in settings.views:
-            rows, kinds[view.name] = view_rows(dataset, manifest, settings, view)
-            write_table(rows, place.table(view.name))
-            progress(f"view {view.name}: {rows.height:,} rows")
+            rows, kinds[view.name] = write_view(
+                dataset, manifest, settings, view, place.table(view.name)
+            )
+            progress(f"view {view.name}: {rows:,} rows")
         arrow = examples.rows.select(sorted(set(settings.entities.values()))).head(0).to_arrow()
         key_types = {field.name: plain_text(field.type, pa) for field in arrow.schema}
         # Ours joins whatever engine the project has: it gives the same values, on this machine.

@@ -40,6 +40,9 @@ from components.features.point_in_time import ViewRows, join_point_in_time
 if TYPE_CHECKING:
     import polars as pl
 
+CHUNK_ROWS = 2_000_000
+"""So many rows of a source are looked at together for each entity's newest."""
+
 
 class PolarsOfflineStoreConfig(FeastConfigBaseModel):
     """The `offline_store` section of feature_store.yaml."""
@@ -170,19 +173,24 @@ class PolarsOfflineStore(OfflineStore):
     ) -> RetrievalJob:
         """The newest row of each entity with start <= timestamp <= end."""
         order = [timestamp_field, *([created_timestamp_column] if created_timestamp_column else [])]
-        rows = _between(
-            _scan(config, data_source).select(join_key_columns + feature_name_columns + order),
-            timestamp_field,
-            start_date,
-            end_date,
-        )
-        return PolarsRetrievalJob(
-            lambda: (
-                rows.sort(order, nulls_last=False, maintain_order=True)
-                .unique(join_key_columns, keep="last", maintain_order=True)
-                .collect()
-            )
-        )
+        source = _scan(config, data_source).select(join_key_columns + feature_name_columns + order)
+
+        def newest() -> "pl.DataFrame":
+            # A chunk at a time, so that memory grows with the entities and not with the rows.
+            import polars as pl
+
+            best, total = None, source.select(pl.len()).collect().item()
+            for offset in range(0, max(total, 1), CHUNK_ROWS):
+                chunk = source if total <= CHUNK_ROWS else source.slice(offset, CHUNK_ROWS)
+                rows = _between(chunk, timestamp_field, start_date, end_date).collect()
+                rows = rows if best is None else pl.concat([best, rows])
+                best = rows.sort(order, nulls_last=False, maintain_order=True).unique(
+                    join_key_columns, keep="last", maintain_order=True
+                )
+            assert best is not None  # noqa: S101 - the loop runs at least once
+            return best
+
+        return PolarsRetrievalJob(newest)
 
     @staticmethod
     def pull_all_from_table_or_query(

@@ -5,26 +5,74 @@ and the features. Numeric features are float64, categorical ones strings, times 
 Feast's online store can hold), so that a value is the same online and offline.
 """
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.contracts.config.features import FeaturesConfig, FeatureView, Kind, TableField
-from components.contracts.dataset import Manifest, read_table
+from components.contracts.dataset import Manifest, read_batches, read_table
 from components.contracts.errors import SlipwayError
 from components.features.aggregates import HAPPENED, KNOWN, aggregate_rows
+from components.features.tables import write_parts, write_table
 
 if TYPE_CHECKING:
     import polars as pl
 
+_SHARE_OF = "__slipway_share"
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 """When the rows of a table without time are known from."""
+
+
+SHARE = 1_000_000
+"""A table with more rows is made into a view a share of its entities at a time, of about this many."""
+_READ_AT_ONCE = 8
+
+
+def write_view(
+    dataset: Path, manifest: Manifest, config: FeaturesConfig, view: FeatureView, target: str
+) -> tuple[int, dict[str, Kind]]:
+    """Makes one view's table and writes it; of a long one, a share of the entities at a time.
+
+    Memory grows with the share's rows, which are more than SHARE only where one entity has more.
+
+    Args:
+        dataset: the validated dataset.
+        manifest: its manifest.
+        config: the project's `features` section.
+        view: the view.
+        target: path or URI of the view's table.
+
+    Returns:
+        The rows written, and each feature's kind.
+
+    Raises:
+        SlipwayError: the dataset lacks a table or column, or a column has a type without a kind.
+    """
+    columns = _source_columns(manifest, config, view)
+    shares = -(-manifest.tables[view.table].rows // SHARE)
+    kinds: dict[str, Kind] = {}
+
+    def made() -> Iterator["pl.DataFrame"]:
+        for share in _shares(dataset, view, columns, columns[0], shares):
+            rows, found = _made(share, config, view)
+            kinds.update(found)
+            yield rows
+
+    if shares > 1:
+        return write_parts(made(), target), kinds
+    rows, kinds = view_rows(dataset, manifest, config, view)
+    write_table(rows, target)
+    return rows.height, kinds
 
 
 def view_rows(
     dataset: Path, manifest: Manifest, config: FeaturesConfig, view: FeatureView
 ) -> tuple["pl.DataFrame", dict[str, Kind]]:
-    """Makes one view's table.
+    """Makes one view's table, whole in memory.
 
     Returns:
         The rows, ordered by key and time, one a key and moment; and each feature's kind.
@@ -34,19 +82,67 @@ def view_rows(
     """
     import polars as pl
 
-    key = config.entities[view.entity]
-    source_key = view.source_key or key
+    columns = _source_columns(manifest, config, view)
+    return _made(pl.DataFrame(read_table(dataset, view.table, columns)), config, view)
+
+
+def _source_columns(manifest: Manifest, config: FeaturesConfig, view: FeatureView) -> list[str]:
+    """The columns that a view is made of, its key first."""
+    source_key = view.source_key or config.entities[view.entity]
     wanted = [source_key, view.time, view.known, *sorted(view.source_columns)]
     columns = list(dict.fromkeys(name for name in wanted if name is not None))
     require_columns(manifest, view.table, columns, f"view {view.name}")
-    rows = as_utc(pl.DataFrame(read_table(dataset, view.table, columns)))
+    return columns
+
+
+def _shares(
+    dataset: Path, view: FeatureView, columns: list[str], key: str, shares: int
+) -> Iterator["pl.DataFrame"]:
+    """The table's rows, all of an entity together: scattered into files by the key's hash."""
+    import polars as pl
+    import pyarrow as pa
+
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    batches = read_batches(dataset, view.table, columns)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as open_files:
+        writers: dict[int, pa.ipc.RecordBatchStreamWriter] = {}
+        while some := list(islice(batches, _READ_AT_ONCE)):
+            rows = pl.DataFrame(pa.Table.from_batches(some)).drop_nulls(key)
+            parts = rows.with_columns((pl.col(key).hash() % shares).alias(_SHARE_OF)).partition_by(
+                _SHARE_OF, include_key=False, as_dict=True
+            )
+            for (number,), part in parts.items():
+                table = part.to_arrow(compat_level=pl.CompatLevel.oldest())
+                if number not in writers:
+                    writers[number] = open_files.enter_context(
+                        pa.ipc.new_stream(f"{folder}/{number}", table.schema, options=options)
+                    )
+                writers[number].write_table(table)
+        for writer in writers.values():
+            writer.close()
+        for number in sorted(writers):
+            with pa.ipc.open_stream(f"{folder}/{number}") as stream:
+                yield pl.DataFrame(stream.read_all())
+            Path(f"{folder}/{number}").unlink()
+        if not writers:
+            yield rows.head(0)
+
+
+def _made(
+    rows: "pl.DataFrame", config: FeaturesConfig, view: FeatureView
+) -> tuple["pl.DataFrame", dict[str, Kind]]:
+    """The view's rows from all rows of some entities."""
+    import polars as pl
+
+    key = config.entities[view.entity]
+    rows = as_utc(rows)
     for column in (view.time, view.known):
         if column and not isinstance(rows.schema[column], pl.Datetime):
             raise SlipwayError(
                 f"View {view.name}: column {column} of table {view.table} is"
                 f" {rows.schema[column]}, not a timestamp."
             )
-    rows = _with_times(rows, view, source_key, key)
+    rows = _with_times(rows, view, view.source_key or key, key)
     if view.aggregates:
         for name, aggregate in view.aggregates.items():
             if aggregate.column and not rows.schema[aggregate.column].is_(pl.Boolean):

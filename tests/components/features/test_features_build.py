@@ -16,6 +16,7 @@ from components.contracts.dataset import read_manifest
 from components.contracts.errors import SlipwayError
 from components.contracts.feature_store import locate, repo_config
 from components.contracts.splits import PARTS, read_part, read_splits
+from components.features import views
 from components.features.features import build_features
 
 MakeDataset = Callable[..., Path]
@@ -339,6 +340,46 @@ def test_what_the_dataset_does_not_have_is_refused(
             dataset=make_dataset(world(), WINDOW), project="broken", config=config, output=output
         )
     assert not output.exists()
+
+
+@pytest.mark.parametrize("share", [1, 40, 100])
+def test_a_view_made_a_share_of_the_entities_at_a_time_is_the_same(
+    share: int,
+    make_dataset: MakeDataset,
+    store_uri: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tables = world()
+    tables["trips"] = tables["trips"].sample(fraction=1, shuffle=True, seed=1)
+    dataset = make_dataset(tables, WINDOW)
+    manifest, config = read_manifest(dataset), FeaturesConfig.model_validate(CONFIG)
+    made = []
+
+    def count(rows: pl.DataFrame, *rest: Any) -> Any:
+        made.append(rows.height)
+        return whole(rows, *rest)
+
+    whole = views._made
+    for view in config.views:
+        expected, kinds = views.view_rows(dataset, manifest, config, view)
+        made.clear()
+        target = str(tmp_path / f"{view.name}.parquet")
+        with monkeypatch.context() as patch:
+            patch.setattr(views, "SHARE", share)
+            patch.setattr(views, "_READ_AT_ONCE", 1)
+            patch.setattr(views, "_made", count)
+            written = views.write_view(dataset, manifest, config, view, target)
+        rows = pl.read_parquet(target)
+        assert written == (expected.height, kinds)
+        assert rows.schema == expected.schema
+        keys = expected.columns[:2]
+        assert rows.sort(keys).equals(expected.sort(keys))
+        keyed = tables[view.table].drop_nulls(config.entities[view.entity]).height
+        whole_table = tables[view.table].height <= share
+        assert sum(made) == (tables[view.table].height if whole_table else keyed)
+        if view.name == "plan" and not whole_table:
+            assert len(made) > 1 and max(made) < 240
 
 
 def test_a_label_without_rows_is_refused(

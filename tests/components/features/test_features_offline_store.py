@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.features import point_in_time
+from components.features import offline_store, point_in_time
 
 OURS = {"type": "components.features.offline_store.PolarsOfflineStore"}
 THEIRS = {"type": "duckdb"}
@@ -231,7 +231,11 @@ def test_duplicated_and_unordered_entity_rows_come_back_in_their_places(open_sto
     assert table["amount"].isna().tolist() == [False, False, False, True, False]
 
 
-def test_pulls_the_latest_and_all_rows_as_duckdb_does(open_store: Open) -> None:
+@pytest.mark.parametrize("chunk", [1, 5, 1000])
+def test_pulls_the_latest_and_all_rows_as_duckdb_does(
+    chunk: int, open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offline_store, "CHUNK_ROWS", chunk)
     rows = [
         (u, s, (7 * u + i) % 11, i, float(i), "w") for i in range(12) for u, s in [(i % 3, "x")]
     ]
