@@ -70,6 +70,8 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
     name = loaded.project_name
     title = "retraining" if scheduled else "training"
     accelerator, volume = loaded.training.accelerator, loaded.orchestration.workspace
+    # On several nodes the devices are those of the job that the task creates: it needs none itself.
+    nodes = loaded.training.nodes.count
 
     @dsl.pipeline(
         name=f"{name}-{title}",
@@ -174,15 +176,16 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                 loaded,
                 settings=("MLFLOW_TRACKING_URI",),
             )
-            trained.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
-            # kfp 2.17 forgets to hand this one on where an exit handler wraps the pipeline.
-            trained.register_pipeline_channels([gpu_type])
-            kubernetes.add_node_selector_json(trained, gpu_node_selector)
-            kubernetes.add_toleration_json(trained, gpu_tolerations)
+            if nodes == 1:
+                trained.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
+                # kfp 2.17 forgets to hand this one on where an exit handler wraps the pipeline.
+                trained.register_pipeline_channels([gpu_type])
+                kubernetes.add_node_selector_json(trained, gpu_node_selector)
+                kubernetes.add_toleration_json(trained, gpu_tolerations)
             kubernetes.empty_dir_mount(
                 trained, volume_name="shm", mount_path=_SHARED_MEMORY, medium="Memory"
             )
-            if accelerator.affinity:
+            if accelerator.affinity and nodes == 1:
                 kubernetes.add_node_affinity_json(trained, accelerator.affinity)
             bundle = trained.outputs["bundle"]
             # What it decides depends on the champion of the day, so it is asked every time.

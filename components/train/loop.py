@@ -142,6 +142,9 @@ class Training:
             SlipwayError: the loss was not finite.
             Preempted: the process was told to stop.
         """
+        if self.device.type == "cuda":
+            # TF32 for what autocast leaves in float32: the loss itself is no matrix product.
+            torch.set_float32_matmul_precision("high")
         members = [Member(**member) for member in saved.get("members", [])]
         self._started = self._saved_at = time.monotonic()
         self._rows_done = 0

@@ -335,8 +335,6 @@ def choose_device(gpus: int, allow_cpu: bool) -> "torch.device":
         return torch.device("cpu")
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if found >= gpus:
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.allow_tf32 = True
         return torch.device("cuda", 0)
     if not allow_cpu:
         raise SlipwayError(

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from components.contracts import environment
 from components.contracts.config.training import TrainingConfig
 from components.contracts.errors import SlipwayError
 from components.contracts.images import image
@@ -23,6 +23,10 @@ from components.train.distributed import Job, read_members, remove_job, send_spl
 if TYPE_CHECKING:
     from components.train.loop import Member
 
+# The namespace's own, as every task has them: see pipelines/tasks.py.
+CONFIG_MAP, SECRETS = "slipway-config", "slipway-secrets"
+STORE_SETTINGS = ("AWS_ENDPOINT_URL", "AWS_REGION")
+STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _GROUP, _VERSION, _PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 POLL_SECONDS = 5.0
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where torch's loaders and NCCL look for it
@@ -80,7 +84,6 @@ def train_job(
         resources["limits"][accelerator.type] = str(gpus)
         pod["nodeSelector"] = accelerator.node_selector
         pod["tolerations"] = accelerator.tolerations
-    values = {variable: os.environ.get(variable) for variable in environment.VARIABLES}
     replica = {"name": "node", "template": {"spec": {"template": {"spec": pod}}}}
     return {
         "apiVersion": f"{_GROUP}/{_VERSION}",
@@ -92,7 +95,7 @@ def train_job(
                 "image": image,
                 "command": ["python", "-m", "torch.distributed.run"],
                 "args": ["-m", "components.train.worker", uri],
-                "env": [{"name": k, "value": v} for k, v in sorted(values.items()) if v],
+                "env": _worker_environment(),
                 "numNodes": nodes.count,
                 "numProcPerNode": max(gpus, 1),
                 "resourcesPerNode": resources,
@@ -103,6 +106,28 @@ def train_job(
                     "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [replica]}}},
                 }
             ],
+        },
+    }
+
+
+def _worker_environment() -> list[dict[str, Any]]:
+    """What a worker reads: the MLflow server and the object store, secrets only by reference."""
+    variables: list[dict[str, Any]] = []
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if uri and urlsplit(uri).password is None:
+        variables.append({"name": "MLFLOW_TRACKING_URI", "value": uri})
+    elif uri:
+        variables.append(_reference("secretKeyRef", SECRETS, "MLFLOW_TRACKING_URI"))
+    variables += [_reference("configMapKeyRef", CONFIG_MAP, name) for name in STORE_SETTINGS]
+    variables += [_reference("secretKeyRef", SECRETS, name) for name in STORE_SECRETS]
+    return variables
+
+
+def _reference(kind: str, place: str, name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "valueFrom": {
+            kind: {"name": place, "key": name, "optional": name != "MLFLOW_TRACKING_URI"}
         },
     }
 

@@ -20,6 +20,12 @@ TASK_RIGHTS = (
         "argoproj.io", ("workflowtaskresults",), ("create", "patch"), "every task, for its result"
     ),
     Right("argoproj.io", ("workflows",), ("get",), "every task, for when its run was scheduled"),
+    Right(
+        "trainer.kubeflow.org",
+        ("trainjobs",),
+        ("get", "create", "delete"),
+        "train on several nodes",
+    ),
     Right("", ("pods",), ("get", "list", "patch"), "every task, to report where it runs"),
     Right("", ("pods/log",), ("get",), "every task"),
     Right("", ("configmaps",), ("get",), "every task", ("kfp-launcher", "slipway-config")),

@@ -127,6 +127,24 @@ def test_the_job_asks_for_what_the_project_says() -> None:
     assert pod["volumes"] == [{"name": "shm", "emptyDir": {"medium": "Memory"}}]
 
 
+def test_no_secret_stands_in_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines import tasks
+
+    def variables() -> dict[str, Any]:
+        return {entry["name"]: entry for entry in manifest()["spec"]["trainer"]["env"]}
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    monkeypatch.setenv("FEAST_REDIS_URL", "redis:6379,password=hunter2")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:hunter2@mlflow")
+    assert "hunter2" not in json.dumps(manifest())
+    found = variables()
+    assert found["MLFLOW_TRACKING_URI"]["valueFrom"]["secretKeyRef"]["name"] == tasks.SECRETS
+    assert found["AWS_REGION"]["valueFrom"]["configMapKeyRef"]["name"] == tasks.CONFIG_MAP
+    assert set(found) == {"MLFLOW_TRACKING_URI", *tasks.STORE_SETTINGS, *tasks.STORE_SECRETS}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow")
+    assert variables()["MLFLOW_TRACKING_URI"]["value"] == "https://mlflow"
+
+
 @pytest.mark.skipif(not CRD.exists(), reason="the custom resource definitions are not there")
 def test_the_job_is_what_the_definition_allows() -> None:
     import jsonschema
