@@ -3,7 +3,7 @@
 Everything is the real thing: deploys with an observation window, the supervisor, the predictor and its
 log, an MLflow registry on sqlite. What counts is not speed: each request must be answered with 200 and
 be in the log once. BENCH_BUNDLE and BENCH_SPLITS name a model and the splits of a run, BENCH_SECONDS
-the length (600).
+the length (600), BENCH_PAUSE the seconds between a client's requests (0.02).
 """
 
 import asyncio
@@ -29,7 +29,8 @@ from components.contracts.verdict import RuleResult, Verdict, write_verdict
 from components.deploy.golden import golden_rows
 
 SECONDS = float(os.environ.get("BENCH_SECONDS", "600"))
-KEPT, FRESH, PAUSE = 8, 2, 0.02
+KEPT, FRESH = 8, 2
+PAUSE = float(os.environ.get("BENCH_PAUSE", "0.02"))
 ALIKE = {"local_window": f"{max(2, round(SECONDS / 30))}s", "max_latency_ratio": 5}
 
 
