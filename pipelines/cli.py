@@ -274,14 +274,12 @@ def schema_infer(
     """
     import json
 
-    from components.contracts.files import write_text
-    from components.validate.infer import infer_schema
+    from components.validate.infer import infer_schema, write_schema
 
-    text = json.dumps(infer_schema(table), indent=2) + "\n"
     if out is None:
-        print(text, end="")
+        print(json.dumps(infer_schema(table), indent=2))
     else:
-        write_text(out, text)
+        write_schema(table, out)
         console.print(f"{out}: read it and tighten what you know better.", highlight=False)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from components.contracts.content_hash import row_hashes
 from components.contracts.dataset import MANIFEST, read_manifest, table_files
 from components.contracts.errors import SlipwayError
+from components.contracts.files import write_text
 from components.validate.schema import META_SCHEMA
 
 if TYPE_CHECKING:
@@ -71,6 +72,21 @@ def infer_schema(path: Path) -> dict[str, Any]:
         "$schema": meta["$id"],
         "tables": {name: _table(name, files) for name, files in tables.items()},
     }
+
+
+def write_schema(path: Path, out: Path) -> None:
+    """Writes a first schema to a file, and the meta-schema beside it, for editors to complete by.
+
+    Args:
+        path: as for `infer_schema`.
+        out: the schema file.
+
+    Raises:
+        SlipwayError: there are no rows to learn from.
+    """
+    schema = infer_schema(path) | {"$schema": META_SCHEMA.name}
+    write_text(out, json.dumps(schema, indent=2) + "\n")
+    write_text(out.with_name(META_SCHEMA.name), META_SCHEMA.read_text(encoding="utf-8"))
 
 
 def _batches(files: list[Path]) -> Iterator["pa.RecordBatch"]:

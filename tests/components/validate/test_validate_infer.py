@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.contracts.errors import SlipwayError
-from components.validate.infer import infer_schema
+from components.validate.infer import infer_schema, write_schema
 from components.validate.schema import META_SCHEMA
 
 
@@ -94,6 +94,18 @@ def test_a_repeated_value_is_no_key_and_a_step_back_no_order(tmp_path: Path) -> 
     )
     inferred = infer_schema(tmp_path / "t.parquet")["tables"]["t"]
     assert "x-unique" not in inferred and "x-timeOrder" not in inferred
+
+
+def test_a_file_finds_its_meta_schema_beside_it(tmp_path: Path) -> None:
+    """What an editor does: it reads `$schema` relative to the file."""
+    pq.write_table(table(), tmp_path / "events.parquet")
+    out = tmp_path / "schemas" / "input.json"
+    write_schema(tmp_path / "events.parquet", out)
+    written = json.loads(out.read_text())
+    meta = json.loads((out.parent / written["$schema"]).read_text())
+    assert meta == json.loads(META_SCHEMA.read_text())
+    jsonschema.validate(written, meta)
+    assert written["tables"] == infer_schema(tmp_path / "events.parquet")["tables"]
 
 
 def test_refuses(tmp_path: Path) -> None:
