@@ -14,7 +14,8 @@ margin:2rem 0 .5rem}p.sub{color:#5a6675;margin:.2rem 0 1.5rem}table{border-colla
 font-variant-numeric:tabular-nums}td,th{padding:.25rem .9rem .25rem 0;text-align:left;
 border-bottom:1px solid #e3e7ec}td.n,th.n{text-align:right}.tiles{display:flex;flex-wrap:wrap;gap:.75rem}
 .tile{border:1px solid #e3e7ec;border-radius:8px;padding:.6rem 1rem;min-width:7rem}.tile b{display:block;
-font-size:1.3rem}.tile span{color:#5a6675}figure{margin:0}svg{max-width:100%;height:auto}
+font-size:1.3rem}.tile span{color:#5a6675}figure{margin:0}
+.wide{overflow-x:auto}svg{max-width:100%;height:auto}
 """
 
 
@@ -157,6 +158,6 @@ def _search(trials: list[dict[str, Any]]) -> str:
         for trial in ordered
     )
     return (
-        "<h2>Search</h2><table><tr><th>trial</th><th>state</th><th class='n'>best value</th>"
-        f"{head}</tr>{rows}</table>"
+        "<h2>Search</h2><div class='wide'><table><tr><th>trial</th><th>state</th>"
+        f"<th class='n'>best value</th>{head}</tr>{rows}</table></div>"
     )

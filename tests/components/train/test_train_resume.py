@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -191,6 +192,28 @@ def test_a_loss_that_is_not_finite_names_step_rate_and_feature(prepared: Prepare
         r" finite in this batch: skewed\.$",
     ):
         training(prepared, source=source).run({})
+
+
+def test_the_progress_line_says_loss_metric_speed_and_time_left(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import components.train.loop as module
+
+    monkeypatch.setattr(module, "_PROGRESS_SECONDS", 0.0)
+    training(prepared, title="trial 2 of 9, ").run({})
+    lines = [json.loads(line[len("[slipway] ") :]) for line in capfd.readouterr().out.splitlines()]
+    shares = [line["done"] for line in lines]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert re.fullmatch(
+        r"trial 2 of 9, member 1 of 2, epoch 1 of 2, loss 0\.\d{4}, [\d,]+ rows/s, \d+ s left",
+        lines[1]["message"],
+    )
+    assert re.fullmatch(
+        r"trial 2 of 9, member 2 of 2, epoch 2 of 2, loss 0\.\d{4}, validation AUC 0\.\d{4},"
+        r" [\d,]+ rows/s, 0 s left",
+        lines[-1]["message"],
+    )
 
 
 @pytest.mark.parametrize(
