@@ -18,6 +18,7 @@ TEST_ARGS ?=
 TEST_PROCESSES ?= 2
 # What tests talk to, from Debian, as command or command:package. Installed where missing and where we may.
 TEST_PACKAGES := redis-server promtool:prometheus prometheus-alertmanager docker-registry chromium
+TEKTON_LINT := build/tools/node_modules/.bin/tekton-lint
 
 .PHONY: help
 help: ## List the targets.
@@ -119,3 +120,5 @@ services:
 	  if ! command -v $$command > /dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 	    echo "Installing $$package …"; apt-get update -qq && apt-get install -y -qq --no-install-recommends $$package > /dev/null; \
 	  fi; done
+	@if [ ! -x $(TEKTON_LINT) ] && command -v npm > /dev/null; then echo "Installing tekton-lint …"; \
+	  npm install --silent --no-audit --no-fund --no-save --prefix build/tools @ibm/tekton-lint@1.1.0; fi

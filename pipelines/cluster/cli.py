@@ -114,17 +114,20 @@ def submit(
 ) -> None:
     """Upload a compiled pipeline where it is new, and run it.
 
+    Sources are read anew, unless `--set data_version=TEXT` names what they hold: then a run on the same
+    window and version takes from the cache what did not change.
+
     Exit codes with --wait: 0 done (also where the gate refused the model), 1 a stage broke or the run
     was cancelled, 2 bad usage, 3 refused with --fail-on-refusal, 130 interrupted (the run goes on).
 
     **Example:** `slipway submit compiled/flights-training.yaml --set epochs=3 --set gate_auc=0.74 --wait`
     """
-    from pipelines.cluster.package import arguments_from, read_package
+    from pipelines.cluster.package import arguments_from, read_anew, read_package
     from pipelines.cluster.runs import submit as start
     from pipelines.cluster.upload import upload as send
 
     package = read_package(file)
-    arguments = arguments_from(package, overrides or [])
+    arguments = read_anew(package, arguments_from(package, overrides or []))
     pause, longest = _seconds("--every", every), _seconds("--limit", limit)
     kubeflow = _kubeflow(host, namespace, context, ca)
     uploaded = send(kubeflow, package)

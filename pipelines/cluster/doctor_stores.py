@@ -126,10 +126,10 @@ def online_store(site: Site) -> Iterator[Line]:
 
 
 def object_store(site: Site) -> Iterator[Line]:
-    """That a small object can be written, read and deleted where features and logs are kept."""
+    """That a small object can be written, read and deleted where features, logs and alerts are kept."""
     import fsspec
 
-    for name in ("FEATURE_STORE_URI", "INFERENCE_LOG_URI"):
+    for name in ("FEATURE_STORE_URI", "INFERENCE_LOG_URI", "MONITORING_URI"):
         uri = site.settings.get(name, "")
         if "://" not in uri:
             yield skip("object store", f"{name} is no bucket")

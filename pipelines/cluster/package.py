@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,17 @@ def arguments_from(package: Package, overrides: list[str]) -> dict[str, Any]:
             values[name] = yaml.safe_load(value)
     check_arguments(package, values)
     return values
+
+
+def read_anew(package: Package, values: dict[str, Any]) -> dict[str, Any]:
+    """Gives a run a data version of its own, where the pipeline has one and the caller did not.
+
+    Kubeflow's cache knows a source by its address: without this, a lake that was written to since the
+    last run would be answered from the cache, with yesterday's rows.
+    """
+    if "data_version" not in package.parameters or values.get("data_version"):
+        return values
+    return {**values, "data_version": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def check_arguments(package: Package, values: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ def _send(project: str) -> list[str]:
     """Sends the committed pipelines and makes the recurring runs what the project file says."""
     return [
         f"slipway doctor compiled/{project}-training.yaml",
-        f"slipway upload compiled/{project}-training.yaml compiled/{project}-monitoring.yaml",
+        f"slipway upload compiled/{project}-*.yaml",
         "slipway schedule --project $PROJECT_FOLDER",
     ]
 

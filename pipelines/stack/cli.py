@@ -35,6 +35,9 @@ def render(
         str, typer.Option(help="AWS account, GCP project, Azure storage account.")
     ] = "ACCOUNT",
     gpus: Annotated[int, typer.Option(help="GPUs that the namespace may hold.", min=0)] = 4,
+    registry: Annotated[
+        str, typer.Option(help="Host of the images; empty: nodes pull without a login.")
+    ] = "ghcr.io",
 ) -> None:
     """Turn a project's choices into kustomize manifests and the pipeline of its CI platform.
 
@@ -57,6 +60,7 @@ def render(
             cluster=cluster,
             account=account,
             gpus=gpus,
+            registry=registry,
         )
         for name in (CLOUDS if chosen == "all" else (chosen,))
     ]

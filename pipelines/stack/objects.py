@@ -7,11 +7,14 @@ from pipelines.stack.site import PREDICTOR, TASKS, Site
 from pipelines.tasks import CONFIG_MAP, SECRETS
 
 Object = dict[str, Any]
+EXTERNAL = "external-secrets.io"
 SECRET_KEYS = {
     "MLFLOW_TRACKING_URI": "the MLflow server, with user and password where it asks for them",
     "FEAST_REDIS_URL": "host:port[,password=…] of the Redis online store",
     "DOCKER_REGISTRY_TOKEN": "what the nodes pull the images with",
 }
+# Made of DOCKER_REGISTRY_TOKEN in the form that nodes read; the service accounts name it.
+PULL_SECRET = "slipway-registry"  # noqa: S105 - a name
 # Where the pods' requests go, beside the cluster's name service.
 KFP_PORTS = (8080, 8887, 8888, 9000)
 PLATFORM_PORTS = (5000, 6379, 9000)
@@ -23,7 +26,10 @@ def base(site: Site) -> dict[str, list[Object]]:
     return {
         "namespace.yaml": [_namespace(site)],
         "config-map.yaml": [_object("v1", "ConfigMap", CONFIG_MAP, data=site.settings())],
-        "service-accounts.yaml": [_account(TASKS, token=True), _account(PREDICTOR, token=False)],
+        "service-accounts.yaml": [
+            _account(site, TASKS, token=True),
+            _account(site, PREDICTOR, token=False),
+        ],
         "task-role.yaml": _task_role(),
         "network-policies.yaml": _network_policies(site),
         "quota.yaml": [_quota(site), _limits()],
@@ -59,8 +65,11 @@ def _namespace(site: Site) -> Object:
     return namespace
 
 
-def _account(name: str, *, token: bool) -> Object:
-    return {**_object("v1", "ServiceAccount", name), "automountServiceAccountToken": token}
+def _account(site: Site, name: str, *, token: bool) -> Object:
+    account = {**_object("v1", "ServiceAccount", name), "automountServiceAccountToken": token}
+    if site.registry:
+        account["imagePullSecrets"] = [{"name": PULL_SECRET}]
+    return account
 
 
 def _identity(site: Site, account: str) -> Object:
@@ -168,21 +177,32 @@ def _secrets(site: Site) -> list[Object]:
             for key, meaning in SECRET_KEYS.items()
         }
         return [empty]
-    group = "external-secrets.io/v1"
     prefix = f"{site.project.project_name}-{site.environment}"
-    data = [
-        {"secretKey": key, "remoteRef": {"key": f"{prefix}-{key.lower().replace('_', '-')}"}}
-        for key in SECRET_KEYS
-    ]
-    external = _object(
-        group,
+    keys = {key: f"{prefix}-{key.lower().replace('_', '-')}" for key in SECRET_KEYS}
+    store = _object(f"{EXTERNAL}/v1", "SecretStore", "slipway", spec={"provider": provider})
+    found = [store, _external(SECRETS, keys, {})]
+    if site.registry:
+        # The operator of External Secrets fills in the token; what stands here is a template.
+        login = '{{ printf "slipway:%s" .token | b64enc }}'
+        config = f'{{"auths":{{"{site.registry}":{{"auth":"{login}"}}}}}}'
+        template = {"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": config}}
+        token = {"token": keys["DOCKER_REGISTRY_TOKEN"]}
+        found.append(_external(PULL_SECRET, token, {"template": template}))
+    return found
+
+
+def _external(name: str, keys: dict[str, str], target: Object) -> Object:
+    """A secret that External Secrets fetches: key in it to key in the cloud's store."""
+    return _object(
+        f"{EXTERNAL}/v1",
         "ExternalSecret",
-        SECRETS,
+        name,
         spec={
             "refreshInterval": "1h",
             "secretStoreRef": {"name": "slipway", "kind": "SecretStore"},
-            "target": {"name": SECRETS, "creationPolicy": "Owner"},
-            "data": data,
+            "target": {"name": name, "creationPolicy": "Owner", **target},
+            "data": [
+                {"secretKey": key, "remoteRef": {"key": there}} for key, there in keys.items()
+            ],
         },
     )
-    return [_object(group, "SecretStore", "slipway", spec={"provider": provider}), external]

@@ -24,6 +24,8 @@ class Site:
         region: of the cloud. cluster: its name there.
         account: AWS account, GCP project or Azure tenant that the identities are in.
         gpus: how many the namespace may hold at once.
+        registry: host that the images are pulled from with DOCKER_REGISTRY_TOKEN; empty: the nodes may
+            pull as they are.
     """
 
     project: Project
@@ -35,6 +37,7 @@ class Site:
     cluster: str = "ml"
     account: str = "ACCOUNT"
     gpus: int = 4
+    registry: str = "ghcr.io"
 
     def __post_init__(self) -> None:
         if self.cloud not in CLOUDS:

@@ -38,8 +38,8 @@ def submit(here: Path, *options: str) -> Result:
 def test_upload_says_what_is_new(here: Path, kubeflow_server: Double) -> None:
     first, second = slipway("upload"), slipway("upload")
     assert first.exit_code == second.exit_code == 0
-    assert first.output.count(" uploaded") == 3
-    assert second.output.count("was there already") == 3
+    assert first.output.count(" uploaded") == 5
+    assert second.output.count("was there already") == 5
     assert f"{kubeflow_server.url}/#/pipelines/details/" in first.output
 
 
@@ -69,6 +69,23 @@ def test_submit_and_wait(case: Case, here: Path, kubeflow_server: Double) -> Non
     assert result.exit_code == case.code, result.output
     assert case.said in result.output
     assert "root-driver" not in result.output, "only the stages are shown"
+
+
+def test_sources_are_read_anew_unless_their_version_is_named(
+    here: Path, kubeflow_server: Double
+) -> None:
+    """Kubeflow's cache knows a source by its address alone."""
+    file = here / "flights-training.yaml"
+    for options in ((), ("--set", "data_version=monday"), ("--set", "epochs=1")):
+        assert slipway("submit", file, *options).exit_code == 0
+    sent = [run["runtime_config"]["parameters"] for run in kubeflow_server.runs.values()]
+    assert sent[1] == {"data_version": "monday"}
+    assert sent[0]["data_version"].startswith("20")
+    assert sent[2]["data_version"].startswith("20")
+    assert sent[2]["epochs"] == 1
+    assert slipway("submit", here / "flights-backfill.yaml").exit_code == 0
+    last = list(kubeflow_server.runs.values())[3]
+    assert "data_version" not in (last["runtime_config"].get("parameters") or {})
 
 
 def test_submit_with_a_misspelled_parameter_sends_nothing(
