@@ -68,9 +68,13 @@ def run(request: Request) -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger().setLevel(logging.INFO)
     pipeline = components.load_component_from_file(request.pipeline)
+    # kfp would make one in the system's temporary folder, and leave it there.
+    workspace = Path(request.root).parent / "workspace"
+    workspace.mkdir(parents=True, exist_ok=True)
     local.init(
         runner=_runner(request),
         pipeline_root=request.root,
+        workspace_root=str(workspace),
         cache_root=request.cache,
         enable_caching=True,
         raise_on_error=False,
