@@ -127,7 +127,7 @@ def follow(
         if limit and time.monotonic() - started > limit:
             raise SlipwayError(
                 f"Run {run_id} is still {state.state} after {limit:.0f} s. It goes on:"
-                f" `slipway runs --follow {run_id}` waits again, `slipway cancel {run_id}` ends it."
+                f" `slipway runs {run_id} --wait` waits again, `slipway cancel {run_id}` ends it."
             )
         time.sleep(every)
 

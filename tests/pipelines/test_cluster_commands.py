@@ -1,5 +1,6 @@
 """The commands as a person types them, against a server over HTTP: output and exit codes."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,31 @@ def test_runs_lists_and_shows_and_cancel_ends(here: Path, kubeflow_server: Doubl
 def test_runs_of_a_project_that_has_none(here: Path, kubeflow_server: Double) -> None:
     assert slipway("runs").exit_code == 0
     assert kubeflow_server.writes() == []
+
+
+def test_scoring_and_backfill_can_be_scheduled(
+    here: Path, repository: Path, kubeflow_server: Double, tmp_path: Path
+) -> None:
+    project = tmp_path / "flights"
+    shutil.copytree(repository / "examples" / "flights", project)
+    with (project / "project.yaml").open("a") as file:
+        file.write(
+            "schedules:\n"
+            "  scores: {pipeline: scoring, cron: 0 4 * * *, parameters: {model: challenger}}\n"
+            "  fill: {pipeline: backfill, every: 1d, window: 2d}\n"
+        )
+    options = ("schedule", "--project", project, "--compiled", here)
+    first = slipway(*options)
+    assert first.exit_code == 0, first.output
+    assert "2 recurring runs are as declared" in slipway(*options).output
+    sent = {
+        run["display_name"]: run["runtime_config"]["parameters"]
+        for run in kubeflow_server.recurring.values()
+    }
+    assert sent == {
+        "flights-scores": {"window_start": "1d", "window_end": "", "model": "challenger"},
+        "flights-fill": {"window_start": "2d", "window_end": ""},
+    }
 
 
 def test_schedule_and_its_dry_run(here: Path, kubeflow_server: Double) -> None:

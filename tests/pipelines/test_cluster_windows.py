@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from components.contracts.config.data import resolve_window
+from components.contracts.config.data import resolve_window, widen
 from components.contracts.errors import SlipwayError
 
 DUE = "2026-03-02T06:00:00Z"
@@ -61,3 +61,12 @@ def test_window(case: Case) -> None:
     else:
         window = resolve_window(case.start, case.end, case.due).to_struct()
         assert (window["start"], window["end"]) == case.expected
+
+
+def test_a_margin_around_the_window() -> None:
+    asked = resolve_window("1d", "", DUE)
+    wide = widen(asked, "30d", " 2h ").to_struct()
+    assert wide == {"start": "2026-01-30T06:00:00Z", "end": "2026-03-02T08:00:00Z"}
+    assert widen(asked, "", "") == asked
+    with pytest.raises(SlipwayError, match="after: 'soon' is not a duration"):
+        widen(asked, "1d", "soon")
