@@ -163,7 +163,8 @@ def test_sigterm_answers_what_is_under_way(tmp_path: Path) -> None:
         time.sleep(0.5)
         running.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
-        assert httpx.get(f"{running.url}/v2/health/ready").status_code == 503
+        going = httpx.get(f"{running.url}/v2/health/ready")
+        assert going.status_code == 503 and going.headers["retry-after"] == "1"
         assert httpx.get(f"{running.url}/v2/health/live").status_code == 200
         code = running.process.wait(30)
         end.set()
@@ -178,6 +179,17 @@ def test_reload_takes_a_new_bundle_and_refuses_a_bad_one(tmp_path: Path) -> None
     with predictor(tmp_path) as running:
         answer = lambda: running.infer(flight_tensors(1)).json()["outputs"][0]["data"]  # noqa: E731
         assert answer() == pytest.approx(expected(1), abs=1e-6)
+        end, statuses = threading.Event(), []
+
+        def ask() -> None:
+            with httpx.Client(timeout=20) as client:
+                url, body = f"{running.url}/v2/models/flights/infer", {"inputs": flight_tensors(3)}
+                while not end.is_set():
+                    statuses.append(client.post(url, json=body).status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
         make_bundle(tmp_path / "bundle", bias=1.0)
         running.process.send_signal(signal.SIGHUP)
         wait_for(lambda: "took over" in running.output.read_text())
@@ -186,6 +198,10 @@ def test_reload_takes_a_new_bundle_and_refuses_a_bad_one(tmp_path: Path) -> None
         running.process.send_signal(signal.SIGHUP)
         wait_for(lambda: "the old one serves on" in running.output.read_text())
         assert answer() == pytest.approx(expected(1, bias=1.0), abs=1e-6)
+        end.set()
+        for thread in threads:
+            thread.join()
+        assert set(statuses) == {200} and len(statuses) > 10, "no request was dropped"
 
 
 def test_past_the_queue_is_503_with_retry_after(tmp_path: Path) -> None:

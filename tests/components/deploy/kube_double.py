@@ -269,6 +269,7 @@ class _Api(_Handler):
         sub = f"{kind}/log" if parts[3:] == ["log"] else kind
         verb = {"GET": "get" if name else "list", "PATCH": "patch", "DELETE": "delete"}[method]
         double.verbs.add((PLURALS[kind], sub, verb))
+        assert self.headers["Authorization"] == "Bearer t"
         if method == "PATCH":
             assert self.headers["Content-Type"] == "application/apply-patch+yaml"
             assert query["fieldManager"] == "slipway" and "force" not in query

@@ -374,6 +374,44 @@ def test_another_mode_than_the_running_one_is_refused(world: World, cluster: Kub
     assert cluster.split == {"1": 100}
 
 
+def test_a_pod_uses_its_service_account(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kubernetes.config import incluster_config
+
+    from components.deploy import cluster as cluster_module
+
+    for name, text in {"token": "secret-token", "ca.crt": "x", "namespace": "team\n"}.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    monkeypatch.setattr(cluster_module, "_NAMESPACE", tmp_path / "namespace")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    seen: dict[str, Any] = {}
+
+    class Client:
+        def __init__(self, settings: Any) -> None:
+            seen.update(host=settings.host, ca=settings.ssl_ca_cert, verify=settings.verify_ssl)
+            seen["token"] = settings.get_api_key_with_prefix("authorization")
+
+    monkeypatch.setattr("kubernetes.client.ApiClient", Client)
+    assert cluster_module.Cluster(None).namespace == "team"
+    assert seen == {
+        "host": "https://10.96.0.1:443",
+        "ca": str(tmp_path / "ca.crt"),
+        "verify": True,
+        "token": "bearer secret-token",
+    }
+
+
+def test_no_cluster_at_all_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(SlipwayError, match=r"no cluster to deploy to.*Set KUBECONFIG"):
+        deploy(world, 1)
+
+
 def test_role_is_exactly_what_is_called(world: World, cluster: KubeDouble) -> None:
     deploy(world, 1)
     cluster.broken["2"] = TROUBLES[1].status
