@@ -1,0 +1,73 @@
+"""A scored table is watched as an endpoint's log is, and keeps a history of its own."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.monitor import history
+
+DAYS = ("2013-12-09T05:00:00", "2013-12-11T05:00:00")
+
+SECTION: dict[str, Any] = {
+    "entities": {"flight": "flight_id"},
+    "examples": {"table": "flights", "key": "flight_id", "time": "departure", "lead": "2h"},
+    "label": {"column": "arr_delay", "above": 15, "known": "arrival"},
+    "split": {"validation": "31d", "test": "61d"},
+    "views": [
+        {
+            "name": "flights",
+            "entity": "flight",
+            "table": "flights",
+            "time": "departure",
+            "available": "30d",
+            "fields": {"miles": "distance"},
+        }
+    ],
+}
+
+
+def _as_scored_table(world: Any) -> Path:
+    """The log's rows as score writes them: one file a day, no latency."""
+    folder: Path = world.root / "predictions"
+    for day in sorted((world.log / "flights").iterdir()):
+        rows = pa.concat_tables(pq.read_table(p) for p in sorted(day.rglob("*.parquet")))
+        place = rows.column_names.index("latency_ms")
+        rows = rows.set_column(place, "latency_ms", pa.nulls(rows.num_rows, pa.float64()))
+        (folder / "flights" / day.name).mkdir(parents=True)
+        pq.write_table(rows, folder / "flights" / day.name / "part-00000.parquet")
+    return folder
+
+
+def test_a_scored_table_gets_the_record_that_its_requests_would_get(
+    world: Any, monkeypatch: Any
+) -> None:
+    from components.monitor.monitor import monitor_window
+
+    world.write_log(world.between(*DAYS))
+    served = world.run(*DAYS).record
+    scored_table = _as_scored_table(world)
+    monkeypatch.setenv("INFERENCE_LOG_URI", str(world.root / "nothing"))
+    scored = monitor_window(
+        labels=world.root / "labels",
+        project="flights",
+        config={**world.config, "retrain": False},
+        features=SECTION,
+        window_start=DAYS[0],
+        window_end=DAYS[1],
+        endpoint="",
+        record=world.root / "scored.json",
+        report=world.root / "scored.html",
+        log_uri=str(scored_table),
+        series="flights-scoring",
+    ).record
+    assert scored.model == "flights-scoring"
+    assert scored.summary["total_predictions"] == served.summary["total_predictions"] > 1000
+    assert scored.summary["current_accuracy"] == served.summary["current_accuracy"]
+    assert scored.details["features"] == served.details["features"]
+    assert scored.metrics.model_version == served.metrics.model_version
+    assert scored.summary["avg_latency"] is None
+    root = str(world.root / "home")
+    assert len(history.records(root, "flights-scoring")) == 1
+    assert len(history.records(root, "flights")) == 1
