@@ -29,12 +29,20 @@ class Findings:
     prediction_drift: str | None = None
     schema_breaks: tuple[str, ...] | None = None
     log_dropped_rows: float | None = None
+    skew: float | None = None
+    skewed: tuple[str, ...] = ()
 
     @property
     def named(self) -> str:
         """The drifted features for a message: the first few by name, the others by number."""
         more = len(self.drifted) - NAMED
         return ", ".join(self.drifted[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+    @property
+    def unequal(self) -> str:
+        """The skewed features for a message, the worst first."""
+        more = len(self.skewed) - NAMED
+        return ", ".join(self.skewed[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
     @property
     def broken(self) -> str:
@@ -165,6 +173,15 @@ def rules(config: MonitoringConfig) -> tuple[Rule, ...]:
             threshold=0.0,
             text="{value:.0f} features drifted, the most first: {findings.named}.",
             action="Check their sources if the change was not expected.",
+        ),
+        Rule(
+            name="SKEW",
+            severity="warning",
+            value=lambda found: found.skew,
+            threshold=limits.skew,
+            text="In up to {value:.1%} of the sampled rows serving saw another value than the offline"
+            " store has for that moment: {findings.unequal}.",
+            action="The online store is stale, or the caller computes a feature its own way.",
         ),
         Rule(
             name="LOG_ROWS_LOST",

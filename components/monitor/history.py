@@ -172,6 +172,9 @@ def latest(root: Root) -> list[dict[str, Any]]:
         if not history:
             continue
         last = history[-1]
+        late = {
+            tuple(w["window"]): w["accuracy"] for r in history for w in r.details.get("late", ())
+        }
         shown.append(
             {
                 "model": model,
@@ -184,7 +187,8 @@ def latest(root: Root) -> list[dict[str, Any]]:
                 "trend": [
                     {
                         "window_end": record.window[1],
-                        "current_accuracy": record.metrics.model_accuracy,
+                        # With the labels that came later, where they did.
+                        "current_accuracy": late.get(record.window, record.metrics.model_accuracy),
                         "avg_latency": record.metrics.prediction_latency_ms,
                         "data_drift_score": record.metrics.data_drift_score,
                         "total_predictions": record.summary["total_predictions"],

@@ -10,6 +10,7 @@ from components.contracts.config.base import format_instant, parse_instant
 from components.contracts.config.features import FeaturesConfig
 from components.contracts.config.monitoring import MonitoringConfig
 from components.contracts.errors import SlipwayError
+from components.contracts.feature_store import locate
 from components.contracts.monitoring_record import (
     DriftStatus,
     MLSystemMetrics,
@@ -21,12 +22,14 @@ from components.contracts.stage import progress, stage
 from components.monitor import history
 from components.monitor.alerts import Findings, judge
 from components.monitor.drift import DriftResult, compare
+from components.monitor.late import Matured, log_matured, measure_again
 from components.monitor.performance import Performance, label_table, measure
 from components.monitor.reference import Reference, fetch_reference
 from components.monitor.report import evidently_page, finite, write_report
 from components.monitor.retrain import decide
 from components.monitor.routes import notify
 from components.monitor.sketch import NumericSketch, Sketch, numbers
+from components.monitor.skew import Skew, measure_skew
 from components.monitor.system import SystemMetrics, measure_system, scrape
 from components.monitor.tracking import log_series
 from components.monitor.window import (
@@ -118,19 +121,25 @@ def monitor_window(
     shapes = FeaturesConfig.model_validate(features)
     start, end = _window(window_start, window_end)
     series = series or project
-    log = open_window(log_uri or environment.inference_log_uri(), project, start, end)
+    log_uri = log_uri or environment.inference_log_uri()
+    log = open_window(log_uri, project, start, end)
     answers = read_answers(log)
     logged_version, versions = main_version(answers)
     system = measure_system(answers)
     progress(f"{len(log.files)} log files, {system.predictions:,} predictions", 0.2)
 
-    reference, scan, drift, performance, against = None, None, None, None, None
+    reference, scan, drift, performance, against, skew = None, None, None, None, None, None
+    matured: list[Matured] = []
     known_by = end + settings.label_wait
     if logged_version is not None:
         reference = fetch_reference(project, logged_version, _part(settings))
         predicted = _predicted(answers, logged_version)
-        performance = measure(predicted, label_table(labels, shapes, known_by))
+        known = label_table(labels, shapes, known_by)
+        performance = measure(predicted, known)
         progress(f"{performance.labelled:,} labels joined", 0.4)
+        root = environment.monitoring_uri()
+        matured = measure_again(root, series, project, log_uri, (start, end), known, settings)
+        skew = _skew(log, logged_version, reference, labels, shapes, project, settings)
         scan = scan_features(log, logged_version, reference, settings.report_rows)
         if scan.rows >= settings.min_rows:
             probability = NumericSketch.empty(reference.probability.edges)
@@ -152,6 +161,8 @@ def monitor_window(
         known_by=known_by,
         endpoint=endpoint,
     )
+    details["skew"] = finite(skew.to_dict()) if skew else None
+    details["late"] = finite([window.to_dict() for window in matured])
     found = _record(series, (start, end), system, performance, drift, reference, details, settings)
     if drift and scan and reference:
         history.append_sketches(
@@ -174,6 +185,7 @@ def monitor_window(
         page,
     )
     log_series(series, found.metrics.timestamp, window_numbers(found))
+    log_matured(series, matured)
     history.append(environment.monitoring_uri(), found)
     for alert in found.alerts:
         progress(f"{alert.severity.upper()} {alert.name}: {alert.message}")
@@ -204,6 +216,25 @@ def _window(window_start: str, window_end: str) -> tuple[datetime, datetime]:
     if start >= end:
         raise SlipwayError(f"The window is empty: {window_start} is not before {window_end}.")
     return start, end
+
+
+def _skew(
+    log: LogWindow,
+    version: str,
+    reference: Reference,
+    labels: Path,
+    features: FeaturesConfig,
+    project: str,
+    settings: MonitoringConfig,
+) -> Skew | None:
+    """What serving saw against the offline store; a store that cannot be read hides nothing else."""
+    if not settings.skew_rows:
+        return None
+    try:
+        place = locate(project)
+        return measure_skew(log, version, reference, labels, features, place, settings.skew_rows)
+    except SlipwayError as error:
+        return Skew(rows=0, features=(), worst=None, note=str(error))
 
 
 def _predicted(answers: Any, version: str) -> Any:
@@ -349,6 +380,14 @@ def _record(
             prediction_drift=drift.prediction.reason if drift and drift.prediction else None,
             schema_breaks=tuple(details["schema_breaks"]) if drift else None,
             log_dropped_rows=counters.get("log_dropped_rows"),
+            skew=(details["skew"] or {}).get("worst"),
+            skewed=tuple(
+                f["name"]
+                for f in sorted(
+                    (details["skew"] or {}).get("features", ()), key=lambda f: -f["differ"]
+                )
+                if f["differ"] > settings.alerts.skew
+            ),
         ),
         settings,
         [r.details.get("holding", ()) for r in reversed(earlier)],
@@ -388,6 +427,7 @@ def _record(
             "p95_latency": system.latency_ms["p95"] if system.latency_ms else None,
             "p99_latency": system.latency_ms["p99"] if system.latency_ms else None,
             "drifted_features": len(drift.drifted) if drift else None,
+            "skew": (details["skew"] or {}).get("worst"),
         },
         alerts=alerts,
         retrain=decision.retrain,

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import kfp_server_api as kfp
@@ -95,9 +96,16 @@ class Step:
     wanted: Wanted | None = None
 
 
-def arguments_for(schedule: Schedule) -> dict[str, Any]:
-    """The window's parameters: it ends at the scheduled time, which the run itself knows."""
+def arguments_for(schedule: Schedule, look_back: timedelta = timedelta(0)) -> dict[str, Any]:
+    """The window's parameters: it ends at the scheduled time, which the run itself knows.
+
+    Args:
+        schedule: the recurring run.
+        look_back: how far before the window monitoring looks for labels that came late.
+    """
     window = {"window_start": format_duration(schedule.window), "window_end": ""}
+    if schedule.pipeline == "monitoring":
+        window["labels_start"] = format_duration(schedule.window + look_back)
     return {**window, **schedule.parameters}
 
 
@@ -118,7 +126,7 @@ def wanted_for(
     wanted = []
     for name, schedule in project.recurring.items():
         package = packages[schedule.pipeline]
-        arguments = arguments_for(schedule)
+        arguments = arguments_for(schedule, project.monitoring.look_back)
         check_arguments(package, arguments)
         pipeline_id, version_id = versions[schedule.pipeline]
         wanted.append(

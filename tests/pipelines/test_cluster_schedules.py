@@ -72,7 +72,11 @@ def test_a_schedule_is_created_once_and_ends_its_window_when_it_is_due(bench: Be
     assert run["display_name"] == "flights-daily"
     assert run["status"] == "ENABLED"
     assert run["trigger"] == {"cron_schedule": {"cron": "0 0 6 * * *"}}
-    assert run["runtime_config"]["parameters"] == {"window_start": "1d", "window_end": ""}
+    assert run["runtime_config"]["parameters"] == {
+        "window_start": "1d",
+        "window_end": "",
+        "labels_start": "8d",
+    }
     assert run["no_catchup"] is True
     before = list(bench.double.writes())
     assert bench.reconcile({"daily": daily()}) == []

@@ -16,6 +16,7 @@ AlertName = Literal[
     "HIGH_LATENCY",
     "DATA_DRIFT",
     "SCHEMA_BREAK",
+    "SKEW",
     "PREDICTION_DRIFT",
     "FEATURE_DRIFT",
     "LOG_ROWS_LOST",
@@ -30,6 +31,7 @@ class AlertThresholds(Section):
     latency_ms: float = Field(default=100, gt=0)
     error_rate: float = Field(default=0.01, ge=0, le=1)
     drift: float = Field(default=0.3, ge=0, le=1)
+    skew: float = Field(default=0.02, ge=0, le=1)
 
 
 class DriftConfig(Section):
@@ -122,6 +124,9 @@ class MonitoringConfig(Section):
     Attributes:
         min_rows: with fewer predictions (or, for accuracy, fewer labels) nothing is concluded.
         label_wait: a label counts if it was known this long after the window's end at the latest.
+        look_back: windows that ended within so long before are measured again with the labels that have
+            become known since.
+        skew_rows: logged rows that are compared with the offline store; 0: none.
         report_rows: rows of the window, and of the reference, that Evidently renders; 0: no
             Evidently pages in the report.
         retrain: whether decay may start a training; `retraining` says how often.
@@ -135,6 +140,8 @@ class MonitoringConfig(Section):
     drift: DriftConfig = DriftConfig()
     min_rows: int = Field(default=200, ge=1)
     label_wait: Duration = timedelta(0)
+    look_back: Duration = timedelta(days=7)
+    skew_rows: int = Field(default=2000, ge=0, le=100_000)
     report_rows: int = Field(default=2000, ge=0, le=20_000)
     retrain: bool = False
     retraining: RetrainSettings = RetrainSettings()

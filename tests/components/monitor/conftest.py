@@ -44,7 +44,7 @@ SECTION: dict[str, Any] = {
     "split": {"validation": "31d", "test": "61d"},
     "views": [
         {
-            "name": "schedule",
+            "name": "flights",
             "entity": "flight",
             "table": "flights",
             "time": "departure",

@@ -1,0 +1,126 @@
+"""Skew against the offline store, and labels that came after their window."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from components.contracts import environment
+from components.monitor import history
+
+WEEK = ("2013-12-09T05:00:00", "2013-12-16T05:00:00")
+DAY = ("2013-12-09T05:00:00", "2013-12-10T05:00:00")
+NAMES = (
+    "departs", "operator", "leaves_from", "flies_to", "miles", "planned_minutes", "temp", "precip",
+    "visib", "pressure", "wind_speed", "long_haul",
+)  # fmt: skip
+NEXT = ("2013-12-10T05:00:00", "2013-12-11T05:00:00")
+
+
+@pytest.fixture
+def store(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Writes the view's offline table as the features stage does: known 30 days before departure."""
+    monkeypatch.setenv("FEATURE_STORE_URI", str(tmp_path / "store"))
+
+    def write(until: str = "2014-02-01", **changes: pl.Expr) -> None:
+        columns = {name: pl.col(name) for name in NAMES} | changes
+        table = world.flights.select(
+            pl.col("flight_id"),
+            event_timestamp=pl.col("departure") - timedelta(days=30),
+            **columns,
+        ).filter(pl.col("event_timestamp") < pl.lit(until).str.to_datetime(time_zone="UTC"))
+        path = tmp_path / "store" / "flights" / "tables" / "flights.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.write_parquet(path)
+
+    return write
+
+
+def skew_of(result: Any) -> dict[str, Any]:
+    found: dict[str, Any] = result.record.details["skew"]
+    return found
+
+
+def names(result: Any) -> list[str]:
+    return [alert.name for alert in result.record.alerts]
+
+
+def test_what_serving_saw_is_what_the_store_says(world: Any, store: Any) -> None:
+    store()
+    world.write_log(world.between(*DAY))
+    result = world.run(*DAY)
+    assert skew_of(result)["worst"] == 0
+    assert skew_of(result)["rows"] > 300
+    assert len(skew_of(result)["features"]) == 12
+    assert "SKEW" not in names(result)
+
+
+def test_a_unit_that_differs_in_serving_is_found_and_named(world: Any, store: Any) -> None:
+    store(miles=pl.col("miles") * 1.609344)
+    world.write_log(world.between(*DAY))
+    result = world.run(*DAY)
+    (alert,) = [a for a in result.record.alerts if a.name == "SKEW"]
+    assert alert.value == pytest.approx(1.0) and "miles" in alert.message
+    assert "temp" not in alert.message
+    assert result.record.summary["skew"] == pytest.approx(1.0)
+
+
+def test_a_few_stale_rows_are_counted_and_raise_nothing(world: Any, store: Any) -> None:
+    stale = pl.col("flight_id").hash(seed=1) % 100 == 0
+    store(operator=pl.when(stale).then(pl.lit("??")).otherwise("operator"))
+    world.write_log(world.between(*WEEK))
+    result = world.run(*WEEK)
+    assert 0 < skew_of(result)["worst"] < 0.02
+    assert "SKEW" not in names(result)
+
+
+def test_a_value_that_one_side_lacks_differs(world: Any, store: Any) -> None:
+    store(temp=pl.lit(None, pl.Float64))
+    world.write_log(world.between(*DAY))
+    features = {f["name"]: f for f in skew_of(world.run(*DAY))["features"]}
+    assert features["temp"]["only_online"] > 0.9
+    assert features["temp"]["only_offline"] == 0
+
+
+def test_a_store_that_ends_before_the_window_says_so(world: Any, store: Any) -> None:
+    store(until="2013-11-01")
+    world.write_log(world.between(*DAY))
+    result = world.run(*DAY)
+    assert skew_of(result)["worst"] is None and "ends before" in skew_of(result)["note"]
+    assert "SKEW" not in names(result)
+
+
+def test_a_store_that_cannot_be_read_hides_nothing_else(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FEATURE_STORE_URI", raising=False)
+    world.write_log(world.between(*DAY))
+    result = world.run(*DAY)
+    assert "FEATURE_STORE_URI is not set" in skew_of(result)["note"]
+    assert result.record.summary["current_accuracy"] is not None
+
+
+def test_labels_that_come_later_are_joined_by_a_later_run(world: Any) -> None:
+    rows = world.between(DAY[0], NEXT[1])
+    world.write_log(rows)
+    first = world.run(*DAY).record
+    second = world.run(*NEXT).record
+    (again,) = second.details["late"]
+    day = world.between(*DAY).filter(pl.col("late").is_not_null())
+    right = ((day["probability"] >= 0.25).cast(pl.Int8) == day["late"]).mean()
+    assert again["window"] == list(first.window) or again["window"] == first.window
+    assert again["labelled_then"] == first.summary["labelled"] < again["labelled"] == day.height
+    assert again["accuracy"] == pytest.approx(right)
+    expected = first.summary["expected_accuracy"]
+    assert again["estimate_error"] == pytest.approx(expected - right)
+    (shown,) = history.latest(environment.monitoring_uri())
+    assert shown["trend"][0]["current_accuracy"] == pytest.approx(right)
+
+
+def test_windows_further_back_are_left_alone(world: Any) -> None:
+    world.write_log(world.between(DAY[0], NEXT[1]))
+    world.run(*DAY)
+    assert world.run(*NEXT, look_back="0s").record.details["late"] == []
