@@ -14,6 +14,7 @@ ENGINE = eval "$$(images/engine.sh env 2> /dev/null)";
 IMAGES_PYTHON = nice -n 10 $(PYTHON)
 export REGISTRY TAG BASE_IMAGE PLATFORM WHEELHOUSE OFFLINE TORCH_BUILD JOBS NO_CACHE
 RUN_ARGS ?=
+REPLAY_ARGS ?=
 TEST_ARGS ?=
 TEST_PROCESSES ?= 2
 # What tests talk to, from Debian, as command or command:package. Installed where missing and where we may.
@@ -27,6 +28,10 @@ help: ## List the targets.
 .PHONY: run
 run: $(VENV)/run.done build/lake/.complete ## Set up what is missing, then do the main job on the flights. RUN_ARGS="--set gate.auc=0.9"
 	@$(BIN)/slipway run $(RUN_ARGS)
+
+.PHONY: replay
+replay: $(VENV)/run.done build/lake/.complete ## Replay a winter: decay, alert, retraining, recovery; draws build/replay/replay.png.
+	@$(BIN)/python examples/flights/replay.py $(REPLAY_ARGS)
 
 .PHONY: test
 test: $(VENV)/dev.done services build/lake/.complete ## Set up what is missing, then run every test. TEST_ARGS="-k gate"

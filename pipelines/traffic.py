@@ -4,11 +4,14 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.contracts.config.base import format_instant
 from components.contracts.errors import SlipwayError
 from components.contracts.splits import TIME, Splits, part_file, read_splits
+
+if TYPE_CHECKING:
+    import polars as pl
 
 CONNECTIONS = 8
 DATATYPES = {"numeric": "FP64", "categorical": "BYTES", "boolean": "BOOL", "time": "BYTES"}
@@ -47,9 +50,22 @@ def send_traffic(endpoint: str, model: str, splits_folder: Path, stretch: timede
     if rows.is_empty():
         raise SlipwayError(f"The test part has no rows in the {stretch} before {end}.")
     lead = timedelta(seconds=splits.lead_seconds)
+    failed = send_rows(endpoint, model, splits, rows)
+    return Traffic(rows.height, failed, format_instant(start - lead), format_instant(end))
+
+
+def send_rows(endpoint: str, model: str, splits: Splits, rows: "pl.DataFrame") -> int:
+    """Sends rows, one a request, each at the moment of its prediction.
+
+    Returns:
+        How many were not answered with 200.
+
+    Raises:
+        SlipwayError: the endpoint cannot be reached.
+    """
+    lead = timedelta(seconds=splits.lead_seconds)
     bodies = [request(splits, row, row[TIME] - lead) for row in rows.iter_rows(named=True)]
-    failed = asyncio.run(_post(f"{endpoint}/v2/models/{model}/infer", bodies))
-    return Traffic(len(bodies), failed, format_instant(start - lead), format_instant(end))
+    return asyncio.run(_post(f"{endpoint}/v2/models/{model}/infer", bodies))
 
 
 def request(splits: Splits, row: dict[str, Any], moment: datetime) -> dict[str, Any]:
