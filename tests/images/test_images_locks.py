@@ -15,8 +15,9 @@ IMAGES = sorted(read_images())
 # Distributions that several import names, or one of many that share a name, hide.
 DISTRIBUTION = {"google": "protobuf", "prometheus_client": "prometheus-client", "yaml": "pyyaml"}
 TORCH = {"torch"}
-# serving imports it only for online features, and says so where the image has none.
-OPTIONAL = {"predictor": {"feast"}, "evaluate": {"feast"}}
+# serving imports Feast only for online features, and says so where the image has none; aiohttp is the
+# transformer's, which runs in the image of features.
+OPTIONAL = {"predictor": {"feast", "aiohttp"}, "evaluate": {"feast", "aiohttp"}}
 
 
 @functools.cache
@@ -38,20 +39,25 @@ def imported(image: str) -> set[str]:
     """Distributions that the code in an image imports, directly or inside a function, faces left out."""
     graph = import_graph()
     packages = [
-        source.replace("/", ".")
+        source.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for source in read_images()[image].sources
-        if (ROOT / source).is_dir() and source.startswith(("components/", "serving"))
+        if source.startswith(("components/", "serving"))
     ]
     roots = {
         module
         for package in packages
         if package != "components.contracts"
-        for module in (package, *graph.find_descendants(package))
+        for module in (package, *inside(graph, package, read_images()[image].sources))
         if not module.endswith(".component")
     }
     modules = roots.union(*(graph.find_upstream_modules(root) for root in roots))
     names = {m for m in modules if m.split(".")[0] not in ("components", "serving")}
     return {distribution(name) for name in names if name not in sys.stdlib_module_names}
+
+
+def inside(graph: grimp.ImportGraph, package: str, sources: tuple[str, ...]) -> set[str]:
+    """The modules below a package that the image has whole; none below one that it has only files of."""
+    return graph.find_descendants(package) if package.replace(".", "/") in sources else set()
 
 
 def distribution(name: str) -> str:
