@@ -44,15 +44,18 @@ def _drive(server: Server, body: bytes, headers: dict[str, str], clients: int, t
     return (server.cpu() - before) / (each * clients) * 1e6
 
 
-def _binary(golden: Golden, rows: int) -> tuple[bytes, dict[str, str]]:
-    """The same rows as binary tensors."""
+def _binary(golden: Golden, rows: int, times: list[str]) -> tuple[bytes, dict[str, str]]:
+    """The same rows as binary tensors; times as the protocol's integers."""
     import struct
 
     import numpy as np
 
     header, blobs = [], []
     for item in _tensors(golden, rows):
-        if item["datatype"] == "BYTES":
+        if item["name"] in times:
+            moments = np.array(item["data"], "datetime64[us]").astype(np.int64)
+            item, blob = {**item, "datatype": "INT64"}, moments.tobytes()
+        elif item["datatype"] == "BYTES":
             texts = [(value or "").encode() for value in item["data"]]
             blob = b"".join(struct.pack("<I", len(text)) + text for text in texts)
         elif item["datatype"] == "BOOL":
@@ -149,7 +152,7 @@ def main() -> None:
         for server, body in zip(servers, bodies, strict=True):
             _drive(server, body, JSON, 4, 40)
         rows += _single_rows(servers, bodies, list(others))
-        rows.append(_batches(ours, others["KServe SDK"], golden))
+        rows.append(_batches(ours, others["KServe SDK"], golden, bundle.time))
         if shutil.which("wrk"):
             rows += _under_load(servers, bodies, list(others), scratch)
             rows.append(_micro_batching(ours, bundle_folder, one, scratch))
@@ -181,9 +184,9 @@ def _single_rows(servers: list[Server], bodies: list[bytes], peers: list[str]) -
     ]
 
 
-def _batches(ours: Server, peer: Server, golden: Golden) -> Row:
+def _batches(ours: Server, peer: Server, golden: Golden, times: list[str]) -> Row:
     batch = json.dumps({"inputs": _tensors(golden, 128)}).encode()
-    packed, headers = _binary(golden, 128)
+    packed, headers = _binary(golden, 128, times)
     mine, theirs = interleave(
         lambda: _drive(ours, packed, headers, 4, max(40, REQUESTS // 10)),
         lambda: _drive(peer, batch, JSON, 4, max(40, REQUESTS // 10)),

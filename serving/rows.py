@@ -101,16 +101,40 @@ class RowReader:
         count = -1
         seen: set[str] = set()
         for tensor in tensors:
-            name, slot = self._slot(tensor, seen)
+            # A model has many features: what nearly every tensor is like is read here, without a call.
+            # `_slot` and `_data` look at all others, and say what is wrong with them.
+            name: Any = tensor.get("name") if type(tensor) is dict else None
+            slot = self._slots.get(name) if type(name) is str else None
+            if slot is None or name in seen:
+                name, slot = self._slot(tensor, seen)
+            seen.add(name)
             kind, index = slot
-            data = self._data(tensor, name)
+            data, shape = tensor.get("data"), tensor.get("shape")
+            if not (
+                type(data) is list
+                and type(shape) is list
+                and len(shape) == 1
+                and type(shape[0]) is int
+                and 0 < shape[0] == len(data)
+                and shape[0] <= self._max_rows
+                and type(data[0]) is not list
+                and type(tensor.get("datatype")) is str
+            ):
+                data = self._data(tensor, name)
             if count != len(data):
                 if count != -1:
                     raise RequestError(
                         f"Input '{name}' has {len(data)} rows, the inputs before it {count}."
                     )
                 count = len(data)
-            if kind <= _BOOLEAN:
+            if (
+                kind == _NUMERIC
+                and type(data) is list
+                and tensor["datatype"] in _FLOATS
+                and _NUMBERS.issuperset(map(type, data))
+            ):
+                numeric[index] = data
+            elif kind <= _BOOLEAN:
                 numeric[index] = _numbers(name, tensor["datatype"], data, kind)
             elif kind == _CATEGORICAL:
                 categorical[index] = _texts(name, tensor["datatype"], data, kind)
@@ -219,7 +243,6 @@ class RowReader:
             raise RequestError(self._unknown(name))
         if name in seen:
             raise RequestError(f"Input '{name}' is there twice.")
-        seen.add(name)
         return name, slot
 
     def _data(self, tensor: dict[str, Any], name: str) -> Any:
