@@ -52,7 +52,20 @@ def main() -> int:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     mutmut = [sys.executable, "-m", "mutmut"]
     children = ["--max-children", str(os.cpu_count() or 1)]
-    subprocess.run([*mutmut, "run", *children], cwd=WORK, env=environment, check=False)
+    log = WORK / "run.log"
+    print(f"mutmut works, some minutes; what it says goes to {log.relative_to(ROOT)}", flush=True)
+    with log.open("w") as file:
+        done = subprocess.run(
+            [*mutmut, "run", *children],
+            cwd=WORK,
+            env=environment,
+            check=False,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    if done.returncode:
+        print(log.read_text()[-4000:], "\nmutmut gave up: see above.", file=sys.stderr)
+        return 1
     listing = subprocess.run(
         [*mutmut, "results", "--all", "true"],
         cwd=WORK,
