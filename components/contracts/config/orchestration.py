@@ -71,12 +71,14 @@ class Workspace(Section):
     Attributes:
         size: as in 100Gi.
         storage_class: empty: the one that Kubeflow's administrator set.
-        access_modes: likewise.
+        access_modes: Kubeflow refuses a run whose volume has none.
     """
 
     size: Quantity
     storage_class: str = ""
-    access_modes: list[Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]] = []
+    access_modes: list[Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]] = [
+        "ReadWriteOnce"
+    ]
 
 
 class Orchestration(Section):
