@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.contracts.backfill_record import BackfillRecord, read_backfill_record
+from components.contracts.errors import ProjectError
 from components.contracts.monitoring_record import MonitoringRecord, read_monitoring_record
 from components.contracts.predictions import Predictions, read_predictions
 from pipelines.backfill import backfill_arguments
@@ -31,8 +32,16 @@ def score_project(job: Job, *, model: str, window: tuple[str, str], publish: str
         publish: folder or prefix that the predictions are copied below; empty: nowhere.
 
     Raises:
+        ProjectError: a container could not write to `publish`.
         SlipwayError: a stage failed; the message says which, why, and where its log is.
     """
+    publish = _absolute(publish)
+    elsewhere = "://" not in publish and not Path(publish).is_relative_to(job.workspace.root)
+    if publish and elsewhere and job.runner == "docker":
+        raise ProjectError(
+            f"--publish {publish}: containers see only the run's own folder. Give a folder below"
+            f" {job.workspace.root}, or an object store."
+        )
     with job.workspace.locked():
         job.workspace.prune()
         job.compile()
@@ -44,7 +53,7 @@ def score_project(job: Job, *, model: str, window: tuple[str, str], publish: str
                 "model": model,
                 "window_start": window[0],
                 "window_end": window[1],
-                "publish": _absolute(publish),
+                "publish": publish,
             },
         )
     folder = Path(run.output("score", "predictions"))

@@ -1,5 +1,6 @@
 """The commands `slipway score` and `slipway backfill`."""
 
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -135,6 +136,8 @@ def _job(
         resolve_window(start, end)
     except SlipwayError as error:
         raise ProjectError(f"--start and --end: {error}") from error
+    # A command that is told to end (by a CI system, say) ends its stages as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     job = Job(loaded, Workspace.at(out), Display(console), runner.value)
     return job, (start, end)
 
