@@ -62,7 +62,7 @@ print(failed)
 IMPORTED_AS = {
     "pyyaml": "yaml", "scikit-learn": "sklearn", "mlflow-skinny": "mlflow", "protobuf": "google.protobuf",
     "rtdl-num-embeddings": "rtdl_num_embeddings", "prometheus-client": "prometheus_client",
-    "cyclonedx-python-lib": "cyclonedx", "packageurl-python": "packageurl",
+    "cyclonedx-python-lib": "cyclonedx", "packageurl-python": "packageurl", "grpcio": "grpc",
 }  # fmt: skip
 
 
