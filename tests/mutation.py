@@ -36,6 +36,17 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "read_verdict",
         f"{_READ} -> content = json.loads(path.read_text(encoding=None))",
     ): "Verdicts are ASCII: json.dumps escapes the rest, so every locale reads the same.",
+    (
+        "_number",
+        "return math.nan if value is None else value"
+        " -> return math.nan if (value is None) and False else value",
+    ): "It is there for the types: `_finite` refuses None as it refuses NaN.",
+    **{
+        ("check", f'mode: Judge = "point", -> mode: Judge = "{word}",'): (
+            "Only `interval` is asked for; every other word is the point."
+        )
+        for word in ("XXpointXX", "POINT")
+    },
 }
 
 

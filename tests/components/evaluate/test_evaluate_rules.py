@@ -181,6 +181,12 @@ CASES = [
         ("sound measurement", "accuracy"),
     ),
     Case(
+        "an interval without its value",
+        metrics(accuracy=Estimate(value=None, low=0.8, high=0.9)),
+        {"judge": "interval", "auc": 0.7},
+        ("sound measurement", "accuracy"),
+    ),
+    Case(
         "not finite where no rule looks: the interval of a metric without a bound",
         metrics(recall=Estimate(value=0.65, low=NAN, high=0.7)),
         {},
