@@ -67,7 +67,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "ProjectError" in done.stderr
 
 
-COMMANDS = ["run", "compile", "graph", "stop", "schema infer"]
+COMMANDS = ["run", "compile", "graph", "stop", "rollback", "schema infer"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
