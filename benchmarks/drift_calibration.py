@@ -73,7 +73,14 @@ def unit(x: Values, r: np.random.Generator, std: float, centre: float) -> Values
 
 
 def nulls(x: Values, r: np.random.Generator, std: float, centre: float) -> Values:
-    return np.where(r.random(len(x)) < 0.05, np.nan, x)
+    """A twentieth of all rows, drawn from those that have a value, loses it."""
+    lost = x.copy()
+    lost[losing(np.flatnonzero(~np.isnan(x)), len(x), r)] = np.nan
+    return lost
+
+
+def losing(known: Any, rows: int, r: np.random.Generator) -> Any:
+    return r.choice(known, min(rows // 20, len(known)), replace=False)
 
 
 def category_mass(x: list[str | None], r: np.random.Generator) -> list[str | None]:
@@ -94,7 +101,9 @@ def new_category(x: list[str | None], r: np.random.Generator) -> list[str | None
 
 
 def null_categories(x: list[str | None], r: np.random.Generator) -> list[str | None]:
-    return [(None if r.random() < 0.05 else value) for value in x]
+    known = np.array([i for i, value in enumerate(x) if value is not None])
+    lost = set(losing(known, len(x), r).tolist())
+    return [(None if i in lost else value) for i, value in enumerate(x)]
 
 
 NUMERIC: dict[str, Callable[..., Values]] = {
