@@ -65,7 +65,7 @@ gate:
   baseline: {logistic: false}
   slices: {columns: [carrier], least: {auc: {min: 0.6}}, automatic: false}
   rehearsal: {rows: 30, p99_ms: 2000}  # a busy machine must not decide these proofs
-deployment: {target: local}
+deployment: {target: local, max_latency_ms: 2000}
 monitoring:
   routes: [{name: ops, kind: webhook, url: "${OPS_URL}"}]
 """
@@ -215,7 +215,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     write_table(root / "shuffled" / "parcels", shuffled=True)
     (project / "schema.json").write_text(json.dumps(SCHEMA))
     (project / "project.yaml").write_text(
-        PROJECT.replace("target: local", f"target: local, port: {free_port()}")
+        PROJECT.replace("target: local,", f"target: local, port: {free_port()},")
     )
     ours = ("MLFLOW_", "FEAST_", "FEATURE_", "SLIPWAY_", "INFERENCE_", "MONITORING_")
     environment = {name: v for name, v in os.environ.items() if not name.startswith(ours)}
