@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Bench:
                 pipeline_id=self.uploaded.pipeline_id,
                 version_id=self.uploaded.version_id,
                 version=self.uploaded.version,
-                arguments=arguments_for(schedule),
+                arguments=arguments_for(schedule, look_back=timedelta(days=7)),
             )
             for name, schedule in schedules.items()
         ]
