@@ -216,7 +216,8 @@ def stage_command(stage: str) -> list[str]:
     executor_input = {
         "inputs": {
             "parameterValues": {
-                name: WINDOW.get(name, VALUES[p["parameterType"]]) for name, p in parameters.items()
+                name: WINDOW.get(name, p.get("defaultValue", VALUES[p["parameterType"]]))
+                for name, p in parameters.items()
             },
             "artifacts": artifacts(inputs),
         },
