@@ -114,7 +114,7 @@ def main() -> None:
                     partial(rate, folder, kind, port, feast=True),
                     times=3,
                 )
-                what = f"40 k entities × 4 features to {kind}"
+                what = f"{ENTITIES // 1000} k entities × 4 features to {kind}"
                 rows.append(Row(what, "feast materialize", "entities/CPU s", ours, theirs, "≥ 10"))
         finally:
             if server:

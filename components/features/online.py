@@ -7,8 +7,10 @@ that it is right even if the store was emptied or restored meanwhile.
 
 import hashlib
 import json
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 BATCH = 20_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,9 @@ class Writer(Protocol):
 
     def write(self, rows: "pa.Table", note: Note) -> None:
         """Writes a batch and the note."""
+
+    def holds_any(self) -> bool:
+        """Whether the store may hold an entity of this view."""
 
     def forget(self, before: datetime) -> None:
         """Removes entities whose value is from before this moment: it is past the view's TTL."""
@@ -92,13 +98,15 @@ def materialise(store: "FeatureStore", view_name: str, end: datetime) -> int:
     work = _digest(view, rows)
     resumed = before if before and (before.work, before.total) == (work, rows.height) else None
     first = resumed.done if resumed else 0
+    # What this writes is within the TTL; only what was there before may be past it.
+    forget = bool(view.ttl) and (before is not None or writer.holds_any())
     written = 0
     for offset in range(first, max(rows.height, 1), BATCH):
         batch = rows.slice(offset, BATCH)
         note = Note(end.isoformat(), content, work, offset + batch.height, rows.height)
         writer.write(_arrow(batch), note)
         written += batch.height
-    if view.ttl:
+    if forget:
         writer.forget(oldest)
     store.registry.apply_materialization(view, store.project, oldest, end)
     return written
@@ -169,11 +177,12 @@ def _open_writer(store: "FeatureStore", view: "FeatureView") -> Writer:
     raise SlipwayError(f"The online store '{kind}' is not supported: use sqlite or redis.")
 
 
-def _moments(rows: "pa.Table", timestamp: str) -> list[datetime]:
-    return [
-        moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        for moment in rows[timestamp].to_pylist()
-    ]
+def _ticks(rows: "pa.Table", timestamp: str) -> list[int]:
+    """The rows' moments as microseconds since 1970; one without zone is taken as UTC."""
+    import pyarrow as pa
+
+    ticks: list[int] = rows[timestamp].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
+    return ticks
 
 
 class _SqliteWriter:
@@ -196,7 +205,7 @@ class _SqliteWriter:
 
     def write(self, rows: "pa.Table", note: Note) -> None:
         keys = encoding.entity_keys(self.view, rows)
-        stamps = [_sqlite_time(moment) for moment in _moments(rows, _timestamp(self.view))]
+        stamps = _sqlite_times(_ticks(rows, _timestamp(self.view)))
         statement = (
             f'INSERT INTO "{self.table}"'  # noqa: S608 - made of checked names
             " (entity_key, feature_name, value, value_text, event_ts, created_ts)"
@@ -224,15 +233,21 @@ class _SqliteWriter:
                 (self.table, json.dumps(asdict(note))),
             )
 
+    def holds_any(self) -> bool:
+        return True
+
     def forget(self, before: datetime) -> None:
         statement = f'DELETE FROM "{self.table}" WHERE event_ts < ?'  # noqa: S608
         with self.connection:
-            self.connection.execute(statement, (_sqlite_time(before),))
+            self.connection.execute(statement, _sqlite_times([(before - EPOCH) // MICROSECOND]))
 
 
-def _sqlite_time(moment: datetime) -> int:
-    """Feast's adapter: whole seconds of the naive UTC time read as the machine's own clock."""
-    return int(moment.astimezone(UTC).replace(tzinfo=None).timestamp())
+def _sqlite_times(ticks: list[int]) -> list[int]:
+    """As Feast's adapter: whole seconds of the naive UTC time read as the machine's own clock."""
+    if time.tzname == ("UTC", "UTC"):
+        return [int(tick / 1_000_000) for tick in ticks]
+    naive = datetime(1970, 1, 1)
+    return [int((naive + tick * MICROSECOND).timestamp()) for tick in ticks]
 
 
 class _RedisWriter:
@@ -260,10 +275,9 @@ class _RedisWriter:
         keys = encoding.entity_keys(self.view, rows)
         columns = [encoding.values(rows[name]) for name in self.features]
         with self.client.pipeline(transaction=False) as pipe:
-            moments = _moments(rows, _timestamp(self.view))
-            for key, moment, *values in zip(keys, moments, *columns, strict=True):
-                stamp = Timestamp()
-                stamp.FromDatetime(moment)
+            ticks = _ticks(rows, _timestamp(self.view))
+            for key, tick, *values in zip(keys, ticks, *columns, strict=True):
+                stamp = Timestamp(seconds=tick // 1_000_000, nanos=tick % 1_000_000 * 1000)
                 pairs = [part for pair in zip(self.fields, values, strict=True) for part in pair]
                 pipe.execute_command(
                     "HSET", key + self.project, self.stamp, stamp.SerializeToString(), *pairs
@@ -272,12 +286,21 @@ class _RedisWriter:
         # Last: a note must never say more than was written.
         self.client.set(self.note_key, json.dumps(asdict(note)))
 
-    def forget(self, before: datetime) -> None:
+    def holds_any(self) -> bool:
+        return next(self._keys(), None) is not None
+
+    def _keys(self) -> Iterator[bytes]:
+        """All entities that have the view's keys."""
         from feast.infra.key_encoding_utils import serialize_entity_key_prefix
-        from google.protobuf.timestamp_pb2 import Timestamp
 
         prefix = serialize_entity_key_prefix(list(self.view.join_keys), 3)
-        pattern = _literal(prefix) + b"*" + _literal(self.project)
+        yield from self.client.scan_iter(
+            _literal(prefix) + b"*" + _literal(self.project), count=BATCH
+        )
+
+    def forget(self, before: datetime) -> None:
+        from google.protobuf.timestamp_pb2 import Timestamp
+
         limit = before.timestamp()
         batch: list[bytes] = []
 
@@ -294,7 +317,7 @@ class _RedisWriter:
                 pipe.execute()
             batch.clear()
 
-        for key in self.client.scan_iter(pattern, count=BATCH):
+        for key in self._keys():
             batch.append(key)
             if len(batch) >= BATCH:
                 drop()
