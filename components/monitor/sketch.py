@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BINS = 512
+BLOCK = 1 << 15
 CATEGORIES = 10_000
 HOURS_PER_MICROSECOND = 1 / 3.6e9
 
@@ -71,9 +72,13 @@ class NumericSketch:
     def add(self, values: Floats) -> None:
         """Counts float64 [N] values; NaN and infinities are missing.
 
-        Sorting a chunk and finding the edges in it is several times cheaper than finding each value
-        among the edges.
+        Sorting a block and finding the edges in it is several times cheaper than finding each value
+        among the edges; a block fits the cache of a core.
         """
+        for start in range(0, len(values), BLOCK):
+            self._add(values[start : start + BLOCK])
+
+    def _add(self, values: Floats) -> None:
         ordered = np.sort(values)  # -inf first, inf and NaN last
         first = np.searchsorted(ordered, -np.inf, side="right")
         finite = ordered[first : np.searchsorted(ordered, np.inf, side="left")]
@@ -81,14 +86,17 @@ class NumericSketch:
         if not len(finite):
             return
         cuts = np.searchsorted(finite, self.edges, side="left")
-        cuts = np.concatenate([[0], cuts, [len(finite)]])
-        totals = np.concatenate([[0.0], np.cumsum(finite)])
+        counts = np.diff(cuts, prepend=0, append=len(finite))
+        starts, used = np.concatenate([[0], cuts]), np.flatnonzero(counts)
+        sums = np.zeros(len(counts))
+        sums[used] = np.add.reduceat(finite, starts[used])
+        away = finite - sums.sum() / len(finite)
         self._absorb(
             NumericSketch(
                 edges=self.edges,
-                counts=np.diff(cuts),
-                sums=np.diff(totals[cuts]),
-                squares=float(np.square(finite - totals[-1] / len(finite)).sum()),
+                counts=counts,
+                sums=sums,
+                squares=float(np.square(away, out=away).sum()),
                 low=float(finite[0]),
                 high=float(finite[-1]),
             )
@@ -153,17 +161,24 @@ class CategorySketch:
         """Counts the values of an Arrow string, dictionary or bool column."""
         import pyarrow as pa
 
-        if isinstance(values, pa.ChunkedArray):
-            values = values.unify_dictionaries()
-        for item in values.value_counts():
-            value, count = item["values"].as_py(), item["counts"].as_py()
-            if value is None:
-                self.nulls += count
-            else:
-                name = _category(value)
-                self.counts[name] = self.counts.get(name, 0) + count
-        if len(self.counts) > 2 * CATEGORIES:
-            self._shrink()
+        for chunk in values.chunks if isinstance(values, pa.ChunkedArray) else [values]:
+            if not pa.types.is_dictionary(chunk.type):
+                chunk = chunk.dictionary_encode()
+            codes = chunk.indices
+            if codes.null_count:
+                self.nulls += codes.null_count
+                codes = codes.drop_null()
+            found = np.bincount(codes.to_numpy(), minlength=len(chunk.dictionary))
+            used = np.flatnonzero(found)
+            names = chunk.dictionary.take(pa.array(used)).to_pylist()
+            for value, count in zip(names, found[used].tolist(), strict=True):
+                if value is None:
+                    self.nulls += count
+                else:
+                    name = _category(value)
+                    self.counts[name] = self.counts.get(name, 0) + count
+            if len(self.counts) > 2 * CATEGORIES:
+                self._shrink()
 
     def _shrink(self) -> None:
         ordered = sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
@@ -231,7 +246,7 @@ def bin_edges(values: Floats, bins: int = BINS) -> Floats:
     ordered = np.sort(values[np.isfinite(values)])
     if not len(ordered):
         return np.zeros(1)
-    distinct = np.unique(ordered)
+    distinct = ordered[np.flatnonzero(np.diff(ordered, prepend=-np.inf))]
     if len(distinct) <= bins // 2:
         starts = atoms = distinct
     else:

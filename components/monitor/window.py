@@ -76,14 +76,19 @@ class LogWindow:
                         inside = pc.and_(
                             pc.greater_equal(table["time"], start), pc.less(table["time"], end)
                         )
-                        if not pc.all(inside).as_py():
-                            table = table.filter(inside)
-                        yield table.select([name for name in columns if name in names])
+                        yield keep(table, inside).select([n for n in columns if n in names])
             except (OSError, pa.ArrowException) as error:
                 raise SlipwayError(
                     f"The inference log file {path} cannot be read: {error}. If it is damaged, move"
                     " it away and run the window again."
                 ) from error
+
+
+def keep(table: "pa.Table", wanted: Any) -> "pa.Table":
+    """The rows where a mask holds; the table itself, not a copy, where it holds everywhere."""
+    import pyarrow.compute as pc
+
+    return table if pc.all(wanted, skip_nulls=False).as_py() else table.filter(wanted)
 
 
 def open_window(uri: str, model: str, start: datetime, end: datetime) -> LogWindow:
@@ -224,11 +229,10 @@ def scan_features(
     columns = ["model_version", "probability", *(FEATURE_PREFIX + name for name in kinds)]
     waiting: list[pa.Table] = []
     for table in window.batches(columns):
-        table = table.filter(
-            pc.and_(
-                pc.equal(table["model_version"], logged_version), pc.is_valid(table["probability"])
-            )
-        ).drop_columns(["model_version", "probability"])
+        answered = pc.and_(
+            pc.equal(table["model_version"], logged_version), pc.is_valid(table["probability"])
+        )
+        table = keep(table.drop_columns(["model_version", "probability"]), answered)
         table = table.rename_columns([n.removeprefix(FEATURE_PREFIX) for n in table.column_names])
         if waiting and waiting[0].schema != table.schema:
             take(pa.concat_tables(waiting))
