@@ -10,7 +10,7 @@ from components.contracts.project import Project
 from components.features.component import backfill
 from components.ingest.component import ingest
 from components.validate.component import validate
-from pipelines.tasks import kept, reported, settle
+from pipelines.tasks import kept, reported, scratch_of, settle
 
 
 def backfill_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
@@ -35,6 +35,7 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
     """Builds the backfill pipeline with a project's settings as the defaults of its parameters."""
     default = backfill_arguments(loaded, schema)
     name = loaded.project_name
+    scratch = scratch_of(loaded.orchestration, "backfill")
 
     @dsl.pipeline(
         name=f"{name}-backfill",
@@ -43,7 +44,7 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
             "Computes the feature values of a past range anew from validated sources, puts them in"
             " their place in the offline store, and brings the online store up to date."
         ),
-        pipeline_config=kept(loaded.orchestration),
+        pipeline_config=kept(loaded.orchestration, "backfill"),
     )
     def backfilling(
         project: str = default["project"],
@@ -88,7 +89,9 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
                 ),
                 loaded,
             ).set_caching_options(False)
-            validated = settle(validate(dataset=ingested.outputs["dataset"], schema=schema), loaded)
+            validated = settle(
+                validate(dataset=ingested.outputs["dataset"], schema=schema, **scratch), loaded
+            )
             settle(
                 backfill(
                     dataset=validated.outputs["good"],
@@ -98,6 +101,7 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
                     window_end=window_end,
                     online=online,
                     scheduled_at=due,
+                    **scratch,
                 ),
                 loaded,
                 settings=("FEATURE_STORE_URI", "FEAST_REDIS_URL"),

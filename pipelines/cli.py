@@ -168,6 +168,7 @@ def graph(
     for number, task in enumerate(read_tasks(pipeline), start=1):
         condition = (task.condition or "").replace("inputs.parameter_values", "")
         condition = condition.replace("['pipelinechannel--evaluate-Output']", "verdict")
+        condition = condition.replace("['pipelinechannel--monitor-Output']", "decision")
         table.add_row(str(number), task.name, ", ".join(task.needs), condition, task.image)
     console.print(table)
 

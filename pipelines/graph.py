@@ -73,22 +73,24 @@ def _collect(
     upstream: frozenset[str],
     condition: str | None,
     found: dict[str, Task],
-) -> None:
-    """Adds the tasks of one DAG; those inside a condition also need what the condition needs."""
-    groups: dict[str, list[str]] = {}
+) -> list[str]:
+    """Adds the tasks of one DAG and returns their names, those of inner DAGs in the place of these.
+
+    What is inside a condition or an exit handler also needs what that needs.
+    """
+    members: dict[str, list[str]] = {}
     for name, task in tasks.items():
         component = spec["components"][task["componentRef"]["name"]]
         needs = upstream | frozenset(task.get("dependentTasks", ()))
         if "dag" in component:
-            inner = component["dag"]["tasks"]
             rule = task.get("triggerPolicy", {}).get("condition", condition)
-            groups[name] = list(inner)
-            _collect(spec, inner, needs, rule, found)
+            members[name] = _collect(spec, component["dag"]["tasks"], needs, rule, found)
         else:
             executor = spec["deploymentSpec"]["executors"][component["executorLabel"]]
             image = executor["container"]["image"]
             found[name] = Task(name, tuple(sorted(needs)), image, condition)
+            members[name] = [name]
     for name, task in list(found.items()):
-        if groups.keys() & set(task.needs):
-            expanded = [inner for need in task.needs for inner in groups.get(need, [need])]
-            found[name] = Task(name, tuple(sorted(expanded)), task.image, task.condition)
+        expanded = {inner for need in task.needs for inner in members.get(need, [need])}
+        found[name] = Task(name, tuple(sorted(expanded)), task.image, task.condition)
+    return [inner for names in members.values() for inner in names]

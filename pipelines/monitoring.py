@@ -7,7 +7,7 @@ from kfp import dsl, kubernetes
 from components.contracts.project import Project
 from components.ingest.component import ingest
 from components.monitor.component import monitor, retrain
-from pipelines.tasks import kept, reported, route_secrets, settle
+from pipelines.tasks import kept, reported, route_secrets, scratch_of, settle
 
 
 def monitoring_arguments(project: Project) -> dict[str, Any]:
@@ -30,6 +30,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
     """Builds the monitoring pipeline with a project's settings as the defaults."""
     default = monitoring_arguments(loaded)
     name = loaded.project_name
+    scratch = scratch_of(loaded.orchestration, "monitoring")
 
     @dsl.pipeline(
         name=f"{name}-monitoring",
@@ -38,7 +39,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
             "Watches drift, accuracy, latency, throughput and errors of one window of the served"
             " model, raises alerts, and starts the retraining pipeline where it must."
         ),
-        pipeline_config=kept(loaded.orchestration),
+        pipeline_config=kept(loaded.orchestration, "monitoring"),
     )
     def monitoring(
         project: str = default["project"],
@@ -88,6 +89,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
                     window_end=window_end,
                     endpoint=endpoint,
                     scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
+                    **scratch,
                 ),
                 loaded,
                 settings=(
@@ -112,5 +114,9 @@ def monitoring_pipeline(loaded: Project) -> Any:
                 ).set_caching_options(False)
                 # Kubeflow's webhook gives a pod with this label the token that its API asks for.
                 kubernetes.add_pod_label(started, "access-ml-pipeline", "true")
+                # What it starts runs as the account that it runs as itself.
+                kubernetes.use_field_path_as_env(
+                    started, "SLIPWAY_SERVICE_ACCOUNT", "spec.serviceAccountName"
+                )
 
     return monitoring

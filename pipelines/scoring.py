@@ -12,7 +12,7 @@ from components.features.component import scoring_features
 from components.ingest.component import ingest
 from components.monitor.component import monitor_predictions
 from components.validate.component import validate
-from pipelines.tasks import kept, reported, route_secrets, settle
+from pipelines.tasks import kept, reported, route_secrets, scratch_of, settle
 
 
 def scoring_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
@@ -38,6 +38,7 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
     """Builds the scoring pipeline with a project's settings as the defaults of its parameters."""
     default = scoring_arguments(loaded, schema)
     name = loaded.project_name
+    scratch = scratch_of(loaded.orchestration, "scoring")
 
     @dsl.pipeline(
         name=f"{name}-scoring",
@@ -46,7 +47,7 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
             "Predicts the rows of a window with a registered version, on the features that training"
             " gave it, and records how far they drifted from what it was trained on."
         ),
-        pipeline_config=kept(loaded.orchestration),
+        pipeline_config=kept(loaded.orchestration, "scoring"),
     )
     def scoring(
         project: str = default["project"],
@@ -92,7 +93,9 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
                 ),
                 loaded,
             ).set_caching_options(False)
-            validated = settle(validate(dataset=ingested.outputs["dataset"], schema=schema), loaded)
+            validated = settle(
+                validate(dataset=ingested.outputs["dataset"], schema=schema, **scratch), loaded
+            )
             looked_up = settle(
                 scoring_features(
                     dataset=validated.outputs["good"],
@@ -101,6 +104,7 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
                     window_start=window_start,
                     window_end=window_end,
                     scheduled_at=due,
+                    **scratch,
                 ),
                 loaded,
             )

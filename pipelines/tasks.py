@@ -1,7 +1,6 @@
 """What every task of every pipeline carries: retries, a timeout, resources, and its environment."""
 
 import re
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -11,6 +10,7 @@ from kfp import dsl, kubernetes
 from components.contracts import environment
 from components.contracts.config.orchestration import (
     Orchestration,
+    PipelineName,
     TaskName,
     TaskSettings,
     Workspace,
@@ -124,18 +124,18 @@ def route_secrets(task: dsl.PipelineTask, project: Project) -> None:
         kubernetes.use_secret_as_env(task, SECRETS, {name: name}, optional=True)
 
 
-def reported(project: Project, pipeline: str, config: Any) -> AbstractContextManager[Any]:
-    """Where the project has alert routes: what runs inside tells them if it fails.
+def reported(project: Project, pipeline: str, config: Any) -> dsl.ExitHandler:
+    """An exit handler around a pipeline: it says how the run ended, to the alert routes where it failed.
+
+    A project without routes gets it too: routes may come with a run's own parameters.
 
     Args:
         project: the project.
         pipeline: the pipeline's name.
         config: the `monitoring` section, as the pipeline's parameter or as a struct.
     """
-    if not project.monitoring.routes:
-        return nullcontext()
     told = report_end(project=project.project_name, config=config, pipeline=pipeline)
-    settle(told, project, settings=("MONITORING_URI",))
+    settle(told, project, settings=("MONITORING_URI",)).set_caching_options(False)
     route_secrets(told, project)
     return dsl.ExitHandler(told, name="told-when-it-fails")
 
@@ -158,14 +158,26 @@ def override_told(project: Project, verdict: Any, config: Any) -> None:
     route_secrets(told, project)
 
 
-def kept(orchestration: Orchestration, *, workspace: bool = False) -> dsl.PipelineConfig:
+def scratch_of(orchestration: Orchestration, pipeline: PipelineName) -> dict[str, Any]:
+    """What a task that may write much is given: the run's volume, where this pipeline has one."""
+    has_one = volume_of(orchestration, pipeline) is not None
+    return {"scratch": dsl.WORKSPACE_PATH_PLACEHOLDER} if has_one else {}
+
+
+def volume_of(orchestration: Orchestration, pipeline: PipelineName) -> Workspace | None:
+    """The volume that a run of a pipeline gets, or None."""
+    volume = orchestration.workspace
+    return volume if volume and pipeline in volume.pipelines else None
+
+
+def kept(orchestration: Orchestration, pipeline: PipelineName) -> dsl.PipelineConfig:
     """When a run is given up, how long the pods of an ended one stay, and its volume.
 
     Args:
         orchestration: the project's section.
-        workspace: whether a task of this pipeline uses the volume that the section may declare.
+        pipeline: which pipeline it is.
     """
-    volume = orchestration.workspace if workspace else None
+    volume = volume_of(orchestration, pipeline)
     return dsl.PipelineConfig(
         active_deadline_seconds=int(orchestration.deadline.total_seconds()),
         ttl_seconds_after_finished=int(orchestration.keep.total_seconds()),

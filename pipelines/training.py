@@ -4,6 +4,7 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
+from components.contracts.config.orchestration import PipelineName
 from components.contracts.images import image
 from components.contracts.project import Project
 from components.deploy.component import deploy
@@ -13,7 +14,7 @@ from components.ingest.component import ingest
 from components.register.component import register
 from components.train.component import train
 from components.validate.component import validate
-from pipelines.tasks import RESOURCES, kept, override_told, reported, settle
+from pipelines.tasks import RESOURCES, kept, override_told, reported, scratch_of, settle
 
 # A container has 64 MB there, too few for NCCL and for torch's loaders.
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108
@@ -68,8 +69,9 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
     """
     default = training_arguments(loaded, schema)
     name = loaded.project_name
-    title = "retraining" if scheduled else "training"
-    accelerator, volume = loaded.training.accelerator, loaded.orchestration.workspace
+    title: PipelineName = "retraining" if scheduled else "training"
+    accelerator = loaded.training.accelerator
+    scratch = scratch_of(loaded.orchestration, title)
     # On several nodes the devices are those of the job that the task creates: it needs none itself.
     nodes = loaded.training.nodes.count
 
@@ -80,7 +82,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
             "Ingests and validates data, joins features point in time, trains on GPU nodes,"
             " and registers and deploys the model only if it passes the gate."
         ),
-        pipeline_config=kept(loaded.orchestration, workspace=True),
+        pipeline_config=kept(loaded.orchestration, title),
     )
     def training(
         project: str = default["project"],
@@ -154,9 +156,16 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                 ),
                 loaded,
             )
-            validated = settle(validate(dataset=ingested.outputs["dataset"], schema=schema), loaded)
+            validated = settle(
+                validate(dataset=ingested.outputs["dataset"], schema=schema, **scratch), loaded
+            )
             featured = settle(
-                features(dataset=validated.outputs["good"], project=project, config=feature_views),
+                features(
+                    dataset=validated.outputs["good"],
+                    project=project,
+                    config=feature_views,
+                    **scratch,
+                ),
                 loaded,
                 settings=("FEATURE_STORE_URI", "FEAST_REDIS_URL"),
             )
@@ -171,7 +180,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                     learning_rate=learning_rate,
                     gpus=gpus,
                     allow_cpu=allow_cpu,
-                    **({"scratch": dsl.WORKSPACE_PATH_PLACEHOLDER} if volume else {}),
+                    **scratch,
                 ),
                 loaded,
                 settings=("MLFLOW_TRACKING_URI",),

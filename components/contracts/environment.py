@@ -5,6 +5,7 @@ laptop `slipway run` sets them. The names are the same, so the compiled pipeline
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 from components.contracts.errors import SlipwayError
@@ -62,3 +63,10 @@ def monitoring_uri() -> str:
 def home() -> Path:
     """Folder for the state of local endpoints."""
     return Path(required("SLIPWAY_HOME"))
+
+
+def use_scratch(folder: str) -> None:
+    """Lets temporary files lie in a folder, as on a run's volume; empty: where they would lie anyway."""
+    if folder:
+        os.environ["TMPDIR"] = folder
+        tempfile.tempdir = None  # Something may have asked for the place already.

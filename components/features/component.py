@@ -11,6 +11,7 @@ def features(
     project: str,
     config: dict,
     splits: dsl.Output[dsl.Dataset],
+    scratch: str = "",
 ):
     """Joins features point in time through Feast, splits by time, fills the online store.
 
@@ -19,11 +20,14 @@ def features(
         project: The project's name: the Feast project.
         config: The project's `features` section: entities, examples, label, views, split.
         splits: Train, validation and test tables with the statistics of the training part.
+        scratch: Folder for what does not fit into memory; empty: the pod's own disk.
     """
     from pathlib import Path
 
+    from components.contracts.environment import use_scratch
     from components.features.features import build_features
 
+    use_scratch(scratch)
     result = build_features(
         dataset=Path(dataset.path), project=project, config=config, output=Path(splits.path)
     )
@@ -39,6 +43,7 @@ def scoring_features(
     window_end: str,
     rows: dsl.Output[dsl.Dataset],
     scheduled_at: str = "",
+    scratch: str = "",
 ):
     """Joins features point in time to the rows of a window, whether or not they have a label.
 
@@ -51,12 +56,15 @@ def scoring_features(
         window_end: First instant after them; empty: when the run was scheduled.
         rows: The rows with their features.
         scheduled_at: When the run was scheduled; it stands in for an empty window_end.
+        scratch: Folder for what does not fit into memory; empty: the pod's own disk.
     """
     from pathlib import Path
 
     from components.contracts.config.data import resolve_window
+    from components.contracts.environment import use_scratch
     from components.features.look_up import look_up_features
 
+    use_scratch(scratch)
     window = resolve_window(window_start, window_end, scheduled_at)
     result = look_up_features(
         dataset=Path(dataset.path),
@@ -78,6 +86,7 @@ def backfill(
     online: bool,
     record: dsl.Output[dsl.Artifact],
     scheduled_at: str = "",
+    scratch: str = "",
 ):
     """Computes the feature values of a range anew, in the offline and the online store.
 
@@ -91,12 +100,15 @@ def backfill(
         online: Whether to write the online store too.
         record: Rows a view that were replaced and written, as JSON.
         scheduled_at: When the run was scheduled; it stands in for an empty window_end.
+        scratch: Folder for what does not fit into memory; empty: the pod's own disk.
     """
     from pathlib import Path
 
     from components.contracts.config.data import resolve_window
+    from components.contracts.environment import use_scratch
     from components.features.backfill import backfill_features
 
+    use_scratch(scratch)
     window = resolve_window(window_start, window_end, scheduled_at)
     result = backfill_features(
         dataset=Path(dataset.path),

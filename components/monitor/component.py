@@ -18,6 +18,7 @@ def monitor(
     report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
     scheduled_at: str = "",
+    scratch: str = "",
 ) -> str:
     """Watches drift, accuracy, latency, throughput and errors of one window; raises alerts.
 
@@ -34,6 +35,7 @@ def monitor(
         report: The same, to look at.
         metrics: The window's metrics.
         scheduled_at: When the run was scheduled; it stands in for an empty window_end.
+        scratch: Folder for what does not fit into memory; empty: the pod's own disk.
 
     Returns:
         "retrain" or "keep".
@@ -41,8 +43,10 @@ def monitor(
     from pathlib import Path
 
     from components.contracts.config.data import resolve_window
+    from components.contracts.environment import use_scratch
     from components.monitor.monitor import monitor_window
 
+    use_scratch(scratch)
     window = resolve_window(window_start, window_end, scheduled_at).to_struct()
     result = monitor_window(
         labels=Path(labels.path),
@@ -169,6 +173,7 @@ def report_end(
     """
     from components.monitor.failure import report_pipeline
 
+    print(f"{pipeline} ended as {status.state}. {status.error_message or ''}")
     for trouble in report_pipeline(
         project=project,
         config=config,

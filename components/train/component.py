@@ -36,14 +36,12 @@ def train(
         metrics: Metrics on the validation part.
         scratch: Folder for what does not fit into memory; empty: the pod's own disk.
     """
-    import os
     from pathlib import Path
 
-    if scratch:
-        os.environ["TMPDIR"] = scratch
-
+    from components.contracts.environment import use_scratch
     from components.train.train import train_model
 
+    use_scratch(scratch)
     result = train_model(
         splits=Path(splits.path),
         project=project,

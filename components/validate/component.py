@@ -13,6 +13,7 @@ def validate(
     quarantine: dsl.Output[dsl.Dataset],
     report: dsl.Output[dsl.HTML],
     results: dsl.Output[dsl.Artifact],
+    scratch: str = "",
 ):
     """Checks every row against the schema and sets bad rows apart, each with its reasons.
 
@@ -23,11 +24,14 @@ def validate(
         quarantine: The rows that did not, with a column of reasons.
         report: The checks and their counts, to look at.
         results: The same as JSON.
+        scratch: Folder for what does not fit into memory; empty: the pod's own disk.
     """
     from pathlib import Path
 
+    from components.contracts.environment import use_scratch
     from components.validate.validate import validate_dataset
 
+    use_scratch(scratch)
     result = validate_dataset(
         dataset=Path(dataset.path),
         schema=schema,

@@ -89,15 +89,10 @@ def _parameters(package: Package) -> Iterator[str]:
             yield f"parameter {name} has type {kind}, which the backend does not know"
         elif "defaultValue" in declared and not fits(str(kind), declared["defaultValue"]):
             yield f"parameter {name} is a {kind}, and its default {declared['defaultValue']!r} is not"
-    known = set(package.parameters)
-    for task, inputs in _task_inputs(package):
+    for task, inputs, known in _task_inputs(package):
         for name, source in inputs.items():
             parameter = source.get("componentInputParameter", "")
-            if (
-                parameter
-                and parameter not in known
-                and not parameter.startswith("pipelinechannel--")
-            ):
+            if parameter and parameter not in known:
                 yield f"task {task} reads {name} from parameter {parameter}, which is not declared"
 
 
@@ -160,9 +155,13 @@ def containers(package: Package) -> dict[str, dict[str, Any]]:
     return {label: e["container"] for label, e in executors.items() if "container" in e}
 
 
-def _task_inputs(package: Package) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, task in package.spec.get("root", {}).get("dag", {}).get("tasks", {}).items():
-        yield name, task.get("inputs", {}).get("parameters", {})
+def _task_inputs(package: Package) -> Iterator[tuple[str, dict[str, Any], set[str]]]:
+    """Every task of every DAG: its name, its inputs, and the parameters that its DAG declares."""
+    components = [package.spec.get("root", {}), *package.spec.get("components", {}).values()]
+    for component in components:
+        known = set(component.get("inputDefinitions", {}).get("parameters", {}))
+        for name, task in component.get("dag", {}).get("tasks", {}).items():
+            yield name, task.get("inputs", {}).get("parameters", {}), known
 
 
 def _texts(value: Any, where: str, key: str = "") -> Iterator[tuple[str, str, str]]:

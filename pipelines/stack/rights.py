@@ -32,6 +32,15 @@ TASK_RIGHTS = (
     Right(
         "", ("secrets",), ("get",), "every task", ("mlpipeline-minio-artifact", "slipway-secrets")
     ),
+    # Where Kubeflow has users, its server asks whether the pod's account may do this.
+    Right(
+        "pipelines.kubeflow.org",
+        ("runs",),
+        ("create", "list", "terminate"),
+        "retrain, to start a training once",
+    ),
+    Right("pipelines.kubeflow.org", ("experiments",), ("create", "list"), "retrain"),
+    Right("pipelines.kubeflow.org", ("pipelines",), ("get", "list"), "retrain"),
 )
 
 DEPLOY_RIGHTS = (

@@ -62,6 +62,8 @@ class Double:
     token: str = ""
     namespaces: set[str] = field(default_factory=set)
     multi_user: bool = False
+    # Kind and verb, as a role in the namespace gives them; None: everything is allowed.
+    rights: set[tuple[str, str]] | None = None
     page_size: int = 100
     refuse_model: bool = False
     fail_task: str = ""
@@ -155,6 +157,9 @@ def _handler(double: Double) -> type[BaseHTTPRequestHandler]:
             namespace = parse_qs(query).get("namespace", [""])[0]
             if double.multi_user and namespace and namespace not in double.namespaces:
                 raise Refused(403, f"User is not authorized in namespace {namespace}")
+            for kind, verb in () if double.rights is None else _asked(self.command, self.path):
+                if (kind, verb) not in double.rights:
+                    raise Refused(403, f"User may not {verb} {kind}.pipelines.kubeflow.org")
 
         def reply(self, status: int, content: Any, headers: dict[str, str]) -> None:
             data = json.dumps(content).encode()
@@ -167,6 +172,20 @@ def _handler(double: Double) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(data)
 
     return Handler
+
+
+def _asked(method: str, path: str) -> list[tuple[str, str]]:
+    """What the server's access review asks for a request: the kind of resource and the verb."""
+    parts = urlsplit(path).path.removeprefix(PREFIX).strip("/").split("/")
+    kind, last = parts[0], parts[-1]
+    if kind not in ("runs", "experiments", "pipelines"):
+        return []
+    if method == "POST" and ":" in last:
+        return [(kind, last.partition(":")[2])]
+    if method == "POST":
+        # Who starts a run must be allowed to read the pipeline that it names.
+        return [(kind, "create"), *([("pipelines", "get")] if kind == "runs" else [])]
+    return [(kind, "list" if last in (kind, "versions") else "get")]
 
 
 def _fault(double: Double, method: str, path: str) -> Fault | None:

@@ -61,7 +61,7 @@ def _set(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 
 def _read_unknown(spec: dict[str, Any]) -> None:
-    task = spec["root"]["dag"]["tasks"]["ingest"]
+    task = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]["ingest"]
     task["inputs"]["parameters"]["data_root"] = {"componentInputParameter": "lake"}
 
 

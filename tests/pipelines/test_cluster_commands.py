@@ -236,7 +236,7 @@ def test_training_and_retraining_differ_in_what_they_should(compiled: Path) -> N
         read_package(compiled / "flights-retraining.yaml"),
     )
     wiring: list[Any] = [c for c in changes if c.kind not in ("pipeline",)]
-    assert [c.where for c in wiring] == ["ingest scheduled_at"]
+    assert [c.where for c in wiring] == ["ingest scheduled_at", "report-end pipeline"]
 
 
 def test_diff_against_the_server_and_for_a_comment(

@@ -20,11 +20,11 @@ from pipelines.compiler import MORE_FACES, STAGES, compile_project
 
 PIPELINES = ("training", "retraining", "monitoring", "scoring", "backfill")
 NEVER_CACHED = {
-    "training": {"evaluate", "register", "deploy"},
-    "retraining": {"evaluate", "register", "deploy"},
-    "monitoring": {"ingest", "monitor", "retrain"},
-    "scoring": {"ingest", "score", "monitor-predictions"},
-    "backfill": {"ingest", "backfill"},
+    "training": {"evaluate", "register", "deploy", "report-end"},
+    "retraining": {"evaluate", "register", "deploy", "report-end"},
+    "monitoring": {"ingest", "monitor", "retrain", "report-end"},
+    "scoring": {"ingest", "score", "monitor-predictions", "report-end"},
+    "backfill": {"ingest", "backfill", "report-end"},
 }
 
 
@@ -137,10 +137,11 @@ def test_only_scheduled_pipelines_ask_when_they_were_scheduled(pipeline: tuple[s
 def test_registration_and_deployment_are_behind_the_gate(compiled: Path) -> None:
     for name in ("training", "retraining"):
         spec = read_package(compiled / f"flights-{name}.yaml").spec
-        outside = {t for t in spec["root"]["dag"]["tasks"] if not t.startswith("condition")}
+        tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+        outside = {t for t in tasks if not t.startswith("condition")}
         assert outside == {"ingest", "validate", "features", "train", "evaluate"}
-        (condition,) = [t for t in spec["root"]["dag"]["tasks"] if t.startswith("condition")]
-        task = spec["root"]["dag"]["tasks"][condition]
+        (condition,) = tasks.keys() - outside
+        task = tasks[condition]
         assert task["triggerPolicy"]["condition"].endswith("== 'pass'")
         assert "evaluate" in task["dependentTasks"]
 
@@ -187,32 +188,22 @@ def test_scoring_and_backfill_read_as_far_as_the_features_look(compiled: Path) -
     assert filling.parameters["before"]["defaultValue"] == "32d"
     assert filling.parameters["after"]["defaultValue"] == "60d"
     for package, margins in ((scoring, {"before": "history"}), (filling, {})):
-        inputs = package.spec["root"]["dag"]["tasks"]["ingest"]["inputs"]["parameters"]
+        tasks = package.spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+        inputs = tasks["ingest"]["inputs"]["parameters"]
         for name in ("before", "after"):
-            source = inputs.get(name, {})
+            source = inputs.get(name, {}).get("componentInputParameter")
             wanted = margins.get(name, name if not margins else None)
-            assert source.get("componentInputParameter") == wanted
+            assert source == (f"pipelinechannel--{wanted}" if wanted else None)
 
 
-@pytest.mark.parametrize("name", PIPELINES)
-def test_where_there_are_alert_routes_a_run_that_fails_tells_them(routed: Path, name: str) -> None:
-    package = read_package(routed / f"flights-{name}.yaml")
-    tasks = package.spec["root"]["dag"]["tasks"]
+def test_every_pipeline_ends_in_an_exit_handler(pipeline: tuple[str, Any]) -> None:
+    _, package = pipeline
+    tasks = dict(package.spec["root"]["dag"]["tasks"])
     told = tasks.pop("report-end")
     assert told["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
     (group,) = tasks
     assert told["dependentTasks"] == [group]
     assert "dag" in package.spec["components"][tasks[group]["componentRef"]["name"]]
-
-
-@pytest.fixture(scope="module")
-def routed(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The flights compiled with an alert route."""
-    route = "[{name: chat, kind: webhook, url: 'https://example.com/${CHAT_TOKEN}'}]"
-    loaded = load_project(repository / "examples" / "flights", {"monitoring.routes": route})
-    folder = tmp_path_factory.mktemp("routed")
-    compile_project(loaded, folder)
-    return folder
 
 
 def test_each_component_loads_on_its_own(compiled: Path) -> None:
@@ -296,24 +287,58 @@ def test_what_the_cluster_would_refuse_is_refused_in_the_project_file(
         load_project(repository / "examples" / "flights", {key: value})
 
 
-def test_a_workspace_that_the_project_declares_is_training_s_scratch_folder(
-    repository: Path, tmp_path: Path
+SCRATCH = {
+    "training": {"validate", "features", "train"},
+    "retraining": {"validate", "features", "train"},
+    "monitoring": {"monitor"},
+    "scoring": {"validate", "scoring-features"},
+    "backfill": {"validate", "backfill"},
+}
+
+
+@pytest.mark.parametrize("chosen", [None, ["monitoring", "scoring", "backfill"]])
+def test_a_workspace_that_the_project_declares_is_its_pipelines_scratch_folder(
+    repository: Path, tmp_path: Path, chosen: list[str] | None
 ) -> None:
-    volume = "{size: 100Gi, storage_class: fast, access_modes: [ReadWriteOnce]}"
-    package = _compiled_with(repository, tmp_path, {"orchestration.workspace": volume}, "training")
-    config = package.platform["platforms"]["kubernetes"]["pipelineConfig"]
-    assert config["workspace"] == {
-        "size": "100Gi",
-        "kubernetes": {
-            "pvcSpecPatch": {"storageClassName": "fast", "accessModes": ["ReadWriteOnce"]}
-        },
-    }
-    given = _tasks(package.spec, package.spec["root"])["train"]["inputs"]["parameters"]["scratch"]
-    assert given == {"runtimeValue": {"constant": "{{$.workspace_path}}"}}
-    assert find_faults(package) == []
-    # A pipeline that does not use it gets no volume.
-    others = read_package(tmp_path / "flights-monitoring.yaml")
-    assert "workspace" not in others.platform["platforms"]["kubernetes"]["pipelineConfig"]
+    volume: dict[str, Any] = {"size": "100Gi", "storage_class": "fast"}
+    if chosen:
+        volume["pipelines"] = chosen
+    overrides = {"orchestration.workspace": json.dumps(volume)}
+    compile_project(load_project(repository / "examples" / "flights", overrides), tmp_path)
+    for name in PIPELINES:
+        package = read_package(tmp_path / f"flights-{name}.yaml")
+        config = package.platform["platforms"]["kubernetes"]["pipelineConfig"]
+        given = {
+            task: spec["inputs"]["parameters"]["scratch"]
+            for task, spec in _tasks(package.spec, package.spec["root"]).items()
+            if "scratch" in spec.get("inputs", {}).get("parameters", {})
+        }
+        assert find_faults(package) == []
+        if name not in (chosen or ["training", "retraining"]):
+            # A run that does not use it gets no volume.
+            assert "workspace" not in config and not given
+            continue
+        patch = {"storageClassName": "fast", "accessModes": ["ReadWriteOnce"]}
+        assert config["workspace"] == {"size": "100Gi", "kubernetes": {"pvcSpecPatch": patch}}
+        place = {"runtimeValue": {"constant": "{{$.workspace_path}}"}}
+        assert given == dict.fromkeys(SCRATCH[name], place)
+
+
+def test_temporary_files_lie_on_the_volume_that_a_task_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tempfile
+
+    from components.contracts.environment import use_scratch
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "usual"))
+    (tmp_path / "usual").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert Path(tempfile.mkdtemp()).parent == tmp_path / "usual"
+    use_scratch("")
+    assert Path(tempfile.mkdtemp()).parent == tmp_path / "usual"
+    use_scratch(str(tmp_path))
+    assert Path(tempfile.mkdtemp()).parent == tmp_path
 
 
 def test_every_task_that_a_pipeline_has_can_be_given_settings() -> None:

@@ -21,7 +21,7 @@ def spec(repository: Path) -> dict[str, Any]:
 def test_the_training_pipeline_in_order(repository: Path) -> None:
     tasks = read_tasks(repository / "compiled" / "flights-training.yaml")
     assert [task.name for task in tasks] == [
-        "ingest", "validate", "features", "train", "evaluate", "register", "deploy",
+        "ingest", "validate", "features", "train", "evaluate", "register", "deploy", "report-end",
     ]  # fmt: skip
     needs = {task.name: task.needs for task in tasks}
     assert needs["ingest"] == ()
@@ -31,11 +31,13 @@ def test_the_training_pipeline_in_order(repository: Path) -> None:
     assert "evaluate" in needs["deploy"]
     assert {task.name for task in tasks if task.condition} == {"register", "deploy"}
     assert all("== 'pass'" in task.condition for task in tasks if task.condition)
+    # The exit handler waits for all, those behind the gate too.
+    assert set(needs["report-end"]) == needs.keys() - {"report-end"}
 
 
 def write(tmp_path: Path, spec: dict[str, Any], change: Callable[[dict[str, Any]], Any]) -> Path:
     changed = copy.deepcopy(spec)
-    change(changed["root"]["dag"]["tasks"])
+    change(changed["components"]["comp-exit-handler-1"]["dag"]["tasks"])
     path = tmp_path / "pipeline.yaml"
     path.write_text(yaml.safe_dump(changed))
     return path

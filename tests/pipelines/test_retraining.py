@@ -149,6 +149,41 @@ def test_of_two_that_start_at_once_one_stays(world: World) -> None:
     assert world.status() == [("started", mine.run)]
 
 
+def _launcher_rights() -> set[tuple[str, str]]:
+    from pipelines.stack.rights import TASK_RIGHTS
+
+    group = "pipelines.kubeflow.org"
+    return {
+        (kind, verb)
+        for right in TASK_RIGHTS
+        if right.group == group
+        for kind in right.resources
+        for verb in right.verbs
+    }
+
+
+@pytest.mark.parametrize("lacking", [None, *sorted(_launcher_rights())])
+def test_the_role_of_the_tasks_has_exactly_what_starting_a_training_asks_for(
+    world: World, monkeypatch: pytest.MonkeyPatch, lacking: tuple[str, str] | None
+) -> None:
+    world.server.rights = _launcher_rights() - {lacking}
+    world.server.experiments.clear()
+    start = launcher.KubeflowRuns.start
+
+    def twice(self: launcher.KubeflowRuns, name: str, arguments: dict[str, Any]) -> str:
+        start(self, name, arguments)  # Another task at the same moment, which will stay.
+        return start(self, name, arguments)
+
+    monkeypatch.setattr(launcher.KubeflowRuns, "start", twice)
+    request = world.ask()
+    if lacking is None:
+        assert "was started by another at the same moment" in world.launch(request).why
+        return
+    kind, verb = lacking
+    with pytest.raises(SlipwayError, match=f"403 .*may not {verb} {kind}"):
+        world.launch(request)
+
+
 @pytest.mark.parametrize(("ended", "status"), [("SUCCEEDED", "finished"), ("FAILED", "failed")])
 def test_how_the_last_one_went_is_noted_with_the_next(
     world: World, ended: str, status: str
@@ -249,17 +284,13 @@ def with_route(repository: Path, tmp_path: Path) -> Callable[[str], Path]:
     return compile_with
 
 
-def test_with_routes_each_pipeline_ends_in_a_report(with_route: Any, compiled: Path) -> None:
+def test_the_report_at_a_pipeline_s_end_has_the_secrets_of_the_routes(with_route: Any) -> None:
     folder = with_route("https://example.com/${CHAT_TOKEN}")
-    for name in ("training", "retraining", "monitoring"):
+    for name in ("training", "retraining", "monitoring", "scoring", "backfill"):
         package = read_package(folder / f"flights-{name}.yaml")
-        task = package.spec["root"]["dag"]["tasks"]["report-end"]
-        assert task["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
         executors = package.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
         secrets = json.dumps(executors["exec-report-end"]["secretAsEnv"])
         assert "CHAT_TOKEN" in secrets
-        plain = read_package(compiled / f"flights-{name}.yaml")
-        assert "report-end" not in plain.spec["root"]["dag"]["tasks"]
 
 
 def test_a_pipeline_that_fails_is_told_by_its_exit_handler(

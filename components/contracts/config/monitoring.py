@@ -70,12 +70,13 @@ class RuleSettings(Section):
     Attributes:
         enabled: whether it is judged at all.
         severity: in place of the rule's own.
-        windows: fires once it has held in this many windows in a row.
+        lasting: `for` in the project file: fires once it has held without a break for this long, from
+            the start of the first window in which it held. 0: at once.
     """
 
     enabled: bool = True
     severity: Severity | None = None
-    windows: int = Field(default=1, ge=1)
+    lasting: Duration = Field(default=timedelta(0), alias="for")
 
 
 class Route(Section):

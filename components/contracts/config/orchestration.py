@@ -39,6 +39,7 @@ TaskName = Literal[
     "report-end",
     "report-override",
 ]
+PipelineName = Literal["training", "retraining", "monitoring", "scoring", "backfill"]
 Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti)?$")]
 
 
@@ -72,6 +73,7 @@ class Workspace(Section):
         size: as in 100Gi.
         storage_class: empty: the one that Kubeflow's administrator set.
         access_modes: Kubeflow refuses a run whose volume has none.
+        pipelines: whose runs get such a volume.
     """
 
     size: Quantity
@@ -79,6 +81,7 @@ class Workspace(Section):
     access_modes: list[Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]] = [
         "ReadWriteOnce"
     ]
+    pipelines: list[PipelineName] = ["training", "retraining"]
 
 
 class Orchestration(Section):
@@ -87,7 +90,7 @@ class Orchestration(Section):
     Attributes:
         deadline: after this long a run is given up.
         keep: how long the pods of an ended run stay to be looked at.
-        workspace: a volume for the training pipelines; None: training uses its pod's own disk.
+        workspace: a volume for runs; None: each task uses its pod's own disk.
         tasks: task to what it asks for.
     """
 
