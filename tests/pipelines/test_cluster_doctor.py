@@ -407,6 +407,19 @@ def test_what_is_wrong_is_named(case: Case, site: Site) -> None:
     assert (line.status, case.message in line.message) == (case.status, True), line
 
 
+@pytest.mark.parametrize("name", ["FEATURE_STORE_URI", "INFERENCE_LOG_URI", "MONITORING_URI"])
+def test_each_place_that_stages_write_to_is_tried(site: Site, name: str) -> None:
+    settings = site.cluster.objects["/api/v1/namespaces/team/configmaps/slipway-config"]["data"]
+    settings[name] = "s3://slipway-nobody-made-this/x"
+    connection = Connection.of(host=site.double.url, namespace="team")
+    lines = [
+        line for line in examine(connection, site.spec, ACCOUNT) if line.what == "object store"
+    ]
+    assert [line.status for line in lines].count("ok") == 2
+    (line,) = [line for line in lines if line.status == "fail"]
+    assert f"{name}: s3://slipway-nobody-made-this/x cannot be written" in line.message
+
+
 def test_rights_that_the_account_lacks_are_named_with_whose_need_they_are(site: Site) -> None:
     site.cluster.refused |= {("create", "inferenceservices"), ("patch", "workflowtaskresults")}
     line = site.lines()["service account"]
