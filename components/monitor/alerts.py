@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from components.contracts.config.monitoring import (
     AlertName,
@@ -201,7 +202,7 @@ class Judgement:
     Attributes:
         alerts: what fires.
         holding: the rules beyond their thresholds, also those that do not fire yet because they must
-            hold in several windows in a row.
+            hold for longer.
         unknown: the rules without a value: whether their alerts are over cannot be said.
     """
 
@@ -210,15 +211,33 @@ class Judgement:
     unknown: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """An earlier window, and the names of the rules that held there."""
+
+    start: datetime
+    end: datetime
+    names: Collection[str]
+
+
+def longest(config: MonitoringConfig) -> timedelta:
+    """How far back `judge` needs to know what held."""
+    return max((rule.lasting for rule in config.rules.values()), default=timedelta(0))
+
+
 def judge(
-    findings: Findings, config: MonitoringConfig, earlier: Sequence[Collection[str]] = ()
+    findings: Findings,
+    config: MonitoringConfig,
+    window: tuple[datetime, datetime],
+    earlier: Sequence[Held] = (),
 ) -> Judgement:
     """Judges a window.
 
     Args:
         findings: what the window showed.
         config: thresholds, and how each rule behaves.
-        earlier: for each earlier window, the latest first, the names of the rules that held there.
+        window: its start and end.
+        earlier: the windows that ended before it, the latest first.
     """
     alerts, holding, unknown = [], [], []
     for rule in rules(config):
@@ -231,7 +250,15 @@ def judge(
         if alert is None:
             continue
         holding.append(alert.name)
-        before = earlier[: settings.windows - 1]
-        if len(before) == settings.windows - 1 and all(alert.name in held for held in before):
+        if window[1] - _since(alert.name, window[0], earlier) >= settings.lasting:
             alerts.append(replace(alert, severity=settings.severity or alert.severity))
     return Judgement(alerts=tuple(alerts), holding=tuple(holding), unknown=tuple(unknown))
+
+
+def _since(name: str, start: datetime, earlier: Sequence[Held]) -> datetime:
+    """Since when a rule has held: a window in which it did not, or a gap between windows, ends it."""
+    for window in earlier:
+        if name not in window.names or window.end < start:
+            break
+        start = min(start, window.start)
+    return start

@@ -7,6 +7,10 @@ categories (total variation, chi-square), for unseen values and for missing ones
 tests are one family under Benjamini-Hochberg (1995), so that a window without drift is called
 drifted with at most the chosen probability, however many features it has. A feature drifted if a
 test is significant there and its effect reaches the least that matters.
+
+Numeric features are tested with as many rows as theirs are worth (`NumericSketch.worth`): a week of
+flights saw seven days of weather, not six thousand. For the chi-square test that is the correction of
+Rao and Scott (1981), first order.
 """
 
 from collections.abc import Mapping
@@ -161,28 +165,36 @@ def measure(old: Sketch, new: Sketch, settings: DriftConfig) -> Measured:
         raise TypeError("a numeric and a categorical sketch cannot be compared")
     old_total, new_total = old.rows + old.nulls, new.rows + new.nulls
     old_share, new_share = old.nulls / max(old_total, 1), new.nulls / max(new_total, 1)
-    p = share_test(old.nulls, old_total, new.nulls, new_total)
+    p = share_test(*_worth_of_nulls(old), *_worth_of_nulls(new))
     effect = abs(new_share - old_share)
     tests.append(Test(question="nulls", effect=effect, least=settings.nulls, p=p))
     return tests, {**statistics, "nulls": new_share, "reference_nulls": old_share}
 
 
+def _worth_of_nulls(sketch: Sketch) -> tuple[int, int]:
+    """Missing values and rows, as many as they are worth."""
+    total = sketch.rows + sketch.nulls
+    worth = sketch.worth[1] if isinstance(sketch, NumericSketch) else total
+    return round(sketch.nulls * worth / max(total, 1)), round(worth)
+
+
 def _measure_numeric(old: NumericSketch, new: NumericSketch, settings: DriftConfig) -> Measured:
     if not old.rows or not new.rows:
-        return [], {"psi": 0.0, "js": 0.0, "ks": 0.0, "wasserstein": 0.0, "std": 0.0}
+        return [], {"psi": 0.0, "js": 0.0, "ks": 0.0, "wasserstein": 0.0, "std": 0.0, "worth": 0.0}
     d = ks(old, new)
     distance, std = wasserstein(old, new), old.std
     groups = coarse_groups(old.counts)
     old_cells = np.bincount(groups, old.counts, COARSE)
     new_cells = np.bincount(groups, new.counts, COARSE)
     shape = jensen_shannon(old_cells, new_cells)
-    chi2, p_shape = chi_square(old_cells, new_cells)
+    worth = old.worth[0], new.worth[0]
+    chi2, p_shape = chi_square(old_cells * worth[0] / old.rows, new_cells * worth[1] / new.rows)
     tests = [
         Test(
             question="values",
             effect=distance / std if std > 0 else float(distance > 0),
             least=settings.distance,
-            p=ks_p_value(d, old.rows, new.rows),
+            p=ks_p_value(d, *worth),
         ),
         Test(question="shape", effect=shape, least=settings.distance, p=p_shape),
     ]
@@ -193,6 +205,7 @@ def _measure_numeric(old: NumericSketch, new: NumericSketch, settings: DriftConf
         "wasserstein": distance,
         "chi2": chi2,
         "std": std,
+        "worth": worth[1],
     }
     return tests, statistics
 
@@ -324,7 +337,7 @@ def ks(old: NumericSketch, new: NumericSketch) -> float:
     return float(np.abs(f - g).max())
 
 
-def ks_p_value(statistic: float, n: int, m: int) -> float:
+def ks_p_value(statistic: float, n: float, m: float) -> float:
     """Asymptotic p-value of the two-sample test (conservative where values repeat)."""
     from scipy.special import kolmogorov
 

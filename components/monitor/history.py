@@ -142,18 +142,22 @@ def merged_sketches(
     return merged, windows
 
 
-def records(root: Root, model: str, before: datetime | None = None) -> list[MonitoringRecord]:
+def records(
+    root: Root, model: str, before: datetime | None = None, after: datetime | None = None
+) -> list[MonitoringRecord]:
     """The records of a model's windows, the oldest first.
 
     Args:
         root: where monitoring keeps its files.
         model: the registered model's name.
         before: only windows that ended earlier.
+        after: only windows that ended at this time or later.
     """
     found = []
     place = f"{folder(root, model)}/windows"
     for name in state.names(place):
-        if before is None or _ends(name)[1] < before:
+        end = _ends(name)[1]
+        if (before is None or end < before) and (after is None or end >= after):
             found.append(_record(f"{place}/{name}"))
     return sorted(found, key=lambda record: parse_instant(record.window[1]))
 

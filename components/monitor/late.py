@@ -70,7 +70,7 @@ def measure_again(
     """
     start, end = window
     found = []
-    for record in history.records(root, series, before=end):
+    for record in history.records(root, series, before=end, after=start - settings.look_back):
         begins, ends = (parse_instant(moment) for moment in record.window)
         if ends > start or start - ends >= settings.look_back:
             continue

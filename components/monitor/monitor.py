@@ -20,7 +20,7 @@ from components.contracts.monitoring_record import (
 from components.contracts.splits import Part
 from components.contracts.stage import progress, stage
 from components.monitor import history
-from components.monitor.alerts import Findings, judge
+from components.monitor.alerts import Findings, Held, judge, longest
 from components.monitor.drift import DriftResult, compare
 from components.monitor.late import Matured, log_matured, measure_again
 from components.monitor.performance import Performance, label_table, measure
@@ -28,7 +28,7 @@ from components.monitor.reference import Reference, fetch_reference
 from components.monitor.report import evidently_page, finite, write_report
 from components.monitor.retrain import decide
 from components.monitor.routes import notify
-from components.monitor.sketch import NumericSketch, Sketch, numbers
+from components.monitor.sketch import NumericSketch, Sketch, hours_since_1970, numbers
 from components.monitor.skew import Skew, measure_skew
 from components.monitor.system import SystemMetrics, measure_system, scrape
 from components.monitor.tracking import log_series
@@ -143,7 +143,9 @@ def monitor_window(
         scan = scan_features(log, logged_version, reference, settings.report_rows)
         if scan.rows >= settings.min_rows:
             probability = NumericSketch.empty(reference.probability.edges)
-            probability.add(numbers(predicted["probability"], "numeric"))
+            probability.add(
+                numbers(predicted["probability"], "numeric"), hours_since_1970(predicted["time"])
+            )
             scan.sketches[PREDICTION] = probability
             against = _against(series, reference, (start, end), settings)
             drift = _drift(scan, against, reference, settings)
@@ -366,7 +368,9 @@ def _record(
     if drift:
         status = "drift" if drift.share > settings.alerts.drift else "stable"
     counters = (details["endpoint"] or {}).get("metrics", {})
-    earlier = history.records(environment.monitoring_uri(), project, before=window[1])
+    earlier = history.records(
+        environment.monitoring_uri(), project, before=window[1], after=window[1] - longest(settings)
+    )
     judgement = judge(
         Findings(
             predictions=system.predictions,
@@ -390,7 +394,15 @@ def _record(
             ),
         ),
         settings,
-        [r.details.get("holding", ()) for r in reversed(earlier)],
+        window,
+        [
+            Held(
+                start=parse_instant(r.window[0]),
+                end=parse_instant(r.window[1]),
+                names=r.details.get("holding", ()),
+            )
+            for r in reversed(earlier)
+        ],
     )
     alerts = judgement.alerts
     details["holding"], details["unknown"] = list(judgement.holding), list(judgement.unknown)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.contracts.errors import SlipwayError
-from components.contracts.splits import Feature, Kind, Part
+from components.contracts.splits import TIME, Feature, Kind, Part
 from components.contracts.tracking import connect
 from components.monitor.sketch import (
     Floats,
@@ -20,6 +20,7 @@ from components.monitor.sketch import (
     Sketch,
     add_column,
     bin_edges,
+    hours_since_1970,
     new_sketch,
     numbers,
 )
@@ -147,6 +148,7 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
             f"The reference of version {model_version} has no rows of the part {part}: set"
             " monitoring.drift.reference to the other."
         )
+    hours = hours_since_1970(table[TIME]) if TIME in table.column_names else None
     edges: dict[str, Floats] = {}
     sketches: dict[str, Sketch] = {}
     for feature in features:
@@ -154,10 +156,10 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
         if feature.kind in ("numeric", "time"):
             edges[feature.name] = bin_edges(numbers(column, feature.kind))
         sketches[feature.name] = new_sketch(feature.kind, edges.get(feature.name))
-        add_column(sketches[feature.name], column, feature.kind)
+        add_column(sketches[feature.name], column, feature.kind, hours)
     probabilities = numbers(table[PROBABILITY], "numeric")
     probability = NumericSketch.empty(bin_edges(probabilities))
-    probability.add(probabilities)
+    probability.add(probabilities, hours)
     release = {
         name: float(value)
         for name, value in content.get("release", {}).items()

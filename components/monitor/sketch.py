@@ -5,6 +5,10 @@ between its ends holds at most 1/BINS of the reference: that bounds the error of
 value that is frequent by itself (a zero of a count, a default) has a bin of its own. Sketches of two
 windows with the same edges merge by adding their counts, so days make weeks without reading data
 again.
+
+Rows that were seen together resemble one another: the flights of an hour share the weather, those of a
+day the delays. So a numeric sketch also keeps each hour's values, sum and missing values, from which
+follows how many independent rows its rows are worth.
 """
 
 from dataclasses import dataclass, field, replace
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
 BINS = 512
 BLOCK = 1 << 15
+DAYS = 5
 CATEGORIES = 10_000
 HOURS_PER_MICROSECOND = 1 / 3.6e9
 
@@ -38,6 +43,8 @@ class NumericSketch:
         squares: sum of the squared distances from the mean.
         nulls: missing values; what is not a finite number counts as missing.
         low: smallest value; inf where there is none. high: largest; -inf.
+        hours: hour since 1970 to its values, their sum, and its missing values; empty where the rows'
+            times are not known.
     """
 
     edges: Floats
@@ -47,6 +54,7 @@ class NumericSketch:
     nulls: int = 0
     low: float = float("inf")
     high: float = float("-inf")
+    hours: dict[int, tuple[float, float, float]] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, edges: Floats) -> "NumericSketch":
@@ -69,28 +77,76 @@ class NumericSketch:
         """Standard deviation; 0 of nothing."""
         return float(np.sqrt(self.squares / max(self.rows, 1)))
 
-    def add(self, values: Floats) -> None:
+    @property
+    def worth(self) -> tuple[float, float]:
+        """How many independent rows the values are worth, and how many the missing values.
+
+        Kish's design effect: the variance of a mean when whole days are drawn, over its variance when
+        rows are. Hours stand for days where there are fewer than `DAYS`. Never more than the rows.
+        """
+        values, total = float(self.rows), float(self.rows + self.nulls)
+        if not self.hours:
+            return values, total
+        hours = np.array(list(self.hours))
+        table = np.array(list(self.hours.values()))
+        days, day = np.unique(hours // 24, return_inverse=True)
+        if len(days) >= DAYS:
+            table = np.column_stack([np.bincount(day, column) for column in table.T])
+        known, sums, missing = table.T
+        return (
+            values / _design_effect(known, sums, self.squares / max(self.rows, 1)),
+            total / _design_effect(known + missing, missing),
+        )
+
+    def add(self, values: Floats, hours: Counts | None = None) -> None:
         """Counts float64 [N] values; NaN and infinities are missing.
 
         Sorting a block and finding the edges in it is several times cheaper than finding each value
         among the edges; a block fits the cache of a core.
+
+        Args:
+            values: float64 [N].
+            hours: int64 [N], each value's hour since 1970, where it is known.
         """
         for start in range(0, len(values), BLOCK):
-            self._add(values[start : start + BLOCK])
+            block = values[start : start + BLOCK]
+            found, total = self._add(block)
+            if hours is not None:
+                self._add_hours(block, hours[start : start + BLOCK], found, total)
 
-    def _add(self, values: Floats) -> None:
+    def _add_hours(self, values: Floats, hours: Counts, found: int, total: float) -> None:
+        first = int(hours.min())
+        if first == hours.max():  # most blocks of a log, and nothing more to count
+            self._add_hour(first, (found, total, len(values) - found))
+            return
+        known = np.isfinite(values)
+        each = (
+            np.bincount(hours - first, weights)
+            for weights in (known, np.where(known, values, 0.0), None)
+        )
+        for hour, (n, sums, rows) in enumerate(zip(*each, strict=True), first):
+            if rows:
+                self._add_hour(hour, (float(n), float(sums), float(rows - n)))
+
+    def _add_hour(self, hour: int, more: tuple[float, float, float]) -> None:
+        values, total, nulls = self.hours.get(hour, (0.0, 0.0, 0.0))
+        self.hours[hour] = (values + more[0], total + more[1], nulls + more[2])
+
+    def _add(self, values: Floats) -> tuple[int, float]:
+        """Counts a block; how many values it had, and their sum."""
         ordered = np.sort(values)  # -inf first, inf and NaN last
         first = np.searchsorted(ordered, -np.inf, side="right")
         finite = ordered[first : np.searchsorted(ordered, np.inf, side="left")]
         self.nulls += len(ordered) - len(finite)
         if not len(finite):
-            return
+            return 0, 0.0
         cuts = np.searchsorted(finite, self.edges, side="left")
         counts = np.diff(cuts, prepend=0, append=len(finite))
         starts, used = np.concatenate([[0], cuts]), np.flatnonzero(counts)
         sums = np.zeros(len(counts))
         sums[used] = np.add.reduceat(finite, starts[used])
-        away = finite - sums.sum() / len(finite)
+        total = float(sums.sum())
+        away = finite - total / len(finite)
         self._absorb(
             NumericSketch(
                 edges=self.edges,
@@ -101,6 +157,7 @@ class NumericSketch:
                 high=float(finite[-1]),
             )
         )
+        return len(finite), total
 
     def _absorb(self, other: "NumericSketch") -> None:
         n, m = self.rows, other.rows
@@ -123,8 +180,10 @@ class NumericSketch:
                 "Two sketches with different bin edges cannot be merged: they were made against"
                 " different references. Merge windows of one model version."
             )
-        both = replace(self)
+        both = replace(self, hours=dict(self.hours))
         both._absorb(other)
+        for hour, more in other.hours.items():
+            both._add_hour(hour, more)
         return both
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,6 +195,7 @@ class NumericSketch:
             "squares": self.squares,
             "nulls": self.nulls,
             "range": [self.low, self.high] if self.rows else None,
+            "hours": [[hour, *content] for hour, content in self.hours.items()],
         }
 
 
@@ -229,7 +289,35 @@ def sketch_from_dict(content: dict[str, Any]) -> Sketch:
         nulls=content["nulls"],
         low=low,
         high=high,
+        hours={int(hour): (n, total, nulls) for hour, n, total, nulls in content.get("hours", ())},
     )
+
+
+def _design_effect(rows: Floats, sums: Floats, variance: float | None = None) -> float:
+    """How many times larger a mean's variance is because rows come in clusters; at least 1.
+
+    Args:
+        rows: float64 [C], rows of each cluster.
+        sums: float64 [C], of their values.
+        variance: of a value; None: the values are 0 and 1.
+    """
+    total = rows.sum()
+    if len(rows) < 2 or not total:
+        return 1.0
+    mean = sums.sum() / total
+    if variance is None:
+        variance = mean * (1 - mean)
+    clustered = np.square(sums - rows * mean).sum() / total * len(rows) / (len(rows) - 1)
+    return max(1.0, float(clustered / variance)) if variance > 0 else 1.0
+
+
+def hours_since_1970(column: "pa.ChunkedArray") -> Counts:
+    """A timestamp column without nulls as int64 [N] hours."""
+    import pyarrow as pa
+
+    seconds = column.cast(pa.timestamp("s", getattr(column.type, "tz", None)), safe=False)
+    hours: Counts = seconds.cast(pa.int64()).to_numpy() // 3600
+    return hours
 
 
 def bin_edges(values: Floats, bins: int = BINS) -> Floats:
@@ -285,9 +373,18 @@ def new_sketch(kind: Kind, edges: Floats | None) -> Sketch:
     return NumericSketch.empty(edges) if edges is not None else CategorySketch()
 
 
-def add_column(sketch: Sketch, column: "pa.ChunkedArray", kind: Kind) -> None:
-    """Counts an Arrow column of a feature."""
+def add_column(
+    sketch: Sketch, column: "pa.ChunkedArray", kind: Kind, hours: Counts | None = None
+) -> None:
+    """Counts an Arrow column of a feature.
+
+    Args:
+        sketch: counts it.
+        column: its values.
+        kind: of the feature. A time of day is what an hour is, so it does not count by hours.
+        hours: int64 [N], each row's hour since 1970, where it is known.
+    """
     if isinstance(sketch, NumericSketch):
-        sketch.add(numbers(column, kind))
+        sketch.add(numbers(column, kind), hours if kind == "numeric" else None)
     else:
         sketch.add(column)

@@ -13,7 +13,7 @@ from components.contracts.errors import SlipwayError
 from components.contracts.inference_log import FEATURE_PREFIX
 from components.monitor import payloads
 from components.monitor.reference import Reference
-from components.monitor.sketch import Sketch, add_column, new_sketch
+from components.monitor.sketch import Sketch, add_column, hours_since_1970, new_sketch
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -214,26 +214,30 @@ def scan_features(
 
     def take(chunk: pa.Table) -> None:
         scan.rows += chunk.num_rows
+        hours = hours_since_1970(chunk["time"])
         for name, kind in kinds.items():
-            if name not in chunk.column_names or name in scan.wrong_types:
+            column = FEATURE_PREFIX + name
+            if column not in chunk.column_names or name in scan.wrong_types:
                 continue
             seen.add(name)
             try:
-                add_column(scan.sketches[name], chunk[name], kind)
+                add_column(scan.sketches[name], chunk[column], kind, hours)
             except (pa.ArrowException, TypeError):
-                scan.wrong_types[name] = str(chunk[name].type)
+                scan.wrong_types[name] = str(chunk[column].type)
         if sample_rows:
             size = min(chunk.num_rows, sample_rows)
-            kept.append(chunk.take(sorted(draw.sample(range(chunk.num_rows), size))))
+            rows = chunk.drop_columns(["time"]).take(sorted(draw.sample(range(len(chunk)), size)))
+            kept.append(
+                rows.rename_columns([n.removeprefix(FEATURE_PREFIX) for n in rows.column_names])
+            )
 
-    columns = ["model_version", "probability", *(FEATURE_PREFIX + name for name in kinds)]
+    columns = ["time", "model_version", "probability", *(FEATURE_PREFIX + name for name in kinds)]
     waiting: list[pa.Table] = []
     for table in window.batches(columns):
         answered = pc.and_(
             pc.equal(table["model_version"], logged_version), pc.is_valid(table["probability"])
         )
         table = keep(table.drop_columns(["model_version", "probability"]), answered)
-        table = table.rename_columns([n.removeprefix(FEATURE_PREFIX) for n in table.column_names])
         if waiting and waiting[0].schema != table.schema:
             take(pa.concat_tables(waiting))
             waiting = []

@@ -1,7 +1,8 @@
 """Sketches and statistics: against scipy, merged against whole, firing and not firing."""
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,95 @@ def test_merged_chunks_are_the_sketch_of_the_whole(
     again = sketch_from_dict(whole.to_dict())
     assert isinstance(again, NumericSketch)
     assert (again.counts == whole.counts).all() and again.low == whole.low
+
+
+HOUR = 24 * 16_000  # a midnight
+
+
+def timed(values: Any, hours: Any, edges: Any = None) -> NumericSketch:
+    values = np.asarray(values, np.float64)
+    made = NumericSketch.empty(bin_edges(values) if edges is None else edges)
+    made.add(values, np.asarray(hours, np.int64) + HOUR)
+    return made
+
+
+@pytest.mark.parametrize("days", [2, 30])
+def test_rows_that_come_one_by_one_are_worth_as_many(days: int) -> None:
+    r = np.random.default_rng(5)
+    values = np.where(r.random(20_000) < 0.1, np.nan, r.normal(size=20_000))
+    made = timed(values, np.sort(r.integers(0, 24 * days, 20_000)))
+    known, all_ = made.worth
+    assert 0.5 * made.rows < known <= made.rows
+    assert 0.5 * 20_000 < all_ <= 20_000
+
+
+def test_rows_that_share_a_days_weather_are_worth_days() -> None:
+    r = np.random.default_rng(6)
+    hours = np.sort(r.integers(0, 24 * 40, 50_000))
+    weather = r.normal(size=40)[hours // 24] + 0.1 * r.normal(size=50_000)
+    assert 30 < timed(weather, hours).worth[0] < 50
+    # A window that is too short for days: as many as its hours differ.
+    short = hours < 48
+    by_hour = r.normal(size=48)[hours[short]] + 0.1 * r.normal(size=short.sum())
+    assert 30 < timed(by_hour, hours[short]).worth[0] < 80
+
+
+def test_missing_values_of_one_day_are_worth_a_day() -> None:
+    hours = np.repeat(np.arange(240), 100)
+    values = np.random.default_rng(7).normal(size=24_000)
+    values[: 24 * 100] = np.nan
+    known, all_ = timed(values, hours).worth
+    assert known == pytest.approx(21_600, rel=0.5)
+    assert 5 < all_ < 20
+
+
+def test_the_worth_is_that_of_a_mean_by_day() -> None:
+    r = np.random.default_rng(8)
+    hours = np.sort(r.integers(0, 24 * 9, 3_000))
+    values = r.normal(size=9)[hours // 24] + r.normal(size=3_000)
+    mean, day = values.mean(), hours // 24
+    sums = np.array([(values[day == d] - mean).sum() for d in range(9)])
+    exact = values.var() / (np.square(sums).sum() / 3_000**2 * 9 / 8)
+    assert timed(values, hours).worth[0] == pytest.approx(exact, rel=1e-9)
+
+
+@given(FLOATS, FLOATS, st.integers(0, 30))
+@settings(max_examples=40, deadline=None)
+def test_hours_merge_and_are_kept(first: list[float], second: list[float], apart: int) -> None:
+    edges = bin_edges(np.asarray(first))
+    times = (np.arange(len(first)) // 3, np.arange(len(second)) // 2 + apart)
+    whole = timed(first + second, np.concatenate(times), edges)
+    both = timed(first, times[0], edges).merge(timed(second, times[1], edges))
+    again = sketch_from_dict(json.loads(json.dumps(both.to_dict())))
+    assert isinstance(again, NumericSketch)
+    for made in (both, again):
+        assert made.hours.keys() == whole.hours.keys()
+        for hour, content in whole.hours.items():
+            assert made.hours[hour] == pytest.approx(content, abs=1e-3)
+    assert sum(n for n, _, _ in whole.hours.values()) == whole.rows
+    assert sum(n for _, _, n in whole.hours.values()) == whole.nulls
+
+
+def test_weeks_of_different_weather_are_no_drift_and_another_season_is() -> None:
+    r = np.random.default_rng(9)
+    kinds: dict[str, Any] = {"temp": "numeric"}
+
+    def weather(mean: float, first: int, days: int) -> Any:
+        hours = np.sort(r.integers(0, 24 * days, 1_000 * days))
+        by_day = mean + r.normal(size=days)
+        return by_day[hours // 24] + 0.2 * r.normal(size=len(hours)), hours + 24 * first
+
+    def drift(old: NumericSketch, new: NumericSketch) -> Any:
+        return compare({"temp": old}, {"temp": new}, kinds, DriftConfig()).features[0]
+
+    old = timed(*weather(0.0, 0, 28))
+    alike, other = (timed(*weather(mean, 28, 7), old.edges) for mean in (0.0, 3.0))
+    assert drift(replace(old, hours={}), replace(alike, hours={})).drifted, (
+        "if rows were independent"
+    )
+    assert not drift(old, alike).drifted
+    assert drift(old, alike).tests[0].effect > 0.1, "though the weeks do differ"
+    assert drift(old, other).drifted
 
 
 @given(FLOATS)

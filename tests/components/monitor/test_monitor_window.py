@@ -36,8 +36,11 @@ def test_a_december_week_drifts_and_its_accuracy_is_that_of_the_labels(world: An
     assert summary["current_accuracy"] == pytest.approx(right, abs=1e-12)
     assert summary["avg_latency"] == pytest.approx(3.0)
     drifted = {n for n, f in result.record.details["features"].items() if f["drifted"]}
-    assert {"temp", "visib"} <= drifted
-    assert not {"leaves_from", "departs", "miles"} & drifted
+    assert "temp" in drifted
+    # One week saw seven days of weather: what visibility differs by, weeks differ by anyway.
+    assert not {"leaves_from", "departs", "miles", "visib"} & drifted
+    temp = result.record.details["features"]["temp"]["statistics"]
+    assert 4 < temp["worth"] < 40
     assert "FEATURE_DRIFT" in names(result)
     assert result.decision == "keep"
     assert all(isinstance(value, float) for value in result.numbers.values())
@@ -236,10 +239,10 @@ def test_status_shows_the_last_window_and_the_trend(world: Any) -> None:
     assert history.latest(world.root / "nowhere") == []
 
 
-def test_a_rule_may_have_to_hold_in_several_windows(world: Any) -> None:
+def test_a_rule_may_have_to_hold_for_a_while(world: Any) -> None:
     days = [f"2013-12-{day:02d}T05:00:00" for day in (9, 10, 11, 12)]
     world.write_log(world.between(days[0], days[-1]), latency_ms=150.0)
-    patient = {"rules": {"HIGH_LATENCY": {"windows": 2, "severity": "critical"}}}
+    patient = {"rules": {"HIGH_LATENCY": {"for": "2d", "severity": "critical"}}}
     fired = [
         [
             a.severity

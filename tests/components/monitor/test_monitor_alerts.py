@@ -1,0 +1,80 @@
+"""Rules: since when one holds, and when it fires."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from components.contracts.config.monitoring import MonitoringConfig
+from components.monitor.alerts import Findings, Held, judge, longest
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SLOW = Findings(predictions=1000, labelled=0, latency_ms=250.0)
+
+
+def hour(i: int, *names: str, hours: int = 1) -> Held:
+    """The window that ended i hours before noon, and what held there."""
+    end = NOON - timedelta(hours=i)
+    return Held(start=end - timedelta(hours=hours), end=end, names=names)
+
+
+def config(**rules: Any) -> MonitoringConfig:
+    return MonitoringConfig.model_validate({"rules": rules})
+
+
+@dataclass
+class Case:
+    name: str
+    lasting: str
+    earlier: list[Held]
+    fires: bool
+
+
+HELD = "HIGH_LATENCY"
+CASES = [
+    Case("at once", "0s", [], True),
+    Case("a window is as long as it is", "1h", [], True),
+    Case("not yet", "2h", [], False),
+    Case("two windows", "2h", [hour(1, HELD)], True),
+    Case("one long window", "4h", [hour(1, HELD, hours=3)], True),
+    Case("another rule held", "2h", [hour(1, "SKEW")], False),
+    Case("it was over in between", "3h", [hour(1), hour(2, HELD), hour(3, HELD)], False),
+    Case("nothing is known of a gap", "3h", [hour(2, HELD), hour(3, HELD)], False),
+    Case("windows that overlap", "5h", [hour(1, HELD, hours=3), hour(3, HELD, hours=2)], True),
+    Case("windows that overlap count once", "6h", [hour(1, HELD, hours=4)], False),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_rule_fires_once_it_has_held_long_enough(case: Case) -> None:
+    settings = config(HIGH_LATENCY={"for": case.lasting})
+    found = judge(SLOW, settings, (NOON - timedelta(hours=1), NOON), case.earlier)
+    assert ([alert.name for alert in found.alerts] == [HELD]) == case.fires
+    assert found.holding == (HELD,), "what holds is kept for the next window, whether it fires"
+
+
+def test_silence_is_stated_as_a_duration() -> None:
+    silent = Findings(predictions=3, labelled=0)
+    settings = config(NO_DATA={"for": "3h"})
+    window = (NOON - timedelta(hours=1), NOON)
+    assert judge(silent, settings, window, [hour(1, "NO_DATA")]).alerts == ()
+    (alert,) = judge(silent, settings, window, [hour(1, "NO_DATA"), hour(2, "NO_DATA")]).alerts
+    assert (alert.name, alert.severity) == ("NO_DATA", "critical")
+
+
+def test_how_far_back_the_history_is_read() -> None:
+    assert longest(config()) == timedelta(0)
+    assert longest(config(SKEW={"for": "2h"}, NO_DATA={"for": "1d"})) == timedelta(days=1)
+
+
+def test_a_duration_that_is_none_is_named() -> None:
+    with pytest.raises(ValidationError, match=r"rules.NO_DATA.for[\s\S]*is not a duration"):
+        config(NO_DATA={"for": "two hours"})
+
+
+def test_the_settings_reach_the_stage_under_the_name_that_people_write() -> None:
+    struct = config(NO_DATA={"for": "2h"}).to_struct()
+    assert struct["rules"]["NO_DATA"]["for"] == "2h"
+    assert MonitoringConfig.model_validate(struct).rules["NO_DATA"].lasting == timedelta(hours=2)
