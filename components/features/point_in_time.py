@@ -1,6 +1,6 @@
 """The point-in-time join: for every entity row the newest value that was known at its moment.
 
-Polars only; Feast is not imported here. The store in `offline_store` adapts it to Feast's interface.
+Polars and numpy; Feast is not imported here. The store in `offline_store` adapts it to Feast's interface.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+
+    Codes = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 _ROW = "__slipway_row"
 _AT = "__slipway_at"
@@ -17,6 +20,9 @@ _TIME = "__slipway_time"
 _CREATED = "__slipway_created"
 _SEEN = "__slipway_seen"
 _RANK = "__slipway_rank"
+_PACKED_BITS = 63
+_KEY_BITS = 31
+"""A key that is a whole number is its own code where all lie this close together."""
 
 CHUNK_VALUES = 8_000_000
 MIN_CHUNK = 250_000
@@ -83,7 +89,6 @@ def _join_view(entities: "pl.DataFrame", timestamp: str, view: ViewRows) -> "pl.
         .select(*by, pl.col(timestamp).cast(pl.Datetime("us", "UTC")).alias(_AT))
         .with_row_index(_ROW)
         .drop_nulls([*by, _AT])
-        .sort(_AT)
         .collect()
     )
     best: pl.DataFrame | None = None
@@ -92,15 +97,12 @@ def _join_view(entities: "pl.DataFrame", timestamp: str, view: ViewRows) -> "pl.
         best = found if best is None else _newer(best, found)
     if best is None:
         best = _newest_in(left, _known_rows(view.rows.head(0), view).collect(), view)
-    names = list(view.features.values())
-    if view.ttl:
-        alive = pl.col(_TIME) + view.ttl >= left[_AT]
-        best = best.with_columns(pl.when(alive).then(pl.col(name)).alias(name) for name in names)
+    found = best.select(view.features.values())
     if left.height == entities.height:
-        return best.select(names)[left[_ROW].arg_sort()]
+        return found
     index = entities.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias(_ROW))
-    placed = pl.concat([left.select(_ROW), best.select(names)], how="horizontal")
-    return index.join(placed, on=_ROW, how="left", maintain_order="left").select(names)
+    placed = found.with_columns(left[_ROW])
+    return index.join(placed, on=_ROW, how="left", maintain_order="left").drop(_ROW)
 
 
 def _chunks(left: "pl.DataFrame", view: ViewRows) -> Iterator["pl.DataFrame"]:
@@ -109,7 +111,7 @@ def _chunks(left: "pl.DataFrame", view: ViewRows) -> Iterator["pl.DataFrame"]:
 
     if left.is_empty():
         return
-    first, last = left[_AT][0], left[_AT][-1]
+    first, last = left[_AT].min(), left[_AT].max()
     size = max(MIN_CHUNK, CHUNK_VALUES // (len(view.features) + len(view.keys) + 1))
     total = view.rows.select(pl.len()).collect().item()
     for offset in range(0, total, size):
@@ -141,7 +143,11 @@ def _known_rows(rows: "pl.LazyFrame", view: ViewRows) -> "pl.LazyFrame":
 
 
 def _newest_in(left: "pl.DataFrame", rows: "pl.DataFrame", view: ViewRows) -> "pl.DataFrame":
-    """For each of the left rows its newest match among these rows; nulls where there is none."""
+    """For each of the left rows its newest living match among these rows; nulls where there is none.
+
+    Only positions are looked for; each feature is then fetched once, into its place.
+    """
+    import numpy as np
     import polars as pl
 
     keys = list(view.keys.values())
@@ -153,12 +159,98 @@ def _newest_in(left: "pl.DataFrame", rows: "pl.DataFrame", view: ViewRows) -> "p
             pl.struct(order).rank("ordinal").alias(_RANK)
         )
         rows = rows.filter(pl.col(_RANK) == pl.col(_RANK).cum_max().over(keys)).drop(_RANK)
-    else:
-        rows = rows.sort(order, nulls_last=False, maintain_order=True)
-    left, rows = _same_key_types(left, rows, keys)
-    return left.join_asof(
-        rows, left_on=_AT, right_on=_SEEN, by=keys, strategy="backward", check_sortedness=False
-    ).select(*order, *view.features.values())
+    elif view.created:
+        rows = rows.sort(_CREATED, nulls_last=False, maintain_order=True)
+    at, times, seen = (
+        column.to_physical().to_numpy() for column in (left[_AT], rows[_TIME], rows[_SEEN])
+    )
+    found = _last_seen(*_key_codes(left, rows, keys), at, seen)
+    names = [*order, *view.features.values()]
+    if rows.is_empty():
+        return rows.select(names).clear(left.height)
+    hit = found >= 0
+    if view.ttl:
+        hit &= times[found] >= at - view.ttl // timedelta(microseconds=1)
+    # Five times faster than fetching by positions with nulls, from rows in many pieces.
+    fetched = rows.select(names).rechunk()[pl.Series(np.where(hit, found, 0), dtype=pl.UInt32)]
+    alive = pl.Series(hit)
+    return fetched.select(pl.when(alive).then(pl.col(name)).alias(name) for name in names)
+
+
+def _key_codes(
+    left: "pl.DataFrame", rows: "pl.DataFrame", keys: list[str]
+) -> tuple["Codes", "Codes", int]:
+    """Both sides' keys as whole numbers from 0 on, equal for equal keys; and how many bits they take.
+
+    A key that only the view has gets a number that no left row has.
+    """
+    import polars as pl
+
+    left, rows = (side.select(keys) for side in _same_key_types(left, rows, keys))
+    kind = left.schema[keys[0]]
+    narrow = kind.is_integer() and kind not in (pl.UInt64, pl.Int128, pl.UInt128)
+    if len(keys) == 1 and narrow and left.height and rows.height:
+        mine, other = left[keys[0]], rows[keys[0]]
+        least = min(int(mine.min()), int(other.min()))  # type: ignore[arg-type]
+        most = max(int(mine.max()), int(other.max()))  # type: ignore[arg-type]
+        if (most - least).bit_length() <= _KEY_BITS:
+            mine, other = (side.cast(pl.Int64).to_numpy() - least for side in (mine, other))
+            return mine, other, (most - least).bit_length()
+    known = left.unique().with_row_index(_ROW)
+    mine, other = (
+        side.join(known, on=keys, how="left", maintain_order="left")[_ROW]
+        .fill_null(known.height)
+        .cast(pl.Int64)
+        .to_numpy()
+        for side in (left, rows)
+    )
+    return mine, other, known.height.bit_length()
+
+
+def _last_seen(
+    codes: "Codes", view_codes: "Codes", bits: int, at: "Codes", seen: "Codes"
+) -> "Codes":
+    """For each left row the position of the last view row with its code and seen <= at; or -1.
+
+    Of view rows with equal code and time the last one counts. Code and time are packed into one
+    64-bit number, so that one sort and one search do what a join by key and time does: half the
+    CPU time of polars' `join_asof` and less, most where there are many keys (benchmarks/pit_join).
+
+    Args:
+        codes: int64 [left rows], 0 or more, below 2**bits.
+        view_codes: int64 [view rows], likewise.
+        bits: how many bits a code takes.
+        at: int64 [left rows], microseconds since 1970.
+        seen: int64 [view rows], likewise.
+    """
+    import numpy as np
+
+    if not codes.size or not seen.size:
+        return np.full(codes.size, -1)
+    start = int(min(at.min(), seen.min()))
+    span = int(max(at.max(), seen.max())) - start
+    if bits + span.bit_length() > _PACKED_BITS:
+        # As ranks among the view's moments, times take no more bits than the chunk has rows.
+        moments, seen = np.unique(seen, return_inverse=True)
+        at, start, span = _search(moments, at), -1, moments.size
+    width = span.bit_length()
+    packed = view_codes << width | seen - start
+    order = np.argsort(packed, kind="stable")
+    packed = packed[order]
+    last = _search(packed, codes << width | at - start)
+    matches = (last >= 0) & (packed[last] >> width == codes)
+    return np.where(matches, order[last], -1)
+
+
+def _search(ordered: "Codes", wanted: "Codes") -> "Codes":
+    """For each number the position of the last one in the ordered array that is <= it; or -1."""
+    import numpy as np
+
+    # numpy searches for numbers in order ten times faster than for numbers in any order.
+    turn = np.argsort(wanted)
+    found = np.empty_like(turn)
+    found[turn] = np.searchsorted(ordered, wanted[turn], "right") - 1
+    return found
 
 
 def _newer(best: "pl.DataFrame", found: "pl.DataFrame") -> "pl.DataFrame":
