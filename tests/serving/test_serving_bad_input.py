@@ -230,11 +230,6 @@ def raw(served: Running, *parts: bytes, wait: float = 2.0) -> bytes:
         ),
         ("url without end", [b"GET /" + b"a" * 8000] + [b"a" * 8000] * 8, b"431"),
         ("many headers", [b"GET / HTTP/1.1\r\n"] + [b"x: y\r\n" * 2000] * 8, b"431"),
-        (
-            "upgrade",
-            [b"GET /v2 HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"],
-            b"400",
-        ),
         ("connect", [b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"], b"400"),
         ("length a text", [b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n"], b"400"),
         ("length negative", [b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"], b"400"),

@@ -1,0 +1,299 @@
+"""One HTTP/1.1 connection: bounded in every way, answered in order, ended gently.
+
+Own code on httptools and uvloop, because a general ASGI server took more time over a request than
+everything else in the predictor together (`benchmarks/serve.py` has the figures). The app stays an
+ASGI app; a test asks it the same through uvicorn and compares the answers.
+"""
+
+import asyncio
+import http
+import time
+from collections import deque
+from email.utils import formatdate
+from typing import Any, cast
+from urllib.parse import unquote
+
+import httptools
+
+from serving.app import Answer, Predictor, Request, refusal
+from serving.errors import RequestError
+
+# Bytes of a request that are not its body: the head, and what surrounds the body's chunks.
+_MAX_HEAD = 32 * 1024
+_CHUNK_OVERHEAD = 8
+_LINGER_SECONDS = 2.0
+_STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in http.HTTPStatus}
+_Item = tuple[Request | Answer, bytes, bool]
+
+
+class Hub:
+    """What the connections of one process share.
+
+    Attributes:
+        members: the open connections. busy: how many of them have a request in hand.
+        draining: each answer ends its connection.
+        receive_seconds: a request must have arrived whole, and an answer be taken, within it.
+        keep_alive_seconds: a connection may be idle for it.
+    """
+
+    def __init__(self, app: Predictor, receive_seconds: float, keep_alive_seconds: float) -> None:
+        self.app = app
+        self.receive_seconds, self.keep_alive_seconds = receive_seconds, keep_alive_seconds
+        self.members: set[Connection] = set()
+        self.busy = 0
+        self.draining = False
+        self.date = b""
+        self.loop = asyncio.get_running_loop()
+        self.tick()
+
+    def tick(self) -> None:
+        """Once a second: renews the date, closes what is late."""
+        self.date = f"date: {formatdate(time.time(), usegmt=True)}\r\n".encode()
+        now = self.loop.time()
+        for connection in list(self.members):
+            connection.close_if_late(now)
+
+
+class Connection(asyncio.Protocol):
+    """Reads requests one after another, and answers them in their order."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub, self._app, self._loop = hub, hub.app, hub.loop
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport
+        self._queue: deque[_Item] = deque()
+        self._request: Request | None = None  # that which is arriving
+        self._url, self._expects = b"", False
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._wire = 0  # bytes of it so far
+        self._since: float | None = self._loop.time()  # when it began
+        self._idle_since = 0.0
+        self._answering = False
+        self._eof = False  # the client sends no more
+        self._refused = False  # what else comes is not read
+        self._lingers_until: float | None = None
+        self._taken: asyncio.Future[None] | None = None  # the client takes bytes again
+        self._blocked_since = 0.0
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Starts the clock: a connection that never sends is closed."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._hub.members.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forgets what was on its way; a request in hand is still run, and logged."""
+        self._hub.members.discard(self)
+        self._refused = True
+        for item, _, _ in self._queue:
+            if isinstance(item, Request):
+                self._app.drop(item)
+        self._queue.clear()
+        self._drop_arriving()
+        self.resume_writing()
+
+    def eof_received(self) -> bool:
+        """Whether to stay open: only for the answers that are owed."""
+        self._eof = True
+        return self._answering
+
+    def pause_writing(self) -> None:
+        """The client takes its answer too slowly: the next one waits."""
+        self._taken, self._blocked_since = self._loop.create_future(), self._loop.time()
+
+    def resume_writing(self) -> None:
+        """The client took what it was sent."""
+        if self._taken is not None and not self._taken.done():
+            self._taken.set_result(None)
+        self._taken = None
+
+    def data_received(self, data: bytes) -> None:
+        """Feeds the parser; refuses what is no HTTP, or a head without end."""
+        self._wire += len(data)
+        while data and not self._refused:
+            try:
+                self._parser.feed_data(data)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                # A server may ignore the wish (RFC 9110, 7.8): what follows is HTTP/1.1 as before.
+                self._parser = httptools.HttpRequestParser(self)
+                data = data[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                if not self._refused:
+                    self._refuse(400, "The request is no HTTP/1.1 that can be read.")
+        size = self._request.size if self._request is not None else 0
+        if not self._refused and self._wire > _MAX_HEAD + _CHUNK_OVERHEAD * size:
+            self._refuse(431, "The request's head is too large.")
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """A request begins, and so does its clock."""
+        self._since, self._wire = self._loop.time(), max(self._wire, 1)
+        self._url, self._headers, self._expects = b"", [], False
+
+    def on_url(self, url: bytes) -> None:
+        """A part of its target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; a trailer is not looked at."""
+        if self._request is None:
+            name = name.lower()
+            self._expects |= name == b"expect" and value.lower() == b"100-continue"
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: the app may refuse the request by it."""
+        if self._refused:
+            return
+        method = self._parser.get_method().decode("latin-1")
+        if method == "CONNECT":
+            self._refuse(400, "A tunnel is not possible here.")
+            return
+        if self._parser.should_upgrade() and any(
+            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+            for name, value in self._headers
+        ):
+            # The parser cannot read a body behind such a head.
+            self._refuse(400, "Send the request without the header Upgrade: this is HTTP/1.1.")
+            return
+        self._request = request = self._app.begin(method, _path(self._url), self._headers)
+        if request.error is not None and request.error.close:
+            self._end_early(request)
+        elif self._expects and not self._answering:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body; the app holds it, within its bounds."""
+        request = self._request
+        if request is not None and not self._refused:
+            self._app.take(request, body)
+            if request.error is not None and request.error.close:
+                self._end_early(request)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        request = self._request
+        if request is None or self._refused:
+            return
+        self._request, self._since, self._wire = None, None, 0
+        keep = b""
+        if not self._parser.should_keep_alive():
+            keep = b"connection: close\r\n"
+        elif self._parser.get_http_version() == "1.0":
+            keep = b"connection: keep-alive\r\n"
+        self._enqueue((request, keep, request.method == "HEAD"))
+
+    # Answering.
+
+    def _enqueue(self, item: _Item) -> None:
+        self._queue.append(item)
+        if not self._answering:
+            self._answering = True
+            self._hub.busy += 1
+            self._task = self._loop.create_task(self._answer())
+        elif not self._refused:
+            self._transport.pause_reading()
+
+    async def _answer(self) -> None:
+        """Answers what waits; a task runs only while there is something."""
+        try:
+            while self._queue:
+                item, keep, is_head = self._queue.popleft()
+                answer = item if isinstance(item, Answer) else await self._app.respond(item)
+                if self._transport.is_closing():
+                    return
+                ends = answer.close or self._hub.draining or keep == b"connection: close\r\n"
+                self._write(answer, b"connection: close\r\n" if ends else keep, is_head)
+                if ends:
+                    self._close()
+                    return
+                if self._taken is not None:
+                    await self._taken
+            if self._eof:
+                self._transport.close()
+            elif not self._transport.is_closing():
+                self._idle_since = self._loop.time()
+                self._transport.resume_reading()
+        finally:
+            self._answering = False
+            self._hub.busy -= 1
+
+    def _write(self, answer: Answer, connection: bytes, is_head: bool) -> None:
+        head = [_STATUS[answer.status], self._hub.date, connection]
+        head += [b"%b: %b\r\n" % header for header in answer.headers]
+        head.append(b"content-length: %d\r\n\r\n" % len(answer.body))
+        if not is_head:
+            head.append(answer.body)
+        self._transport.write(b"".join(head))
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answers behind what is owed already, and ends the connection."""
+        self._refused = True
+        self._drop_arriving()
+        error = RequestError(message, status, close=True)
+        self._enqueue((refusal(error), b"", False))
+
+    def _end_early(self, request: Request) -> None:
+        """The request is answered now, though more of its body is to come."""
+        self._refused, self._request, self._since = True, None, None
+        self._enqueue((request, b"", request.method == "HEAD"))
+
+    def _drop_arriving(self) -> None:
+        if self._request is not None:
+            self._app.drop(self._request)
+        self._request, self._since = None, None
+
+    # Ending.
+
+    def _close(self) -> None:
+        """Closes after what was written; a client that is still sending can read it first."""
+        if not self._refused or self._eof:
+            self._transport.close()
+            return
+        # To close a socket with bytes unread would reset it, and the client would not see the answer.
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        self._lingers_until = self._loop.time() + _LINGER_SECONDS
+
+    def close_if_idle(self) -> None:
+        """Closes a connection that owes nothing and has nothing on its way."""
+        if not self._answering and (self._since is None or not self._wire):
+            self._transport.close()
+
+    def close_if_late(self, now: float) -> None:
+        """Closes a connection that is idle, sends or takes its bytes for too long."""
+        limit = self._hub.receive_seconds
+        if self._lingers_until is not None:
+            if now > self._lingers_until:
+                self._transport.abort()
+        elif self._taken is not None:
+            if now - self._blocked_since > limit:
+                self._transport.abort()
+        elif self._since is not None:
+            if now - self._since <= limit:
+                return
+            if self._wire:
+                self._refuse(408, "The request did not arrive whole in time.")
+            else:
+                self._transport.close()
+        elif not self._answering and now - self._idle_since > self._hub.keep_alive_seconds:
+            self._transport.close()
+
+
+def _path(url: bytes) -> str:
+    """The path of a request's target, decoded."""
+    if not url.startswith(b"/"):
+        try:
+            url = httptools.parse_url(url).path or b"/"
+        except httptools.HttpParserInvalidURLError:
+            url = b"*"
+    path = url.partition(b"?")[0].decode("latin-1")
+    return unquote(path) if "%" in path else path
+
+
+def factory(hub: Hub) -> Any:
+    """What `create_server` makes connections with."""
+    return lambda: Connection(hub)
