@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from components.contracts.config.training import TrainingConfig
 from components.contracts.errors import SlipwayError
 from components.contracts.stage import progress
+from components.train.adamw import AdamW
 from components.train.checkpoint import Checkpoint
 from components.train.distributed import World
 from components.train.metrics import auc, log_loss
@@ -166,12 +167,7 @@ class Training:
         if self.world.rank:
             # The networks start alike; what dropout leaves out differs from process to process.
             torch.manual_seed(self.config.seed + 1_000_003 * index + 7919 * self.world.rank)
-        optimizer = torch.optim.AdamW(
-            network.parameters(),
-            lr=self.config.learning_rate,
-            weight_decay=self.config.weight_decay,
-            fused=True,
-        )
+        optimizer = AdamW(network.parameters(), weight_decay=self.config.weight_decay)
         state = MemberState()
         if saved is not None:
             network.load_state_dict(saved["network"])
@@ -210,7 +206,7 @@ class Training:
         self,
         index: int,
         network: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: AdamW,
         state: MemberState,
         save: Callable[[], None],
     ) -> None:
@@ -239,21 +235,18 @@ class Training:
         self,
         index: int,
         network: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: AdamW,
         state: MemberState,
         rows: Rows,
         batch: Tensor,
     ) -> None:
         rate = self._learning_rate(state.epoch * self.steps_per_epoch + state.step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.zero_grad(set_to_none=True)
         share = batch[self.world.rank :: self.world.size]
         with self._autocast():
             # The mean of the processes' gradients is then that of the whole batch.
             loss = batch_loss(network, rows, share, len(batch) / self.world.size)
         loss.backward()
-        optimizer.step()
+        optimizer.step(rate)
         state.step += 1
         self._rows_done += len(batch)
         self._taken.append(_Taken(rate=rate, rows=rows, batch=batch, loss=loss.detach()))

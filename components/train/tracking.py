@@ -1,6 +1,8 @@
 """The MLflow run of a training, kept by a thread of its own.
 
 Training hands over what there is to log and goes on; the thread imports MLflow, opens the run and sends.
+It begins with the first thing that was measured, after an epoch or ten seconds: importing MLflow takes as
+long as importing torch, and would stand in the way of the first step.
 A server that does not answer is tried again for some minutes. What could not be sent by then is written
 into the bundle's training log, so no result is lost.
 """
@@ -55,16 +57,24 @@ class Tracker:
         self._deadline = float("inf")
         self._actions: queue.Queue[Action | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
-        self._thread.start()
+        self._begun = False
+        self._beginning = threading.Lock()
+
+    def _begin(self) -> None:
+        with self._beginning:
+            if not self._begun:
+                self._begun = True
+                self._thread.start()
 
     def parameters(self, values: dict[str, Any]) -> None:
-        """Logs parameters."""
+        """Logs parameters; they wait for the first metrics."""
         self._actions.put(lambda client, run: _log_parameters(client, run, values))
 
     def metrics(self, values: dict[str, float], step: int = 0) -> None:
         """Logs metrics of one step."""
         stamp = int(time.time() * 1000)
         self._actions.put(lambda client, run: _log_metrics(client, run, values, stamp, step))
+        self._begin()
 
     def child(
         self, name: str, values: dict[str, Any], history: list[dict[str, float]], status: str
@@ -92,6 +102,7 @@ class Tracker:
             client.set_terminated(opened[0], status)
 
         self._actions.put(send)
+        self._begin()
 
     def artifacts(self, folder: str, files: list[Path]) -> None:
         """Uploads files into a folder of the run."""
@@ -101,6 +112,7 @@ class Tracker:
                 client.log_artifact(run, str(file), folder)
 
         self._actions.put(send)
+        self._begin()
 
     def finish(self, status: str = "FINISHED", give_up: float | None = None) -> None:
         """Sends the rest and ends the run, or gives up after a while.
@@ -112,12 +124,14 @@ class Tracker:
         wait = self._give_up if give_up is None else give_up
         self._deadline = time.monotonic() + wait
         self._actions.put(None)
+        self._begin()
         self._thread.join(wait + 60)
         if self.problem:
             progress(self.problem)
 
     def wait_for_run(self, seconds: float) -> str | None:
         """The run's id, once it is open; None if that takes longer."""
+        self._begin()
         deadline = time.monotonic() + seconds
         while self.run_id is None and time.monotonic() < deadline and not self.problem:
             time.sleep(0.05)
