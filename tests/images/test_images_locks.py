@@ -15,8 +15,8 @@ IMAGES = sorted(read_images())
 # Distributions that several import names, or one of many that share a name, hide.
 DISTRIBUTION = {"google": "protobuf", "prometheus_client": "prometheus-client", "yaml": "pyyaml"}
 TORCH = {"torch"}
-# serving imports Feast only for online features, and says so where the image has none; aiohttp and uvicorn
-# are the transformer's, which runs in the image of features.
+# serving imports Feast only for online features, and says so where the image has none; aiohttp and
+# uvicorn are the transformer's, which runs in the image of features.
 _TRANSFORMER = {"feast", "aiohttp", "uvicorn"}
 OPTIONAL = {"predictor": _TRANSFORMER, "evaluate": _TRANSFORMER}
 
