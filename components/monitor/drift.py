@@ -1,8 +1,9 @@
 """Drift: how far a window's sketches lie from the reference's, and whether that is chance.
 
-Each feature is asked two or three questions, each with an effect (how large) and a test (is it
+Each feature is asked two to five questions, each with an effect (how large) and a test (is it
 chance): a numeric feature for its values (Wasserstein, KS test), its shape (Jensen-Shannon,
-chi-square test on bins) and its missing values; a categorical one for the mass that moved between
+chi-square test on bins) and its missing values, and where most rows share one value, for that value's
+share and for the others; a categorical one for the mass that moved between
 categories (total variation, chi-square), for unseen values and for missing ones. All the window's
 tests are one family under Benjamini-Hochberg (1995), so that a window without drift is called
 drifted with at most the chosen probability, however many features it has. A feature drifted if a
@@ -33,7 +34,7 @@ class Test:
     """One question to one feature.
 
     Attributes:
-        question: "values", "shape", "categories", "unseen" or "nulls".
+        question: "values", "shape", "commonest", "others", "categories", "unseen" or "nulls".
         effect: how large the difference is; least: from where on it matters.
         p: probability of a difference like this without drift; adjusted: over all tests.
     """
@@ -149,6 +150,8 @@ def _reason(test: Test) -> str:
     return {
         "values": f"values moved by {test.effect:.2f} sd",
         "shape": f"shape changed by {test.effect:.2f}",
+        "commonest": f"share of its commonest value changed by {test.effect:.1%}",
+        "others": f"values but the commonest moved by {test.effect:.2f} sd",
         "categories": f"{test.effect:.1%} changed category",
         "unseen": f"{test.effect:.1%} new values",
         "nulls": f"missing share changed by {test.effect:.1%}",
@@ -197,6 +200,7 @@ def _measure_numeric(old: NumericSketch, new: NumericSketch, settings: DriftConf
             p=ks_p_value(d, *worth),
         ),
         Test(question="shape", effect=shape, least=settings.distance, p=p_shape),
+        *_measure_commonest(old, new, settings),
     ]
     statistics = {
         "psi": psi(old_cells, new_cells),
@@ -208,6 +212,42 @@ def _measure_numeric(old: NumericSketch, new: NumericSketch, settings: DriftConf
         "worth": worth[1],
     }
     return tests, statistics
+
+
+def _measure_commonest(old: NumericSketch, new: NumericSketch, settings: DriftConfig) -> list[Test]:
+    """Two more questions where one value holds most of the reference: its share, and the others.
+
+    Nine hours of ten have no rain: a gauge that reads millimetres for inches, or is stuck at 0, hardly
+    moves the whole.
+    """
+    commonest = old.commonest
+    if commonest is None:
+        return []
+    others = old.without(commonest), new.without(commonest)
+    whole = old.worth[0], new.worth[0]
+    worth = tuple(round(w) for w in whole)
+    shares = tuple(1 - o.rows / s.rows for o, s in zip(others, (old, new), strict=True))
+    tests = [
+        Test(
+            question="commonest",
+            effect=abs(shares[1] - shares[0]),
+            least=settings.nulls,
+            p=share_test(
+                round(shares[0] * worth[0]), worth[0], round(shares[1] * worth[1]), worth[1]
+            ),
+        )
+    ]
+    if others[0].std > 0 and others[1].rows:
+        left = tuple(max(w * (1 - share), 1.0) for w, share in zip(whole, shares, strict=True))
+        tests.append(
+            Test(
+                question="others",
+                effect=wasserstein(*others) / others[0].std,
+                least=settings.distance,
+                p=ks_p_value(ks(*others), *left),
+            )
+        )
+    return tests
 
 
 def _measure_categories(

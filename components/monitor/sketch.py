@@ -78,6 +78,27 @@ class NumericSketch:
         return float(np.sqrt(self.squares / max(self.rows, 1)))
 
     @property
+    def commonest(self) -> int | None:
+        """The bin of a value that more than half of the rows have; None where there is none."""
+        if not self.rows:
+            return None
+        bin_ = int(self.counts.argmax())
+        alone = 0 < bin_ < len(self.edges) and self.edges[bin_] == np.nextafter(
+            self.edges[bin_ - 1], np.inf
+        )
+        return bin_ if alone and 0.5 < self.counts[bin_] / self.rows < 1 else None
+
+    def without(self, bin_: int) -> "NumericSketch":
+        """The sketch of the rows outside one bin, which holds one value; their hours are not known."""
+        counts, sums = self.counts.copy(), self.sums.copy()
+        counts[bin_], sums[bin_] = 0, 0.0
+        rows = int(counts.sum())
+        value, mean = self.edges[bin_ - 1], sums.sum() / max(rows, 1)
+        squares = self.squares - self.counts[bin_] * (value - self.mean) ** 2
+        squares -= rows * (mean - self.mean) ** 2
+        return replace(self, counts=counts, sums=sums, squares=max(squares, 0.0), hours={})
+
+    @property
     def worth(self) -> tuple[float, float]:
         """How many independent rows the values are worth, and how many the missing values.
 

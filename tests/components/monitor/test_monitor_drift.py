@@ -161,6 +161,43 @@ def test_weeks_of_different_weather_are_no_drift_and_another_season_is() -> None
     assert drift(old, other).drifted
 
 
+def rain(r: np.random.Generator, n: int) -> Any:
+    return np.where(r.random(n) < 0.94, 0.0, np.round(r.exponential(0.1, n), 2) + 0.01)
+
+
+@pytest.mark.parametrize(
+    ("plant", "question"),
+    [
+        (lambda x: x * 1.609344, "others"),
+        (lambda x: np.concatenate([x[:2500], np.zeros(2500)]), "commonest"),
+        (lambda x: x, None),
+    ],
+    ids=["another unit", "stuck at its commonest value", "nothing"],
+)
+def test_a_feature_that_is_mostly_one_value_shows_what_the_others_do(
+    plant: Any, question: str | None
+) -> None:
+    r = np.random.default_rng(10)
+    old = rain(r, 50_000)
+    edges = bin_edges(old)
+    before, after = sketched(old, edges), sketched(plant(rain(r, 5_000)), edges)
+    found = compare({"rain": before}, {"rain": after}, {"rain": "numeric"}, DriftConfig())
+    fired = {t.question for t in found.features[0].tests if t.fires(0.01)}
+    assert fired == ({question} if question else set())
+
+
+def test_a_sketch_without_its_commonest_value_is_that_of_the_others() -> None:
+    old = rain(np.random.default_rng(11), 20_000)
+    made = sketched(old, bin_edges(old))
+    assert made.commonest is not None
+    others = made.without(made.commonest)
+    assert others.rows == (old > 0).sum()
+    assert others.mean == pytest.approx(old[old > 0].mean())
+    assert others.std == pytest.approx(old[old > 0].std())
+    assert sketched(np.arange(1e4), bin_edges(np.arange(1e4))).commonest is None
+    assert sketched(np.ones(9), bin_edges(np.ones(9))).commonest is None, "there are no others"
+
+
 @given(FLOATS)
 @settings(max_examples=60, deadline=None)
 def test_counts_are_those_of_a_search_among_the_edges(values: list[float]) -> None:
