@@ -60,16 +60,20 @@ class LogWindow:
             try:
                 with self.filesystem.open(path, "rb") as file:
                     parquet = pq.ParquetFile(file)
-                    names = parquet.schema_arrow.names
+                    schema = parquet.schema_arrow  # made anew each time it is asked for
+                    names = set(schema.names)
                     texts = [
                         name
                         for name in columns
                         if name.startswith(FEATURE_PREFIX)
                         and name in names
-                        and parquet.schema_arrow.field(name).type == pa.string()
+                        and schema.field(name).type == pa.string()
                     ]
                     # Text features stay the codes that the file has: counting those is cheap.
-                    parquet = pq.ParquetFile(file, metadata=parquet.metadata, read_dictionary=texts)
+                    if texts:
+                        parquet = pq.ParquetFile(
+                            file, metadata=parquet.metadata, read_dictionary=texts
+                        )
                     wanted = [name for name in dict.fromkeys(["time", *columns]) if name in names]
                     for group in range(parquet.num_row_groups):
                         table = parquet.read_row_group(group, columns=wanted)
