@@ -20,6 +20,7 @@ Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int8]
 Z = 1.959964  # two-sided 95 %
 BINS = 10
+DRAWS = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,8 @@ class Performance:
 
     Metrics are None where they cannot be computed (no labels, or labels of one class for auc).
     `intervals` are 95 % intervals: Wilson for accuracy, the same for f1 through its relation to the
-    Jaccard index, Hanley and McNeil (1982) for auc.
+    Jaccard index, Hanley and McNeil (1982) for auc, that of a mean for log_loss and brier, and for
+    calibration_error what its bins' gaps give when they are drawn again with their own variance.
 
     Attributes:
         labelled: predictions whose label was known in time. predictions: all with a key.
@@ -169,18 +171,23 @@ def metrics(
     n = len(actual)
     clipped = np.clip(probability, 1e-7, 1 - 1e-7)
     bins = np.minimum((probability * BINS).astype(np.intp), BINS - 1)
-    gaps = np.abs(np.bincount(bins, probability - actual, BINS))
+    gaps = np.bincount(bins, probability - actual, BINS)
+    row_log_loss = -np.where(actual == 1, np.log(clipped), np.log1p(-clipped))
+    row_brier = (probability - actual) ** 2
     values: dict[str, float | None] = {
         "accuracy": hits / n,
         "f1": 2 * both / (either + both) if either else None,
         "auc": auc(actual, probability),
-        "log_loss": float(
-            -np.where(actual == 1, np.log(clipped), np.log1p(-clipped)).mean(),
-        ),
-        "brier": float(((probability - actual) ** 2).mean()),
-        "calibration_error": float(gaps.sum() / n),
+        "log_loss": float(row_log_loss.mean()),
+        "brier": float(row_brier.mean()),
+        "calibration_error": float(np.abs(gaps).sum() / n),
     }
-    intervals = {"accuracy": wilson(hits, n)}
+    intervals = {
+        "accuracy": wilson(hits, n),
+        "log_loss": of_mean(row_log_loss),
+        "brier": of_mean(row_brier),
+        "calibration_error": of_calibration(gaps, np.bincount(bins, row_brier, BINS), n),
+    }
     if either:
         low, high = wilson(both, either)
         intervals["f1"] = (2 * low / (1 + low), 2 * high / (1 + high))
@@ -225,6 +232,31 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     return float(centre - half), float(centre + half)
+
+
+def of_mean(values: Floats) -> tuple[float, float]:
+    """95 % interval of a mean of many values, none of them negative."""
+    half = Z * float(values.std()) / np.sqrt(len(values))
+    mean = float(values.mean())
+    return max(mean - half, 0.0), mean + half
+
+
+def of_calibration(gaps: Floats, squares: Floats, n: int) -> tuple[float, float]:
+    """95 % interval of the expected calibration error of n rows.
+
+    The gaps are drawn again, normal around themselves. Drawing makes their sizes larger on average, so
+    what they grow by is taken off.
+
+    Args:
+        gaps: float64 [B], of each bin the sum of probability minus label.
+        squares: float64 [B], of its squares.
+        n: rows.
+    """
+    drawn = np.random.default_rng(0).normal(gaps, np.sqrt(squares), (DRAWS, len(gaps)))
+    errors = np.abs(drawn).sum(axis=1) / n
+    grown = float(errors.mean()) - float(np.abs(gaps).sum()) / n
+    low, high = np.quantile(errors, (0.025, 0.975)) - grown
+    return max(float(low), 0.0), float(high)
 
 
 def hanley_mcneil(value: float, positives: int, negatives: int) -> tuple[float, float]:
