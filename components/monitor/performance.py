@@ -171,9 +171,10 @@ def metrics(
     n = len(actual)
     clipped = np.clip(probability, 1e-7, 1 - 1e-7)
     bins = np.minimum((probability * BINS).astype(np.intp), BINS - 1)
-    gaps = np.bincount(bins, probability - actual, BINS)
+    gaps: Floats = np.bincount(bins, probability - actual, BINS).astype(np.float64)
     row_log_loss = -np.where(actual == 1, np.log(clipped), np.log1p(-clipped))
     row_brier = (probability - actual) ** 2
+    squares: Floats = np.bincount(bins, row_brier, BINS).astype(np.float64)
     values: dict[str, float | None] = {
         "accuracy": hits / n,
         "f1": 2 * both / (either + both) if either else None,
@@ -186,7 +187,7 @@ def metrics(
         "accuracy": wilson(hits, n),
         "log_loss": of_mean(row_log_loss),
         "brier": of_mean(row_brier),
-        "calibration_error": of_calibration(gaps, np.bincount(bins, row_brier, BINS), n),
+        "calibration_error": of_calibration(gaps, squares, n),
     }
     if either:
         low, high = wilson(both, either)
