@@ -130,7 +130,8 @@ def _apply(run: PipelineRun, event: dict[str, Any], watch: Watcher) -> None:
         elif kind == "end":
             task.headline = event["headline"]
             task.peak_mb = event["peak_mb"]
-        elif kind == "error":
+        elif kind == "error" and run.error is None:
+            # An exit handler that fails too must not hide what it was called for.
             run.error = event["message"]
     if kind == "task_end" and task.status == "failed" and run.error is None:
         run.error = (

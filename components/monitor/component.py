@@ -171,18 +171,16 @@ def report_end(
         pipeline: The pipeline's name.
         status: How the run ended, from Kubeflow.
     """
-    from components.monitor.failure import report_pipeline
+    from components.monitor.failure import report_end as work
 
-    print(f"{pipeline} ended as {status.state}. {status.error_message or ''}")
-    for trouble in report_pipeline(
+    work(
         project=project,
         config=config,
         pipeline=pipeline,
         run=status.pipeline_job_resource_name,
         state=status.state,
         error=status.error_message or "",
-    ):
-        print(trouble)
+    )
 
 
 @dsl.component(base_image=image("monitor"), install_kfp_package=False)
@@ -196,7 +194,6 @@ def report_override(verdict: dsl.Input[dsl.Artifact], project: str, config: dict
     """
     from pathlib import Path
 
-    from components.monitor.override import tell_override
+    from components.monitor.override import report_override as work
 
-    for trouble in tell_override(project=project, config=config, verdict=Path(verdict.path)):
-        print(trouble)
+    work(project=project, config=config, verdict=Path(verdict.path))

@@ -1,5 +1,6 @@
 """What an exit handler calls: tells the routes that a pipeline failed, and when it is well again."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,6 +9,7 @@ from components.contracts.config.base import format_instant
 from components.contracts.config.monitoring import MonitoringConfig, Route
 from components.contracts.errors import SlipwayError
 from components.contracts.monitoring_record import Alert
+from components.contracts.stage import progress, stage
 from components.monitor.routes import (
     ORDER,
     SENDERS,
@@ -21,6 +23,30 @@ from components.monitor.state import folder
 
 NAME = "PIPELINE_FAILED"
 REMEMBERED = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a task that only tells has done: its headline, and a sentence for each route that failed."""
+
+    headline: str
+    troubles: tuple[str, ...]
+
+    @classmethod
+    def of(cls, what: str, troubles: list[str]) -> "Told":
+        """Shows each trouble as progress, so that it stands in the log and on the screen."""
+        for trouble in troubles:
+            progress(trouble)
+        return cls(
+            what + (f"; routes that were not told: {len(troubles)}" if troubles else ""),
+            (*troubles,),
+        )
+
+
+@stage("report-end")
+def report_end(**run: Any) -> Told:
+    """What the exit handler does: `report_pipeline`, with its events."""
+    return Told.of(f"{run['pipeline']} ended as {run['state']}", report_pipeline(**run))
 
 
 def report_pipeline(

@@ -9,8 +9,9 @@ from components.contracts.config.base import format_instant
 from components.contracts.config.monitoring import MonitoringConfig
 from components.contracts.errors import SlipwayError
 from components.contracts.monitoring_record import Alert
+from components.contracts.stage import stage
 from components.contracts.verdict import Override, Verdict, read_verdict
-from components.monitor.failure import REMEMBERED
+from components.monitor.failure import REMEMBERED, Told
 from components.monitor.routes import (
     ORDER,
     SENDERS,
@@ -23,6 +24,14 @@ from components.monitor.routes import (
 from components.monitor.state import folder
 
 NAME = "GATE_OVERRIDDEN"
+
+
+@stage("report-override")
+def report_override(*, project: str, config: dict[str, Any], verdict: Path) -> Told:
+    """What the task does: `tell_override`, with its events."""
+    troubles = tell_override(project=project, config=config, verdict=verdict)
+    overridden = read_verdict(verdict).override is not None
+    return Told.of("the gate was overridden" if overridden else "no override", troubles)
 
 
 def tell_override(*, project: str, config: dict[str, Any], verdict: Path) -> list[str]:

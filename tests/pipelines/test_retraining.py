@@ -322,6 +322,8 @@ def test_a_pipeline_that_fails_is_told_by_its_exit_handler(
     (told,) = received
     assert [a["name"] for a in told["alerts"]] == ["PIPELINE_FAILED"]
     assert "flights-monitoring ended as FAILED" in told["alerts"][0]["message"]
+    end = run.tasks["report-end"]
+    assert (end.status, end.headline) == ("succeeded", "flights-monitoring ended as FAILED")
 
 
 @dataclass

@@ -330,7 +330,7 @@ def test_every_kind_of_route_has_a_sender() -> None:
 def test_a_failed_pipeline_is_told_once_and_its_recovery_too(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.monitor.failure import report_pipeline
+    from components.monitor.failure import report_end, report_pipeline
 
     monkeypatch.setenv("MONITORING_URI", str(tmp_path))
     section = config("webhook", server.url).to_struct()
@@ -360,6 +360,12 @@ def test_a_failed_pipeline_is_told_once_and_its_recovery_too(
     server.status = 500
     (failure,) = ended("run-5", "FAILED")
     assert "could not be told that flights-training failed" in failure
+    # The task itself says so, and does not fail.
+    told = report_end(
+        project="flights", config=section, pipeline="flights-training", run="run-6", state="FAILED"
+    )
+    assert told.headline == "flights-training ended as FAILED; routes that were not told: 1"
+    assert failure.replace("run-5", "run-6") in told.troubles
 
 
 def test_an_override_of_the_gate_is_told_once(
