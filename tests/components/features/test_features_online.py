@@ -223,3 +223,24 @@ def test_a_view_that_was_removed_and_declared_again_is_written_again(open_store:
     view.created_timestamp = view.last_updated_timestamp = None
     store.apply([entity, view])
     assert materialise(store, "users", end) == 60
+
+
+def test_an_entity_that_redis_refuses_stops_the_batch_and_leaves_the_connection_clean(
+    open_store: Open,
+) -> None:
+    from redis.exceptions import ResponseError
+
+    store = open_store("redis")  # type: ignore[call-arg]
+    assert materialise(store, "users", ZERO + HOUR) == 4
+    client = store._get_provider().online_store._get_client(store.config.online_store)
+    (taken,) = (key for key in client.scan_iter() if b"user_id" in key and b"\x02\0\0\0\0\0" in key)
+    client.delete(taken)
+    client.set(taken, b"no hash")
+
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        materialise(store, "users", ZERO + 48 * HOUR)
+
+    assert client.get(taken) == b"no hash"  # not the answer to a command of the batch
+    client.delete(taken)
+    assert materialise(store, "users", ZERO + 48 * HOUR) == 60
+    assert len(dump(store)) == 60
