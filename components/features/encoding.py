@@ -25,7 +25,7 @@ def entity_keys(view: "FeatureView", rows: "pa.Table") -> list[bytes]:
 
     names = sorted(view.join_keys)
     prefix = serialize_entity_key_prefix(names, 3)
-    columns = []
+    columns: list[list[bytes]] = []
     for name in names:
         kind = next(column.dtype for column in view.entity_columns if column.name == name)
         # The first column's parts begin with the prefix of the whole key.

@@ -111,7 +111,7 @@ def _chunks(left: "pl.DataFrame", view: ViewRows) -> Iterator["pl.DataFrame"]:
 
     if left.is_empty():
         return
-    first, last = left[_AT].min(), left[_AT].max()
+    first, last = left.select(pl.min(_AT), last=pl.max(_AT)).row(0)
     size = max(MIN_CHUNK, CHUNK_VALUES // (len(view.features) + len(view.keys) + 1))
     total = view.rows.select(pl.len()).collect().item()
     for offset in range(0, total, size):
@@ -194,17 +194,17 @@ def _key_codes(
         least = min(int(mine.min()), int(other.min()))  # type: ignore[arg-type]
         most = max(int(mine.max()), int(other.max()))  # type: ignore[arg-type]
         if (most - least).bit_length() <= _KEY_BITS:
-            mine, other = (side.cast(pl.Int64).to_numpy() - least for side in (mine, other))
-            return mine, other, (most - least).bit_length()
+            numbers, others = (side.cast(pl.Int64).to_numpy() - least for side in (mine, other))
+            return numbers, others, (most - least).bit_length()
     known = left.unique().with_row_index(_ROW)
-    mine, other = (
+    numbers, others = (
         side.join(known, on=keys, how="left", maintain_order="left")[_ROW]
         .fill_null(known.height)
         .cast(pl.Int64)
         .to_numpy()
         for side in (left, rows)
     )
-    return mine, other, known.height.bit_length()
+    return numbers, others, known.height.bit_length()
 
 
 def _last_seen(
