@@ -9,7 +9,7 @@ Settings, from the environment (`make images TAG=1.2.0`):
     PLATFORM    for example linux/arm64; default this machine's
     WHEELHOUSE  folder of wheels that are taken before the index is asked; without it, a CPU build of
                 torch that pip finds on this machine (its find-links, its extra index) is taken
-    OFFLINE     1: never ask an index, WHEELHOUSE has all
+    OFFLINE     1: build without a network, WHEELHOUSE has all
     TORCH_BUILD cpu (default) or cuda, for train: its tag then ends with -cuda
     JOBS        images built at a time; default 2
     NO_CACHE    1: take no layer of an earlier build
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str]) -> int:
         # For whichever image: wheels that come and go would make another builder, and all anew.
         if settings.wheelhouse is None and not settings.platform:
             settings = replace(settings, wheelhouse=_find_torch(CACHE / "wheels"))
-        _build_base(settings, builder)
+        build_base(settings, builder)
         with ThreadPoolExecutor(max(1, settings.jobs)) as pool:
             done = [pool.submit(build, image, settings, builder) for image in wanted]
             problems = [str(error) for job in done if (error := job.exception()) is not None]
@@ -152,7 +152,7 @@ def find_builder() -> list[str]:
 
 
 def build(image: Image, settings: Settings, builder: list[str]) -> None:
-    """Builds one image on the base that `_build_base` made.
+    """Builds one image on the base that `build_base` made.
 
     Raises:
         BuildError: with the last lines of the build.
@@ -203,7 +203,12 @@ def _find_torch(folder: Path) -> Path | None:
     return folder
 
 
-def _build_base(settings: Settings, builder: list[str]) -> None:
+def build_base(settings: Settings, builder: list[str]) -> None:
+    """Builds what all images stand on: `builder`, which stays behind, and `base`.
+
+    Raises:
+        BuildError: with the last lines of the build.
+    """
     base = settings.base_image
     if "docker" in builder:
         # Where the base cannot be pulled, a stand-in takes its place.
@@ -250,6 +255,8 @@ def _run(
             command += ["--timestamp", str(seconds)]
         if settings.no_cache:
             command.append("--no-cache")
+        if settings.offline:
+            command += ["--network", "none"]
         if settings.cache_from:
             command += ["--cache-from", settings.reference(name, settings.cache_from)]
             command += ["--build-arg", "BUILDKIT_INLINE_CACHE=1"]

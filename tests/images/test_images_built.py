@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import docker
 import pytest
 
 from components.contracts.images import image
-from images.build import Settings, build, find_builder
+from images.build import BuildError, Settings, build, build_base, find_builder
 from images.plan import ROOT, last_change, read_images
 from images.sbom import pins
 
@@ -146,3 +147,21 @@ def test_a_rebuild_without_a_cache_gives_the_same_layers(
     assert first.attrs["RootFS"]["Layers"] == second.attrs["RootFS"]["Layers"]
     for name in ("predictor", "base", "builder"):
         engine.images.remove(f"slipway/{name}:again")
+
+
+@pytest.mark.slow
+def test_a_build_without_a_network_takes_the_wheelhouse_and_says_what_it_lacks(
+    engine: docker.DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if Path("/usr/bin/docker").exists():
+        monkeypatch.setenv("PATH", f"/usr/bin:{os.environ['PATH']}")
+    settings = Settings(tag="offline", offline=True, wheelhouse=tmp_path, no_cache=True)
+    with pytest.raises(BuildError, match=r"(?s)slipway/builder:offline was not built.*uv"):
+        build_base(settings, find_builder())
+    lock = ROOT / "images" / "base" / "uv.lock"
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:"]
+    subprocess.run([*pip, "--dest", str(tmp_path), "-r", str(lock)], check=True)
+    # uv is there, so its image is built; what the base has on top is not, and is not fetched either.
+    with pytest.raises(BuildError, match=r"(?s)slipway/base:offline was not built.*numpy"):
+        build_base(settings, find_builder())
+    engine.images.remove("slipway/builder:offline")
