@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.contracts.config.features import FeaturesConfig, FeatureView
+from components.contracts.config.reach import longest_window
 from components.contracts.dataset import read_manifest, read_table
 from components.contracts.errors import SlipwayError
 from components.contracts.feature_store import StoreLocation
@@ -85,12 +86,18 @@ def measure_skew(
             note="The labels' table has none of the sampled examples: their entities are unknown.",
         )  # fmt: skip
     found: list[FeatureSkew] = []
-    ends: list[str] = []
+    looked_up = []
     for view in config.views:
         names = [f.name for f in reference.features if f.view == view.name]
-        if not names:
-            continue
-        offline, end = _offline(known, view, config.entities[view.entity], names, place)
+        if names:
+            offline, end = _offline(known, view, config.entities[view.entity], names, place)
+            looked_up.append((view, names, offline, end))
+    # Outcomes of the last events became known after the store's data ends: no view reaches further
+    # than the ones without outcomes do.
+    reach = [end for view, _, _, end in looked_up if view.time and view.known is None]
+    ends = []
+    for view, names, offline, last in looked_up:
+        end = min(last, max(reach, default=last))
         ends.append(f"{view.name}: {end:%Y-%m-%d %H:%M}")
         if view.time is not None:
             offline = offline.filter(pl.col("time") <= end)
@@ -171,8 +178,9 @@ def _offline(
     moment = pl.col(TIME).cast(pl.Datetime("us", "UTC"))
     table = table.with_columns(moment, pl.col(key).cast(pl.String)).sort(TIME)
     last = table[TIME].max()
-    # How far its source reached when the table was written.
-    end = last + view.available if isinstance(last, datetime) else ALWAYS
+    # How far its source reached when the table was written: the last change of an aggregate is the
+    # last event leaving its longest window.
+    end = last + view.available - longest_window(view) if isinstance(last, datetime) else ALWAYS
     offline = table.rename({name: f"offline {name}" for name in names}).rename({key: "__key"})
     rows = known.with_columns(pl.col("time").cast(pl.Datetime("us", "UTC"))).sort("time")
     joined = rows.join_asof(

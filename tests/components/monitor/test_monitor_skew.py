@@ -1,15 +1,19 @@
 """Skew against the offline store, and labels that came after their window."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
 
 from components.contracts import environment
+from components.contracts.config.features import FeatureView
+from components.contracts.splits import TIME
 from components.monitor import history
+from components.monitor.skew import _offline
 
 WEEK = ("2013-12-09T05:00:00", "2013-12-16T05:00:00")
 DAY = ("2013-12-09T05:00:00", "2013-12-10T05:00:00")
@@ -91,6 +95,26 @@ def test_a_store_that_ends_before_the_window_says_so(world: Any, store: Any) -> 
     result = world.run(*DAY)
     assert skew_of(result)["worst"] is None and "ends before" in skew_of(result)["note"]
     assert "SKEW" not in names(result)
+
+
+def test_an_aggregate_reaches_as_far_as_its_events_not_as_its_last_change(tmp_path: Path) -> None:
+    """The last change of a 30-day count is the last event leaving it, 30 days after the data ends."""
+    view = FeatureView.model_validate(
+        {
+            "name": "delays", "entity": "aircraft", "table": "flights", "time": "departure",
+            "known": "arrival", "ttl": "30d",
+            "aggregates": {"flights_30d": {"function": "count", "window": "30d"}},
+        }
+    )  # fmt: skip
+    end = datetime(2013, 6, 1, tzinfo=UTC)
+    table = {"tailnum": ["N1", "N1"], TIME: [end, end + timedelta(days=30)], "flights_30d": [1, 0]}
+    path = tmp_path / "flights" / "tables" / "delays.parquet"
+    path.parent.mkdir(parents=True)
+    pl.DataFrame(table).write_parquet(path)
+    known = pl.DataFrame({"time": [end + timedelta(days=7)], "entity tailnum": ["N1"]})
+    place = SimpleNamespace(table=lambda name: str(path))
+    _, reaches = _offline(known, view, "tailnum", ["flights_30d"], place)  # type: ignore[arg-type]
+    assert reaches == end
 
 
 def test_a_store_that_cannot_be_read_hides_nothing_else(

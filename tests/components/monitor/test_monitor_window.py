@@ -52,6 +52,7 @@ def test_the_report_stands_alone_and_names_what_was_found(world: Any) -> None:
     result = world.run(*WEEK, report_rows=500)
     page = (world.root / "report.html").read_text()
     assert "temp" in page and "Performance" in page and "srcdoc" in page
+    assert "Worth rows" in page
     for outside in ('src="http', "src='http", 'href="http', "@import url"):
         assert outside not in page
     assert result.record.details["sampled_rows"] == 500
