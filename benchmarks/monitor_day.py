@@ -34,7 +34,10 @@ CHANGES = {"training.epochs": "1", "deployment.port": "8094", "gate.accuracy": "
 
 
 def many(rows: pl.DataFrame, key: str) -> pl.DataFrame:
-    """The rows again and again, PREDICTIONS in all, each copy with a key of its own."""
+    """The rows again and again, PREDICTIONS in all, each copy with a key of its own.
+
+    The view that a flight itself is the entity of does not know the copies: SKEW fires, as it should.
+    """
     copies = -(-PREDICTIONS // rows.height)
     picked = np.tile(np.arange(rows.height), copies)[:PREDICTIONS]
     copy = pl.Series(np.repeat(np.arange(copies), rows.height)[:PREDICTIONS])

@@ -9,6 +9,7 @@ PEAK_TFLOPS is the device's dense bf16 peak (default 989: H100 SXM).
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from components.train.checkpoint import Checkpoint
 from components.train.loop import Training
 from components.train.source import Resident
 
-ROWS, BATCH, REPEATS = 4_000_000, 16_384, 3
+ROWS, BATCH, REPEATS, WIDTH = 4_000_000, 16_384, 3, 256
 PEAK = float(os.environ.get("PEAK_TFLOPS", "989")) * 1e12
 
 
@@ -31,7 +32,7 @@ def train(device: torch.device, compiled: bool) -> float:
     seconds = 0.0
     for _ in range(2):
         training = Training(
-            make_network=Plain,
+            make_network=partial(Plain, WIDTH),
             source=Resident(rows=rows),
             validation=table(64).to(device),
             config=config,
@@ -74,7 +75,7 @@ def main() -> None:
         report("train_cuda", [])
         return
     device = torch.device("cuda", 0)
-    weights = sum(p.numel() for p in Plain().parameters())
+    weights = sum(p.numel() for p in Plain(WIDTH).parameters())
     rows = []
     for compiled in (False, True):
         rates = [train(device, compiled) for _ in range(REPEATS)]

@@ -26,7 +26,7 @@ from benchmarks.public_tables import public_table
 from components.contracts.bundle import ONNX, model_inputs, read_bundle
 from components.contracts.errors import SlipwayError
 from components.contracts.project import load_project
-from components.contracts.splits import LABEL, Part, Splits, read_part, read_splits
+from components.contracts.splits import LABEL, Part, Splits, part_file, read_part, read_splits
 from components.train.metrics import (
     at_threshold,
     auc,
@@ -44,7 +44,15 @@ Answer = tuple[np.ndarray, np.ndarray]
 def flights_folder() -> Path:
     if folder := os.environ.get("SPLITS"):
         return Path(folder)
-    found = sorted(Path("build").rglob("splits.json"), key=lambda path: path.stat().st_mtime)
+    found = sorted(
+        # Evidence and reference of a release have a splits.json too, but not the tables.
+        (
+            path
+            for path in Path("build").rglob("splits.json")
+            if part_file(path.parent, "train").exists()
+        ),
+        key=lambda path: path.stat().st_mtime,
+    )
     if not found:
         raise SlipwayError("There are no flights splits. `make run` makes them, or set SPLITS.")
     return found[-1].parent

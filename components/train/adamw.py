@@ -35,10 +35,14 @@ class AdamW:
 
         Args:
             rate: learning rate.
+
+        Raises:
+            RuntimeError: a parameter has no gradient.
         """
-        gradients = []
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        if len(gradients) < len(self._parameters):
+            raise RuntimeError("A parameter has no gradient: the network does not use it.")
         for parameter in self._parameters:
-            gradients.append(parameter.grad)
             parameter.grad = None
         torch._foreach_add_(self._steps, 1)
         torch._fused_adamw_(

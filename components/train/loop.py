@@ -120,7 +120,7 @@ class Training:
     @property
     def passes(self) -> int:
         """Passes over the table in one epoch: more than one where the table is small."""
-        wanted = self.config.min_steps / self.config.epochs
+        wanted = int(self.config.min_steps) / self.config.epochs
         return max(1, math.ceil(wanted * self.batch_size / len(self.source)))
 
     @property

@@ -47,7 +47,7 @@ class Network(nn.Module):
 
     Args:
         shape: the inputs.
-        config: sizes.
+        config: sizes, without `auto`.
         heads: 1 gives a plain MLP, more give TabM with so many sub-models.
     """
 
@@ -62,23 +62,22 @@ class Network(nn.Module):
             else None
         )
         widths = [min(config.category_embedding, (n + 1) // 2) for n in shape.cardinalities]
-        tables = [
-            nn.Embedding(n, width) for n, width in zip(shape.cardinalities, widths, strict=True)
-        ]
+        tables = [nn.Embedding(n, w) for n, w in zip(shape.cardinalities, widths, strict=True)]
         for embedding in tables:
             # An unknown value starts, and where training has none stays, at the neutral place.
             nn.init.zeros_(embedding.weight[0])
         self.categories = nn.ModuleList(tables)
+        width = int(config.width)
         chunks = [config.embedding] * len(shape.bins) + [1] * shape.plain + widths
         sizes = {
             "d_in": sum(chunks),
             "n_blocks": config.layers,
-            "d_block": config.width,
-            "dropout": config.dropout,
+            "d_block": width,
+            "dropout": float(config.dropout),
         }
         if heads == 1:
             self.backbone = tabm.MLPBackbone(**sizes)
-            self.output: nn.Module = nn.Linear(config.width, 1)
+            self.output: nn.Module = nn.Linear(width, 1)
         else:
             self.backbone = tabm.make_tabm_backbone(
                 **sizes,
@@ -87,7 +86,7 @@ class Network(nn.Module):
                 start_scaling_init="random-signs" if shape.bins else "normal",
                 start_scaling_init_chunks=chunks,
             )
-            self.output = tabm.LinearEnsemble(config.width, 1, k=heads)
+            self.output = tabm.LinearEnsemble(width, 1, k=heads)
 
     def forward(self, scaled: Tensor, plain: Tensor, codes: Tensor) -> Tensor:
         """Logits float32 [N, heads] of what `Preprocessor.forward` gives."""
@@ -104,12 +103,32 @@ class Network(nn.Module):
         return self.output(self.backbone(x)).reshape(-1, self.heads)
 
 
-def numeric_bins(scaled: Tensor, count: int, sample: int = 200_000) -> tuple[Tensor, ...]:
-    """Edges of at most `count` bins a column with about equally many training rows each."""
+def numeric_bins(
+    scaled: Tensor, count: int, distinct: int = 0, sample: int = 200_000
+) -> tuple[Tensor, ...]:
+    """Edges of the bins of each numeric column, increasing.
+
+    A column of few different values gets an edge at each. So does a value that more than one row in
+    `count` shares, such as the zeros of an amount that most rows lack: quantiles of the whole column
+    would fall upon it again and again. What edges are left lie at quantiles of the other rows.
+
+    Args:
+        scaled: float32 [N, p], training rows.
+        count: bins at most.
+        distinct: so many different values in a column may have an edge each, even where these are more
+            than `count` bins.
+        sample: rows to look at, about.
+    """
     step = max(1, len(scaled) // sample)
-    levels = torch.linspace(0, 1, count + 1)
     edges = []
     for column in scaled.T:
-        inner = torch.quantile(column[::step], levels)
-        edges.append(torch.cat([inner, column.min().view(1), column.max().view(1)]).unique())
+        taken = column[::step]
+        ends = torch.stack([column.min(), column.max()])
+        values, rows = torch.unique(taken, return_counts=True)
+        if len(values) > max(count + 1, distinct):
+            shared = values[rows * count > len(taken)]
+            rest = taken[~torch.isin(taken, shared)]
+            levels = torch.linspace(0, 1, count + 1 - len(shared))
+            values = torch.cat([shared, torch.quantile(rest, levels)])
+        edges.append(torch.cat([values, ends]).unique())
     return tuple(edges)

@@ -167,7 +167,7 @@ def assemble(parts: Parts, config: TrainingConfig) -> Prepared:
     """
     splits, signature, preprocessor = parts.splits, parts.signature, parts.preprocessor
     shape = InputShape(
-        bins=numeric_bins(parts.scaled, config.network.bins),
+        bins=numeric_bins(parts.scaled, config.network.bins, int(config.network.distinct)),
         plain=preprocessor.plain_width,
         cardinalities=(
             *(len(signature.vocabularies[name]) + 1 for name in signature.categorical),

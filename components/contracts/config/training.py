@@ -1,10 +1,12 @@
 """How the model is trained, and on what hardware."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
 from components.contracts.config.base import Section
+
+SectionType = TypeVar("SectionType", bound=Section)
 
 
 class Accelerator(Section):
@@ -38,8 +40,12 @@ class NetworkConfig(Section):
 
     Attributes:
         architecture: `mlp`, `tabm`, or `auto`: tabm below `auto_rows` training rows, else mlp.
-        layers: hidden layers. width: units of each. dropout: share of them left out in a step.
+        layers: hidden layers. width: units of each; `auto`: 128 below `auto_rows` rows, else 256.
+        dropout: share of them left out in a step; `auto`: 0.4 below `auto_rows` rows, else 0.2.
         bins: pieces of the piecewise-linear encoding of a numeric feature; embedding: its width.
+        distinct: a numeric feature with at most so many different values has an edge at each of them
+            instead. `auto`: 128 below `auto_rows` training rows, where finer pieces cost little and
+            counts and amounts are common; else 0.
         category_embedding: greatest width of a category's embedding.
         tabm_heads: sub-models that share one tabm network.
         max_categories: values a categorical feature keeps, the most frequent; the rest is unknown.
@@ -49,9 +55,10 @@ class NetworkConfig(Section):
     architecture: Literal["auto", "mlp", "tabm"] = "auto"
     auto_rows: int = Field(default=50_000, ge=0)
     layers: int = Field(default=2, ge=1, le=16)
-    width: int = Field(default=256, ge=1)
-    dropout: float = Field(default=0.2, ge=0, lt=1)
+    width: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    dropout: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = "auto"
     bins: int = Field(default=24, ge=2)
+    distinct: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     embedding: int = Field(default=8, ge=1)
     category_embedding: int = Field(default=16, ge=1)
     tabm_heads: int = Field(default=8, ge=2)
@@ -130,7 +137,7 @@ class TrainingConfig(Section):
     Attributes:
         epochs: passes over the training table, at most; after each, the validation part is measured.
         min_steps: a small table is passed over more than once an epoch, so that training takes about
-            this many steps in all.
+            this many steps in all. `auto` takes 2000 below `network.auto_rows` rows, else 600.
         batch_size: rows a step; `auto` takes 1024, or 256 below `network.auto_rows` rows.
         members: networks trained from different seeds; the model is the mean of their answers.
             `auto` takes 2, or 1 of tabm, which is an ensemble in itself.
@@ -155,7 +162,7 @@ class TrainingConfig(Section):
 
     seed: int = 0
     epochs: int = Field(default=5, ge=1)
-    min_steps: int = Field(default=600, ge=1)
+    min_steps: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     batch_size: Literal["auto"] | Annotated[int, Field(ge=2)] = "auto"
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
@@ -206,15 +213,23 @@ class TrainingConfig(Section):
 
     def resolve(self, rows: int) -> "TrainingConfig":
         """The same settings with each `auto` decided for a training table of so many rows."""
-        network = self.network
-        if network.architecture == "auto":
-            architecture = "tabm" if self.is_small(rows) else "mlp"
-            network = network.model_copy(update={"architecture": architecture})
-        members, batch_size = self.members, self.batch_size
-        if members == "auto":
-            members = 1 if network.architecture == "tabm" else 2
-        if batch_size == "auto":
-            batch_size = 256 if self.is_small(rows) else 1024
-        return self.model_copy(
-            update={"network": network, "members": members, "batch_size": batch_size}
+        small = self.is_small(rows)
+        network = _decide(
+            self.network,
+            architecture="tabm" if small else "mlp",
+            width=128 if small else 256,
+            dropout=0.4 if small else 0.2,
+            distinct=128 if small else 0,
         )
+        return _decide(
+            self.model_copy(update={"network": network}),
+            members=1 if network.architecture == "tabm" else 2,
+            batch_size=256 if small else 1024,
+            min_steps=2000 if small else 600,
+        )
+
+
+def _decide(section: SectionType, **choices: Any) -> SectionType:
+    """The same settings with these for what says `auto`."""
+    open_ones = {k: value for k, value in choices.items() if getattr(section, k) == "auto"}
+    return section.model_copy(update=open_ones)

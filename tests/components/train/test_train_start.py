@@ -47,6 +47,8 @@ def test_the_optimiser_is_torchs_bit_for_bit(decay: float) -> None:
             mine.load_state_dict(saved)
     for one, two in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(one, two)
+    with pytest.raises(RuntimeError, match="no gradient"):
+        mine.step(0.1)
 
 
 STAGE = """

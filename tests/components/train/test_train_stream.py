@@ -19,7 +19,7 @@ from components.train.tables import Rows
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig.model_validate(
     {
-        "network": {"width": 16, "architecture": "mlp"},
+        "network": {"width": 16, "architecture": "mlp", "dropout": 0.2},
         "members": 1,
         "epochs": 2,
         "batch_size": 64,

@@ -1,0 +1,46 @@
+"""What the defaults make of a table: bins where values are shared, and settings by its size."""
+
+import torch
+
+from components.contracts.config.training import TrainingConfig
+from components.train.network import numeric_bins
+
+
+def test_a_value_that_most_rows_share_does_not_eat_the_bins() -> None:
+    """Quantiles of the whole column would give 0 nine times and an edge or two elsewhere."""
+    generator = torch.Generator().manual_seed(0)
+    amounts = torch.rand(1000, generator=generator) + 1
+    column = torch.cat([torch.zeros(9000), amounts]).view(-1, 1)
+    (edges,) = numeric_bins(column, 10)
+    assert len(edges) <= 11
+    assert edges[0] == 0
+    assert (edges > 1).sum() == 10
+    inside = torch.bucketize(amounts, edges[1:], right=True)
+    counts = torch.bincount(inside)[1:-1]
+    assert counts.min() > 80, "the other rows are spread evenly over the bins"
+
+
+def test_a_column_without_ties_has_its_quantiles() -> None:
+    column = torch.randn(5000, 1, generator=torch.Generator().manual_seed(0))
+    (edges,) = numeric_bins(column, 8)
+    torch.testing.assert_close(edges, torch.quantile(column[:, 0], torch.linspace(0, 1, 9)))
+
+
+def test_few_different_values_have_an_edge_each() -> None:
+    column = (torch.arange(6000) ** 2 % 60).float().view(-1, 1)
+    values = column.unique()
+    assert torch.equal(numeric_bins(column, len(values) - 1)[0], values)
+    assert len(numeric_bins(column, 4)[0]) <= 5
+    assert torch.equal(numeric_bins(column, 4, distinct=128)[0], values)
+
+
+def test_the_defaults_follow_the_size_of_the_table() -> None:
+    small, large = TrainingConfig().resolve(49_999), TrainingConfig().resolve(50_000)
+    assert (small.network.architecture, small.members, small.batch_size) == ("tabm", 1, 256)
+    assert (large.network.architecture, large.members, large.batch_size) == ("mlp", 2, 1024)
+    assert (small.min_steps, large.min_steps) == (2000, 600)
+    assert (small.network.distinct, large.network.distinct) == (128, 0)
+    assert (small.network.width, large.network.width) == (128, 256)
+    assert (small.network.dropout, large.network.dropout) == (0.4, 0.2)
+    given = TrainingConfig.model_validate({"min_steps": 50, "network": {"distinct": 7}}).resolve(10)
+    assert (given.min_steps, given.network.distinct) == (50, 7)
