@@ -103,6 +103,10 @@ class Network(nn.Module):
         return self.output(self.backbone(x)).reshape(-1, self.heads)
 
 
+# On the normal scale that the preprocessing maps values to.
+NEAREST = 0.02
+
+
 def numeric_bins(
     scaled: Tensor, count: int, distinct: int = 0, sample: int = 200_000
 ) -> tuple[Tensor, ...]:
@@ -130,5 +134,19 @@ def numeric_bins(
             rest = taken[~torch.isin(taken, shared)]
             levels = torch.linspace(0, 1, count + 1 - len(shared))
             values = torch.cat([shared, torch.quantile(rest, levels)])
-        edges.append(torch.cat([values, ends]).unique())
+        edges.append(_apart(torch.cat([values, ends]).unique()))
     return tuple(edges)
+
+
+def _apart(edges: Tensor) -> Tensor:
+    """Increasing edges without those nearer than `NEAREST` to the one before.
+
+    A bin's encoding has the slope 1 / width: in a very narrow one the last bit of a value, which
+    onnxruntime and torch round differently, would be seen in the answer.
+    """
+    kept = [edges[0]]
+    for edge in edges[1:]:
+        if edge - kept[-1] >= NEAREST:
+            kept.append(edge)
+    # The greatest value stays an edge, in the place of one that is too near to it.
+    return torch.stack([*(kept[:-1] if len(kept) > 1 else kept), edges[-1]]).unique()

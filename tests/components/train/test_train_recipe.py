@@ -44,3 +44,13 @@ def test_the_defaults_follow_the_size_of_the_table() -> None:
     assert (small.network.dropout, large.network.dropout) == (0.4, 0.2)
     given = TrainingConfig.model_validate({"min_steps": 50, "network": {"distinct": 7}}).resolve(10)
     assert (given.min_steps, given.network.distinct) == (50, 7)
+
+
+def test_edges_keep_a_distance() -> None:
+    """A bin's slope is 1 / width: in a narrow one the last bit of a value shows in the answer."""
+    near = torch.tensor([0.0, 1e-5, 0.5, 0.519, 0.53, 1.0, 1.001]).repeat(50).view(-1, 1)
+    (edges,) = numeric_bins(near, 4, distinct=128)
+    torch.testing.assert_close(edges, torch.tensor([0.0, 0.5, 0.53, 1.001]))
+    (pair,) = numeric_bins(torch.tensor([[0.0], [1e-3]]), 4, distinct=128)
+    assert pair.tolist() == [0.0, torch.tensor(1e-3).item()], "two values still differ"
+    assert numeric_bins(torch.zeros(9, 1), 4)[0].tolist() == [0.0]
