@@ -169,5 +169,5 @@ def require_success(run: PipelineRun) -> None:
     """
     if run.error is not None:
         failed = [task.name for task in run.tasks.values() if task.status in ("failed", "running")]
-        where = f"Stage {failed[-1]} failed. " if failed else ""
+        where = f"Stage {failed[0]} failed. " if failed else ""
         raise SlipwayError(f"{where}{run.error}\nThe whole log: {run.log}")
