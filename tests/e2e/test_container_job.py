@@ -231,7 +231,7 @@ def test_a_stage_that_dies_at_once_fails_the_run_with_its_last_lines(
     done, watch = fail(make_job(tmp_path / "run"), lock)
     assert "Stage ingest failed" in done.stderr
     assert "No module named" in done.stderr
-    assert list(watch.seen) == ["predictor"], "nothing else was started"
+    assert list(watch.seen) == ["predictor", "monitor"], "only the report at the end was started"
 
 
 def test_a_stage_that_is_killed_fails_the_run(
@@ -240,7 +240,7 @@ def test_a_stage_that_is_killed_fails_the_run(
     done, watch = fail(make_job(tmp_path / "run"), kill="validate")
     assert "Stage validate failed" in done.stderr
     assert "exit code 137" in done.stderr
-    assert list(watch.seen) == ["ingest", "validate"]
+    assert list(watch.seen) == ["ingest", "validate", "monitor"]
 
 
 def test_a_missing_image_is_named_before_anything_runs(
