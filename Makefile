@@ -30,7 +30,7 @@ run: $(VENV)/run.done build/lake/.complete ## Set up what is missing, then do th
 	@$(BIN)/slipway run $(RUN_ARGS)
 
 .PHONY: replay
-replay: $(VENV)/run.done build/lake/.complete ## Replay a winter: decay, alert, retraining, recovery; draws build/replay/replay.png.
+replay: $(VENV)/run.done build/lake/.complete ## Replay June to February: decay, alerts, retraining, recovery; draws build/replay/replay.png.
 	@$(BIN)/python examples/flights/replay.py $(REPLAY_ARGS)
 
 .PHONY: test
