@@ -115,7 +115,7 @@ def test_push_lock_compile_run(
     documents = yaml.safe_load_all((tmp_path / "compiled" / "flights-training.yaml").read_text())
     executors = next(documents)["deploymentSpec"]["executors"].values()
     used = {executor["container"]["image"] for executor in executors}
-    assert used == {locked[name] for name in NAMES if name not in ("monitor", "predictor")}
+    assert used == {locked[name] for name in NAMES if name != "predictor"}
 
     engine.images.remove(f"{registry}/slipway/train:1.2.3")
     output = engine.containers.run(
