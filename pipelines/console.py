@@ -55,7 +55,7 @@ class Display:
         """A task has ended."""
         colour = COLOURS.get(task.status, "")
         self.console.print(
-            f"  {task.name:<9} [{colour}]{task.status:<9}[/{colour}] {task.seconds:6.1f} s"
+            f"  {task.name:<10} [{colour}]{task.status:<9}[/{colour}] {task.seconds:6.1f} s"
             f"  {escape(task.headline)}",
             soft_wrap=True,
             highlight=False,
