@@ -256,7 +256,7 @@ def _take_alias(client: "MlflowClient", release: Release) -> Release:
     client.set_model_version_tag(release.name, release.model_version, REQUESTED, asked)
     latest = _latest(client, release.name)
     while True:
-        client.set_registered_model_alias(release.name, CHALLENGER, latest)
+        _point_alias(client, release.name, latest)
         # Looking again after the alias was set is what makes it right: whoever sets it last has seen
         # every task that wrote down its time before.
         seen, latest = latest, _latest(client, release.name)
@@ -266,6 +266,18 @@ def _take_alias(client: "MlflowClient", release: Release) -> Release:
         progress(f"version {latest} was registered later and has the alias {CHALLENGER}")
         return replace(release, alias="")
     return release
+
+
+def _point_alias(client: "MlflowClient", name: str, version: str) -> None:
+    """Points the alias to a version, also where another task makes it at the same moment."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_registered_model_alias(name, CHALLENGER, version)
+    except MlflowException:
+        # MLflow looks whether the alias exists and then inserts it: of two tasks that both found none,
+        # one is refused by the table's key. Now it exists, and the same call moves it.
+        client.set_registered_model_alias(name, CHALLENGER, version)
 
 
 def _latest(client: "MlflowClient", name: str) -> str:

@@ -1,6 +1,7 @@
 """Registration: what gets in, what never does, and what is kept as evidence."""
 
 import json
+import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -13,6 +14,9 @@ import mlflow
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModelAlias
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from components.contracts.bundle import ONNX, TRAINING, bundle_hash, read_bundle, write_bundle
 from components.contracts.errors import SlipwayError
@@ -403,6 +407,35 @@ def test_runs_that_finish_at_once_agree_on_the_alias(
     alias = connect().get_model_version_by_alias("toy", "challenger")
     latest = max(versions(), key=lambda version: version.tags["slipway.requested_at"])
     assert str(alias.version) == str(latest.version)
+
+
+def test_an_alias_that_another_task_makes_at_the_same_moment_is_moved(
+    splits: Path, tmp_path: Path, registry: str
+) -> None:
+    """MLflow's SQL store looks for the alias and then inserts it: the slower of two is refused."""
+    made = []
+
+    def make_it_first(session: Session, *_: object) -> None:
+        if made or not any(isinstance(row, SqlRegisteredModelAlias) for row in session.new):
+            return
+        made.append("challenger")
+        with sqlite3.connect(registry.removeprefix("sqlite:///")) as other:
+            other.execute(
+                "INSERT INTO registered_model_aliases (workspace, name, alias, version)"
+                " VALUES ('default', 'toy', 'challenger', 1)"
+            )
+
+    world.make_bundle(tmp_path / "bundle")
+    event.listen(Session, "before_flush", make_it_first)
+    try:
+        result = register(
+            tmp_path / "bundle", passed(tmp_path / "bundle"), splits, tmp_path / "out"
+        )
+    finally:
+        event.remove(Session, "before_flush", make_it_first)
+    assert made == ["challenger"]
+    alias = connect().get_model_version_by_alias("toy", "challenger")
+    assert str(alias.version) == result.model_version
 
 
 def test_the_same_bundle_of_two_pipelines_at_once_keeps_whole_evidence(
