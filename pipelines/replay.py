@@ -5,13 +5,17 @@ endpoint as requests at their own moments, the monitoring pipeline looks at the 
 that it asks for runs through the same compiled pipeline, gate and rollout as the first. The rows are
 joined point in time once for the whole stretch, so that none knows more than it could.
 
+A replay begins with no model: what an earlier one left in its folder is removed, since its last model
+learnt from the months that the next one is tested on.
+
 Beside what is served, the first model scores the same rows: what would have come without retraining.
 """
 
 import itertools
 import os
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,12 +33,14 @@ from pipelines.console import Display
 from pipelines.retraining import serve_if_asked
 from pipelines.run import Job, RunResult, monitor, train
 from pipelines.traffic import send_rows
-from pipelines.workspace import Workspace, source_version
+from pipelines.workspace import Workspace
 
 if TYPE_CHECKING:
     import polars as pl
 
 TOLD = ("warning", "critical")
+MARK = ".replay"  # in a folder that a replay made
+KEPT = (MARK, ".lock", "lake")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,18 +95,22 @@ def replay(
 
     Args:
         loaded: the project; its data window holds the training data and all windows.
-        workspace: where everything is kept; replay.json and replay.png are written there.
+        workspace: where everything is kept, in a folder of the replay's own; replay.json and replay.png
+            are written there.
         display: shows progress.
         starts: beginnings of the windows; the first model learns from what lies before the first.
         every: of the rows, one in so many is sent.
         told: is called after each window.
 
     Raises:
-        SlipwayError: a stage failed, or the gate refused the first model.
+        SlipwayError: a stage failed, the gate refused the first model, or the folder is not a replay's.
     """
+    from components.deploy.local import stop
     from pipelines.replay_picture import draw
 
-    with workspace.locked():
+    with workspace.locked(), ExitStack() as at_end:
+        begin_anew(workspace)
+        at_end.callback(stop, workspace.home)
         job = Job(loaded, workspace, display)
         job.compile()
         splits, rows = _history(job)
@@ -123,6 +133,32 @@ def replay(
             draw(workspace.root / "replay.png", windows, released, rows)
             told(served)
     return windows, released
+
+
+def begin_anew(workspace: Workspace) -> None:
+    """Empties the folder of an earlier replay, but for its tables.
+
+    Raises:
+        SlipwayError: there are models in the folder, and no replay made them.
+    """
+    from components.deploy.local import stop
+
+    mark = workspace.root / MARK
+    if not mark.exists():
+        if (workspace.root / "mlflow.db").exists():
+            raise SlipwayError(
+                f"{workspace.root} holds the models of other runs, and a replay begins without any."
+                " Give it a folder of its own with --out."
+            )
+        mark.touch()
+    stop(workspace.home)
+    for entry in workspace.root.iterdir():
+        if entry.name in KEPT:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _window(
@@ -182,27 +218,26 @@ def _score(folder: Path, rows: "pl.DataFrame") -> dict[str, float | None]:
 
 
 def _history(job: Job) -> tuple[Splits, "pl.DataFrame"]:
-    """All rows of the project's data with their features, joined once and kept for the next replay."""
+    """All rows of the project's data with their features, joined once."""
     import polars as pl
 
-    project = job.loaded.project
-    folder = job.workspace.root / "history" / (source_version(job.data_root) or "data")
-    if not (folder / "rows").exists():
-        from components.features.features import build_features
-        from components.ingest.ingest import ingest_tables
+    from components.features.features import build_features
+    from components.ingest.ingest import ingest_tables
 
-        window = project.data.window.to_struct()
-        features = project.features.to_struct()
-        features["split"] = {**features["split"], "gap": "0s"}  # no row is left out
-        with job.display.pipeline("history"), _environment(FEATURE_STORE_URI=str(folder / "store")):
-            ingest_tables(
-                config=project.data.to_struct(),
-                data_root=job.data_root,
-                window_start=window["start"],
-                window_end=window["end"],
-                output=folder / "dataset",
-            )
-            build_features(folder / "dataset", project.project_name, features, folder / "rows")
+    project = job.loaded.project
+    folder = job.workspace.root / "history"
+    window = project.data.window.to_struct()
+    features = project.features.to_struct()
+    features["split"] = {**features["split"], "gap": "0s"}  # no row is left out
+    with job.display.pipeline("history"), _environment(FEATURE_STORE_URI=str(folder / "store")):
+        ingest_tables(
+            config=project.data.to_struct(),
+            data_root=job.data_root,
+            window_start=window["start"],
+            window_end=window["end"],
+            output=folder / "dataset",
+        )
+        build_features(folder / "dataset", project.project_name, features, folder / "rows")
     splits = read_splits(folder / "rows")
     tables = [pl.read_parquet(folder / "rows" / f"{part}.parquet") for part in PARTS]
     return splits, pl.concat(tables).sort(TIME)

@@ -8,9 +8,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from components.contracts.errors import SlipwayError
 from components.contracts.splits import LABEL, TIME
-from pipelines.replay import Released, Served, months
+from pipelines.replay import Released, Served, begin_anew, months
 from pipelines.replay_picture import draw
+from pipelines.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,25 @@ def test_the_turned_year_shows_every_flight_once_on_its_weekday(
     assert stamps.equals(moved["departure_local"].dt.strftime("%Y%m%dT%H%M"), check_names=False)
     weather = pl.read_parquet(tmp_path / "weather" / "year.parquet")
     assert not weather.select("origin", "observed").is_duplicated().any()
+
+
+def test_a_replay_begins_without_what_an_earlier_one_left(tmp_path: Path) -> None:
+    workspace = Workspace.at(tmp_path)
+    begin_anew(workspace)
+    left = ("mlflow.db", "inference_log/flights/a.parquet", "monitoring/flights/retrain/a.json")
+    for name in ("lake/flights/year.parquet", *left):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    begin_anew(workspace)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".replay", "lake"]
+    assert (tmp_path / "lake" / "flights" / "year.parquet").exists()
+
+
+def test_a_replay_leaves_the_folder_of_other_runs_alone(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").touch()
+    with pytest.raises(SlipwayError, match="models of other runs"):
+        begin_anew(Workspace.at(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
 def test_months_cross_the_year() -> None:
