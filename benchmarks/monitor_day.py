@@ -19,6 +19,7 @@ from components.contracts.monitoring_record import MonitoringRecord
 from components.contracts.project import load_project
 from components.contracts.scoring import open_model, predict
 from components.contracts.splits import TIME, part_file, read_splits
+from components.deploy.local import stop
 from pipelines.console import Display
 from pipelines.run import Job, RunResult, monitor, train
 from pipelines.workspace import Workspace
@@ -120,10 +121,18 @@ def main() -> None:
     display = Display(Console(stderr=True))
     job = Job(load_project(EXAMPLE, CHANGES), workspace, display)
     job.compile()
+    try:
+        measured(job)
+    finally:
+        stop(workspace.home)
+
+
+def measured(job: Job) -> None:
     result, lake = prepare(job)
     assert result.deployment
     endpoint = result.deployment.endpoint
-    day = Job(load_project(EXAMPLE, {**CHANGES, "data.root": str(lake)}), workspace, display)
+    changes = {**CHANGES, "data.root": str(lake)}
+    day = Job(load_project(EXAMPLE, changes), job.workspace, job.display)
     window = (format_instant(DAY[0]), format_instant(DAY[1]))
     walls, cpus, records = [], [], []
     for _ in range(TIMES):

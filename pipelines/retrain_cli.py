@@ -14,8 +14,12 @@ from components.contracts.errors import ProjectError, SlipwayError
 from pipelines.cluster.cli import Authorities, Context, Host, Namespace, ProjectFolder
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from components.contracts.monitoring_record import RetrainRequest
     from components.contracts.project import LoadedProject
+    from components.monitor.retrain import Decision
+    from pipelines.workspace import Workspace
 
 REFUSED, INTERRUPTED = 3, 130
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -34,6 +38,10 @@ def retrain(
     fail_on_refusal: Annotated[
         bool, typer.Option("--fail-on-refusal", help="Exit with 3 where the gate refuses.")
     ] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a key of the project file.", metavar="KEY=VALUE"),
+    ] = None,
     host: Host = "",
     namespace: Namespace = "",
     context: Context = "",
@@ -42,40 +50,43 @@ def retrain(
     """Train the model anew on data up to now, through the same gate, whatever monitoring says.
 
     Cooldown and weekly budget hold back alerts, not people; but nothing starts while a training runs,
-    and the same words for the same data start nothing twice.
+    and the same words for the same data start nothing twice, unless it failed here.
 
     **Example:** `slipway retrain --why "a new airline joined"`
     """
-    from components.contracts.project import load_project
-    from pipelines.retraining import ask_by_hand
+    from pipelines.projects import load
     from pipelines.workspace import Workspace
 
-    loaded = load_project(project)
+    loaded = load(project, overrides)
     if not why.strip():
         raise ProjectError("--why is empty: say why the model is to be trained anew.")
     try:
         end = parse_instant(until) if until else None
     except ValueError as error:
         raise ProjectError(f"--until {until} is not an ISO 8601 time: {error}.") from error
+    if not cluster:
+        _train_here(loaded, Workspace.at(out), why.strip(), end, fail_on_refusal)
+        return
     root = os.environ.get("MONITORING_URI", "")
-    if cluster and not root:
+    if not root:
         raise SlipwayError(
             "MONITORING_URI is not set: give the value that the namespace's config map has, so that"
             " the cluster's own retraining sees this request."
         )
-    workspace = Workspace.at(out)
-    root = root or workspace.settings()["MONITORING_URI"]
-    decision = ask_by_hand(root, loaded.project, why.strip(), end)
+    request = _ask(root, loaded, why.strip(), end)
+    _start(loaded, request, root, host, namespace, context, ca)
+
+
+def _ask(
+    root: str, loaded: "LoadedProject", why: str, until: "datetime | None"
+) -> "RetrainRequest":
+    from pipelines.retraining import ask_by_hand
+
+    decision: Decision = ask_by_hand(root, loaded.project, why, until)
     _say(decision.why)
     if decision.request is None:
         raise typer.Exit(REFUSED)
-    if cluster:
-        _start(loaded, decision.request, root, host, namespace, context, ca)
-        return
-    if decision.request.status != "requested":
-        _say(f"It is {decision.request.status} already: {decision.request.run}.")
-        return
-    _train_here(loaded, decision.request, workspace.root, fail_on_refusal)
+    return decision.request
 
 
 def _start(
@@ -111,17 +122,25 @@ def _start(
 
 
 def _train_here(
-    loaded: "LoadedProject", request: "RetrainRequest", out: Path, fail_on_refusal: bool
+    loaded: "LoadedProject",
+    workspace: "Workspace",
+    why: str,
+    until: "datetime | None",
+    fail_on_refusal: bool,
 ) -> None:
     from pipelines.console import Display, show_retraining
-    from pipelines.retraining import serve
+    from pipelines.retraining import close_lost, serve
     from pipelines.run import Job
-    from pipelines.workspace import Workspace
 
-    workspace = Workspace.at(out)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    root = workspace.settings()["MONITORING_URI"]
     try:
         with workspace.locked():
+            close_lost(workspace, loaded.project.project_name)
+            request = _ask(root, loaded, why, until)
+            if request.status in ("started", "finished"):
+                _say(f"It is {request.status} already: {request.run}.")
+                return
             job = Job(loaded, workspace, Display(console))
             job.compile()
             result = serve(job, request)

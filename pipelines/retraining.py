@@ -1,6 +1,7 @@
 """Training anew, on this machine or on a cluster: what serves a request that monitor or a person made."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.contracts.config.base import format_instant
@@ -15,6 +16,7 @@ from components.monitor.retrain import (
     find_request,
     mark,
     request_training,
+    requests,
     run_name,
 )
 from components.monitor.state import Root
@@ -22,6 +24,7 @@ from components.monitor.state import Root
 if TYPE_CHECKING:
     from pipelines.cluster.api import Kubeflow
     from pipelines.run import Job, RunResult
+    from pipelines.workspace import Workspace
 
 
 def serve_if_asked(job: "Job", record: MonitoringRecord | None) -> "RunResult | None":
@@ -51,6 +54,24 @@ def serve(job: "Job", request: RetrainRequest) -> "RunResult":
         raise
     mark(root, request, "finished")
     return result
+
+
+def close_lost(workspace: "Workspace", model: str) -> None:
+    """Notes as failed what was asked for in a workspace whose process is gone.
+
+    Nothing else can run in a workspace that is locked, so a training that is open there was killed. A
+    state folder elsewhere is left alone: others may train by it.
+
+    Args:
+        workspace: where local runs are kept, locked.
+        model: the registered model's name.
+    """
+    root = Path(workspace.settings()["MONITORING_URI"])
+    if not root.is_relative_to(workspace.root):
+        return
+    for request in requests(root, model):
+        if request.status in ("requested", "started"):
+            mark(root, request, "failed")
 
 
 def ask_by_hand(root: Root, project: Project, why: str, until: datetime | None) -> Decision:

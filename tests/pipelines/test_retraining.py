@@ -396,3 +396,59 @@ def test_a_wrong_request_says_what_is_wrong(
     monkeypatch.delenv("MONITORING_URI", raising=False)
     refused = slipway(*arguments)
     assert refused.code != 0 and message in refused.text
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What was trained on this machine: each job; the gate lets all of them pass."""
+    from components.contracts.verdict import Verdict
+    from pipelines import run
+
+    jobs: list[Any] = []
+
+    def train(job: Any, changes: dict[str, Any]) -> tuple[None, run.RunResult]:
+        jobs.append((job, changes))
+        if len(jobs) == 1:
+            raise SlipwayError("train: no space left on the disk")
+        verdict = Verdict(
+            outcome="pass", rules=(), metrics={}, thresholds={}, model_hash="a" * 64,
+            data_hash="b" * 64, test_rows=1000,
+        )  # fmt: skip
+        return None, run.RunResult(project="flights", verdict=verdict)
+
+    monkeypatch.setattr(run, "train", train)
+    monkeypatch.delenv("MONITORING_URI", raising=False)
+    return jobs
+
+
+def test_a_training_here_that_failed_or_was_killed_can_be_asked_for_again(
+    slipway: Callable[..., Ran], trainings: list[Any], tmp_path: Path
+) -> None:
+    root = tmp_path / "monitoring"
+    asked = ("--out", str(tmp_path), "--set", "training.epochs=7", "--why")
+    assert slipway(*asked, "a new airline").code != 0
+    assert [r.status for r in requests(root, "flights")] == ["failed"]
+    assert slipway(*asked, "a new airline").code == 0
+    assert [r.status for r in requests(root, "flights")] == ["finished"]
+    job, changes = trainings[-1]
+    assert job.loaded.project.training.epochs == 7
+    assert changes == {"window_start": "2013-01-01T05:00:00Z", "window_end": "2014-01-01T05:00:00Z"}
+    again = slipway(*asked, "a new airline")
+    assert again.code == 0 and "finished already" in again.text and len(trainings) == 2
+    # The process of this one was killed: nobody said how it ended, and it holds up no other.
+    (request,) = requests(root, "flights")
+    mark(root, request, "started")
+    assert slipway(*asked, "another reason").code == 0
+    status = {r.reasons: r.status for r in requests(root, "flights")}
+    assert status == {("a new airline",): "failed", ("another reason",): "finished"}
+
+
+def test_a_training_that_runs_here_holds_up_another(
+    slipway: Callable[..., Ran], trainings: list[Any], tmp_path: Path
+) -> None:
+    from pipelines.workspace import Workspace
+
+    with Workspace.at(tmp_path).locked():
+        held = slipway("--out", str(tmp_path), "--why", "x")
+    assert held.code != 0 and "Another slipway run is working" in held.text
+    assert not trainings and not (tmp_path / "monitoring").exists()
