@@ -18,6 +18,7 @@ from components.contracts.config.base import format_instant, parse_instant
 from components.contracts.config.monitoring import MonitoringConfig, Route, Severity
 from components.contracts.errors import SlipwayError
 from components.contracts.monitoring_record import Alert, MonitoringRecord
+from components.contracts.stage import emit
 from components.monitor import state
 from components.monitor.state import Root, folder
 
@@ -79,11 +80,16 @@ def notify(
         path = f"{folder(root, record.model)}/routes/{route.name}.json"
         try:
             told = read_told(path) or {"window_end": "", "alerts": {}}
-            if told["window_end"] and parse_instant(record.window[1]) < parse_instant(
-                told["window_end"]
-            ):
-                continue
-            notice, after = _difference(told, record, route, _link(config, record, report))
+            try:
+                if told["window_end"] and parse_instant(record.window[1]) < parse_instant(
+                    told["window_end"]
+                ):
+                    continue
+                notice, after = _difference(told, record, route, _link(config, record, report))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise SlipwayError(
+                    f"{path} is not what a route was told ({error!r}). Remove it to start anew."
+                ) from error
             if _worth_sending(route, notice):
                 deliver(SENDERS[route.kind], expand(route.url), notice)
             write_told(path, after)
@@ -105,8 +111,8 @@ def read_told(path: str) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        content: dict[str, Any] = json.loads(text)
-    except ValueError as error:
+        content: dict[str, Any] = {**json.loads(text)}
+    except (ValueError, TypeError) as error:
         raise SlipwayError(f"{path} cannot be read ({error}). Remove it to start anew.") from error
     return content
 
@@ -305,6 +311,21 @@ def _alertmanager(url: str, notice: Notice) -> None:
     )
 
 
+def _log(_: str, notice: Notice) -> None:
+    told = {"firing": notice.firing, "resolved": notice.resolved}
+    for status, alerts in told.items():
+        for alert in alerts:
+            emit(
+                "alert",
+                status=status,
+                model=notice.model,
+                window=list(notice.window),
+                since=notice.since[alert.name],
+                report=notice.report,
+                **asdict(alert),
+            )
+
+
 def _registry(notice: Notice) -> Any:
     from prometheus_client import CollectorRegistry, Gauge
 
@@ -343,4 +364,5 @@ SENDERS: dict[str, Callable[[str, Notice], None]] = {
     "apprise": _apprise,
     "alertmanager": _alertmanager,
     "pushgateway": _pushgateway,
+    "log": _log,
 }

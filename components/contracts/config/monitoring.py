@@ -1,9 +1,9 @@
 """What the recurring run watches, when it alerts, and whether it retrains."""
 
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from components.contracts.config.base import Duration, Name, Section
 
@@ -85,18 +85,26 @@ class Route(Section):
     Attributes:
         name: names the route in messages, and what it was told so far in the state folder.
         kind: `webhook` posts JSON; `apprise` any of Apprise's services (chat, mail, …);
-            `alertmanager` its v2 API; `pushgateway` gauges for those who alert in Prometheus.
-        url: of the service. `${NAME}` stands for an environment variable, so that a token stays in a
-            secret.
+            `alertmanager` its v2 API; `pushgateway` gauges for those who alert in Prometheus; `log` a
+            line of JSON in the task's own log.
+        url: of the service; a `log` has none. `${NAME}` stands for an environment variable, so that a
+            token stays in a secret.
         least: alerts below this severity are not sent.
         repeat: an alert that goes on is told again after this long; None: once.
     """
 
     name: Name
-    kind: Literal["webhook", "apprise", "alertmanager", "pushgateway"]
-    url: str
+    kind: Literal["webhook", "apprise", "alertmanager", "pushgateway", "log"]
+    url: str = ""
     least: Severity = "warning"
     repeat: Duration | None = None
+
+    @model_validator(mode="after")
+    def _led_somewhere(self) -> Self:
+        if bool(self.url) == (self.kind == "log"):
+            what = "has no url" if self.kind == "log" else "needs a url"
+            raise ValueError(f"the route {self.name}, a {self.kind}, {what}")
+        return self
 
 
 class RetrainSettings(Section):

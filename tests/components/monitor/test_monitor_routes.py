@@ -251,12 +251,43 @@ def test_the_pushgateway_gets_gauges_each_window(server: Server, tmp_path: Path)
     assert "DATA_DRIFT" not in later.decode()
 
 
-def test_damaged_state_is_named_and_hides_nothing(server: Server, tmp_path: Path) -> None:
+def test_the_log_has_a_line_an_alert_that_begins_or_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = config("log", "")
+    for day, names in ((2, ("A", "B")), (3, ("A", "B")), (4, ("B",))):
+        assert notify(tmp_path, record(day, *names), settings, REPORT) == []
+    lines = [json.loads(x.removeprefix("[slipway] ")) for x in capsys.readouterr().out.splitlines()]
+    assert [(x["name"], x["status"], x["since"][8:10], x["window"][1][8:10]) for x in lines] == [
+        ("A", "firing", "02", "02"), ("B", "firing", "02", "02"), ("A", "resolved", "02", "04"),
+    ]  # fmt: skip
+    assert lines[0]["event"] == "alert" and lines[0]["severity"] == "critical"
+    assert lines[0]["message"] == "A fires. Act." and lines[0]["model"] == "flights"
+    assert lines[0]["report"] == "https://reports/flights/2013-12-02T05:00:00Z"
+
+
+@pytest.mark.parametrize(("kind", "url"), [("webhook", ""), ("log", "http://x")])
+def test_a_log_alone_has_no_url(kind: str, url: str) -> None:
+    with pytest.raises(ValueError, match=f"the route ops, a {kind}, "):
+        config(kind, url)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", "{}", '{"window_end": 3, "alerts": {}}', '{"window_end": "", "alerts": {"A": 1}}'],
+)
+def test_damaged_state_is_named_and_hides_nothing(
+    server: Server, tmp_path: Path, content: str
+) -> None:
     settings = config("webhook", server.url)
     path = tmp_path / "flights" / "routes" / "ops.json"
     path.parent.mkdir(parents=True)
-    path.write_text("{")
-    (failure,) = notify(tmp_path, record(2, "A"), settings, REPORT)
+    path.write_text(content)
+    failures = notify(tmp_path, record(2, "A"), settings, REPORT)
+    if content == "{}":  # told of nothing yet
+        assert failures == [] and len(server.requests) == 1
+        return
+    (failure,) = failures
     assert str(path) in failure
 
 
