@@ -139,6 +139,19 @@ def test_prometheus_accepts_the_rules_and_they_fire_as_said(
     assert {a for _, firing in CASES.values() for a in firing} == set(alerts)
 
 
+def test_prometheus_can_read_what_the_dashboard_asks_for(
+    manifests: Path, promtool: str, tmp_path: Path
+) -> None:
+    rules = [{"record": f"asked:{i}", "expr": e} for i, e in enumerate(expressions(manifests))]
+    group = {"name": "asked", "rules": rules}
+    (tmp_path / "asked.yaml").write_text(yaml.safe_dump({"groups": [group]}))
+    done = subprocess.run(
+        [promtool, "check", "rules", "asked.yaml"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_thresholds_are_those_of_the_project_file(manifests: Path) -> None:
     rules = {r.get("alert"): r["expr"] for g in groups(manifests) for r in g["rules"]}
     default = AlertThresholds()
