@@ -32,6 +32,34 @@ class Case:
     fires: bool
 
 
+@pytest.mark.parametrize(
+    ("name", "within", "beyond"),
+    [
+        ("LOW_ACCURACY", {"accuracy": 0.85}, {"accuracy": 0.8499}),
+        ("HIGH_LATENCY", {"latency_ms": 100.0}, {"latency_ms": 100.1}),
+        ("HIGH_ERROR_RATE", {"error_rate": 0.01}, {"error_rate": 0.0101}),
+        ("DATA_DRIFT", {"drift_share": 0.3}, {"drift_share": 0.3001}),
+        (
+            "ACCURACY_DROP",
+            {"accuracy": 0.9, "release_accuracy": 0.9499},
+            {"accuracy": 0.9, "release_accuracy": 0.9501},
+        ),
+        ("NO_DATA", {"predictions": 200}, {"predictions": 199}),
+        ("SKEW", {"skew": 0.02}, {"skew": 0.0201}),
+    ],
+)
+def test_the_limits_where_a_project_sets_none(
+    name: str, within: dict[str, Any], beyond: dict[str, Any]
+) -> None:
+    def fired(found: dict[str, Any]) -> list[str]:
+        findings = Findings(**{"predictions": 1000, "labelled": 1000, **found})
+        window = (NOON - timedelta(days=1), NOON)
+        return [alert.name for alert in judge(findings, MonitoringConfig(), window).alerts]
+
+    assert fired(within) == []
+    assert fired(beyond) == [name]
+
+
 HELD = "HIGH_LATENCY"
 CASES = [
     Case("at once", "0s", [], True),

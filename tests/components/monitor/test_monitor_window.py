@@ -277,6 +277,16 @@ def test_earlier_windows_can_be_the_reference(world: Any) -> None:
     assert monday == {"name": "1 earlier windows (season)", "rows": first}
 
 
+def test_a_route_that_is_down_does_not_hide_the_run(world: Any, capsys: Any) -> None:
+    world.write_log(world.between(*WEEK))
+    route = {"name": "ops", "kind": "webhook", "url": "http://127.0.0.1:9/secret"}
+    result = world.run(*WEEK, routes=[route], alerts={"accuracy": 0.99})
+    assert "LOW_ACCURACY" in names(result)
+    assert history.records(world.root / "home", "flights") == [result.record]
+    told = capsys.readouterr().out
+    assert "route ops could not be told" in told and "secret" not in told
+
+
 def test_a_predictor_that_is_down_does_not_hide_what_its_log_says(world: Any) -> None:
     world.write_log(world.between(*WEEK))
     record = world.run(*WEEK, endpoint="http://127.0.0.1:9").record
