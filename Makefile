@@ -18,7 +18,7 @@ REPLAY_ARGS ?=
 TEST_ARGS ?=
 TEST_PROCESSES ?= 2
 # What tests talk to, from Debian, as command or command:package. Installed where missing and where we may.
-TEST_PACKAGES := redis-server promtool:prometheus prometheus-alertmanager docker-registry chromium
+TEST_PACKAGES := redis-server promtool:prometheus prometheus-alertmanager docker-registry buildah chromium
 TEKTON_LINT := build/tools/node_modules/.bin/tekton-lint
 
 .PHONY: help

@@ -1,6 +1,7 @@
 """Holds the images' locks against the vulnerability databases, by a policy that fails closed.
 
-    python -m images.audit [NAME …]      PIP_AUDIT="uvx pip-audit" where pip-audit is not installed
+    python -m images.audit [NAME …]      PIP_AUDIT="uvx pip-audit" where pip-audit is not installed;
+                                         TORCH_BUILD=cuda for that variant of train
 
 A finding fails where a version that fixes it exists, unless `images/audit.allow` lists it with a day
 until which that is accepted. A package that could not be audited fails too: pip-audit itself only says
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
+from images.build import Settings
 from images.plan import ROOT, read_images
 from images.sbom import pins
 
@@ -27,18 +29,19 @@ def main(arguments: Sequence[str]) -> int:
     """Audits the images that are named, or all; 1 where the policy is broken."""
     allowed = read_allowed(ALLOW.read_text(encoding="utf-8"))
     problems: dict[str, list[str]] = {}
+    settings = Settings.read(os.environ)
     for name in arguments or read_images():
-        for problem in judge(audit(name), allowed, date.today()):
+        for problem in judge(audit(name, settings.torch_of(name)), allowed, date.today()):
             problems.setdefault(problem, []).append(name)
     for problem, names in sorted(problems.items()):
         print(f"{problem} (in {', '.join(names)})", file=sys.stderr)
     return 1 if problems else 0
 
 
-def audit(name: str) -> dict[str, Any]:
-    """What pip-audit reports about an image's locks."""
+def audit(name: str, torch: str = "cpu") -> dict[str, Any]:
+    """What pip-audit reports about an image's locks, with the one or the other build of torch."""
     # Databases know a release, not its builds: 2.13.0+cpu is 2.13.0 there.
-    requirements = [f"{package}=={version.split('+')[0]}" for package, version in pins(name)]
+    requirements = [f"{package}=={version.split('+')[0]}" for package, version in pins(name, torch)]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(requirements))
         file.flush()

@@ -6,7 +6,8 @@ Settings, from the environment (`make images TAG=1.2.0`):
     REGISTRY    prefix of the names, for example registry.example.com/team; empty for local images
     TAG         of the images; default 0.1.0
     BASE_IMAGE  Python 3.11 on glibc; default python:3.11-slim-bookworm
-    PLATFORM    for example linux/arm64; default this machine's
+    PLATFORM    linux/amd64 or linux/arm64; default this machine's. Another one than this machine's needs
+                its emulation (Debian: qemu-user-static), and a TAG of its own
     WHEELHOUSE  folder of wheels that are taken before the index is asked; without it, a CPU build of
                 torch that pip finds on this machine (its find-links, its extra index) is taken
     OFFLINE     1: build without a network, WHEELHOUSE has all
@@ -20,6 +21,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -47,6 +49,8 @@ TAG = "0.1.0"
 BASE_IMAGE = "python:3.11-slim-bookworm"
 LAST_LINES = 25
 TORCH_LOCK = "images/torch-cpu.lock"
+# For these every lock has wheels; by the name that the machine gives itself.
+PLATFORMS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
 CACHE = Path(os.environ.get("SLIPWAY_CACHE") or Path.home() / ".cache" / "slipway")
 
 
@@ -80,6 +84,15 @@ class Settings:
         wheelhouse = Path(given["WHEELHOUSE"]) if "WHEELHOUSE" in given else None
         if wheelhouse and not any(wheelhouse.glob("*.whl")):
             raise BuildError(f"WHEELHOUSE={wheelhouse} holds no wheels.")
+        target = given.get("PLATFORM", "")
+        if target and target not in PLATFORMS.values():
+            known = " or ".join(PLATFORMS.values())
+            raise BuildError(f"PLATFORM={target}: say {known}, one at a time.")
+        jobs = given.get("JOBS", "2")
+        if not re.fullmatch(r"[1-9]\d*", jobs):
+            raise BuildError(
+                f"JOBS={jobs}: say how many images are built at a time, for example 2."
+            )
         torch = given.get("TORCH_BUILD", "cpu")
         if torch not in ("cpu", "cuda"):
             raise BuildError(f"TORCH_BUILD={torch}: say cpu or cuda.")
@@ -87,11 +100,11 @@ class Settings:
             registry=given.get("REGISTRY", "").rstrip("/"),
             tag=given.get("TAG", TAG),
             base_image=given.get("BASE_IMAGE", BASE_IMAGE),
-            platform=given.get("PLATFORM", ""),
+            platform=target,
             wheelhouse=wheelhouse,
             offline=given.get("OFFLINE") == "1",
             torch=torch,
-            jobs=int(given.get("JOBS", "2")),
+            jobs=int(jobs),
             no_cache=given.get("NO_CACHE") == "1",
             cache_from=given.get("CACHE_FROM", ""),
         )
@@ -99,8 +112,12 @@ class Settings:
     def reference(self, name: str, tag: str = "") -> str:
         """The full name of an image, with the tag of this build or another."""
         prefix = f"{self.registry}/" if self.registry else ""
-        variant = "-cuda" if name == "train" and self.torch == "cuda" else ""
+        variant = "-cuda" if self.torch_of(name) == "cuda" else ""
         return f"{prefix}slipway/{name}:{tag or self.tag}{variant}"
+
+    def torch_of(self, name: str) -> str:
+        """The build of torch that an image gets: evaluate judges on CPUs whatever trained the model."""
+        return self.torch if name == "train" else "cpu"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -117,7 +134,8 @@ def main(arguments: Sequence[str]) -> int:
         builder = find_builder()
         wanted = [images[name] for name in arguments or images]
         # For whichever image: wheels that come and go would make another builder, and all anew.
-        if settings.wheelhouse is None and not settings.platform:
+        own = PLATFORMS.get(platform.machine(), "")
+        if settings.wheelhouse is None and settings.platform in ("", own):
             settings = replace(settings, wheelhouse=_find_torch(CACHE / "wheels"))
         build_base(settings, builder)
         with ThreadPoolExecutor(max(1, settings.jobs)) as pool:
@@ -144,7 +162,8 @@ def find_builder() -> list[str]:
         modern = int(client.split(".")[0]) >= 23
         return ["env", f"DOCKER_BUILDKIT={0 if modern else 1}", "docker", "build"]
     if shutil.which("buildah"):
-        return ["buildah", "build", "--layers", "--format", "docker"]
+        # Docker's format has random ids of working containers in it; OCI's has nothing but the image.
+        return ["buildah", "build", "--layers", "--format", "oci"]
     raise BuildError(
         "no container engine answers and there is no buildah. Start Docker, or run"
         " `images/engine.sh start` (root on Debian)."
@@ -169,8 +188,7 @@ def build(image: Image, settings: Settings, builder: list[str]) -> None:
     arguments = {
         "BASE": settings.reference("base"),
         "BUILDER": settings.reference("builder"),
-        # evaluate judges on CPUs whatever trained the model.
-        "TORCH": settings.torch if image.name == "train" else "cpu",
+        "TORCH": settings.torch_of(image.name),
         "GIT_COMMIT": revision,
     }
     _run(image.name, image.dockerfile, image.sources, settings, builder, arguments, labels, seconds)
@@ -212,7 +230,7 @@ def build_base(settings: Settings, builder: list[str]) -> None:
     base = settings.base_image
     if "docker" in builder:
         # Where the base cannot be pulled, a stand-in takes its place.
-        base = _output(str(ROOT / "images" / "engine.sh"), "base", base)
+        base = _output(str(ROOT / "images" / "engine.sh"), "base", base, settings.platform)
     arguments = {"BASE_IMAGE": base, "OFFLINE": str(int(settings.offline))}
     sources = sources_of(ROOT, "base")
     for target in ("builder", "base"):
@@ -276,6 +294,11 @@ def _run(
             ).returncode
     if code:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-LAST_LINES:])
+        if "exec format error" in tail.lower():
+            tail += (
+                f"\nThis machine cannot run programs of {settings.platform or 'the base image'}. Install"
+                " their emulation (Debian: qemu-user-static, binfmt_misc) or build on such a machine."
+            )
         raise BuildError(f"{reference} was not built; its log is {log}. The last lines:\n{tail}")
     print(
         f"{reference}  {time.monotonic() - started:.0f} s  {_size(builder, reference)}", flush=True
@@ -302,7 +325,9 @@ def _stage(context: Path, sources: Sequence[str], wheelhouse: Path | None) -> No
 
 def _size(builder: list[str], reference: str) -> str:
     if builder[0] == "buildah":
-        return _output("buildah", "images", "--format", "{{.Size}}", reference)
+        # One line for each name that the image has.
+        sizes = _output("buildah", "images", "--format", "{{.Size}}", reference)
+        return sizes.splitlines()[0]
     size = json.loads(_output("docker", "image", "inspect", "--format", "{{.Size}}", reference))
     return f"{size / 1e6:.0f} MB"
 
@@ -315,7 +340,11 @@ def _answers(*command: str) -> bool:
 
 
 def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    """What a command prints; what it says on its error output goes to the person."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise BuildError(f"`{shlex.join(command)}` failed with exit code {done.returncode}.")
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 #   images/engine.sh start           use the engine that answers, or install and start a private one
 #   images/engine.sh run COMMAND …   the same, run a command with it, and stop it again if it was started here
 #   images/engine.sh env             print the settings that reach it, for `eval`
-#   images/engine.sh base IMAGE      print a base image to build on: IMAGE where it can be pulled, else a
+#   images/engine.sh base IMAGE [PLATFORM]
+#                                    print a base image to build on: IMAGE where it can be pulled, else a
 #                                    stand-in made from Debian packages, which must never be pushed
 #   images/engine.sh stop            stop the private engine
 #
@@ -74,34 +75,43 @@ stop() {
 
 # A stand-in for python:3.11-slim: Debian with its Python 3.11, and this machine's own certificate
 # authorities, so that a build can reach a package index behind a proxy.
-make_stand_in() {
-  local tar=$CACHE/stand-in-$SUITE.tar tree
+make_stand_in() {  # architecture, name of the image
+  local arch=$1 name=$2 tree tar
+  tar=$CACHE/stand-in-$SUITE${name#"$STAND_IN"}.tar
   if [ ! -f "$tar" ]; then
     [ "$(uname -s)" = Linux ] || die "a stand-in base can only be made on Linux."
     command -v mmdebstrap > /dev/null || install mmdebstrap
-    echo "Making a stand-in base from Debian packages (some minutes, once) …" >&2
+    echo "Making a stand-in base for $arch from Debian packages (some minutes, once) …" >&2
     tree=$(mktemp -d)
     mmdebstrap --quiet --variant=minbase --include=python3,python3-pip,python3-venv,ca-certificates \
+      --architectures="$arch" \
       --customize-hook='rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED' \
       --customize-hook='ln -s python3 "$1"/usr/bin/python' \
       --customize-hook='mkdir -p "$1"/usr/local/share/ca-certificates' \
       --customize-hook='for c in /usr/local/share/ca-certificates/*.crt; do [ -f "$c" ] && cp "$c" "$1"/usr/local/share/ca-certificates/ || true; done' \
       --customize-hook='chroot "$1" update-ca-certificates > /dev/null' \
-      "$SUITE" "$tree/base.tar" >&2
+      "$SUITE" "$tree/base.tar" >&2 \
+      || { rm -rf "$tree"; die "no stand-in base for $arch. Another architecture than this machine's needs its emulation (qemu-user-static, binfmt_misc)."; }
     mv "$tree/base.tar" "$tar"
     rm -r "$tree"
   fi
-  docker import --change 'LABEL io.slipway.stand-in=true' "$tar" "$STAND_IN" > /dev/null
+  docker import --platform "linux/$arch" --change 'LABEL io.slipway.stand-in=true' "$tar" "$name" > /dev/null
 }
 
-base() {
-  local wanted=$1
-  if docker image inspect "$wanted" > /dev/null 2>&1 || timeout 60 docker pull --quiet "$wanted" > /dev/null 2>&1; then
+base() {  # image [platform]
+  local wanted=$1 platform=${2:-} own arch stand_in
+  own=$(docker version --format '{{.Server.Arch}}')
+  arch=${platform#linux/}
+  arch=${arch:-$own}
+  stand_in=$STAND_IN
+  [ "$arch" = "$own" ] || stand_in=$STAND_IN-$arch
+  if [ "$(docker image inspect --format '{{.Architecture}}' "$wanted" 2> /dev/null)" = "$arch" ] \
+    || timeout 60 docker pull --quiet --platform "linux/$arch" "$wanted" > /dev/null 2>&1; then
     echo "$wanted"
   else
-    docker image inspect "$STAND_IN" > /dev/null 2>&1 || make_stand_in
-    echo "warning: $wanted cannot be pulled; building on the stand-in $STAND_IN. Do not push what comes out." >&2
-    echo "$STAND_IN"
+    docker image inspect "$stand_in" > /dev/null 2>&1 || make_stand_in "$arch" "$stand_in"
+    echo "warning: $wanted cannot be pulled; building on the stand-in $stand_in. Do not push what comes out." >&2
+    echo "$stand_in"
   fi
 }
 
@@ -109,10 +119,10 @@ case ${1:-} in
   start) start; eval "$(settings)"; docker version --format 'engine {{.Server.Version}}, client {{.Client.Version}}' ;;
   stop) stop ;;
   env) settings ;;
-  base) eval "$(settings)"; base "${2:?give the base image that is wanted}" ;;
+  base) eval "$(settings)"; base "${2:?give the base image that is wanted}" "${3:-}" ;;
   run)
     shift
     answers "unix://$SOCKET" || answers || trap stop EXIT
     start; eval "$(settings)"; "$@" ;;
-  *) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -11,6 +11,7 @@ so that it runs what the tests ran. Its `requirements.lock` leaves out what the 
 two locks that train and evaluate share: `images/torch-cpu.lock` and `images/torch-cuda.lock`.
 """
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -79,17 +80,51 @@ def lock_images(versions: Packages) -> None:
 
 
 def lock_torch(versions: Packages) -> None:
-    """Locks torch's CUDA build (with hashes) and its CPU build (with hashes where its index answers)."""
+    """Locks torch's CUDA build and its CPU build, both with hashes."""
     cuda = {name: block for name, block in versions.items() if TORCH.match(name)}
     write(IMAGES / "torch-cuda.lock", IMAGE_HEADING, cuda)
     version = cuda["torch"].split(" ")[0].removeprefix("torch==")
-    requirement = f"torch=={version}+cpu"
+    path = IMAGES / "torch-cpu.lock"
+    write(path, IMAGE_HEADING, lock_cpu_torch(f"torch=={version}+cpu", path.read_text()))
+
+
+def lock_cpu_torch(requirement: str, before: str) -> Packages:
+    """The lock of torch's CPU build, which PyPI does not have.
+
+    Its own index knows the hash of each platform's wheel. Where that does not answer, a lock of the same
+    version stays as it is, and a new version gets the hash of the wheel that pip finds on this machine.
+
+    Args:
+        requirement: torch at an exact version.
+        before: text of the lock as it is.
+    """
     try:
-        cpu = compile_lock("-", "--no-deps", "--index-url", CPU_INDEX, text=requirement)
+        return compile_lock("-", "--no-deps", "--index-url", CPU_INDEX, text=requirement)
     except subprocess.CalledProcessError:
-        print(f"{CPU_INDEX} does not answer: torch-cpu.lock has no hashes.")
-        cpu = {"torch": requirement}
-    write(IMAGES / "torch-cpu.lock", IMAGE_HEADING, cpu)
+        print(f"{CPU_INDEX} does not answer.")
+    hashes = re.findall(r"--hash=\S+", before) if f"{requirement} \\\n" in before else []
+    return {"torch": " \\\n    ".join([requirement, *(hashes or [wheel_hash(requirement)])])}
+
+
+def wheel_hash(requirement: str) -> str:
+    """The hash, as a lock has it, of the wheel that pip finds for this machine."""
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--dest",
+            scratch,
+        ]
+        if subprocess.run([*command, requirement], check=False).returncode:
+            sys.exit(f"error: {requirement} is not to be had, so torch-cpu.lock cannot be renewed.")
+        [wheel] = Path(scratch).iterdir()
+        print(f"torch-cpu.lock: the hash of {wheel.name} alone; other platforms are missing.")
+        with wheel.open("rb") as file:
+            return f"--hash=sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def compile_lock(source: Path | str, *options: str, text: str | None = None) -> Packages:

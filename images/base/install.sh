@@ -6,12 +6,18 @@ lock=$1
 site=/opt/slipway/lib/python3.11/site-packages
 export UV_FIND_LINKS=/wheelhouse UV_NO_CACHE=1 UV_NO_CONFIG=1 SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 
-set -- --no-deps --only-binary :all: --link-mode copy --target "$site" --requirement "$lock"
-if grep -q -e --hash= "$lock"; then set -- "$@" --require-hashes; fi
-if [ "${OFFLINE:-}" = 1 ] || { grep -q '^torch==' "$lock" && [ -n "$(find /wheelhouse -name 'torch-*')" ]; }; then
+set -- --no-deps --only-binary :all: --require-hashes --link-mode copy --target "$site" --requirement "$lock"
+# The wheelhouse's CPU build answers to the CUDA lock's torch too, but is not what that lock's hashes name.
+if grep -q '^nvidia-' "$lock"; then rm -f /wheelhouse/torch-*+cpu-*; fi
+if [ "${OFFLINE:-}" = 1 ]; then
   set -- "$@" --no-index
 elif grep -q '^torch==.*+cpu' "$lock"; then
-  set -- "$@" --default-index https://download.pytorch.org/whl/cpu
+  # PyPI does not have it, so where it is at hand nothing else is asked.
+  if [ -n "$(find /wheelhouse -name 'torch-*+cpu-*')" ]; then
+    set -- "$@" --no-index
+  else
+    set -- "$@" --default-index https://download.pytorch.org/whl/cpu
+  fi
 fi
 uv pip install --quiet --python python3 "$@"
 

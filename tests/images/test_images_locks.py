@@ -1,10 +1,16 @@
 """Each image has what its stage imports, at the versions that the tests ran with, and nothing else."""
 
 import functools
+import hashlib
 import importlib.metadata
+import importlib.util
+import os
 import re
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import grimp
 import pytest
@@ -154,4 +160,92 @@ def test_torch_is_the_version_of_the_project() -> None:
     assert wanted is not None
     assert locked(ROOT / "images" / "torch-cpu.lock") == {"torch": f"{wanted[1]}+cpu"}
     assert locked(ROOT / "images" / "torch-cuda.lock")["torch"] == wanted[1]
-    assert "--hash=sha256:" in (ROOT / "images" / "torch-cuda.lock").read_text()
+
+
+@pytest.mark.parametrize("build", ["cpu", "cuda"])
+def test_every_package_of_torch_has_a_hash(build: str) -> None:
+    text = (ROOT / "images" / f"torch-{build}.lock").read_text()
+    blocks = re.split(r"\n(?=[a-zA-Z0-9])", text)[1:]
+    assert blocks
+    assert all("--hash=sha256:" in block for block in blocks)
+
+
+def test_the_cuda_build_brings_what_only_it_needs() -> None:
+    packages = locked(ROOT / "images" / "torch-cuda.lock").keys()
+    assert {"triton", "nvidia-cudnn-cu13", "nvidia-nccl-cu13"} <= packages
+    others = locked(ROOT / "images" / "train" / "requirements.lock").keys()
+    assert not packages & others
+    assert not [name for name in others if name.startswith(("nvidia-", "cuda-"))]
+
+
+@pytest.fixture
+def locker(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """requirements/lock.py on a machine that the index of torch does not answer."""
+    spec = importlib.util.spec_from_file_location("lock", ROOT / "requirements" / "lock.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def silent(*arguments: str, **options: str) -> None:
+        raise subprocess.CalledProcessError(1, "uv")
+
+    monkeypatch.setattr(module, "compile_lock", silent)
+    return module
+
+
+def test_without_the_index_of_torch_a_lock_of_the_same_version_stays(
+    locker: ModuleType, tmp_path: Path
+) -> None:
+    lock = ROOT / "images" / "torch-cpu.lock"
+    requirement = f"torch=={locked(lock)['torch']}"
+    copy = tmp_path / "torch-cpu.lock"
+    locker.ROOT = tmp_path
+    locker.write(copy, locker.IMAGE_HEADING, locker.lock_cpu_torch(requirement, lock.read_text()))
+    assert copy.read_bytes() == lock.read_bytes()
+
+
+def test_without_the_index_of_torch_a_new_version_gets_the_hash_of_the_wheel_at_hand(
+    locker: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = tmp_path / "torch-9.9.9+cpu-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(
+            "torch-9.9.9+cpu.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: torch\nVersion: 9.9.9+cpu\n",
+        )
+        archive.writestr("torch-9.9.9+cpu.dist-info/WHEEL", "Wheel-Version: 1.0\n")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    before = (ROOT / "images" / "torch-cpu.lock").read_text()
+    found = locker.lock_cpu_torch("torch==9.9.9+cpu", before)
+    expected = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert found == {"torch": f"torch==9.9.9+cpu \\\n    --hash=sha256:{expected}"}
+    with pytest.raises(SystemExit, match=r"torch==9\.9\.8\+cpu is not to be had"):
+        locker.lock_cpu_torch("torch==9.9.8+cpu", before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["x86_64-manylinux_2_28", "aarch64-manylinux_2_28"])
+def test_every_lock_has_wheels_for_each_platform_that_images_are_built_for(
+    target: str, tmp_path: Path
+) -> None:
+    # One package is in many locks, with the same hashes.
+    blocks = {
+        block
+        for name in ("base", *IMAGES)
+        for block in re.split(
+            r"\n(?=[a-zA-Z0-9])",
+            (ROOT / "images" / name / "requirements.lock").read_text().rstrip(),
+        )[1:]
+    }
+    together = tmp_path / "together.lock"
+    together.write_text("\n".join(sorted(blocks)) + "\n")
+    command = [
+        str(Path(sys.executable).with_name("uv")), "pip", "install", "--dry-run", "--no-deps",
+        "--only-binary", ":all:", "--require-hashes", "--python-version", "3.11",
+        "--python-platform", target, "--target", str(tmp_path / "site"), "-r", str(together),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -205,7 +205,13 @@ def test_a_tag_is_refused_where_digests_are_required(
 
 @pytest.mark.parametrize(
     ("environment", "says"),
-    [({"WHEELHOUSE": "/nowhere"}, "holds no wheels"), ({"TORCH_BUILD": "rocm"}, "say cpu or cuda")],
+    [
+        ({"WHEELHOUSE": "/nowhere"}, "holds no wheels"),
+        ({"TORCH_BUILD": "rocm"}, "say cpu or cuda"),
+        ({"PLATFORM": "linux/riscv64"}, "PLATFORM=linux/riscv64: say linux/amd64 or linux/arm64"),
+        ({"PLATFORM": "linux/amd64,linux/arm64"}, "one at a time"),
+        ({"JOBS": "many"}, "JOBS=many"),
+    ],
 )
 def test_settings_that_cannot_be_used(environment: dict[str, str], says: str) -> None:
     with pytest.raises(BuildError, match=says):

@@ -1,6 +1,7 @@
 """Bills of materials and the audit's policy."""
 
 import json
+import sys
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from images import audit, sbom
 from images.audit import ALLOW, judge, read_allowed
 from images.plan import read_images
 from images.sbom import locks, pins, write_bill
@@ -66,6 +68,63 @@ def test_a_bill_lists_every_locked_package_and_is_the_same_again(name: str, tmp_
     assert found == set(pins(name))
     assert all(c["purl"].startswith("pkg:pypi/") for c in bill["components"])
     assert bill["metadata"]["component"]["name"] == f"slipway/{name}"
+
+
+def test_the_cuda_variant_has_a_bill_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sbom, "FOLDER", tmp_path)
+    monkeypatch.setenv("TORCH_BUILD", "cuda")
+    assert sbom.main(["train", "evaluate"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluate.json", "train-cuda.json"]
+    bill = json.loads((tmp_path / "train-cuda.json").read_text())
+    found = {c["name"]: c["version"] for c in bill["components"]}
+    assert "nvidia-cudnn-cu13" in found
+    assert not found["torch"].endswith("+cpu")
+    other = json.loads(write_bill("train", tmp_path / "train.json").read_text())
+    assert other["serialNumber"] != bill["serialNumber"]
+
+
+AUDITOR = """\
+import json, pathlib, sys
+asked = pathlib.Path(sys.argv[-1]).read_text().splitlines()
+pathlib.Path("asked").write_text("\\n".join(asked))
+packages = [dict(zip(("name", "version"), line.split("=="))) | {"vulns": []} for line in asked]
+for package in packages:
+    if package["name"] == "numpy":
+        package["vulns"] = [{"id": "PYSEC-9", "aliases": [], "fix_versions": ["99.0"]}]
+print(json.dumps({"dependencies": packages, "fixes": []}))
+sys.exit(1)
+"""
+
+
+def test_the_audit_fails_on_a_finding_until_it_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "auditor.py").write_text(AUDITOR)
+    monkeypatch.setenv("PIP_AUDIT", f"{sys.executable} {tmp_path / 'auditor.py'}")
+    monkeypatch.chdir(tmp_path)
+    assert audit.main(["predictor", "deploy"]) == 1
+    assert "PYSEC-9, fixed in 99.0 (in predictor, deploy)" in capsys.readouterr().err
+    allow = tmp_path / "audit.allow"
+    allow.write_text("# id, last day, reason\nPYSEC-9 9999-12-31 not reached\n")
+    monkeypatch.setattr(audit, "ALLOW", allow)
+    assert audit.main(["predictor", "deploy"]) == 0
+
+
+@pytest.mark.parametrize(("torch", "is_there"), [("cpu", False), ("cuda", True)])
+def test_the_audit_asks_for_what_the_variant_holds(
+    torch: str, is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "auditor.py").write_text(AUDITOR)
+    monkeypatch.setenv("PIP_AUDIT", f"{sys.executable} {tmp_path / 'auditor.py'}")
+    monkeypatch.setenv("TORCH_BUILD", torch)
+    monkeypatch.chdir(tmp_path)
+    audit.main(["train"])
+    asked = (tmp_path / "asked").read_text()
+    assert ("nvidia-cudnn-cu13==" in asked) is is_there
+    assert "torch==" in asked
+    assert "+cpu" not in asked
 
 
 def test_every_image_has_the_base_in_its_bill() -> None:
