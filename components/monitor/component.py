@@ -138,12 +138,11 @@ def retrain(
     from components.contracts import environment
     from components.contracts.config.monitoring import MonitoringConfig
     from components.contracts.monitoring_record import read_monitoring_record
-    from components.monitor.launcher import KubeflowRuns, in_pod, launch
+    from components.monitor.launcher import KubeflowRuns, in_pod, launch, leave
     from components.monitor.retrain import arguments_for, find_request
 
     if not kubeflow and not in_pod():
-        print("This is no pod: the command that runs this pipeline trains anew.")
-        return ""
+        return leave().run
     key = read_monitoring_record(Path(record.path)).details["request"]
     settings = MonitoringConfig.model_validate(config)
     request = find_request(environment.monitoring_uri(), project, key)

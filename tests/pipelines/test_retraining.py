@@ -218,7 +218,10 @@ def test_a_server_that_refuses_names_the_rights(world: World) -> None:
 
 
 def test_the_face_starts_the_run_in_a_pod_and_leaves_it_alone_elsewhere(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from types import SimpleNamespace
 
@@ -244,6 +247,8 @@ def test_the_face_starts_the_run_in_a_pod_and_leaves_it_alone_elsewhere(
         "data": DATA,
     }
     assert retrain.python_func(**given) == ""
+    # Its stage ends, or the run would say that it came from the cache.
+    assert '"event": "end", "stage": "retrain"' in capsys.readouterr().out
     assert world.runs() == []
     assert retrain.python_func(**given, kubeflow=world.server.url) == world.runs()[0]["run_id"]
 
