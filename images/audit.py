@@ -25,13 +25,22 @@ from images.sbom import pins
 ALLOW = ROOT / "images" / "audit.allow"
 
 
+class AuditError(Exception):
+    """The audit did not take place; the message says why."""
+
+
 def main(arguments: Sequence[str]) -> int:
     """Audits the images that are named, or all; 1 where the policy is broken."""
     allowed = read_allowed(ALLOW.read_text(encoding="utf-8"))
     problems: dict[str, list[str]] = {}
     settings = Settings.read(os.environ)
     for name in arguments or read_images():
-        for problem in judge(audit(name, settings.torch_of(name)), allowed, date.today()):
+        try:
+            report = audit(name, settings.torch_of(name))
+        except AuditError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        for problem in judge(report, allowed, date.today()):
             problems.setdefault(problem, []).append(name)
     for problem, names in sorted(problems.items()):
         print(f"{problem} (in {', '.join(names)})", file=sys.stderr)
@@ -39,7 +48,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def audit(name: str, torch: str = "cpu") -> dict[str, Any]:
-    """What pip-audit reports about an image's locks, with the one or the other build of torch."""
+    """What pip-audit reports about an image's locks, with the one or the other build of torch.
+
+    Raises:
+        AuditError: pip-audit is not here, or gave no report.
+    """
     # Databases know a release, not its builds: 2.13.0+cpu is 2.13.0 there.
     requirements = [f"{package}=={version.split('+')[0]}" for package, version in pins(name, torch)]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
@@ -47,10 +60,20 @@ def audit(name: str, torch: str = "cpu") -> dict[str, Any]:
         file.flush()
         command = shlex.split(os.environ.get("PIP_AUDIT", "pip-audit"))
         options = ["--format", "json", "--progress-spinner", "off", "--disable-pip", "--no-deps"]
-        done = subprocess.run(
-            [*command, *options, "-r", file.name], capture_output=True, text=True, check=False
-        )
-    report: dict[str, Any] = json.loads(done.stdout)
+        try:
+            done = subprocess.run(
+                [*command, *options, "-r", file.name], capture_output=True, text=True, check=False
+            )
+        except OSError as error:
+            raise AuditError(
+                f"{command[0]} cannot be started ({error.strerror}). Install pip-audit, or say in"
+                ' PIP_AUDIT how it is started: PIP_AUDIT="uvx pip-audit".'
+            ) from error
+    try:
+        report: dict[str, Any] = json.loads(done.stdout)
+    except ValueError as error:
+        said = done.stderr.strip().splitlines()[-1:]
+        raise AuditError(f"pip-audit gave no report about {name}: {' '.join(said)}") from error
     return report
 
 

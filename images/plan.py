@@ -95,6 +95,19 @@ def affected(changed: list[str], root: Path = ROOT) -> list[str]:
     ]
 
 
+def builds(names: list[str]) -> list[dict[str, str]]:
+    """What the workflow builds of some images, one entry a job: train with either build of torch.
+
+    Args:
+        names: of the images.
+    """
+    return [
+        {"image": name, "torch": torch}
+        for name in names
+        for torch in (("cpu", "cuda") if name == "train" else ("cpu",))
+    ]
+
+
 def changed_since(revision: str, root: Path = ROOT) -> list[str]:
     """Files that differ between a revision and the working tree, new ones included.
 

@@ -112,6 +112,21 @@ def test_the_audit_fails_on_a_finding_until_it_is_accepted(
     assert audit.main(["predictor", "deploy"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("auditor", "says"),
+    [
+        ("/no/such/pip-audit", "Install pip-audit"),
+        ("sh -c 'echo no answer >&2; exit 1'", "no report about predictor: no answer"),
+    ],
+)
+def test_an_audit_that_does_not_take_place_has_failed(
+    auditor: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PIP_AUDIT", auditor)
+    assert audit.main(["predictor"]) == 1
+    assert says in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("torch", "is_there"), [("cpu", False), ("cuda", True)])
 def test_the_audit_asks_for_what_the_variant_holds(
     torch: str, is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
