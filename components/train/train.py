@@ -337,9 +337,14 @@ def choose_device(gpus: int, allow_cpu: bool) -> "torch.device":
     if found >= gpus:
         return torch.device("cuda", 0)
     if not allow_cpu:
+        check = (
+            "Check the accelerator type, the node selector and the driver of the node"
+            if torch.version.cuda
+            else f"torch {torch.__version__} is the CPU build, which sees none: build the image with"
+            " TORCH_BUILD=cuda"
+        )
         raise SlipwayError(
-            f"The task was to train on {gpus} GPU(s), and {found} can be seen. Check the"
-            " accelerator type, the node selector and the driver of the node, set"
+            f"The task was to train on {gpus} GPU(s), and {found} can be seen. {check}, set"
             " training.accelerator.count to 0, or set training.allow_cpu to train on the CPU."
         )
     progress(f"{gpus} GPU(s) asked for, {found} found: training on the CPU, as allow_cpu permits")

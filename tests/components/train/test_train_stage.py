@@ -279,6 +279,21 @@ def test_a_missing_gpu_is_allowed_where_the_project_says_so(
     assert choose_device(0, False).type == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("cuda", "says"),
+    [(None, "build the image with TORCH_BUILD=cuda"), ("13.0", "the driver of the node")],
+)
+def test_a_missing_gpu_is_told_from_a_build_of_torch_that_sees_none(
+    cuda: str | None, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SlipwayError, match=says):
+        choose_device(1, False)
+
+
 def test_a_weight_column_is_no_input(make_splits: Any) -> None:
     import torch
 
