@@ -23,7 +23,8 @@ from components.monitor.window import LogWindow
 if TYPE_CHECKING:
     import polars as pl
 
-FILES = 8
+FILES, MOST_FILES = 8, 256  # that a sample comes from at least, and at most
+GOLDEN = 0.6180339887498949
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 TOLERANCE = 1e-6  # relative: float64 that went through JSON is exact, float32 on its way is not
 TIME = "event_timestamp"
@@ -117,23 +118,26 @@ def _sample(log: LogWindow, version: str, reference: Reference, rows: int) -> "p
     """Rows with a key, from files that are spread evenly over the window: key, time, features."""
     import polars as pl
 
-    step = max(1, len(log.files) // FILES)
-    chosen = log.files[::step][:FILES]
     wanted = [
         "key",
         "time",
         "model_version",
         *(FEATURE_PREFIX + f.name for f in reference.features),
     ]
-    share = -(-rows // max(len(chosen), 1))
-    parts = []
-    for path in chosen:
+    share = -(-rows // min(max(len(log.files), 1), FILES))
+    parts: list[pl.DataFrame] = []
+    # Multiples of the golden ratio: as many files as it takes lie evenly, however many that are.
+    spread = sorted(range(len(log.files)), key=lambda i: i * GOLDEN % 1)
+    for path in (log.files[i] for i in spread[:MOST_FILES]):
+        lacking = rows - sum(part.height for part in parts)
+        if not lacking:
+            break
         for batch in replace(log, files=[path]).batches(wanted):
             part = pl.DataFrame(batch).filter(
                 pl.col("model_version") == version, pl.col("key").is_not_null()
             )
             if not part.is_empty():
-                parts.append(part.sample(min(share, part.height), seed=0))
+                parts.append(part.sample(min(share, lacking, part.height), seed=0))
                 break
     if not parts:
         return pl.DataFrame()

@@ -62,6 +62,15 @@ def test_what_serving_saw_is_what_the_store_says(world: Any, store: Any) -> None
     assert "SKEW" not in names(result)
 
 
+def test_a_log_of_small_files_gives_as_large_a_sample(world: Any, store: Any) -> None:
+    store()
+    world.write_log(world.between(*WEEK))
+    files = len(list((world.root / "log").rglob("*.parquet")))
+    assert world.between(*WEEK).height / files < 100
+    assert skew_of(world.run(*WEEK))["rows"] == 2000
+    assert skew_of(world.run(*WEEK, skew_rows=500))["rows"] == 500
+
+
 def test_a_unit_that_differs_in_serving_is_found_and_named(world: Any, store: Any) -> None:
     store(miles=pl.col("miles") * 1.609344)
     world.write_log(world.between(*DAY))
