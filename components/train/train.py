@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping
@@ -117,6 +118,8 @@ def train_model(
     settings = TrainingConfig.model_validate(
         {**config, "seed": seed, "epochs": epochs, "learning_rate": learning_rate}
     )
+    if settings.compile:
+        require_compiler()
     meta = read_splits(splits)
     if settings.nodes.count > 1:
         # The devices are the nodes'; this pod only follows them.
@@ -321,6 +324,21 @@ def _finish(
         seconds=seconds,
         details={"data_hash": meta.data_hash, "architecture": settings.network.architecture},
     )
+
+
+def require_compiler() -> None:
+    """Checks that torch.compile, which calls a compiler at run time, has one.
+
+    Raises:
+        SlipwayError: there is none, as in the stage's own image.
+    """
+    named = [os.environ[name] for name in ("CC", "CXX") if os.environ.get(name)]
+    if not any(shutil.which(name) for name in (*named, "g++", "gcc", "clang++", "clang")):
+        raise SlipwayError(
+            "training.compile is true, and torch.compile needs a C++ compiler at run time: here is none,"
+            " and the stage's own image has none. Set training.compile to false, or train in an image"
+            " of yours that has g++."
+        )
 
 
 def choose_device(gpus: int, allow_cpu: bool) -> "torch.device":

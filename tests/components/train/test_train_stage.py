@@ -294,6 +294,17 @@ def test_a_missing_gpu_is_told_from_a_build_of_torch_that_sees_none(
         choose_device(1, False)
 
 
+def test_torch_compile_without_a_compiler_is_refused_before_anything_is_read(
+    make_splits: Any, tmp_path: Path, tracking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = make_splits(rows=200)
+    monkeypatch.setenv("PATH", str(tmp_path / "no-programs"))
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SlipwayError, match=r"training\.compile is true.*image has none"):
+        run(splits, tmp_path / "out", config={"compile": True})
+
+
 def test_a_weight_column_is_no_input(make_splits: Any) -> None:
     import torch
 
