@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+    import polars as pl
     import pyarrow as pa
     from feast import FeatureView
 
@@ -40,6 +41,27 @@ def entity_keys(view: "FeatureView", rows: "pa.Table") -> list[bytes]:
     return (
         columns[0] if len(columns) == 1 else [b"".join(row) for row in zip(*columns, strict=True)]
     )
+
+
+def in_key_order(view: "FeatureView", rows: "pl.DataFrame") -> "pl.DataFrame":
+    """The rows in the order of the bytes of their entity keys."""
+    import polars as pl
+
+    def lowest_byte_first(numbers: pl.Series) -> pl.Series:
+        words = numbers.to_numpy()
+        size = words.itemsize
+        return pl.Series(words.astype(f"<i{size}").view(f">u{size}").astype(f"u{size}"))
+
+    order: dict[str, pl.Series] = {}
+    for name in sorted(view.join_keys):
+        kind = next(column.dtype for column in view.entity_columns if column.name == name)
+        if str(kind) == "String":
+            text = rows[name].cast(pl.String)
+            order[f"{name} length"] = lowest_byte_first(text.str.len_bytes())
+            order[name] = text
+        else:
+            order[name] = lowest_byte_first(rows[name].cast(pl.Int64))
+    return rows[pl.DataFrame(order).select(pl.arg_sort_by(*order)).to_series()]
 
 
 def _words(head: bytes, numbers: "np.ndarray[Any, Any]", kind: str) -> list[bytes]:
@@ -89,11 +111,25 @@ def texts(column: "pa.ChunkedArray") -> list[str | None]:
     if pa.types.is_timestamp(column.type):
         return [None] * len(column)
     if pa.types.is_floating(column.type):
-        numbers: list[str | None] = list(map(repr, column.fill_null(0).to_numpy().tolist()))
+        numbers = _number_texts(column.fill_null(0).to_numpy())
         for place in _nulls(column):
             numbers[place] = None
         return numbers
     return [None if value is None else str(value) for value in column.to_pylist()]
+
+
+def _number_texts(numbers: "np.ndarray[Any, Any]") -> list[str | None]:
+    """Each number as Python's `repr` has it."""
+    import numpy as np
+    import polars as pl
+
+    # Polars writes the same digits six times faster, but takes to exponents elsewhere.
+    written: list[str | None] = pl.Series(numbers).cast(pl.String).to_list()
+    size = np.abs(numbers)
+    alike = (size >= 1e-4) & (size < 1e16) | (size == 0)
+    for place in np.flatnonzero(~alike):
+        written[place] = repr(float(numbers[place]))
+    return written
 
 
 def _nulls(column: "pa.ChunkedArray") -> list[int]:

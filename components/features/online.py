@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from components.contracts.errors import SlipwayError
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
 
 BATCH = 20_000
+STATEMENT_ROWS = 200
+"""So many rows of sqlite's table are written by one statement."""
 REDIS_COMMANDS = 5_000
 """So many commands go to Redis before their answers are read."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -130,7 +131,7 @@ def _timestamp(view: "FeatureView") -> str:
 def _newest(
     store: "FeatureStore", view: "FeatureView", start: datetime, end: datetime
 ) -> tuple["pl.DataFrame", str]:
-    """Each entity's newest row with start <= time <= end, in the order of keys; and its digest."""
+    """Each entity's newest row with start <= time <= end, in the order of keys' bytes; and its digest."""
     import polars as pl
     from feast import FileSource
 
@@ -152,7 +153,8 @@ def _newest(
         start_date=start,
         end_date=end,
     )
-    rows = pl.DataFrame(job.to_arrow()).sort(view.join_keys)
+    # Each row then comes behind all that a tree holds: sqlite's pages are filled once and written once.
+    rows = encoding.in_key_order(view, pl.DataFrame(job.to_arrow()))
     return rows, _digest(view, rows)
 
 
@@ -207,39 +209,67 @@ class _SqliteWriter:
         return Note(**json.loads(found[0])) if found else None
 
     def write(self, rows: "pa.Table", note: Note) -> None:
-        keys = encoding.entity_keys(self.view, rows)
+        # Of each `bytes` Python's driver first looks for an adapter, which takes longer than to bind it;
+        # a `bytearray` it takes as it is.
+        keys = list(map(bytearray, encoding.entity_keys(self.view, rows)))
         stamps = _sqlite_times(_ticks(rows, _timestamp(self.view)))
-        # An entity's features in one statement: half the calls and parameters of one a feature.
-        columns: list[list[Any]] = []
-        cells = []
-        for name in sorted(feature.name for feature in self.view.features):
-            first = 4 + len(columns)
-            cells.append(f"(?1, ?{first - 1}, ?{first}, ?{first + 1}, ?2, NULL)")
-            values, texts = encoding.values(rows[name]), encoding.texts(rows[name])
-            columns += [[name] * len(keys), values, texts]
-        statement = (
-            f'INSERT INTO "{self.table}"'  # noqa: S608 - made of checked names
-            " (entity_key, feature_name, value, value_text, event_ts, created_ts)"
-            f" VALUES {', '.join(cells)} ON CONFLICT(entity_key, feature_name) DO UPDATE SET"
-            " value = excluded.value, value_text = excluded.value_text,"
-            " event_ts = excluded.event_ts, created_ts = excluded.created_ts"
-        )
-        # In the order of the tree's pages, and an entity's features together, as they are read.
-        entities = sorted(zip(keys, stamps, *columns, strict=True), key=itemgetter(0))
+        names = sorted(feature.name for feature in self.view.features)
+        columns: list[list[Any]] = [keys, stamps]
+        for name in names:
+            values = list(map(bytearray, encoding.values(rows[name])))
+            columns += [values, encoding.texts(rows[name])]
+        together = max(1, STATEMENT_ROWS // len(names))
+        whole = len(keys) - len(keys) % together
         with self.connection:
-            self.connection.executemany(statement, entities)
+            for start, stop, entities in ((0, whole, together), (whole, len(keys), 1)):
+                self.connection.executemany(
+                    self._upsert(names, entities),
+                    zip(
+                        *(
+                            column[place:stop:entities]
+                            for place in range(start, start + entities)
+                            for column in columns
+                        ),
+                        strict=True,
+                    ),
+                )
             self.connection.execute(
                 "INSERT OR REPLACE INTO slipway_materialised VALUES (?, ?)",
                 (self.table, json.dumps(asdict(note))),
             )
 
+    def _upsert(self, names: list[str], entities: int) -> str:
+        """A statement for some entities' rows; it binds each one's key, time, and values with texts.
+
+        Many rows in one cost less than one a statement, and so do names that need not be bound.
+        """
+        width = 2 + 2 * len(names)
+        cells = ", ".join(
+            f"(?{first}, {_quoted(name)}, ?{first + 2 + 2 * n}, ?{first + 3 + 2 * n}, ?{first + 1}, NULL)"
+            for first in range(1, entities * width, width)
+            for n, name in enumerate(names)
+        )
+        return (
+            f'INSERT INTO "{self.table}"'  # noqa: S608 - made of checked names
+            " (entity_key, feature_name, value, value_text, event_ts, created_ts)"
+            f" VALUES {cells} ON CONFLICT(entity_key, feature_name) DO UPDATE SET"
+            " value = excluded.value, value_text = excluded.value_text,"
+            " event_ts = excluded.event_ts, created_ts = excluded.created_ts"
+        )
+
     def holds_any(self) -> bool:
-        return True
+        query = f'SELECT 1 FROM "{self.table}" LIMIT 1'  # noqa: S608
+        return self.connection.execute(query).fetchone() is not None
 
     def forget(self, before: datetime) -> None:
         statement = f'DELETE FROM "{self.table}" WHERE event_ts < ?'  # noqa: S608
         with self.connection:
             self.connection.execute(statement, _sqlite_times([(before - EPOCH) // MICROSECOND]))
+
+
+def _quoted(text: str) -> str:
+    """A text as it stands in SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _sqlite_times(ticks: list[int]) -> list[int]:
