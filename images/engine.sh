@@ -81,6 +81,7 @@ make_stand_in() {  # architecture, name of the image
   if [ ! -f "$tar" ]; then
     [ "$(uname -s)" = Linux ] || die "a stand-in base can only be made on Linux."
     command -v mmdebstrap > /dev/null || install mmdebstrap
+    [ "$name" = "$STAND_IN" ] || command -v arch-test > /dev/null || install arch-test
     echo "Making a stand-in base for $arch from Debian packages (some minutes, once) …" >&2
     tree=$(mktemp -d)
     mmdebstrap --quiet --variant=minbase --include=python3,python3-pip,python3-venv,ca-certificates \

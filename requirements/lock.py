@@ -42,7 +42,9 @@ Packages = dict[str, str]  # name of a package -> its lines in a lock
 def main(which: str = "all") -> None:
     """Renews all locks, or those of the images alone."""
     if which == "images":
-        tested = ("--constraint", str(CONSTRAINTS), "--constraint", str(REQUIREMENTS / "run.lock"))
+        # run.lock leaves out torch and what its CUDA build needs.
+        kept = (CONSTRAINTS, REQUIREMENTS / "run.lock", IMAGES / "torch-cuda.lock")
+        tested = [argument for path in kept for argument in ("--constraint", str(path))]
         lock_images(compile_lock(PYPROJECT, *tested))
         return
     resolved = {}
