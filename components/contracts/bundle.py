@@ -19,13 +19,12 @@ and one output, `probability`: float32 [N], the calibrated probability of label 
 probability >= threshold.
 """
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.contracts.errors import SlipwayError
-from components.contracts.files import hash_directory, write_json
+from components.contracts.files import hash_directory, read_header, write_json
 from components.contracts.splits import Feature
 
 if TYPE_CHECKING:
@@ -96,17 +95,9 @@ def read_bundle(folder: Path) -> Bundle:
     Raises:
         SlipwayError: the folder is not a whole bundle of a version that this code reads.
     """
-    path = folder / FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SlipwayError(f"{folder} is not a model bundle: it has no {FILE}.") from error
-    except ValueError as error:
-        raise SlipwayError(f"{path} is damaged: {error}. Train the model again.") from error
-    if content.get("version") != VERSION:
-        raise SlipwayError(
-            f"{path} has layout version {content.get('version')}; this release reads {VERSION}."
-        )
+    content = read_header(
+        folder / FILE, VERSION, "is not a model bundle", remedy="Train the model again."
+    )
     content["features"] = tuple(Feature(**feature) for feature in content["features"])
     return Bundle(**content)
 

@@ -9,7 +9,6 @@ The manifest is written last, into a folder that is then moved into place, so a 
 is whole.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from components.contracts.config.base import format_instant
 from components.contracts.content_hash import ContentHash
 from components.contracts.errors import SlipwayError
-from components.contracts.files import write_json
+from components.contracts.files import read_header, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -105,18 +104,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         SlipwayError: the folder is not a whole dataset of a version that this code reads.
     """
-    path = folder / MANIFEST
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SlipwayError(f"{folder} is not a dataset: it has no {MANIFEST}.") from error
-    except ValueError as error:
-        raise SlipwayError(f"{path} is damaged: {error}. Run the stage again.") from error
-    if content.get("version") != VERSION:
-        raise SlipwayError(
-            f"{path} has layout version {content.get('version')}; this release reads {VERSION}."
-            " Run the stage again with the release that reads it."
-        )
+    content = read_header(folder / MANIFEST, VERSION, "is not a dataset")
     tables = {name: TableInfo(**info) for name, info in content.pop("tables").items()}
     return Manifest(tables=tables, window=tuple(content.pop("window")), **content)
 

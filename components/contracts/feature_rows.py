@@ -10,13 +10,11 @@ predicted thing happens), the entities' keys, and the features under their names
 `components.contracts.splits` gives them. It has no label.
 """
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.contracts.errors import SlipwayError
-from components.contracts.files import write_json
+from components.contracts.files import read_header, write_json
 from components.contracts.splits import Feature
 
 VERSION = 1
@@ -75,17 +73,7 @@ def read_feature_rows(folder: Path) -> FeatureRows:
     Raises:
         SlipwayError: the folder is not a whole set of rows of a version that this code reads.
     """
-    path = folder / FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SlipwayError(f"{folder} holds no feature rows: it has no {FILE}.") from error
-    except ValueError as error:
-        raise SlipwayError(f"{path} is damaged: {error}. Run the stage again.") from error
-    if content.get("version") != VERSION:
-        raise SlipwayError(
-            f"{path} has layout version {content.get('version')}; this release reads {VERSION}."
-        )
+    content = read_header(folder / FILE, VERSION, "holds no feature rows")
     content["features"] = tuple(Feature(**feature) for feature in content["features"])
     content["window"] = tuple(content["window"])
     return FeatureRows(**content)

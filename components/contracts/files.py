@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from components.contracts.errors import SlipwayError
+
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file that is visible only once it is whole."""
@@ -32,6 +34,36 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON with sorted keys; NaN and infinity are refused, since JSON has neither."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_header(
+    path: Path, version: int, absent: str, remedy: str = "Run the stage again."
+) -> dict[str, Any]:
+    """Reads the JSON object that describes a folder, and that its writer wrote last.
+
+    Args:
+        path: the file.
+        version: the layout version that the caller reads; the object names its own as "version".
+        absent: what is to be said of a folder without it, as in "is not a dataset".
+        remedy: what to do about a damaged file.
+
+    Raises:
+        SlipwayError: the file is missing, damaged or of another version.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SlipwayError(f"{path.parent} {absent}: it has no {path.name}.") from error
+    except ValueError as error:
+        raise SlipwayError(f"{path} is damaged: {error}. {remedy}") from error
+    if not isinstance(content, dict):
+        raise SlipwayError(f"{path} is damaged: it is no JSON object. {remedy}")
+    if content.get("version") != version:
+        raise SlipwayError(
+            f"{path} has layout version {content.get('version')}; this release reads {version}."
+            f" {remedy}"
+        )
+    return content
 
 
 @contextmanager

@@ -10,13 +10,11 @@ one: key, time (when the prediction would have been made), model_version, probab
 feature as the model saw it. `latency_ms` is null. A folder with predictions.json is whole.
 """
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.contracts.errors import SlipwayError
-from components.contracts.files import write_json
+from components.contracts.files import read_header, write_json
 
 VERSION = 1
 FILE = "predictions.json"
@@ -82,17 +80,7 @@ def read_predictions(folder: Path) -> Predictions:
     Raises:
         SlipwayError: the folder holds no whole set of predictions of a version that this code reads.
     """
-    path = folder / FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SlipwayError(f"{folder} holds no predictions: it has no {FILE}.") from error
-    except ValueError as error:
-        raise SlipwayError(f"{path} is damaged: {error}. Run the stage again.") from error
-    if content.get("version") != VERSION:
-        raise SlipwayError(
-            f"{path} has layout version {content.get('version')}; this release reads {VERSION}."
-        )
+    content = read_header(folder / FILE, VERSION, "holds no predictions")
     for name in ("window", "moments"):
         content[name] = tuple(content[name])
     return Predictions(**content)

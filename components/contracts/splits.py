@@ -11,13 +11,11 @@ Kinds and Arrow types: numeric float64 · categorical string · boolean bool · 
 or without zone); each may be null.
 """
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from components.contracts.errors import SlipwayError
-from components.contracts.files import write_json
+from components.contracts.files import read_header, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -105,17 +103,7 @@ def read_splits(folder: Path) -> Splits:
     Raises:
         SlipwayError: the folder is not a whole set of splits of a version that this code reads.
     """
-    path = folder / FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SlipwayError(f"{folder} holds no splits: it has no {FILE}.") from error
-    except ValueError as error:
-        raise SlipwayError(f"{path} is damaged: {error}. Run the stage again.") from error
-    if content.get("version") != VERSION:
-        raise SlipwayError(
-            f"{path} has layout version {content.get('version')}; this release reads {VERSION}."
-        )
+    content = read_header(folder / FILE, VERSION, "holds no splits")
     content["features"] = tuple(Feature(**feature) for feature in content["features"])
     content["windows"] = {part: tuple(window) for part, window in content["windows"].items()}
     return Splits(**content)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from components.contracts import files
+from components.contracts.errors import SlipwayError
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
@@ -77,3 +78,30 @@ def test_the_hash_of_a_directory_sees_names_and_bytes(tmp_path: Path) -> None:
     assert files.hash_directory(folder("two", {"b/c": "2", "a": "1"})) == one
     assert files.hash_directory(folder("three", {"a": "1", "b/d": "2"})) != one
     assert files.hash_directory(folder("four", {"a": "1", "b/c": "3"})) != one
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, r"splits holds no splits: it has no splits\.json\."),
+        (b"{", r"splits\.json is damaged: .* Run the stage again\."),
+        (b"\xff", r"splits\.json is damaged: .* Run the stage again\."),
+        (b"[1]", r"splits\.json is damaged: it is no JSON object"),
+        (b'{"version": 2}', r"splits\.json has layout version 2; this release reads 1\. Run"),
+        (b"{}", "layout version None"),
+    ],
+)
+def test_a_header_that_is_not_whole_is_refused(
+    text: bytes | None, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "splits" / "splits.json"
+    path.parent.mkdir()
+    if text is not None:
+        path.write_bytes(text)
+    with pytest.raises(SlipwayError, match=said):
+        files.read_header(path, 1, "holds no splits")
+
+
+def test_a_header_of_the_version_asked_for_is_read(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "x.json", {"version": 3, "rows": 1})
+    assert files.read_header(tmp_path / "x.json", 3, "is nothing") == {"version": 3, "rows": 1}
