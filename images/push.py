@@ -58,7 +58,9 @@ def push(engine: str, settings: Settings, name: str) -> str:
     reference = settings.reference(name)
     if engine == "buildah":
         with tempfile.NamedTemporaryFile(mode="r") as file:
-            _do("buildah", "push", "--digestfile", file.name, reference)
+            # As docker does: a registry on loopback may speak plain HTTP.
+            plain = ["--tls-verify=false"] if LOOPBACK.match(settings.registry) else []
+            _do("buildah", "push", *plain, "--digestfile", file.name, reference)
             digest = file.read().strip()
         return f"{reference.rpartition(':')[0]}@{digest}"
     _do("docker", "push", "--quiet", reference)
@@ -85,14 +87,20 @@ def write_lock(lock: Path, references: Mapping[str, str]) -> None:
 
 def _refuse_stand_in(engine: str, settings: Settings, name: str) -> None:
     """A stand-in base carries this machine's certificates: it may go to a registry on it, no further."""
-    if engine == "docker" and not LOOPBACK.match(settings.registry):
-        label = f'{{{{index .Config.Labels "{STAND_IN}"}}}}'
-        reference = settings.reference(name)
-        if _do("docker", "image", "inspect", "--format", label, reference) == "true":
-            raise BuildError(
-                f"{reference} was built on a stand-in base of this machine and is not pushed. Build it"
-                " where BASE_IMAGE can be pulled."
-            )
+    if LOOPBACK.match(settings.registry):
+        return
+    reference = settings.reference(name)
+    label = f'index .Config.Labels "{STAND_IN}"'
+    if engine == "buildah":
+        label = label.replace(".Config", ".OCIv1.Config")
+        inspect = ["buildah", "inspect", "--type", "image"]
+    else:
+        inspect = ["docker", "image", "inspect"]
+    if _do(*inspect, "--format", f"{{{{{label}}}}}", reference) == "true":
+        raise BuildError(
+            f"{reference} was built on a stand-in base of this machine and is not pushed. Build it"
+            " where BASE_IMAGE can be pulled."
+        )
 
 
 def _do(*command: str) -> str:

@@ -1,13 +1,17 @@
-"""A tiny image for tests of how containers end."""
+"""What tests of images share: a tiny image, and buildah."""
 
 import io
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import docker
 import pytest
+
+from images import build as build_module
+from images.build import find_builder
 
 TINY = "slipway-test/tiny:1"
 
@@ -32,3 +36,19 @@ def tiny(engine: docker.DockerClient) -> str:
     repository, tag = TINY.split(":")
     engine.api.import_image_from_data(archive.getvalue(), repository=repository, tag=tag)
     return TINY
+
+
+@pytest.fixture
+def buildah(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Debian's buildah, where no Docker answers, with a store of its own."""
+    if shutil.which("buildah") is None:
+        pytest.skip("needs Debian's package buildah")
+    monkeypatch.setattr(build_module, "_answers", lambda *command: False)
+    store = tmp_path / "store"
+    config = tmp_path / "storage.conf"
+    config.write_text(
+        f'[storage]\ndriver = "vfs"\ngraphroot = "{store}"\nrunroot = "{tmp_path / "run"}"\n'
+    )
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(config))
+    yield find_builder()
+    subprocess.run(["buildah", "rmi", "--all", "--force"], check=False, capture_output=True)

@@ -1,16 +1,15 @@
 """What a build is asked for, and what the installer of an image asks of uv."""
 
 import json
-import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import docker
 import pytest
 
 from images import build as build_module
-from images.build import BuildError, Settings, build, find_builder
+from images.build import BuildError, Settings, build
 from images.plan import ROOT, read_images
 
 Builder = Callable[[str], list[str]]
@@ -54,22 +53,6 @@ def test_a_platform_that_the_machine_cannot_run_is_explained(builder: Builder) -
     failing = builder("echo 'exec /bin/sh: exec format error'; exit 1")
     with pytest.raises(BuildError, match=r"(?s)programs of linux/arm64.*qemu-user-static"):
         build(read_images()["predictor"], Settings(platform="linux/arm64"), failing)
-
-
-@pytest.fixture
-def buildah(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Debian's buildah, where no Docker answers, with a store of its own."""
-    if shutil.which("buildah") is None:
-        pytest.skip("needs Debian's package buildah")
-    monkeypatch.setattr(build_module, "_answers", lambda *command: False)
-    store = tmp_path / "store"
-    config = tmp_path / "storage.conf"
-    config.write_text(
-        f'[storage]\ndriver = "vfs"\ngraphroot = "{store}"\nrunroot = "{tmp_path / "run"}"\n'
-    )
-    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(config))
-    yield find_builder()
-    subprocess.run(["buildah", "rmi", "--all", "--force"], check=False, capture_output=True)
 
 
 def test_buildah_gives_the_same_digest_again(

@@ -144,6 +144,33 @@ def test_an_image_on_a_stand_in_base_goes_to_no_other_machine(
     engine.images.remove("registry.invalid/slipway/train:0.1.0")
 
 
+def test_push_with_buildah(
+    registry: str,
+    buildah: list[str],
+    lock: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM scratch\nLABEL {push.STAND_IN}=true\n")
+    names = [f"{place}/slipway/train:0.1.0" for place in (registry, "registry.invalid")]
+    tags = [argument for name in names for argument in ("--tag", name)]
+    subprocess.run([*buildah, *tags, tmp_path], check=True, capture_output=True)
+    monkeypatch.setenv("REGISTRY", registry)
+    assert push.main(["train"], lock) == 0
+    repository, digest = push.read_lock(lock)["train"].split("@")
+    assert repository == f"{registry}/slipway/train"
+    accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+    request = urllib.request.Request(
+        f"http://{registry}/v2/slipway/train/manifests/0.1.0", headers=accept
+    )
+    with urllib.request.urlopen(request) as answer:
+        assert answer.headers["Docker-Content-Digest"] == digest
+    monkeypatch.setenv("REGISTRY", "registry.invalid")
+    assert push.main(["train"], lock) == 1
+    assert "stand-in" in capsys.readouterr().err
+
+
 def test_a_registry_that_does_not_answer_leaves_the_lock(
     engine: docker.DockerClient,
     tiny: str,
