@@ -93,6 +93,9 @@ class Settings:
             raise BuildError(
                 f"JOBS={jobs}: say how many images are built at a time, for example 2."
             )
+        for switch in ("OFFLINE", "NO_CACHE"):
+            if given.get(switch, "0") not in ("0", "1"):
+                raise BuildError(f"{switch}={given[switch]}: say 1 or 0.")
         torch = given.get("TORCH_BUILD", "cpu")
         if torch not in ("cpu", "cuda"):
             raise BuildError(f"TORCH_BUILD={torch}: say cpu or cuda.")

@@ -238,6 +238,8 @@ def test_a_tag_is_refused_where_digests_are_required(
         ({"PLATFORM": "linux/riscv64"}, "PLATFORM=linux/riscv64: say linux/amd64 or linux/arm64"),
         ({"PLATFORM": "linux/amd64,linux/arm64"}, "one at a time"),
         ({"JOBS": "many"}, "JOBS=many"),
+        ({"OFFLINE": "true"}, "OFFLINE=true: say 1 or 0"),
+        ({"NO_CACHE": "yes"}, "NO_CACHE=yes: say 1 or 0"),
     ],
 )
 def test_settings_that_cannot_be_used(environment: dict[str, str], says: str) -> None:
