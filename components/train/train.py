@@ -337,7 +337,7 @@ def require_compiler() -> None:
         raise SlipwayError(
             "training.compile is true, and torch.compile needs a C++ compiler at run time: here is none,"
             " and the stage's own image has none. Set training.compile to false, or train in an image"
-            " of yours that has g++."
+            " of yours with g++ and the headers of Python and torch."
         )
 
 
