@@ -1,7 +1,10 @@
 """Feature values of a past range, computed anew and put in their place in the stores."""
 
+import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +18,16 @@ from components.contracts.config.features import FeaturesConfig, FeatureView, Ki
 from components.contracts.config.reach import longest_window
 from components.contracts.dataset import Manifest, read_manifest
 from components.contracts.errors import SlipwayError
-from components.contracts.feature_store import StoreLocation, locate
+from components.contracts.feature_store import locate
 from components.contracts.stage import progress, stage
 from components.features.aggregates import KNOWN
 from components.features.features import plain_text
 from components.features.online import materialise, stands_for
 from components.features.registry import apply_definitions, open_store
-from components.features.tables import write_table
-from components.features.views import require_columns, view_rows
+from components.features.tables import entity_shares, read_parts, write_parts
+from components.features.views import require_columns, write_view
 
 if TYPE_CHECKING:
-    import polars as pl
     import pyarrow as pa
 
 
@@ -70,15 +72,18 @@ def backfill_features(
     key_types = _key_types(dataset, settings)
     place = locate(project)
     kinds: dict[str, dict[str, Kind]] = {}
-    merged: dict[str, pl.DataFrame] = {}
     filled: dict[str, FilledView] = {}
-    for view in settings.views:
-        rows, kinds[view.name] = view_rows(dataset, manifest, settings, view)
-        stored = _stored(place, view, rows)
-        merged[view.name], filled[view.name] = _merge(view, stored, rows, start, end)
-        progress(f"view {view.name}: {filled[view.name].written:,} rows")
-    for name, rows in merged.items():
-        write_table(rows, place.table(name))
+    with tempfile.TemporaryDirectory(prefix="slipway-backfill-") as scratch:
+        for view in settings.views:
+            fresh = f"{scratch}/{view.name}.parquet"
+            _, kinds[view.name] = write_view(dataset, manifest, settings, view, fresh)
+            _require_columns(view, fresh, place.table(view.name))
+        # Only now is anything replaced.
+        for view in settings.views:
+            fresh = f"{scratch}/{view.name}.parquet"
+            filled[view.name] = _merge(view, fresh, place.table(view.name), start, end)
+            Path(fresh).unlink()
+            progress(f"view {view.name}: {filled[view.name].written:,} rows")
     store = open_store(place, settings.offline_store)
     apply_definitions(store, place, settings, key_types, kinds)
     if online:
@@ -134,57 +139,70 @@ def _key_types(dataset: Path, config: FeaturesConfig) -> dict[str, "pa.DataType"
     return types
 
 
-def _stored(place: StoreLocation, view: FeatureView, rows: "pl.DataFrame") -> "pl.DataFrame":
-    """The view's table as the offline store has it; empty where it has none.
+def _exists(uri: str) -> bool:
+    import fsspec
+
+    system, path = fsspec.core.url_to_fs(uri)
+    return bool(system.exists(path))
+
+
+def _require_columns(view: FeatureView, fresh: str, stored: str) -> None:
+    """Refuses a range for a table that has other columns than the view.
 
     Raises:
-        SlipwayError: the table has other columns than the view.
+        SlipwayError: naming the columns.
     """
-    import fsspec
-    import polars as pl
-
-    uri = place.table(view.name)
-    system, path = fsspec.core.url_to_fs(uri)
-    if not system.exists(path):
-        return rows.clear()
-    with system.open(path, "rb") as file:
-        stored = pl.read_parquet(file)
-    if dict(stored.schema) != dict(rows.schema):
-        old, new = (
-            {f"{name} {kind}" for name, kind in frame.schema.items()} for frame in (stored, rows)
-        )
+    if not _exists(stored):
+        return
+    there, here = (next(read_parts(table)).schema for table in (stored, fresh))
+    if dict(there) != dict(here):
+        old, new = ({f"{name} {kind}" for name, kind in schema.items()} for schema in (there, here))
         raise SlipwayError(
-            f"View {view.name} in {uri} has other columns than the project declares: only there"
+            f"View {view.name} in {stored} has other columns than the project declares: only there"
             f" {sorted(old - new)}, only here {sorted(new - old)}. A range cannot be mended in it: run"
             " the training pipeline, or backfill all of data.window into an empty store."
         )
-    return stored.select(rows.columns)
 
 
 def _merge(
-    view: FeatureView,
-    stored: "pl.DataFrame",
-    rows: "pl.DataFrame",
-    start: datetime,
-    end: datetime,
-) -> tuple["pl.DataFrame", FilledView]:
-    """The stored rows with those of the range replaced, and what that came to."""
+    view: FeatureView, fresh: str, stored: str, start: datetime, end: datetime
+) -> FilledView:
+    """Replaces the stored rows of the range with the fresh ones, and says what that came to.
+
+    Both tables are read a row group at a time and merged a share of the entities at a time, so memory
+    grows with neither.
+    """
     import polars as pl
 
-    if view.time is None:
-        counts = {"replaced": stored.height, "written": rows.height, "rows": rows.height}
-        return rows, FilledView(**counts, until="", online=0)
+    names = next(read_parts(fresh)).columns
+    key = names[0]
     since, until = start - view.available, end + longest_window(view)
-    later = stored.filter(pl.col(KNOWN) >= until)
-    before = stored.filter(pl.col(KNOWN) < since)
-    fresh = rows.filter(pl.col(KNOWN) >= since)
-    if not later.is_empty():
-        fresh = fresh.filter(pl.col(KNOWN) < until)
-    merged = pl.concat([before, fresh, later]).sort(rows.columns[0], KNOWN)
-    return merged, FilledView(
-        replaced=stored.height - before.height - later.height,
-        written=fresh.height,
-        rows=merged.height,
-        until="" if later.is_empty() else format_instant(until),
+    before, later, inside = pl.col(KNOWN) < since, pl.col(KNOWN) >= until, pl.col(KNOWN) >= since
+    if view.time is None:
+        before, later, inside = pl.lit(value=False), pl.lit(value=False), pl.lit(value=True)
+    exists = _exists(stored)
+    there, earlier, after = 0, 0, 0
+    for part in read_parts(stored, [KNOWN]) if exists else ():
+        there += part.height
+        earlier += part.filter(before).height
+        after += part.filter(later).height
+    if after:
+        inside &= ~later
+
+    def parts() -> Iterator[pl.DataFrame]:
+        for part in read_parts(stored, names) if exists else ():
+            yield part.filter(before | later)
+        for part in read_parts(fresh):
+            yield part.filter(inside)
+
+    here = sum(part.height for part in read_parts(fresh, [KNOWN]))
+    shares = (part.sort(key, KNOWN) for part in entity_shares(parts(), key, there + here))
+    # All is read before the first share comes: only then may the table be written in its place.
+    rows = write_parts(chain([next(shares)], shares), stored)
+    return FilledView(
+        replaced=there - earlier - after,
+        written=rows - earlier - after,
+        rows=rows,
+        until=format_instant(until) if after else "",
         online=0,
     )

@@ -5,9 +5,7 @@ and the features. Numeric features are float64, categorical ones strings, times 
 Feast's online store can hold), so that a value is the same online and offline.
 """
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -16,19 +14,14 @@ from typing import TYPE_CHECKING
 from components.contracts.config.features import FeaturesConfig, FeatureView, Kind, TableField
 from components.contracts.dataset import Manifest, read_batches, read_table
 from components.contracts.errors import SlipwayError
+from components.features import tables
 from components.features.aggregates import HAPPENED, KNOWN, aggregate_rows
-from components.features.tables import write_parts, write_table
 
 if TYPE_CHECKING:
     import polars as pl
 
-_SHARE_OF = "__slipway_share"
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 """When the rows of a table without time are known from."""
-
-
-SHARE = 1_000_000
-"""A table with more rows is made into a view a share of its entities at a time, of about this many."""
 _READ_AT_ONCE = 8
 
 
@@ -37,7 +30,7 @@ def write_view(
 ) -> tuple[int, dict[str, Kind]]:
     """Makes one view's table and writes it; of a long one, a share of the entities at a time.
 
-    Memory grows with the share's rows, which are more than SHARE only where one entity has more.
+    Memory grows with the share's rows, which are more than `tables.SHARE` only where one entity has more.
 
     Args:
         dataset: the validated dataset.
@@ -52,20 +45,28 @@ def write_view(
     Raises:
         SlipwayError: the dataset lacks a table or column, or a column has a type without a kind.
     """
+    import polars as pl
+    import pyarrow as pa
+
     columns = _source_columns(manifest, config, view)
-    shares = -(-manifest.tables[view.table].rows // SHARE)
+    key, total = columns[0], manifest.tables[view.table].rows
     kinds: dict[str, Kind] = {}
 
+    def read() -> Iterator["pl.DataFrame"]:
+        batches = read_batches(dataset, view.table, columns)
+        while some := list(islice(batches, _READ_AT_ONCE)):
+            yield pl.DataFrame(pa.Table.from_batches(some)).drop_nulls(key)
+
     def made() -> Iterator["pl.DataFrame"]:
-        for share in _shares(dataset, view, columns, columns[0], shares):
+        for share in tables.entity_shares(read(), key, total):
             rows, found = _made(share, config, view)
             kinds.update(found)
             yield rows
 
-    if shares > 1:
-        return write_parts(made(), target), kinds
+    if total > tables.SHARE:
+        return tables.write_parts(made(), target), kinds
     rows, kinds = view_rows(dataset, manifest, config, view)
-    write_table(rows, target)
+    tables.write_table(rows, target)
     return rows.height, kinds
 
 
@@ -93,39 +94,6 @@ def _source_columns(manifest: Manifest, config: FeaturesConfig, view: FeatureVie
     columns = list(dict.fromkeys(name for name in wanted if name is not None))
     require_columns(manifest, view.table, columns, f"view {view.name}")
     return columns
-
-
-def _shares(
-    dataset: Path, view: FeatureView, columns: list[str], key: str, shares: int
-) -> Iterator["pl.DataFrame"]:
-    """The table's rows, all of an entity together: scattered into files by the key's hash."""
-    import polars as pl
-    import pyarrow as pa
-
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
-    batches = read_batches(dataset, view.table, columns)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as open_files:
-        writers: dict[int, pa.ipc.RecordBatchStreamWriter] = {}
-        while some := list(islice(batches, _READ_AT_ONCE)):
-            rows = pl.DataFrame(pa.Table.from_batches(some)).drop_nulls(key)
-            parts = rows.with_columns((pl.col(key).hash() % shares).alias(_SHARE_OF)).partition_by(
-                _SHARE_OF, include_key=False, as_dict=True
-            )
-            for (number,), part in parts.items():
-                table = part.to_arrow(compat_level=pl.CompatLevel.oldest())
-                if number not in writers:
-                    writers[number] = open_files.enter_context(
-                        pa.ipc.new_stream(f"{folder}/{number}", table.schema, options=options)
-                    )
-                writers[number].write_table(table)
-        for writer in writers.values():
-            writer.close()
-        for number in sorted(writers):
-            with pa.ipc.open_stream(f"{folder}/{number}") as stream:
-                yield pl.DataFrame(stream.read_all())
-            Path(f"{folder}/{number}").unlink()
-        if not writers:
-            yield rows.head(0)
 
 
 def _made(

@@ -366,7 +366,7 @@ def test_a_view_made_a_share_of_the_entities_at_a_time_is_the_same(
         made.clear()
         target = str(tmp_path / f"{view.name}.parquet")
         with monkeypatch.context() as patch:
-            patch.setattr(views, "SHARE", share)
+            patch.setattr("components.features.tables.SHARE", share)
             patch.setattr(views, "_READ_AT_ONCE", 1)
             patch.setattr(views, "_made", count)
             written = views.write_view(dataset, manifest, config, view, target)

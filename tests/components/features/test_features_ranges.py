@@ -1,6 +1,6 @@
 """Features of rows to predict and of a range of the past: the values that training would have."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from components.contracts.errors import SlipwayError
 from components.contracts.feature_rows import ROWS, read_feature_rows
 from components.contracts.feature_store import locate, repo_config
 from components.contracts.splits import LABEL, read_part
+from components.features import backfill, tables
 from components.features.backfill import backfill_features
 from components.features.features import build_features
 from components.features.look_up import look_up_features
@@ -229,6 +230,35 @@ def test_a_corrected_range_gives_what_training_on_the_corrected_data_gives(
     assert again.views["driver_delays"].online == 0
     for name, rows in _tables().items():
         assert_frame_equal(rows, mended[name])
+
+
+def test_a_range_mended_a_share_of_the_entities_at_a_time_is_the_same(
+    dataset: Callable[..., Path],
+    store_uri: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    around, largest = _around(dataset, _corrected()), []
+
+    def mended(name: str) -> Any:
+        monkeypatch.setenv("FEATURE_STORE_URI", str(tmp_path / name))
+        build_features(dataset("whole", trips()), "trips", CONFIG, tmp_path / "splits")
+        return backfill_features(around, "trips", CONFIG, RANGE, False, tmp_path / "record.json")
+
+    def watched(*arguments: Any) -> Iterator[pl.DataFrame]:
+        for share in tables.entity_shares(*arguments):
+            largest.append(share.height)
+            yield share
+
+    result, wanted = mended("whole"), _tables()
+    monkeypatch.setattr("components.features.tables.SHARE", 100)
+    monkeypatch.setattr("components.features.tables.ROW_GROUP", 90)
+    monkeypatch.setattr(backfill, "entity_shares", watched)
+    assert mended("shares") == result
+    for name, rows in _tables().items():
+        keys = rows.columns[:2]
+        assert_frame_equal(rows.sort(keys), wanted[name].sort(keys))
+    assert max(largest) < wanted["driver_delays"].height / 2
 
 
 def test_an_empty_store_is_filled_and_serves(
