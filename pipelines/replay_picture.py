@@ -29,15 +29,20 @@ def draw(
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
-        4, 1, figsize=(11, 10), sharex=True, height_ratios=[3, 1.6, 1.6, 1.4], layout="constrained"
-    )
+        5, 1, figsize=(11, 11.5), sharex=True, height_ratios=[3, 1.4, 1.4, 1.4, 1.6],
+        layout="constrained",
+    )  # fmt: skip
     _accuracy(axes[0], windows, rows)
-    _drift(axes[1], windows)
-    _alerts(axes[2], windows)
-    _releases(axes[3], released)
+    _auc(axes[1], windows)
+    _drift(axes[2], windows)
+    _alerts(axes[3], windows)
+    _releases(axes[4], released)
+    refused = [window for window in windows if window.retrained == "fail"]
     for axis in axes:
         for release in released:
             axis.axvline(_at(release.at), color=QUIET, linewidth=1.2, linestyle="--")
+        for window in refused:
+            axis.axvline(_span(window)[1], color=ALARM, linewidth=1.2, linestyle=":")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_title(_title(windows, released), loc="left", fontsize=11)
     partial = path.with_name(f".{path.name}.partial.png")
@@ -93,6 +98,15 @@ def _accuracy(axis: Any, windows: list["Served"], rows: "pl.DataFrame") -> None:
     axis.legend(loc="lower left", fontsize=8, frameon=False, ncols=2)
 
 
+def _auc(axis: Any, windows: list["Served"]) -> None:
+    """What retraining gives whatever threshold was chosen."""
+    known = [w for w in windows if w.auc is not None]
+    middle = [_middle(w) for w in known]
+    axis.plot(middle, [w.auc for w in known], color=SERVED, marker="o")
+    axis.plot(middle, [w.kept["auc"] for w in known], color=KEPT, marker="x", linestyle=":")
+    axis.set_ylabel("AUC")
+
+
 def _drift(axis: Any, windows: list["Served"]) -> None:
     for window in windows:
         start, end = _span(window)
@@ -114,6 +128,11 @@ def _alerts(axis: Any, windows: list["Served"]) -> None:
     for window in windows:
         if not window.alerts:
             axis.annotate("nothing", (_middle(window), -0.9), ha="center", fontsize=8, color=QUIET)
+        if window.retrained == "fail":
+            axis.annotate(
+                "refused", (_span(window)[1], -0.9), ha="center", fontsize=8, color=ALARM,
+                backgroundcolor="white",
+            )  # fmt: skip
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set_ylim(-1.2, max(len(names) - 0.4, 0.5))
 
@@ -136,7 +155,7 @@ def _releases(axis: Any, released: list["Released"]) -> None:
     axis.set_yticks([])
     axis.set_ylabel("releases")
     axis.set_ylim(-len(released) + 0.3, 0.7)
-    axis.legend(loc="lower right", fontsize=8, frameon=False, ncols=3)
+    axis.legend(loc="upper right", fontsize=8, frameon=False, ncols=3)
 
 
 def _at(text: str) -> datetime:

@@ -85,14 +85,14 @@ def served(month: int, accuracy: float | None, alerts: tuple[str, ...]) -> Serve
         version="1",
         accuracy=accuracy,
         interval=None if accuracy is None else (accuracy - 0.02, accuracy + 0.02),
-        auc=0.7,
+        auc=accuracy and 0.7,
         f1=0.5,
         release_accuracy=0.74,
         kept={"accuracy": 0.7, "f1": 0.5, "auc": 0.7},
         drift=0.5 if alerts else None,
         alerts=alerts,
         decision="",
-        retrained=None,
+        retrained="fail" if alerts else None,
         report="",
     )
 
