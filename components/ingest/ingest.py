@@ -101,7 +101,7 @@ def _ingest_table(name: str, table: Table, root: str, window: Window, folder: Pa
         raise SlipwayError(
             f"Table {name}: {info.source} has no row with {bounds.column} from"
             f" {format_instant(bounds.start)} to {format_instant(bounds.end)} (exclusive)."
-            f" {opened.extent(bounds.column)}"
+            f" {opened.extent(bounds.column)}".rstrip()
         )
     progress(f"{name}: {info.rows:,} rows, {info.bytes / 1e6:,.1f} MB from {info.source}")
     return info

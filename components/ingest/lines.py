@@ -1,5 +1,6 @@
 """Parses csv and jsonl in blocks, so that memory does not grow with the file."""
 
+import csv
 import io
 import json
 from collections.abc import Iterator
@@ -12,6 +13,23 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK = 4 << 20
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+class _CountsQuotes(io.RawIOBase):
+    """A stream that counts the quotes read from it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.quotes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._stream.read(size)
+        self.quotes += block.count(b'"')
+        return block
 
 
 def csv_batches(
@@ -20,30 +38,39 @@ def csv_batches(
     """Gives a csv file's rows, all columns as text; the first line has the names.
 
     Raises:
-        SlipwayError: a ragged row, or bytes that are not UTF-8, with the row's number.
+        SlipwayError: a ragged row, a quote that is never closed, or bytes that are not UTF-8, with the
+            row's number; or two columns of one name.
     """
     import pyarrow as pa
     import pyarrow.csv as pc
 
-    def opened(convert: pc.ConvertOptions) -> tuple[IO[bytes], pc.CSVStreamingReader]:
+    def opened(
+        convert: pc.ConvertOptions,
+    ) -> tuple[IO[bytes], _CountsQuotes, pc.CSVStreamingReader]:
         stream = source.store.open(file, "rb", compression="infer")
+        counting = _CountsQuotes(stream)
         # Serial reading, so that an error has the number of its row.
         read = pc.ReadOptions(block_size=BLOCK, use_threads=False)
         parse = pc.ParseOptions(newlines_in_values=True)
-        return stream, pc.open_csv(stream, read, parse, convert)
+        return stream, counting, pc.open_csv(counting, read, parse, convert)
 
+    with source.store.open(file, "rb", compression="infer") as stream:
+        if stream.read(2) in UTF16:
+            raise SlipwayError(f"{name} is not UTF-8 text: it begins as UTF-16 does. Convert it.")
     done = 0
     try:
         # First only for the names. As binary, so that no value can fail yet.
-        stream, reader = opened(pc.ConvertOptions(check_utf8=False))
+        stream, _, reader = opened(pc.ConvertOptions(check_utf8=False))
         names = reader.schema.names
         stream.close()
+        if twice := sorted({column for column in names if names.count(column) > 1}):
+            raise SlipwayError(f"{name} has the column {', '.join(twice)} more than once.")
         missing = sorted(set(columns or []) - set(names))
         if missing:
             raise SlipwayError(
                 f"{name} has no column {', '.join(missing)}. It has: {', '.join(names)}."
             )
-        stream, reader = opened(
+        stream, counting, reader = opened(
             pc.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
                 include_columns=columns,
@@ -57,8 +84,32 @@ def csv_batches(
             for batch in reader:
                 yield batch
                 done += batch.num_rows
+        if counting.quotes % 2:
+            _require_pairs(source, file, name)
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise SlipwayError(_csv_problem(name, done, " ".join(str(error).split()))) from error
+
+
+def _require_pairs(source: Source, file: str, name: str) -> None:
+    """Refuses a quote that is never closed: all rows after it would be one value.
+
+    The parser takes such a value for whole. Python's own says so, but reads slowly: it looks only at
+    files with an odd number of quotes. A quote within a value, as in 5", is no such fault.
+
+    Raises:
+        SlipwayError: with the line where the row begins.
+    """
+    begins = 1
+    with source.store.open(file, "rt", compression="infer", encoding="utf-8", newline="") as text:
+        rows = csv.reader(text, strict=True)
+        try:
+            for _ in rows:
+                begins = rows.line_num + 1
+        except csv.Error as error:
+            raise SlipwayError(
+                f"{name} has a quote that is not closed, in the row that begins on line {begins:,}:"
+                f" {error}."
+            ) from error
 
 
 def _csv_problem(name: str, done: int, text: str) -> str:
@@ -107,6 +158,8 @@ def _json_batch(
         frame = pl.read_ndjson(io.BytesIO(text), infer_schema_length=None)
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         raise SlipwayError(_json_problem(text, name, line, error)) from error
+    # More digits than an integer holds: as in csv, a name.
+    frame = frame.with_columns(pl.col(pl.Int128, pl.UInt128, pl.UInt64).cast(pl.String))
     if columns is not None:
         frame = frame.select(
             pl.col(column) if column in frame.columns else pl.lit(None).alias(column)
@@ -124,9 +177,13 @@ def _json_batch(
 
 def _json_problem(text: bytes, name: str, line: int, error: Exception) -> str:
     """Finds the line that the parser stumbled on."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON value")
+
     for number, raw in enumerate(text.split(b"\n"), line):
         try:
-            if raw.strip() and not isinstance(json.loads(raw), dict):
+            if raw.strip() and not isinstance(json.loads(raw, parse_constant=refuse), dict):
                 return f"{name}, line {number:,}: a row is a JSON object, and this is none."
         except UnicodeDecodeError:
             return f"{name}, line {number:,}: not UTF-8 text. Convert the file."

@@ -176,6 +176,8 @@ def _missing(table: str, uri: str, store: "AbstractFileSystem", base: str) -> st
             entries = store.ls(folder, detail=False)
         except (FileNotFoundError, NotADirectoryError, NotImplementedError, PermissionError):
             continue
+        if store.isfile(folder):
+            return f"{text} {folder} is a file."
         names = _few(sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries))
         return f"{text} {folder} holds: {names}." if names else f"{text} {folder} is empty."
     return text

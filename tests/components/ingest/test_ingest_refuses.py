@@ -79,6 +79,17 @@ CASES = [
         ["nothing at", "sales/2024/x", "holds: events"],
         {"path": "sales/2024/x"},
     ),
+    Case(
+        "path below a file",
+        parquet(GOOD),
+        ["nothing at", "0.parquet/x. ", "0.parquet is a file"],
+        {"path": "events/0.parquet/x"},
+    ),
+    Case(
+        "no time at all",
+        parquet(with_column("time", pa.nulls(2, TIME.type))),
+        ["no row with time from", "(exclusive)."],
+    ),
     Case("empty folder", lambda folder: None, ["holds no parquet file", "It is empty"]),
     Case("another format", text(CSV), ["holds no parquet file", "There is: 0.csv"]),
     Case("empty parquet file", text(b"", ending="parquet"), ["0.parquet is empty: it has 0 bytes"]),
@@ -134,6 +145,16 @@ CASES = [
     Case("latin-1 csv", text(CSV.encode() + b"\xe9,2024-01-03T00:00:00Z,3\n"), [
         "0.csv is not UTF-8"
     ], {"format": "csv"}),
+    Case("utf-16 csv", text(CSV.encode("utf-16")), ["0.csv is not UTF-8", "UTF-16"], {"format": "csv"}),
+    Case("open quote", text(CSV + '"c,2024-01-03T00:00:00Z,3\nd,2024-01-04T00:00:00Z,4\n', CSV), [
+        "0.csv is ragged"
+    ], {"format": "csv"}),
+    Case("open quote at the end", text('n,time,id\n1,2024-01-01T00:00:00Z,"a\n2,2024-01-02,b\n'), [
+        "0.csv has a quote that is not closed", "begins on line 2"
+    ], {"format": "csv"}),
+    Case("csv column twice", text(CSV.replace("id,", "n,")), ["0.csv has the column n more than once"], {
+        "format": "csv"
+    }),
     Case("empty csv", text(CSV, b""), ["1.csv is empty"], {"format": "csv"}),
     Case("csv header only", text(CSV.splitlines()[0] + "\n"), ["no row with time"], {"format": "csv"}),
     Case("csv type changes", text(CSV, CSV.replace(",2\n", ",two\n")), [
@@ -154,6 +175,9 @@ CASES = [
     Case("csv unknown type", text(CSV), ["`types:` names m"], {"format": "csv", "types": {"m": "date"}}),
     Case("jsonl broken line", text(JSONL + '{"id": \n', ending="jsonl"), [
         "0.jsonl, line 2: not JSON"
+    ], {"format": "jsonl"}),
+    Case("jsonl NaN", text(JSONL, '{"id": NaN}\n', ending="jsonl"), [
+        "1.jsonl, line 1: not JSON: NaN is no JSON value"
     ], {"format": "jsonl"}),
     Case("jsonl no object", text(JSONL + "[1]\n", ending="jsonl"), [
         "0.jsonl, line 2", "JSON object"

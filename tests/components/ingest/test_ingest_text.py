@@ -152,3 +152,17 @@ def test_csv_and_parquet_of_the_same_rows_have_the_same_hash(
     )
     assert not list(tmp_path.glob("**/*.partial"))
     assert read_table(tmp_path / "b", "events").schema == pa.schema(table.schema)
+
+
+def test_a_quote_within_a_value_is_part_of_it(ingest, write_text, tmp_path: Path) -> None:
+    write_text("a.csv", 'time,n\n2024-01-01,5" pipe\n2024-01-02,"a, ""b"""\n')
+    ingest(format="csv")
+    assert read_table(tmp_path / "out", "events")["n"].to_pylist() == ['5" pipe', 'a, "b"']
+
+
+def test_a_whole_number_that_no_integer_holds_is_text(ingest, write_text, tmp_path: Path) -> None:
+    text = '{"time": "2024-01-01", "n": 7}\n{"time": "2024-01-02", "n": %d}\n'
+    write_text("a.jsonl", text % (2**64 - 1) + text % 2**70)
+    ingest(format="jsonl")
+    read = read_table(tmp_path / "out", "events")["n"].to_pylist()
+    assert read == ["7", str(2**64 - 1), "7", str(2**70)]
