@@ -85,7 +85,7 @@ def write_schema(path: Path, out: Path) -> None:
         SlipwayError: there are no rows to learn from.
     """
     schema = infer_schema(path) | {"$schema": META_SCHEMA.name}
-    write_text(out, json.dumps(schema, indent=2) + "\n")
+    write_text(out, json.dumps(schema, indent=2, allow_nan=False) + "\n")
     write_text(out.with_name(META_SCHEMA.name), META_SCHEMA.read_text(encoding="utf-8"))
 
 
@@ -98,7 +98,7 @@ def _batches(files: list[Path]) -> Iterator["pa.RecordBatch"]:
             yield from pq.ParquetFile(file).iter_batches(BATCH)
         except (pa.ArrowException, OSError) as error:
             raise SlipwayError(
-                f"{file} cannot be read as parquet: {' '.join(str(error).split())}."
+                f"{file} cannot be read as parquet: {' '.join(str(error).split()).rstrip('.')}."
             ) from error
 
 
@@ -146,6 +146,9 @@ def _look(seen: _Seen, column: "pa.Array") -> None:
         seen.values |= set(pc.unique(column.drop_null()).to_pylist())
         if len(seen.values) > _MOST_VALUES:
             seen.values = None
+    if pa.types.is_floating(kind):
+        # No bound is NaN or infinite: validate refuses such values, and JSON has no word for them.
+        column = column.filter(pc.is_finite(column))
     if _is_number(kind) or pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         span = pc.min_max(column).as_py()
         if span["min"] is None:
@@ -215,7 +218,8 @@ def _range(low: Any, high: Any) -> dict[str, Any]:
         top = 0
     if isinstance(low, int):
         return {"minimum": int(bottom), "maximum": int(top)}
-    return {"minimum": float(f"{bottom:.3g}"), "maximum": float(f"{top:.3g}")}
+    bounds = {"minimum": float(f"{bottom:.3g}"), "maximum": float(f"{top:.3g}")}
+    return {word: bound for word, bound in bounds.items() if math.isfinite(bound)}
 
 
 def _is_key(kind: "pa.DataType", seen: _Seen) -> bool:

@@ -108,6 +108,18 @@ def test_a_file_finds_its_meta_schema_beside_it(tmp_path: Path) -> None:
     assert written["tables"] == infer_schema(tmp_path / "events.parquet")["tables"]
 
 
+def test_no_bound_is_nan_or_infinite(tmp_path: Path) -> None:
+    nan, inf = float("nan"), float("inf")
+    columns = {"none": [nan, nan], "some": [1.5, inf], "half": [nan, -3.0], "huge": [1e308, -1e308]}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    write_schema(tmp_path / "t.parquet", tmp_path / "schema.json")
+    found = json.loads((tmp_path / "schema.json").read_text())["tables"]["t"]["properties"]
+    assert found["none"] == {"type": "number"}
+    assert found["some"] == {"type": "number", "minimum": 0.0, "maximum": 3.0}
+    assert found["half"] == {"type": "integer", "minimum": -6.0, "maximum": 0.0}
+    assert found["huge"] == {"type": "integer"}
+
+
 def test_refuses(tmp_path: Path) -> None:
     with pytest.raises(SlipwayError, match="no parquet file at"):
         infer_schema(tmp_path / "nothing")
