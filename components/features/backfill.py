@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,8 +196,7 @@ def _merge(
 
     here = sum(part.height for part in read_parts(fresh, [KNOWN]))
     shares = (part.sort(key, KNOWN) for part in entity_shares(parts(), key, there + here))
-    # All is read before the first share comes: only then may the table be written in its place.
-    rows = write_parts(chain([next(shares)], shares), stored)
+    rows = write_parts(shares, stored)
     return FilledView(
         replaced=there - earlier - after,
         written=rows - earlier - after,

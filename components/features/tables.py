@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,7 +24,7 @@ def write_table(rows: "pl.DataFrame", target: str) -> None:
 
     Args:
         rows: the table.
-        target: a path, or a URI of an object store (whose writes are whole or not at all).
+        target: a path, or a URI of an object store.
     """
     write_parts([rows], target)
 
@@ -42,20 +42,25 @@ def write_parts(parts: Iterable["pl.DataFrame"], target: str) -> int:
     if "://" in target:
         import fsspec
 
-        with fsspec.open(target, "wb") as file:
-            return _write(parts, file)
-    path = Path(target)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+        # A stream into the store would be closed by a failure too, and what it had got stand there as a
+        # whole table. A file is sent whole or not at all.
+        store, path = fsspec.core.url_to_fs(target)
+        with tempfile.TemporaryDirectory() as folder:
+            rows = _write(parts, f"{folder}/table")
+            store.put_file(f"{folder}/table", path)
+        return rows
+    local = Path(target)
+    local.parent.mkdir(parents=True, exist_ok=True)
+    partial = local.with_name(f".{local.name}.{uuid.uuid4().hex}.partial")
     try:
         rows = _write(parts, partial)
-        partial.replace(path)
+        partial.replace(local)
     finally:
         partial.unlink(missing_ok=True)
     return rows
 
 
-def _write(parts: Iterable["pl.DataFrame"], file: Any) -> int:
+def _write(parts: Iterable["pl.DataFrame"], file: Path | str) -> int:
     import polars as pl
     import pyarrow.parquet as pq
 
