@@ -1,12 +1,14 @@
 """Writing so that a reader sees all of a result or none of it."""
 
+import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +72,20 @@ def read_header(
 def new_directory(path: Path) -> Iterator[Path]:
     """Gives a scratch folder beside `path` that takes its place when the block ends well.
 
-    An earlier folder at `path` (the half or whole work of an earlier try) is replaced, so a retried
-    task leaves one copy. If the block raises, `path` is as it was and the scratch folder is gone.
+    An earlier folder at `path` (the half or whole work of an earlier try) is replaced, and so is the
+    scratch folder of a try that was killed, so a retried task leaves one copy. If the block raises,
+    `path` is as it was and the scratch folder is gone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for earlier in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        _remove_abandoned(earlier)
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     scratch.mkdir()
+    # The lock goes with the process, however it ends.
+    held = os.open(scratch, os.O_RDONLY)
     try:
+        with suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield scratch
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -84,7 +93,23 @@ def new_directory(path: Path) -> Iterator[Path]:
             path.unlink(missing_ok=True)
         scratch.replace(path)
     finally:
+        os.close(held)
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_abandoned(scratch: Path) -> None:
+    """Removes a scratch folder unless its writer holds it, or that cannot be told (no locks there)."""
+    try:
+        held = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(scratch, ignore_errors=True)
+    except OSError:
+        pass
+    finally:
+        os.close(held)
 
 
 def hash_file(path: Path) -> str:

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,29 @@ def test_a_failed_retry_keeps_the_earlier_directory(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), files.new_directory(target):
         raise RuntimeError
     assert os.listdir(target) == ["first"]
+
+
+def test_a_retry_removes_what_a_killed_try_left_and_not_what_is_being_written(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import os, pathlib, sys\n"
+        "from components.contracts.files import new_directory\n"
+        "with new_directory(pathlib.Path(sys.argv[1])) as scratch:\n"
+        "    (scratch / 'half').write_text('x')\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    target = tmp_path / "data[set]"
+    killed = subprocess.run([sys.executable, "-c", code, str(target)], check=False)
+    assert killed.returncode == -9
+    assert [name.endswith(".partial") for name in os.listdir(tmp_path)] == [True]
+    with files.new_directory(target) as mine:
+        (mine / "whole").write_text("x")
+        with files.new_directory(target) as other:
+            (other / "whole").write_text("y")
+            assert sorted(tmp_path.iterdir()) == sorted([mine, other])
+    assert os.listdir(tmp_path) == ["data[set]"]
+    assert (target / "whole").read_text() == "x"
 
 
 def test_the_hash_of_a_directory_sees_names_and_bytes(tmp_path: Path) -> None:
