@@ -5,6 +5,7 @@ row of the group fails; then the column is not even read.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -208,7 +209,26 @@ def _condition(table: str, rule: Rule, frame: "pl.DataFrame") -> "pl.Expr":
         raise SlipwayError(f"{where} cannot be evaluated: {reason}.") from error
     if result.schema["result"] != pl.Boolean:
         raise SlipwayError(f"{where} is no condition: it gives {result.schema['result']}.")
+    if _looks_at_other_rows(expression):
+        raise SlipwayError(
+            f"{where} looks at more than one row (an aggregate, OVER, LAG). Rules are evaluated some rows"
+            " at a time, so its answer would depend on how the table is cut. Compare columns of one row."
+        )
     return expression
+
+
+def _looks_at_other_rows(expression: "pl.Expr") -> bool:
+    import polars as pl
+
+    parts = [expression]
+    while parts:
+        part = parts.pop()
+        # Of some functions polars cannot say it without the columns' types; their arguments can be asked.
+        with suppress(pl.exceptions.PolarsError):
+            if not part.meta.is_row_separable() and not part.meta.is_literal():
+                return True
+        parts += part.meta.pop()
+    return False
 
 
 def _try_pattern(name: str, pattern: str) -> None:

@@ -67,6 +67,11 @@ def test_a_wrong_schema_is_refused(
         ("m > 1", 'unable to find column "m"'),
         ("n + 1", "is no condition: it gives Int64"),
         ("n > s", "cannot be evaluated"),
+        ("n <= avg(n)", "looks at more than one row"),
+        ("abs(n - min(n)) < 2", "looks at more than one row"),
+        ("n > lag(n) OVER (ORDER BY n)", "looks at more than one row"),
+        ("n < 9 AND row_number() OVER (ORDER BY n) < 3", "looks at more than one row"),
+        ("count(*) > 1", "looks at more than one row"),
     ],
 )
 def test_a_wrong_rule_is_refused(rule: str, says: str, validate) -> None:
@@ -75,6 +80,20 @@ def test_a_wrong_rule_is_refused(rule: str, says: str, validate) -> None:
         validate(TABLE, schema)
     assert f"tables.t.x-rules.r: '{rule}'" in str(caught.value)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "n IN (1, 2, 3) OR n IS NULL",
+        "abs(n) >= 0 AND coalesce(n, 0) < 100 AND NOT n < 0",
+        "CASE WHEN n > 1 THEN s LIKE '%' ELSE length(upper(s)) >= 0 END",
+        "n BETWEEN -100 AND 100 OR s ~ '^x'",
+    ],
+)
+def test_a_rule_about_one_row_is_taken(rule: str, validate) -> None:
+    schema = {"properties": {"n": {}, "s": {}}, "x-rules": {"r": {"rule": rule}}}
+    validate(TABLE, schema)
 
 
 @pytest.mark.parametrize(
