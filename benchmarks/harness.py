@@ -18,6 +18,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 FOLDER = Path("build/bench")
+# A new process's ru_maxrss begins with what its parent has; this is its own.
+PEAK = """
+import atexit as _atexit, os as _os
+@_atexit.register
+def _peak():
+    with open("/proc/self/status") as status, open(_os.environ["SLIPWAY_BENCH_PEAK"], "w") as file:
+        file.write(next(line for line in status if line.startswith("VmHWM")).split()[1])
+"""
 T = TypeVar("T")
 
 
@@ -106,22 +115,23 @@ def run_python(code: str, *arguments: str, env: dict[str, str] | None = None) ->
         RuntimeError: the process failed; the message has its output.
     """
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, **(env or {})},
-    )
-    output = process.stdout.read() if process.stdout else b""
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(output.decode(errors="replace")[-4000:])
-    return {
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "wall_s": time.perf_counter() - started,
-        "peak_mb": usage.ru_maxrss * 1024 / 1e6,
-    }
+    with tempfile.NamedTemporaryFile("r") as peak:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PEAK + code, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {}), "SLIPWAY_BENCH_PEAK": peak.name},
+        )
+        output = process.stdout.read() if process.stdout else b""
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(output.decode(errors="replace")[-4000:])
+        return {
+            "cpu_s": usage.ru_utime + usage.ru_stime,
+            "wall_s": time.perf_counter() - started,
+            "peak_mb": int(peak.read()) * 1024 / 1e6,
+        }
 
 
 def report(name: str, rows: Sequence[Row]) -> None:

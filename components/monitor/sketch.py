@@ -25,12 +25,62 @@ if TYPE_CHECKING:
 
 BINS = 512
 BLOCK = 1 << 15
+CELLS = 1 << 13
 DAYS = 5
 CATEGORIES = 10_000
 HOURS_PER_MICROSECOND = 1 / 3.6e9
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class BinFinder:
+    """Finds the bins of many values, several times faster than a search of each among the edges.
+
+    A grid of equal cells lies over all but the outermost edges. A value's cell gives a bin that is at
+    most a few below its own; two comparisons with edges find it, or else a search does.
+
+    Attributes:
+        edges: float64 [E + 1]: the sketch's, and infinity.
+        first: int [CELLS], the lowest bin that a value of the cell may have.
+        start: where the grid begins. scale: cells a unit.
+    """
+
+    edges: Floats
+    first: npt.NDArray[np.intp]
+    start: float
+    scale: float
+
+    @classmethod
+    def of(cls, edges: Floats) -> "BinFinder | None":
+        """None where a grid cannot tell the edges apart: too few, too near or too far."""
+        outermost = len(edges) // 50
+        start, stop = float(edges[outermost]), float(edges[-1 - outermost])
+        with np.errstate(over="ignore", divide="ignore"):
+            width = (np.float64(stop) - start) / CELLS
+            scale = 1 / width
+        if not np.isfinite(scale) or width < 8 * np.spacing(max(abs(start), abs(stop))):
+            return None
+        # Half a cell is more than all rounding: no value is below the first bin of its cell.
+        with np.errstate(over="ignore"):
+            starts = start + (np.arange(CELLS) - 0.5) * width
+        first = np.searchsorted(edges, starts, side="right")
+        first[0] = 0
+        return cls(np.append(edges, np.inf), first, start, float(scale))
+
+    def find(self, values: Floats) -> npt.NDArray[np.intp]:
+        """The bins of float64 [N] finite values."""
+        with np.errstate(over="ignore"):
+            cells = values - self.start
+            cells *= self.scale
+        np.clip(cells, 0, CELLS - 1, out=cells)
+        bins = self.first.take(cells.astype(np.intp))
+        for _ in range(2):
+            bins += values >= self.edges.take(bins)
+        rest = np.flatnonzero(values >= self.edges.take(bins))
+        bins[rest] = np.searchsorted(self.edges[:-1], values[rest], side="right")
+        return bins
 
 
 @dataclass(slots=True)
@@ -55,6 +105,7 @@ class NumericSketch:
     low: float = float("inf")
     high: float = float("-inf")
     hours: dict[int, tuple[float, float, float]] = field(default_factory=dict)
+    _finder: BinFinder | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def empty(cls, edges: Floats) -> "NumericSketch":
@@ -120,10 +171,7 @@ class NumericSketch:
         )
 
     def add(self, values: Floats, hours: Counts | None = None) -> None:
-        """Counts float64 [N] values; NaN and infinities are missing.
-
-        Sorting a block and finding the edges in it is several times cheaper than finding each value
-        among the edges; a block fits the cache of a core.
+        """Counts float64 [N] values; NaN and infinities are missing. A block fits the cache of a core.
 
         Args:
             values: float64 [N].
@@ -155,17 +203,20 @@ class NumericSketch:
 
     def _add(self, values: Floats) -> tuple[int, float]:
         """Counts a block; how many values it had, and their sum."""
-        ordered = np.sort(values)  # -inf first, inf and NaN last
-        first = np.searchsorted(ordered, -np.inf, side="right")
-        finite = ordered[first : np.searchsorted(ordered, np.inf, side="left")]
-        self.nulls += len(ordered) - len(finite)
+        known = np.isfinite(values)
+        finite = values if known.all() else values[known]
+        self.nulls += len(values) - len(finite)
         if not len(finite):
             return 0, 0.0
-        cuts = np.searchsorted(finite, self.edges, side="left")
-        counts = np.diff(cuts, prepend=0, append=len(finite))
-        starts, used = np.concatenate([[0], cuts]), np.flatnonzero(counts)
-        sums = np.zeros(len(counts))
-        sums[used] = np.add.reduceat(finite, starts[used])
+        if self._finder is None and len(finite) >= CELLS // 4:
+            self._finder = BinFinder.of(self.edges)
+        bins = (
+            self._finder.find(finite)
+            if self._finder
+            else np.searchsorted(self.edges, finite, side="right")
+        )
+        counts = np.bincount(bins, minlength=len(self.counts))
+        sums = np.bincount(bins, finite, minlength=len(self.counts)).astype(np.float64)
         total = float(sums.sum())
         away = finite - total / len(finite)
         self._absorb(
@@ -174,8 +225,8 @@ class NumericSketch:
                 counts=counts,
                 sums=sums,
                 squares=float(np.square(away, out=away).sum()),
-                low=float(finite[0]),
-                high=float(finite[-1]),
+                low=float(finite.min()),
+                high=float(finite.max()),
             )
         )
         return len(finite), total

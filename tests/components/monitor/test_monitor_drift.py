@@ -27,6 +27,7 @@ from components.monitor.drift import (
 )
 from components.monitor.sketch import (
     CATEGORIES,
+    BinFinder,
     CategorySketch,
     NumericSketch,
     bin_edges,
@@ -207,6 +208,49 @@ def test_counts_are_those_of_a_search_among_the_edges(values: list[float]) -> No
     made = sketched(values, edges)
     assert (made.counts == expected).all()
     assert made.nulls == len(values) - len(known)
+
+
+EDGES = st.lists(
+    st.one_of(st.floats(-1e6, 1e6), st.floats(allow_nan=False, allow_infinity=False)),
+    min_size=1,
+    max_size=200,
+)
+
+
+@given(EDGES, EDGES)
+@settings(max_examples=300, deadline=None)
+def test_the_finder_finds_what_a_search_finds(reference: list[float], more: list[float]) -> None:
+    edges = bin_edges(np.asarray(reference))
+    finder = BinFinder.of(edges)
+    if finder is None:
+        return
+    near = [np.nextafter(edges, -np.inf), edges, np.nextafter(edges, np.inf), np.asarray(more)]
+    values = np.concatenate(near)
+    values = values[np.isfinite(values)]
+    assert (finder.find(values) == np.searchsorted(edges, values, side="right")).all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e9, -1e15])
+@pytest.mark.parametrize("factor", [1.0, 1.609, 1e9])
+@pytest.mark.parametrize("name", ["normal", "skewed", "cauchy", "counts", "mostly zero"])
+def test_large_blocks_are_counted_as_a_search_would(
+    name: str, factor: float, offset: float
+) -> None:
+    r = np.random.default_rng(2)
+    shapes = {**SHAPES, "cauchy": lambda r, n: r.standard_cauchy(n)}
+    reference = shapes[name](r, 20_000) + offset
+    values = np.where(r.random(40_000) < 0.1, np.nan, shapes[name](r, 40_000) * factor + offset)
+    edges = bin_edges(reference)
+    made = sketched(values, edges)
+    known = values[~np.isnan(values)]
+    bins = np.searchsorted(edges, known, side="right")
+    assert (made.counts == np.bincount(bins, minlength=len(edges) + 1)).all()
+    assert made.sums == pytest.approx(np.bincount(bins, known, minlength=len(edges) + 1))
+    assert (made.nulls, made.low, made.high) == (
+        len(values) - len(known), known.min(), known.max(),
+    )  # fmt: skip
+    if offset != -1e15:  # where a float's own steps are an eighth
+        assert made.std == pytest.approx(known.std(), rel=1e-6)
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", None]), max_size=50), st.integers(0, 50))
