@@ -4,8 +4,8 @@ A million entity rows against two views of 300,000 and 1,000,000 rows with four 
 spread over a year; TTL 30 days. What the duckdb store costs depends on the history of a key, as it
 joins by key first and looks at the times afterwards: so there is a row for each of several histories.
 Of the example's views two have one row a key (schedule, plane); the others have 320 (aircraft), 8,700
-(weather of an airport), 23,000 (destination), 117,000 (airline) and 393,000 (airport). After that views of
-1 to 50 million rows, for time and memory as the data grow.
+(weather of an airport), 23,000 (destination), 117,000 (airline) and 393,000 (airport). After that
+views of 1 to 50 million rows, for time and memory as the data grow.
 """
 
 import os
