@@ -60,7 +60,7 @@ class BinFinder:
         with np.errstate(over="ignore", divide="ignore"):
             width = (np.float64(stop) - start) / CELLS
             scale = 1 / width
-        if not np.isfinite(scale) or width < 8 * np.spacing(max(abs(start), abs(stop))):
+        if not 0 < scale < np.inf or width < 8 * np.spacing(max(abs(start), abs(stop))):
             return None
         # Half a cell is more than all rounding: no value is below the first bin of its cell.
         with np.errstate(over="ignore"):

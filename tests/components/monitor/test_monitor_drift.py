@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
@@ -218,6 +218,7 @@ EDGES = st.lists(
 
 
 @given(EDGES, EDGES)
+@example([-1.7e308, 1.7e308, 0.0], [1.0])
 @settings(max_examples=300, deadline=None)
 def test_the_finder_finds_what_a_search_finds(reference: list[float], more: list[float]) -> None:
     edges = bin_edges(np.asarray(reference))
