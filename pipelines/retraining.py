@@ -45,7 +45,7 @@ def serve(job: "Job", request: RetrainRequest) -> "RunResult":
     from pipelines.run import train
 
     project, root = job.loaded.project, job.workspace.settings()["MONITORING_URI"]
-    mark(root, request, "started", run_name(request))
+    request = mark(root, request, "started", run_name(request))
     start = format_instant(project.data.window.start)
     try:
         _, result = train(job, arguments_for(request, start, project.monitoring))
