@@ -7,8 +7,10 @@ that it is right even if the store was emptied or restored meanwhile.
 
 import hashlib
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 BATCH = 20_000
 STATEMENT_ROWS = 200
 """So many rows of sqlite's table are written by one statement."""
+PAGE_BYTES = 16_384
+FEW_PAGES = 500
 REDIS_COMMANDS = 5_000
 """So many commands go to Redis before their answers are read."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -199,9 +203,22 @@ class _SqliteWriter:
         self.view = view
         self.table = f"{store.project}_{view.name}"
         self.connection.execute("PRAGMA cache_size = -65536")  # 64 MiB: the indexes fit
+        self._widen_pages()
         self.connection.execute(
             "CREATE TABLE IF NOT EXISTS slipway_materialised (name TEXT PRIMARY KEY, note TEXT)"
         )
+
+    def _widen_pages(self) -> None:
+        """Gives a database that holds next to nothing wider pages: a sixth less work to fill it."""
+        pages, width = (
+            self.connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "page_size")
+        )
+        if width < PAGE_BYTES and pages < FEW_PAGES:
+            # Where someone reads it at this moment it stays as it is.
+            with suppress(sqlite3.OperationalError):
+                self.connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+                self.connection.execute("VACUUM")
 
     def note(self) -> Note | None:
         query = "SELECT note FROM slipway_materialised WHERE name = ?"

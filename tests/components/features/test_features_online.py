@@ -1,5 +1,6 @@
 """The online store: Feast's own bytes, equal to the offline store, incremental and resumable."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -253,6 +254,32 @@ def test_a_view_that_was_removed_and_declared_again_is_written_again(open_store:
     view.created_timestamp = view.last_updated_timestamp = None
     store.apply([entity, view])
     assert materialise(store, "users", end) == 60
+
+
+def test_a_new_database_gets_wide_pages_and_one_with_rows_or_a_reader_stays(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def width(store: Any) -> int:
+        connection = store._get_provider().online_store._get_conn(store.config)
+        return int(connection.execute("PRAGMA page_size").fetchone()[0])
+
+    store, end = open_store("sqlite"), ZERO + 70 * HOUR
+    with monkeypatch.context() as patch:
+        patch.setattr(online, "FEW_PAGES", 0)
+        assert materialise(store, "users", end) == 60
+        assert width(store) == 4096
+    reader = sqlite3.connect(store.config.online_store.path)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM parity_users").fetchone()
+    connection = store._get_provider().online_store._get_conn(store.config)
+    connection.execute("PRAGMA busy_timeout = 1")
+    online._open_writer(store, store.get_feature_view("users"))
+    assert width(store) == 4096
+    reader.close()
+    held = dump(store)
+    materialise(store, "shops", end)
+    assert width(store) == 16_384
+    assert {key: row for key, row in dump(store).items() if key[0] == "users"} == held
 
 
 def test_an_entity_that_redis_refuses_stops_the_batch_and_leaves_the_connection_clean(
