@@ -39,8 +39,9 @@ def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, An
         "feature_views": project.features.to_struct(),
         "training": training.to_struct(),
         "seed": training.seed,
-        "epochs": training.epochs,
-        "learning_rate": training.learning_rate,
+        # A number in the UI; what the section leaves to the table's size is its 0.
+        "epochs": 0 if training.epochs == "auto" else training.epochs,
+        "learning_rate": 0.0 if training.learning_rate == "auto" else training.learning_rate,
         "gpu_type": training.accelerator.type,
         "gpus": training.accelerator.count,
         "gpu_node_selector": training.accelerator.node_selector,
@@ -126,8 +127,8 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
             feature_views: The project file's features section.
             training: The project file's training section.
             seed: Seed of every random choice.
-            epochs: Passes over the training table, at most.
-            learning_rate: Peak learning rate.
+            epochs: Passes over the training table, at most; 0: as the training section says.
+            learning_rate: Peak learning rate; 0: as the training section says.
             gpu_type: Accelerator resource that the training node offers, as nvidia.com/gpu.
             gpus: How many accelerators to ask for; 0 trains on the CPU.
             gpu_node_selector: Labels that the training node must have.

@@ -27,8 +27,9 @@ def train(
         project: The project's name: the MLflow experiment and the model.
         config: The project's `training` section.
         seed: Seed of every random choice.
-        epochs: Passes over the training table, at most; early stopping may end sooner.
-        learning_rate: Peak learning rate.
+        epochs: Passes over the training table, at most; early stopping may end sooner. 0: as the
+            training section says.
+        learning_rate: Peak learning rate. 0: as the training section says.
         gpus: GPUs that the task was given; 0 trains on the CPU.
         allow_cpu: Whether to train on the CPU where GPUs were asked for and none is there.
         bundle: The model: ONNX, pt2, signature, training log.

@@ -118,9 +118,14 @@ class Training:
         return int(self.config.members)
 
     @property
+    def epochs(self) -> int:
+        """Epochs of a member, at most."""
+        return int(self.config.epochs)
+
+    @property
     def passes(self) -> int:
         """Passes over the table in one epoch: more than one where the table is small."""
-        wanted = int(self.config.min_steps) / self.config.epochs
+        wanted = int(self.config.min_steps) / self.epochs
         return max(1, math.ceil(wanted * self.batch_size / len(self.source)))
 
     @property
@@ -140,7 +145,7 @@ class Training:
             saved: a checkpoint's state to go on from; empty starts from the beginning.
 
         Raises:
-            SlipwayError: the loss was not finite.
+            SlipwayError: the loss was not finite, or the device's memory did not suffice.
             Preempted: the process was told to stop.
         """
         if self.device.type == "cuda":
@@ -149,7 +154,7 @@ class Training:
         members = [Member(**member) for member in saved.get("members", [])]
         self._started = self._saved_at = time.monotonic()
         self._rows_done = 0
-        with _stop_on_sigterm() as self._stopping:
+        with _stop_on_sigterm() as self._stopping, self._enough_memory():
             for index in range(len(members), self.members):
                 current = saved.get("current") if index == len(saved.get("members", [])) else None
                 members.append(self._train_member(index, current, members))
@@ -167,7 +172,7 @@ class Training:
         if self.world.rank:
             # The networks start alike; what dropout leaves out differs from process to process.
             torch.manual_seed(self.config.seed + 1_000_003 * index + 7919 * self.world.rank)
-        optimizer = AdamW(network.parameters(), weight_decay=self.config.weight_decay)
+        optimizer = AdamW(network.parameters(), weight_decay=float(self.config.weight_decay))
         state = MemberState()
         if saved is not None:
             network.load_state_dict(saved["network"])
@@ -194,13 +199,13 @@ class Training:
                 },
             )
 
-        while state.epoch < self.config.epochs and not self._is_stale(state):
+        while state.epoch < self.epochs and not self._is_stale(state):
             self._train_epoch(index, forward, optimizer, state, save)
             self._end_epoch(index, network, state)
         return Member(weights=state.best, history=state.history, best_epoch=state.best_epoch)
 
     def _is_stale(self, state: MemberState) -> bool:
-        return state.epoch - 1 - state.best_epoch >= self.config.patience and state.epoch > 0
+        return state.epoch - 1 - state.best_epoch >= int(self.config.patience) and state.epoch > 0
 
     def _train_epoch(
         self,
@@ -301,8 +306,19 @@ class Training:
         self._show(index, state, time.monotonic())
 
     def _learning_rate(self, step: int) -> float:
-        total = self.config.epochs * self.steps_per_epoch
-        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total))
+        total = self.epochs * self.steps_per_epoch
+        return float(self.config.learning_rate) * 0.5 * (1 + math.cos(math.pi * step / total))
+
+    @contextmanager
+    def _enough_memory(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise SlipwayError(
+                f"The device {self.device} is out of memory with batches of {self.batch_size:,} rows."
+                " Lower training.batch_size, training.network.width or training.buffer_rows, or ask"
+                f" for a larger device. ({str(error).splitlines()[0]})"
+            ) from error
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
@@ -325,10 +341,10 @@ class Training:
         self._shown_at = now
         if self.world.rank:
             return
-        config, steps = self.config, self.steps_per_epoch
+        steps = self.steps_per_epoch
         per_second = self._rows_done / max(now - self._started, 1e-9)
-        done = (index * config.epochs + state.epoch) * steps + state.step
-        total = self.members * config.epochs * steps
+        done = (index * self.epochs + state.epoch) * steps + state.step
+        total = self.members * self.epochs * steps
         last = state.history[-1] if state.history else None
         if state.step:
             loss = state.loss_sum / min(state.step * self.batch_size, self.rows_per_epoch)
@@ -336,10 +352,10 @@ class Training:
             loss = last["train_loss"] if last else math.nan
         measured = f", validation AUC {last['auc']:.4f}" if last else ""
         left = (total - done) * self.batch_size / max(per_second, 1e-9)
-        epoch = min(state.epoch + 1, config.epochs)
+        epoch = min(state.epoch + 1, self.epochs)
         progress(
             f"{self.title}member {index + 1} of {self.members}, epoch {epoch}"
-            f" of {config.epochs}, loss {loss:.4f}{measured}, {per_second:,.0f} rows/s,"
+            f" of {self.epochs}, loss {loss:.4f}{measured}, {per_second:,.0f} rows/s,"
             f" {left:.0f} s left",
             done=done / total,
         )

@@ -92,9 +92,9 @@ def train_model(
             compare the exported files with the trained model.
         project: the MLflow experiment and the model's name.
         config: the project's `training` section.
-        seed: overrides the section's, as do the next two.
+        seed: overrides the section's, as do the next two where they are not 0.
         epochs: passes over the training table, at most.
-        learning_rate: peak learning rate.
+        learning_rate: of the first step.
         gpus: GPUs that the task was given; 0 trains on the CPU.
         allow_cpu: whether to train on the CPU where GPUs were asked for and none is there.
         bundle: folder to write the model bundle into.
@@ -115,8 +115,9 @@ def train_model(
     from components.train.system import SystemMetrics
     from components.train.tracking import Tracker
 
+    given = {"epochs": epochs, "learning_rate": learning_rate}
     settings = TrainingConfig.model_validate(
-        {**config, "seed": seed, "epochs": epochs, "learning_rate": learning_rate}
+        {**config, "seed": seed} | {name: value for name, value in given.items() if value}
     )
     if settings.compile:
         require_compiler()

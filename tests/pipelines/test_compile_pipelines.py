@@ -17,6 +17,7 @@ from components.contracts.project import LoadedProject, load_project
 from pipelines.cluster.checks import containers, find_faults
 from pipelines.cluster.package import read_package
 from pipelines.compiler import MORE_FACES, STAGES, compile_project
+from pipelines.training import training_arguments
 
 PIPELINES = ("training", "retraining", "monitoring", "scoring", "backfill")
 NEVER_CACHED = {
@@ -177,6 +178,16 @@ def test_no_secret_is_in_the_yaml_and_settings_come_by_reference(
     assert "env" not in json.dumps(
         [c.get("env") for c in containers(package).values() if "env" in c]
     )
+
+
+def test_what_the_section_leaves_to_the_table_is_a_0_in_the_form(repository: Path) -> None:
+    project = load_project(repository / "examples/flights").project
+    arguments = training_arguments(project, {})
+    assert (arguments["epochs"], arguments["learning_rate"]) == (4, 0.002)
+    open_ones = project.training.with_values({"epochs": "auto", "learning_rate": "auto"})
+    arguments = training_arguments(project.model_copy(update={"training": open_ones}), {})
+    assert (arguments["epochs"], arguments["learning_rate"]) == (0, 0.0)
+    assert isinstance(arguments["learning_rate"], float)
 
 
 def test_scoring_and_backfill_read_as_far_as_the_features_look(compiled: Path) -> None:

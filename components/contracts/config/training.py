@@ -41,7 +41,7 @@ class NetworkConfig(Section):
     Attributes:
         architecture: `mlp`, `tabm`, or `auto`: tabm below `auto_rows` training rows, else mlp.
         layers: hidden layers. width: units of each; `auto`: 128 below `auto_rows` rows, else 256.
-        dropout: share of them left out in a step; `auto`: 0.4 below `auto_rows` rows, else 0.2.
+        dropout: share of them left out in a step; `auto`: 0.15 below `auto_rows` rows, else 0.2.
         bins: pieces of the piecewise-linear encoding of a numeric feature; embedding: its width.
         distinct: a numeric feature with at most so many different values has an edge at each of them
             instead. `auto`: 128 below `auto_rows` training rows, where finer pieces cost little and
@@ -61,7 +61,7 @@ class NetworkConfig(Section):
     distinct: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     embedding: int = Field(default=8, ge=1)
     category_embedding: int = Field(default=16, ge=1)
-    tabm_heads: int = Field(default=8, ge=2)
+    tabm_heads: int = Field(default=16, ge=2)
     max_categories: int = Field(default=5000, ge=1)
     min_category_rows: int = Field(default=10, ge=1)
 
@@ -111,7 +111,7 @@ class SearchConfig(Section):
     trials: int = Field(default=0, ge=0)
     minutes: float = Field(default=30, gt=0)
     space: dict[str, Range | list[float]] = {
-        "learning_rate": Range(low=5e-4, high=5e-3, log=True),
+        "learning_rate": Range(low=5e-4, high=1e-2, log=True),
         "weight_decay": Range(low=1e-3, high=1e-1, log=True),
         "network.layers": Range(low=1, high=4),
         "network.width": [128, 256, 512],
@@ -132,17 +132,22 @@ class SearchConfig(Section):
 
 
 class TrainingConfig(Section):
-    """The `training` section.
+    """The `training` section. What says `auto` follows the number of training rows.
 
     Attributes:
         epochs: passes over the training table, at most; after each, the validation part is measured.
+            `auto` takes 10 below `network.auto_rows` rows, else 5.
         min_steps: a small table is passed over more than once an epoch, so that training takes about
-            this many steps in all. `auto` takes 2000 below `network.auto_rows` rows, else 600.
+            this many steps in all. `auto` takes 3000 below `network.auto_rows` rows, else 600.
+        learning_rate: of the first step; it falls along a cosine. `auto` takes 0.006 below
+            `network.auto_rows` rows, else 0.002.
+        weight_decay: `auto` takes 0.05 below `network.auto_rows` rows, else 0.01.
         batch_size: rows a step; `auto` takes 1024, or 256 below `network.auto_rows` rows.
         members: networks trained from different seeds; the model is the mean of their answers.
             `auto` takes 2, or 1 of tabm, which is an ensemble in itself.
         monitor: what early stopping watches on the validation part.
-        patience: epochs without improvement after which training ends.
+        patience: epochs without improvement after which training ends. `auto` takes 4 below
+            `network.auto_rows` rows, where epochs are short, else 2.
         calibration: how probabilities are calibrated on the validation part.
         threshold: the rule that chooses the class threshold on the validation part (best F1, best
             accuracy, Youden's J, or as many positives as there are), or the threshold itself.
@@ -161,12 +166,12 @@ class TrainingConfig(Section):
     """
 
     seed: int = 0
-    epochs: int = Field(default=5, ge=1)
+    epochs: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     min_steps: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     batch_size: Literal["auto"] | Annotated[int, Field(ge=2)] = "auto"
-    learning_rate: float = Field(default=2e-3, gt=0)
-    weight_decay: float = Field(default=1e-2, ge=0)
-    patience: int = Field(default=2, ge=1)
+    learning_rate: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
+    weight_decay: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
+    patience: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     members: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     monitor: Literal["auc", "log_loss"] = "auc"
     network: NetworkConfig = NetworkConfig()
@@ -218,14 +223,18 @@ class TrainingConfig(Section):
             self.network,
             architecture="tabm" if small else "mlp",
             width=128 if small else 256,
-            dropout=0.4 if small else 0.2,
+            dropout=0.15 if small else 0.2,
             distinct=128 if small else 0,
         )
         return _decide(
             self.model_copy(update={"network": network}),
             members=1 if network.architecture == "tabm" else 2,
             batch_size=256 if small else 1024,
-            min_steps=2000 if small else 600,
+            min_steps=3000 if small else 600,
+            epochs=10 if small else 5,
+            patience=4 if small else 2,
+            learning_rate=6e-3 if small else 2e-3,
+            weight_decay=5e-2 if small else 1e-2,
         )
 
 

@@ -38,12 +38,18 @@ def test_the_defaults_follow_the_size_of_the_table() -> None:
     small, large = TrainingConfig().resolve(49_999), TrainingConfig().resolve(50_000)
     assert (small.network.architecture, small.members, small.batch_size) == ("tabm", 1, 256)
     assert (large.network.architecture, large.members, large.batch_size) == ("mlp", 2, 1024)
-    assert (small.min_steps, large.min_steps) == (2000, 600)
+    assert (small.min_steps, large.min_steps) == (3000, 600)
+    assert (small.epochs, large.epochs) == (10, 5)
+    assert (small.patience, large.patience) == (4, 2)
+    assert (small.learning_rate, large.learning_rate) == (6e-3, 2e-3)
+    assert (small.weight_decay, large.weight_decay) == (5e-2, 1e-2)
     assert (small.network.distinct, large.network.distinct) == (128, 0)
     assert (small.network.width, large.network.width) == (128, 256)
-    assert (small.network.dropout, large.network.dropout) == (0.4, 0.2)
-    given = TrainingConfig.model_validate({"min_steps": 50, "network": {"distinct": 7}}).resolve(10)
-    assert (given.min_steps, given.network.distinct) == (50, 7)
+    assert (small.network.dropout, large.network.dropout) == (0.15, 0.2)
+    asked = {"min_steps": 50, "epochs": 3, "learning_rate": 0.01, "network": {"distinct": 7}}
+    given = TrainingConfig.model_validate(asked).resolve(10)
+    assert (given.min_steps, given.epochs, given.learning_rate) == (50, 3, 0.01)
+    assert given.network.distinct == 7
 
 
 def test_edges_keep_a_distance() -> None:

@@ -194,6 +194,23 @@ def test_a_loss_that_is_not_finite_names_step_rate_and_feature(prepared: Prepare
         training(prepared, source=source).run({})
 
 
+def test_a_device_without_enough_memory_says_what_to_lower(prepared: Prepared) -> None:
+    def make() -> torch.nn.Module:
+        network = prepared.make_network()
+
+        def allocate(*_: Any) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nGPU 0 has")
+
+        network.register_forward_pre_hook(allocate)
+        return network
+
+    with pytest.raises(
+        SlipwayError,
+        match=r"out of memory with batches of 128 rows\. Lower training\.batch_size.*9 GiB\.\)$",
+    ):
+        training(prepared, make_network=make).run({})
+
+
 def test_the_progress_line_says_loss_metric_speed_and_time_left(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
