@@ -6,6 +6,7 @@ or a workload identity); never from the project file.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,8 +99,8 @@ def locate(table: str, uri: str, form: Format) -> Source:
         form: the format; it decides which endings count.
 
     Raises:
-        SlipwayError: nothing is there (the message says what is there instead), or the store
-            refuses.
+        SlipwayError: nothing is there (the message says what is there instead), the store refuses, or
+            it is a Delta table and `form` is another.
     """
     from fsspec.core import url_to_fs
 
@@ -111,13 +112,20 @@ def locate(table: str, uri: str, form: Format) -> Source:
             return _source(uri, store, base, (base,), scheme)
         if not store.exists(base):
             raise SlipwayError(_missing(table, uri, store, base))
-        found = sorted(file for file in store.find(base) if not _hidden(file[len(base) :]))
+        there = store.find(base)
+        found = sorted(file for file in there if not _hidden(file[len(base) :]))
+    if any(file[len(base) :].startswith("/_delta_log/") for file in there):
+        # Its folder also has the files whose rows were deleted or rewritten since.
+        raise SlipwayError(
+            f"Table {table}: {public_uri(uri)} is a Delta table, which only its log can tell the rows of."
+            " Set `format: delta`."
+        )
     files = tuple(file for file in found if file.lower().endswith(ENDINGS[form]))
     if not files:
-        there = _few([file[len(base) + 1 :] for file in found])
+        listed = _few([file[len(base) + 1 :] for file in found])
         raise SlipwayError(
             f"Table {table}: {public_uri(uri)} holds no {form} file ({', '.join(ENDINGS[form])})."
-            + (f" There is: {there}." if there else " It is empty.")
+            + (f" There is: {listed}." if listed else " It is empty.")
         )
     return _source(uri, store, base, files, scheme)
 
@@ -141,7 +149,9 @@ def _text(error: Exception) -> str:
     """An error's own words on one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()).rstrip(".")[:400] or type(error).__name__
+    # Delta's come with colours, and with a backtrace that names nothing.
+    text = re.split(r"\s+0: <unknown>", re.sub(r"\x1b\[[0-9;]*m", "", str(error)))[0]
+    return " ".join(text.split()).rstrip(".")[:400] or type(error).__name__
 
 
 def _options(scheme: str) -> dict[str, Any]:

@@ -164,6 +164,22 @@ def test_delta_window_and_columns(delta: Path, ingest, events, tmp_path: Path) -
     assert manifest.tables["events"].min_time == "2024-01-02T00:00:00Z"
 
 
+def test_a_delta_table_read_as_plain_parquet_is_refused(s3: Any, delta: Path, ingest) -> None:
+    """Its folder still has the deleted rows."""
+    with pytest.raises(SlipwayError, match=r"lake/events is a Delta table.*Set `format: delta`"):
+        ingest()
+    s3.put(str(delta), "bucket/lake/events", recursive=True)
+    with pytest.raises(SlipwayError, match="is a Delta table"):
+        ingest("s3://bucket/lake")
+
+
+def test_a_damaged_delta_log_is_told_in_its_own_words_alone(delta: Path, ingest) -> None:
+    (delta / "_delta_log" / "00000000000000000002.json").write_text('{"broken')
+    with pytest.raises(SlipwayError, match=r"lake/events cannot be read: .*Json error.*") as caught:
+        ingest(format="delta")
+    assert not [odd for odd in ("\x1b", "\n", "<unknown>") if odd in str(caught.value)]
+
+
 def test_delta_refuses(delta: Path, ingest) -> None:
     with pytest.raises(SlipwayError, match="has no column nope"):
         ingest(format="delta", columns=["time", "nope"])
