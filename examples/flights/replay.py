@@ -34,9 +34,8 @@ START, SERVED, END = (
 MONTHS = 9
 SETTINGS = {
     "data.window": f"{{start: {START.isoformat()}, end: {END.isoformat()}}}",
-    # The last two weeks before a release test it, and the two before those choose its threshold: what is
-    # held out is not learnt, and a model that is eight weeks old when it is released has aged already.
-    "features.split": "{validation: 14d, test: 14d, gap: 1d}",
+    # The last four weeks before a release test it, and the four before those choose its threshold.
+    "features.split": "{validation: 28d, test: 28d, gap: 1d}",
     "training.epochs": "2",
     # One gate for every model. December is the hardest month: a gate made for autumn would refuse
     # any model that is tested on it.
