@@ -55,7 +55,7 @@ class Preprocessor(nn.Module):
     """
 
     knots: Tensor
-    targets: Tensor
+    segments: Tensor
     varying: Tensor
     flagged: Tensor
 
@@ -71,9 +71,12 @@ class Preprocessor(nn.Module):
         self.times = times
         self.varying_columns = list(varying)
         self.flagged_columns = list(flagged)
+        # One row a segment: where it begins and ends, and what these two map to. Together, since a look
+        # into a table costs onnxruntime more than all the arithmetic that follows it.
+        ends = (knots[:, :-1], knots[:, 1:], targets[:, :-1], targets[:, 1:])
         buffers = {
             "knots": knots,
-            "targets": targets,
+            "segments": torch.stack(ends, dim=2).flatten(0, 1),
             "varying": torch.tensor(self.varying_columns, dtype=torch.int64),
             "flagged": torch.tensor(self.flagged_columns, dtype=torch.int64),
         }
@@ -119,7 +122,9 @@ class Preprocessor(nn.Module):
                 plain.insert(0, absent.index_select(1, self.flagged).to(torch.float32))
             if self.varying_columns:
                 normal = self._to_normal(torch.where(absent, 0.0, values))
-                scaled = torch.where(absent, 0.0, normal).index_select(1, self.varying)
+                scaled = torch.where(absent, 0.0, normal)
+                if len(self.varying_columns) < scaled.shape[1]:
+                    scaled = scaled.index_select(1, self.varying)
         none = codes.new_zeros((codes.shape[0], 0))
         return (
             scaled,
@@ -129,17 +134,16 @@ class Preprocessor(nn.Module):
 
     def _to_normal(self, values: Tensor) -> Tensor:
         """Interpolates each column between its knots; values beyond the ends stay at the ends."""
-        last = self.knots.shape[1] - 1
+        segments = self.knots.shape[1] - 1
         # Counted in float32 (exact below 2**24): onnxruntime sums integers an element at a time.
         reached = (values.unsqueeze(2) >= self.knots[:, :-1]).to(torch.float32)
         left = reached.sum(2).to(torch.int64).sub(1).clamp(min=0)
-        offsets = torch.arange(self.knots.shape[0], device=values.device) * (last + 1)
-        at = left + offsets
-        knots, targets = self.knots.flatten(), self.targets.flatten()
-        low, high = knots[at], knots[at + 1]
+        at = left + torch.arange(self.knots.shape[0], device=values.device) * segments
+        found = self.segments.index_select(0, at.flatten()).unflatten(0, at.shape)
+        low, high, start, end = found.unbind(2)
         width = high - low
         share = ((values - low) / torch.where(width > 0, width, 1.0)).clamp(0.0, 1.0)
-        return targets[at] + share * (targets[at + 1] - targets[at])
+        return start + share * (end - start)
 
 
 def refuse_infinite(raw: RawArrays, names: Sequence[str]) -> None:
