@@ -84,6 +84,8 @@ def lock_images(versions: Packages) -> None:
 def lock_torch(versions: Packages) -> None:
     """Locks torch's CUDA build and its CPU build, both with hashes."""
     cuda = {name: block for name, block in versions.items() if TORCH.match(name)}
+    # MLflow reads a GPU's load and memory through it, and without it leaves them out.
+    cuda |= compile_lock("-", text="nvidia-ml-py")
     write(IMAGES / "torch-cuda.lock", IMAGE_HEADING, cuda)
     version = cuda["torch"].split(" ")[0].removeprefix("torch==")
     path = IMAGES / "torch-cpu.lock"

@@ -172,7 +172,7 @@ def test_every_package_of_torch_has_a_hash(build: str) -> None:
 
 def test_the_cuda_build_brings_what_only_it_needs() -> None:
     packages = locked(ROOT / "images" / "torch-cuda.lock").keys()
-    assert {"triton", "nvidia-cudnn-cu13", "nvidia-nccl-cu13"} <= packages
+    assert {"triton", "nvidia-cudnn-cu13", "nvidia-nccl-cu13", "nvidia-ml-py"} <= packages
     others = locked(ROOT / "images" / "train" / "requirements.lock").keys()
     assert not packages & others
     assert not [name for name in others if name.startswith(("nvidia-", "cuda-"))]
