@@ -195,7 +195,8 @@ class RowChecker:
         if expressions:
             frame = _frame(table, {c for n in expressions for c in self._checks[n].columns})
             found = frame.select(e.alias(str(n)) for n, e in expressions.items())
-            failing |= {int(column.name): column.to_numpy() for column in found}
+            # Only what fails is unpacked from bits to bytes.
+            failing |= {int(column.name): column.to_numpy() for column in found if column.any()}
         return {number: mask for number, mask in failing.items() if mask.any()}
 
     def _back_in_time(self, table: "pa.Table", name: str) -> "pl.Expr":
