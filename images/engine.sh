@@ -96,7 +96,16 @@ make_stand_in() {  # architecture, name of the image
     mv "$tree/base.tar" "$tar"
     rm -r "$tree"
   fi
-  docker import --platform "linux/$arch" --change 'LABEL io.slipway.stand-in=true' "$tar" "$name" > /dev/null
+  if [ "$name" = "$STAND_IN" ]; then
+    docker import --change 'LABEL io.slipway.stand-in=true' "$tar" "$name" > /dev/null
+  else
+    # An import has the engine's own architecture, whatever it is told; a build has the one that is asked for.
+    tree=$(mktemp -d)
+    ln "$tar" "$tree/base.tar" 2> /dev/null || cp "$tar" "$tree/base.tar"
+    printf 'FROM scratch\nADD base.tar /\nLABEL io.slipway.stand-in=true\n' > "$tree/Dockerfile"
+    DOCKER_BUILDKIT=1 docker build --quiet --platform "linux/$arch" --tag "$name" "$tree" > /dev/null
+    rm -r "$tree"
+  fi
 }
 
 base() {  # image [platform]
