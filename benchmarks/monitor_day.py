@@ -105,7 +105,8 @@ def write_log(job: Job, result: RunResult, rows: pl.DataFrame, threshold: float)
     for start in range(0, rows.height, FILE_ROWS):
         table = rows.slice(start, FILE_ROWS).to_arrow()
         columns = [table[field.name].cast(field.type) for field in schema]
-        store.write(model, f"{start:08d}", pa.table(columns, schema=schema))
+        batches = pa.table(columns, schema=schema).to_batches()
+        store.write(model, f"{start:08d}", batches, FOLDER)
 
 
 def _output(result: RunResult, task: str, name: str) -> str:

@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +31,9 @@ from serving.rows import Rows
 SPOOL_SECONDS = 0.5
 _SUFFIX = ".arrows"
 _MEMORY_ROWS = 200_000
+_BATCH_ROWS = (
+    8192  # at most one request more: what becomes Arrow at a time lies in memory three times
+)
 _SEGMENT_BYTES = 64 << 20
 _RETRY_SECONDS = 5.0
 _MODEL = b"slipway.model"
@@ -142,12 +146,15 @@ class InferenceLog:
                 return
 
     def _spool_buffer(self) -> None:
-        taken = [self._buffer.popleft() for _ in range(len(self._buffer))]
-        while taken:
-            bundle = taken[0][0]
-            same = next((i for i, (b, _) in enumerate(taken) if b is not bundle), len(taken))
-            self._spool_records(bundle, [record for _, record in taken[:same]])
-            taken = taken[same:]
+        left = len(self._buffer)
+        while left:
+            bundle, taken, rows = self._buffer[0][0], [], 0
+            while left and self._buffer[0][0] is bundle and rows < _BATCH_ROWS:
+                _, record = self._buffer.popleft()
+                taken.append(record)
+                rows += record.count
+                left -= 1
+            self._spool_records(bundle, taken)
 
     def _spool_records(self, bundle: Bundle, records: list[Record]) -> None:
         count = sum(record.count for record in records)
@@ -203,10 +210,10 @@ class InferenceLog:
             if self._segment is not None and segment == self._segment.path:
                 continue
             try:
-                model, table = read_segment(segment)
-                self._store.write(model, segment.stem, table)
+                model, batches = read_segment(segment)
+                rows = self._store.write(model, segment.stem, batches, folder)
                 segment.unlink()
-                self._metrics.log_rows.labels("stored").inc(table.num_rows)
+                self._metrics.log_rows.labels("stored").inc(rows)
             except (OSError, ValueError) as error:  # Arrow's errors are ValueErrors
                 _logger.error("The inference log cannot be written: %s. It is kept.", error)
                 return False
@@ -236,24 +243,27 @@ class _Segment:
         self._file.close()
 
 
-def read_segment(path: Path) -> tuple[str, pa.Table]:
+def read_segment(path: Path) -> tuple[str, Iterator[pa.RecordBatch]]:
     """The model's name and the rows of a segment, as far as it was written before a crash."""
-    batches: list[pa.RecordBatch] = []
-    with pa.OSFile(str(path), "rb") as file:
-        try:
-            reader = pa.ipc.open_stream(file)
-        except pa.ArrowInvalid:
-            return "", pa.table({})
-        while True:
-            try:
-                batches.append(reader.read_next_batch())
-            except StopIteration:
-                break
-            except (OSError, pa.ArrowInvalid):
-                break
+    file = pa.OSFile(str(path), "rb")
+    try:
+        reader = pa.ipc.open_stream(file)
+    except pa.ArrowInvalid:
+        file.close()
+        return "", iter(())
     metadata = dict(reader.schema.metadata or {})
     model = metadata.pop(_MODEL, b"").decode()
-    return model, pa.Table.from_batches(batches, reader.schema).replace_schema_metadata(metadata)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with file:
+            while True:
+                try:
+                    batch = reader.read_next_batch()
+                except (StopIteration, OSError, pa.ArrowInvalid):
+                    return
+                yield batch.replace_schema_metadata(metadata)
+
+    return model, batches()
 
 
 def to_batch(records: list[Record], bundle: Bundle) -> pa.RecordBatch:

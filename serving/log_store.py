@@ -1,5 +1,6 @@
 """Where the inference log ends: parquet files in a folder or an object store."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from components.contracts.errors import SlipwayError
 from components.contracts.inference_log import partition
 
 _HOUR = 3_600_000_000
+_ROW_GROUP = 16_384
 
 
 class LogStore:
@@ -30,28 +32,97 @@ class LogStore:
             ) from error
         self._local = isinstance(self._system, pafs.LocalFileSystem)
 
-    def write(self, model: str, name: str, table: pa.Table) -> None:
+    def write(self, model: str, name: str, batches: Iterable[pa.RecordBatch], scratch: Path) -> int:
         """Writes the rows, one file `<name>.parquet` an hour; the same name again replaces it.
+
+        Memory holds the rows of an hour that make no whole row group yet, and no more. A file becomes
+        visible when it is whole.
+
+        Args:
+            model: name of the model.
+            name: of the files.
+            batches: rows of the log.
+            scratch: local folder for files on their way to an object store.
+
+        Returns:
+            How many rows were written.
 
         Raises:
             OSError: the store does not take them.
         """
-        if not table.num_rows:
-            return
-        hours = table["time"].cast(pa.int64()).to_numpy() // _HOUR
-        order = np.argsort(hours, kind="stable")
-        starts = np.flatnonzero(np.diff(hours[order], prepend=hours[order[0]] - 1))
-        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-            moment = datetime.fromtimestamp(int(hours[order[start]]) * 3600, UTC)
-            folder = f"{self._root}/{partition(model, moment)}"
-            self._write_file(folder, name, table.take(pa.array(order[start:end])))
+        files: dict[int, _HourFile] = {}
+        rows = 0
+        try:
+            for batch in batches:
+                hours = batch["time"].cast(pa.int64()).to_numpy() // _HOUR
+                for hour in np.unique(hours).tolist():
+                    if hour not in files:
+                        files[hour] = _HourFile(self._partial(model, name, hour, scratch))
+                    files[hour].add(batch.filter(pa.array(hours == hour)))
+                rows += batch.num_rows
+            for hour, file in files.items():
+                file.close()
+                self._publish(file.path, f"{self._folder(model, hour)}/{name}.parquet")
+        finally:
+            for file in files.values():
+                file.remove()
+        return rows
 
-    def _write_file(self, folder: str, name: str, table: pa.Table) -> None:
-        path = f"{folder}/{name}.parquet"
+    def _folder(self, model: str, hour: int) -> str:
+        return f"{self._root}/{partition(model, datetime.fromtimestamp(hour * 3600, UTC))}"
+
+    def _partial(self, model: str, name: str, hour: int, scratch: Path) -> Path:
         if not self._local:
-            pq.write_table(table, path, filesystem=self._system, compression="zstd")
+            return scratch / f".{name}-{hour}.partial"
+        return Path(self._folder(model, hour)) / f".{name}.partial"
+
+    def _publish(self, partial: Path, path: str) -> None:
+        if self._local:
+            partial.replace(path)
             return
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        partial = Path(folder) / f".{name}.partial"
-        pq.write_table(table, partial, compression="zstd")
-        partial.replace(path)
+        # Not written in place: a stream that is closed after a failure leaves what it has got.
+        pafs.copy_files(
+            str(partial),
+            path,
+            source_filesystem=pafs.LocalFileSystem(),
+            destination_filesystem=self._system,
+        )
+
+
+class _HourFile:
+    """The parquet file of one hour. It is opened with its first row group: a replay has many hours."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._waiting: list[pa.RecordBatch] = []
+        self._rows = 0
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Takes rows, and writes what makes a row group."""
+        self._waiting.append(batch)
+        self._rows += batch.num_rows
+        if self._rows >= _ROW_GROUP:
+            self._flush()
+
+    def close(self) -> None:
+        """Writes the rest, and the file's end."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def remove(self) -> None:
+        """Removes what was not published."""
+        if self._writer is not None:
+            self._writer.close()
+            self.path.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        if self._writer is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            schema = self._waiting[0].schema
+            self._writer = pq.ParquetWriter(self.path, schema, compression="zstd")
+        self._writer.write_table(pa.Table.from_batches(self._waiting))
+        self._waiting, self._rows = [], 0
