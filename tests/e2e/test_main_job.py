@@ -147,7 +147,11 @@ def test_a_backfill_of_unchanged_sources_leaves_the_store_as_it_was(
     done = job.batch("backfill", "--start", "2013-02-01", "--end", "2013-02-04")
     assert "aircraft_delays" in done.stdout
     for path, rows in zip(tables, before, strict=True):
-        assert pl.read_parquet(path).equals(rows, null_equal=True), path.name
+        # A long table is merged a share of its entities at a time: which share comes first is no promise.
+        order = rows.columns[:2]
+        assert pl.read_parquet(path).sort(order).equals(rows.sort(order), null_equal=True), (
+            path.name
+        )
 
 
 def test_a_refused_model_is_neither_registered_nor_deployed(

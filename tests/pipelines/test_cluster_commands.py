@@ -192,10 +192,10 @@ EDITS = [
     ),
     Edit(
         "default in a struct",
-        "patience: 2.0",
-        "patience: 9.0",
+        "checkpoint_seconds: 60.0",
+        "checkpoint_seconds: 90.0",
         "parameters",
-        "training default.patience: 2.0 → 9.0",
+        "training default.checkpoint_seconds: 60.0 → 90.0",
     ),
     Edit(
         "user", "runAsUser: '10001'", "runAsUser: '10002'", "platform", "securityContext.runAsUser"
