@@ -17,8 +17,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from components.contracts.errors import SlipwayError
 from serving.app import Predictor
 from serving.batcher import Batcher
@@ -193,9 +191,6 @@ def _socket(settings: Settings) -> socket.socket:
 def _open_log(settings: Settings, model: Model, metrics: Metrics) -> InferenceLog | None:
     if not settings.log_uri:
         return None
-    # What Arrow's own pool keeps of freed log rows is a tenth of the process's memory; the C library
-    # gives it back.
-    pa.set_memory_pool(pa.system_memory_pool())
     spool = Path(settings.log_spool) if settings.log_spool else default_spool()
     try:
         return InferenceLog(
