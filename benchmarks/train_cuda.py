@@ -28,7 +28,9 @@ PEAK = float(os.environ.get("PEAK_TFLOPS", "989")) * 1e12
 def train(device: torch.device, compiled: bool) -> float:
     """Rows a second of one epoch over a resident table, the second of two (the first warms up)."""
     rows = table(ROWS).to(device)
-    config = TrainingConfig(epochs=1, members=1, batch_size=BATCH, min_steps=1, compile=compiled)
+    config = TrainingConfig(
+        epochs=1, members=1, batch_size=BATCH, min_steps=1, compile=compiled
+    ).resolve(ROWS)
     seconds = 0.0
     for _ in range(2):
         training = Training(

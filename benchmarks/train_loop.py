@@ -60,7 +60,7 @@ def per_cpu_second(work: Callable[[], None]) -> float:
 
 
 def ours(rows: Rows, width: int) -> None:
-    config = TrainingConfig(epochs=1, members=1, batch_size=BATCH, min_steps=1)
+    config = TrainingConfig(epochs=1, members=1, batch_size=BATCH, min_steps=1).resolve(ROWS)
     Training(
         make_network=partial(Plain, width),
         source=Resident(rows=rows),

@@ -45,7 +45,7 @@ def main(which: str = "all") -> None:
         # run.lock leaves out torch and what its CUDA build needs.
         kept = (CONSTRAINTS, REQUIREMENTS / "run.lock", IMAGES / "torch-cuda.lock")
         tested = [argument for path in kept for argument in ("--constraint", str(path))]
-        lock_images(compile_lock(PYPROJECT, *tested))
+        lock_images(compile_lock(PYPROJECT, *tested), *tested)
         return
     resolved = {}
     for name, extras in {"run": [], "dev": ["dev"], "bench": ["dev", "bench"]}.items():
@@ -55,11 +55,12 @@ def main(which: str = "all") -> None:
     lock_images(resolved["run"])
 
 
-def lock_images(versions: Packages) -> None:
+def lock_images(versions: Packages, *options: str) -> None:
     """Locks the base, torch and every image to the versions that the whole project resolved to.
 
     Args:
         versions: all packages of the run environment, torch included.
+        options: of `uv pip compile`: the constraints, where what is locked is to stay as it is.
     """
     with tempfile.TemporaryDirectory() as scratch:
         pins = Path(scratch) / "versions.txt"
@@ -78,14 +79,14 @@ def lock_images(versions: Packages) -> None:
             locked |= {name: versions[name] for name in ALONE & {*lines}}
             kept = {name: block for name, block in locked.items() if name not in base}
             write(source.with_name("requirements.lock"), IMAGE_HEADING, without_torch(kept))
-    lock_torch(versions)
+    lock_torch(versions, *options)
 
 
-def lock_torch(versions: Packages) -> None:
-    """Locks torch's CUDA build and its CPU build, both with hashes."""
+def lock_torch(versions: Packages, *options: str) -> None:
+    """Locks torch's CUDA build and its CPU build, both with hashes; `options` as in `lock_images`."""
     cuda = {name: block for name, block in versions.items() if TORCH.match(name)}
     # MLflow reads a GPU's load and memory through it, and without it leaves them out.
-    cuda |= compile_lock("-", text="nvidia-ml-py")
+    cuda |= compile_lock("-", *options, text="nvidia-ml-py")
     write(IMAGES / "torch-cuda.lock", IMAGE_HEADING, cuda)
     version = cuda["torch"].split(" ")[0].removeprefix("torch==")
     path = IMAGES / "torch-cpu.lock"

@@ -31,9 +31,8 @@ from serving.rows import Rows
 SPOOL_SECONDS = 0.5
 _SUFFIX = ".arrows"
 _MEMORY_ROWS = 200_000
-_BATCH_ROWS = (
-    8192  # at most one request more: what becomes Arrow at a time lies in memory three times
-)
+# What becomes Arrow at a time, and one request more: it lies in memory three times.
+_BATCH_ROWS = 8192
 _SEGMENT_BYTES = 64 << 20
 _RETRY_SECONDS = 5.0
 _MODEL = b"slipway.model"

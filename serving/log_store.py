@@ -1,6 +1,7 @@
 """Where the inference log ends: parquet files in a folder or an object store."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -112,10 +113,11 @@ class _HourFile:
             self._writer.close()
 
     def remove(self) -> None:
-        """Removes what was not published."""
-        if self._writer is not None:
-            self._writer.close()
-            self.path.unlink(missing_ok=True)
+        """Removes what was not published, also where a full disk refuses the file's end."""
+        with suppress(OSError):
+            if self._writer is not None:
+                self._writer.close()
+        self.path.unlink(missing_ok=True)
 
     def _flush(self) -> None:
         if not self._waiting:

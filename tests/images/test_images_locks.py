@@ -226,6 +226,25 @@ def test_without_the_index_of_torch_a_new_version_gets_the_hash_of_the_wheel_at_
         locker.lock_cpu_torch("torch==9.9.8+cpu", before)
 
 
+def test_locks_of_images_alone_keep_what_only_the_cuda_build_has(
+    locker: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that is renewed on the way would be what the tests ran."""
+    asked: dict[str, tuple[str, ...]] = {}
+
+    def compiled(source: Path | str, *options: str, text: str = "") -> dict[str, str]:
+        asked[text or str(source)] = options
+        return {name: f"{name}==9.9.9 \\" for name in ("torch", "kfp", "mlflow")}
+
+    monkeypatch.setattr(locker, "compile_lock", compiled)
+    monkeypatch.setattr(locker, "write", lambda *_: None)
+    locker.main("images")
+    held = ("--constraint", str(ROOT / "images" / "torch-cuda.lock"))
+    assert set(held) <= set(asked["nvidia-ml-py"])
+    locker.main()
+    assert asked["nvidia-ml-py"] == ()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["x86_64-manylinux_2_28", "aarch64-manylinux_2_28"])
 def test_every_lock_has_wheels_for_each_platform_that_images_are_built_for(

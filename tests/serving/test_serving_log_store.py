@@ -91,3 +91,16 @@ def test_what_breaks_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="the spool is gone"):
         store.write("m", "part", broken(), tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LogStore(str(tmp_path / "log"))
+
+    def full(writer: pq.ParquetWriter) -> None:
+        writer.is_open = False
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq.ParquetWriter, "close", full)
+    with pytest.raises(OSError, match="No space left"):
+        store.write("m", "part", iter([batch([5, HOUR + 5])]), tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

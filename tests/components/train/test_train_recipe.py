@@ -60,3 +60,10 @@ def test_edges_keep_a_distance() -> None:
     (pair,) = numeric_bins(torch.tensor([[0.0], [1e-3]]), 4, distinct=128)
     assert pair.tolist() == [0.0, torch.tensor(1e-3).item()], "two values still differ"
     assert numeric_bins(torch.zeros(9, 1), 4)[0].tolist() == [0.0]
+
+
+def test_the_benchmark_of_the_loop_takes_steps() -> None:
+    """It builds a training by hand, so what the stage decides for a table it must decide itself."""
+    from benchmarks.train_loop import ours, table
+
+    ours(table(2048), 8)
