@@ -8,6 +8,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
+# What installs as slipway.<name>; see [tool.setuptools] in pyproject.toml.
+PACKAGES := cluster commands components examples images local pipelines serving stack
 NAME ?=
 IMAGES ?=
 ENGINE = eval "$$(images/engine.sh env 2> /dev/null)";
@@ -32,7 +34,7 @@ run: $(VENV)/run.done build/lake/.complete ## Set up what is missing, then do th
 
 .PHONY: replay
 replay: $(VENV)/run.done build/lake/.complete ## Replay June to February: decay, alerts, retraining, recovery; draws build/replay/replay.png.
-	@$(BIN)/python examples/flights/replay.py $(REPLAY_ARGS)
+	@$(BIN)/python -m slipway.examples.flights.replay $(REPLAY_ARGS)
 
 .PHONY: test
 test: $(VENV)/dev.done services build/lake/.complete ## Set up what is missing, then run every test. TEST_ARGS="-k gate"
@@ -42,7 +44,8 @@ test: $(VENV)/dev.done services build/lake/.complete ## Set up what is missing, 
 lint: $(VENV)/dev.done ## Check style, types and the arrows between packages.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy components pipelines serving benchmarks examples images
+	@rm -rf $(VENV)/lint && mkdir -p $(VENV)/lint/slipway && ln -s $(addprefix $(CURDIR)/,$(PACKAGES)) $(VENV)/lint/slipway/
+	MYPYPATH=$(VENV)/lint $(BIN)/mypy -p slipway -p benchmarks
 	$(BIN)/lint-imports
 
 .PHONY: format
@@ -53,7 +56,7 @@ format: $(VENV)/dev.done ## Format the code.
 .PHONY: compile
 compile: $(VENV)/run.done ## Compile the flights example to compiled/, and the stages' pages.
 	@$(BIN)/slipway compile
-	@$(BIN)/python -m pipelines.stage_pages
+	@$(BIN)/python -m slipway.commands.stage_pages
 
 # Settings of these targets, REGISTRY, TAG, BASE_IMAGE, PLATFORM, WHEELHOUSE, OFFLINE, TORCH_BUILD, JOBS, NO_CACHE: see images/build.py.
 .PHONY: images

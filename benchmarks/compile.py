@@ -4,8 +4,8 @@ from benchmarks.harness import Row, interleave, report, run_python
 
 OURS = """
 from pathlib import Path
-from components.contracts.project import load_project
-from pipelines.compiler import compile_project
+from slipway.components.config.project import load_project
+from slipway.pipelines.compiler import compile_project
 compile_project(load_project(Path("examples/flights")), Path("build/bench/compiled"))
 """
 
@@ -23,8 +23,8 @@ compiler.Compiler().compile(pipeline, "build/bench/hello.yaml")
 AFTER_IMPORTS = (
     """
 import time
-import pipelines.compiler
-from pipelines.training import training_pipeline
+import slipway.pipelines.compiler
+from slipway.pipelines.training import training_pipeline
 started = time.perf_counter()
 """
     + OURS

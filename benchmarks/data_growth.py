@@ -28,7 +28,7 @@ write_million(Path(sys.argv[1]))
 INGEST = """
 import sys
 from pathlib import Path
-from components.ingest.ingest import ingest_tables
+from slipway.components.ingest.ingest import ingest_tables
 folder = Path(sys.argv[1])
 result = ingest_tables(config={"tables": {"t": {"path": "t", "time": "time"}}},
                        data_root=str(folder / "lake"), window_start="2024-01-01",
@@ -38,7 +38,7 @@ assert result.rows == int(sys.argv[2]), result.rows
 VALIDATE = """
 import json, sys
 from pathlib import Path
-from components.validate.validate import validate_dataset
+from slipway.components.validate.validate import validate_dataset
 folder = Path(sys.argv[1])
 result = validate_dataset(dataset=folder / "dataset", schema=json.loads(sys.argv[3]),
                           good=folder / "good", quarantine=folder / "q",

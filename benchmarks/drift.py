@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.harness import Row, cpu_seconds, interleave, report, run_python
-from components.contracts.config.monitoring import DriftConfig
-from components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
-from components.contracts.splits import Feature, Kind
-from components.monitor.drift import COARSE, coarse_groups, compare, measure
-from components.monitor.sketch import (
+from slipway.components.config.monitoring import DriftConfig
+from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
+from slipway.components.contracts.splits import Feature, Kind
+from slipway.components.monitor.measures.drift import COARSE, coarse_groups, compare, measure
+from slipway.components.monitor.measures.sketch import (
     NumericSketch,
     Sketch,
     add_column,
@@ -98,10 +98,10 @@ SCAN = """
 import sys
 from datetime import datetime
 from pathlib import Path
-from components.contracts.config.monitoring import DriftConfig
-from components.monitor.drift import compare
-from components.monitor.reference import read_reference
-from components.monitor.window import open_window, scan_features
+from slipway.components.config.monitoring import DriftConfig
+from slipway.components.monitor.measures.drift import compare
+from slipway.components.monitor.reference import read_reference
+from slipway.components.monitor.window import open_window, scan_features
 reference = read_reference(Path(sys.argv[1]) / "reference", "1", "train")
 start, end = (datetime.fromisoformat(t) for t in sys.argv[2:4])
 window = open_window(sys.argv[1] + "/log", "bench", start, end)

@@ -16,11 +16,17 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.harness import FOLDER, Row, report
-from components.contracts.config.monitoring import DriftConfig
-from components.contracts.project import load_project
-from components.contracts.splits import Kind, read_part, read_splits
-from components.monitor.drift import conclude, measure
-from components.monitor.sketch import Sketch, add_column, bin_edges, new_sketch, numbers
+from slipway.components.config.monitoring import DriftConfig
+from slipway.components.config.project import load_project
+from slipway.components.contracts.splits import Kind, read_part, read_splits
+from slipway.components.monitor.measures.drift import conclude, measure
+from slipway.components.monitor.measures.sketch import (
+    Sketch,
+    add_column,
+    bin_edges,
+    new_sketch,
+    numbers,
+)
 
 WINDOWS = {200: 500, 1000: 500, 5000: 500}
 POWER_ROWS, POWER_WINDOWS = 5000, 40
@@ -33,8 +39,8 @@ def flights_splits() -> Path:
     """The flights' splits, made by the ingest and features stages once."""
     folder = FOLDER / "flights_splits"
     if not folder.exists():
-        from components.features.features import build_features
-        from components.ingest.ingest import ingest_tables
+        from slipway.components.features.features import build_features
+        from slipway.components.ingest.ingest import ingest_tables
 
         os.environ["FEATURE_STORE_URI"] = str((FOLDER / "feature_store").resolve())
         project = load_project(Path("examples/flights")).project

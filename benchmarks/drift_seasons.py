@@ -10,10 +10,10 @@ import polars as pl
 
 from benchmarks.drift_calibration import flights_splits
 from benchmarks.harness import Row, report
-from components.contracts.config.monitoring import DriftConfig
-from components.contracts.splits import TIME, Kind, Part, part_file, read_splits
-from components.monitor.drift import compare
-from components.monitor.sketch import (
+from slipway.components.config.monitoring import DriftConfig
+from slipway.components.contracts.splits import TIME, Kind, Part, part_file, read_splits
+from slipway.components.monitor.measures.drift import compare
+from slipway.components.monitor.measures.sketch import (
     NumericSketch,
     Sketch,
     add_column,

@@ -28,9 +28,9 @@ def draw_batch(start: int, rows: int, total: int) -> Batch:
 
 def evaluate_batches(batches: Iterable[Batch]) -> dict[str, tuple[float | None, float | None]]:
     """What the stage does with the scores: metrics, and their intervals by day."""
-    from components.evaluate.blocks import draw_weights, interval
-    from components.evaluate.metrics import StreamedMetrics
-    from components.evaluate.tally import Tally
+    from slipway.components.evaluate.blocks import draw_weights, interval
+    from slipway.components.evaluate.metrics import StreamedMetrics
+    from slipway.components.evaluate.tally import Tally
 
     tally, streamed = Tally(), StreamedMetrics(THRESHOLD)
     for probability, label, day in batches:

@@ -49,7 +49,7 @@ def open_store(folder: Path, name: str, online: dict[str, Any]) -> Any:
             project="bench",
             provider="local",
             registry=str(folder / f"{name}.db"),
-            offline_store={"type": "components.features.offline_store.PolarsOfflineStore"},
+            offline_store={"type": "slipway.components.features.offline_store.PolarsOfflineStore"},
             online_store=online,
             entity_key_serialization_version=3,
         )
@@ -71,7 +71,7 @@ def open_store(folder: Path, name: str, online: dict[str, Any]) -> Any:
 
 def rate(folder: Path, kind: str, port: int, feast: bool) -> float:
     """Entities a CPU second into an empty store."""
-    from components.features.online import materialise
+    from slipway.components.features.online import materialise
 
     name = f"{kind}-{time.monotonic_ns()}"
     if kind == "sqlite":

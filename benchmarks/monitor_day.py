@@ -12,18 +12,18 @@ import polars as pl
 import pyarrow as pa
 
 from benchmarks.harness import FOLDER, Row, cpu_seconds, report
-from components.contracts.bundle import read_bundle
-from components.contracts.config.base import format_instant
-from components.contracts.inference_log import FEATURE_PREFIX, log_schema
-from components.contracts.monitoring_record import MonitoringRecord
-from components.contracts.project import load_project
-from components.contracts.scoring import open_model, predict
-from components.contracts.splits import TIME, part_file, read_splits
-from components.deploy.local import stop
-from pipelines.console import Display
-from pipelines.run import Job, RunResult, monitor, train
-from pipelines.workspace import Workspace
-from serving.log_store import LogStore
+from slipway.commands.console import Display
+from slipway.components.config.base import format_instant
+from slipway.components.config.project import load_project
+from slipway.components.contracts.bundle import read_bundle
+from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema
+from slipway.components.contracts.monitoring_record import MonitoringRecord
+from slipway.components.contracts.scoring import open_model, predict
+from slipway.components.contracts.splits import TIME, part_file, read_splits
+from slipway.components.deploy.local.target import stop
+from slipway.local.run import Job, RunResult, monitor, train
+from slipway.local.workspace import Workspace
+from slipway.serving.log.store import LogStore
 
 PREDICTIONS, TIMES = 1_000_000, 3
 DAY = (datetime(2013, 12, 10, 5, tzinfo=UTC), datetime(2013, 12, 11, 5, tzinfo=UTC))

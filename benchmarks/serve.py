@@ -23,8 +23,8 @@ import httpx
 from benchmarks import serve_peers
 from benchmarks.harness import Row, cpu_seconds, interleave, report
 from benchmarks.serve_peers import Server
-from components.contracts.bundle import Bundle, read_bundle
-from components.deploy.golden import Golden, golden_rows
+from slipway.components.contracts.bundle import Bundle, read_bundle
+from slipway.components.deploy.golden import Golden, golden_rows
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 REQUESTS = int(os.environ.get("BENCH_REQUESTS", "1500"))
@@ -215,8 +215,8 @@ def _batches(
 
 def _forward(folder: Path, bundle: Bundle, batch: bytes) -> float:
     """CPU µs of a forward pass of these rows without any server."""
-    from serving.model import load_model
-    from serving.settings import Settings
+    from slipway.serving.model import load_model
+    from slipway.serving.settings import Settings
 
     model = load_model(Settings(model_dir=folder))
     rows = model.reader.read(json.loads(batch)["inputs"])

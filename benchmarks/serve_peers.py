@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import psutil
 
-from components.contracts.bundle import Bundle
+from slipway.components.contracts.bundle import Bundle
 
 _MODEL = """
 import numpy as np, onnxruntime as ort, json
@@ -167,7 +167,7 @@ def start(
 def ours(bundle: Path, scratch: Path, name: str, *flags: str) -> Iterator[Server]:
     """Our predictor with its log on."""
     port = free_port()
-    command = [sys.executable, "-m", "serving", f"--model-dir={bundle}", "--host=127.0.0.1"]
+    command = [sys.executable, "-m", "slipway.serving", f"--model-dir={bundle}", "--host=127.0.0.1"]
     command += [f"--port={port}", "--model-name=flights", *flags]
     command += [f"--log-uri={scratch / name}", f"--log-spool={scratch / name}-spool"]
     with start(command, port, scratch / f"{name}.txt") as server:

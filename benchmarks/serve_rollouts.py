@@ -23,10 +23,10 @@ import psutil
 from benchmarks.harness import Row, report
 from benchmarks.serve import _tensors
 from benchmarks.serve_peers import free_port
-from components.contracts.bundle import bundle_hash, read_bundle
-from components.contracts.release import Release, write_record
-from components.contracts.verdict import RuleResult, Verdict, write_verdict
-from components.deploy.golden import golden_rows
+from slipway.components.contracts.bundle import bundle_hash, read_bundle
+from slipway.components.contracts.release import Release, write_record
+from slipway.components.contracts.verdict import RuleResult, Verdict, write_verdict
+from slipway.components.deploy.golden import golden_rows
 
 SECONDS = float(os.environ.get("BENCH_SECONDS", "600"))
 KEPT, FRESH = 8, 2
@@ -155,10 +155,10 @@ def main() -> None:
 
 
 def _run(root: Path, bundle: Path, splits: Path) -> None:
-    from components.contracts.config.deployment import DeploymentConfig
-    from components.deploy import local
-    from components.deploy.deploy import deploy_model
-    from components.deploy.rollback import roll_back
+    from slipway.components.config.deployment import DeploymentConfig
+    from slipway.components.deploy.deploy import deploy_model
+    from slipway.components.deploy.local import target as local
+    from slipway.components.deploy.rollback import roll_back
 
     port = free_port()
     os.environ |= {
@@ -166,7 +166,7 @@ def _run(root: Path, bundle: Path, splits: Path) -> None:
         "SLIPWAY_HOME": str(root / "home"),
         "INFERENCE_LOG_URI": str(root / "log"),
     }
-    from components.contracts import tracking
+    from slipway.components.support import tracking
 
     tracking.connect()
     _versions(root, bundle, splits)

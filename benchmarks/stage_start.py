@@ -29,9 +29,9 @@ from typing import Any
 import yaml
 
 from benchmarks.harness import Row, interleave, report
-from components.contracts.images import image
-from images.build import BASE_IMAGE
-from images.plan import ROOT
+from slipway.components.support.images import image
+from slipway.images.build import BASE_IMAGE
+from slipway.images.plan import ROOT
 
 STAGES = ("ingest", "validate", "features", "train", "evaluate", "register", "deploy", "monitor")
 INSTALLED_AT_RUN_TIME = ("validate", "ingest")
@@ -171,7 +171,12 @@ def first_line_after_install(stage: str) -> float:
         capture_output=True,
         text=True,
     ).stdout.strip()
-    mounts = ["-v", f"{ROOT / 'components'}:/app/components:ro", "-e", "PYTHONPATH=/app:/tmp/site"]
+    mounts = [
+        "-v",
+        f"{ROOT / 'components'}:/app/slipway/components:ro",
+        "-e",
+        "PYTHONPATH=/app:/tmp/site",
+    ]
     command = ["docker", "run", "--rm", "--network", "host", *mounts, base]
     return _until_start([*command, shell, flags, script, *rest])
 

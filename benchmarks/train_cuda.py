@@ -16,10 +16,10 @@ import torch
 
 from benchmarks.harness import Row, report
 from benchmarks.train_loop import COLUMNS, Plain, table
-from components.contracts.config.training import TrainingConfig
-from components.train.checkpoint import Checkpoint
-from components.train.loop import Training
-from components.train.source import Resident
+from slipway.components.config.training import TrainingConfig
+from slipway.components.train.checkpoint import Checkpoint
+from slipway.components.train.data.source import Resident
+from slipway.components.train.loop import Training
 
 ROWS, BATCH, REPEATS, WIDTH = 4_000_000, 16_384, 3, 256
 PEAK = float(os.environ.get("PEAK_TFLOPS", "989")) * 1e12
@@ -53,7 +53,7 @@ def train(device: torch.device, compiled: bool) -> float:
 def scaling(processes: int) -> float:
     """Seconds of a whole job with so many devices, its start included."""
     from benchmarks.public_tables import public_table
-    from components.train.distributed import Job, run_workers
+    from slipway.components.train.distributed.processes import Job, run_workers
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "adult"

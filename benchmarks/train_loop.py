@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from benchmarks.harness import Row, interleave, report
-from components.contracts.config.training import NetworkConfig, TrainingConfig
-from components.train.checkpoint import Checkpoint
-from components.train.loop import Training
-from components.train.network import InputShape, Network
-from components.train.source import Resident
-from components.train.tables import Rows
+from slipway.components.config.training import NetworkConfig, TrainingConfig
+from slipway.components.train.checkpoint import Checkpoint
+from slipway.components.train.data.source import Resident
+from slipway.components.train.data.tables import Rows
+from slipway.components.train.loop import Training
+from slipway.components.train.model.network import InputShape, Network
 
 ROWS, COLUMNS, BATCH = 100_000, 28, 1024
 WIDTHS = (64, 128, 256)

@@ -23,11 +23,18 @@ import pandas as pd
 
 from benchmarks.harness import Row, cpu_seconds, report
 from benchmarks.public_tables import public_table
-from components.contracts.bundle import ONNX, model_inputs, read_bundle
-from components.contracts.errors import SlipwayError
-from components.contracts.project import load_project
-from components.contracts.splits import LABEL, Part, Splits, part_file, read_part, read_splits
-from components.train.metrics import (
+from slipway.components.config.project import load_project
+from slipway.components.contracts.bundle import ONNX, model_inputs, read_bundle
+from slipway.components.contracts.splits import (
+    LABEL,
+    Part,
+    Splits,
+    part_file,
+    read_part,
+    read_splits,
+)
+from slipway.components.support.errors import SlipwayError
+from slipway.components.train.metrics import (
     at_threshold,
     auc,
     calibration_error,
@@ -61,7 +68,7 @@ def flights_folder() -> Path:
 def slipway(folder: Path, settings: dict[str, Any], seed: int) -> Answer:
     import onnxruntime
 
-    from components.train.train import train_model
+    from slipway.components.train.train import train_model
 
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{scratch}/mlflow.db"

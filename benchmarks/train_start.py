@@ -14,8 +14,8 @@ from benchmarks.public_tables import public_table
 STAGE = """
 import sys
 from pathlib import Path
-from components.train.train import train_model
-import components.train.loop as loop
+from slipway.components.train.train import train_model
+import slipway.components.train.loop as loop
 def stop(*_):
     import os
     os._exit(0)

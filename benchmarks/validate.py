@@ -42,9 +42,9 @@ def write_data(folder: Path, rows: int) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from components.contracts.content_hash import combined
-    from components.contracts.dataset import Manifest, TableWriter, write_manifest
-    from components.contracts.files import new_directory
+    from slipway.components.contracts.content_hash import combined
+    from slipway.components.contracts.dataset import Manifest, TableWriter, write_manifest
+    from slipway.components.support.files import new_directory
 
     if folder.exists():
         return
@@ -85,7 +85,7 @@ write_data(Path(sys.argv[1]), int(sys.argv[2]))
 OURS = """
 import json, sys
 from pathlib import Path
-from components.validate.validate import validate_dataset
+from slipway.components.validate.validate import validate_dataset
 folder, out, schema = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 result = validate_dataset(dataset=folder, schema=schema, good=out / "good", quarantine=out / "q",
                           report=out / "r.html", results=out / "r.json")

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from images.build import Settings
-from images.plan import ROOT, read_images
-from images.sbom import pins
+from .build import Settings
+from .plan import ROOT, read_images
+from .sbom import pins
 
 ALLOW = ROOT / "images" / "audit.allow"
 

@@ -32,7 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from images.plan import (
+from .plan import (
     ROOT,
     SOURCES_LABEL,
     Image,

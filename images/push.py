@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from images.build import BuildError, Settings, find_builder
-from images.plan import ROOT, read_images
+from .build import BuildError, Settings, find_builder
+from .plan import ROOT, read_images
 
 LOCK = ROOT / "images" / "images.lock.yaml"
 STAND_IN = "io.slipway.stand-in"

@@ -19,8 +19,8 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from images.build import Settings
-from images.plan import ROOT, last_change, read_images, sources_of
+from .build import Settings
+from .plan import ROOT, last_change, read_images, sources_of
 
 FOLDER = ROOT / "build" / "sbom"
 

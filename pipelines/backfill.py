@@ -4,13 +4,13 @@ from typing import Any
 
 from kfp import dsl
 
-from components.contracts.config.base import format_duration
-from components.contracts.config.reach import backfill_margins
-from components.contracts.project import Project
-from components.features.component import backfill
-from components.ingest.component import ingest
-from components.validate.component import validate
-from pipelines.tasks import kept, reported, scratch_of, settle
+from slipway.components.config.base import format_duration
+from slipway.components.config.project import Project
+from slipway.components.config.reach import backfill_margins
+from slipway.components.features.component import backfill
+from slipway.components.ingest.component import ingest
+from slipway.components.validate.component import validate
+from slipway.pipelines.tasks import kept, reported, scratch_of, settle
 
 
 def backfill_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:

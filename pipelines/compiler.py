@@ -9,14 +9,14 @@ from typing import Any
 import yaml
 from kfp import compiler
 
-from components.contracts import files
-from components.contracts.project import LoadedProject
-from pipelines.backfill import backfill_pipeline
-from pipelines.cluster.package import read_package
-from pipelines.monitoring import monitoring_pipeline
-from pipelines.scoring import scoring_pipeline
-from pipelines.tasks import RESOURCES
-from pipelines.training import training_pipeline
+from slipway.components.config.project import LoadedProject
+from slipway.components.support import files
+from slipway.pipelines.backfill import backfill_pipeline
+from slipway.pipelines.monitoring import monitoring_pipeline
+from slipway.pipelines.package import read_package
+from slipway.pipelines.scoring import scoring_pipeline
+from slipway.pipelines.tasks import RESOURCES
+from slipway.pipelines.training import training_pipeline
 
 STAGES = tuple(RESOURCES)
 # Faces beside the stages' own that another pipeline may use: file to package and function.
@@ -54,7 +54,7 @@ def compile_project(loaded: LoadedProject, folder: Path) -> list[Path]:
     }
     pipelines = list(targets)
     for file, (package, function) in {**{s: (s, s) for s in STAGES}, **MORE_FACES}.items():
-        face = importlib.import_module(f"components.{package}.component")
+        face = importlib.import_module(f"slipway.components.{package}.component")
         targets[f"components/{file}.yaml"] = getattr(face, function)
     written = [_write(definition, folder / file) for file, definition in targets.items()]
     return written + [_write_manifests(folder / file) for file in pipelines]

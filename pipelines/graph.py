@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from components.contracts.errors import SlipwayError
+from slipway.components.support.errors import SlipwayError
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
-from components.contracts.project import Project
-from components.ingest.component import ingest
-from components.monitor.component import monitor, retrain
-from pipelines.tasks import kept, reported, route_secrets, scratch_of, settle
+from slipway.components.config.project import Project
+from slipway.components.ingest.component import ingest
+from slipway.components.monitor.component import monitor, retrain
+from slipway.pipelines.tasks import kept, reported, route_secrets, scratch_of, settle
 
 
 def monitoring_arguments(project: Project) -> dict[str, Any]:

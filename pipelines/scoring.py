@@ -4,15 +4,15 @@ from typing import Any
 
 from kfp import dsl
 
-from components.contracts.config.base import format_duration
-from components.contracts.config.reach import scoring_history
-from components.contracts.project import Project
-from components.deploy.component import score
-from components.features.component import scoring_features
-from components.ingest.component import ingest
-from components.monitor.component import monitor_predictions
-from components.validate.component import validate
-from pipelines.tasks import kept, reported, route_secrets, scratch_of, settle
+from slipway.components.config.base import format_duration
+from slipway.components.config.project import Project
+from slipway.components.config.reach import scoring_history
+from slipway.components.deploy.component import score
+from slipway.components.features.component import scoring_features
+from slipway.components.ingest.component import ingest
+from slipway.components.monitor.component import monitor_predictions
+from slipway.components.validate.component import validate
+from slipway.pipelines.tasks import kept, reported, route_secrets, scratch_of, settle
 
 
 def scoring_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:

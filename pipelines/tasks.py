@@ -7,16 +7,16 @@ from typing import Any, cast
 
 from kfp import dsl, kubernetes
 
-from components.contracts import environment
-from components.contracts.config.orchestration import (
+from slipway.components.config.orchestration import (
     Orchestration,
     PipelineName,
     TaskName,
     TaskSettings,
     Workspace,
 )
-from components.contracts.project import Project
-from components.monitor.component import report_end, report_override
+from slipway.components.config.project import Project
+from slipway.components.monitor.component import report_end, report_override
+from slipway.components.support import environment
 
 CONFIG_MAP = "slipway-config"
 SECRETS = "slipway-secrets"
@@ -75,7 +75,7 @@ def settle(
     Args:
         task: the task of a stage.
         project: the project.
-        settings: names from `components.contracts.environment.VARIABLES` that the stage reads.
+        settings: names from `slipway.components.support.environment.VARIABLES` that the stage reads.
     """
     usual = {**RESOURCES, **HELPERS}[task.name]
     own = project.orchestration.tasks.get(cast(TaskName, task.name), TaskSettings())

@@ -4,17 +4,17 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
-from components.contracts.config.orchestration import PipelineName
-from components.contracts.images import image
-from components.contracts.project import Project
-from components.deploy.component import deploy
-from components.evaluate.component import evaluate
-from components.features.component import features
-from components.ingest.component import ingest
-from components.register.component import register
-from components.train.component import train
-from components.validate.component import validate
-from pipelines.tasks import RESOURCES, kept, override_told, reported, scratch_of, settle
+from slipway.components.config.orchestration import PipelineName
+from slipway.components.config.project import Project
+from slipway.components.deploy.component import deploy
+from slipway.components.evaluate.component import evaluate
+from slipway.components.features.component import features
+from slipway.components.ingest.component import ingest
+from slipway.components.register.component import register
+from slipway.components.support.images import image
+from slipway.components.train.component import train
+from slipway.components.validate.component import validate
+from slipway.pipelines.tasks import RESOURCES, kept, override_told, reported, scratch_of, settle
 
 # A container has 64 MB there, too few for NCCL and for torch's loaders.
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108

@@ -1,16 +1,16 @@
-"""`python -m serving`: starts the predictor."""
+"""`python -m slipway.serving`: starts the predictor."""
 
 import sys
 
-from components.contracts.errors import SlipwayError
-from serving.settings import parse_settings
+from slipway.components.support.errors import SlipwayError
+from slipway.serving.settings import parse_settings
 
 
 def main() -> int:
     """Runs the predictor; 0 after a signal, 1 where it cannot serve."""
     try:
         settings = parse_settings(sys.argv[1:])
-        from serving.server import serve
+        from slipway.serving.server import serve
 
         serve(settings)
     except SlipwayError as error:

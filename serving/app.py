@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from serving.batcher import Batcher
-from serving.errors import RequestError
-from serving.log import InferenceLog, Record
-from serving.metrics import CONTENT_TYPE, Metrics
-from serving.model import Model
-from serving.online import OnlineFeatures
-from serving.protocol import (
+from slipway.serving.batcher import Batcher
+from slipway.serving.errors import RequestError
+from slipway.serving.log.writer import InferenceLog, Record
+from slipway.serving.metrics import CONTENT_TYPE, Metrics
+from slipway.serving.model import Model
+from slipway.serving.online import OnlineFeatures
+from slipway.serving.protocol.v2 import (
     InferRequest,
     encode_response,
     load_json,
@@ -27,7 +27,7 @@ from serving.protocol import (
     parse_request,
     request_id,
 )
-from serving.settings import Settings
+from slipway.serving.settings import Settings
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]

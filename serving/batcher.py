@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from serving.errors import RequestError
-from serving.metrics import Metrics
-from serving.model import Model
-from serving.rows import Rows
+from slipway.serving.errors import RequestError
+from slipway.serving.metrics import Metrics
+from slipway.serving.model import Model
+from slipway.serving.protocol.rows import Rows
 
 # Up to this many rows a pass takes less than handing it to a thread and back.
 INLINE_ROWS = 32

@@ -16,8 +16,8 @@ from urllib.parse import unquote
 
 import httptools
 
-from serving.app import Answer, Predictor, Request, refusal
-from serving.errors import RequestError
+from slipway.serving.app import Answer, Predictor, Request, refusal
+from slipway.serving.errors import RequestError
 
 # Bytes of a request that are not its body: the head, and what surrounds the body's chunks.
 _MAX_HEAD = 32 * 1024

@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from components.contracts.bundle import FILE
-from components.contracts.errors import SlipwayError
-from serving.settings import Settings
+from slipway.components.contracts.bundle import FILE
+from slipway.components.support.errors import SlipwayError
+from slipway.serving.settings import Settings
 
 
 @contextmanager

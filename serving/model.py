@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from components.contracts.bundle import MISSING_TIME, ONNX, Bundle, bundle_hash, read_bundle
-from components.contracts.errors import SlipwayError
-from serving.fetch import bundle_folder
-from serving.rows import RowReader, Rows
-from serving.settings import Settings
+from slipway.components.contracts.bundle import MISSING_TIME, ONNX, Bundle, bundle_hash, read_bundle
+from slipway.components.support.errors import SlipwayError
+from slipway.serving.fetch import bundle_folder
+from slipway.serving.protocol.rows import RowReader, Rows
+from slipway.serving.settings import Settings
 
 OUTPUT = "probability"
 

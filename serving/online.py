@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
-from components.contracts.bundle import Bundle
-from components.contracts.errors import SlipwayError
-from components.contracts.feature_store import repo_config
-from serving.errors import RequestError
-from serving.rows import RowReader
+from slipway.components.contracts.bundle import Bundle
+from slipway.components.contracts.feature_store import repo_config
+from slipway.components.support.errors import SlipwayError
+from slipway.serving.errors import RequestError
+from slipway.serving.protocol.rows import RowReader
 
 _EPOCH = datetime(1970, 1, 1)
 _DATATYPES = {"numeric": "FP64", "boolean": "BOOL", "categorical": "BYTES", "time": "INT64"}

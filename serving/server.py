@@ -17,16 +17,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from components.contracts.errors import SlipwayError
-from serving.app import Predictor
-from serving.batcher import Batcher
-from serving.connection import Hub, factory
-from serving.log import InferenceLog, default_spool
-from serving.log_store import LogStore
-from serving.metrics import Metrics
-from serving.model import Model, load_model
-from serving.online import OnlineFeatures
-from serving.settings import Settings
+from slipway.components.support.errors import SlipwayError
+from slipway.serving.app import Predictor
+from slipway.serving.batcher import Batcher
+from slipway.serving.connection import Hub, factory
+from slipway.serving.log.store import LogStore
+from slipway.serving.log.writer import InferenceLog, default_spool
+from slipway.serving.metrics import Metrics
+from slipway.serving.model import Model, load_model
+from slipway.serving.online import OnlineFeatures
+from slipway.serving.settings import Settings
 
 _LOG_SECONDS = 8.0
 _logger = logging.getLogger("serving")
@@ -70,7 +70,7 @@ class Server:
         loop.add_signal_handler(signal.SIGUSR1, self._join)
         rpc = None
         if settings.grpc_port:
-            from serving.grpc_server import start_grpc
+            from slipway.serving.grpc.server import start_grpc
 
             try:
                 limit = settings.max_body_mb * 1_000_000

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.contracts.errors import SlipwayError
+from slipway.components.support.errors import SlipwayError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +121,9 @@ def parse_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.env
         SystemExit: a flag is not understood (argparse).
     """
     parser = argparse.ArgumentParser(
-        prog="python -m serving",
+        prog="python -m slipway.serving",
         description="Serves a model bundle over the Open Inference Protocol (V2) and V1.",
-        epilog="Example: python -m serving --model-dir build/bundle --host 127.0.0.1 --port 8080",
+        epilog="Example: python -m slipway.serving --model-dir build/bundle --host 127.0.0.1 --port 8080",
     )
     defaults = Settings()
     for name, text in _HELP.items():

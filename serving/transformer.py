@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from components.contracts.bundle import Bundle
-from components.contracts.errors import SlipwayError
-from components.contracts.splits import Feature
-from serving.errors import RequestError
-from serving.online import OnlineFeatures
-from serving.rows import RowReader
-from serving.tensors import attach
+from slipway.components.contracts.bundle import Bundle
+from slipway.components.contracts.splits import Feature
+from slipway.components.support.errors import SlipwayError
+from slipway.serving.errors import RequestError
+from slipway.serving.online import OnlineFeatures
+from slipway.serving.protocol.rows import RowReader
+from slipway.serving.protocol.tensors import attach
 
 _HEADER_LENGTH = "inference-header-content-length"
 _PASSED_ON = ("content-type", _HEADER_LENGTH, "retry-after")
@@ -255,7 +255,9 @@ def _plain(tensor: dict[str, Any]) -> dict[str, Any]:
 
 def parse(arguments: list[str]) -> Settings:
     """Reads the command line; KServe adds arguments of its own, and those not known are let be."""
-    parser = argparse.ArgumentParser(prog="python -m serving.transformer", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m slipway.serving.transformer", description=__doc__
+    )
     parser.add_argument("--model_name", required=True, help="the served model's name")
     parser.add_argument("--predictor_host", required=True, help="host[:port] of the predictor")
     parser.add_argument("--http_port", type=int, default=8080, help="port to listen on")

@@ -5,11 +5,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
 
+from slipway.components.config.project import LoadedProject, load_project
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Names the marker of the tests that need a real cluster."""
+    config.addinivalue_line("markers", "cluster: needs a real cluster (SLIPWAY_E2E_KUBECONFIG)")
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +41,38 @@ def lake() -> Path:
     if not (path / ".complete").exists():
         pytest.fail("There is no flights lake: run the tests with `make test`.")
     return path
+
+
+@pytest.fixture(scope="session")
+def flights(repository: Path) -> LoadedProject:
+    """The flights project."""
+    return load_project(repository / "examples" / "flights")
+
+
+@pytest.fixture(scope="session")
+def compiled(flights: LoadedProject, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The flights project's compiled pipelines."""
+    from slipway.pipelines.compiler import compile_project
+
+    folder = tmp_path_factory.mktemp("compiled")
+    compile_project(flights, folder)
+    return folder
+
+
+@pytest.fixture
+def kubeflow_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A running double of the KFP API, and an environment without any other way in."""
+    from support import kfp_double
+
+    from slipway.cluster.connection import WAYS
+
+    for names in WAYS.values():
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("SLIPWAY_NAMESPACE", raising=False)
+    with kfp_double.serve(kfp_double.Double()) as double:
+        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", double.url)
+        yield double
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +101,8 @@ def engine() -> Iterator[docker.DockerClient]:
 @pytest.fixture(scope="session")
 def built_images(engine: docker.DockerClient) -> dict[str, str]:
     """Image name to reference: all nine, built from the code as it is."""
-    from components.contracts.images import image
-    from images.plan import SOURCES_LABEL, content_hash, read_images
+    from slipway.components.support.images import image
+    from slipway.images.plan import SOURCES_LABEL, content_hash, read_images
 
     for name, source in read_images().items():
         try:

@@ -18,14 +18,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "mutation"
 RESULT = ROOT / "build" / "mutation.json"
-COPIED = (
-    "components",
-    "images/images.lock.yaml",
-    "pyproject.toml",
-    "tests/conftest.py",
-    "tests/components/gate_world.py",
-    "tests/components/evaluate",
-)
+# The copy has the folders as they are imported, since mutmut names a mutant by its path.
+COPIED = {
+    "components": "slipway/components",
+    "images/images.lock.yaml": "slipway/images/images.lock.yaml",
+    "pyproject.toml": "pyproject.toml",
+    "tests/conftest.py": "tests/conftest.py",
+    "tests/support/gate_world.py": "tests/support/gate_world.py",
+    "tests/components/evaluate": "tests/components/evaluate",
+}
 KILLED = ("killed", "timeout", "segfault", "caught by type check")
 
 # Function and changed line (as mutmut shows it, "old -> new"), to why nothing else is decided.
@@ -53,8 +54,8 @@ EQUIVALENT: dict[tuple[str, str], str] = {
 def main() -> int:
     """Runs mutmut, writes the result, and returns 1 where a mutant survived without a reason."""
     shutil.rmtree(WORK, ignore_errors=True)
-    for name in COPIED:
-        source, target = ROOT / name, WORK / name
+    for name, copy in COPIED.items():
+        source, target = ROOT / name, WORK / copy
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))

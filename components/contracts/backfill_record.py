@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.contracts.errors import SlipwayError
-from components.contracts.files import write_json
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import write_json
 
 VERSION = 1
 

@@ -23,9 +23,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.errors import SlipwayError
-from components.contracts.files import hash_directory, read_header, write_json
-from components.contracts.splits import Feature
+from slipway.components.contracts.splits import Feature
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import hash_directory, read_header, write_json
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,10 +18,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.config.base import format_instant
-from components.contracts.content_hash import ContentHash
-from components.contracts.errors import SlipwayError
-from components.contracts.files import read_header, write_json
+from slipway.components.config.base import format_instant
+from slipway.components.contracts.content_hash import ContentHash
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import read_header, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +42,7 @@ class TableInfo:
         rows: number of rows.
         bytes: size of its parquet files.
         content_hash: depends on the rows, not on their order in files or how the files were cut
-            (see components.contracts.content_hash).
+            (see slipway.components.contracts.content_hash).
         columns: column name to Arrow type, as text ("timestamp[us, tz=UTC]", "double", "string").
         time: the timestamp column that the window cuts on, if any.
         min_time: the first instant of that column, ISO 8601 in UTC.

@@ -7,15 +7,15 @@ Layout, version 1::
 
 The table is ordered by time and has the columns: the rows' key, `event_timestamp` (UTC, when the
 predicted thing happens), the entities' keys, and the features under their names, with the types that
-`components.contracts.splits` gives them. It has no label.
+`slipway.components.contracts.splits` gives them. It has no label.
 """
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.contracts.files import read_header, write_json
-from components.contracts.splits import Feature
+from slipway.components.contracts.splits import Feature
+from slipway.components.support.files import read_header, write_json
 
 VERSION = 1
 FILE = "rows.json"

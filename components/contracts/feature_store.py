@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.contracts import environment
-from components.contracts.errors import SlipwayError
+from slipway.components.support import environment
+from slipway.components.support.errors import SlipwayError
 
 CONFIG_FILE = "feature_store.yaml"
 ENTITY_KEY_VERSION = 3

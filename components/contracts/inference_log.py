@@ -24,7 +24,7 @@ One row a predicted row, one row a refused or failed request. Columns:
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from components.contracts.splits import Feature
+from slipway.components.contracts.splits import Feature
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from components.contracts.errors import SlipwayError
-from components.contracts.files import write_json
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import write_json
 
 VERSION = 1
 DriftStatus = Literal["drift", "stable", "no_data"]

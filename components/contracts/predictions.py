@@ -5,7 +5,7 @@ Layout, version 1::
     predictions.json
     <model>/date=2013-12-20/part-00000.parquet
 
-The rows have the columns of the inference log (`components.contracts.inference_log`) and are read as
+The rows have the columns of the inference log (`contracts.inference_log`) and are read as
 one: key, time (when the prediction would have been made), model_version, probability, label, and each
 feature as the model saw it. `latency_ms` is null. A folder with predictions.json is whole.
 """
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.contracts.files import read_header, write_json
+from slipway.components.support.files import read_header, write_json
 
 VERSION = 1
 FILE = "predictions.json"

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.bundle import ONNX, Bundle, model_inputs
-from components.contracts.errors import SlipwayError
-from components.contracts.splits import Part, part_file
+from slipway.components.contracts.bundle import ONNX, Bundle, model_inputs
+from slipway.components.contracts.splits import Part, part_file
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from components.contracts.files import read_header, write_json
+from slipway.components.support.files import read_header, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.contracts.images import image
+from slipway.components.support.images import image
 
 
 @dsl.component(base_image=image("deploy"), install_kfp_package=False)
@@ -31,7 +31,7 @@ def deploy(
     """
     from pathlib import Path
 
-    from components.deploy.deploy import deploy_model
+    from slipway.components.deploy.deploy import deploy_model
 
     result = deploy_model(
         release=Path(release.path),
@@ -67,7 +67,7 @@ def score(
     """
     from pathlib import Path
 
-    from components.deploy.score import score_rows
+    from slipway.components.deploy.score import score_rows
 
     result = score_rows(
         rows=Path(rows.path),

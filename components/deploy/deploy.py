@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.contracts import environment, tracking
-from components.contracts.bundle import bundle_hash, read_bundle
-from components.contracts.config.deployment import DeploymentConfig
-from components.contracts.errors import SlipwayError
-from components.contracts.release import Deployment, Release, read_record, write_record
-from components.contracts.stage import progress, stage
-from components.contracts.verdict import read_verdict
-from components.deploy.golden import Golden, golden_rows
+from slipway.components.config.deployment import DeploymentConfig
+from slipway.components.contracts.bundle import bundle_hash, read_bundle
+from slipway.components.contracts.release import Deployment, Release, read_record, write_record
+from slipway.components.contracts.verdict import read_verdict
+from slipway.components.deploy.golden import Golden, golden_rows
+from slipway.components.support import environment, tracking
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import progress, stage
 
 ALIAS = "champion"
 SERVED = "slipway.served_at"
@@ -86,9 +86,9 @@ def put_in_service(
     """
     progress(f"rolling out to {config.target}")
     if config.target == "kserve":
-        from components.deploy.kserve import roll_out
+        from slipway.components.deploy.kserve.target import roll_out
     else:
-        from components.deploy.local import roll_out
+        from slipway.components.deploy.local.target import roll_out
     endpoint = roll_out(
         folder=folder, release=version, golden=golden, project=project, config=config
     )

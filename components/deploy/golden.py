@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.bundle import ONNX, Bundle, model_inputs
-from components.contracts.errors import SlipwayError
-from components.contracts.splits import read_part
+from slipway.components.contracts.bundle import ONNX, Bundle, model_inputs
+from slipway.components.contracts.splits import read_part
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import pyarrow as pa

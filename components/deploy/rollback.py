@@ -5,13 +5,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts import tracking
-from components.contracts.bundle import Bundle, read_bundle
-from components.contracts.config.deployment import DeploymentConfig
-from components.contracts.errors import SlipwayError
-from components.contracts.release import Deployment, Release
-from components.deploy.deploy import ALIAS, SERVED, check_passed, fetch_bundle, put_in_service
-from components.deploy.golden import Golden, golden_of
+from slipway.components.config.deployment import DeploymentConfig
+from slipway.components.contracts.bundle import Bundle, read_bundle
+from slipway.components.contracts.release import Deployment, Release
+from slipway.components.deploy.deploy import (
+    ALIAS,
+    SERVED,
+    check_passed,
+    fetch_bundle,
+    put_in_service,
+)
+from slipway.components.deploy.golden import Golden, golden_of
+from slipway.components.support import tracking
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

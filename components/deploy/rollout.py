@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from components.contracts.config.deployment import CanaryConfig, DeploymentConfig
-from components.contracts.errors import SlipwayError
-from components.contracts.stage import progress
-from components.deploy.canary import Observed, compare, wait_window
-from components.deploy.golden import Answered
+from slipway.components.config.deployment import CanaryConfig, DeploymentConfig
+from slipway.components.deploy.golden import Answered
+from slipway.components.deploy.kserve.canary import Observed, compare, wait_window
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import progress
 
 
 def judge_answers(answered: Answered, config: DeploymentConfig) -> None:

@@ -10,19 +10,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts import tracking
-from components.contracts.bundle import Bundle, read_bundle
-from components.contracts.config.base import format_instant, parse_instant
-from components.contracts.errors import SlipwayError
-from components.contracts.feature_rows import ROWS, FeatureRows, read_feature_rows
-from components.contracts.files import new_directory
-from components.contracts.inference_log import FEATURE_PREFIX, log_schema
-from components.contracts.predictions import FILE, Predictions, write_predictions
-from components.contracts.release import Release
-from components.contracts.scoring import BATCH_ROWS, open_model, predict
-from components.contracts.splits import TIME
-from components.contracts.stage import progress, stage
-from components.deploy.deploy import fetch_bundle
+from slipway.components.config.base import format_instant, parse_instant
+from slipway.components.contracts.bundle import Bundle, read_bundle
+from slipway.components.contracts.feature_rows import ROWS, FeatureRows, read_feature_rows
+from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema
+from slipway.components.contracts.predictions import FILE, Predictions, write_predictions
+from slipway.components.contracts.release import Release
+from slipway.components.contracts.scoring import BATCH_ROWS, open_model, predict
+from slipway.components.contracts.splits import TIME
+from slipway.components.deploy.deploy import fetch_bundle
+from slipway.components.support import tracking
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import new_directory
+from slipway.components.support.stage import progress, stage
 
 if TYPE_CHECKING:
     import numpy as np

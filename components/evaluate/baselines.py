@@ -6,9 +6,9 @@ Also the search for a feature that gives the label away on its own.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.scoring import read_part_batches
-from components.contracts.splits import LABEL, Splits, part_file
-from components.evaluate.measure import Scorer
+from slipway.components.contracts.scoring import read_part_batches
+from slipway.components.contracts.splits import LABEL, Splits, part_file
+from slipway.components.evaluate.measure import Scorer
 
 if TYPE_CHECKING:
     import numpy as np

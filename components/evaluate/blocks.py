@@ -6,9 +6,9 @@ a difference certain that the next month takes back, so whole blocks are drawn.
 
 from typing import TYPE_CHECKING
 
-from components.contracts.errors import SlipwayError
-from components.contracts.splits import TIME
-from components.evaluate.tally import MAX_BLOCKS
+from slipway.components.contracts.splits import TIME
+from slipway.components.evaluate.tally import MAX_BLOCKS
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.contracts.bundle import Bundle
-from components.contracts.config.gate import GateConfig
-from components.contracts.files import write_text
-from components.contracts.splits import Splits
-from components.contracts.verdict import Verdict
-from components.evaluate.plots import all_plots
-from components.evaluate.rules import Estimate, Evidence, label_of
-from components.evaluate.tally import METRICS, Tally
+from slipway.components.config.gate import GateConfig
+from slipway.components.contracts.bundle import Bundle
+from slipway.components.contracts.splits import Splits
+from slipway.components.contracts.verdict import Verdict
+from slipway.components.evaluate.plots import all_plots
+from slipway.components.evaluate.rules import Estimate, Evidence, label_of
+from slipway.components.evaluate.tally import METRICS, Tally
+from slipway.components.support.files import write_text
 
 _TEMPLATE = "card.html.j2"
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.contracts.bundle import Bundle, bundle_hash, read_bundle
-from components.contracts.errors import SlipwayError
-from components.contracts.tracking import connect
+from slipway.components.contracts.bundle import Bundle, bundle_hash, read_bundle
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.tracking import connect
 
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException

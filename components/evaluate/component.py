@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.contracts.images import image
+from slipway.components.support.images import image
 
 
 @dsl.component(base_image=image("evaluate"), install_kfp_package=False)
@@ -43,7 +43,7 @@ def evaluate(
     """
     from pathlib import Path
 
-    from components.evaluate.evaluate import evaluate_model
+    from slipway.components.evaluate.evaluate import evaluate_model
 
     result = evaluate_model(
         bundle=Path(bundle.path),

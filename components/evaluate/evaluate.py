@@ -8,17 +8,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from components.contracts.bundle import Bundle, bundle_hash, read_bundle
-from components.contracts.config.gate import GateConfig
-from components.contracts.errors import SlipwayError
-from components.contracts.scoring import open_model, predict
-from components.contracts.splits import Splits, read_splits
-from components.contracts.stage import progress, stage
-from components.contracts.verdict import Outcome, Verdict, write_verdict
-from components.evaluate.baselines import LOGISTIC, MAJORITY, feature_aucs, fit_logistic
-from components.evaluate.card import CardContent, write_card
-from components.evaluate.champion import Champion, fetch_champion
-from components.evaluate.measure import (
+from slipway.components.config.gate import GateConfig
+from slipway.components.contracts.bundle import Bundle, bundle_hash, read_bundle
+from slipway.components.contracts.scoring import open_model, predict
+from slipway.components.contracts.splits import Splits, read_splits
+from slipway.components.contracts.verdict import Outcome, Verdict, write_verdict
+from slipway.components.evaluate.baselines import LOGISTIC, MAJORITY, feature_aucs, fit_logistic
+from slipway.components.evaluate.card import CardContent, write_card
+from slipway.components.evaluate.champion import Champion, fetch_champion
+from slipway.components.evaluate.measure import (
     Measured,
     Scorer,
     TestPass,
@@ -28,8 +26,8 @@ from components.evaluate.measure import (
     shuffled_estimate,
     slice_evidence,
 )
-from components.evaluate.rehearse import rehearse
-from components.evaluate.rules import (
+from slipway.components.evaluate.rehearse import rehearse
+from slipway.components.evaluate.rules import (
     Estimate,
     Evidence,
     RehearsalEvidence,
@@ -37,8 +35,10 @@ from components.evaluate.rules import (
     judge,
     override_for,
 )
-from components.evaluate.slices import plan_slices
-from components.evaluate.tally import Tally
+from slipway.components.evaluate.slices import plan_slices
+from slipway.components.evaluate.tally import Tally
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import progress, stage
 
 MODEL = "model"
 CHAMPION = "champion"

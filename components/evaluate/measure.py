@@ -6,15 +6,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.contracts.config.gate import GateConfig
-from components.contracts.scoring import read_part_batches
-from components.contracts.splits import LABEL, TIME, Splits, part_file
-from components.contracts.stage import progress
-from components.evaluate.blocks import MIN_BLOCKS, block_of, column_of, draw_weights, interval
-from components.evaluate.metrics import StreamedMetrics
-from components.evaluate.rules import Estimate, SliceEvidence
-from components.evaluate.slices import SliceColumn
-from components.evaluate.tally import METRICS, Tally
+from slipway.components.config.gate import GateConfig
+from slipway.components.contracts.scoring import read_part_batches
+from slipway.components.contracts.splits import LABEL, TIME, Splits, part_file
+from slipway.components.evaluate.blocks import (
+    MIN_BLOCKS,
+    block_of,
+    column_of,
+    draw_weights,
+    interval,
+)
+from slipway.components.evaluate.metrics import StreamedMetrics
+from slipway.components.evaluate.rules import Estimate, SliceEvidence
+from slipway.components.evaluate.slices import SliceColumn
+from slipway.components.evaluate.tally import METRICS, Tally
+from slipway.components.support.stage import progress
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ compute, and fill that state from one histogram a batch: memory stays flat and a
 
 from typing import TYPE_CHECKING, Any
 
-from components.evaluate.tally import BINS, SPAN
+from slipway.components.evaluate.tally import BINS, SPAN
 
 if TYPE_CHECKING:
     import numpy as np

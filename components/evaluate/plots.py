@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from components.evaluate.rules import SliceEvidence
-from components.evaluate.tally import Tally
+from slipway.components.evaluate.rules import SliceEvidence
+from slipway.components.evaluate.tally import Tally
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,7 +1,7 @@
 """Rehearsal: the predictor, as its image runs it, is asked real rows before anything is registered.
 
-A fresh process starts `python -m serving` on the bundle. The training libraries cannot be imported in
-it, as in the predictor's image. It is asked over the V2 protocol, and what it answers is held against
+A new process starts `python -m slipway.serving` on the bundle. The training libraries cannot be imported
+in it, as in the predictor's image. It is asked over the V2 protocol, and what it answers is held against
 what evaluate computed. (TFX calls such a stage InfraValidator.)
 """
 
@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.bundle import Bundle
-from components.contracts.config.gate import RehearsalRule
-from components.contracts.errors import SlipwayError
-from components.contracts.scoring import open_model, predict
-from components.contracts.splits import Splits
-from components.evaluate.baselines import sample_part
-from components.evaluate.rules import RehearsalEvidence
+from slipway.components.config.gate import RehearsalRule
+from slipway.components.contracts.bundle import Bundle
+from slipway.components.contracts.scoring import open_model, predict
+from slipway.components.contracts.splits import Splits
+from slipway.components.evaluate.baselines import sample_part
+from slipway.components.evaluate.rules import RehearsalEvidence
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import httpx
@@ -38,7 +38,7 @@ _START = (
     "import runpy, sys\n"
     f"sys.modules.update(dict.fromkeys({FORBIDDEN!r}))\n"
     "sys.argv[0] = 'serving'\n"
-    "runpy.run_module('serving', run_name='__main__')\n"
+    "runpy.run_module('slipway.serving', run_name='__main__')\n"
 )
 COMMAND = (sys.executable, "-c", _START)
 _START_SECONDS = 60.0
@@ -240,15 +240,12 @@ def _predictor(
     """
     import httpx
 
-    root = Path(__file__).resolve().parents[2]
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("SLIPWAY_")
         and name not in ("INFERENCE_LOG_URI", "PORT", "STORAGE_URI")
     }
-    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    kept["PYTHONPATH"] = os.pathsep.join(paths)
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         tempfile.TemporaryFile() as output,

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
-from components.contracts.config.gate import LOWER_IS_BETTER, Bound, GateConfig, Judge
-from components.contracts.verdict import Outcome, Override, RuleResult, override_holds
+from slipway.components.config.gate import LOWER_IS_BETTER, Bound, GateConfig, Judge
+from slipway.components.contracts.verdict import Outcome, Override, RuleResult, override_holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.contracts.config.gate import SliceRule
-from components.contracts.errors import SlipwayError
-from components.contracts.scoring import read_part_batches
-from components.contracts.splits import LABEL, TIME, Splits, part_file
+from slipway.components.config.gate import SliceRule
+from slipway.components.contracts.scoring import read_part_batches
+from slipway.components.contracts.splits import LABEL, TIME, Splits, part_file
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import numpy as np

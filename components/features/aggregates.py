@@ -12,7 +12,7 @@ An event known at k counts at t where t - window < k <= t.
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from components.contracts.config.features import Aggregate
+from slipway.components.config.features import Aggregate
 
 if TYPE_CHECKING:
     import polars as pl

@@ -7,24 +7,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.backfill_record import (
+from slipway.components.config.base import format_duration, format_instant
+from slipway.components.config.features import FeaturesConfig, FeatureView, Kind
+from slipway.components.config.reach import longest_window
+from slipway.components.contracts.backfill_record import (
     BackfillRecord,
     FilledView,
     write_backfill_record,
 )
-from components.contracts.config.base import format_duration, format_instant
-from components.contracts.config.features import FeaturesConfig, FeatureView, Kind
-from components.contracts.config.reach import longest_window
-from components.contracts.dataset import Manifest, read_manifest
-from components.contracts.errors import SlipwayError
-from components.contracts.feature_store import locate
-from components.contracts.stage import progress, stage
-from components.features.aggregates import KNOWN
-from components.features.features import plain_text
-from components.features.online import materialise, stands_for
-from components.features.registry import apply_definitions, open_store
-from components.features.tables import entity_shares, read_parts, write_parts
-from components.features.views import require_columns, write_view
+from slipway.components.contracts.dataset import Manifest, read_manifest
+from slipway.components.contracts.feature_store import locate
+from slipway.components.features.aggregates import KNOWN
+from slipway.components.features.features import plain_text
+from slipway.components.features.online import materialise, stands_for
+from slipway.components.features.registry import apply_definitions, open_store
+from slipway.components.features.tables import entity_shares, read_parts, write_parts
+from slipway.components.features.views import require_columns, write_view
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import progress, stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,7 +47,7 @@ def backfill_features(
 
     Args:
         dataset: the validated dataset; it reaches beyond the range on both sides as far as the views do
-            (`components.contracts.config.reach`).
+            (`slipway.components.config.reach`).
         project: the project's name.
         config: the project's `features` section.
         window: first instant of the range, and the first after it.

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.contracts.images import image
+from slipway.components.support.images import image
 
 
 @dsl.component(base_image=image("features"), install_kfp_package=False)
@@ -24,8 +24,8 @@ def features(
     """
     from pathlib import Path
 
-    from components.contracts.environment import use_scratch
-    from components.features.features import build_features
+    from slipway.components.features.features import build_features
+    from slipway.components.support.environment import use_scratch
 
     use_scratch(scratch)
     result = build_features(
@@ -60,9 +60,9 @@ def scoring_features(
     """
     from pathlib import Path
 
-    from components.contracts.config.data import resolve_window
-    from components.contracts.environment import use_scratch
-    from components.features.look_up import look_up_features
+    from slipway.components.config.data import resolve_window
+    from slipway.components.features.look_up import look_up_features
+    from slipway.components.support.environment import use_scratch
 
     use_scratch(scratch)
     window = resolve_window(window_start, window_end, scheduled_at)
@@ -104,9 +104,9 @@ def backfill(
     """
     from pathlib import Path
 
-    from components.contracts.config.data import resolve_window
-    from components.contracts.environment import use_scratch
-    from components.features.backfill import backfill_features
+    from slipway.components.config.data import resolve_window
+    from slipway.components.features.backfill import backfill_features
+    from slipway.components.support.environment import use_scratch
 
     use_scratch(scratch)
     window = resolve_window(window_start, window_end, scheduled_at)

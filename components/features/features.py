@@ -3,19 +3,19 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.config.base import format_instant
-from components.contracts.config.features import FeaturesConfig, Kind
-from components.contracts.dataset import read_manifest
-from components.contracts.feature_store import StoreLocation, locate
-from components.contracts.files import new_directory
-from components.contracts.splits import LABEL, PARTS, TIME, Feature, Splits, write_splits
-from components.contracts.stage import progress, stage
-from components.features import parts as cutting
-from components.features.aggregates import KNOWN
-from components.features.online import materialise
-from components.features.registry import apply_definitions, open_store
-from components.features.tables import write_table
-from components.features.views import write_view
+from slipway.components.config.base import format_instant
+from slipway.components.config.features import FeaturesConfig, Kind
+from slipway.components.contracts.dataset import read_manifest
+from slipway.components.contracts.feature_store import StoreLocation, locate
+from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature, Splits, write_splits
+from slipway.components.features import parts as cutting
+from slipway.components.features.aggregates import KNOWN
+from slipway.components.features.online import materialise
+from slipway.components.features.registry import apply_definitions, open_store
+from slipway.components.features.tables import write_table
+from slipway.components.features.views import write_view
+from slipway.components.support.files import new_directory
+from slipway.components.support.stage import progress, stage
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,7 +27,7 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     """Makes the feature views, joins them to the examples and cuts the result by time.
 
     The views' tables, Feast's registry and the online store lie below FEATURE_STORE_URI (see
-    `components.contracts.feature_store`).
+    `slipway.components.contracts.feature_store`).
 
     Args:
         dataset: the validated dataset.

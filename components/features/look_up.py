@@ -5,21 +5,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from components.contracts.config.base import format_duration, format_instant
-from components.contracts.config.features import FeaturesConfig, Kind
-from components.contracts.config.reach import look_back
-from components.contracts.dataset import Manifest, read_manifest
-from components.contracts.errors import SlipwayError
-from components.contracts.feature_rows import ROWS, FeatureRows, write_feature_rows
-from components.contracts.feature_store import StoreLocation, feast_name
-from components.contracts.files import new_directory
-from components.contracts.splits import TIME, Feature
-from components.contracts.stage import progress, stage
-from components.features import parts as cutting
-from components.features.features import join, plain_text
-from components.features.registry import apply_definitions, open_store
-from components.features.tables import write_table
-from components.features.views import write_view
+from slipway.components.config.base import format_duration, format_instant
+from slipway.components.config.features import FeaturesConfig, Kind
+from slipway.components.config.reach import look_back
+from slipway.components.contracts.dataset import Manifest, read_manifest
+from slipway.components.contracts.feature_rows import ROWS, FeatureRows, write_feature_rows
+from slipway.components.contracts.feature_store import StoreLocation, feast_name
+from slipway.components.contracts.splits import TIME, Feature
+from slipway.components.features import parts as cutting
+from slipway.components.features.features import join, plain_text
+from slipway.components.features.registry import apply_definitions, open_store
+from slipway.components.features.tables import write_table
+from slipway.components.features.views import write_view
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import new_directory
+from slipway.components.support.stage import progress, stage
 
 
 @stage("scoring-features")

@@ -3,7 +3,7 @@
 In a feature_store.yaml::
 
     offline_store:
-        type: components.features.offline_store.PolarsOfflineStore
+        type: slipway.components.features.offline_store.PolarsOfflineStore
 
 Reads Feast's `FileSource` (parquet file or folder, or Delta; local, s3, gs, abfs). Point-in-time joins
 keep every entity row, and give the values of Feast's duckdb store.
@@ -35,7 +35,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
 
-from components.features.point_in_time import ViewRows, join_point_in_time
+from slipway.components.features.point_in_time import ViewRows, join_point_in_time
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,8 +47,8 @@ CHUNK_ROWS = 2_000_000
 class PolarsOfflineStoreConfig(FeastConfigBaseModel):
     """The `offline_store` section of feature_store.yaml."""
 
-    type: Literal["components.features.offline_store.PolarsOfflineStore"] = (
-        "components.features.offline_store.PolarsOfflineStore"
+    type: Literal["slipway.components.features.offline_store.PolarsOfflineStore"] = (
+        "slipway.components.features.offline_store.PolarsOfflineStore"
     )
 
 

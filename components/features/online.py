@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
-from components.contracts.errors import SlipwayError
-from components.features import encoding
+from slipway.components.features import encoding
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -139,7 +139,7 @@ def _newest(
     import polars as pl
     from feast import FileSource
 
-    from components.features.offline_store import PolarsOfflineStore
+    from slipway.components.features.offline_store import PolarsOfflineStore
 
     source = view.batch_source
     timestamp = _timestamp(view)

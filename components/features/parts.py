@@ -5,12 +5,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.config.base import format_instant
-from components.contracts.config.features import FeaturesConfig, Kind
-from components.contracts.dataset import Manifest, read_table
-from components.contracts.errors import SlipwayError
-from components.contracts.splits import LABEL, PARTS, TIME, Feature
-from components.features.views import as_utc, moment, require_columns
+from slipway.components.config.base import format_instant
+from slipway.components.config.features import FeaturesConfig, Kind
+from slipway.components.contracts.dataset import Manifest, read_table
+from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature
+from slipway.components.features.views import as_utc, moment, require_columns
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import polars as pl

@@ -3,11 +3,15 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.config.features import FeaturesConfig, Kind, OfflineStore
-from components.contracts.errors import SlipwayError
-from components.contracts.feature_store import CONFIG_FILE, ENTITY_KEY_VERSION, StoreLocation
-from components.contracts.files import write_text
-from components.features.aggregates import KNOWN
+from slipway.components.config.features import FeaturesConfig, Kind, OfflineStore
+from slipway.components.contracts.feature_store import (
+    CONFIG_FILE,
+    ENTITY_KEY_VERSION,
+    StoreLocation,
+)
+from slipway.components.features.aggregates import KNOWN
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import write_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
     from feast.data_source import DataSource
     from feast.types import PrimitiveFeastType
 
-POLARS = "components.features.offline_store.PolarsOfflineStore"
+POLARS = "slipway.components.features.offline_store.PolarsOfflineStore"
 _PACKAGES = {"spark": "pyspark", "ray": "ray"}
 
 

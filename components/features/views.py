@@ -11,11 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.contracts.config.features import FeaturesConfig, FeatureView, Kind, TableField
-from components.contracts.dataset import Manifest, read_batches, read_table
-from components.contracts.errors import SlipwayError
-from components.features import tables
-from components.features.aggregates import HAPPENED, KNOWN, aggregate_rows
+from slipway.components.config.features import FeaturesConfig, FeatureView, Kind, TableField
+from slipway.components.contracts.dataset import Manifest, read_batches, read_table
+from slipway.components.features import tables
+from slipway.components.features.aggregates import HAPPENED, KNOWN, aggregate_rows
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import polars as pl

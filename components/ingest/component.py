@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.contracts.images import image
+from slipway.components.support.images import image
 
 
 @dsl.component(base_image=image("ingest"), install_kfp_package=False)
@@ -33,8 +33,8 @@ def ingest(
     """
     from pathlib import Path
 
-    from components.contracts.config.data import resolve_window, widen
-    from components.ingest.ingest import ingest_tables
+    from slipway.components.config.data import resolve_window, widen
+    from slipway.components.ingest.ingest import ingest_tables
 
     asked = resolve_window(window_start, window_end, scheduled_at)
     window = widen(asked, before, after).to_struct()

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from components.contracts.errors import SlipwayError
-from components.ingest.sources import check_uri, public_uri, reading
-from components.ingest.types import UnifiedSchema, conform
-from components.ingest.window import Bounds
+from slipway.components.ingest.sources import check_uri, public_uri, reading
+from slipway.components.ingest.types import UnifiedSchema, conform
+from slipway.components.ingest.window import Bounds
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from components.contracts.config.data import ColumnType
-from components.contracts.errors import SlipwayError
+from slipway.components.config.data import ColumnType
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import pyarrow as pa

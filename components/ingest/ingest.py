@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from components.contracts.config.base import format_instant
-from components.contracts.config.data import DataConfig, Table, Window
-from components.contracts.content_hash import combined
-from components.contracts.dataset import Manifest, TableInfo, TableWriter, write_manifest
-from components.contracts.errors import SlipwayError
-from components.contracts.files import new_directory
-from components.contracts.stage import progress, stage
-from components.ingest.delta import DeltaTable
-from components.ingest.parquet import ParquetTable
-from components.ingest.sources import join_uri, locate, public_uri
-from components.ingest.text import TextTable
-from components.ingest.types import as_instants, conform
-from components.ingest.window import Bounds, rows_inside
+from slipway.components.config.base import format_instant
+from slipway.components.config.data import DataConfig, Table, Window
+from slipway.components.contracts.content_hash import combined
+from slipway.components.contracts.dataset import Manifest, TableInfo, TableWriter, write_manifest
+from slipway.components.ingest.delta import DeltaTable
+from slipway.components.ingest.parquet import ParquetTable
+from slipway.components.ingest.sources import join_uri, locate, public_uri
+from slipway.components.ingest.text import TextTable
+from slipway.components.ingest.types import as_instants, conform
+from slipway.components.ingest.window import Bounds, rows_inside
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import new_directory
+from slipway.components.support.stage import progress, stage
 
 if TYPE_CHECKING:
     import pyarrow as pa

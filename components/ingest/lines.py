@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
-from components.contracts.errors import SlipwayError
-from components.ingest.sources import Source
+from slipway.components.ingest.sources import Source
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,10 +7,10 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from components.contracts.errors import SlipwayError
-from components.ingest.sources import Source, reading
-from components.ingest.types import UnifiedSchema, conform
-from components.ingest.window import Bounds, in_units
+from slipway.components.ingest.sources import Source, reading
+from slipway.components.ingest.types import UnifiedSchema, conform
+from slipway.components.ingest.window import Bounds, in_units
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import pyarrow as pa

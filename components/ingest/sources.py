@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from components.contracts.config.data import Format
-from components.contracts.errors import SlipwayError
+from slipway.components.config.data import Format
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from components.contracts.config.data import Table
-from components.contracts.dataset import writes_to
-from components.contracts.errors import SlipwayError
-from components.ingest.guess import ColumnGuess, arrow_type
-from components.ingest.lines import csv_batches, jsonl_batches
-from components.ingest.sources import Source, reading
-from components.ingest.window import Bounds
+from slipway.components.config.data import Table
+from slipway.components.contracts.dataset import writes_to
+from slipway.components.ingest.guess import ColumnGuess, arrow_type
+from slipway.components.ingest.lines import csv_batches, jsonl_batches
+from slipway.components.ingest.sources import Source, reading
+from slipway.components.ingest.window import Bounds
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,7 +7,7 @@ instant is `timestamp[us, tz=UTC]`, a wall clock without a zone is `timestamp[us
 
 from typing import TYPE_CHECKING
 
-from components.contracts.errors import SlipwayError
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.contracts.images import image
+from slipway.components.support.images import image
 
 
 @dsl.component(base_image=image("monitor"), install_kfp_package=False)
@@ -42,9 +42,9 @@ def monitor(
     """
     from pathlib import Path
 
-    from components.contracts.config.data import resolve_window
-    from components.contracts.environment import use_scratch
-    from components.monitor.monitor import monitor_window
+    from slipway.components.config.data import resolve_window
+    from slipway.components.monitor.monitor import monitor_window
+    from slipway.components.support.environment import use_scratch
 
     use_scratch(scratch)
     window = resolve_window(window_start, window_end, scheduled_at).to_struct()
@@ -90,8 +90,8 @@ def monitor_predictions(
     """
     from pathlib import Path
 
-    from components.contracts.predictions import read_predictions
-    from components.monitor.monitor import monitor_window
+    from slipway.components.contracts.predictions import read_predictions
+    from slipway.components.monitor.monitor import monitor_window
 
     window_start, window_end = read_predictions(Path(predictions.path)).moments
     result = monitor_window(
@@ -135,11 +135,11 @@ def retrain(
     """
     from pathlib import Path
 
-    from components.contracts import environment
-    from components.contracts.config.monitoring import MonitoringConfig
-    from components.contracts.monitoring_record import read_monitoring_record
-    from components.monitor.launcher import KubeflowRuns, in_pod, launch, leave
-    from components.monitor.retrain import arguments_for, find_request
+    from slipway.components.config.monitoring import MonitoringConfig
+    from slipway.components.contracts.monitoring_record import read_monitoring_record
+    from slipway.components.monitor.retraining.launcher import KubeflowRuns, in_pod, launch, leave
+    from slipway.components.monitor.retraining.retrain import arguments_for, find_request
+    from slipway.components.support import environment
 
     if not kubeflow and not in_pod():
         return leave().run
@@ -170,7 +170,7 @@ def report_end(
         pipeline: The pipeline's name.
         status: How the run ended, from Kubeflow.
     """
-    from components.monitor.failure import report_end as work
+    from slipway.components.monitor.alerting.failure import report_end as work
 
     work(
         project=project,
@@ -193,6 +193,6 @@ def report_override(verdict: dsl.Input[dsl.Artifact], project: str, config: dict
     """
     from pathlib import Path
 
-    from components.monitor.override import report_override as work
+    from slipway.components.monitor.alerting.override import report_override as work
 
     work(project=project, config=config, verdict=Path(verdict.path))

@@ -10,12 +10,12 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.config.base import parse_instant
-from components.contracts.errors import SlipwayError
-from components.contracts.monitoring_record import Alert, MLSystemMetrics, MonitoringRecord
-from components.monitor import state
-from components.monitor.sketch import Sketch, merge, sketch_from_dict
-from components.monitor.state import Root, folder
+from slipway.components.config.base import parse_instant
+from slipway.components.contracts.monitoring_record import Alert, MLSystemMetrics, MonitoringRecord
+from slipway.components.monitor import state
+from slipway.components.monitor.measures.sketch import Sketch, merge, sketch_from_dict
+from slipway.components.monitor.state import Root, folder
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import pyarrow as pa

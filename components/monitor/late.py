@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.config.base import parse_instant
-from components.contracts.config.monitoring import MonitoringConfig
-from components.contracts.errors import SlipwayError
-from components.contracts.monitoring_record import MonitoringRecord
-from components.monitor import history
-from components.monitor.performance import measure
-from components.monitor.state import Root
-from components.monitor.tracking import log_series
-from components.monitor.window import main_version, open_window, read_answers
+from slipway.components.config.base import parse_instant
+from slipway.components.config.monitoring import MonitoringConfig
+from slipway.components.contracts.monitoring_record import MonitoringRecord
+from slipway.components.monitor import history
+from slipway.components.monitor.measures.performance import measure
+from slipway.components.monitor.state import Root
+from slipway.components.monitor.tracking import log_series
+from slipway.components.monitor.window import main_version, open_window, read_answers
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import polars as pl

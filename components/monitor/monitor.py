@@ -5,34 +5,36 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from components.contracts import environment
-from components.contracts.config.base import format_instant, parse_instant
-from components.contracts.config.features import FeaturesConfig
-from components.contracts.config.monitoring import MonitoringConfig
-from components.contracts.errors import SlipwayError
-from components.contracts.feature_store import locate
-from components.contracts.monitoring_record import (
+from slipway.components.config.base import format_instant, parse_instant
+from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.monitoring import MonitoringConfig
+from slipway.components.contracts.feature_store import locate
+from slipway.components.contracts.monitoring_record import (
     DriftStatus,
     MLSystemMetrics,
     MonitoringRecord,
     write_monitoring_record,
 )
-from components.contracts.splits import Part
-from components.contracts.stage import progress, stage
-from components.monitor import history
-from components.monitor.alerts import Findings, Held, judge, longest
-from components.monitor.drift import DriftResult, compare
-from components.monitor.late import Matured, log_matured, measure_again
-from components.monitor.performance import Performance, label_table, measure
-from components.monitor.reference import Reference, fetch_reference
-from components.monitor.report import evidently_page, finite, write_report
-from components.monitor.retrain import decide
-from components.monitor.routes import notify
-from components.monitor.sketch import NumericSketch, Sketch, hours_since_1970, numbers
-from components.monitor.skew import Skew, measure_skew
-from components.monitor.system import SystemMetrics, measure_system, scrape
-from components.monitor.tracking import log_series
-from components.monitor.window import (
+from slipway.components.contracts.splits import Part
+from slipway.components.monitor import history
+from slipway.components.monitor.alerting.alerts import Findings, Held, judge, longest
+from slipway.components.monitor.alerting.routes import notify
+from slipway.components.monitor.late import Matured, log_matured, measure_again
+from slipway.components.monitor.measures.drift import DriftResult, compare
+from slipway.components.monitor.measures.performance import Performance, label_table, measure
+from slipway.components.monitor.measures.sketch import (
+    NumericSketch,
+    Sketch,
+    hours_since_1970,
+    numbers,
+)
+from slipway.components.monitor.measures.skew import Skew, measure_skew
+from slipway.components.monitor.measures.system import SystemMetrics, measure_system, scrape
+from slipway.components.monitor.reference import Reference, fetch_reference
+from slipway.components.monitor.report import evidently_page, finite, write_report
+from slipway.components.monitor.retraining.retrain import decide
+from slipway.components.monitor.tracking import log_series
+from slipway.components.monitor.window import (
     FeatureScan,
     LogWindow,
     main_version,
@@ -40,6 +42,9 @@ from components.monitor.window import (
     read_answers,
     scan_features,
 )
+from slipway.components.support import environment
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import progress, stage
 
 Decision = Literal["retrain", "keep"]
 PREDICTION = ""  # its sketch stands beside those of the features, under a name that none can have

@@ -20,8 +20,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from components.contracts.errors import SlipwayError
-from components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
+from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
+from slipway.components.support.errors import SlipwayError
 
 SCHEME = "kserve+"
 _SUFFIXES = (".json", ".parquet")
@@ -40,7 +40,7 @@ class _Payload:
 
 
 def convert(uri: str, model: str, start: datetime, end: datetime, target: Path) -> int:
-    """Writes a window of KServe's payload log in the layout of `components.contracts.inference_log`.
+    """Writes a window of KServe's payload log in the layout of `contracts.inference_log`.
 
     Args:
         uri: as above; without `#` rows have no key.

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.errors import SlipwayError
-from components.contracts.splits import TIME, Feature, Kind, Part
-from components.contracts.tracking import connect
-from components.monitor.sketch import (
+from slipway.components.contracts.splits import TIME, Feature, Kind, Part
+from slipway.components.monitor.measures.sketch import (
     Floats,
     NumericSketch,
     Sketch,
@@ -24,6 +22,8 @@ from components.monitor.sketch import (
     new_sketch,
     numbers,
 )
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.tracking import connect
 
 if TYPE_CHECKING:
     import pyarrow as pa

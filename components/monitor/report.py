@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.contracts.config.monitoring import MonitoringConfig
-from components.contracts.files import write_text
-from components.contracts.monitoring_record import MonitoringRecord
-from components.monitor.drift import DriftResult, FeatureDrift
-from components.monitor.reference import Reference
-from components.monitor.sketch import CategorySketch, NumericSketch, Sketch
+from slipway.components.config.monitoring import MonitoringConfig
+from slipway.components.contracts.monitoring_record import MonitoringRecord
+from slipway.components.monitor.measures.drift import DriftResult, FeatureDrift
+from slipway.components.monitor.measures.sketch import CategorySketch, NumericSketch, Sketch
+from slipway.components.monitor.reference import Reference
+from slipway.components.support.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd

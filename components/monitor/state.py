@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from components.contracts.errors import SlipwayError
+from slipway.components.support.errors import SlipwayError
 
 Root = str | Path
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from components.contracts.config.base import parse_instant
-from components.contracts.tracking import connect, open_experiment
+from slipway.components.config.base import parse_instant
+from slipway.components.support.tracking import connect, open_experiment
 
 SERIES_TAG = "slipway.monitoring"
 

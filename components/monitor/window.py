@@ -9,11 +9,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.errors import SlipwayError
-from components.contracts.inference_log import FEATURE_PREFIX
-from components.monitor import payloads
-from components.monitor.reference import Reference
-from components.monitor.sketch import Sketch, add_column, hours_since_1970, new_sketch
+from slipway.components.contracts.inference_log import FEATURE_PREFIX
+from slipway.components.monitor import payloads
+from slipway.components.monitor.measures.sketch import (
+    Sketch,
+    add_column,
+    hours_since_1970,
+    new_sketch,
+)
+from slipway.components.monitor.reference import Reference
+from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,7 +105,7 @@ def open_window(uri: str, model: str, start: datetime, end: datetime) -> LogWind
 
     Args:
         uri: root of the inference log: a folder or an object-store prefix, or KServe's own payload log
-            (`components.monitor.payloads`).
+            (`slipway.components.monitor.payloads`).
         model: the served model's name.
         start: first instant.
         end: first instant after it.
@@ -149,7 +154,7 @@ def read_answers(window: LogWindow) -> "pa.Table":
     """All rows of the window without their features: one row a predicted row or refused request."""
     import pyarrow as pa
 
-    from components.contracts.inference_log import log_schema
+    from slipway.components.contracts.inference_log import log_schema
 
     schema = pa.schema([log_schema(()).field(name) for name in ANSWERS])
     tables = [schema.empty_table()]

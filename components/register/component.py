@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.contracts.images import image
+from slipway.components.support.images import image
 
 
 @dsl.component(base_image=image("register"), install_kfp_package=False)
@@ -34,8 +34,8 @@ def register(
     """
     from pathlib import Path
 
-    from components.register.evidence import Made
-    from components.register.register import register_model
+    from slipway.components.register.evidence import Made
+    from slipway.components.register.register import register_model
 
     result = register_model(
         bundle=Path(bundle.path),

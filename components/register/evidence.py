@@ -26,15 +26,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from components.contracts.bundle import FILE as BUNDLE
-from components.contracts.bundle import ONNX, TRAINING, bundle_hash, read_bundle
-from components.contracts.errors import SlipwayError
-from components.contracts.files import hash_file, write_json, write_text
-from components.contracts.packages import installed_packages
-from components.contracts.splits import FILE as SPLITS
-from components.contracts.splits import read_splits
-from components.contracts.tracking import connect
-from components.contracts.verdict import read_verdict
+from slipway.components.contracts.bundle import FILE as BUNDLE
+from slipway.components.contracts.bundle import ONNX, TRAINING, bundle_hash, read_bundle
+from slipway.components.contracts.splits import FILE as SPLITS
+from slipway.components.contracts.splits import read_splits
+from slipway.components.contracts.verdict import read_verdict
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import hash_file, write_json, write_text
+from slipway.components.support.packages import installed_packages
+from slipway.components.support.tracking import connect
 
 VERSION = 2
 INDEX = "evidence.json"

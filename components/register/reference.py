@@ -15,11 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.bundle import Bundle
-from components.contracts.files import write_json
-from components.contracts.scoring import open_model, predict, read_part_batches
-from components.contracts.splits import LABEL, Part, Splits, write_splits
-from components.contracts.verdict import Verdict
+from slipway.components.contracts.bundle import Bundle
+from slipway.components.contracts.scoring import open_model, predict, read_part_batches
+from slipway.components.contracts.splits import LABEL, Part, Splits, write_splits
+from slipway.components.contracts.verdict import Verdict
+from slipway.components.support.files import write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.bundle import ONNX, Bundle, bundle_hash, model_inputs, read_bundle
-from components.contracts.files import hash_directory
-from components.contracts.release import Release, write_record
-from components.contracts.scoring import open_model, predict, read_part_batches
-from components.contracts.splits import Splits, read_splits
-from components.contracts.stage import progress, stage
-from components.contracts.tracking import connect, open_experiment
-from components.contracts.verdict import Verdict, check_verdict, read_verdict
-from components.register.evidence import Made, write_evidence
-from components.register.reference import write_reference
+from slipway.components.contracts.bundle import ONNX, Bundle, bundle_hash, model_inputs, read_bundle
+from slipway.components.contracts.release import Release, write_record
+from slipway.components.contracts.scoring import open_model, predict, read_part_batches
+from slipway.components.contracts.splits import Splits, read_splits
+from slipway.components.contracts.verdict import Verdict, check_verdict, read_verdict
+from slipway.components.register.evidence import Made, write_evidence
+from slipway.components.register.reference import write_reference
+from slipway.components.support.files import hash_directory
+from slipway.components.support.stage import progress, stage
+from slipway.components.support.tracking import connect, open_experiment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

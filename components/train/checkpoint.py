@@ -9,7 +9,7 @@ import io
 import json
 from typing import Any
 
-from components.contracts.errors import SlipwayError
+from slipway.components.support.errors import SlipwayError
 
 VERSION = 1
 

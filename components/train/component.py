@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.contracts.images import image
+from slipway.components.support.images import image
 
 
 @dsl.component(base_image=image("train"), install_kfp_package=False)
@@ -39,8 +39,8 @@ def train(
     """
     from pathlib import Path
 
-    from components.contracts.environment import use_scratch
-    from components.train.train import train_model
+    from slipway.components.support.environment import use_scratch
+    from slipway.components.train.train import train_model
 
     use_scratch(scratch)
     result = train_model(

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from components.contracts.bundle import Bundle
-from components.train.export import forward_in_chunks
-from components.train.metrics import auc
-from components.train.preprocess import RawArrays
+from slipway.components.contracts.bundle import Bundle
+from slipway.components.train.metrics import auc
+from slipway.components.train.model.export import forward_in_chunks
+from slipway.components.train.model.preprocess import RawArrays
 
 _ROWS = 4000
 

@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.contracts.config.training import TrainingConfig
-from components.contracts.errors import SlipwayError
-from components.contracts.stage import progress
-from components.train.adamw import AdamW
-from components.train.checkpoint import Checkpoint
-from components.train.distributed import World
-from components.train.metrics import auc, log_loss
-from components.train.source import Source
-from components.train.tables import Rows
+from slipway.components.config.training import TrainingConfig
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import progress
+from slipway.components.train.checkpoint import Checkpoint
+from slipway.components.train.data.source import Source
+from slipway.components.train.data.tables import Rows
+from slipway.components.train.distributed.processes import World
+from slipway.components.train.metrics import auc, log_loss
+from slipway.components.train.model.adamw import AdamW
 
 _EVALUATION_ROWS = 1024
 _PROGRESS_SECONDS = 2.0

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from components.contracts.files import write_text
+from slipway.components.support.files import write_text
 
 _STYLE = """
 :root{color-scheme:light}body{font:15px/1.5 system-ui,sans-serif;color:#1c2430;background:#fff;

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.config.training import SEARCHED, Range, SearchConfig, TrainingConfig
-from components.contracts.errors import SlipwayError
-from components.contracts.stage import progress
-from components.train.checkpoint import Checkpoint
-from components.train.loop import Preempted, Training
-from components.train.preparation import Prepared, assemble
+from slipway.components.config.training import SEARCHED, Range, SearchConfig, TrainingConfig
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import progress
+from slipway.components.train.checkpoint import Checkpoint
+from slipway.components.train.data.preparation import Prepared, assemble
+from slipway.components.train.loop import Preempted, Training
 
 if TYPE_CHECKING:
     import optuna

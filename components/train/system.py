@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from components.contracts.stage import progress
+from slipway.components.support.stage import progress
 
 _SECONDS = 10.0
 _PREFIX = "system/"

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from components.contracts import environment
-from components.contracts.stage import progress
-from components.contracts.tracking import open_experiment
+from slipway.components.support import environment
+from slipway.components.support.stage import progress
+from slipway.components.support.tracking import open_experiment
 
 _GIVE_UP_SECONDS = 300.0
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"}

@@ -11,22 +11,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.bundle import TRAINING, write_bundle
-from components.contracts.config.training import TrainingConfig
-from components.contracts.errors import SlipwayError
-from components.contracts.files import new_directory, write_json
-from components.contracts.packages import installed_packages
-from components.contracts.splits import Splits, read_splits
-from components.contracts.stage import progress, stage
+from slipway.components.config.training import TrainingConfig
+from slipway.components.contracts.bundle import TRAINING, write_bundle
+from slipway.components.contracts.splits import Splits, read_splits
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import new_directory, write_json
+from slipway.components.support.packages import installed_packages
+from slipway.components.support.stage import progress, stage
 
 if TYPE_CHECKING:
     import torch
 
-    from components.train.checkpoint import Checkpoint
-    from components.train.loop import Member
-    from components.train.preparation import Prepared
-    from components.train.search import Trial
-    from components.train.tracking import Tracker
+    from slipway.components.train.checkpoint import Checkpoint
+    from slipway.components.train.data.preparation import Prepared
+    from slipway.components.train.loop import Member
+    from slipway.components.train.search import Trial
+    from slipway.components.train.tracking import Tracker
 
 _RUN_WAIT_SECONDS = 120.0
 _STORES = ("s3", "gs", "abfs", "abfss")
@@ -109,11 +109,11 @@ def train_model(
     started = time.monotonic()
     import torch
 
-    from components.train.checkpoint import Checkpoint
-    from components.train.loop import Preempted
-    from components.train.preparation import prepare
-    from components.train.system import SystemMetrics
-    from components.train.tracking import Tracker
+    from slipway.components.train.checkpoint import Checkpoint
+    from slipway.components.train.data.preparation import prepare
+    from slipway.components.train.loop import Preempted
+    from slipway.components.train.system import SystemMetrics
+    from slipway.components.train.tracking import Tracker
 
     given = {"epochs": epochs, "learning_rate": learning_rate}
     settings = TrainingConfig.model_validate(
@@ -164,7 +164,7 @@ def _search(
     prepared: "Prepared", checkpoint: "Checkpoint", tracker: "Tracker"
 ) -> "tuple[Prepared, list[Trial]]":
     """Searches, with a nested MLflow run a trial."""
-    from components.train.search import search
+    from slipway.components.train.search import search
 
     status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
     return search(
@@ -187,9 +187,9 @@ def _train(
     tracker: "Tracker",
 ) -> "list[Member]":
     """Trains in this process, with torchrun in this pod, or on several nodes."""
-    from components.train.distributed import Job, run_workers
-    from components.train.loop import Training
-    from components.train.trainjob import run_on_nodes
+    from slipway.components.train.distributed.processes import Job, run_workers
+    from slipway.components.train.distributed.trainjob import run_on_nodes
+    from slipway.components.train.loop import Training
 
     settings, device = prepared.config, prepared.parts.device
     on_nodes = settings.nodes.count > 1
@@ -232,9 +232,9 @@ def _finish(
     started: float,
 ) -> TrainResult:
     """Calibrates, chooses the threshold, exports, checks, reports."""
-    from components.train.export import Model, check_export, export_model, forward_in_chunks
-    from components.train.importance import permutation_importance
-    from components.train.metrics import (
+    from slipway.components.train.data.tables import raw_arrays, read_features
+    from slipway.components.train.importance import permutation_importance
+    from slipway.components.train.metrics import (
         Platt,
         at_threshold,
         auc,
@@ -244,8 +244,13 @@ def _finish(
         fit_platt,
         log_loss,
     )
-    from components.train.report import write_report
-    from components.train.tables import raw_arrays, read_features
+    from slipway.components.train.model.export import (
+        Model,
+        check_export,
+        export_model,
+        forward_in_chunks,
+    )
+    from slipway.components.train.report import write_report
 
     settings = prepared.config
     networks: list[torch.nn.Module] = []

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from components.contracts.errors import SlipwayError
-from components.validate.schema import Column, Level, Rule, TableSchema
+from slipway.components.support.errors import SlipwayError
+from slipway.components.validate.schema import Column, Level, Rule, TableSchema
 
 if TYPE_CHECKING:
     import polars as pl

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.contracts.images import image
+from slipway.components.support.images import image
 
 
 @dsl.component(base_image=image("validate"), install_kfp_package=False)
@@ -28,8 +28,8 @@ def validate(
     """
     from pathlib import Path
 
-    from components.contracts.environment import use_scratch
-    from components.validate.validate import validate_dataset
+    from slipway.components.support.environment import use_scratch
+    from slipway.components.validate.validate import validate_dataset
 
     use_scratch(scratch)
     result = validate_dataset(

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.content_hash import row_hashes
-from components.contracts.dataset import MANIFEST, read_manifest, table_files
-from components.contracts.errors import SlipwayError
-from components.contracts.files import write_text
-from components.validate.schema import META_SCHEMA
+from slipway.components.contracts.content_hash import row_hashes
+from slipway.components.contracts.dataset import MANIFEST, read_manifest, table_files
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import write_text
+from slipway.components.validate.schema import META_SCHEMA
 
 if TYPE_CHECKING:
     import numpy as np

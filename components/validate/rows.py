@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts.content_hash import ContentHash
-from components.contracts.dataset import (
+from slipway.components.contracts.content_hash import ContentHash
+from slipway.components.contracts.dataset import (
     ROW_GROUP,
     TableInfo,
     TableWriter,
@@ -16,9 +16,9 @@ from components.contracts.dataset import (
     time_extent,
     writes_to,
 )
-from components.contracts.errors import SlipwayError
-from components.contracts.stage import progress
-from components.validate.checks import Check, Span
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import progress
+from slipway.components.validate.checks import Check, Span
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from components.contracts.config.base import parse_duration, parse_instant
-from components.contracts.errors import SlipwayError
+from slipway.components.config.base import parse_duration, parse_instant
+from slipway.components.support.errors import SlipwayError
 
 META_SCHEMA = Path(__file__).with_name("schema.meta.json")
 

@@ -7,23 +7,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from components.contracts.config.base import parse_instant
-from components.contracts.content_hash import combined
-from components.contracts.dataset import (
+from slipway.components.config.base import parse_instant
+from slipway.components.contracts.content_hash import combined
+from slipway.components.contracts.dataset import (
     Manifest,
     TableInfo,
     read_manifest,
     table_files,
     write_manifest,
 )
-from components.contracts.errors import SlipwayError
-from components.contracts.files import new_directory, write_json, write_text
-from components.contracts.stage import stage
-from components.validate.checks import column_checks, table_checks, type_problem
-from components.validate.report import render
-from components.validate.rows import Checked, RowChecker, Tally
-from components.validate.schema import Level, Moments, TableSchema, parse_schema
-from components.validate.unique import repeated_keys
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import new_directory, write_json, write_text
+from slipway.components.support.stage import stage
+from slipway.components.validate.checks import column_checks, table_checks, type_problem
+from slipway.components.validate.report import render
+from slipway.components.validate.rows import Checked, RowChecker, Tally
+from slipway.components.validate.schema import Level, Moments, TableSchema, parse_schema
+from slipway.components.validate.unique import repeated_keys
 
 Status = Literal["pass", "tolerated", "warn", "fail"]
 RESULTS_VERSION = 1

@@ -10,8 +10,8 @@ from pathlib import Path
 import docker
 import pytest
 
-from images import build as build_module
-from images.build import find_builder
+from slipway.images import build as build_module
+from slipway.images.build import find_builder
 
 TINY = "slipway-test/tiny:1"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from components.contracts.errors import ProjectError
-from images import plan
-from pipelines.images import images_app
+from slipway.commands.images import images_app
+from slipway.components.support.errors import ProjectError
+from slipway.images import plan
 
 ALL = [
     "deploy",
@@ -48,7 +48,7 @@ CASES = [
     Case("base's Dockerfile", ["images/base/Dockerfile"], ALL),
     Case("installer", ["images/base/install.sh"], ALL),
     Case("a page", ["components/train/README.md", "docs/images.md"], []),
-    Case("wiring and tests", ["pipelines/run.py", "tests/images/x.py", "pyproject.toml"], []),
+    Case("wiring and tests", ["local/run.py", "tests/images/x.py", "pyproject.toml"], []),
     Case(
         "two stages",
         ["components/train/loop.py", "components/deploy/deploy.py"],

@@ -8,9 +8,9 @@ from pathlib import Path
 import docker
 import pytest
 
-from images import build as build_module
-from images.build import BuildError, Settings, build
-from images.plan import ROOT, read_images
+from slipway.images import build as build_module
+from slipway.images.build import BuildError, Settings, build
+from slipway.images.plan import ROOT, read_images
 
 Builder = Callable[[str], list[str]]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import docker
 import pytest
 
-from components.contracts.images import image
-from images.build import BuildError, Settings, build, build_base, find_builder
-from images.plan import ROOT, last_change, read_images
-from images.sbom import pins
+from slipway.components.support.images import image
+from slipway.images.build import BuildError, Settings, build, build_base, find_builder
+from slipway.images.plan import ROOT, last_change, read_images
+from slipway.images.sbom import pins
 
 IMAGES = sorted(read_images())
 HARDENED = {
@@ -46,7 +46,7 @@ import importlib, pathlib, sys
 failed = []
 for path in sorted(pathlib.Path("/app").rglob("*.py")):
     module = ".".join(path.relative_to("/app").with_suffix("").parts)
-    if module.endswith(("__main__", ".component")) or module.startswith("components.contracts."):
+    if module.endswith(("__main__", ".component")) or module.startswith("slipway.components.contracts."):
         continue
     try:
         importlib.import_module(module.removesuffix(".__init__"))

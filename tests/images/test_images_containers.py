@@ -17,9 +17,9 @@ from typing import Any
 import docker
 import pytest
 
-from components.contracts.stage import EVENT_PREFIX
-from pipelines.containers import Containers
-from pipelines.local_run import Request
+from slipway.components.support.stage import EVENT_PREFIX
+from slipway.local.containers import Containers
+from slipway.local.local_run import Request
 
 
 @pytest.fixture
@@ -245,8 +245,8 @@ def test_terminating_a_run_ends_its_container(
 ) -> None:
     program = f"""
 import docker
-from pipelines.containers import Containers
-from pipelines.local_run import Request
+from slipway.local.containers import Containers
+from slipway.local.local_run import Request
 root = {str(tmp_path / "run" / "pipelines")!r}
 c = Containers(Request(pipeline="none", arguments={{}}, root=root, cache="none", runner="docker",
     environment={{}}, mounts=[]))

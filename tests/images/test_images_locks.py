@@ -15,9 +15,11 @@ from types import ModuleType
 import grimp
 import pytest
 
-from images.plan import ROOT, read_images
+from slipway.images.plan import ROOT, read_images
 
 IMAGES = sorted(read_images())
+# In every image whole; what a stage uses of it is reached from the stage.
+SHARED = {f"slipway.components.{name}" for name in ("contracts", "config", "support")}
 # Distributions that several import names, or one of many that share a name, hide.
 DISTRIBUTION = {"google": "protobuf", "prometheus_client": "prometheus-client", "yaml": "pyyaml"}
 TORCH = {"torch"}
@@ -30,7 +32,10 @@ OPTIONAL = {"predictor": _TRANSFORMER, "evaluate": _TRANSFORMER}
 @functools.cache
 def import_graph() -> grimp.ImportGraph:
     return grimp.build_graph(
-        "components", "serving", include_external_packages=True, exclude_type_checking_imports=True
+        "slipway.components",
+        "slipway.serving",
+        include_external_packages=True,
+        exclude_type_checking_imports=True,
     )
 
 
@@ -46,25 +51,26 @@ def imported(image: str) -> set[str]:
     """Distributions that the code in an image imports, directly or inside a function, faces left out."""
     graph = import_graph()
     packages = [
-        source.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        "slipway." + source.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for source in read_images()[image].sources
         if source.startswith(("components/", "serving"))
     ]
     roots = {
         module
         for package in packages
-        if package != "components.contracts"
+        if package not in SHARED
         for module in (package, *inside(graph, package, read_images()[image].sources))
         if not module.endswith(".component")
     }
     modules = roots.union(*(graph.find_upstream_modules(root) for root in roots))
-    names = {m for m in modules if m.split(".")[0] not in ("components", "serving")}
+    names = {m for m in modules if m.split(".")[0] != "slipway"}
     return {distribution(name) for name in names if name not in sys.stdlib_module_names}
 
 
 def inside(graph: grimp.ImportGraph, package: str, sources: tuple[str, ...]) -> set[str]:
     """The modules below a package that the image has whole; none below one that it has only files of."""
-    return graph.find_descendants(package) if package.replace(".", "/") in sources else set()
+    folder = package.removeprefix("slipway.").replace(".", "/")
+    return graph.find_descendants(package) if folder in sources else set()
 
 
 def distribution(name: str) -> str:

@@ -14,10 +14,10 @@ import docker
 import pytest
 import yaml
 
-from components.contracts.errors import SlipwayError
-from components.contracts.images import require_digests
-from images import push
-from images.build import BuildError, Settings
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.images import require_digests
+from slipway.images import push
+from slipway.images.build import BuildError, Settings
 
 NAMES = [
     "ingest",

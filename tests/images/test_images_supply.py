@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from images import audit, sbom
-from images.audit import ALLOW, judge, read_allowed
-from images.plan import read_images
-from images.sbom import locks, pins, write_bill
+from slipway.images import audit, sbom
+from slipway.images.audit import ALLOW, judge, read_allowed
+from slipway.images.plan import read_images
+from slipway.images.sbom import locks, pins, write_bill
 
 TODAY = date(2030, 1, 15)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from images import plan
-from images.plan import read_images
+from slipway.images import plan
+from slipway.images.plan import read_images
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = [

@@ -11,13 +11,13 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from components.contracts.config.orchestration import TaskName
-from components.contracts.errors import ProjectError
-from components.contracts.project import LoadedProject, load_project
-from pipelines.cluster.checks import containers, find_faults
-from pipelines.cluster.package import read_package
-from pipelines.compiler import MORE_FACES, STAGES, compile_project
-from pipelines.training import training_arguments
+from slipway.cluster.checks import containers, find_faults
+from slipway.components.config.orchestration import TaskName
+from slipway.components.config.project import LoadedProject, load_project
+from slipway.components.support.errors import ProjectError
+from slipway.pipelines.compiler import MORE_FACES, STAGES, compile_project
+from slipway.pipelines.package import read_package
+from slipway.pipelines.training import training_arguments
 
 PIPELINES = ("training", "retraining", "monitoring", "scoring", "backfill")
 NEVER_CACHED = {
@@ -340,7 +340,7 @@ def test_temporary_files_lie_on_the_volume_that_a_task_was_given(
 ) -> None:
     import tempfile
 
-    from components.contracts.environment import use_scratch
+    from slipway.components.support.environment import use_scratch
 
     monkeypatch.setenv("TMPDIR", str(tmp_path / "usual"))
     (tmp_path / "usual").mkdir()
@@ -353,7 +353,7 @@ def test_temporary_files_lie_on_the_volume_that_a_task_was_given(
 
 
 def test_every_task_that_a_pipeline_has_can_be_given_settings() -> None:
-    from pipelines.tasks import HELPERS, RESOURCES
+    from slipway.pipelines.tasks import HELPERS, RESOURCES
 
     assert set(get_args(TaskName)) == {*RESOURCES, *HELPERS}
 

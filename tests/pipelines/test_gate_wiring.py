@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from components.contracts.project import load_project
-from pipelines.cluster.package import read_package
-from pipelines.compiler import compile_project
-from pipelines.tasks import RESOURCES
+from slipway.components.config.project import load_project
+from slipway.pipelines.compiler import compile_project
+from slipway.pipelines.package import read_package
+from slipway.pipelines.tasks import RESOURCES
 
 ROUTE = '[{name: ops, kind: webhook, url: "https://example.com/${CHAT_TOKEN}"}]'
 

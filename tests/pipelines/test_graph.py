@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from components.contracts.errors import SlipwayError
-from pipelines.graph import read_tasks
+from slipway.components.support.errors import SlipwayError
+from slipway.pipelines.graph import read_tasks
 
 
 @pytest.fixture(scope="module")

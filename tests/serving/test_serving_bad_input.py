@@ -12,7 +12,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from serving_bundles import Running, flight_tensors, tensor
+from support.serving_bundles import Running, flight_tensors, tensor
 
 PATH = "/v2/models/flights/infer"
 

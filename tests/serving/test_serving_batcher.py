@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.batcher import INLINE_ROWS, Batcher
-from serving.errors import RequestError
-from serving.metrics import Metrics
-from serving.rows import Rows
+from slipway.serving.batcher import INLINE_ROWS, Batcher
+from slipway.serving.errors import RequestError
+from slipway.serving.metrics import Metrics
+from slipway.serving.protocol.rows import Rows
 
 
 class Slow:

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from serving_bundles import Running, flight_tensors, free_port, predictor, wait_ready
+from support.serving_bundles import Running, flight_tensors, free_port, predictor, wait_ready
 
 INFER = "/v2/models/flights/infer"
 BODY = json.dumps({"inputs": flight_tensors(1), "id": "a"}).encode()
@@ -23,11 +23,11 @@ BODY = json.dumps({"inputs": flight_tensors(1), "id": "a"}).encode()
 _UVICORN = """
 import asyncio, sys, uvicorn
 from pathlib import Path
-from serving.app import Predictor
-from serving.batcher import Batcher
-from serving.metrics import Metrics
-from serving.model import load_model
-from serving.settings import Settings
+from slipway.serving.app import Predictor
+from slipway.serving.batcher import Batcher
+from slipway.serving.metrics import Metrics
+from slipway.serving.model import load_model
+from slipway.serving.settings import Settings
 
 async def main():
     settings = Settings(
@@ -284,12 +284,12 @@ def test_a_client_that_takes_no_answers_holds_little_and_is_closed(tmp_path: Pat
 
 
 def test_the_app_drops_what_a_client_leaves_half_sent() -> None:
-    from components.contracts.bundle import Bundle
-    from serving.app import Predictor
-    from serving.batcher import Batcher
-    from serving.connection import Connection, Hub
-    from serving.metrics import Metrics
-    from serving.settings import Settings
+    from slipway.components.contracts.bundle import Bundle
+    from slipway.serving.app import Predictor
+    from slipway.serving.batcher import Batcher
+    from slipway.serving.connection import Connection, Hub
+    from slipway.serving.metrics import Metrics
+    from slipway.serving.settings import Settings
 
     class Transport(asyncio.Transport):
         def __init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_bundles import expected, flight_tensors, free_port, predictor
+from support.serving_bundles import expected, flight_tensors, free_port, predictor
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_fuzzed_bytes_are_no_internal_error(address: str) -> None:
 
     import grpc
 
-    from serving.grpc_messages import message
+    from slipway.serving.grpc.messages import message
 
     request = message("ModelInferRequest")(model_name="flights")
     for item in flight_tensors(1):

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pyarrow.parquet as pq
 import pytest
-from serving_bundles import (
+from support.serving_bundles import (
     Running,
     expected,
     flight_tensors,
@@ -24,7 +24,7 @@ from serving_bundles import (
     wait_for,
 )
 
-from components.contracts.inference_log import log_schema
+from slipway.components.contracts.inference_log import log_schema
 
 
 def logged(folder: Path) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ def test_log_has_what_the_model_saw(tmp_path: Path) -> None:
     assert rows[0]["label"] == int(rows[0]["probability"] >= 0.5)
     assert 0 < rows[0]["latency_ms"] < 10_000 and rows[0]["model_version"] == "7"
     file = next((tmp_path / "log").rglob("*.parquet"))
-    from components.contracts.bundle import read_bundle
+    from slipway.components.contracts.bundle import read_bundle
 
     assert pq.read_schema(file).equals(log_schema(read_bundle(running.bundle).features))
     assert not list((tmp_path / "spool").glob("*")), "the spool is empty after a good end"
@@ -249,7 +249,7 @@ def test_port_in_use_and_bad_bundles_are_told(tmp_path: Path, served: Running) -
 
     def run(*flags: str, **environ: str) -> tuple[int, str]:
         done = subprocess.run(
-            [sys.executable, "-m", "serving", "--host=127.0.0.1", *flags],
+            [sys.executable, "-m", "slipway.serving", "--host=127.0.0.1", *flags],
             capture_output=True,
             text=True,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environ},

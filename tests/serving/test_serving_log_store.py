@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.contracts.inference_log import log_schema
-from serving.log_store import _ROW_GROUP, LogStore
+from slipway.components.contracts.inference_log import log_schema
+from slipway.serving.log.store import _ROW_GROUP, LogStore
 
 HOUR = 3_600_000_000
 SCHEMA = log_schema(())

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from serving.metrics import Distribution
+from slipway.serving.metrics import Distribution
 
 # Where PROMETHEUS_MULTIPROC_DIR is set, as Feast sets it, the library's values outlive their histogram:
 # the next one of that name goes on from them.

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from serving_bundles import (
+from support.serving_bundles import (
     expected,
     flight_tensors,
     free_port,
@@ -57,7 +57,7 @@ def fill_store(tmp_path: Path) -> None:
     from feast.types import Bool, Float64, String, UnixTimestamp
     from feast.value_type import ValueType
 
-    from components.contracts.feature_store import repo_config
+    from slipway.components.contracts.feature_store import repo_config
 
     (tmp_path / "store" / "flights").mkdir(parents=True)
     frame = pd.DataFrame({t["name"]: t["data"] for t in flight_tensors(3)})
@@ -140,7 +140,7 @@ def test_the_transformer_completes_requests_from_redis(
     assert not list(tmp_path.rglob("online.db"))
     port, output = free_port(), tmp_path / "transformer.txt"
     with predictor(tmp_path / "p") as running, output.open("wb") as sink:
-        command = [sys.executable, "-m", "serving.transformer", "--model_name", "flights"]
+        command = [sys.executable, "-m", "slipway.serving.transformer", "--model_name", "flights"]
         command += ["--http_port", str(port), "--predictor_host", running.url.split("//")[1]]
         process = subprocess.Popen(
             [*command, "--workers", "1"],
@@ -192,13 +192,19 @@ def test_the_transformer_needs_nothing_that_its_image_lacks() -> None:
         "import sys\n"
         "for name in ('orjson', 'onnxruntime', 'grpc', 'uvloop', 'torch', 'kfp', 'mlflow'):\n"
         "    sys.modules[name] = None\n"
-        "import serving.transformer\n"
-        "print(*sorted(name for name in sys.modules if name.startswith('serving')))\n"
+        "import slipway.serving.transformer\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('slipway.serving')))\n"
     )
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    loaded = {f"{name.replace('.', '/')}.py" for name in done.stdout.split() if "." in name}
+    modules = [name.removeprefix("slipway.").split(".") for name in done.stdout.split()]
+    loaded = {Path(*parts) for parts in modules}
     lines = (root / "images/features/Dockerfile").read_text().splitlines()
-    copied = next(line.split()[1:-1] for line in lines if line.startswith("COPY serving/"))
-    assert loaded | {"serving/__init__.py"} == set(copied)
+    copied = [
+        Path(name)
+        for line in lines
+        if line.startswith("COPY serving/")
+        for name in line.split()[1:-1]
+    ]
+    assert loaded == {p.parent if p.name == "__init__.py" else p.with_suffix("") for p in copied}

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from serving_bundles import Running, expected, flight_tensors, logistic, tensor
+from support.serving_bundles import Running, expected, flight_tensors, logistic, tensor
 
 PROBABILITY, LABEL = 0, 1
 
@@ -120,10 +120,10 @@ def test_v1_predict(served: Running) -> None:
 
 
 def test_missing_features_may_be_taken_as_null(tmp_path: Any) -> None:
-    from serving_bundles import make_bundle
+    from support.serving_bundles import make_bundle
 
-    from components.contracts.bundle import read_bundle
-    from serving.rows import RowReader
+    from slipway.components.contracts.bundle import read_bundle
+    from slipway.serving.protocol.rows import RowReader
 
     make_bundle(tmp_path)
     reader = RowReader(read_bundle(tmp_path), max_rows=10, missing_as_null=True)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serving_bundles import flight_tensors, make_bundle
+from support.serving_bundles import flight_tensors, make_bundle
 
-from serving.errors import RequestError
-from serving.rows import RowReader, Rows
+from slipway.serving.errors import RequestError
+from slipway.serving.protocol.rows import RowReader, Rows
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
-from serving_bundles import Running, flight_tensors
+from support.serving_bundles import Running, flight_tensors
 
 _TENSOR = {
     "type": "object",

@@ -7,11 +7,11 @@ import httpx
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pytest
-from serving_bundles import expected, flight_tensors, make_bundle, predictor, wait_for
+from support.serving_bundles import expected, flight_tensors, make_bundle, predictor, wait_for
 
-from components.contracts.errors import SlipwayError
-from serving.fetch import bundle_folder
-from serving.settings import Settings
+from slipway.components.support.errors import SlipwayError
+from slipway.serving.fetch import bundle_folder
+from slipway.serving.settings import Settings
 
 
 @pytest.fixture(scope="module")

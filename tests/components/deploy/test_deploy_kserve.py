@@ -1,7 +1,6 @@
 """Deploy to KServe, against a Kubernetes API over HTTP with real predictors behind it."""
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,15 +10,13 @@ from typing import Any
 import mlflow
 import pytest
 import yaml
-from deploy_helpers import World, bundles
+from support.deploy_world import World, bundles
+from support.kube_double import LABEL, Fault, KubeDouble
 
-from components.contracts.config.deployment import CanaryConfig, DeploymentConfig
-from components.contracts.errors import SlipwayError
-from components.contracts.release import Release
-from components.deploy import canary, manifest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from kube_double import LABEL, Fault, KubeDouble
+from slipway.components.config.deployment import CanaryConfig, DeploymentConfig
+from slipway.components.contracts.release import Release
+from slipway.components.deploy.kserve import canary, manifest
+from slipway.components.support.errors import SlipwayError
 
 ROOT = Path(__file__).parents[3]
 FAST = {"window": "1s", "share": 20, "min_requests": 1}
@@ -46,8 +43,9 @@ def predictors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, s
 def cluster(
     world: World, predictors: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[KubeDouble]:
-    from components.deploy import cluster as cluster_module
-    from components.deploy import kserve, storage
+    from slipway.components.deploy.kserve import cluster as cluster_module
+    from slipway.components.deploy.kserve import storage
+    from slipway.components.deploy.kserve import target as kserve
 
     double = KubeDouble(predictors)
     for name, value in double.environment(world.root).items():
@@ -151,7 +149,7 @@ def test_canary_with_errors_rolls_back(world: World, cluster: KubeDouble, mode: 
 
 @MODES
 def test_rollback_to_the_version_before(world: World, cluster: KubeDouble, mode: str) -> None:
-    from components.deploy.rollback import roll_back
+    from slipway.components.deploy.rollback import roll_back
 
     for version, bias in ((1, 0.0), (2, 0.5)):
         deploy(world, version, mode=mode, bias=bias)
@@ -193,7 +191,7 @@ def test_first_deploy_that_answers_wrongly_leaves_nothing(
 def test_interrupted_deploy_is_continued(
     world: World, cluster: KubeDouble, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    from components.deploy import rollout
+    from slipway.components.deploy import rollout
 
     deploy(world, 1, mode=mode)
     killed = "killed in the window"
@@ -214,7 +212,7 @@ def test_interrupted_deploy_is_continued(
 def test_interrupted_deploy_then_a_refused_one_returns_to_the_stable_version(
     world: World, cluster: KubeDouble, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    from components.deploy import rollout
+    from slipway.components.deploy import rollout
 
     deploy(world, 1, mode=mode)
 
@@ -379,7 +377,7 @@ def test_a_pod_uses_its_service_account(
 ) -> None:
     from kubernetes.config import incluster_config
 
-    from components.deploy import cluster as cluster_module
+    from slipway.components.deploy.kserve import cluster as cluster_module
 
     for name, text in {"token": "secret-token", "ca.crt": "x", "namespace": "team\n"}.items():
         (tmp_path / name).write_text(text)
@@ -442,7 +440,7 @@ def test_role_is_exactly_what_is_called(world: World, cluster: KubeDouble) -> No
 
 
 def test_a_bundle_that_the_cluster_cannot_read_is_refused(world: World, tmp_path: Path) -> None:
-    from components.deploy.storage import storage_uri
+    from slipway.components.deploy.kserve.storage import storage_uri
 
     release = Release(**json.loads(world.release(1)[0].read_text()))
     with pytest.raises(SlipwayError, match=r"which KServe cannot read. Set deployment.storage"):

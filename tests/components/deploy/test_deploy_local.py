@@ -14,13 +14,13 @@ from typing import Any
 import httpx
 import mlflow
 import pytest
-from deploy_helpers import World, bundles, passing, refused
+from support.deploy_world import World, bundles, passing, refused
 
-from components.contracts.errors import SlipwayError
-from components.contracts.release import Deployment, read_record
-from components.contracts.verdict import write_verdict
-from components.deploy import local
-from components.deploy.deploy import deploy_model
+from slipway.components.contracts.release import Deployment, read_record
+from slipway.components.contracts.verdict import write_verdict
+from slipway.components.deploy.deploy import deploy_model
+from slipway.components.deploy.local import target as local
+from slipway.components.support.errors import SlipwayError
 
 
 def champion() -> str | None:
@@ -96,8 +96,8 @@ def test_first_deploy_serves_and_becomes_champion(world: World) -> None:
 def test_rollouts_and_a_rollback_under_load_lose_no_request_and_no_log_row(world: World) -> None:
     import pyarrow.dataset as ds
 
-    from components.contracts.config.deployment import DeploymentConfig
-    from components.deploy.rollback import roll_back
+    from slipway.components.config.deployment import DeploymentConfig
+    from slipway.components.deploy.rollback import roll_back
 
     result = world.deploy(1)
     with Load(result.endpoint) as load:

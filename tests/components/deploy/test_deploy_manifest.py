@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from components.contracts.config.deployment import DeploymentConfig
-from components.contracts.release import Release
-from components.deploy import manifest
+from slipway.components.config.deployment import DeploymentConfig
+from slipway.components.contracts.release import Release
+from slipway.components.deploy.kserve import manifest
 
 ROOT = Path(__file__).parents[3]
 CRD = ROOT.parent / "shared" / "crds" / "serving.kserve.io_inferenceservices.yaml"

@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import mlflow
 import pytest
-from deploy_helpers import World, bundles, passing, refused
+from support.deploy_world import World, bundles, passing, refused
 
-from components.contracts.config.deployment import DeploymentConfig
-from components.contracts.errors import SlipwayError
-from components.deploy.rollback import roll_back
+from slipway.components.config.deployment import DeploymentConfig
+from slipway.components.deploy.rollback import roll_back
+from slipway.components.support.errors import SlipwayError
 
 ROOT = Path(__file__).parents[3]
 
@@ -90,7 +90,7 @@ def test_what_may_not_serve_is_refused_and_version_2_serves_on(two: World) -> No
 
 
 def test_the_command(two: World) -> None:
-    command = [sys.executable, "-c", "from pipelines.cli import main; main()", "rollback"]
+    command = [sys.executable, "-c", "from slipway.commands.cli import main; main()", "rollback"]
     command += [f"--set=deployment.port={two.port}", "--set=project_name=flights"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ})
     assert done.returncode == 0, done.stdout + done.stderr

@@ -7,22 +7,26 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import deploy_helpers
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import deploy_world
 
-from components.contracts.errors import SlipwayError
-from components.contracts.feature_rows import FeatureRows, read_feature_rows, write_feature_rows
-from components.contracts.predictions import FILE, read_predictions
-from components.contracts.splits import TIME, Feature
-from components.deploy import score as module
-from components.deploy.score import score_rows
+from slipway.components.contracts.feature_rows import (
+    FeatureRows,
+    read_feature_rows,
+    write_feature_rows,
+)
+from slipway.components.contracts.predictions import FILE, read_predictions
+from slipway.components.contracts.splits import TIME, Feature
+from slipway.components.deploy import score as module
+from slipway.components.deploy.score import score_rows
+from slipway.components.support.errors import SlipwayError
 
 FIRST = datetime(2013, 12, 1, 20, tzinfo=UTC)
 ROWS = 60
-bundles = deploy_helpers.bundles
+bundles = deploy_world.bundles
 
 
 @pytest.fixture

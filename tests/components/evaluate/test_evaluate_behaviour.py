@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from components.contracts.config.gate import GateConfig
-from components.evaluate.blocks import draw_weights, interval
-from components.evaluate.rules import Estimate, Evidence, decide, judge
-from components.evaluate.tally import Tally
+from slipway.components.config.gate import GateConfig
+from slipway.components.evaluate.blocks import draw_weights, interval
+from slipway.components.evaluate.rules import Estimate, Evidence, decide, judge
+from slipway.components.evaluate.tally import Tally
 
 SIMULATED = 200
 DAYS, ROWS = 60, 6000

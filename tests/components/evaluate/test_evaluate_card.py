@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.evaluate.evaluate import evaluate_model
+from slipway.components.evaluate.evaluate import evaluate_model
 
 BROWSER = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

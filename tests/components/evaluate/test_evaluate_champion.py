@@ -4,13 +4,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import gate_world as world
 import pytest
+from support import gate_world as world
 
-from components.contracts.bundle import ONNX, bundle_hash
-from components.contracts.tracking import connect, open_experiment
-from components.evaluate.champion import fetch_champion
-from components.evaluate.evaluate import Evaluation, evaluate_model
+from slipway.components.contracts.bundle import ONNX, bundle_hash
+from slipway.components.evaluate.champion import fetch_champion
+from slipway.components.evaluate.evaluate import Evaluation, evaluate_model
+from slipway.components.support.tracking import connect, open_experiment
 
 GATE: dict[str, Any] = {
     "accuracy": 0.5,

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from components.contracts.errors import SlipwayError
-from components.evaluate.blocks import block_of, draw_weights, interval
-from components.evaluate.metrics import StreamedMetrics
-from components.evaluate.tally import METRICS, Tally
+from slipway.components.evaluate.blocks import block_of, draw_weights, interval
+from slipway.components.evaluate.metrics import StreamedMetrics
+from slipway.components.evaluate.tally import METRICS, Tally
+from slipway.components.support.errors import SlipwayError
 
 
 def draw(rows: int, seed: int, noise: float = 0.5) -> tuple[np.ndarray, np.ndarray]:

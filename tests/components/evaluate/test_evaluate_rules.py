@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.contracts.config.gate import GateConfig
-from components.contracts.verdict import RuleResult
-from components.evaluate import rules
-from components.evaluate.rules import (
+from slipway.components.config.gate import GateConfig
+from slipway.components.contracts.verdict import RuleResult
+from slipway.components.evaluate import rules
+from slipway.components.evaluate.rules import (
     Estimate,
     Evidence,
     RehearsalEvidence,

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gate_world as world
 import numpy as np
 import pyarrow as pa
 import pytest
+from support import gate_world as world
 
-from components.contracts.bundle import ONNX, bundle_hash
-from components.contracts.errors import SlipwayError
-from components.contracts.splits import Splits, part_file, read_part
-from components.contracts.verdict import read_verdict
-from components.evaluate.baselines import feature_aucs
-from components.evaluate.evaluate import Evaluation, evaluate_model
+from slipway.components.contracts.bundle import ONNX, bundle_hash
+from slipway.components.contracts.splits import Splits, part_file, read_part
+from slipway.components.contracts.verdict import read_verdict
+from slipway.components.evaluate.baselines import feature_aucs
+from slipway.components.evaluate.evaluate import Evaluation, evaluate_model
+from slipway.components.support.errors import SlipwayError
 
 GATE: dict[str, Any] = {
     "accuracy": 0.7,

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.contracts.errors import SlipwayError
-from components.contracts.verdict import (
+from slipway.components.contracts.verdict import (
     Override,
     RuleResult,
     Verdict,
@@ -18,6 +17,7 @@ from components.contracts.verdict import (
     read_verdict,
     write_verdict,
 )
+from slipway.components.support.errors import SlipwayError
 
 PASSED = RuleResult(
     name="auc",

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from components.contracts.dataset import Manifest, TableInfo, write_manifest
+from slipway.components.contracts.dataset import Manifest, TableInfo, write_manifest
 
 MakeDataset = Callable[..., Path]
 

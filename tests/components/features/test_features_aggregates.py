@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.contracts.config.features import Aggregate
-from components.features.aggregates import HAPPENED, KNOWN, aggregate_rows
+from slipway.components.config.features import Aggregate
+from slipway.components.features.aggregates import HAPPENED, KNOWN, aggregate_rows
 
 ZERO = datetime(2024, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -4,7 +4,6 @@ The runs need `pyspark` (and a Java) or `ray`, which Slipway does not install; d
 """
 
 import importlib.util
-import sys
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -14,17 +13,14 @@ import polars as pl
 import pytest
 import yaml
 from pydantic import ValidationError
+from support.trips_world import CONFIG, WINDOW, world
 
-from components.contracts.config.features import FeaturesConfig, OfflineStore
-from components.contracts.errors import SlipwayError
-from components.contracts.feature_store import locate
-from components.contracts.splits import PARTS, read_part
-from components.features import registry
-from components.features.features import build_features
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from test_features_build import CONFIG, WINDOW, world
+from slipway.components.config.features import FeaturesConfig, OfflineStore
+from slipway.components.contracts.feature_store import locate
+from slipway.components.contracts.splits import PARTS, read_part
+from slipway.components.features import registry
+from slipway.components.features.features import build_features
+from slipway.components.support.errors import SlipwayError
 
 MakeDataset = Callable[..., Path]
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -102,7 +98,7 @@ def test_feasts_section_for_each_engine(monkeypatch: pytest.MonkeyPatch) -> None
     ray = registry._offline_section(OfflineStore(type="ray"), "/store")
     assert ray == {"type": "ray", "storage_path": "/store/ray"}
     ours = registry._offline_section(OfflineStore(), "/store")
-    assert ours == {"type": "components.features.offline_store.PolarsOfflineStore"}
+    assert ours == {"type": "slipway.components.features.offline_store.PolarsOfflineStore"}
 
 
 @pytest.mark.parametrize(

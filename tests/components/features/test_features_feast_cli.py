@@ -1,19 +1,15 @@
 """The `feast` command in the folder that the stage leaves, on sqlite and on a real Redis server."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from support.trips_world import CONFIG, WINDOW, trips_table, world
 
-from components.contracts.feature_store import locate
-from components.features.features import build_features
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from test_features_build import CONFIG, WINDOW, trips_table, world
+from slipway.components.contracts.feature_store import locate
+from slipway.components.features.features import build_features
 
 MakeDataset = Callable[..., Path]
 Feast = Callable[..., str]

@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from components.contracts.feature_store import locate, repo_config
-from components.contracts.splits import PARTS, read_part
-from components.features.backfill import backfill_features
-from components.features.features import build_features
-from components.features.tables import read_parts, write_parts
+from slipway.components.contracts.feature_store import locate, repo_config
+from slipway.components.contracts.splits import PARTS, read_part
+from slipway.components.features.backfill import backfill_features
+from slipway.components.features.features import build_features
+from slipway.components.features.tables import read_parts, write_parts
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)

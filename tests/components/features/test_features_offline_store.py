@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.features import offline_store, point_in_time
+from slipway.components.features import offline_store, point_in_time
 
-OURS = {"type": "components.features.offline_store.PolarsOfflineStore"}
+OURS = {"type": "slipway.components.features.offline_store.PolarsOfflineStore"}
 THEIRS = {"type": "duckdb"}
 ZERO = datetime(2024, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

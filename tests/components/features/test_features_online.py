@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from components.features import encoding, online
-from components.features.online import materialise
+from slipway.components.features import encoding, online
+from slipway.components.features.online import materialise
 
 ZERO = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -73,7 +73,9 @@ def open_store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Open]
             "project": "parity",
             "provider": "local",
             "registry": str(tmp_path / f"{name}-{kind}.db"),
-            "offline_store": {"type": "components.features.offline_store.PolarsOfflineStore"},
+            "offline_store": {
+                "type": "slipway.components.features.offline_store.PolarsOfflineStore"
+            },
             "online_store": place,
             "entity_key_serialization_version": 3,
         }

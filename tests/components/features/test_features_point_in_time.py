@@ -6,8 +6,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from components.features import point_in_time
-from components.features.point_in_time import ViewRows, join_point_in_time
+from slipway.components.features import point_in_time
+from slipway.components.features.point_in_time import ViewRows, join_point_in_time
 
 INSTANT = pl.Datetime("us", "UTC")
 MICRO = timedelta(microseconds=1)

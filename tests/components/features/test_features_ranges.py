@@ -9,17 +9,17 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from components.contracts.backfill_record import read_backfill_record
-from components.contracts.config.features import FeaturesConfig
-from components.contracts.config.reach import backfill_margins, scoring_history
-from components.contracts.errors import SlipwayError
-from components.contracts.feature_rows import ROWS, read_feature_rows
-from components.contracts.feature_store import locate, repo_config
-from components.contracts.splits import LABEL, read_part
-from components.features import backfill, tables
-from components.features.backfill import backfill_features
-from components.features.features import build_features
-from components.features.look_up import look_up_features
+from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.reach import backfill_margins, scoring_history
+from slipway.components.contracts.backfill_record import read_backfill_record
+from slipway.components.contracts.feature_rows import ROWS, read_feature_rows
+from slipway.components.contracts.feature_store import locate, repo_config
+from slipway.components.contracts.splits import LABEL, read_part
+from slipway.components.features import backfill, tables
+from slipway.components.features.backfill import backfill_features
+from slipway.components.features.features import build_features
+from slipway.components.features.look_up import look_up_features
+from slipway.components.support.errors import SlipwayError
 
 MakeDataset = Callable[..., Path]
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -251,8 +251,8 @@ def test_a_range_mended_a_share_of_the_entities_at_a_time_is_the_same(
             yield share
 
     result, wanted = mended("whole"), _tables()
-    monkeypatch.setattr("components.features.tables.SHARE", 100)
-    monkeypatch.setattr("components.features.tables.ROW_GROUP", 90)
+    monkeypatch.setattr("slipway.components.features.tables.SHARE", 100)
+    monkeypatch.setattr("slipway.components.features.tables.ROW_GROUP", 90)
     monkeypatch.setattr(backfill, "entity_shares", watched)
     assert mended("shares") == result
     for name, rows in _tables().items():

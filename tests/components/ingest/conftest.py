@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.contracts.dataset import Manifest
-from components.ingest.ingest import ingest_tables
+from slipway.components.contracts.dataset import Manifest
+from slipway.components.ingest.ingest import ingest_tables
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

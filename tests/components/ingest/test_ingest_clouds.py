@@ -16,8 +16,8 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from components.contracts.dataset import read_table
-from components.contracts.errors import SlipwayError
+from slipway.components.contracts.dataset import read_table
+from slipway.components.support.errors import SlipwayError
 
 DATE = "Mon, 01 Jan 2024 00:00:00 GMT"
 ACCOUNT, CONTAINER = "lakehouse", "raw"

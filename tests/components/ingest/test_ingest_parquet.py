@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from components.contracts import dataset as contract
-from components.contracts.dataset import ROW_GROUP, read_manifest, read_table, table_files
-from components.ingest.ingest import ingest_tables
-from components.ingest.parquet import ParquetTable
-from components.ingest.sources import locate
-from components.ingest.window import Bounds
+from slipway.components.contracts import dataset as contract
+from slipway.components.contracts.dataset import ROW_GROUP, read_manifest, read_table, table_files
+from slipway.components.ingest.ingest import ingest_tables
+from slipway.components.ingest.parquet import ParquetTable
+from slipway.components.ingest.sources import locate
+from slipway.components.ingest.window import Bounds
 
 
 def test_rows_and_manifest(ingest, events, write_lake, tmp_path: Path) -> None:

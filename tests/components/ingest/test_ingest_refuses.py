@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.contracts.dataset import read_table
-from components.contracts.errors import SlipwayError
+from slipway.components.contracts.dataset import read_table
+from slipway.components.support.errors import SlipwayError
 
 TIME = pa.array([datetime(2024, 1, day, tzinfo=UTC) for day in (1, 2)], pa.timestamp("us", "UTC"))
 GOOD = pa.table({"id": ["a", "b"], "time": TIME, "n": [1, 2]})
@@ -229,7 +229,7 @@ def test_an_earlier_dataset_outlives_a_refusal(ingest, events, write_lake, tmp_p
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from components.ingest.ingest import ingest_tables
+from slipway.components.ingest.ingest import ingest_tables
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 table = {"path": "events", "time": "time", "format": sys.argv[2]}
 ingest_tables(config={"tables": {"events": table}}, data_root=sys.argv[1] + "/lake",

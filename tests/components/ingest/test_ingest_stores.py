@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from components.contracts.dataset import read_table
-from components.contracts.errors import SlipwayError
-from components.ingest.sources import join_uri, public_uri
+from slipway.components.contracts.dataset import read_table
+from slipway.components.ingest.sources import join_uri, public_uri
+from slipway.components.support.errors import SlipwayError
 
 
 @pytest.fixture

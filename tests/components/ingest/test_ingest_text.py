@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from components.contracts.dataset import read_table
-from components.ingest import lines
+from slipway.components.contracts.dataset import read_table
+from slipway.components.ingest import lines
 
 CSV = """id,time,n,x,b,zip,d,note
 a,2024-01-01T00:00:00Z,1,1,true,01234,2024-01-01,"one, two"

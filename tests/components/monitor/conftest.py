@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.contracts.dataset import Manifest, TableInfo, write_manifest
-from components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
-from components.contracts.splits import Feature
+from slipway.components.contracts.dataset import Manifest, TableInfo, write_manifest
+from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
+from slipway.components.contracts.splits import Feature
 
 LEAD = timedelta(hours=2)
 THRESHOLD = 0.25
@@ -177,7 +177,7 @@ class World:
 
     def run(self, start: str, end: str, *, endpoint: str = "", **changes: Any) -> Any:
         """Runs the stage as the face does."""
-        from components.monitor.monitor import monitor_window
+        from slipway.components.monitor.monitor import monitor_window
 
         labels = self.root / "labels"
         if not labels.exists():
@@ -272,7 +272,7 @@ def world(
     monkeypatch: pytest.MonkeyPatch,
 ) -> World:
     """An installation of this test's own, with the shared registry."""
-    from components.contracts import tracking
+    from slipway.components.support import tracking
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", registry[0])
     monkeypatch.setenv("INFERENCE_LOG_URI", str(tmp_path / "log"))

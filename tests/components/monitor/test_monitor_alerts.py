@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from components.contracts.config.monitoring import MonitoringConfig
-from components.monitor.alerts import Findings, Held, judge, longest
+from slipway.components.config.monitoring import MonitoringConfig
+from slipway.components.monitor.alerting.alerts import Findings, Held, judge, longest
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SLOW = Findings(predictions=1000, labelled=0, latency_ms=250.0)

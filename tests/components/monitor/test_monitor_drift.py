@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from components.contracts.config.monitoring import DriftConfig
-from components.contracts.errors import SlipwayError
-from components.monitor.drift import (
+from slipway.components.config.monitoring import DriftConfig
+from slipway.components.monitor.measures.drift import (
     chi_square,
     compare,
     jensen_shannon,
@@ -25,7 +24,7 @@ from components.monitor.drift import (
     share_test,
     wasserstein,
 )
-from components.monitor.sketch import (
+from slipway.components.monitor.measures.sketch import (
     CATEGORIES,
     BinFinder,
     CategorySketch,
@@ -35,6 +34,7 @@ from components.monitor.sketch import (
     numbers,
     sketch_from_dict,
 )
+from slipway.components.support.errors import SlipwayError
 
 FLOATS = st.lists(
     st.one_of(st.floats(-1e6, 1e6), st.just(float("nan")), st.integers(-3, 3).map(float)),

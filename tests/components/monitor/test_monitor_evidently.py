@@ -7,10 +7,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from components.contracts.config.monitoring import DriftConfig
-from components.contracts.splits import Kind
-from components.monitor.drift import measure
-from components.monitor.sketch import add_column, bin_edges, new_sketch, numbers
+from slipway.components.config.monitoring import DriftConfig
+from slipway.components.contracts.splits import Kind
+from slipway.components.monitor.measures.drift import measure
+from slipway.components.monitor.measures.sketch import add_column, bin_edges, new_sketch, numbers
 
 NUMERIC = ("miles", "planned_minutes", "temp", "precip", "visib", "pressure", "wind_speed")
 CATEGORIES = ("operator", "leaves_from", "flies_to")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.contracts.config.monitoring import AlertThresholds
+from slipway.components.config.monitoring import AlertThresholds
 
 
 @pytest.fixture
@@ -160,8 +160,8 @@ def test_thresholds_are_those_of_the_project_file(manifests: Path) -> None:
 
 
 def test_every_metric_is_one_that_the_predictor_or_the_monitor_has(manifests: Path) -> None:
-    from components.monitor.routes import Notice, gauges_of
-    from serving.metrics import Metrics
+    from slipway.components.monitor.alerting.routes import Notice, gauges_of
+    from slipway.serving.metrics import Metrics
 
     metrics = Metrics("m")
     metrics.count_request(200)

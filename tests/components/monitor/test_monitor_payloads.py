@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.contracts.errors import SlipwayError
-from components.monitor.window import main_version, open_window, read_answers
+from slipway.components.monitor.window import main_version, open_window, read_answers
+from slipway.components.support.errors import SlipwayError
 
 NOON = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 START, END = NOON.replace(minute=0), NOON.replace(minute=0) + timedelta(hours=1)

@@ -9,7 +9,14 @@ import pyarrow as pa
 import pytest
 from sklearn import metrics as sk
 
-from components.monitor.performance import auc, expected, hanley_mcneil, measure, metrics, wilson
+from slipway.components.monitor.measures.performance import (
+    auc,
+    expected,
+    hanley_mcneil,
+    measure,
+    metrics,
+    wilson,
+)
 
 NOON = datetime(2013, 12, 9, 12, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.monitor import history
+from slipway.components.monitor import history
 
 DAYS = ("2013-12-09T05:00:00", "2013-12-11T05:00:00")
 
@@ -43,7 +43,7 @@ def _as_scored_table(world: Any) -> Path:
 def test_a_scored_table_gets_the_record_that_its_requests_would_get(
     world: Any, monkeypatch: Any
 ) -> None:
-    from components.monitor.monitor import monitor_window
+    from slipway.components.monitor.monitor import monitor_window
 
     world.write_log(world.between(*DAYS))
     served = world.run(*DAYS).record

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from components.contracts.config.monitoring import MonitoringConfig
-from components.contracts.errors import SlipwayError
-from components.contracts.monitoring_record import Alert
-from components.monitor.retrain import decide, mark, request_training, requests
+from slipway.components.config.monitoring import MonitoringConfig
+from slipway.components.contracts.monitoring_record import Alert
+from slipway.components.monitor.retraining.retrain import decide, mark, request_training, requests
+from slipway.components.support.errors import SlipwayError
 
 DECAYED = (Alert(name="LOW_ACCURACY", severity="critical", value=0.5, threshold=0.7, message=""),)
 HARMLESS = (Alert(name="FEATURE_DRIFT", severity="info", value=1, threshold=0, message=""),)

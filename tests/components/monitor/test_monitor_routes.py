@@ -15,10 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
-from components.contracts.config.monitoring import MonitoringConfig
-from components.contracts.monitoring_record import Alert, MLSystemMetrics, MonitoringRecord
-from components.monitor import routes
-from components.monitor.routes import notify
+from slipway.components.config.monitoring import MonitoringConfig
+from slipway.components.contracts.monitoring_record import Alert, MLSystemMetrics, MonitoringRecord
+from slipway.components.monitor.alerting import routes
+from slipway.components.monitor.alerting.routes import notify
 
 
 @dataclass
@@ -353,7 +353,7 @@ def test_alertmanager_shows_an_alert_while_it_fires(alertmanager: str, tmp_path:
 def test_every_kind_of_route_has_a_sender() -> None:
     from typing import get_args
 
-    from components.contracts.config.monitoring import Route
+    from slipway.components.config.monitoring import Route
 
     assert set(routes.SENDERS) == set(get_args(Route.model_fields["kind"].annotation))
 
@@ -361,7 +361,7 @@ def test_every_kind_of_route_has_a_sender() -> None:
 def test_a_failed_pipeline_is_told_once_and_its_recovery_too(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.monitor.failure import report_end, report_pipeline
+    from slipway.components.monitor.alerting.failure import report_end, report_pipeline
 
     monkeypatch.setenv("MONITORING_URI", str(tmp_path))
     section = config("webhook", server.url).to_struct()
@@ -402,8 +402,8 @@ def test_a_failed_pipeline_is_told_once_and_its_recovery_too(
 def test_an_override_of_the_gate_is_told_once(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.contracts.verdict import Override, RuleResult, Verdict, write_verdict
-    from components.monitor.override import tell_override
+    from slipway.components.contracts.verdict import Override, RuleResult, Verdict, write_verdict
+    from slipway.components.monitor.alerting.override import tell_override
 
     monkeypatch.setenv("MONITORING_URI", str(tmp_path))
     section = config("webhook", server.url, least="critical").to_struct()

@@ -9,11 +9,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from components.contracts import environment
-from components.contracts.config.features import FeatureView
-from components.contracts.splits import TIME
-from components.monitor import history
-from components.monitor.skew import _offline
+from slipway.components.config.features import FeatureView
+from slipway.components.contracts.splits import TIME
+from slipway.components.monitor import history
+from slipway.components.monitor.measures.skew import _offline
+from slipway.components.support import environment
 
 WEEK = ("2013-12-09T05:00:00", "2013-12-16T05:00:00")
 DAY = ("2013-12-09T05:00:00", "2013-12-10T05:00:00")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from components.contracts.config.monitoring import MonitoringConfig
-from components.contracts.errors import SlipwayError
-from components.monitor import state
-from components.monitor.retrain import mark, request_training, requests
+from slipway.components.config.monitoring import MonitoringConfig
+from slipway.components.monitor import state
+from slipway.components.monitor.retraining.retrain import mark, request_training, requests
+from slipway.components.support.errors import SlipwayError
 
 WINDOW = ("2013-12-01T05:00:00Z", "2013-12-08T05:00:00Z")
 

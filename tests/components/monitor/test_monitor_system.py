@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from components.contracts.errors import SlipwayError
-from components.monitor.system import measure_system, scrape
+from slipway.components.monitor.measures.system import measure_system, scrape
+from slipway.components.support.errors import SlipwayError
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 INSTANT = pa.timestamp("us", "UTC")
@@ -79,7 +79,7 @@ def page() -> Iterator[dict[str, Any]]:
 
 
 def test_the_predictors_counters_are_read_by_their_names(page: dict[str, Any]) -> None:
-    from serving.metrics import Metrics
+    from slipway.serving.metrics import Metrics
 
     metrics = Metrics("flights")
     for code in (200, 200, 400, 503):

@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from components.contracts.errors import SlipwayError
-from components.contracts.monitoring_record import read_monitoring_record
-from components.monitor import history
+from slipway.components.contracts.monitoring_record import read_monitoring_record
+from slipway.components.monitor import history
+from slipway.components.support.errors import SlipwayError
 
 WEEK = ("2013-12-09T05:00:00", "2013-12-16T05:00:00")
 SEPTEMBER = ("2013-09-16T05:00:00", "2013-09-23T05:00:00")

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import gate_world as world
 import mlflow
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,17 +16,24 @@ import pytest
 from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModelAlias
 from sqlalchemy import event
 from sqlalchemy.orm import Session
+from support import gate_world as world
 
-from components.contracts.bundle import ONNX, TRAINING, bundle_hash, read_bundle, write_bundle
-from components.contracts.errors import SlipwayError
-from components.contracts.files import hash_file, write_json
-from components.contracts.release import Release, read_record
-from components.contracts.splits import read_part
-from components.contracts.tracking import connect, open_experiment
-from components.contracts.verdict import Override, RuleResult, Verdict, write_verdict
-from components.register import register as stage
-from components.register.evidence import Made, show_evidence
-from components.register.register import register_model
+from slipway.components.contracts.bundle import (
+    ONNX,
+    TRAINING,
+    bundle_hash,
+    read_bundle,
+    write_bundle,
+)
+from slipway.components.contracts.release import Release, read_record
+from slipway.components.contracts.splits import read_part
+from slipway.components.contracts.verdict import Override, RuleResult, Verdict, write_verdict
+from slipway.components.register import register as stage
+from slipway.components.register.evidence import Made, show_evidence
+from slipway.components.register.register import register_model
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import hash_file, write_json
+from slipway.components.support.tracking import connect, open_experiment
 
 PASSED = RuleResult(
     name="auc", metric="auc", outcome="pass", reason="fine", threshold=0.7, value=0.8, rows=6000

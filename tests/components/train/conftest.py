@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.contracts.splits import PARTS, Feature, Splits, write_splits
+from slipway.components.contracts.splits import PARTS, Feature, Splits, write_splits
 
 MakeSplits = Callable[..., Path]
 FEATURES = (

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from components.contracts.bundle import TRAINING
-from components.contracts.config.training import TrainingConfig
-from components.contracts.errors import SlipwayError
-from components.contracts.splits import read_splits
-from components.train.checkpoint import Checkpoint
-from components.train.distributed import Job, run_workers
-from components.train.loop import Member, Training
-from components.train.preparation import Prepared, prepare
-from components.train.source import Resident, Streamed
-from components.train.train import TrainResult, train_model
+from slipway.components.config.training import TrainingConfig
+from slipway.components.contracts.bundle import TRAINING
+from slipway.components.contracts.splits import read_splits
+from slipway.components.support.errors import SlipwayError
+from slipway.components.train.checkpoint import Checkpoint
+from slipway.components.train.data.preparation import Prepared, prepare
+from slipway.components.train.data.source import Resident, Streamed
+from slipway.components.train.distributed.processes import Job, run_workers
+from slipway.components.train.loop import Member, Training
+from slipway.components.train.train import TrainResult, train_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -198,7 +198,7 @@ def test_the_stage_exports_what_the_device_trained(
 ) -> None:
     import mlflow
 
-    monkeypatch.setattr("components.train.system._SECONDS", 0.2)
+    monkeypatch.setattr("slipway.components.train.system._SECONDS", 0.2)
     result = stage(make_splits(rows=3000), tmp_path)
     log = json.loads((tmp_path / "bundle" / TRAINING).read_text())
     assert result.metrics["auc"] > 0.8
@@ -219,7 +219,7 @@ def test_more_devices_than_there_are_is_an_error(
 KILLED = """
 import sys
 from pathlib import Path
-from components.train.train import train_model
+from slipway.components.train.train import train_model
 splits, out = map(Path, sys.argv[1:])
 train_model(
     splits=splits, project="toy", seed=0, epochs=3, learning_rate=2e-3, gpus=1, allow_cpu=False,

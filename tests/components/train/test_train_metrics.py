@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.train.metrics import (
+from slipway.components.train.data.tables import row_weights
+from slipway.components.train.metrics import (
     Platt,
     at_threshold,
     auc,
@@ -14,7 +15,6 @@ from components.train.metrics import (
     fit_platt,
     log_loss,
 )
-from components.train.tables import row_weights
 
 
 def sample(seed: int, rows: int = 300) -> tuple[np.ndarray, np.ndarray]:

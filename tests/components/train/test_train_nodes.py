@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
-from components.contracts.bundle import read_bundle
-from components.contracts.config.training import TrainingConfig
-from components.contracts.errors import SlipwayError
-from components.train.distributed import Job
-from components.train.train import train_model
-from components.train.trainjob import TrainJobRunner, run_on_nodes, train_job
+from slipway.components.config.training import TrainingConfig
+from slipway.components.contracts.bundle import read_bundle
+from slipway.components.support.errors import SlipwayError
+from slipway.components.train.distributed.processes import Job
+from slipway.components.train.distributed.trainjob import TrainJobRunner, run_on_nodes, train_job
+from slipway.components.train.train import train_model
 
 CRD = Path(__file__).parents[4] / "shared/crds/trainer.kubeflow.org_trainjobs.yaml"
 CONFIG = TrainingConfig.model_validate(
@@ -119,7 +119,7 @@ def test_the_job_asks_for_what_the_project_says() -> None:
     trainer = job["spec"]["trainer"]
     assert (trainer["numNodes"], trainer["numProcPerNode"]) == (2, 4)
     assert trainer["resourcesPerNode"]["limits"]["nvidia.com/gpu"] == "4"
-    assert trainer["args"] == ["-m", "components.train.worker", "s3://b/jobs/1"]
+    assert trainer["args"] == ["-m", "slipway.components.train.distributed.worker", "s3://b/jobs/1"]
     patch = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]
     pod = patch["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
     assert pod["nodeSelector"] == {"pool": "gpu"}
@@ -128,7 +128,7 @@ def test_the_job_asks_for_what_the_project_says() -> None:
 
 
 def test_no_secret_stands_in_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines import tasks
+    from slipway.pipelines import tasks
 
     def variables() -> dict[str, Any]:
         return {entry["name"]: entry for entry in manifest()["spec"]["trainer"]["env"]}
@@ -229,7 +229,7 @@ def test_the_stage_takes_the_result_of_its_job_back(
     """The whole stage on nodes: the job's workers train and log, the stage exports and cleans up."""
     from mlflow.tracking import MlflowClient
 
-    import components.train.trainjob as module
+    import slipway.components.train.distributed.trainjob as module
 
     runner = Runner()
     monkeypatch.setattr(cluster, "answer", runner.answer)

@@ -2,8 +2,8 @@
 
 import torch
 
-from components.contracts.config.training import TrainingConfig
-from components.train.network import numeric_bins
+from slipway.components.config.training import TrainingConfig
+from slipway.components.train.model.network import numeric_bins
 
 
 def test_a_value_that_most_rows_share_does_not_eat_the_bins() -> None:

@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 import torch
 
-from components.contracts.bundle import ONNX
-from components.contracts.config.training import TrainingConfig
-from components.contracts.errors import SlipwayError
-from components.contracts.files import hash_file
-from components.contracts.splits import read_splits
-from components.train.checkpoint import Checkpoint, fingerprint
-from components.train.distributed import Job, run_workers
-from components.train.loop import Member, Preempted, Training
-from components.train.preparation import Prepared, prepare
-from components.train.source import Resident
-from components.train.train import _checkpoint_root
+from slipway.components.config.training import TrainingConfig
+from slipway.components.contracts.bundle import ONNX
+from slipway.components.contracts.splits import read_splits
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import hash_file
+from slipway.components.train.checkpoint import Checkpoint, fingerprint
+from slipway.components.train.data.preparation import Prepared, prepare
+from slipway.components.train.data.source import Resident
+from slipway.components.train.distributed.processes import Job, run_workers
+from slipway.components.train.loop import Member, Preempted, Training
+from slipway.components.train.train import _checkpoint_root
 
 CONFIG = TrainingConfig.model_validate(
     {
@@ -214,7 +214,7 @@ def test_a_device_without_enough_memory_says_what_to_lower(prepared: Prepared) -
 def test_the_progress_line_says_loss_metric_speed_and_time_left(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    import components.train.loop as module
+    import slipway.components.train.loop as module
 
     monkeypatch.setattr(module, "_PROGRESS_SECONDS", 0.0)
     training(prepared, title="trial 2 of 9, ").run({})
@@ -295,7 +295,7 @@ def test_identity_follows_what_decides_the_weights(make_splits: Any) -> None:
 STAGE = """
 import sys
 from pathlib import Path
-from components.train.train import train_model
+from slipway.components.train.train import train_model
 splits, out = map(Path, sys.argv[1:])
 train_model(
     splits=splits, project="toy", seed=0, epochs=3, learning_rate=2e-3, gpus=0, allow_cpu=True,
@@ -379,7 +379,7 @@ def test_sigterm_reaches_the_workers_and_a_retry_ends_well(
         checkpoints=str(root),
     )
     script = (
-        "import sys, json; from components.train.distributed import Job, run_workers;"
+        "import sys, json; from slipway.components.train.distributed.processes import Job, run_workers;"
         "run_workers(Job(**json.loads(sys.argv[1])), 2)"
     )
     content = json.dumps(asdict(job) | {"run_id": None})

@@ -10,15 +10,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-import components.train.search as module
-from components.contracts.bundle import TRAINING
-from components.contracts.config.training import TrainingConfig
-from components.contracts.errors import SlipwayError
-from components.contracts.splits import read_splits
-from components.train.checkpoint import Checkpoint
-from components.train.preparation import Prepared, prepare
-from components.train.search import Trial, search
-from components.train.train import train_model
+import slipway.components.train.search as module
+from slipway.components.config.training import TrainingConfig
+from slipway.components.contracts.bundle import TRAINING
+from slipway.components.contracts.splits import read_splits
+from slipway.components.support.errors import SlipwayError
+from slipway.components.train.checkpoint import Checkpoint
+from slipway.components.train.data.preparation import Prepared, prepare
+from slipway.components.train.search import Trial, search
+from slipway.components.train.train import train_model
 
 CONFIG = {
     "network": {"width": 16, "architecture": "mlp", "embedding": 4},

@@ -11,7 +11,8 @@ import onnxruntime
 import pyarrow as pa
 import pytest
 
-from components.contracts.bundle import (
+from slipway.components.config.training import TrainingConfig
+from slipway.components.contracts.bundle import (
     ONNX,
     PT2,
     TRAINING,
@@ -20,15 +21,14 @@ from components.contracts.bundle import (
     read_bundle,
     write_bundle,
 )
-from components.contracts.config.training import TrainingConfig
-from components.contracts.errors import SlipwayError
-from components.contracts.files import hash_file
-from components.contracts.splits import read_part, read_splits
-from components.train.export import Model, check_export, export_model
-from components.train.metrics import Platt
-from components.train.preparation import prepare
-from components.train.tables import raw_arrays, read_features
-from components.train.train import TrainResult, choose_device, train_model
+from slipway.components.contracts.splits import read_part, read_splits
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import hash_file
+from slipway.components.train.data.preparation import prepare
+from slipway.components.train.data.tables import raw_arrays, read_features
+from slipway.components.train.metrics import Platt
+from slipway.components.train.model.export import Model, check_export, export_model
+from slipway.components.train.train import TrainResult, choose_device, train_model
 
 SMALL = {
     "network": {"width": 32, "architecture": "mlp"},
@@ -342,8 +342,8 @@ def test_a_parameter_of_0_leaves_it_to_the_section(
 def test_mlflow_away_does_not_lose_the_model(
     make_splits: Any, tmp_path: Path, tracking: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import components.train.tracking as module
-    import components.train.train as stage
+    import slipway.components.train.tracking as module
+    import slipway.components.train.train as stage
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setattr(module, "_GIVE_UP_SECONDS", 1.0)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from components.train.adamw import AdamW
+from slipway.components.train.model.adamw import AdamW
 
 
 def networks() -> tuple[torch.nn.Module, torch.nn.Module]:
@@ -54,8 +54,8 @@ def test_the_optimiser_is_torchs_bit_for_bit(decay: float) -> None:
 STAGE = """
 import os, sys
 from pathlib import Path
-import components.train.loop as loop
-from components.train.train import train_model
+import slipway.components.train.loop as loop
+from slipway.components.train.train import train_model
 def stop(*_):
     heavy = ("torch._dynamo", "mlflow", "onnx", "onnxruntime", "optuna", "sklearn", "scipy", "polars")
     print("LOADED", [name for name in heavy if name in sys.modules], flush=True)

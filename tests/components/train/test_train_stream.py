@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-import components.train.source as module
-from components.contracts.config.training import TrainingConfig
-from components.contracts.splits import read_splits
-from components.train.checkpoint import Checkpoint
-from components.train.loop import Member, Training
-from components.train.preparation import Prepared, prepare
-from components.train.source import Resident, Streamed, choose_buffer, memory_limit
-from components.train.tables import Rows
+import slipway.components.train.data.source as module
+from slipway.components.config.training import TrainingConfig
+from slipway.components.contracts.splits import read_splits
+from slipway.components.train.checkpoint import Checkpoint
+from slipway.components.train.data.preparation import Prepared, prepare
+from slipway.components.train.data.source import Resident, Streamed, choose_buffer, memory_limit
+from slipway.components.train.data.tables import Rows
+from slipway.components.train.loop import Member, Training
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig.model_validate(
@@ -142,7 +142,7 @@ def _breaks_and_goes_on(prepared: Prepared, whole: list[Member], root: str) -> N
 def test_only_a_sample_is_taken_for_the_statistics(
     make_splits: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import components.train.preparation as preparation
+    import slipway.components.train.data.preparation as preparation
 
     monkeypatch.setattr(preparation, "_SAMPLE_ROWS", 400)
     folder = make_splits(rows=1500)

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-import components.train.tracking as module
-from components.train.system import SystemMetrics
-from components.train.tracking import Tracker
-from components.train.train import train_model
+import slipway.components.train.tracking as module
+from slipway.components.train.system import SystemMetrics
+from slipway.components.train.tracking import Tracker
+from slipway.components.train.train import train_model
 
 SMALL = {
     "network": {"width": 16, "architecture": "mlp"},

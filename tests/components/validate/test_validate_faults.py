@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.contracts.content_hash import ContentHash
-from components.contracts.dataset import read_manifest, read_table
-from components.contracts.errors import SlipwayError
+from slipway.components.contracts.content_hash import ContentHash
+from slipway.components.contracts.dataset import read_manifest, read_table
+from slipway.components.support.errors import SlipwayError
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 ROWS = 25_000  # four row groups, see the fixture

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.contracts.errors import SlipwayError
-from components.validate.infer import infer_schema, write_schema
-from components.validate.schema import META_SCHEMA
+from slipway.components.support.errors import SlipwayError
+from slipway.components.validate.infer import infer_schema, write_schema
+from slipway.components.validate.schema import META_SCHEMA
 
 
 def table(rows: int = 1000) -> pa.Table:

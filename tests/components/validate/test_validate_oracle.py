@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 
-from components.contracts import dataset as contract
-from components.contracts.dataset import read_table
+from slipway.components.contracts import dataset as contract
+from slipway.components.contracts.dataset import read_table
 
 SCHEMA = {
     "properties": {

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from components.contracts.dataset import read_table, table_files
-from components.contracts.errors import SlipwayError
-from components.ingest.ingest import ingest_tables
-from components.validate.validate import validate_dataset
+from slipway.components.contracts.dataset import read_table, table_files
+from slipway.components.ingest.ingest import ingest_tables
+from slipway.components.support.errors import SlipwayError
+from slipway.components.validate.validate import validate_dataset
 
 SCHEMA = {
     "properties": {
@@ -117,7 +117,7 @@ def test_the_flights_year(lake: Path, repository: Path, tmp_path: Path) -> None:
 FULL_DISK = """
 import json, resource, sys
 from pathlib import Path
-from components.validate.validate import validate_dataset
+from slipway.components.validate.validate import validate_dataset
 folder = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 validate_dataset(dataset=folder / "dataset", schema=json.loads(sys.argv[2]), good=folder / "out/good",

@@ -8,8 +8,8 @@ import jsonschema
 import pyarrow as pa
 import pytest
 
-from components.contracts.errors import SlipwayError
-from components.validate.schema import META_SCHEMA, Moments, parse_schema
+from slipway.components.support.errors import SlipwayError
+from slipway.components.validate.schema import META_SCHEMA, Moments, parse_schema
 
 MOMENTS = Moments(
     window_start=datetime(2024, 1, 1, tzinfo=UTC),

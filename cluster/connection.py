@@ -1,0 +1,256 @@
+"""How the Kubeflow Pipelines API is reached: where it is, and as whom.
+
+Secrets come from the environment or from files, never from the command line, where other users of the
+machine could read them. TLS certificates are always verified.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from slipway.components.support.errors import ProjectError, SlipwayError
+
+if TYPE_CHECKING:
+    from kfp_server_api import Configuration
+
+SERVICE = "http://ml-pipeline.{}.svc.cluster.local:8888"
+PROXY_PATH = "/api/v1/namespaces/{}/services/ml-pipeline:8888/proxy"
+POD_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
+POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+# Each way in, with the variables that choose it. More than one is an error, not a guess.
+WAYS = {
+    "bearer token": ("SLIPWAY_KFP_TOKEN",),
+    "bearer token from a file": ("SLIPWAY_KFP_TOKEN_FILE",),
+    "cookie": ("SLIPWAY_KFP_COOKIE",),
+    "OAuth client credentials": (
+        "SLIPWAY_KFP_OAUTH_TOKEN_URL",
+        "SLIPWAY_KFP_OAUTH_CLIENT_ID",
+        "SLIPWAY_KFP_OAUTH_CLIENT_SECRET",
+    ),
+    "Identity-Aware Proxy": ("KF_PIPELINES_IAP_OAUTH2_CLIENT_ID",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """Where the API is.
+
+    Attributes:
+        host: base URL; empty: the service inside the cluster, or the kubeconfig's cluster through its
+            API server.
+        namespace: the user's namespace where KFP serves several; empty where it serves one.
+        kfp_namespace: where KFP itself is installed.
+        context: of the kubeconfig; empty: its current one.
+        ca: file of certificate authorities; empty: those of certifi.
+        timeout: seconds that one request may take.
+        variables: the environment.
+    """
+
+    host: str = ""
+    namespace: str = ""
+    kfp_namespace: str = "kubeflow"
+    context: str = ""
+    ca: str = ""
+    timeout: float = 30.0
+    variables: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    @classmethod
+    def of(cls, **given: Any) -> "Connection":
+        """From options, and from the environment where an option was not given."""
+        variables = given.get("variables", os.environ)
+        known = {
+            "host": variables.get("KF_PIPELINES_ENDPOINT", ""),
+            "namespace": variables.get("SLIPWAY_NAMESPACE", ""),
+            "ca": variables.get("SLIPWAY_KFP_CA", ""),
+        }
+        return cls(**{**known, **{name: value for name, value in given.items() if value}})
+
+    @property
+    def way(self) -> str:
+        """The way in that the environment chooses; empty: none of ours.
+
+        Raises:
+            ProjectError: several are chosen, or one of them by half.
+        """
+        chosen = []
+        for way, names in WAYS.items():
+            present = [name for name in names if self.variables.get(name)]
+            if present and len(present) < len(names):
+                missing = ", ".join(name for name in names if name not in present)
+                raise ProjectError(f"{present[0]} is set, but {missing} is not: {way} needs both.")
+            if present:
+                chosen.append(way)
+        if len(chosen) > 1:
+            both = " and ".join(WAYS[way][0] for way in chosen)
+            raise ProjectError(f"{both} are both set: keep the one way in that is meant.")
+        return chosen[0] if chosen else ""
+
+
+def configure(connection: Connection) -> tuple["Configuration", str | None]:
+    """The generated client's configuration, and the cookie to send.
+
+    Raises:
+        ProjectError: the settings contradict each other, or would send a secret in the clear.
+        SlipwayError: no way to the API was found.
+    """
+    from kfp_server_api import Configuration
+
+    configuration = Configuration(host=connection.host.rstrip("/"))
+    way, variables = connection.way, connection.variables
+    cookie = variables.get("SLIPWAY_KFP_COOKIE") or None
+    if not connection.host:
+        _find_host(connection, configuration)
+    elif "://" not in connection.host:
+        raise ProjectError(f"--host {connection.host}: write it with https:// (or http://).")
+    if connection.ca:
+        if not Path(connection.ca).is_file():
+            raise ProjectError(f"There is no file {connection.ca} of certificate authorities.")
+        configuration.ssl_ca_cert = connection.ca
+    source = _token_source(way, connection)
+    if source is None and not way and not connection.host and POD_TOKEN.is_file():
+        source = _from_file(POD_TOKEN)
+    if source or cookie:
+        _refuse_clear_text(configuration.host, way)
+    if source:
+        configuration.api_key["authorization"] = "unset"
+        configuration.api_key_prefix["authorization"] = "Bearer"
+        configuration.refresh_api_key_hook = lambda c: c.api_key.update(authorization=source())
+    if proxy := _proxy(configuration.host):
+        configuration.proxy = proxy
+    return configuration, cookie
+
+
+def _find_host(connection: Connection, configuration: "Configuration") -> None:
+    """Inside a pod: the service. Elsewhere: the kubeconfig's API server, which passes requests on."""
+    if POD_NAMESPACE.is_file():
+        configuration.host = SERVICE.format(connection.kfp_namespace)
+        return
+    from kubernetes import client, config
+
+    cluster = client.Configuration()
+    try:
+        config.load_kube_config(client_configuration=cluster, context=connection.context or None)
+    except (config.ConfigException, OSError) as error:
+        raise SlipwayError(
+            "Where is Kubeflow Pipelines? Give its address with --host or KF_PIPELINES_ENDPOINT,"
+            f" or a kubeconfig ({error})."
+        ) from error
+    # Copied, not loaded into: when it renews a token, the kubeconfig's hook sets the host back.
+    configuration.host = cluster.host.rstrip("/") + PROXY_PATH.format(connection.kfp_namespace)
+    for name in ("ssl_ca_cert", "cert_file", "key_file", "assert_hostname"):
+        setattr(configuration, name, getattr(cluster, name, None))
+    if cluster.api_key:
+        configuration.api_key["authorization"] = "unset"
+        configuration.refresh_api_key_hook = lambda c: c.api_key.update(
+            authorization=cluster.get_api_key_with_prefix("authorization")
+        )
+
+
+def _token_source(way: str, connection: Connection) -> Callable[[], str] | None:
+    variables = connection.variables
+    if way == "bearer token":
+        return lambda: variables["SLIPWAY_KFP_TOKEN"]
+    if way == "bearer token from a file":
+        return _from_file(Path(variables["SLIPWAY_KFP_TOKEN_FILE"]))
+    if way == "OAuth client credentials":
+        return _ClientCredentials(connection)
+    if way == "Identity-Aware Proxy":
+        return _from_iap(variables)
+    return None
+
+
+def _from_file(path: Path) -> Callable[[], str]:
+    """Reads the file for each request: the kubelet renews projected tokens in place."""
+
+    def read() -> str:
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SlipwayError(
+                f"The token file {path} cannot be read: {error.strerror}."
+            ) from error
+
+    return read
+
+
+def _from_iap(variables: Mapping[str, str]) -> Callable[[], str]:
+    from kfp.client import auth
+
+    def read() -> str:
+        token, _ = auth.get_auth_token(
+            variables["KF_PIPELINES_IAP_OAUTH2_CLIENT_ID"],
+            variables.get("KF_PIPELINES_APP_OAUTH2_CLIENT_ID"),
+            variables.get("KF_PIPELINES_APP_OAUTH2_CLIENT_SECRET"),
+        )
+        return str(token)
+
+    return read
+
+
+class _ClientCredentials:
+    """An access token of an OAuth 2.0 server (RFC 6749, section 4.4), fetched again before it ends."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._variables = connection.variables
+        self._timeout = connection.timeout
+        self._verify: Any = connection.ca or True
+        self._token = ""
+        self._ends = 0.0
+
+    def __call__(self) -> str:
+        if time.monotonic() < self._ends:
+            return self._token
+        import ssl
+
+        import httpx
+
+        url = self._variables["SLIPWAY_KFP_OAUTH_TOKEN_URL"]
+        _refuse_clear_text(url, "OAuth client credentials")
+        form = {"grant_type": "client_credentials"}
+        for name in ("scope", "audience"):
+            if value := self._variables.get(f"SLIPWAY_KFP_OAUTH_{name.upper()}"):
+                form[name] = value
+        verify = self._verify
+        if isinstance(verify, str):
+            verify = ssl.create_default_context(cafile=verify)
+        try:
+            answer = httpx.post(
+                url,
+                data=form,
+                auth=(
+                    self._variables["SLIPWAY_KFP_OAUTH_CLIENT_ID"],
+                    self._variables["SLIPWAY_KFP_OAUTH_CLIENT_SECRET"],
+                ),
+                timeout=self._timeout,
+                verify=verify,
+            )
+            answer.raise_for_status()
+            content = answer.json()
+            self._token = content["access_token"]
+            self._ends = time.monotonic() + float(content.get("expires_in", 60)) - 30
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            raise SlipwayError(f"{url} gave no access token: {error}.") from error
+        return self._token
+
+
+def _refuse_clear_text(url: str, way: str) -> None:
+    """A secret goes over http only where the network is the cluster's own or the machine's."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    near = host in ("localhost", "127.0.0.1", "::1") or host.endswith(".svc.cluster.local")
+    if parts.scheme != "https" and not near:
+        raise ProjectError(f"{url} is not https: {way or 'the token'} would travel in the clear.")
+
+
+def _proxy(url: str) -> str | None:
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    if not parts.hostname or proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)

@@ -1,0 +1,1 @@
+"""`slipway doctor`: examines a cluster before anything is sent."""

@@ -1,0 +1,76 @@
+"""What the doctor's checks share: the lines that they give, and the site that they look at."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from slipway.pipelines.package import Package
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+Status = Literal["ok", "warn", "fail", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One finding."""
+
+    status: Status
+    what: str
+    message: str
+
+
+@dataclass(slots=True)
+class Site:
+    """Where a pipeline is to run.
+
+    Attributes:
+        settings: the values of the config map and the secret, once they were read; never shown.
+    """
+
+    api: "ApiClient"
+    namespace: str
+    kfp_namespace: str
+    account: str
+    package: Package
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def default(self, parameter: str) -> Any:
+        """The default of a pipeline parameter; None where there is no such parameter."""
+        return self.package.parameters.get(parameter, {}).get("defaultValue")
+
+    def references(self, kind: str) -> dict[str, dict[str, bool]]:
+        """What the tasks read: name of the config map or secret, to key, to whether it may lack.
+
+        Args:
+            kind: "configMap" or "secret".
+        """
+        found: dict[str, dict[str, bool]] = {}
+        platforms = self.package.platform.get("platforms", {}).get("kubernetes", {})
+        for executor in platforms.get("deploymentSpec", {}).get("executors", {}).values():
+            for entry in executor.get(f"{kind}AsEnv", ()):
+                keys = found.setdefault(entry[f"{kind}Name"], {})
+                for pair in entry["keyToEnv"]:
+                    optional = bool(entry.get("optional"))
+                    keys[pair[f"{kind}Key"]] = keys.get(pair[f"{kind}Key"], True) and optional
+        return found
+
+
+def ok(what: str, message: str) -> Line:
+    """All is well."""
+    return Line("ok", what, message)
+
+
+def warn(what: str, message: str) -> Line:
+    """It will run, but a person should know."""
+    return Line("warn", what, message)
+
+
+def fail(what: str, message: str) -> Line:
+    """It will not run."""
+    return Line("fail", what, message)
+
+
+def skip(what: str, message: str) -> Line:
+    """It could not be examined."""
+    return Line("skip", what, message)

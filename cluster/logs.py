@@ -1,0 +1,58 @@
+"""`slipway logs`: what a run's stages printed, read from their pods."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from slipway.cluster.cluster_api import core_api
+from slipway.components.support.errors import SlipwayError
+
+RUN_LABEL = "pipeline/runid"
+TASK_LABELS = ("pipelines.kubeflow.org/task_name", "pipelines.kubeflow.org/v2_component_name")
+MAIN = "main"
+
+
+def pod_logs(
+    run_id: str, *, namespace: str, context: str, task: str | None, tail: int
+) -> Iterator[tuple[str, str]]:
+    """Gives each stage's name with its last lines, in the order in which the pods started.
+
+    Args:
+        run_id: of the run.
+        namespace: that it runs in; empty: the kubeconfig's.
+        context: of the kubeconfig; empty: the current one.
+        task: only this task.
+        tail: how many lines of each.
+    """
+    from kubernetes.client import ApiException
+
+    core, namespace = core_api(context, namespace)
+    try:
+        pods = core.list_namespaced_pod(namespace, label_selector=f"{RUN_LABEL}={run_id}").items
+    except ApiException as error:
+        raise SlipwayError(
+            f"The pods of namespace {namespace} cannot be listed ({error.status} {error.reason})."
+        ) from error
+    for pod in sorted(pods, key=lambda pod: str(pod.metadata.creation_timestamp)):
+        name = _task_of(pod)
+        if "driver" in pod.metadata.name or (task and name != task):
+            continue
+        try:
+            text = core.read_namespaced_pod_log(
+                pod.metadata.name, namespace, container=MAIN, tail_lines=tail
+            )
+        except ApiException as error:
+            text = f"(no log: {error.status} {error.reason})"
+        yield f"{name}  {pod.metadata.name}  {pod.status.phase}", text
+
+
+def _task_of(pod: Any) -> str:
+    """The task's name, from a label, else from the container's arguments, else the pod's name."""
+    labels = pod.metadata.labels or {}
+    for label in TASK_LABELS:
+        if labels.get(label):
+            return str(labels[label])
+    for container in pod.spec.containers:
+        arguments = [*(container.command or ()), *(container.args or ())]
+        if "--task_name" in arguments[:-1]:
+            return str(arguments[arguments.index("--task_name") + 1])
+    return str(pod.metadata.name)

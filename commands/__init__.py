@@ -1,0 +1,1 @@
+"""The `slipway` command: a module a group of commands, and its console."""

@@ -1,0 +1,146 @@
+"""The commands `slipway score` and `slipway backfill`."""
+
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from slipway.local.run import Job
+
+INTERRUPTED = 130
+console = Console(width=None if sys.stdout.isatty() else 120)
+
+
+class Runner(StrEnum):
+    """Where the stages of a local run work."""
+
+    subprocess = "subprocess"
+    docker = "docker"
+
+
+Project = Annotated[
+    Path, typer.Option("--project", "-p", help="Folder with project.yaml.", metavar="DIR")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a key of the project file.", metavar="KEY=VALUE"),
+]
+Stages = Annotated[Runner, typer.Option("--runner", help="Where stages work.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for all that the run keeps.")]
+Start = Annotated[
+    str, typer.Option(help="First instant, ISO 8601; or how long before the end.", metavar="TIME")
+]
+End = Annotated[
+    str,
+    typer.Option(help="First instant after it; else the end of data.window.", metavar="TIME"),
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds the commands of this module to the slipway command."""
+    app.command()(score)
+    app.command()(backfill)
+
+
+def score(
+    project: Project = Path("examples/flights"),
+    model: Annotated[str, typer.Option(help="Alias or version.")] = "champion",
+    start: Start = "7d",
+    end: End = "",
+    publish: Annotated[
+        str, typer.Option(help="Folder or prefix to copy the predictions below.", metavar="URI")
+    ] = "",
+    overrides: Overrides = None,
+    runner: Stages = Runner.subprocess,
+    out: Out = Path("build/run"),
+) -> None:
+    """Predict the rows of a window with a registered version, and record their drift.
+
+    Runs the compiled scoring pipeline on this machine, against the registry that `slipway run` filled
+    (or MLFLOW_TRACKING_URI). Rows need no label.
+
+    **Example:** `slipway score --start 2013-12-24 --end 2014-01-01 --publish build/predictions`
+    """
+    from slipway.local.batch import score_project
+
+    job, window = _job(project, overrides, runner, out, start, end)
+    try:
+        scored = score_project(job, model=model, window=window, publish=publish)
+    except KeyboardInterrupt as interrupt:
+        raise typer.Exit(INTERRUPTED) from interrupt
+    _say(scored.predictions.headline)
+    summary = scored.record.summary
+    accuracy = summary["current_accuracy"]
+    known = "no labels yet" if accuracy is None else f"accuracy {accuracy:.4f}"
+    _say(f"Drift: {scored.record.drift_status}, {known}")
+    for alert in scored.record.alerts:
+        _say(f"Alert: {alert.name} {alert.message}")
+    _say(f"  predictions  {scored.folder}")
+    if scored.predictions.published:
+        _say(f"  published    {scored.predictions.published}")
+    _say(f"  drift report {scored.report}")
+
+
+def backfill(
+    project: Project = Path("examples/flights"),
+    start: Start = "7d",
+    end: End = "",
+    online: Annotated[bool, typer.Option(help="Bring the online store up to date too.")] = True,
+    overrides: Overrides = None,
+    runner: Stages = Runner.subprocess,
+    out: Out = Path("build/run"),
+) -> None:
+    """Compute the feature values of a past range anew, in the offline and the online store.
+
+    Runs the compiled backfill pipeline on this machine, on the feature store that `slipway run` filled
+    (or FEATURE_STORE_URI). Values outside the range stay as they are.
+
+    **Example:** `slipway backfill --start 2013-06-01 --end 2013-06-08`
+    """
+    from slipway.local.batch import backfill_project
+
+    job, window = _job(project, overrides, runner, out, start, end)
+    try:
+        record = backfill_project(job, window=window, online=online)
+    except KeyboardInterrupt as interrupt:
+        raise typer.Exit(INTERRUPTED) from interrupt
+    table = Table("view", "replaced", "written", "rows now", "online")
+    for name, view in record.views.items():
+        numbers = (view.replaced, view.written, view.rows, view.online)
+        table.add_row(name, *(f"{number:,}" for number in numbers))
+    console.print(table)
+
+
+def _job(
+    project: Path, overrides: list[str] | None, runner: Runner, out: Path, start: str, end: str
+) -> tuple["Job", tuple[str, str]]:
+    """The project and where it runs; the window, at its end unless one was given."""
+    from slipway.commands.console import Display
+    from slipway.commands.projects import load
+    from slipway.components.config.base import format_instant
+    from slipway.components.config.data import resolve_window
+    from slipway.components.support.errors import ProjectError, SlipwayError
+    from slipway.local.run import Job
+    from slipway.local.workspace import Workspace
+
+    loaded = load(project, overrides)
+    end = end or format_instant(loaded.project.data.window.end)
+    try:
+        resolve_window(start, end)
+    except SlipwayError as error:
+        raise ProjectError(f"--start and --end: {error}") from error
+    # A command that is told to end (by a CI system, say) ends its stages as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    job = Job(loaded, Workspace.at(out), Display(console), runner.value)
+    return job, (start, end)
+
+
+def _say(text: str) -> None:
+    console.print(escape(text), highlight=False, soft_wrap=True)

@@ -1,0 +1,319 @@
+"""The `slipway` command."""
+
+import os
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from slipway.commands import batch as batch_cli
+from slipway.commands.cluster import add_commands
+from slipway.commands.images import images_app
+from slipway.commands.projects import load as _load
+from slipway.commands.retrain import retrain
+from slipway.commands.stack import stack_app
+from slipway.components.config.base import parse_duration
+from slipway.components.contracts.verdict import Override
+from slipway.components.support.errors import ProjectError, SlipwayError
+
+BROKEN, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    name="slipway",
+    help="From raw data to a monitored KServe endpoint, past a gate that gates.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+schema_app = typer.Typer(name="schema", help="Schemas of input tables.", no_args_is_help=True)
+app.add_typer(schema_app)
+app.add_typer(stack_app)
+app.add_typer(images_app)
+
+console = Console(width=None if sys.stdout.isatty() else 120)
+errors = Console(stderr=True)
+
+Project = Annotated[
+    Path, typer.Option("--project", "-p", help="Folder with project.yaml.", metavar="DIR")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a key of the project file.", metavar="KEY=VALUE"),
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder for all that the run keeps.")]
+EXAMPLE = Path("examples/flights")
+RUN_FOLDER = Path("build/run")
+
+
+class Runner(StrEnum):
+    """Where the stages of a local run work."""
+
+    subprocess = "subprocess"
+    docker = "docker"
+
+
+class Target(StrEnum):
+    """Where the model is deployed."""
+
+    local = "local"
+    kserve = "kserve"
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """From raw data to a monitored KServe endpoint, past a gate that gates."""
+    if debug:
+        os.environ["SLIPWAY_DEBUG"] = "1"
+
+
+@app.command()
+def run(
+    project: Project = EXAMPLE,
+    overrides: Overrides = None,
+    runner: Annotated[Runner, typer.Option(help="Where stages work.")] = Runner.subprocess,
+    target: Annotated[Target, typer.Option(help="Where the model is deployed.")] = Target.local,
+    traffic: Annotated[
+        str, typer.Option(help="Stretch of the test part's end to send as requests; 0d for none.")
+    ] = "7d",
+    out: Out = RUN_FOLDER,
+    fail_on_refusal: Annotated[
+        bool, typer.Option("--fail-on-refusal", help="Exit with 3 where the gate refuses.")
+    ] = False,
+    override_approver: Annotated[
+        str, typer.Option(help="Who lets the model pass where the gate refuses it.")
+    ] = "",
+    override_reason: Annotated[
+        str, typer.Option(help="Why; both are kept with the model and told to the alert routes.")
+    ] = "",
+) -> None:
+    """Run the whole way on this machine: train, gate, register, deploy, monitor.
+
+    Exit codes: 0 done (also where the gate refused the model), 1 a stage broke, 2 bad usage or
+    project file, 3 refused with --fail-on-refusal, 130 interrupted.
+
+    **Example:** `slipway run --project examples/flights --set gate.auc=0.9`
+    """
+    from slipway.commands.console import Display, show_result
+    from slipway.local.run import run_project
+    from slipway.local.workspace import Workspace
+
+    loaded = _load(project, overrides)
+    workspace = Workspace.at(out)
+    # A run that is told to end (by a CI system, say) ends its stages as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        result = run_project(
+            loaded,
+            workspace,
+            Display(console),
+            runner=runner.value,
+            target=target.value,
+            traffic=_duration("--traffic", traffic),
+            override=Override(approver=override_approver, reason=override_reason)
+            if override_approver or override_reason
+            else None,
+        )
+    except KeyboardInterrupt as interrupt:
+        errors.print("\nInterrupted. Nothing half-done was left; run the same command again.")
+        raise typer.Exit(INTERRUPTED) from interrupt
+    show_result(console, result, workspace)
+    if fail_on_refusal and result.verdict.outcome != "pass":
+        raise typer.Exit(REFUSED)
+
+
+@app.command("compile")
+def compile_(
+    project: Project = EXAMPLE,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the YAML.")] = Path("compiled"),
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="For a cluster: refuse images without a digest.")
+    ] = False,
+) -> None:
+    """Compile a project's pipelines and the components to YAML.
+
+    **Example:** `slipway compile --project examples/flights --out compiled`
+    """
+    from slipway.pipelines.compiler import STAGES, compile_project
+
+    if cluster:
+        from slipway.components.support.images import require_digests
+
+        require_digests([*STAGES, "predictor"])
+    for path in compile_project(_load(project, overrides), out):
+        console.print(str(path), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def graph(
+    pipeline: Annotated[Path, typer.Argument(help="Compiled pipeline YAML.")] = Path(
+        "compiled/flights-training.yaml"
+    ),
+) -> None:
+    """Show a compiled pipeline's stages in execution order and what each depends on.
+
+    **Example:** `slipway graph compiled/flights-training.yaml`
+    """
+    from slipway.pipelines.graph import read_tasks
+
+    table = Table("", "stage", "depends on", "only if", "image")
+    for number, task in enumerate(read_tasks(pipeline), start=1):
+        condition = (task.condition or "").replace("inputs.parameter_values", "")
+        condition = condition.replace("['pipelinechannel--evaluate-Output']", "verdict")
+        condition = condition.replace("['pipelinechannel--monitor-Output']", "decision")
+        table.add_row(str(number), task.name, ", ".join(task.needs), condition, task.image)
+    console.print(table)
+
+
+@app.command()
+def stop(
+    project: Annotated[
+        str | None, typer.Option("--project-name", help="Stop this project's predictor only.")
+    ] = None,
+    out: Out = RUN_FOLDER,
+) -> None:
+    """Stop the predictors that local runs left serving.
+
+    **Example:** `slipway stop`
+    """
+    from slipway.components.deploy.local.target import stop as stop_endpoints
+    from slipway.local.workspace import Workspace
+
+    home = Path(Workspace.at(out).settings()["SLIPWAY_HOME"])
+    stopped = stop_endpoints(home, project)
+    console.print("\n".join(stopped) if stopped else "No predictor is running.", highlight=False)
+
+
+@app.command()
+def rollback(
+    version: Annotated[
+        str | None,
+        typer.Argument(help="Registered version; without it the one that served before."),
+    ] = None,
+    project: Project = EXAMPLE,
+    overrides: Overrides = None,
+    target: Annotated[Target, typer.Option(help="Where the model serves.")] = Target.local,
+    out: Out = RUN_FOLDER,
+) -> None:
+    """Serve an earlier version again; `champion` moves back once it has answered.
+
+    For kserve, run it where the cluster's names resolve: the older version is asked before it takes
+    requests.
+
+    **Example:** `slipway rollback` or `slipway rollback 3 --target kserve`
+    """
+    from slipway.local.rollback import roll_back_project
+    from slipway.local.workspace import Workspace
+
+    loaded, workspace = _load(project, overrides), Workspace.at(out)
+
+    def show(line: str) -> None:
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+
+    record = roll_back_project(loaded, workspace, target=target.value, version=version, show=show)
+    console.print(f"{record.headline}, champion again.", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def status(
+    out: Out = RUN_FOLDER,
+    model: Annotated[str | None, typer.Option(help="Show this model only.")] = None,
+) -> None:
+    """Show the local endpoints and the latest monitoring summary of each model, with its trend.
+
+    **Example:** `slipway status`
+    """
+    from slipway.commands.console import show_status
+    from slipway.components.deploy.local.target import status as endpoints
+    from slipway.components.monitor.history import latest
+    from slipway.local.workspace import Workspace
+
+    settings = Workspace.at(out).settings()
+    records = [r for r in latest(settings["MONITORING_URI"]) if model in (None, r["model"])]
+    running = [endpoint.headline for endpoint in endpoints(Path(settings["SLIPWAY_HOME"]))]
+    show_status(console, running, records)
+
+
+@app.command()
+def evidence(
+    model: Annotated[str, typer.Argument(help="MODEL, MODEL@alias or MODEL/version.")],
+    out: Out = RUN_FOLDER,
+) -> None:
+    """Print what a registered version rests on, and verify every hash of it.
+
+    Exits with 1 where a hash does not agree.
+
+    **Example:** `slipway evidence flights@champion`
+    """
+    from slipway.components.register.evidence import show_evidence
+    from slipway.local.workspace import Workspace
+
+    os.environ.update(Workspace.at(out).settings())
+    name, _, which = model.replace("/", "@", 1).partition("@")
+    report = show_evidence(name, which or "challenger")
+    print(report.text)
+    if report.problems:
+        raise typer.Exit(BROKEN)
+
+
+@schema_app.command("infer")
+def schema_infer(
+    table: Annotated[Path, typer.Argument(help="A parquet file, or a folder of them.")],
+    out: Annotated[Path | None, typer.Option("--out", help="File to write.")] = None,
+) -> None:
+    """Write a first schema from a table's data, for a person to tighten.
+
+    **Example:** `slipway schema infer build/lake/flights --out schemas/input.json`
+    """
+    import json
+
+    from slipway.components.validate.infer import infer_schema, write_schema
+
+    if out is None:
+        print(json.dumps(infer_schema(table), indent=2))
+    else:
+        write_schema(table, out)
+        console.print(f"{out}: read it and tighten what you know better.", highlight=False)
+
+
+add_commands(app)
+app.command()(retrain)
+batch_cli.add_commands(app)
+
+
+def _duration(option: str, text: str) -> Any:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ProjectError(f"{option}: {error}.") from error
+
+
+def main() -> None:
+    """Runs the command: errors are one clear paragraph, with a traceback only under --debug."""
+    try:
+        app()
+    except SlipwayError as error:
+        if os.environ.get("SLIPWAY_DEBUG"):
+            raise
+        errors.print(f"[red]error:[/red] {_escape(error)}", highlight=False, soft_wrap=True)
+        sys.exit(USAGE if isinstance(error, ProjectError) else BROKEN)
+    except OSError as error:
+        if os.environ.get("SLIPWAY_DEBUG"):
+            raise
+        name = f"{error.filename}: " if error.filename else ""
+        errors.print(f"[red]error:[/red] {name}{error.strerror}.", highlight=False, soft_wrap=True)
+        sys.exit(BROKEN)
+
+
+def _escape(error: Exception) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))

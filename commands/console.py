@@ -1,0 +1,187 @@
+"""What a person sees in the terminal."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+from rich.table import Table
+
+from slipway.local.execution import TaskRun
+
+if TYPE_CHECKING:
+    from slipway.local.run import RunResult
+    from slipway.local.workspace import Workspace
+
+COLOURS = {"succeeded": "green", "cached": "cyan", "failed": "red", "skipped": "dim"}
+
+
+class Display:
+    """Progress of a run: a line for each task that ended, and a live line for the one at work.
+
+    Without a terminal (in CI, in a file) the live line is left out.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._status: Status | None = None
+
+    @contextmanager
+    def pipeline(self, name: str) -> Iterator[None]:
+        """Shows what runs while the block does."""
+        if name != "requests":
+            self.console.print(f"[bold]{name} pipeline[/bold]")
+        if not self.console.is_terminal:
+            yield
+            return
+        self._status = self.console.status(name)
+        with self._status:
+            yield
+        self._status = None
+
+    def started(self, task: TaskRun) -> None:
+        """A task has started."""
+        self.progress(task, "…", None)
+
+    def progress(self, task: TaskRun, message: str, done: float | None) -> None:
+        """A task says how far it is."""
+        if self._status:
+            share = "" if done is None else f" {done:.0%}"
+            self._status.update(f"{task.name}{share} [dim]{escape(message)}[/dim]")
+
+    def ended(self, task: TaskRun) -> None:
+        """A task has ended."""
+        colour = COLOURS.get(task.status, "")
+        self.console.print(
+            f"  {task.name:<10} [{colour}]{task.status:<9}[/{colour}] {task.seconds:6.1f} s"
+            f"  {escape(task.headline)}",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+
+def show_result(console: Console, result: "RunResult", workspace: "Workspace") -> None:
+    """The table, the verdict, the endpoint, the alerts, and where to look next."""
+    table = Table(title=f"{result.project}", title_justify="left")
+    table.add_column("stage")
+    table.add_column("status")
+    table.add_column("seconds", justify="right")
+    table.add_column("peak MB", justify="right")
+    table.add_column("what came out")
+    for task in result.tasks:
+        colour = COLOURS.get(task.status, "")
+        table.add_row(
+            task.name,
+            f"[{colour}]{task.status}[/{colour}]",
+            f"{task.seconds:.1f}" if task.status != "skipped" else "",
+            f"{task.peak_mb:.0f}" if task.peak_mb else "",
+            escape(task.headline),
+        )
+    console.print(table)
+    _show_verdict(console, result)
+    if result.deployment:
+        console.print(f"Endpoint: {result.deployment.endpoint}", highlight=False)
+    elif result.verdict.outcome == "fail":
+        console.print("Nothing was registered and nothing deployed; what served before still does.")
+    _show_monitoring(console, result)
+    if result.retraining:
+        show_retraining(console, result.retraining)
+    console.print("\nWhere to look next", style="bold")
+    for name, path in result.reports.items():
+        console.print(f"  {name:<18} {path}", soft_wrap=True, highlight=False)
+    tracking = workspace.settings()["MLFLOW_TRACKING_URI"]
+    console.print(
+        f"  {'experiments':<18} mlflow ui --backend-store-uri {tracking}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    console.print(f"  {'this summary':<18} {workspace.summary}", soft_wrap=True, highlight=False)
+    if result.deployment and result.deployment.target == "local":
+        console.print(f"  {'stop the predictor':<18} slipway stop", highlight=False)
+
+
+def _show_verdict(console: Console, result: "RunResult") -> None:
+    verdict = result.verdict
+    word = "[green]PASS[/green]" if verdict.outcome == "pass" else "[red]FAIL[/red]"
+    console.print(f"\nVerdict: {word}", style="bold")
+    for name in ("accuracy", "f1", "auc"):
+        value, threshold = verdict.metrics.get(name), verdict.thresholds.get(name)
+        shown = "not measured" if value is None else f"{value:.4f}"
+        console.print(f"  {name:<9} {shown}   at least {threshold}", highlight=False)
+    for reason in verdict.reasons:
+        console.print(f"  refused: {escape(reason)}", style="red", highlight=False, soft_wrap=True)
+    if verdict.override:
+        console.print(
+            f"  OVERRIDDEN by {escape(verdict.override.approver)}: {escape(verdict.override.reason)}",
+            style="bold yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
+    elif "override" in verdict.notes:
+        console.print(f"  {escape(verdict.notes['override'])}", highlight=False, soft_wrap=True)
+    if result.release:
+        console.print(f"Model: {result.release.name} version {result.release.model_version}")
+
+
+def _show_monitoring(console: Console, result: "RunResult") -> None:
+    if result.record is None:
+        return
+    summary = result.record.summary
+    accuracy, latency = summary["current_accuracy"], summary["avg_latency"]
+    console.print(
+        f"Monitoring: {summary['total_predictions']:,} predictions, drift {result.record.drift_status},"
+        f" accuracy {'—' if accuracy is None else f'{accuracy:.4f}'},"
+        f" latency {'—' if latency is None else f'{latency:.1f} ms'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if not result.record.alerts:
+        console.print("Alerts: none")
+    for alert in result.record.alerts:
+        console.print(
+            f"Alert: [yellow]{alert.name}[/yellow] {escape(alert.message)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def show_retraining(console: Console, result: "RunResult") -> None:
+    """What came of a training that monitor or a person asked for."""
+    _show_verdict(console, result)
+    if result.deployment:
+        console.print(
+            f"Trained anew: version {result.deployment.model_version} serves at"
+            f" {result.deployment.endpoint}",
+            highlight=False,
+        )
+    else:
+        console.print("Trained anew, and refused by the gate: what served before still does.")
+
+
+def show_status(console: Console, endpoints: list[str], records: list[dict[str, Any]]) -> None:
+    """The local endpoints, and each model's latest monitored window with its trend."""
+    for line in endpoints or ["No predictor is running here."]:
+        console.print(line, highlight=False)
+    if not records:
+        console.print("Nothing was monitored yet: `slipway run` does, and so does the schedule.")
+        return
+    table = Table(
+        "model", "window", "predictions", "accuracy", "trend", "latency", "drift", "alerts"
+    )
+    for record in records:
+        summary = record["summary"]
+        accuracy, latency = summary["current_accuracy"], summary["avg_latency"]
+        trend = [row["current_accuracy"] for row in record["trend"]]
+        table.add_row(
+            f"{record['model']} {record['model_version']}",
+            " to ".join(str(moment) for moment in record["window"]),
+            f"{summary['total_predictions']:,}",
+            "—" if accuracy is None else f"{accuracy:.4f}",
+            " ".join("—" if value is None else f"{value:.3f}" for value in trend[-5:]),
+            "—" if latency is None else f"{latency:.1f} ms",
+            record["drift_status"],
+            ", ".join(alert["name"] for alert in record["alerts"]) or "none",
+        )
+    console.print(table)

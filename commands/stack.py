@@ -1,0 +1,68 @@
+"""`slipway stack`: the platform under a project."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+EXAMPLE = Path("examples/flights")
+stack_app = typer.Typer(name="stack", help="The platform under a project.", no_args_is_help=True)
+console = Console(width=None if sys.stdout.isatty() else 120)
+
+
+@stack_app.callback()
+def stack() -> None:
+    """The platform under a project."""
+
+
+@stack_app.command()
+def render(
+    project: Annotated[
+        Path, typer.Option("--project", "-p", help="Folder with project.yaml.", metavar="DIR")
+    ] = EXAMPLE,
+    cloud: Annotated[
+        str, typer.Option(help="aws, gcp, azure or onprem; all: one overlay each.")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("manifests"),
+    environment: Annotated[str, typer.Option(help="dev, staging, production …")] = "dev",
+    team: Annotated[str, typer.Option(help="Who pays.")] = "ml",
+    namespace: Annotated[str, typer.Option(help="Else PROJECT-ENVIRONMENT.")] = "",
+    region: Annotated[str, typer.Option(help="Of the cloud.")] = "",
+    cluster: Annotated[str, typer.Option(help="Its name.")] = "ml",
+    account: Annotated[
+        str, typer.Option(help="AWS account, GCP project, Azure storage account.")
+    ] = "ACCOUNT",
+    gpus: Annotated[int, typer.Option(help="GPUs that the namespace may hold.", min=0)] = 4,
+    registry: Annotated[
+        str, typer.Option(help="Host of the images; empty: nodes pull without a login.")
+    ] = "ghcr.io",
+) -> None:
+    """Turn a project's choices into kustomize manifests and the pipeline of its CI platform.
+
+    **Example:** `slipway stack render --cloud aws --environment staging --out build/manifests`
+    """
+    from slipway.components.config.project import load_project
+    from slipway.stack.render import render as write
+    from slipway.stack.site import CLOUDS, Site
+
+    loaded = load_project(project).project
+    chosen = cloud or loaded.cloud_provider
+    sites = [
+        Site(
+            project=loaded,
+            cloud=name,
+            namespace=namespace or f"{loaded.project_name}-{environment}",
+            environment=environment,
+            team=team,
+            region=region,
+            cluster=cluster,
+            account=account,
+            gpus=gpus,
+            registry=registry,
+        )
+        for name in (CLOUDS if chosen == "all" else (chosen,))
+    ]
+    for path in write(sites, out):
+        console.print(str(path), highlight=False, soft_wrap=True)

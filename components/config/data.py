@@ -1,0 +1,113 @@
+"""Which tables the pipeline reads, and from when to when."""
+
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from slipway.components.config.base import (
+    Instant,
+    Name,
+    Section,
+    parse_duration,
+    parse_instant,
+)
+from slipway.components.support.errors import SlipwayError
+
+
+class Window(Section):
+    """The half-open stretch of time [start, end) that a run looks at."""
+
+    start: Instant
+    end: Instant
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.start >= self.end:
+            raise ValueError(f"start {self.start} is not before end {self.end}")
+        return self
+
+
+def resolve_window(start: str, end: str, scheduled_at: str = "") -> Window:
+    """The window that a run looks at, from its parameters.
+
+    Args:
+        start: an instant, or how long before the end, as in "1d".
+        end: an instant; empty: when the run was scheduled.
+        scheduled_at: when the run was scheduled, as Kubeflow told the task.
+
+    Raises:
+        SlipwayError: they do not make a window; the message says which is wrong.
+    """
+    last = end.strip() or scheduled_at.strip()
+    if not last or last.startswith("{{"):
+        raise SlipwayError(
+            "window_end is empty, and nothing told this task when its run was scheduled. Give"
+            " window_end, or run it on a Kubeflow that fills in the schedule's time."
+        )
+    try:
+        until = parse_instant(last)
+    except ValueError as error:
+        raise SlipwayError(f"window_end '{last}' is not an ISO 8601 time: {error}.") from error
+    try:
+        length = parse_duration(start)
+    except ValueError:
+        length = None
+    try:
+        since = until - length if length is not None else parse_instant(start)
+        return Window(start=since, end=until)
+    except ValidationError as error:
+        raise SlipwayError(f"The window is empty: {start} is not before {last}.") from error
+    except ValueError as error:
+        raise SlipwayError(
+            f"window_start '{start}' is neither an ISO 8601 time nor a duration as in 1d: {error}."
+        ) from error
+
+
+def widen(window: Window, before: str, after: str) -> Window:
+    """The window with a margin on each side: features of its rows look beyond it.
+
+    Args:
+        window: the window.
+        before: how much earlier it starts, as in "30d"; empty: not at all.
+        after: how much later it ends; empty: not at all.
+
+    Raises:
+        SlipwayError: a margin is no duration.
+    """
+    margins = []
+    for name, text in (("before", before), ("after", after)):
+        try:
+            margins.append(parse_duration(text.strip() or "0s"))
+        except ValueError as error:
+            raise SlipwayError(f"{name}: {error}.") from error
+    return Window(start=window.start - margins[0], end=window.end + margins[1])
+
+
+Format = Literal["parquet", "csv", "jsonl", "delta"]
+ColumnType = Literal["string", "integer", "number", "boolean", "timestamp", "date"]
+
+
+class Table(Section):
+    """One source table.
+
+    Attributes:
+        path: below `data.root`, or a full URI (file, s3, gs, abfss, https).
+        time: the timestamp column that the window cuts on; None takes the table whole.
+        columns: the columns to read; None reads all.
+        types: for csv and jsonl, the types of columns that are not to be guessed from the text, as
+            in {tailnum: string}.
+    """
+
+    path: str
+    format: Format = "parquet"
+    time: Name | None = None
+    columns: list[str] | None = None
+    types: dict[str, ColumnType] = {}
+
+
+class DataConfig(Section):
+    """The `data` section."""
+
+    root: str = ""
+    window: Window
+    tables: dict[Name, Table] = Field(min_length=1)

@@ -1,0 +1,149 @@
+"""Where and how the registered model is served."""
+
+from datetime import timedelta
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from slipway.components.config.base import Duration, Section
+
+
+class CanaryConfig(Section):
+    """How a new model proves itself on a cluster before it takes all traffic.
+
+    Attributes:
+        share: percent of real requests that the new model answers meanwhile; 0: only golden rows.
+        window: for how long.
+        local_window: the same for the target `local`, where both models share the port and the kernel
+            deals out the connections, whatever `share` says; 0: golden rows only.
+        min_requests: requests that both models must have answered for a comparison to count.
+        max_error_rate: by how much the share of 5xx answers may be above the stable model's.
+        max_latency_ratio: how many times the stable model's mean latency it may take.
+        max_prediction_shift: the population stability index between both models' probabilities,
+            above what chance explains with as few rows.
+    """
+
+    share: int = Field(default=10, ge=0, le=50)
+    window: Duration = timedelta(minutes=5)
+    local_window: Duration = timedelta(0)
+    min_requests: int = Field(default=50, ge=1)
+    max_error_rate: float = Field(default=0.01, ge=0, le=1)
+    max_latency_ratio: float = Field(default=2.0, gt=0)
+    max_prediction_shift: float = Field(default=0.25, gt=0)
+
+
+class Autoscaling(Section):
+    """Between how many replicas, and on what, the predictor scales.
+
+    Attributes:
+        by: `hpa` and `keda` go with the mode Standard, `knative` with the mode Knative.
+        metric: cpu or memory (percent of the request) for hpa; concurrency or rps for knative;
+            keda takes `query` to a Prometheus `server`.
+    """
+
+    by: Literal["hpa", "keda", "knative"]
+    max_replicas: int = Field(ge=1)
+    metric: Literal["cpu", "memory", "concurrency", "rps"] = "cpu"
+    target: int = Field(default=70, ge=1)
+    server: str | None = None
+    query: str | None = None
+
+
+class Resources(Section):
+    """What one replica asks for, and may take."""
+
+    cpu: str = "500m"
+    memory: str = "512Mi"
+    max_cpu: str = "2"
+    max_memory: str = "1Gi"
+    gpus: int = Field(default=0, ge=0)
+    gpu_type: str = "nvidia.com/gpu"
+
+
+class DeploymentConfig(Section):
+    """The `deployment` section.
+
+    Attributes:
+        target: `kserve` applies an InferenceService; `local` runs the predictor as a process.
+        mode: KServe's deployment mode.
+        namespace: None: the one that the task's pod runs in.
+        port: the loopback port of the target `local`.
+        max_latency_ms: what single rows may take, in the median, before a model is promoted.
+        log_sample: share of requests that the inference log keeps.
+        trust_request_time: a request may say at what time it is made, for replays of the past.
+        ready_timeout: how long a new revision may take to become ready.
+        storage: object-store prefix that bundles are copied to for the cluster to read; None: the
+            registry's own artifact URI, which then must be one that KServe reads.
+        image: another predictor image than the project's own: one with onnxruntime-gpu or Feast in it.
+        grpc: gRPC on port 9000 too; only Standard mode, where a pod may have several ports.
+        online: who looks features up for requests with entity keys only. `predictor`: it itself, which
+            needs Feast in its image. `transformer`: a part of its own before it.
+        service_account: of the predictor's pods.
+        secret: a Secret whose keys the predictor gets as environment (for its log's store).
+        allow_from: namespaces beside its own that may reach the predictor's pods.
+    """
+
+    target: Literal["kserve", "local"] = "kserve"
+    mode: Literal["Standard", "Knative"] = "Standard"
+    namespace: str | None = None
+    replicas: int = Field(default=3, ge=1)
+    port: int = Field(default=8080, ge=1, le=65535)
+    max_latency_ms: float = Field(default=100, gt=0)
+    log_sample: float = Field(default=1.0, ge=0, le=1)
+    trust_request_time: bool = False
+    ready_timeout: Duration = timedelta(minutes=10)
+    storage: str | None = None
+    image: str | None = None
+    grpc: bool = False
+    online: Literal["none", "predictor", "transformer"] = "none"
+    service_account: str | None = None
+    secret: str | None = None
+    allow_from: list[str] = ["istio-system", "envoy-gateway-system", "kserve", "monitoring"]
+    node_selector: dict[str, str] = {}
+    tolerations: list[dict[str, Any]] = []
+    resources: Resources = Resources()
+    autoscaling: Autoscaling | None = None
+    canary: CanaryConfig = CanaryConfig()
+
+    @model_validator(mode="after")
+    def _is_obeyed(self) -> Self:
+        """Refuses what KServe, or the predictor, would silently ignore."""
+        if self.target == "local":
+            return self
+        if self.grpc and self.mode == "Knative":
+            raise ValueError("grpc has no effect in mode Knative: a pod there has one port")
+        if self.resources.gpus and not self.image:
+            raise ValueError(
+                "resources.gpus would be idle: the predictor's own image computes on the CPU. Name one"
+                " with onnxruntime-gpu as deployment.image"
+            )
+        if self.online == "predictor" and not self.image:
+            raise ValueError(
+                "the predictor's own image has no Feast: name one as deployment.image, or set online to"
+                " transformer"
+            )
+        if self.online != "none" and not self.secret:
+            raise ValueError(
+                "online features need `secret`: a Secret whose FEAST_REDIS_URL names the online store"
+            )
+        scaling = self.autoscaling
+        if scaling is None:
+            return self
+        if (scaling.by == "knative") != (self.mode == "Knative"):
+            raise ValueError(
+                f"autoscaling by {scaling.by} has no effect in mode {self.mode}: use hpa or keda with"
+                " Standard, knative with Knative"
+            )
+        allowed = ("concurrency", "rps") if scaling.by == "knative" else ("cpu", "memory")
+        if scaling.by != "keda" and scaling.metric not in allowed:
+            raise ValueError(
+                f"autoscaling by {scaling.by} ignores the metric {scaling.metric}: use"
+                f" {' or '.join(allowed)}"
+            )
+        if scaling.by == "keda" and not (scaling.server and scaling.query):
+            raise ValueError("autoscaling by keda needs `server` and `query`")
+        if scaling.max_replicas < self.replicas:
+            raise ValueError(
+                f"autoscaling.max_replicas {scaling.max_replicas} is below replicas {self.replicas}"
+            )
+        return self

@@ -1,0 +1,197 @@
+"""What runs on its own: the recurring runs that a project declares."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from slipway.components.config.base import Duration, Section
+
+_MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
+_DAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
+# Field, least, greatest, names: as Kubeflow's scheduler reads them, seconds first.
+_FIELDS: tuple[tuple[str, int, int, list[str]], ...] = (
+    ("second", 0, 59, []),
+    ("minute", 0, 59, []),
+    ("hour", 0, 23, []),
+    ("day of the month", 1, 31, []),
+    ("month", 1, 12, _MONTHS),
+    ("day of the week", 0, 6, _DAYS),
+)
+
+
+# Every task of every pipeline, by its name in the Kubeflow UI.
+TaskName = Literal[
+    "ingest",
+    "validate",
+    "features",
+    "train",
+    "evaluate",
+    "register",
+    "deploy",
+    "monitor",
+    "scoring-features",
+    "score",
+    "monitor-predictions",
+    "backfill",
+    "retrain",
+    "report-end",
+    "report-override",
+]
+PipelineName = Literal["training", "retraining", "monitoring", "scoring", "backfill"]
+Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti)?$")]
+
+
+class TaskSettings(Section):
+    """What one task asks of the cluster, where it is not what Slipway gives it.
+
+    Attributes:
+        cpu, memory: requested and not exceeded, as in "8" and 32Gi.
+        timeout: after so long a try of the task is given up.
+        retries: how often it is tried again.
+        node_selector: labels that its node must have.
+        tolerations: taints that it tolerates, as Kubernetes writes them.
+        affinity: node affinity, as Kubernetes writes it.
+        labels: of its pods, beside the project and the stage: a cost centre, say.
+    """
+
+    cpu: Quantity | None = None
+    memory: Quantity | None = None
+    timeout: Duration | None = None
+    retries: int | None = Field(default=None, ge=0, le=10)
+    node_selector: dict[str, str] = {}
+    tolerations: list[dict[str, Any]] = []
+    affinity: dict[str, Any] = {}
+    labels: dict[str, str] = {}
+
+
+class Workspace(Section):
+    """A volume that lives as long as a run, for what fits neither memory nor a node's own disk.
+
+    Attributes:
+        size: as in 100Gi.
+        storage_class: empty: the one that Kubeflow's administrator set.
+        access_modes: Kubeflow refuses a run whose volume has none.
+        pipelines: whose runs get such a volume.
+    """
+
+    size: Quantity
+    storage_class: str = ""
+    access_modes: list[Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]] = [
+        "ReadWriteOnce"
+    ]
+    pipelines: list[PipelineName] = ["training", "retraining"]
+
+
+class Orchestration(Section):
+    """The `orchestration` section.
+
+    Attributes:
+        deadline: after this long a run is given up.
+        keep: how long the pods of an ended run stay to be looked at.
+        workspace: a volume for runs; None: each task uses its pod's own disk.
+        tasks: task to what it asks for.
+    """
+
+    deadline: Duration = timedelta(days=1)
+    keep: Duration = timedelta(days=7)
+    workspace: Workspace | None = None
+    tasks: dict[TaskName, TaskSettings] = {}
+
+    @model_validator(mode="after")
+    def _places_training_once(self) -> Self:
+        train = self.tasks.get("train", TaskSettings())
+        if train.node_selector or train.tolerations or train.affinity:
+            raise ValueError(
+                "where training runs is set in training.accelerator, so that it can be changed when a"
+                " run is started: move tasks.train's node_selector, tolerations and affinity there"
+            )
+        return self
+
+
+class Schedule(Section):
+    """One recurring run.
+
+    Attributes:
+        pipeline: what runs: `monitoring`, `scoring`, `backfill`, or `retraining`, which is the
+            training pipeline on a window that ends when the run is due.
+        cron: when, as five fields (minute hour day month weekday) or six with seconds first; in UTC
+            unless the cluster's scheduler was given another zone.
+        every: instead of `cron`, how often.
+        window: how long a stretch of data before the scheduled time a run looks at.
+        enabled: false keeps the recurring run, paused.
+        catchup: whether runs that were missed while the cluster was down are made up for.
+        max_concurrency: runs of this schedule that may be at work at once.
+        parameters: pipeline parameters that differ from the project's own.
+    """
+
+    pipeline: Literal["retraining", "monitoring", "scoring", "backfill"]
+    cron: str | None = None
+    every: Duration | None = None
+    window: Duration = timedelta(days=1)
+    enabled: bool = True
+    catchup: bool = False
+    max_concurrency: int = Field(default=1, ge=1, le=10)
+    parameters: dict[str, Any] = {}
+
+    @field_validator("cron")
+    @classmethod
+    def _is_cron(cls, value: str | None) -> str | None:
+        if value is not None:
+            cron_with_seconds(value)
+        return value
+
+    @model_validator(mode="after")
+    def _has_one_trigger(self) -> Self:
+        if (self.cron is None) == (self.every is None):
+            raise ValueError("give either cron or every")
+        if self.every is not None and self.every < timedelta(minutes=1):
+            raise ValueError("every is less than a minute")
+        if self.window <= timedelta(0):
+            raise ValueError("the window is empty")
+        return self
+
+
+def cron_with_seconds(text: str) -> str:
+    """A cron expression as Kubeflow's scheduler wants it: six fields, seconds first.
+
+    Given five fields, that scheduler would read the minute as the second and run every minute or
+    hour without a word; so five fields get a leading 0 here.
+
+    Raises:
+        ValueError: the expression is not valid; the message names the field.
+    """
+    fields = text.split()
+    if len(fields) == 5:
+        fields = ["0", *fields]
+    if len(fields) != 6:
+        raise ValueError(f"cron '{text}' has {len(fields)} fields: write five, as in 0 6 * * *")
+    for value, (name, least, greatest, names) in zip(fields, _FIELDS, strict=True):
+        for part in value.split(","):
+            if not _is_cron_part(part, least, greatest, names):
+                raise ValueError(f"cron '{text}': {value} is not a {name} ({least} to {greatest})")
+    return " ".join(fields)
+
+
+def _is_cron_part(part: str, least: int, greatest: int, names: list[str]) -> bool:
+    """One of `*`, `?`, `7`, `MON`, `1-5`, each with or without a step as in `*/15`."""
+    span, slash, step = part.partition("/")
+    if slash and not (step.isdigit() and int(step) > 0):
+        return False
+    if span in ("*", "?"):
+        return True
+    match = re.fullmatch(r"(\w+)(?:-(\w+))?", span)
+    if not match:
+        return False
+    ends = []
+    for word in match.groups():
+        if word is None:
+            continue
+        if word.upper() in names:
+            ends.append(names.index(word.upper()) + least)
+        elif word.isdigit():
+            ends.append(int(word))
+        else:
+            return False
+    return all(least <= end <= greatest for end in ends) and ends == sorted(ends)

@@ -1,0 +1,1 @@
+"""Target `kserve`: InferenceServices, their rollouts, and what the cluster says of them."""

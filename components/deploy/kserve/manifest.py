@@ -1,0 +1,276 @@
+"""The Kubernetes objects of one endpoint: plain dictionaries, built from the settings."""
+
+from typing import Any
+
+from slipway.components.config.deployment import DeploymentConfig
+from slipway.components.contracts.release import Release
+from slipway.components.support import environment
+from slipway.components.support.images import image
+
+GROUP, VERSION, KIND = "serving.kserve.io", "v1beta1", "InferenceService"
+CONTAINER = "kserve-container"
+LABEL = "slipway.dev"
+PORT, GRPC_PORT = 8080, 9000
+# Holds the predictor that serves while another one is tried, so that a retry knows it.
+STABLE = f"{LABEL}/stable-predictor"
+SERVICE_LABEL = "serving.kserve.io/inferenceservice"
+_USER = 1000
+# The restricted profile of the Pod Security Standards.
+_POD = {
+    "runAsNonRoot": True,
+    "runAsUser": _USER,
+    "fsGroup": _USER,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+_RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "privileged": False,
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+}
+_TAG_ROUTING = "serving.kserve.io/enable-tag-routing"
+
+
+def revision_name(release: Release) -> str:
+    """What a version's predictor is called."""
+    return f"v{release.model_version}"
+
+
+def labels(release: Release) -> dict[str, str]:
+    """What every object and pod of a version says of itself; the verdict was checked before."""
+    return {
+        "app.kubernetes.io/managed-by": "slipway",
+        f"{LABEL}/model-version": release.model_version,
+        f"{LABEL}/model-hash": release.model_hash[:16],
+        f"{LABEL}/run": release.run_id[:63] or "none",
+        f"{LABEL}/verdict": "pass",
+    }
+
+
+def predictor(
+    release: Release, project: str, storage_uri: str, config: DeploymentConfig
+) -> dict[str, Any]:
+    """The `predictor` of the InferenceService for one version.
+
+    The model comes by reference: KServe's storage initializer reads STORAGE_URI of the container
+    and puts the files at /mnt/models.
+    """
+    spec: dict[str, Any] = {
+        "labels": labels(release),
+        "minReplicas": config.replicas,
+        "maxReplicas": config.autoscaling.max_replicas if config.autoscaling else config.replicas,
+        "terminationGracePeriodSeconds": 60,
+        "automountServiceAccountToken": False,
+        "securityContext": dict(_POD),
+        "containers": [_container(release, project, storage_uri, config)],
+        "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "2Gi"}}],
+    }
+    if config.service_account:
+        spec["serviceAccountName"] = config.service_account
+    if config.node_selector:
+        spec["nodeSelector"] = config.node_selector
+    if config.tolerations:
+        spec["tolerations"] = config.tolerations
+    spec |= _scaling(config)
+    if config.mode == "Standard":
+        spec["name"] = revision_name(release)
+        # Knative forbids this field unless an administrator allows it; it spreads pods by itself.
+        spec["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {SERVICE_LABEL: project}},
+            }
+        ]
+    return spec
+
+
+def _container(
+    release: Release, project: str, storage_uri: str, config: DeploymentConfig
+) -> dict[str, Any]:
+    wanted = config.resources
+    limits = {"cpu": wanted.max_cpu, "memory": wanted.max_memory}
+    if wanted.gpus:
+        limits[wanted.gpu_type] = str(wanted.gpus)
+    environ = {
+        "STORAGE_URI": storage_uri,
+        "INFERENCE_LOG_URI": environment.inference_log_uri(),
+        "SLIPWAY_LOG_SPOOL": "/scratch/spool",
+        "SLIPWAY_LOG_SAMPLE": str(config.log_sample),
+        # In Standard mode the pod still gets connections for a moment after it is told to end.
+        "SLIPWAY_LINGER_SECONDS": "5" if config.mode == "Standard" else "0",
+        "TMPDIR": "/scratch",
+    }
+    container: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": config.image or image("predictor"),
+        "args": [
+            "--model-dir=/mnt/models",
+            f"--model-name={project}",
+            f"--model-version={release.model_version}",
+            f"--port={PORT}",
+        ],
+        "env": [{"name": name, "value": value} for name, value in environ.items()],
+        "ports": [{"containerPort": PORT, "protocol": "TCP"}],
+        "readinessProbe": {
+            "httpGet": {"path": f"/v2/models/{project}/ready", "port": PORT},
+            "periodSeconds": 5,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": "/v2/health/live", "port": PORT},
+            "periodSeconds": 10,
+            "failureThreshold": 6,
+        },
+        "resources": {
+            "requests": {"cpu": wanted.cpu, "memory": wanted.memory},
+            "limits": limits,
+        },
+        "securityContext": dict(_RESTRICTED),
+        "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
+    }
+    if config.grpc:
+        container["args"].append(f"--grpc-port={GRPC_PORT}")
+        container["ports"].append({"containerPort": GRPC_PORT, "name": "grpc", "protocol": "TCP"})
+        # KServe makes a Service port of each; with several, each needs a name.
+        container["ports"][0]["name"] = "http1"
+    if config.online == "predictor":
+        container["args"].append("--online")
+        container["args"].append(f"--feature-project={project}")
+        uri = environment.feature_store_uri()
+        container["env"].append({"name": "FEATURE_STORE_URI", "value": uri})
+    if config.trust_request_time:
+        container["args"].append("--trust-request-time")
+    if config.secret:
+        container["envFrom"] = [{"secretRef": {"name": config.secret}}]
+    return container
+
+
+def transformer(project: str, config: DeploymentConfig) -> dict[str, Any]:
+    """The part that looks features up by entity keys; KServe tells it where the predictor is."""
+    wanted = config.resources
+    return {
+        "minReplicas": config.replicas,
+        "maxReplicas": config.autoscaling.max_replicas if config.autoscaling else config.replicas,
+        "terminationGracePeriodSeconds": 60,
+        "automountServiceAccountToken": False,
+        "securityContext": dict(_POD),
+        **({"serviceAccountName": config.service_account} if config.service_account else {}),
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": image("features"),
+                "command": ["python3", "-m", "slipway.serving.transformer"],
+                # As two arguments each: KServe adds those that it does not find so.
+                "args": ["--model_name", project, "--http_port", str(PORT)],
+                "env": [
+                    {"name": "FEATURE_STORE_URI", "value": environment.feature_store_uri()},
+                    {"name": "TMPDIR", "value": "/scratch"},
+                    {"name": "HOME", "value": "/scratch"},
+                ],
+                "envFrom": [{"secretRef": {"name": config.secret}}],
+                "ports": [{"containerPort": PORT, "protocol": "TCP"}],
+                "readinessProbe": {
+                    "httpGet": {"path": "/v2/health/ready", "port": PORT},
+                    "periodSeconds": 5,
+                },
+                "livenessProbe": {
+                    "httpGet": {"path": "/v2/health/live", "port": PORT},
+                    "periodSeconds": 10,
+                    "failureThreshold": 6,
+                },
+                "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
+                "resources": {
+                    "requests": {"cpu": wanted.cpu, "memory": wanted.memory},
+                    "limits": {"cpu": wanted.max_cpu, "memory": wanted.max_memory},
+                },
+                "securityContext": dict(_RESTRICTED),
+                "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
+            }
+        ],
+        "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "1Gi"}}],
+    }
+
+
+def _scaling(config: DeploymentConfig) -> dict[str, Any]:
+    scaling = config.autoscaling
+    if scaling is None:
+        return {}
+    if scaling.by != "keda":
+        return {"scaleMetric": scaling.metric, "scaleTarget": scaling.target}
+    return {
+        "autoScaling": {
+            "metrics": [
+                {
+                    "type": "External",
+                    "external": {
+                        "metric": {
+                            "backend": "prometheus",
+                            "serverAddress": scaling.server,
+                            "query": scaling.query,
+                        },
+                        "target": {"type": "Value", "value": str(scaling.target)},
+                    },
+                }
+            ]
+        }
+    }
+
+
+def inference_service(
+    project: str, namespace: str, config: DeploymentConfig, spec: dict[str, Any]
+) -> dict[str, Any]:
+    """The InferenceService with a `spec`, labelled as its predictor is."""
+    has_transformer = config.online == "transformer"
+    annotations: dict[str, str] = {"serving.kserve.io/deploymentMode": config.mode}
+    if config.mode == "Knative":
+        annotations[_TAG_ROUTING] = "true"
+    elif config.autoscaling is None:
+        # KServe would make an HPA by itself.
+        annotations["serving.kserve.io/autoscalerClass"] = "none"
+    else:
+        annotations["serving.kserve.io/autoscalerClass"] = config.autoscaling.by
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": KIND,
+        "metadata": {
+            "name": project,
+            "namespace": namespace,
+            "labels": spec["predictor"].get("labels", {}),
+            "annotations": annotations,
+        },
+        "spec": spec | ({"transformer": transformer(project, config)} if has_transformer else {}),
+    }
+
+
+def companions(
+    project: str, namespace: str, release: Release, config: DeploymentConfig
+) -> list[dict[str, Any]]:
+    """What stands beside the InferenceService: a disruption budget and a network policy."""
+    pods = {"matchLabels": {SERVICE_LABEL: project}}
+    metadata = {"name": f"{project}-predictor", "namespace": namespace, "labels": labels(release)}
+    sources: list[dict[str, Any]] = [{"podSelector": {}}]
+    if config.allow_from:
+        names = {"key": "kubernetes.io/metadata.name", "operator": "In"}
+        selector = {"matchExpressions": [{**names, "values": config.allow_from}]}
+        sources.append({"namespaceSelector": selector})
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata,
+        "spec": {
+            "podSelector": pods,
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": sources}],
+        },
+    }
+    if config.replicas == 1:
+        return [policy]
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata,
+        "spec": {"maxUnavailable": 1, "selector": pods},
+    }
+    return [policy, budget]

@@ -1,0 +1,66 @@
+"""Where the cluster reads a bundle from: a URI that KServe's storage initializer understands."""
+
+from pathlib import Path
+
+from slipway.components.config.deployment import DeploymentConfig
+from slipway.components.contracts.release import Release
+from slipway.components.support.errors import SlipwayError
+
+# The schemes of KServe's storage initializer.
+_READABLE = ("s3://", "gs://", "abfss://", "hdfs://", "webhdfs://", "pvc://", "oci://", "https://")
+
+
+def storage_uri(release: Release, folder: Path, config: DeploymentConfig) -> str:
+    """The URI of a version's bundle, as the cluster can read it.
+
+    Args:
+        release: the registered version.
+        folder: its bundle, downloaded and checked.
+        config: `storage` names a prefix that the bundle is copied to, under its hash.
+
+    Raises:
+        SlipwayError: the registry's own URI cannot be read by KServe and no prefix is set, or the
+            copy fails.
+    """
+    if config.storage:
+        uri = f"{config.storage.rstrip('/')}/{release.name}/{release.model_hash}"
+        if not uri.startswith(_READABLE[:3]):
+            raise SlipwayError(
+                f"deployment.storage is {config.storage}: give an object-store prefix (s3, gs, abfss)."
+            )
+        _copy(folder, uri)
+        return uri
+    uri = _resolve(release.bundle_uri)
+    if not uri.startswith(_READABLE):
+        raise SlipwayError(
+            f"The bundle of version {release.model_version} lies at {uri}, which KServe cannot read."
+            " Set deployment.storage to an object-store prefix (s3://bucket/models) that the bundle"
+            " may be copied to, or give the MLflow server an object store that pods reach directly."
+        )
+    return uri
+
+
+def _resolve(uri: str) -> str:
+    """MLflow's runs:/ and models:/ URIs as the place that they stand for."""
+    from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
+    from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
+
+    if uri.startswith("runs:/"):
+        return str(RunsArtifactRepository.get_underlying_uri(uri))
+    if uri.startswith("models:/"):
+        return str(ModelsArtifactRepository.get_underlying_uri(uri))
+    return uri
+
+
+def _copy(folder: Path, uri: str) -> None:
+    """Copies the files; the same hash is the same files, so a repeated copy changes nothing."""
+    import fsspec
+
+    try:
+        system, root = fsspec.core.url_to_fs(uri)
+        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+            target = f"{root}/{file.relative_to(folder).as_posix()}"
+            if not (system.exists(target) and system.size(target) == file.stat().st_size):
+                system.put_file(str(file), target)
+    except (OSError, ImportError, ValueError) as error:
+        raise SlipwayError(f"The bundle cannot be copied to {uri}: {error}.") from error

@@ -1,0 +1,1 @@
+"""Target `local`: a supervised predictor on this machine."""

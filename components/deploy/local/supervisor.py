@@ -1,0 +1,257 @@
+"""The supervisor of a local endpoint: owns its port, and starts, swaps, restarts and ends predictors.
+
+It is a small process that outlives the pipeline. It holds the listening socket and hands it to each
+predictor, so the port stays open through rollouts and restarts: a connection that comes in between
+waits in the socket's queue for the next predictor. It is asked over a Unix socket, one JSON object a
+line: start, join, promote, discard, status, stop.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slipway.components.support.files import write_json
+
+STATE = "state.json"
+LOCK = "supervisor.lock"
+OUTPUT = "predictor.log"
+_STOP_SECONDS = 40.0
+_LONGEST_PAUSE = 30.0
+_LOG_BYTES = 10_000_000
+
+
+@dataclass(slots=True)
+class Member:
+    """One predictor: what it serves, and its process.
+
+    Attributes:
+        arguments: of `python -m slipway.serving`.
+        private_url: where it alone is asked; empty where it was started again on the public socket.
+        pid: 0 for a candidate that ended by itself.
+        restarts: how often it ended by itself.
+    """
+
+    model_version: str
+    model_hash: str
+    bundle: str
+    arguments: list[str]
+    environment: dict[str, str]
+    private_url: str = ""
+    pid: int = 0
+    restarts: int = 0
+    _process: asyncio.subprocess.Process | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """What `status` and the state file say of it; its environment may hold secrets."""
+        hidden = ("environment", "_process")
+        return {name: getattr(self, name) for name in self.__slots__ if name not in hidden}
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """What the state file holds."""
+
+    pid: int
+    host: str
+    port: int
+    started: float
+    stable: dict[str, Any] | None = None
+    candidate: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+class Supervisor:
+    """One endpoint: a public socket, a stable predictor and at most one candidate."""
+
+    def __init__(self, folder: Path, public: socket.socket) -> None:
+        self._folder, self._public = folder, public
+        host, port = public.getsockname()[:2]
+        self._endpoint = Endpoint(os.getpid(), host, port, time.time())
+        self._stable: Member | None = None
+        self._candidate: Member | None = None
+        self._watchers: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serves requests of the control socket until it is told to stop."""
+        path = control_path(self._folder)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        control = await asyncio.start_unix_server(self._serve, str(path))
+        path.chmod(0o600)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        self._save()
+        await self._stop.wait()
+        control.close()
+        members = [member for member in (self._stable, self._candidate) if member]
+        self._stable = self._candidate = None
+        await asyncio.gather(*(_end(member) for member in members))
+        self._save()
+        path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            line = await reader.readline()
+            try:
+                request = json.loads(line)
+                answer = await self._do(request.pop("do"), request)
+            except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
+                answer = {"error": f"{type(error).__name__}: {error}"}
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+            writer.close()
+
+    async def _do(self, what: str, request: dict[str, Any]) -> dict[str, Any]:
+        match what:
+            case "start":
+                await self._discard()
+                self._candidate = Member(**request)
+                await self._launch(self._candidate, joined=False)
+            case "join":
+                self._join()
+            case "promote":
+                await self._promote()
+            case "discard":
+                await self._discard()
+            case "stop":
+                self._stop.set()
+            case "status":
+                pass
+            case _:
+                raise ValueError(f"{what} is none of start, join, promote, discard, status, stop")
+        self._save()
+        return asdict(self._endpoint)
+
+    async def _launch(self, member: Member, *, joined: bool) -> None:
+        """Starts a predictor: behind a private port, or at once on the public socket."""
+        private: socket.socket | None = None
+        member.private_url = ""
+        flags = [f"--fd={self._public.fileno()}"]
+        if not joined:
+            private = socket.create_server(("127.0.0.1", 0))
+            member.private_url = f"http://127.0.0.1:{private.getsockname()[1]}"
+            flags = [f"--fd={private.fileno()}", f"--join-fd={self._public.fileno()}"]
+        output = self._folder / OUTPUT
+        with contextlib.suppress(FileNotFoundError):
+            if output.stat().st_size > _LOG_BYTES:
+                output.replace(output.with_suffix(".log.1"))
+        with output.open("ab") as sink:
+            member._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "slipway.serving",
+                *flags,
+                *member.arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                env=member.environment,
+                pass_fds=[s.fileno() for s in (self._public, private) if s is not None],
+                start_new_session=True,
+            )
+        if private is not None:
+            private.close()
+        member.pid = member._process.pid
+        watcher = asyncio.create_task(self._watch(member, member._process))
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watchers.discard)
+
+    async def _watch(self, member: Member, process: asyncio.subprocess.Process) -> None:
+        """Starts the stable predictor again when it ends by itself, ever more slowly."""
+        started = time.monotonic()
+        code = await process.wait()
+        if member is self._candidate:
+            member.pid = 0
+            self._note(f"candidate version {member.model_version} ended with {code}")
+            self._save()
+        if member is not self._stable:
+            return
+        lasted = time.monotonic() - started
+        member.restarts = 1 if lasted > 60 else member.restarts + 1
+        self._note(f"version {member.model_version} ended with {code} and is started again")
+        self._save()
+        if member.restarts > 1:
+            await asyncio.sleep(min(2.0 ** (member.restarts - 2), _LONGEST_PAUSE))
+        if member is self._stable and not self._stop.is_set():
+            await self._launch(member, joined=True)
+            self._save()
+
+    def _join(self) -> Member:
+        """The candidate accepts on the public socket, beside the stable predictor."""
+        member = self._candidate
+        if member is None or member._process is None or member._process.returncode is not None:
+            raise RuntimeError("there is no living candidate")
+        member._process.send_signal(signal.SIGUSR1)
+        return member
+
+    async def _promote(self) -> None:
+        """The candidate joins the public socket, then the stable predictor drains and ends."""
+        member = self._join()
+        old, self._stable, self._candidate = self._stable, member, None
+        self._note(f"version {member.model_version} took over")
+        self._save()
+        if old is not None:
+            await _end(old)
+
+    async def _discard(self) -> None:
+        if self._candidate is not None:
+            member, self._candidate = self._candidate, None
+            await _end(member)
+
+    def _note(self, text: str) -> None:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+        self._endpoint.notes = [*self._endpoint.notes[-19:], f"{stamp} {text}"]
+
+    def _save(self) -> None:
+        self._endpoint.stable = self._stable.describe() if self._stable else None
+        self._endpoint.candidate = self._candidate.describe() if self._candidate else None
+        write_json(self._folder / STATE, asdict(self._endpoint))
+
+
+async def _end(member: Member) -> None:
+    """SIGTERM, which drains; SIGKILL where that takes too long."""
+    process = member._process
+    if process is None or process.returncode is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def control_path(folder: Path) -> Path:
+    """The control socket of an endpoint: a Unix socket's path is at most 107 bytes."""
+    path = folder / "control.sock"
+    if len(os.fsencode(path)) <= 100:
+        return path
+    import hashlib
+    import tempfile
+
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"slipway-{os.getuid()}-{digest}" / "control.sock"
+
+
+def main(arguments: list[str]) -> int:
+    """Runs as `… FOLDER FD`, where FD is the public listening socket."""
+    folder, public = Path(arguments[0]), socket.socket(fileno=int(arguments[1]))
+    with (folder / LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        asyncio.run(Supervisor(folder, public).run())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

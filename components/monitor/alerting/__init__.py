@@ -1,0 +1,1 @@
+"""Alerts: the rules that raise them, and the routes that tell people."""

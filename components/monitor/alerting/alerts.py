@@ -1,0 +1,264 @@
+"""Rules: which findings of a window are alerts, how severe, and what to do about each."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from slipway.components.config.monitoring import (
+    AlertName,
+    MonitoringConfig,
+    RuleSettings,
+    Severity,
+)
+from slipway.components.contracts.monitoring_record import Alert
+
+NAMED = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What the rules look at. None: it could not be measured, so its rule stays silent."""
+
+    predictions: int
+    labelled: int
+    accuracy: float | None = None
+    release_accuracy: float | None = None
+    latency_ms: float | None = None
+    error_rate: float | None = None
+    drift_share: float | None = None
+    drifted: tuple[str, ...] = ()
+    prediction_drift: str | None = None
+    schema_breaks: tuple[str, ...] | None = None
+    log_dropped_rows: float | None = None
+    skew: float | None = None
+    skewed: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> str:
+        """The drifted features for a message: the first few by name, the others by number."""
+        more = len(self.drifted) - NAMED
+        return ", ".join(self.drifted[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+    @property
+    def unequal(self) -> str:
+        """The skewed features for a message, the worst first."""
+        more = len(self.skewed) - NAMED
+        return ", ".join(self.skewed[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+    @property
+    def broken(self) -> str:
+        """The schema breaks for a message."""
+        return ", ".join(self.schema_breaks or ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One alert: fires where `value` is beyond `threshold`.
+
+    `value` gives None where there is nothing to judge. `text` is a message with {value},
+    {threshold} and {findings}; `action` says what to do.
+    """
+
+    name: AlertName
+    severity: Severity
+    value: Callable[[Findings], float | None]
+    threshold: float
+    below: bool = False
+    text: str
+    action: str
+
+    def judge(self, findings: Findings) -> Alert | None:
+        """The alert, where the rule fires."""
+        value = self.value(findings)
+        if value is None:
+            return None
+        if not (value < self.threshold if self.below else value > self.threshold):
+            return None
+        message = self.text.format(value=value, threshold=self.threshold, findings=findings)
+        return Alert(
+            name=self.name,
+            severity=self.severity,
+            value=value,
+            threshold=self.threshold,
+            message=f"{message} {self.action}",
+        )
+
+
+def rules(config: MonitoringConfig) -> tuple[Rule, ...]:
+    """The rules of a project, the most severe first."""
+    limits = config.alerts
+
+    def drop(found: Findings) -> float | None:
+        if found.accuracy is None or found.release_accuracy is None:
+            return None
+        return found.release_accuracy - found.accuracy
+
+    return (
+        Rule(
+            name="NO_DATA",
+            severity="critical",
+            value=lambda found: float(found.predictions),
+            threshold=float(config.min_rows),
+            below=True,
+            text="Only {value:.0f} predictions in the window, fewer than {threshold:.0f}: drift and"
+            " accuracy are unknown.",
+            action="Check that the endpoint gets requests and that its inference log is written.",
+        ),
+        Rule(
+            name="LOW_ACCURACY",
+            severity="critical",
+            value=lambda found: found.accuracy,
+            threshold=limits.accuracy,
+            below=True,
+            text="Accuracy is {value:.4f} on {findings.labelled:,} labelled predictions, below"
+            " {threshold:g}.",
+            action="Look at the drifted features in the report, then retrain or roll back.",
+        ),
+        Rule(
+            name="ACCURACY_DROP",
+            severity="critical",
+            value=drop,
+            threshold=limits.accuracy_drop,
+            text="Accuracy fell by {value:.4f} since the release ({findings.release_accuracy:.4f} to"
+            " {findings.accuracy:.4f}), more than {threshold:g}.",
+            action="The model has aged: retrain on newer data.",
+        ),
+        Rule(
+            name="HIGH_ERROR_RATE",
+            severity="critical",
+            value=lambda found: found.error_rate,
+            threshold=limits.error_rate,
+            text="{value:.2%} of the requests failed with 5xx, more than {threshold:.2%}.",
+            action="Read the predictor's log; roll back if it began with a release.",
+        ),
+        Rule(
+            name="HIGH_LATENCY",
+            severity="warning",
+            value=lambda found: found.latency_ms,
+            threshold=limits.latency_ms,
+            text="Requests took {value:.1f} ms on average, more than {threshold:g} ms.",
+            action="Look at the p99 and the load of the replicas; add replicas or CPU.",
+        ),
+        Rule(
+            name="DATA_DRIFT",
+            severity="critical",
+            value=lambda found: found.drift_share,
+            threshold=limits.drift,
+            text="{value:.0%} of the features drifted, more than {threshold:.0%}.",
+            action="The data is no longer what the model was trained on: retrain, and check the sources.",
+        ),
+        Rule(
+            name="SCHEMA_BREAK",
+            severity="critical",
+            value=lambda found: (
+                None if found.schema_breaks is None else float(len(found.schema_breaks))
+            ),
+            threshold=0.0,
+            text="The log's schema broke: {findings.broken}.",
+            action="The caller or the predictor changed: deploy a matching pair.",
+        ),
+        Rule(
+            name="PREDICTION_DRIFT",
+            severity="warning",
+            value=lambda found: (
+                None if found.prediction_drift is None else float(bool(found.prediction_drift))
+            ),
+            threshold=0.0,
+            text="The predicted probabilities drifted: {findings.prediction_drift}.",
+            action="If labels are late, this is the earliest sign of decay: watch the accuracy.",
+        ),
+        Rule(
+            name="FEATURE_DRIFT",
+            severity="info",
+            value=lambda found: None if found.drift_share is None else float(len(found.drifted)),
+            threshold=0.0,
+            text="{value:.0f} features drifted, the most first: {findings.named}.",
+            action="Check their sources if the change was not expected.",
+        ),
+        Rule(
+            name="SKEW",
+            severity="warning",
+            value=lambda found: found.skew,
+            threshold=limits.skew,
+            text="In up to {value:.1%} of the sampled rows serving saw another value than the offline"
+            " store has for that moment: {findings.unequal}.",
+            action="The online store is stale, or the caller computes a feature its own way.",
+        ),
+        Rule(
+            name="LOG_ROWS_LOST",
+            severity="warning",
+            value=lambda found: found.log_dropped_rows,
+            threshold=0.0,
+            text="The predictor lost {value:.0f} rows of its inference log since it started.",
+            action="The log's store is slow or full: see its metrics and free space.",
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What the rules say of a window.
+
+    Attributes:
+        alerts: what fires.
+        holding: the rules beyond their thresholds, also those that do not fire yet because they must
+            hold for longer.
+        unknown: the rules without a value: whether their alerts are over cannot be said.
+    """
+
+    alerts: tuple[Alert, ...]
+    holding: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """An earlier window, and the names of the rules that held there."""
+
+    start: datetime
+    end: datetime
+    names: Collection[str]
+
+
+def longest(config: MonitoringConfig) -> timedelta:
+    """How far back `judge` needs to know what held."""
+    return max((rule.lasting for rule in config.rules.values()), default=timedelta(0))
+
+
+def judge(
+    findings: Findings,
+    config: MonitoringConfig,
+    window: tuple[datetime, datetime],
+    earlier: Sequence[Held] = (),
+) -> Judgement:
+    """Judges a window.
+
+    Args:
+        findings: what the window showed.
+        config: thresholds, and how each rule behaves.
+        window: its start and end.
+        earlier: the windows that ended before it, the latest first.
+    """
+    alerts, holding, unknown = [], [], []
+    for rule in rules(config):
+        settings = config.rules.get(rule.name, RuleSettings())
+        if not settings.enabled:
+            continue
+        if rule.value(findings) is None:
+            unknown.append(rule.name)
+        alert = rule.judge(findings)
+        if alert is None:
+            continue
+        holding.append(alert.name)
+        if window[1] - _since(alert.name, window[0], earlier) >= settings.lasting:
+            alerts.append(replace(alert, severity=settings.severity or alert.severity))
+    return Judgement(alerts=tuple(alerts), holding=tuple(holding), unknown=tuple(unknown))
+
+
+def _since(name: str, start: datetime, earlier: Sequence[Held]) -> datetime:
+    """Since when a rule has held: a window in which it did not, or a gap between windows, ends it."""
+    for window in earlier:
+        if name not in window.names or window.end < start:
+            break
+        start = min(start, window.start)
+    return start

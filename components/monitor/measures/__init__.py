@@ -1,0 +1,1 @@
+"""What is measured of a window: drift, performance, skew, and the system."""

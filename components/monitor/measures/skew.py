@@ -1,0 +1,231 @@
+"""Skew: what serving saw against what the offline store says for the same entity and moment.
+
+A sample of the logged rows is looked up by its example's key: the labels' table names its entities, and
+the view's table (see `contracts.feature_store`) what was known of them at the moment of the
+prediction. Each value is then compared as it stands. A moment that the view's table does not reach yet
+is not compared: the table is as new as the last training or backfill.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slipway.components.config.features import FeaturesConfig, FeatureView
+from slipway.components.config.reach import longest_window
+from slipway.components.contracts.dataset import read_manifest, read_table
+from slipway.components.contracts.feature_store import StoreLocation
+from slipway.components.contracts.inference_log import FEATURE_PREFIX
+from slipway.components.monitor.reference import Reference
+from slipway.components.monitor.window import LogWindow
+from slipway.components.support.errors import SlipwayError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FILES, MOST_FILES = 8, 256  # that a sample comes from at least, and at most
+GOLDEN = 0.6180339887498949
+ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
+TOLERANCE = 1e-6  # relative: float64 that went through JSON is exact, float32 on its way is not
+TIME = "event_timestamp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureSkew:
+    """One feature: of the compared rows, the share that differ, and of those without a value."""
+
+    name: str
+    compared: int
+    differ: float
+    only_offline: float
+    only_online: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skew:
+    """What the comparison came to.
+
+    Attributes:
+        rows: sampled rows whose example the labels' table has. features: those that were compared.
+        worst: the largest share of differing rows of a feature; None: nothing could be compared.
+        note: why, where nothing could be.
+    """
+
+    rows: int
+    features: tuple[FeatureSkew, ...]
+    worst: float | None
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def measure_skew(
+    log: LogWindow,
+    version: str,
+    reference: Reference,
+    labels: Path,
+    config: FeaturesConfig,
+    place: StoreLocation,
+    rows: int,
+) -> Skew:
+    """Compares a sample of one version's rows with the offline store.
+
+    Raises:
+        SlipwayError: a view's table cannot be read.
+    """
+    import polars as pl
+
+    logged = _sample(log, version, reference, rows)
+    if logged.is_empty():
+        return Skew(rows=0, features=(), worst=None, note="No logged row carries an example's key.")
+    known = _with_entities(logged, labels, config)
+    if known.is_empty():
+        return Skew(
+            rows=0, features=(), worst=None,
+            note="The labels' table has none of the sampled examples: their entities are unknown.",
+        )  # fmt: skip
+    found: list[FeatureSkew] = []
+    looked_up = []
+    for view in config.views:
+        names = [f.name for f in reference.features if f.view == view.name]
+        if names:
+            offline, end = _offline(known, view, config.entities[view.entity], names, place)
+            looked_up.append((view, names, offline, end))
+    # Outcomes of the last events became known after the store's data ends: no view reaches further
+    # than the ones without outcomes do.
+    reach = [end for view, _, _, end in looked_up if view.time and view.known is None]
+    ends = []
+    for view, names, offline, last in looked_up:
+        end = min(last, max(reach, default=last))
+        ends.append(f"{view.name}: {end:%Y-%m-%d %H:%M}")
+        if view.time is not None:
+            offline = offline.filter(pl.col("time") <= end)
+        if not offline.is_empty():
+            found += [_compare(offline, name) for name in names]
+    if not found:
+        return Skew(
+            rows=known.height, features=(), worst=None,
+            note=f"The offline store ends before the sampled moments ({'; '.join(ends)}).",
+        )  # fmt: skip
+    return Skew(
+        rows=known.height, features=tuple(found), worst=max(feature.differ for feature in found)
+    )
+
+
+def _sample(log: LogWindow, version: str, reference: Reference, rows: int) -> "pl.DataFrame":
+    """Rows with a key, from files that are spread evenly over the window: key, time, features."""
+    import polars as pl
+
+    wanted = [
+        "key",
+        "time",
+        "model_version",
+        *(FEATURE_PREFIX + f.name for f in reference.features),
+    ]
+    share = -(-rows // min(max(len(log.files), 1), FILES))
+    parts: list[pl.DataFrame] = []
+    # Multiples of the golden ratio: as many files as it takes lie evenly, however many that are.
+    spread = sorted(range(len(log.files)), key=lambda i: i * GOLDEN % 1)
+    for path in (log.files[i] for i in spread[:MOST_FILES]):
+        lacking = rows - sum(part.height for part in parts)
+        if not lacking:
+            break
+        for batch in replace(log, files=[path]).batches(wanted):
+            part = pl.DataFrame(batch).filter(
+                pl.col("model_version") == version, pl.col("key").is_not_null()
+            )
+            if not part.is_empty():
+                parts.append(part.sample(min(share, lacking, part.height), seed=0))
+                break
+    if not parts:
+        return pl.DataFrame()
+    table = pl.concat(parts, how="diagonal_relaxed").drop("model_version")
+    return table.rename({c: c.removeprefix(FEATURE_PREFIX) for c in table.columns})
+
+
+def _with_entities(logged: "pl.DataFrame", labels: Path, config: FeaturesConfig) -> "pl.DataFrame":
+    """Adds each row's entity keys, as `entity <column>`; rows of unknown examples fall out."""
+    import polars as pl
+
+    examples = config.examples
+    info = read_manifest(labels).tables.get(examples.table)
+    columns = [c for c in dict.fromkeys(config.entities.values()) if info and c in info.columns]
+    if not columns or info is None or examples.key not in info.columns:
+        return logged.clear()
+    table = pl.DataFrame(
+        read_table(labels, examples.table, list(dict.fromkeys([examples.key, *columns])))
+    )
+    keys = table.select(
+        pl.col(examples.key).cast(pl.String).alias("key"),
+        *(pl.col(c).cast(pl.String).alias(f"entity {c}") for c in columns),
+    )
+    return logged.join(keys.unique("key", keep="last"), on="key", how="inner")
+
+
+def _offline(
+    known: "pl.DataFrame", view: FeatureView, key: str, names: list[str], place: StoreLocation
+) -> tuple["pl.DataFrame", datetime]:
+    """The sampled rows with the view's values at their moments, as `offline <name>`; and its end."""
+    import fsspec
+    import polars as pl
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = place.table(view.name)
+    try:
+        with fsspec.open(path, "rb") as file:
+            table = pl.DataFrame(pq.ParquetFile(file).read(columns=[key, TIME, *names]))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise SlipwayError(f"The offline table {path} cannot be read: {error}.") from error
+    moment = pl.col(TIME).cast(pl.Datetime("us", "UTC"))
+    table = table.with_columns(moment, pl.col(key).cast(pl.String)).sort(TIME)
+    last = table[TIME].max()
+    # How far its source reached when the table was written: the last change of an aggregate is the
+    # last event leaving its longest window.
+    end = last + view.available - longest_window(view) if isinstance(last, datetime) else ALWAYS
+    offline = table.rename({name: f"offline {name}" for name in names}).rename({key: "__key"})
+    rows = known.with_columns(pl.col("time").cast(pl.Datetime("us", "UTC"))).sort("time")
+    joined = rows.join_asof(
+        offline, left_on="time", right_on=TIME, by_left=f"entity {key}", by_right="__key",
+        strategy="backward", coalesce=False, check_sortedness=False,
+    )  # fmt: skip
+    if view.ttl is not None:
+        alive = pl.col(TIME) + view.ttl >= pl.col("time")
+        joined = joined.with_columns(
+            pl.when(alive).then(pl.col(f"offline {name}")).alias(f"offline {name}")
+            for name in names
+        )
+    return joined, end
+
+
+def _compare(rows: "pl.DataFrame", name: str) -> FeatureSkew:
+    import polars as pl
+
+    there = name in rows.columns
+    online = pl.col(name) if there else pl.lit(None)
+    offline = pl.col(f"offline {name}")
+    if there and rows.schema[name].is_numeric():
+        gap = (online.cast(pl.Float64) - offline.cast(pl.Float64)).abs()
+        same = gap <= TOLERANCE * pl.max_horizontal(offline.abs().cast(pl.Float64), pl.lit(1.0))
+    elif there and rows.schema[name].is_temporal():
+        wall = pl.Datetime("us")
+        same = online.dt.replace_time_zone(None).cast(wall) == offline.dt.replace_time_zone(
+            None
+        ).cast(wall)
+    else:
+        same = online.cast(pl.String) == offline.cast(pl.String)
+    neither = online.is_null() & offline.is_null()
+    counted = rows.select(
+        differ=(~(neither | same.fill_null(value=False))).mean(),
+        only_offline=(online.is_null() & offline.is_not_null()).mean(),
+        only_online=(online.is_not_null() & offline.is_null()).mean(),
+    ).row(0)
+    return FeatureSkew(
+        name=name,
+        compared=rows.height,
+        differ=float(counted[0]),
+        only_offline=float(counted[1]),
+        only_online=float(counted[2]),
+    )

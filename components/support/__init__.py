@@ -1,0 +1,1 @@
+"""What every stage leans on: files, errors, stage events, the environment, clients."""

@@ -1,0 +1,72 @@
+"""The settings that a stage takes from its environment: where the stores are, never what to do.
+
+On a cluster they come from the config map and the secrets in the namespace (see `manifests/`), on a
+laptop `slipway run` sets them. The names are the same, so the compiled pipeline is.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+from slipway.components.support.errors import SlipwayError
+
+VARIABLES = {
+    "MLFLOW_TRACKING_URI": "the MLflow server, or sqlite:///PATH on a laptop",
+    "FEATURE_STORE_URI": "the folder or object-store prefix of the Feast registry and offline tables",
+    "FEAST_REDIS_URL": "host:port[,password=…] of the Redis online store; without it: sqlite",
+    "INFERENCE_LOG_URI": "the folder or object-store prefix that predictors write their log below",
+    "MONITORING_URI": "the folder or object-store prefix of monitoring's history and requests",
+    "SLIPWAY_HOME": "where local endpoints keep their state",
+}
+
+
+def required(name: str) -> str:
+    """Reads a setting that the stage cannot do without.
+
+    Raises:
+        SlipwayError: it is not set; the message says what it is and where it comes from.
+    """
+    value = os.environ.get(name, "").strip()
+    if not value:
+        raise SlipwayError(
+            f"{name} is not set. It is {VARIABLES[name]}. On a cluster the config map or secret"
+            " of the namespace gives it; `slipway run` sets it on a laptop."
+        )
+    return value
+
+
+def tracking_uri() -> str:
+    """URI of the MLflow tracking server and model registry."""
+    return required("MLFLOW_TRACKING_URI")
+
+
+def feature_store_uri() -> str:
+    """Folder or object-store prefix that holds the Feast registry and the offline tables."""
+    return required("FEATURE_STORE_URI")
+
+
+def redis_url() -> str | None:
+    """Connection string of the Redis online store, or None where sqlite serves."""
+    return os.environ.get("FEAST_REDIS_URL", "").strip() or None
+
+
+def inference_log_uri() -> str:
+    """Folder or object-store prefix that predictors write their inference log below."""
+    return required("INFERENCE_LOG_URI")
+
+
+def monitoring_uri() -> str:
+    """Folder or object-store prefix of what monitoring keeps from run to run."""
+    return required("MONITORING_URI")
+
+
+def home() -> Path:
+    """Folder for the state of local endpoints."""
+    return Path(required("SLIPWAY_HOME"))
+
+
+def use_scratch(folder: str) -> None:
+    """Lets temporary files lie in a folder, as on a run's volume; empty: where they would lie anyway."""
+    if folder:
+        os.environ["TMPDIR"] = folder
+        tempfile.tempdir = None  # Something may have asked for the place already.

@@ -1,0 +1,109 @@
+"""What a stage tells the person who runs it: start, progress, result, error.
+
+Each event is one line on standard output, `[slipway] {json}`. In a pod it is a readable log line;
+the `slipway run` command reads the same lines to draw its progress, its table and its errors.
+"""
+
+import functools
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from slipway.components.support.errors import SlipwayError
+
+EVENT_PREFIX = "[slipway] "
+_current: list[str] = []
+
+
+class Headline(Protocol):
+    """A stage's result says in a few words what came out."""
+
+    @property
+    def headline(self) -> str:
+        """What came out, in a few words."""
+        ...
+
+
+P = ParamSpec("P")
+R = TypeVar("R", bound=Headline)
+
+
+def emit(event: str, **fields: Any) -> None:
+    """Prints one event of the running stage."""
+    record = {"event": event, "stage": _current[-1] if _current else "", **fields}
+    print(EVENT_PREFIX + json.dumps(record), flush=True)
+
+
+def progress(message: str, done: float | None = None) -> None:
+    """Reports progress inside a stage.
+
+    Args:
+        message: a few words, for example "epoch 3 of 5, loss 0.481, 410 k rows/s".
+        done: the share that is done, 0 to 1, where it is known.
+    """
+    emit("progress", message=message, **({} if done is None else {"done": round(done, 4)}))
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size that this process and its ended children had, in MB (10**6 bytes)."""
+    kilobytes = max(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return round(kilobytes * 1024 / 1e6, 1)
+
+
+def stage(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Marks the entry function of a stage: reports its start, end, seconds, peak memory and error.
+
+    The function returns an object with a `headline`. A `SlipwayError` leaves the process without a
+    traceback (unless SLIPWAY_DEBUG is set) and with a non-zero exit.
+    """
+
+    def decorate(work: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(work)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            _current.append(name)
+            started = time.monotonic()
+            sys.excepthook = _excepthook
+            try:
+                emit("start")
+                result = work(*args, **kwargs)
+                emit("end", headline=result.headline, **_cost(started))
+                return result
+            except Exception as error:
+                message = str(error) if isinstance(error, SlipwayError) else _describe(error)
+                emit("error", message=message, **_cost(started))
+                raise
+            finally:
+                _current.pop()
+
+        return run
+
+    return decorate
+
+
+def _cost(started: float) -> dict[str, float]:
+    return {"seconds": round(time.monotonic() - started, 3), "peak_mb": peak_memory_mb()}
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror}{where}."
+    return f"{type(error).__name__}: {error}"
+
+
+def _excepthook(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if issubclass(kind, SlipwayError) and not os.environ.get("SLIPWAY_DEBUG"):
+        print(f"error: {error}", file=sys.stderr, flush=True)
+    else:
+        traceback.print_exception(kind, error, trace)

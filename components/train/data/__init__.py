@@ -1,0 +1,1 @@
+"""The training data: tables as tensors, and where the rows of a step come from."""

@@ -1,0 +1,163 @@
+"""The training tables as tensors."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slipway.components.contracts.bundle import Bundle, category_codes, model_inputs
+from slipway.components.contracts.splits import LABEL, Part, read_part
+from slipway.components.support.errors import SlipwayError
+from slipway.components.train.model.preprocess import Preprocessor, RawArrays, encode
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Preprocessed rows on one device.
+
+    Attributes:
+        scaled, plain, codes: what `Preprocessor.forward` gives, codes as int32.
+        labels: float32 [N]. weights: float32 [N].
+    """
+
+    scaled: Tensor
+    plain: Tensor
+    codes: Tensor
+    labels: Tensor
+    weights: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "Rows":
+        """The same rows on another device."""
+        return Rows(**{name: getattr(self, name).to(device) for name in self.__slots__})
+
+
+def raw_arrays(bundle: Bundle, table: "pa.Table") -> RawArrays:
+    """Feature values as the exported torch program takes them."""
+    rows = table.num_rows
+    inputs = model_inputs(bundle, table, strings=False)
+    return RawArrays(
+        numeric=inputs.get("numeric", np.empty((rows, 0), np.float32)),
+        codes=category_codes(bundle, table),
+        time=inputs.get("time", np.empty((rows, 0), np.int64)),
+    )
+
+
+def read_features(folder: Path, part: Part, bundle: Bundle) -> "pa.Table":
+    """The features of one part, without labels or keys."""
+    return read_part(folder, part, columns=[feature.name for feature in bundle.features])
+
+
+def read_labels(folder: Path, part: Part) -> np.ndarray:
+    """Labels of one part: float32 [N].
+
+    Raises:
+        SlipwayError: there are no rows, or only one class among them.
+    """
+    labels = read_part(folder, part, columns=[LABEL])[LABEL].to_numpy().astype(np.float32)
+    if len(labels) == 0:
+        raise SlipwayError(f"The {part} part has no rows. Widen the window or change the split.")
+    if labels.min() == labels.max():
+        raise SlipwayError(
+            f"All {len(labels):,} rows of the {part} part have label {labels[0]:.0f}: a model needs"
+            " both classes. Check features.label, or widen the window."
+        )
+    return labels
+
+
+def read_weights(folder: Path, part: Part, column: str | None) -> np.ndarray | None:
+    """The column that weighs the rows, where there is one: float32 [N], NaN where it is null."""
+    if column is None:
+        return None
+    values = read_part(folder, part, columns=[column])[column].fill_null(float("nan"))
+    return values.to_numpy().astype(np.float32)
+
+
+def row_weights(
+    labels: np.ndarray, positive_weight: float | str, sample: np.ndarray | None
+) -> np.ndarray:
+    """Weight of each row, with mean 1: float32 [N].
+
+    Args:
+        labels: float32 [N].
+        positive_weight: weight of a positive row; "balanced" gives both classes the same total.
+        sample: further weight of each row, float32 [N].
+
+    Raises:
+        SlipwayError: a sample weight is negative, missing or not finite, or all are zero.
+    """
+    base = np.ones_like(labels) if sample is None else sample
+    if not np.isfinite(base).all() or (base < 0).any() or base.sum() == 0:
+        raise SlipwayError(
+            "The column named by training.sample_weight must hold finite weights of 0 or more,"
+            " without nulls, and not only zeros."
+        )
+    if isinstance(positive_weight, str):
+        positive = float((base * labels).sum())
+        factor = (float(base.sum()) - positive) / max(positive, 1e-12)
+    else:
+        factor = positive_weight
+    weights = base * np.where(labels == 1, np.float32(factor), np.float32(1))
+    return (weights / weights.mean()).astype(np.float32)
+
+
+def make_rows(
+    preprocessor: Preprocessor, raw: RawArrays, labels: np.ndarray, weights: np.ndarray
+) -> Rows:
+    """Preprocesses a table once, before training."""
+    scaled, plain, codes = encode(preprocessor, raw)
+    return Rows(
+        scaled=scaled,
+        plain=plain,
+        codes=codes,
+        labels=torch.from_numpy(labels),
+        weights=torch.from_numpy(weights),
+    )
+
+
+def join_raw(parts: Sequence[RawArrays]) -> RawArrays:
+    """The rows of several tables, one after the other."""
+    return RawArrays(
+        **{
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in RawArrays.__slots__
+        }
+    )
+
+
+def mapped_rows(widths: dict[str, int], labels: np.ndarray, weights: np.ndarray) -> Rows:
+    """Rows whose features lie in files, still to be filled.
+
+    The files have no name: they are gone with the process, however it ends.
+
+    Args:
+        widths: columns of `scaled`, `plain` and `codes`.
+        labels: float32 [N]; they stay in memory.
+        weights: float32 [N], as the labels.
+    """
+
+    def column(name: str) -> Tensor:
+        dtype = np.int32 if name == "codes" else np.float32
+        shape = (len(labels), widths[name])
+        if not widths[name]:
+            return torch.from_numpy(np.empty(shape, dtype))
+        with tempfile.TemporaryFile() as file:
+            return torch.from_numpy(np.memmap(file, dtype, "w+", shape=shape))
+
+    return Rows(
+        scaled=column("scaled"),
+        plain=column("plain"),
+        codes=column("codes"),
+        labels=torch.from_numpy(labels),
+        weights=torch.from_numpy(weights),
+    )

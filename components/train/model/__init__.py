@@ -1,0 +1,1 @@
+"""The model: preprocessing, network, optimizer, export."""

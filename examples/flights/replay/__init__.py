@@ -1,0 +1,1 @@
+"""The whole loop, replayed over the months of 2013."""

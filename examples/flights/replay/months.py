@@ -1,0 +1,290 @@
+"""The whole loop, replayed: months one after another, monitored, and trained anew where they decay.
+
+The first model learns from what lies before the first window. Then each window's rows are sent to the
+endpoint as requests at their own moments, the monitoring pipeline looks at the window, and a training
+that it asks for runs through the same compiled pipeline, gate and rollout as the first. The rows are
+joined point in time once for the whole stretch, so that none knows more than it could.
+
+A replay begins with no model: what an earlier one left in its folder is removed, since its last model
+learnt from the months that the next one is tested on.
+
+Beside what is served, the first model scores the same rows: what would have come without retraining.
+"""
+
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slipway.components.config.base import format_instant
+from slipway.components.config.project import LoadedProject
+from slipway.components.contracts.bundle import read_bundle
+from slipway.components.contracts.scoring import open_model, predict
+from slipway.components.contracts.splits import LABEL, PARTS, TIME, Splits, read_splits
+from slipway.components.monitor.measures.performance import metrics
+from slipway.components.support import files
+from slipway.components.support.errors import SlipwayError
+from slipway.local.progress import Progress
+from slipway.local.retraining import serve_if_asked
+from slipway.local.run import Job, RunResult, monitor, train
+from slipway.local.traffic import send_rows
+from slipway.local.workspace import Workspace
+
+if TYPE_CHECKING:
+    import polars as pl
+
+TOLD = ("warning", "critical")
+MARK = ".replay"  # in a folder that a replay made
+KEPT = (MARK, ".lock", "lake")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """How one window went.
+
+    Attributes:
+        accuracy, interval, auc, f1: of what was served, on the labels known by the window's end.
+        release_accuracy: of the served version on its test part.
+        kept: accuracy, f1 and auc of the first model on the same rows.
+        drift: share of the features that drifted.
+        alerts: those of warning and above.
+        retrained: None: nothing was asked for; else "pass" or "fail", as the gate said.
+    """
+
+    window: tuple[str, str]
+    requests: int
+    version: str
+    accuracy: float | None
+    interval: tuple[float, float] | None
+    auc: float | None
+    f1: float | None
+    release_accuracy: float | None
+    kept: dict[str, float | None]
+    drift: float | None
+    alerts: tuple[str, ...]
+    decision: str
+    retrained: str | None
+    report: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """A model that passed the gate: its version, when it began to serve, and what it was tested on."""
+
+    version: str
+    at: str
+    parts: dict[str, tuple[str, str]]
+    metrics: dict[str, float | None]
+    thresholds: dict[str, float | None]
+
+
+def replay(
+    loaded: LoadedProject,
+    workspace: Workspace,
+    display: Progress,
+    starts: list[datetime],
+    every: int = 1,
+    told: Callable[[Served], None] = lambda served: None,
+) -> tuple[list[Served], list[Released]]:
+    """Replays the windows that begin at `starts`, the last up to the end of the project's data.
+
+    Args:
+        loaded: the project; its data window holds the training data and all windows.
+        workspace: where everything is kept, in a folder of the replay's own; replay.json and replay.png
+            are written there.
+        display: shows progress.
+        starts: beginnings of the windows; the first model learns from what lies before the first.
+        every: of the rows, one in so many is sent.
+        told: is called after each window.
+
+    Raises:
+        SlipwayError: a stage failed, the gate refused the first model, or the folder is not a replay's.
+    """
+    from slipway.components.deploy.local.target import stop
+    from slipway.examples.flights.replay.picture import draw
+
+    with workspace.locked(), ExitStack() as at_end:
+        begin_anew(workspace)
+        at_end.callback(stop, workspace.home)
+        job = Job(loaded, workspace, display)
+        job.compile()
+        splits, rows = _history(job)
+        training, result = train(job, {"window_end": format_instant(starts[0])})
+        if result.deployment is None:
+            raise SlipwayError(
+                f"The gate refused the first model: {' '.join(result.verdict.reasons)}"
+            )
+        bundle = Path(training.output("train", "bundle"))
+        released = [_released(result, starts[0], Path(training.output("features", "splits")))]
+        windows: list[Served] = []
+        ends = [*starts[1:], loaded.project.data.window.end]
+        for start, end in zip(starts, ends, strict=True):
+            served, new = _window(job, result, splits, rows, (start, end), every, bundle)
+            windows.append(served)
+            if new and new.deployment:
+                result = new
+                released.append(_released(new, end, _splits_of(new)))
+            _keep(workspace, windows, released)
+            draw(workspace.root / "replay.png", windows, released, rows)
+            told(served)
+    return windows, released
+
+
+def begin_anew(workspace: Workspace) -> None:
+    """Empties the folder of an earlier replay, but for its tables.
+
+    Raises:
+        SlipwayError: there are models in the folder, and no replay made them.
+    """
+    from slipway.components.deploy.local.target import stop
+
+    mark = workspace.root / MARK
+    if not mark.exists():
+        if (workspace.root / "mlflow.db").exists():
+            raise SlipwayError(
+                f"{workspace.root} holds the models of other runs, and a replay begins without any."
+                " Give it a folder of its own with --out."
+            )
+        mark.touch()
+    stop(workspace.home)
+    for entry in workspace.root.iterdir():
+        if entry.name in KEPT:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _window(
+    job: Job,
+    result: RunResult,
+    splits: Splits,
+    rows: "pl.DataFrame",
+    window: tuple[datetime, datetime],
+    every: int,
+    first: Path,
+) -> tuple[Served, RunResult | None]:
+    """Sends one window, monitors it, and trains anew where that is asked for."""
+    import polars as pl
+
+    if result.deployment is None:
+        raise SlipwayError("Nothing is served.")
+    lead = timedelta(seconds=splits.lead_seconds)
+    moment = pl.col(TIME) - lead
+    asked = rows.filter(moment >= window[0], moment < window[1]).gather_every(every)
+    with job.display.pipeline("requests"):
+        failed = send_rows(result.deployment.endpoint, result.deployment.name, splits, asked)
+    if failed:
+        raise SlipwayError(f"{failed} of {asked.height} requests failed.")
+    ends = (format_instant(window[0]), format_instant(window[1]))
+    run, record = monitor(job, ends, result.deployment.endpoint)
+    new = serve_if_asked(job, record)
+    performance = record.details["performance"] or {}
+    release = record.details["release"] or {}
+    served = Served(
+        window=record.window,
+        requests=asked.height,
+        version=record.metrics.model_version,
+        accuracy=record.metrics.model_accuracy,
+        interval=(performance.get("intervals") or {}).get("accuracy"),
+        auc=record.summary["auc"],
+        f1=record.summary["f1"],
+        release_accuracy=release.get("accuracy"),
+        kept=_score(first, asked),
+        drift=record.metrics.data_drift_score,
+        alerts=tuple(a.name for a in record.alerts if a.severity in TOLD),
+        decision=record.details["decision"],
+        retrained=new.verdict.outcome if new else None,
+        report=str(run.output("monitor", "report")),
+    )
+    return served, new
+
+
+def _score(folder: Path, rows: "pl.DataFrame") -> dict[str, float | None]:
+    """How a model does on labelled rows, whether or not it is the one that serves."""
+    import numpy as np
+
+    bundle = read_bundle(folder)
+    probability = predict(open_model(folder), bundle, rows.to_arrow()).astype(np.float64)
+    predicted = (probability >= bundle.threshold).astype(np.int8)
+    values, _ = metrics(rows[LABEL].to_numpy(), probability, predicted)
+    return {name: values[name] for name in ("accuracy", "f1", "auc")}
+
+
+def _history(job: Job) -> tuple[Splits, "pl.DataFrame"]:
+    """All rows of the project's data with their features, joined once."""
+    import polars as pl
+
+    from slipway.components.features.features import build_features
+    from slipway.components.ingest.ingest import ingest_tables
+
+    project = job.loaded.project
+    folder = job.workspace.root / "history"
+    window = project.data.window.to_struct()
+    features = project.features.to_struct()
+    features["split"] = {**features["split"], "gap": "0s"}  # no row is left out
+    with job.display.pipeline("history"), _environment(FEATURE_STORE_URI=str(folder / "store")):
+        ingest_tables(
+            config=project.data.to_struct(),
+            data_root=job.data_root,
+            window_start=window["start"],
+            window_end=window["end"],
+            output=folder / "dataset",
+        )
+        build_features(folder / "dataset", project.project_name, features, folder / "rows")
+    splits = read_splits(folder / "rows")
+    tables = [pl.read_parquet(folder / "rows" / f"{part}.parquet") for part in PARTS]
+    return splits, pl.concat(tables).sort(TIME)
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
+
+
+def _splits_of(result: RunResult) -> Path:
+    features = next(task for task in result.tasks if task.name == "features")
+    return Path(features.outputs["splits"])
+
+
+def _released(result: RunResult, at: datetime, splits: Path) -> Released:
+    names = ("accuracy", "f1", "auc")
+    return Released(
+        version=result.release.model_version if result.release else "",
+        at=format_instant(at),
+        parts=read_splits(splits).windows,
+        metrics={name: result.verdict.metrics.get(name) for name in names},
+        thresholds={name: result.verdict.thresholds.get(name) for name in names},
+    )
+
+
+def _keep(workspace: Workspace, windows: list[Served], released: list[Released]) -> None:
+    content = {
+        "windows": [asdict(window) for window in windows],
+        "releases": [asdict(release) for release in released],
+    }
+    files.write_json(workspace.root / "replay.json", content)
+
+
+def months(first: datetime, count: int) -> list[datetime]:
+    """The same instant of so many months in a row."""
+    starts = (
+        (first.year + (first.month - 1 + i) // 12, (first.month - 1 + i) % 12 + 1)
+        for i in itertools.count()
+    )
+    return [first.replace(year=y, month=m) for y, m in itertools.islice(starts, count)]

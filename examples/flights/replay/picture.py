@@ -1,0 +1,171 @@
+"""The picture of a replay: accuracy, drift, alerts and releases over the months."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from slipway.examples.flights.replay.months import Released, Served
+
+SERVED, KEPT, ALARM, QUIET = "#1f5fa8", "#8a8f98", "#c4432b", "#2e7d4f"
+
+
+def draw(
+    path: Path, windows: list["Served"], released: list["Released"], rows: "pl.DataFrame"
+) -> None:
+    """Writes the picture.
+
+    Args:
+        path: the PNG.
+        windows: what was monitored so far.
+        released: the models, and what each learnt from and was tested on.
+        rows: all labelled rows: their share of positives by week stands in the background.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(
+        5, 1, figsize=(11, 11.5), sharex=True, height_ratios=[3, 1.4, 1.4, 1.4, 1.6],
+        layout="constrained",
+    )  # fmt: skip
+    _accuracy(axes[0], windows, rows)
+    _auc(axes[1], windows)
+    _drift(axes[2], windows)
+    _alerts(axes[3], windows)
+    _releases(axes[4], released)
+    refused = [window for window in windows if window.retrained == "fail"]
+    for axis in axes:
+        for release in released:
+            axis.axvline(_at(release.at), color=QUIET, linewidth=1.2, linestyle="--")
+        for window in refused:
+            axis.axvline(_span(window)[1], color=ALARM, linewidth=1.2, linestyle=":")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_title(_title(windows, released), loc="left", fontsize=11)
+    partial = path.with_name(f".{path.name}.partial.png")
+    figure.savefig(partial, dpi=110)
+    plt.close(figure)
+    partial.replace(path)
+
+
+def _title(windows: list["Served"], released: list["Released"]) -> str:
+    alarmed = sum(bool(window.alerts) for window in windows)
+    return (
+        f"{len(windows)} windows monitored, {alarmed} with alerts,"
+        f" {len(released)} models past the gate"
+    )
+
+
+def _accuracy(axis: Any, windows: list["Served"], rows: "pl.DataFrame") -> None:
+    import polars as pl
+
+    from slipway.components.contracts.splits import LABEL, TIME
+
+    weekly = rows.group_by_dynamic(TIME, every="1w").agg(pl.col(LABEL).mean())
+    axis.fill_between(
+        weekly[TIME].to_list(), 1 - weekly[LABEL], 0, color="#eceff3", step="post", linewidth=0,
+        label="always answering no",
+    )  # fmt: skip
+    known = [w for w in windows if w.accuracy is not None]
+    middle = [_middle(w) for w in known]
+    values = [w.accuracy for w in known]
+    if known:
+        errors = [
+            [w.accuracy - (w.interval or (w.accuracy,) * 2)[0] for w in known],  # type: ignore[operator]
+            [(w.interval or (w.accuracy,) * 2)[1] - w.accuracy for w in known],  # type: ignore[operator]
+        ]
+        axis.errorbar(
+            middle, values, errors, color=SERVED, marker="o", capsize=3, label="served, 95 %"
+        )
+        axis.plot(
+            middle, [w.kept["accuracy"] for w in known], color=KEPT, marker="x", linestyle=":",
+            label="the first model, had it stayed",
+        )  # fmt: skip
+    for window, at in zip(known, middle, strict=True):
+        axis.hlines(
+            window.release_accuracy, *_span(window), color=SERVED, linewidth=0.8, linestyle="--",
+            label="at its release" if window is known[0] else None,
+        )  # fmt: skip
+        axis.annotate(
+            f"v{window.version} {window.accuracy:.3f}", (at, window.accuracy),
+            textcoords="offset points", xytext=(6, 8), fontsize=8, color=SERVED,
+        )  # fmt: skip
+    axis.set_ylabel("accuracy")
+    axis.set_ylim(0.55, 0.92)
+    axis.legend(loc="lower left", fontsize=8, frameon=False, ncols=2)
+
+
+def _auc(axis: Any, windows: list["Served"]) -> None:
+    """What retraining gives whatever threshold was chosen."""
+    known = [w for w in windows if w.auc is not None]
+    middle = [_middle(w) for w in known]
+    axis.plot(middle, [w.auc for w in known], color=SERVED, marker="o")
+    axis.plot(middle, [w.kept["auc"] for w in known], color=KEPT, marker="x", linestyle=":")
+    axis.set_ylabel("AUC")
+
+
+def _drift(axis: Any, windows: list["Served"]) -> None:
+    for window in windows:
+        start, end = _span(window)
+        fired = "DATA_DRIFT" in window.alerts
+        axis.bar(
+            start, window.drift or 0, width=(end - start) * 0.96, align="edge",
+            color=ALARM if fired else "#b8c4d6",
+        )  # fmt: skip
+    axis.set_ylabel("features drifted")
+    axis.set_ylim(0, 1)
+
+
+def _alerts(axis: Any, windows: list["Served"]) -> None:
+    names = sorted({name for window in windows for name in window.alerts})
+    for i, name in enumerate(names):
+        for window in windows:
+            if name in window.alerts:
+                axis.plot(_middle(window), i, marker="s", markersize=11, color=ALARM)
+    for window in windows:
+        if not window.alerts:
+            axis.annotate("nothing", (_middle(window), -0.9), ha="center", fontsize=8, color=QUIET)
+        if window.retrained == "fail":
+            axis.annotate(
+                "refused", (_span(window)[1], -0.9), ha="center", fontsize=8, color=ALARM,
+                backgroundcolor="white",
+            )  # fmt: skip
+    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.set_ylim(-1.2, max(len(names) - 0.4, 0.5))
+
+
+def _releases(axis: Any, released: list["Released"]) -> None:
+    shades = {"train": "#c9d8ea", "validation": "#e3d9b8", "test": "#cfe3d3"}
+    for i, release in enumerate(released):
+        for part, (start, end) in release.parts.items():
+            axis.barh(
+                -i, _at(end) - _at(start), left=_at(start), height=0.6, color=shades[part],
+                label=part if i == 0 else None,
+            )  # fmt: skip
+        metrics = ", ".join(
+            f"{name} {value:.3f}" for name, value in release.metrics.items() if value
+        )
+        axis.annotate(
+            f"version {release.version}: {metrics}", (_at(release.parts["train"][0]), -i),
+            textcoords="offset points", xytext=(6, -3), fontsize=8,
+        )  # fmt: skip
+    axis.set_yticks([])
+    axis.set_ylabel("releases")
+    axis.set_ylim(-len(released) + 0.3, 0.7)
+    axis.legend(loc="upper right", fontsize=8, frameon=False, ncols=3)
+
+
+def _at(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _span(window: "Served") -> tuple[datetime, datetime]:
+    return _at(window.window[0]), _at(window.window[1])
+
+
+def _middle(window: "Served") -> datetime:
+    start, end = _span(window)
+    return start + (end - start) / 2

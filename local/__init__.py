@@ -1,0 +1,1 @@
+"""A run on this machine: the runner, containers, the workspace, requests."""

@@ -1,0 +1,173 @@
+"""Runs a compiled pipeline in a child process and follows it event by event."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import EVENT_PREFIX
+from slipway.local.local_run import Request, request_json
+
+LAST_LINES = 15
+
+
+@dataclass(slots=True)
+class TaskRun:
+    """How one task of a run went.
+
+    Attributes:
+        status: running, succeeded, cached, failed, or skipped.
+        seconds: wall-clock seconds that the task took, with the start of its process.
+        headline: what came out, in a few words.
+        peak_mb: largest resident size of the stage's process, in MB.
+        outputs: output name to value or path.
+    """
+
+    name: str
+    status: str = "running"
+    seconds: float = 0.0
+    headline: str = ""
+    peak_mb: float | None = None
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class PipelineRun:
+    """How a pipeline run went, task by task in the order in which they started."""
+
+    tasks: dict[str, TaskRun]
+    log: Path
+    error: str | None = None
+
+    def output(self, task: str, name: str) -> Any:
+        """An output of a task, or None where the task did not make it."""
+        return self.tasks[task].outputs.get(name) if task in self.tasks else None
+
+
+Watcher = Callable[[TaskRun, dict[str, Any]], None]
+
+
+def execute(
+    request: Request, environment: dict[str, str], log: Path, watch: Watcher
+) -> PipelineRun:
+    """Runs a pipeline to its end.
+
+    The child leads a process group of its own, so that Ctrl-C or a broken watcher ends the stages
+    too; an endpoint that was deployed is in another group and stays.
+
+    Args:
+        request: what to run.
+        environment: settings that the stages read.
+        log: where everything that the stages print goes.
+        watch: is called with the task and the event, for each event.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    request_file = log.with_suffix(".json")
+    request_file.write_text(request_json(request), encoding="utf-8")
+    run = PipelineRun(tasks={}, log=log)
+    tail: deque[str] = deque(maxlen=LAST_LINES)
+    with (
+        log.open("w", encoding="utf-8") as file,
+        subprocess.Popen(
+            [sys.executable, "-m", "slipway.local.local_run", str(request_file)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        ) as child,
+    ):
+        try:
+            for line in child.stdout or ():
+                file.write(line)
+                text = line.strip()
+                if text.startswith(EVENT_PREFIX):
+                    _apply(run, json.loads(text.removeprefix(EVENT_PREFIX)), watch)
+                elif text and line.startswith(
+                    "    "
+                ):  # a stage's own lines; kfp's are not indented
+                    tail.append(text)
+            child.wait()
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGTERM)
+                try:
+                    child.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    os.killpg(child.pid, signal.SIGKILL)
+    if child.returncode and run.error is None:
+        # Nobody said why: a process that was killed, or an error before the stage began.
+        run.error = "It ended without a result. The last lines:\n" + "\n".join(tail)
+    return run
+
+
+def _apply(run: PipelineRun, event: dict[str, Any], watch: Watcher) -> None:
+    kind = event["event"]
+    if kind == "task_start":
+        task = run.tasks[event["task"]] = TaskRun(event["task"], status="cached")
+    elif kind == "task_end":
+        task = run.tasks[event["task"]]
+        task.seconds = event["seconds"]
+        task.outputs = event["outputs"]
+        # A task that ended without a start of its stage was answered by the cache.
+        if event["status"] == "failed":
+            task.status = "failed"
+        elif task.status == "running":
+            task.status = "succeeded"
+    else:
+        task = next(reversed(run.tasks.values()), TaskRun("start"))
+        if kind == "start":
+            task.status = "running"
+        elif kind == "end":
+            task.headline = event["headline"]
+            task.peak_mb = event["peak_mb"]
+        elif kind == "error" and run.error is None:
+            # An exit handler that fails too must not hide what it was called for.
+            run.error = event["message"]
+    if kind == "task_end" and task.status == "failed" and run.error is None:
+        run.error = (
+            f"The stage {task.name} ended without a result: it was killed, or never started."
+        )
+    watch(task, event)
+
+
+def cached_headline(task: TaskRun) -> str:
+    """What a cached task had said came out, kept beside its first output."""
+    for value in task.outputs.values():
+        note = Path(str(value)).parent / HEADLINE
+        if note.is_file():
+            return note.read_text(encoding="utf-8")
+    return ""
+
+
+def keep_headline(task: TaskRun) -> None:
+    """Keeps what came out beside the task's outputs, for a later run that finds them cached."""
+    for value in task.outputs.values():
+        folder = Path(str(value)).parent
+        if isinstance(value, str) and folder.name == task.name and folder.is_dir():
+            (folder / HEADLINE).write_text(task.headline, encoding="utf-8")
+            return
+
+
+HEADLINE = ".headline"
+
+
+def require_success(run: PipelineRun) -> None:
+    """Raises the run's error, with where to read more.
+
+    Raises:
+        SlipwayError: a task failed.
+    """
+    if run.error is not None:
+        failed = [task.name for task in run.tasks.values() if task.status in ("failed", "running")]
+        where = f"Stage {failed[0]} failed. " if failed else ""
+        raise SlipwayError(f"{where}{run.error}\nThe whole log: {run.log}")

@@ -1,0 +1,164 @@
+"""Runs one compiled pipeline with `kfp.local`, in a process of its own.
+
+`slipway run` starts it, reads the lines that it prints, and ends it with all its children on Ctrl-C:
+
+    python -m slipway.local.local_run REQUEST.json
+
+Beyond what `kfp.local` does by itself it records each task's status, seconds and outputs (cached ones
+too), does not retry (a retry helps against a cluster's hiccups, on a laptop it only delays the error),
+and believes a task's success only if its outputs are there: the Docker runner of kfp 2.17 can report
+success for a container that failed at once.
+"""
+
+import json
+import logging
+import sys
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from slipway.components.support import stage
+from slipway.components.support.errors import SlipwayError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to run.
+
+    Attributes:
+        pipeline: the compiled YAML.
+        arguments: pipeline parameters.
+        root: folder for the tasks' outputs.
+        cache: folder of the cache; one for each state of the code.
+        runner: "subprocess" or "docker".
+        environment: environment variables for the containers of the runner "docker".
+        mounts: folders that those containers see under the same path, besides `root`.
+    """
+
+    pipeline: str
+    arguments: dict[str, Any]
+    root: str
+    cache: str
+    runner: str
+    environment: dict[str, str]
+    mounts: list[str]
+
+
+def main() -> None:
+    """Runs the request that the first argument names; exits with 1 where a task failed."""
+    request = Request(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    try:
+        run(request)
+    except SlipwayError as error:
+        stage.emit("error", message=str(error))
+        sys.exit(1)
+    except Exception as error:
+        stage.emit("error", message=f"{type(error).__name__}: {error}")
+        raise
+
+
+def run(request: Request) -> None:
+    """Runs a compiled pipeline and prints an event for each task that ends."""
+    from kfp import components, local
+    from kfp.local.orchestrator import task_executor
+
+    warnings.filterwarnings("ignore")
+    logging.getLogger().setLevel(logging.INFO)
+    pipeline = components.load_component_from_file(request.pipeline)
+    # kfp would make one in the system's temporary folder, and leave it there.
+    workspace = Path(request.root).parent / "workspace"
+    workspace.mkdir(parents=True, exist_ok=True)
+    local.init(
+        runner=_runner(request),
+        pipeline_root=request.root,
+        workspace_root=str(workspace),
+        cache_root=request.cache,
+        enable_caching=True,
+        raise_on_error=False,
+    )
+    failed: list[str] = []
+    execute = task_executor.execute_single_task
+
+    def execute_and_record(
+        task_name: str, task_spec: Any, **rest: Any
+    ) -> tuple[dict[str, Any], Any]:
+        # `execute_single_task` is where kfp 2.17 runs every kind of task; it has no public hook.
+        task_spec.retry_policy.Clear()
+        _fill_in_schedule_time(task_spec)
+        started = time.monotonic()
+        stage.emit("task_start", task=task_name)
+        outputs, status = execute(task_name=task_name, task_spec=task_spec, **rest)
+        component = rest["components"][task_spec.component_ref.name]
+        succeeded = status == status.SUCCESS and _outputs_exist(outputs, component)
+        if not succeeded:
+            failed.append(task_name)
+            status = status.FAILURE
+        stage.emit(
+            "task_end",
+            task=task_name,
+            status="succeeded" if succeeded else "failed",
+            seconds=round(time.monotonic() - started, 3),
+            outputs={name: getattr(value, "uri", value) for name, value in outputs.items()},
+        )
+        return outputs, status
+
+    task_executor.execute_single_task = execute_and_record
+    try:
+        pipeline(**request.arguments)
+    finally:
+        task_executor.execute_single_task = execute
+    if failed:
+        sys.exit(1)
+
+
+def _fill_in_schedule_time(task_spec: Any) -> None:
+    """Does what the backend does and kfp 2.17 forgets: a run that was not scheduled is due now."""
+    from kfp import dsl
+
+    now = datetime.now(UTC).replace(microsecond=0).isoformat()
+    for value in task_spec.inputs.parameters.values():
+        constant = value.runtime_value.constant
+        if constant.string_value == dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER:
+            constant.string_value = now
+
+
+def _outputs_exist(outputs: dict[str, Any], component: Any) -> bool:
+    """Whether every output that the component declares was really made."""
+    declared = component.output_definitions
+    names = [*declared.parameters, *declared.artifacts]
+    if any(outputs.get(name) is None for name in names):
+        return False
+    for name in declared.artifacts:
+        path = Path(outputs[name].path)
+        if "Metrics" in outputs[name].schema_title:
+            # Metrics travel as metadata and kfp makes no file for them; its cache, though, takes an
+            # artifact without a file for lost and would do the task again.
+            path.touch()
+        elif not path.exists():
+            return False
+    return True
+
+
+def _runner(request: Request) -> Any:
+    from kfp import local
+
+    if request.runner == "subprocess":
+        return local.SubprocessRunner(use_venv=False)
+    from slipway.local.containers import Containers
+
+    containers = Containers(request)
+    containers.check()
+    containers.install()
+    return local.DockerRunner(environment=request.environment)
+
+
+def request_json(request: Request) -> str:
+    """The request as the file that this program reads."""
+    return json.dumps(asdict(request))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""What `slipway rollback` does: the settings of this machine or cluster, and progress for a person."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+
+from slipway.components.config.project import LoadedProject
+from slipway.components.contracts.release import Deployment
+from slipway.components.support.stage import EVENT_PREFIX
+from slipway.local.workspace import Workspace
+
+
+def roll_back_project(
+    loaded: LoadedProject,
+    workspace: Workspace,
+    *,
+    target: str,
+    version: str | None,
+    show: Callable[[str], None],
+) -> Deployment:
+    """Serves an earlier version of a project's model again.
+
+    Args:
+        loaded: the project.
+        workspace: where local runs keep the registry, the log and the endpoint's state; what the
+            environment sets goes before it.
+        target: "local" or "kserve".
+        version: the version to return to; None: the one that served before the champion.
+        show: is told each step.
+
+    Raises:
+        SlipwayError: the older version does not take over; what served serves on.
+    """
+    from slipway.components.deploy.rollback import roll_back
+
+    os.environ.update(workspace.settings())
+    if target == "local":
+        # As `slipway run` starts it: the replayed traffic brings its own time.
+        os.environ.setdefault("SLIPWAY_TRUST_REQUEST_TIME", "1")
+    project = loaded.project
+    config = project.deployment.model_copy(update={"target": target})
+    terminal = sys.stdout
+
+    def tell(line: str) -> None:
+        with redirect_stdout(terminal):
+            show(line)
+
+    with redirect_stdout(_Steps(tell)):
+        return roll_back(project=project.project_name, config=config, version=version)
+
+
+class _Steps(io.TextIOBase):
+    """Standard output of the work: a stage's events become lines, the rest passes as it is."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show, self._line = show, ""
+
+    def write(self, text: str) -> int:
+        *whole, self._line = (self._line + text).split("\n")
+        for line in whole:
+            if line.startswith(EVENT_PREFIX):
+                line = str(json.loads(line.removeprefix(EVENT_PREFIX)).get("message", ""))
+            if line:
+                self._show(line)
+        return len(text)

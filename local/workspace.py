@@ -1,0 +1,133 @@
+"""Where `slipway run` keeps everything on a laptop: one folder, safe to delete."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway.components.support.errors import SlipwayError
+
+SOURCE = Path(__file__).resolve().parents[1]
+KEPT_RUNS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The folder of local runs and what lies in it (absolute paths)."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, folder: Path) -> "Workspace":
+        """The workspace in a folder, which need not exist yet."""
+        return cls(folder.resolve())
+
+    @property
+    def compiled(self) -> Path:
+        """The compiled YAML that the run loads."""
+        return self.root / "compiled"
+
+    @property
+    def outputs(self) -> Path:
+        """The tasks' outputs, a folder a pipeline run."""
+        return self.root / "pipelines"
+
+    @property
+    def logs(self) -> Path:
+        """One log file a pipeline run."""
+        return self.root / "logs"
+
+    @property
+    def home(self) -> Path:
+        """State of local endpoints."""
+        return self.root / "home"
+
+    @property
+    def tracking_uri(self) -> str:
+        """The MLflow database."""
+        return f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def summary(self) -> Path:
+        """What the last run came to."""
+        return self.root / "summary.json"
+
+    @property
+    def cache(self) -> Path:
+        """The task cache of this state of the code: other code must not see its results."""
+        return self.root / "cache" / code_version()
+
+    def settings(self) -> dict[str, str]:
+        """The stages' environment settings, where the caller's environment does not set them."""
+        own = {
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+            "FEATURE_STORE_URI": str(self.root / "feature_store"),
+            "INFERENCE_LOG_URI": str(self.root / "inference_log"),
+            "MONITORING_URI": str(self.root / "monitoring"),
+            "SLIPWAY_HOME": str(self.home),
+        }
+        settings = {name: os.environ.get(name) or value for name, value in own.items()}
+        if redis := os.environ.get("FEAST_REDIS_URL"):
+            settings["FEAST_REDIS_URL"] = redis
+        return settings
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second `slipway run` out of the folder.
+
+        Raises:
+            SlipwayError: another run is working in it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise SlipwayError(
+                    f"Another slipway run is working in {self.root}. Wait for it, or give this one"
+                    " a folder of its own with --out."
+                ) from error
+            yield
+
+    def prune(self) -> None:
+        """Deletes the outputs of the oldest runs and the caches of other states of the code."""
+        if self.outputs.is_dir():
+            runs = sorted(self.outputs.iterdir(), key=lambda run: run.stat().st_mtime)
+            for run in runs[:-KEPT_RUNS]:
+                shutil.rmtree(run, ignore_errors=True)
+        if self.cache.parent.is_dir():
+            for cache in self.cache.parent.iterdir():
+                if cache != self.cache:
+                    shutil.rmtree(cache, ignore_errors=True)
+
+
+def code_version() -> str:
+    """A hash over the code of all stages and the locked versions that they run with."""
+    digest = hashlib.sha256()
+    files = [SOURCE / "requirements" / "run.lock"]
+    for package in ("components", "serving"):
+        files += (SOURCE / package).rglob("*.py")
+    for path in sorted(files):
+        if path.is_file():
+            digest.update(path.relative_to(SOURCE).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def source_version(root: str) -> str:
+    """What a local data folder holds now: names, sizes and times of its files, as a hash.
+
+    An object store's prefix gives "": there `data_version` is the caller's to set.
+    """
+    if "://" in root:
+        return ""
+    digest = hashlib.sha256()
+    for path in sorted(Path(root).rglob("*")):
+        if path.is_file():
+            status = path.stat()
+            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]

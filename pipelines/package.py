@@ -1,0 +1,182 @@
+"""A compiled pipeline: what it is called, what it takes, and what names exactly this content."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from slipway.components.support.errors import ProjectError, SlipwayError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """A compiled pipeline as read from its file.
+
+    Attributes:
+        path: the file.
+        name: of the pipeline. description: what a person reads of it.
+        spec: the pipeline spec. platform: the platform spec, empty where there is none.
+        digest: SHA-256 of the content, in hexadecimal; comments and layout do not count.
+        size: bytes of the file.
+    """
+
+    path: Path
+    name: str
+    description: str
+    spec: dict[str, Any]
+    platform: dict[str, Any]
+    digest: str
+    size: int
+
+    @property
+    def version_name(self) -> str:
+        """Names this content on the server: Slipway's version and the digest's first digits."""
+        from importlib.metadata import version
+
+        return f"v{version('kfp-slipway').replace('.', '-')}-{self.digest[:12]}"
+
+    @property
+    def parameters(self) -> dict[str, dict[str, Any]]:
+        """The pipeline's parameters by name, as the spec declares them."""
+        inputs = self.spec.get("root", {}).get("inputDefinitions", {})
+        return dict(inputs.get("parameters", {}))
+
+
+def read_package(path: Path) -> Package:
+    """Reads a compiled pipeline.
+
+    Raises:
+        SlipwayError: there is no such file, or it is no compiled pipeline.
+    """
+    try:
+        text = path.read_bytes()
+        documents = [d for d in yaml.load_all(text, Loader=_LOADER) if d]
+    except FileNotFoundError as error:
+        raise SlipwayError(f"There is no {path}. Run `slipway compile` first.") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SlipwayError(
+            f"{path} cannot be read as YAML: {' '.join(str(error).split())}."
+        ) from error
+    specs = [d for d in documents if isinstance(d, dict) and "pipelineInfo" in d]
+    platforms = [d for d in documents if isinstance(d, dict) and "platforms" in d]
+    if len(specs) != 1 or len(platforms) > 1 or len(documents) != len(specs) + len(platforms):
+        raise SlipwayError(
+            f"{path} is not a compiled pipeline: it needs one pipeline spec and at most one platform"
+            " spec, and nothing else. Run `slipway compile`."
+        )
+    spec, platform = specs[0], platforms[0] if platforms else {}
+    canonical = json.dumps([spec, platform], sort_keys=True, separators=(",", ":"))
+    info = spec["pipelineInfo"]
+    return Package(
+        path=path,
+        name=str(info.get("name", "")),
+        description=str(info.get("description", "")),
+        spec=spec,
+        platform=platform,
+        digest=hashlib.sha256(canonical.encode()).hexdigest(),
+        size=len(text),
+    )
+
+
+def arguments_from(package: Package, overrides: list[str]) -> dict[str, Any]:
+    """Reads `--set name=value` with the types that the pipeline declares.
+
+    A dotted name changes one key inside a struct's default: `training.batch_size=512`.
+
+    Raises:
+        ProjectError: an unknown parameter, or a value of another type; the message names both.
+    """
+    values: dict[str, Any] = {}
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        name, *path = key.strip().split(".")
+        if not separator or not name:
+            raise ProjectError(f"--set {text}: write NAME=VALUE, for example epochs=3.")
+        declared = package.parameters.get(name)
+        if declared is None:
+            raise ProjectError(_unknown(package, name))
+        if path:
+            if declared.get("parameterType") != "STRUCT":
+                raise ProjectError(f"--set {text}: {name} is no struct: it has no keys.")
+            struct = values.setdefault(
+                name, json.loads(json.dumps(declared.get("defaultValue", {})))
+            )
+            for part in path[:-1]:
+                struct = struct.setdefault(part, {})
+                if not isinstance(struct, dict):
+                    raise ProjectError(f"--set {text}: {part} is no section.")
+            struct[path[-1]] = yaml.safe_load(value)
+        elif declared.get("parameterType") == "STRING":
+            values[name] = value
+        else:
+            values[name] = yaml.safe_load(value)
+    check_arguments(package, values)
+    return values
+
+
+def read_anew(package: Package, values: dict[str, Any]) -> dict[str, Any]:
+    """Gives a run a data version of its own, where the pipeline has one and the caller did not.
+
+    Kubeflow's cache knows a source by its address: without this, a lake that was written to since the
+    last run would be answered from the cache, with yesterday's rows.
+    """
+    if "data_version" not in package.parameters or values.get("data_version"):
+        return values
+    return {**values, "data_version": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def check_arguments(package: Package, values: dict[str, Any]) -> None:
+    """Refuses arguments that the server would refuse, by the pipeline's own declarations.
+
+    Raises:
+        ProjectError: an unknown parameter, one of another type, or one that is missing.
+    """
+    for name, value in values.items():
+        declared = package.parameters.get(name)
+        if declared is None:
+            raise ProjectError(_unknown(package, name))
+        kind = declared.get("parameterType", "")
+        if not fits(kind, value):
+            raise ProjectError(
+                f"Parameter {name} of {package.name} is a {kind}, and {value!r} is not."
+            )
+    for name, declared in package.parameters.items():
+        optional = declared.get("isOptional") or "defaultValue" in declared
+        if name not in values and not optional:
+            raise ProjectError(
+                f"Parameter {name} of {package.name} has no default: give it a value."
+            )
+
+
+def _unknown(package: Package, name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, package.parameters, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]}?" if near else f" It has: {', '.join(package.parameters)}."
+    return f"{package.name} has no parameter {name}.{hint}"
+
+
+def fits(kind: str, value: Any) -> bool:
+    """Whether a value is of a parameter type, as the backend would judge."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    match kind:
+        case "STRING":
+            return isinstance(value, str)
+        case "NUMBER_INTEGER":
+            return number and float(value).is_integer()
+        case "NUMBER_DOUBLE":
+            return number and abs(float(value)) != float("inf") and value == value
+        case "BOOLEAN":
+            return isinstance(value, bool)
+        case "LIST":
+            return isinstance(value, list)
+        case "STRUCT":
+            return isinstance(value, dict)
+    return False
+
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -1,0 +1,1 @@
+"""The inference log: written by the predictor, shipped to a store."""

@@ -1,0 +1,364 @@
+"""The inference log: rows in memory, spooled to disk twice a second, shipped as parquet by the hour.
+
+A request only appends to a list. A thread writes that list as one Arrow batch to the open segment of
+the spool, so that a SIGKILL loses at most `SPOOL_SECONDS` of rows (the page cache survives the process).
+A second thread turns closed segments into the parquet files of `contracts.inference_log` and
+then deletes them. A file's name follows from its segment's, so a segment that is shipped twice, after a
+crash in between, leaves one copy. Segments of a predictor that died are shipped by the next one.
+"""
+
+import fcntl
+import logging
+import os
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+
+from slipway.components.contracts.bundle import MISSING_TIME, Bundle
+from slipway.components.contracts.inference_log import log_schema
+from slipway.serving.log.store import LogStore
+from slipway.serving.metrics import Metrics
+from slipway.serving.protocol.rows import Rows
+
+SPOOL_SECONDS = 0.5
+_SUFFIX = ".arrows"
+_MEMORY_ROWS = 200_000
+# What becomes Arrow at a time, and one request more: it lies in memory three times.
+_BATCH_ROWS = 8192
+_SEGMENT_BYTES = 64 << 20
+_RETRY_SECONDS = 5.0
+_MODEL = b"slipway.model"
+_logger = logging.getLogger("slipway.serving.log.writer")
+
+
+@dataclass(slots=True)
+class Record:
+    """One answered or refused request. `time` and `served_at` are microseconds since 1970, UTC.
+
+    `rows` is None, and `probability` and `label` too, where the request was refused.
+    """
+
+    request_id: str
+    time: int
+    served_at: int
+    model_version: str
+    status: int
+    latency_ms: float
+    rows: Rows | None = None
+    probability: np.ndarray | None = None
+    label: np.ndarray | None = None
+
+    @property
+    def count(self) -> int:
+        """Log rows that the record makes."""
+        return self.rows.count if self.rows is not None else 1
+
+
+class InferenceLog:
+    """Takes records on the event loop; two threads take them to the store."""
+
+    def __init__(
+        self,
+        store: LogStore,
+        spool: Path,
+        metrics: Metrics,
+        *,
+        model_name: str,
+        bundle: Bundle,
+        roll_seconds: float,
+        spool_mb: int,
+    ) -> None:
+        self._store, self._metrics = store, metrics
+        self._model_name, self._bundle = model_name, bundle
+        self._roll_seconds, self._spool_bytes = roll_seconds, spool_mb * 1_000_000
+        self._accepted = metrics.log_rows.labels("accepted")
+        self._buffer: deque[tuple[Bundle, Record]] = deque()
+        self._buffered = 0
+        self._segment: _Segment | None = None
+        self._number = 0
+        self._closing = threading.Event()
+        self._closed_segments = threading.Event()
+        self._spooled_all = threading.Event()
+        self._name = f"{int(time.time()):x}-{uuid.uuid4().hex[:8]}"
+        self._folder = spool / self._name
+        self._folder.mkdir(parents=True)
+        self._lock = _lock(self._folder)
+        self._adopted = _adopt(spool, self._folder)
+        self._spooler = threading.Thread(target=self._spool, name="log-spool", daemon=True)
+        self._shipper = threading.Thread(target=self._ship, name="log-ship", daemon=True)
+        self._spooler.start()
+        self._shipper.start()
+
+    def use(self, bundle: Bundle) -> None:
+        """Records that follow are of this model."""
+        self._bundle = bundle
+
+    def add(self, record: Record) -> None:
+        """Takes one record; never waits, never raises."""
+        count = record.count
+        if self._buffered + count > _MEMORY_ROWS:
+            self._metrics.log_dropped.labels("memory").inc(count)
+            return
+        self._buffered += count
+        self._accepted.inc(count)
+        self._buffer.append((self._bundle, record))
+
+    def close(self, seconds: float) -> bool:
+        """Spools what is in memory, ships what it can within the time, and says if that was all.
+
+        What is left stays in the spool, for the next predictor to ship.
+        """
+        deadline = time.monotonic() + seconds
+        self._closing.set()
+        self._spooler.join(max(0.1, deadline - time.monotonic()))
+        self._spooled_all.set()
+        self._closed_segments.set()
+        self._shipper.join(max(0.1, deadline - time.monotonic()))
+        whole = not self._shipper.is_alive() and not any(self._folder.glob(f"*{_SUFFIX}"))
+        if whole:
+            (self._folder / ".lock").unlink(missing_ok=True)
+            self._folder.rmdir()
+        self._lock.close()
+        return whole
+
+    # The spooling thread.
+
+    def _spool(self) -> None:
+        while True:
+            last = self._closing.wait(SPOOL_SECONDS)
+            try:
+                self._spool_buffer()
+                if self._segment and (last or self._segment.is_due(self._roll_seconds)):
+                    self._close_segment()
+            except OSError as error:
+                _logger.error("The inference log cannot be spooled to %s: %s", self._folder, error)
+                self._segment = None
+            if last:
+                return
+
+    def _spool_buffer(self) -> None:
+        left = len(self._buffer)
+        while left:
+            bundle, taken, rows = self._buffer[0][0], [], 0
+            while left and self._buffer[0][0] is bundle and rows < _BATCH_ROWS:
+                _, record = self._buffer.popleft()
+                taken.append(record)
+                rows += record.count
+                left -= 1
+            self._spool_records(bundle, taken)
+
+    def _spool_records(self, bundle: Bundle, records: list[Record]) -> None:
+        count = sum(record.count for record in records)
+        self._buffered -= count
+        try:
+            if self._spooled_bytes() > self._spool_bytes:
+                self._metrics.log_dropped.labels("spool_full").inc(count)
+                return
+            if self._segment and self._segment.bundle is not bundle:
+                self._close_segment()
+            if self._segment is None:
+                self._number += 1
+                path = self._folder / f"{self._name}-{self._number:06d}{_SUFFIX}"
+                self._segment = _Segment(path, bundle, self._model_name)
+            self._segment.write(to_batch(records, bundle))
+        except (OSError, pa.ArrowInvalid):
+            self._metrics.log_dropped.labels("spool_error").inc(count)
+            raise
+        self._metrics.log_rows.labels("spooled").inc(count)
+
+    def _close_segment(self) -> None:
+        if self._segment:
+            self._segment.close()
+            self._segment = None
+            self._closed_segments.set()
+
+    def _spooled_bytes(self) -> int:
+        return sum(file.stat().st_size for file in self._folder.parent.glob(f"*/*{_SUFFIX}"))
+
+    # The shipping thread.
+
+    def _ship(self) -> None:
+        folders = [*self._adopted, (self._folder, None)]
+        while True:
+            self._closed_segments.clear()
+            failed = False
+            last = self._spooled_all.is_set()
+            for folder, lock in list(folders):
+                failed |= not self._ship_folder(folder)
+                if lock is not None and not any(folder.glob(f"*{_SUFFIX}")):
+                    folders.remove((folder, lock))
+                    (folder / ".lock").unlink(missing_ok=True)
+                    folder.rmdir()
+                    lock.close()
+            if last and not failed:
+                return
+            self._closed_segments.wait(_RETRY_SECONDS if failed else 3600)
+            if failed and last:
+                return
+
+    def _ship_folder(self, folder: Path) -> bool:
+        for segment in sorted(folder.glob(f"*{_SUFFIX}")):
+            if self._segment is not None and segment == self._segment.path:
+                continue
+            try:
+                model, batches = read_segment(segment)
+                rows = self._store.write(model, segment.stem, batches, folder)
+                segment.unlink()
+                self._metrics.log_rows.labels("stored").inc(rows)
+            except (OSError, ValueError) as error:  # Arrow's errors are ValueErrors
+                _logger.error("The inference log cannot be written: %s. It is kept.", error)
+                return False
+        return True
+
+
+class _Segment:
+    """One open file of the spool: an Arrow stream."""
+
+    def __init__(self, path: Path, bundle: Bundle, model_name: str) -> None:
+        self.path, self.bundle = path, bundle
+        self._opened = time.monotonic()
+        schema = log_schema(bundle.features)
+        schema = schema.with_metadata({**(schema.metadata or {}), _MODEL: model_name.encode()})
+        self._file = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_stream(self._file, schema)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._writer.write_batch(batch)
+
+    def is_due(self, seconds: float) -> bool:
+        old = time.monotonic() - self._opened >= seconds
+        return old or self.path.stat().st_size > _SEGMENT_BYTES
+
+    def close(self) -> None:
+        self._writer.close()
+        self._file.close()
+
+
+def read_segment(path: Path) -> tuple[str, Iterator[pa.RecordBatch]]:
+    """The model's name and the rows of a segment, as far as it was written before a crash."""
+    file = pa.OSFile(str(path), "rb")
+    try:
+        reader = pa.ipc.open_stream(file)
+    except pa.ArrowInvalid:
+        file.close()
+        return "", iter(())
+    metadata = dict(reader.schema.metadata or {})
+    model = metadata.pop(_MODEL, b"").decode()
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with file:
+            while True:
+                try:
+                    batch = reader.read_next_batch()
+                except (StopIteration, OSError, pa.ArrowInvalid):
+                    return
+                yield batch.replace_schema_metadata(metadata)
+
+    return model, batches()
+
+
+def to_batch(records: list[Record], bundle: Bundle) -> pa.RecordBatch:
+    """The log rows of some records of one model, in the contract's schema."""
+    schema = log_schema(bundle.features)
+    counts = np.array([record.count for record in records])
+    each = np.repeat(np.arange(len(records)), counts)
+
+    def spread(values: list[Any], kind: pa.DataType) -> pa.Array:
+        return pa.array(values, kind).take(pa.array(each))
+
+    keys: list[str | None] = []
+    position: list[int] = []
+    for record in records:
+        if record.rows is None:
+            keys.append(None)
+            position.append(-1)
+        else:
+            keys += record.rows.keys or [None] * record.rows.count
+            position += range(record.rows.count)
+    instant = schema.field("time").type
+    columns = {
+        "request_id": spread([record.request_id for record in records], pa.string()),
+        "row": pa.array(position, pa.int32()),
+        "key": pa.array(keys, pa.string()),
+        "time": spread([record.time for record in records], pa.int64()).cast(instant),
+        "served_at": spread([record.served_at for record in records], pa.int64()).cast(instant),
+        "model_version": spread([record.model_version for record in records], pa.string()),
+        "status": spread([record.status for record in records], pa.int16()),
+        "probability": _optional([record.probability for record in records], pa.float64()),
+        "label": _optional([record.label for record in records], pa.int8()),
+        "latency_ms": spread([record.latency_ms for record in records], pa.float64()),
+        **_features(records, bundle),
+    }
+    return pa.record_batch([columns[name] for name in schema.names], schema=schema)
+
+
+def _optional(values: list[np.ndarray | None], kind: pa.DataType) -> pa.Array:
+    filled = [np.array([np.nan]) if value is None else value for value in values]
+    return pa.array(np.concatenate(filled).astype(np.float64), from_pandas=True).cast(kind)
+
+
+def _features(records: list[Record], bundle: Bundle) -> dict[str, pa.Array]:
+    refused = Rows(
+        1,
+        np.full((1, len(bundle.numeric)), np.nan),
+        np.full((1, len(bundle.categorical)), "", object),
+        np.full((1, len(bundle.time)), MISSING_TIME, np.int64),
+    )
+    rows = [refused if record.rows is None else record.rows for record in records]
+    numeric = np.concatenate([part.numeric for part in rows])
+    categorical = np.concatenate([part.categorical for part in rows])
+    times = np.concatenate([part.time for part in rows])
+    booleans = {feature.name for feature in bundle.features if feature.kind == "boolean"}
+    columns: dict[str, pa.Array] = {}
+    for i, name in enumerate(bundle.numeric):
+        values = pa.array(np.ascontiguousarray(numeric[:, i]), from_pandas=True)
+        columns[f"feature.{name}"] = values.cast(pa.bool_()) if name in booleans else values
+    for i, name in enumerate(bundle.categorical):
+        texts = [text or None for text in categorical[:, i]]
+        columns[f"feature.{name}"] = pa.array(texts, pa.string())
+    for i, name in enumerate(bundle.time):
+        stamps = np.ascontiguousarray(times[:, i])
+        column = pa.array(stamps, mask=stamps == MISSING_TIME)
+        columns[f"feature.{name}"] = column.cast(pa.timestamp("us"))
+    return columns
+
+
+def _lock(folder: Path) -> IO[bytes]:
+    """Marks a spool folder as one of a living predictor, for as long as the file is open."""
+    file = (folder / ".lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _adopt(spool: Path, own: Path) -> list[tuple[Path, IO[bytes] | None]]:
+    """Spool folders of predictors that are no more, locked for this one."""
+    adopted: list[tuple[Path, IO[bytes] | None]] = []
+    for folder in sorted(spool.iterdir()):
+        if folder == own or not folder.is_dir():
+            continue
+        try:
+            adopted.append((folder, _lock(folder)))
+        except OSError:
+            continue
+    if adopted:
+        _logger.info("Taking over the log spool of %d ended predictors.", len(adopted))
+    return adopted
+
+
+def default_spool() -> Path:
+    """A spool below the temporary folder, of this user alone."""
+    import tempfile
+
+    return Path(tempfile.gettempdir()) / f"slipway-spool-{os.getuid()}"

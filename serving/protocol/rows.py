@@ -1,0 +1,520 @@
+"""Rows: from tensors by feature name to the arrays that the model takes."""
+
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from slipway.components.contracts.bundle import MISSING_TIME, Bundle
+from slipway.components.contracts.splits import Feature
+from slipway.serving.errors import RequestError
+
+_EPOCH = datetime(1970, 1, 1)
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_FLOATS = frozenset({"FP16", "FP32", "FP64"})
+_INTEGERS = {
+    f"{sign}INT{bits}": (0 if sign else -(2 ** (bits - 1)), 2 ** (bits if sign else bits - 1) - 1)
+    for sign in ("", "U")
+    for bits in (8, 16, 32, 64)
+}
+_NUMBERS: frozenset[type] = frozenset({int, float, type(None)})
+_WHOLE: frozenset[type] = frozenset({int, type(None)})
+_TRUTHS: frozenset[type] = frozenset({bool, type(None)})
+_TEXTS: frozenset[type] = frozenset({str, type(None)})
+_MAX_LAYOUTS = 64
+_NUMERIC, _BOOLEAN, _CATEGORICAL, _TIME, _KEY, _ENTITY = range(6)
+_ACCEPTED = {
+    _NUMERIC: "FP64, FP32, FP16 or an integer type",
+    _BOOLEAN: "BOOL (or a number type with 0 and 1)",
+    _CATEGORICAL: "BYTES",
+    _TIME: "BYTES (ISO 8601) or INT64 (microseconds since 1970)",
+    _KEY: "BYTES",
+    _ENTITY: "BYTES or an integer type",
+}
+
+
+@dataclass(slots=True)
+class Rows:
+    """The rows of one request, or of several that share a forward pass.
+
+    Attributes:
+        count: number of rows, N.
+        numeric: float64 [N, n], numeric features, then booleans; missing is NaN. The model takes
+            them as float32; the log keeps what came in.
+        categorical: object (str) [N, m]; missing is the empty string.
+        time: int64 [N, t], microseconds; missing is the smallest int64.
+        keys: the examples' keys, where the request had them.
+    """
+
+    count: int
+    numeric: np.ndarray
+    categorical: np.ndarray
+    time: np.ndarray
+    keys: list[str | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """An order of the tensors of one row, all of them in their usual datatypes.
+
+    Attributes:
+        datatypes, shapes: of each tensor. The others are positions in the request: `numeric` of the
+            columns of `Rows.numeric`, which are `floats` or `boolean`, and so on.
+    """
+
+    datatypes: list[str]
+    shapes: list[list[int]]
+    numeric: list[int]
+    floats: list[int]
+    boolean: list[int]
+    categorical: list[int]
+    time: list[int]
+    key: list[int]
+
+
+class RowReader:
+    """Reads tensors by feature name, in any order, for the model with one signature."""
+
+    def __init__(self, bundle: Bundle, *, max_rows: int, missing_as_null: bool) -> None:
+        self.numeric, self.categorical, self.time = (
+            bundle.numeric,
+            bundle.categorical,
+            bundle.time,
+        )
+        booleans = {f.name for f in bundle.features if f.kind == "boolean"}
+        self._key = bundle.key
+        self._slots: dict[str, tuple[int, int]] = {
+            name: (_BOOLEAN if name in booleans else _NUMERIC, i)
+            for i, name in enumerate(self.numeric)
+        }
+        self._slots |= {name: (_CATEGORICAL, i) for i, name in enumerate(self.categorical)}
+        self._slots |= {name: (_TIME, i) for i, name in enumerate(self.time)}
+        self._order = [feature.name for feature in bundle.features]
+        self._feature_list = bundle.features
+        self._entities = bundle.entities
+        self._slots.setdefault(bundle.key, (_KEY, 0))
+        for name in bundle.entities:
+            self._slots.setdefault(name, (_ENTITY, 0))
+        self._layouts: dict[tuple[str, ...], _Layout] = {}
+        self._max_rows = max_rows
+        self._missing_as_null = missing_as_null
+
+    def read(self, tensors: Any) -> Rows:
+        """Reads the `inputs` of a V2 request.
+
+        Args:
+            tensors: a list of {"name", "shape", "datatype", "data"}; the data is a list of JSON
+                values, or a numpy array where it came as a binary tensor.
+
+        Raises:
+            RequestError: 400, with a message that names the input.
+        """
+        if type(tensors) is not list or not tensors:
+            raise RequestError("'inputs' must be a list of tensors, one for each feature.")
+        if (rows := self._read_one(tensors)) is not None:
+            return rows
+        numeric: list[Any] = [None] * len(self.numeric)
+        categorical: list[Any] = [None] * len(self.categorical)
+        time: list[Any] = [None] * len(self.time)
+        keys: list[str | None] | None = None
+        count = -1
+        seen: set[str] = set()
+        for tensor in tensors:
+            # A model has many features: what nearly every tensor is like is read here, without a call.
+            # `_slot` and `_data` look at all others, and say what is wrong with them.
+            name: Any = tensor.get("name") if type(tensor) is dict else None
+            slot = self._slots.get(name) if type(name) is str else None
+            if slot is None or name in seen:
+                name, slot = self._slot(tensor, seen)
+            seen.add(name)
+            kind, index = slot
+            data, shape = tensor.get("data"), tensor.get("shape")
+            if not (
+                type(data) is list
+                and type(shape) is list
+                and len(shape) == 1
+                and type(shape[0]) is int
+                and 0 < shape[0] == len(data)
+                and shape[0] <= self._max_rows
+                and type(data[0]) is not list
+                and type(tensor.get("datatype")) is str
+            ):
+                data = self._data(tensor, name)
+            if count != len(data):
+                if count != -1:
+                    raise RequestError(
+                        f"Input '{name}' has {len(data)} rows, the inputs before it {count}."
+                    )
+                count = len(data)
+            if (
+                kind == _NUMERIC
+                and type(data) is list
+                and tensor["datatype"] in _FLOATS
+                and _NUMBERS.issuperset(map(type, data))
+            ):
+                numeric[index] = data
+            elif kind <= _BOOLEAN:
+                numeric[index] = _numbers(name, tensor["datatype"], data, kind)
+            elif kind == _CATEGORICAL:
+                categorical[index] = _texts(name, tensor["datatype"], data, kind)
+            elif kind == _TIME:
+                time[index] = _times(name, tensor["datatype"], data)
+            elif kind == _KEY:
+                keys = _texts(name, tensor["datatype"], data, kind)
+        if any(name not in seen for name in self._order):
+            self._fill(count, seen, numeric, categorical, time)
+        rows = self._assemble(count, numeric, categorical, time, keys)
+        if count == 1 and len(self._layouts) < _MAX_LAYOUTS and seen.issuperset(self._order):
+            self._learn(tensors)
+        return rows
+
+    def _learn(self, tensors: list[dict[str, Any]]) -> None:
+        """Notes the order of a request of one row that was read, for `_read_one`."""
+        names = tuple(tensor["name"] for tensor in tensors)
+        datatypes = [tensor["datatype"] for tensor in tensors]
+        places: list[list[tuple[int, int]]] = [[] for _ in range(_ENTITY + 1)]
+        for i, name in enumerate(names):
+            kind, slot = self._slots[name]
+            if not (
+                datatypes[i] in _FLOATS
+                if kind == _NUMERIC
+                else datatypes[i] == ("BOOL" if kind == _BOOLEAN else "BYTES")
+            ):
+                return
+            places[kind].append((slot, i))
+        order = [[i for _, i in sorted(place)] for place in places]
+        numeric = [i for _, i in sorted(places[_NUMERIC] + places[_BOOLEAN])]
+        self._layouts[names] = _Layout(
+            datatypes, [[1]] * len(names), numeric, order[_NUMERIC], *order[_BOOLEAN:_ENTITY]
+        )
+
+    def _read_one(self, tensors: list[Any]) -> Rows | None:
+        """One row in an order that came before, ten times as fast; None where anything is unusual.
+
+        Each look at the tensors is a pass over all of them without a branch.
+        """
+        try:
+            layout = self._layouts[tuple([t["name"] for t in tensors])]
+            if [t["datatype"] for t in tensors] != layout.datatypes:
+                return None
+            shapes = [t["shape"] for t in tensors]
+            data = [t["data"] for t in tensors]
+            plain = (
+                shapes == layout.shapes
+                and {type(shape[0]) for shape in shapes} == {int}
+                and set(map(type, data)) == {list}
+                and set(map(len, data)) == {1}
+            )
+        except (KeyError, TypeError):
+            return None
+        if not plain:
+            return None
+        values = [column[0] for column in data]
+        numbers = [values[i] for i in layout.numeric]
+        texts = [values[i] for i in layout.categorical]
+        times = [values[i] for i in layout.time]
+        keys = [values[i] for i in layout.key]
+        if not (
+            _NUMBERS.issuperset([type(values[i]) for i in layout.floats])
+            and _TRUTHS.issuperset([type(values[i]) for i in layout.boolean])
+            and _TEXTS.issuperset(map(type, [*texts, *times, *keys]))
+        ):
+            return None
+        moments = [parse_time(name, text) for name, text in zip(self.time, times, strict=True)]
+        categorical = np.empty((1, len(texts)), object)
+        categorical[0] = [text or "" for text in texts]
+        return Rows(
+            1,
+            self._bounded(np.array([numbers], np.float64)),
+            categorical,
+            np.array([moments], np.int64),
+            keys or None,
+        )
+
+    def absent(self, tensors: Any) -> list[Feature]:
+        """The features that a request leaves out, if it has all entity keys to look them up by."""
+        if type(tensors) is not list or not self._entities:
+            return []
+        names = {tensor.get("name") for tensor in tensors if _is_named(tensor)}
+        if not names.issuperset(self._entities):
+            return []
+        return [feature for feature in self._feature_list if feature.name not in names]
+
+    def entity_rows(self, tensors: list[Any]) -> list[dict[str, Any]]:
+        """One object {entity key column: value} a row.
+
+        Raises:
+            RequestError: 400, a key is missing, of another type, or there are not as many.
+        """
+        columns: dict[str, list[Any]] = {}
+        for tensor in tensors:
+            if not _is_named(tensor) or tensor["name"] not in self._entities:
+                continue
+            name = tensor["name"]
+            values = list(self._data(tensor, name))
+            wanted: type = int if "int" in self._entities[name] else str
+            values = [int(v) if isinstance(v, np.integer) else v for v in values]
+            if any(type(value) is not wanted for value in values):
+                raise RequestError(
+                    f"Input '{name}' is an entity key: give {'integers' if wanted is int else 'BYTES'},"
+                    " one for each row, and no null."
+                )
+            columns[name] = values
+        if len({len(values) for values in columns.values()}) > 1:
+            raise RequestError("The entity keys have different numbers of rows.")
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def instance_tensors(self, instances: Any, *, keyed: bool = False) -> list[dict[str, Any]]:
+        """The `instances` of a V1 request, one object {feature: value} a row, as tensors for `read`.
+
+        Args:
+            instances: as they came.
+            keyed: a feature that no row has may be left out, where all rows have all entity keys.
+
+        Raises:
+            RequestError: 400, with a message that names the row and the feature.
+        """
+        if type(instances) is not list or not instances:
+            raise RequestError("'instances' must be a list of objects, one for each row.")
+        if len(instances) > self._max_rows:
+            raise RequestError(self._too_many(len(instances)), 413)
+        named: set[str] = set().union(*(i for i in instances if type(i) is dict))
+        keyed = keyed and bool(self._entities) and named.issuperset(self._entities)
+        wanted = [name for name in self._order if not keyed or name in named]
+        if keyed:
+            wanted += [name for name in self._entities if name not in wanted]
+        columns: dict[str, list[Any]] = {name: [] for name in wanted}
+        keys: list[Any] = []
+        for number, instance in enumerate(instances):
+            if type(instance) is not dict:
+                raise RequestError(f"Instance {number} is not an object of features by name.")
+            for name in instance:
+                if name not in self._slots:
+                    raise RequestError(f"Instance {number}: {self._unknown(name)}")
+            absent = [name for name in wanted if name not in instance]
+            if absent and not self._missing_as_null:
+                raise RequestError(f"Instance {number} lacks {_listed(absent)}.")
+            for name, column in columns.items():
+                column.append(instance.get(name))
+            keys.append(instance.get(self._key))
+        kinds = {_NUMERIC: "FP64", _BOOLEAN: "BOOL"}
+        tensors = []
+        for name, column in columns.items():
+            datatype = kinds.get(self._slots[name][0], "BYTES")
+            present = {type(value) for value in column if value is not None}
+            if datatype == "BYTES" and present == {int} and self._slots[name][0] == _TIME:
+                datatype = "INT64"
+            elif datatype == "BOOL" and present and present <= {int, float}:
+                datatype = "FP64"
+            elif self._slots[name][0] == _ENTITY and present == {int}:
+                datatype = "INT64"
+            tensors.append(
+                {"name": name, "shape": [len(column)], "datatype": datatype, "data": column}
+            )
+        if self._slots[self._key][0] == _KEY and any(key is not None for key in keys):
+            tensors.append(
+                {"name": self._key, "shape": [len(keys)], "datatype": "BYTES", "data": keys}
+            )
+        return tensors
+
+    def _slot(self, tensor: Any, seen: set[str]) -> tuple[str, tuple[int, int]]:
+        if type(tensor) is not dict:
+            raise RequestError("Each of 'inputs' must be an object with name, shape, datatype.")
+        name = tensor.get("name")
+        if type(name) is not str:
+            raise RequestError("An input has no 'name'.")
+        slot = self._slots.get(name)
+        if slot is None:
+            raise RequestError(self._unknown(name))
+        if name in seen:
+            raise RequestError(f"Input '{name}' is there twice.")
+        return name, slot
+
+    def _data(self, tensor: dict[str, Any], name: str) -> Any:
+        shape = tensor.get("shape")
+        if type(shape) is not list or not 1 <= len(shape) <= 2:
+            raise RequestError(f"Input '{name}' has shape {_short(shape)}: give [N] or [N, 1].")
+        if type(shape[0]) is not int or (len(shape) == 2 and shape[1:] != [1]) or shape[0] < 1:
+            raise RequestError(f"Input '{name}' has shape {_short(shape)}: give [N] or [N, 1].")
+        if shape[0] > self._max_rows:
+            raise RequestError(self._too_many(shape[0]), 413)
+        if type(tensor.get("datatype")) is not str:
+            raise RequestError(f"Input '{name}' has no 'datatype'.")
+        data = tensor.get("data")
+        if isinstance(data, np.ndarray):
+            return data
+        if type(data) is not list:
+            raise RequestError(f"Input '{name}' has no 'data' (a list of {shape[0]} values).")
+        if data and type(data[0]) is list:
+            if any(type(row) is not list or len(row) != 1 for row in data):
+                raise RequestError(f"Input '{name}': the rows of 'data' must have one value each.")
+            data = [row[0] for row in data]
+        if len(data) != shape[0]:
+            raise RequestError(
+                f"Input '{name}' has shape {_short(shape)} but {len(data)} values in 'data'."
+            )
+        return data
+
+    def _fill(
+        self,
+        count: int,
+        seen: set[str],
+        numeric: list[Any],
+        categorical: list[Any],
+        time: list[Any],
+    ) -> None:
+        absent = [name for name in self._order if name not in seen]
+        if not self._missing_as_null:
+            raise RequestError(
+                f"The request lacks {_listed(absent)}. Send a null in 'data' for a value that is"
+                " not known."
+            )
+        if count == -1 or len(absent) == len(self._order):
+            raise RequestError("The request has no feature at all.")
+        for name in absent:
+            kind, index = self._slots[name]
+            if kind <= _BOOLEAN:
+                numeric[index] = [None] * count
+            elif kind == _CATEGORICAL:
+                categorical[index] = [""] * count
+            else:
+                time[index] = [MISSING_TIME] * count
+
+    def _assemble(
+        self,
+        count: int,
+        numeric: list[Any],
+        categorical: list[Any],
+        time: list[Any],
+        keys: list[str | None] | None,
+    ) -> Rows:
+        numbers = np.empty((count, len(numeric)))
+        if count == 1:
+            numbers[0] = [column[0] for column in numeric]
+        else:
+            for i, column in enumerate(numeric):
+                numbers[:, i] = column
+        self._bounded(numbers)
+        texts = np.empty((count, len(categorical)), object)
+        for i, column in enumerate(categorical):
+            texts[:, i] = column
+        times = np.empty((count, len(time)), np.int64)
+        for i, column in enumerate(time):
+            times[:, i] = column
+        return Rows(count, numbers, texts, times, keys)
+
+    def _bounded(self, numbers: np.ndarray) -> np.ndarray:
+        """The numbers, none of them infinite as float32."""
+        if numbers.size and np.fmax.reduce(np.abs(numbers), axis=None) > _FLOAT32_MAX:
+            worst = np.flatnonzero(np.fmax.reduce(np.abs(numbers), axis=0) > _FLOAT32_MAX)[0]
+            raise RequestError(
+                f"Input '{self.numeric[worst]}' has a value that is infinite or beyond 3.4e38."
+            )
+        return numbers
+
+    def _unknown(self, name: str) -> str:
+        near = difflib.get_close_matches(name[:100], self._slots, n=1, cutoff=0.6)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        return f"The model has no input '{_short(name)}'.{hint}"
+
+    def _too_many(self, rows: int) -> str:
+        return f"{rows} rows in one request; at most {self._max_rows} are taken."
+
+
+def _is_named(tensor: Any) -> bool:
+    return type(tensor) is dict and type(tensor.get("name")) is str
+
+
+def _numbers(name: str, datatype: str, data: Any, kind: int) -> Any:
+    if isinstance(data, np.ndarray):
+        if data.dtype == object or (data.dtype == bool and kind == _NUMERIC):
+            raise RequestError(_wrong_type(name, datatype, kind))
+        values = data
+    elif datatype in _FLOATS:
+        if not _NUMBERS.issuperset(map(type, data)):
+            raise RequestError(_wrong_value(name, datatype, data, _NUMBERS))
+        values = data
+    elif datatype in _INTEGERS:
+        if not _WHOLE.issuperset(map(type, data)):
+            raise RequestError(_wrong_value(name, datatype, data, _WHOLE))
+        low, high = _INTEGERS[datatype]
+        if any(value is not None and not low <= value <= high for value in data):
+            raise RequestError(f"Input '{name}' has a value that {datatype} cannot hold.")
+        values = data
+    elif datatype == "BOOL" and kind == _BOOLEAN:
+        if not _TRUTHS.issuperset(map(type, data)):
+            raise RequestError(_wrong_value(name, datatype, data, _TRUTHS))
+        return data
+    else:
+        raise RequestError(_wrong_type(name, datatype, kind))
+    if kind == _BOOLEAN and not all(
+        value is None or value == 0 or value == 1 or value != value for value in values
+    ):
+        raise RequestError(f"Input '{name}' is a boolean: a number must be 0 or 1.")
+    return values
+
+
+def _texts(name: str, datatype: str, data: Any, kind: int) -> list[Any]:
+    if datatype != "BYTES":
+        raise RequestError(_wrong_type(name, datatype, kind))
+    if not _TEXTS.issuperset(map(type, data)):
+        raise RequestError(_wrong_value(name, datatype, data, _TEXTS))
+    if kind == _KEY:
+        return list(data)
+    return [value or "" for value in data]
+
+
+def _times(name: str, datatype: str, data: Any) -> Any:
+    if datatype == "INT64":
+        if isinstance(data, np.ndarray):
+            return data
+        if not _WHOLE.issuperset(map(type, data)):
+            raise RequestError(_wrong_value(name, datatype, data, _WHOLE))
+        if any(value is not None and not -(2**63) <= value < 2**63 for value in data):
+            raise RequestError(f"Input '{name}' has a value that INT64 cannot hold.")
+        return [MISSING_TIME if value is None else value for value in data]
+    return [parse_time(name, value) for value in _texts(name, datatype, data, _TIME)]
+
+
+def parse_time(name: str, text: str) -> int:
+    """Microseconds since 1970 of the wall clock that an ISO 8601 text shows; a zone is left out.
+
+    Raises:
+        RequestError: 400, the text is no such time.
+    """
+    if not text:
+        return MISSING_TIME
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise RequestError(
+            f"Input '{name}': '{_short(text)}' is not an ISO 8601 time such as 2013-12-01T05:00:00."
+        ) from error
+    span = moment.replace(tzinfo=None) - _EPOCH
+    return (span.days * 86400 + span.seconds) * 1_000_000 + span.microseconds
+
+
+def _wrong_type(name: str, datatype: str, kind: int) -> str:
+    return f"Input '{name}' has datatype '{_short(datatype)}': give {_ACCEPTED[kind]}."
+
+
+def _wrong_value(name: str, datatype: str, data: Any, allowed: frozenset[type]) -> str:
+    bad = next(value for value in data if type(value) not in allowed)
+    return f"Input '{name}' has the value {_short(bad)}, which is not {datatype}."
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "that is not finite"
+    text = str(value)[:200]
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:10])
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"the input{'s' if len(names) > 1 else ''} {shown}{more}"

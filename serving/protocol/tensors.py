@@ -1,0 +1,120 @@
+"""Tensors of the Open Inference Protocol: datatypes, and the binary tensor extension."""
+
+import struct
+from typing import Any
+
+import numpy as np
+
+from slipway.serving.errors import RequestError
+
+DATATYPES = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype("<u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("<i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+}
+_LENGTH = struct.Struct("<I")
+
+
+def attach(inputs: Any, blob: memoryview) -> None:
+    """Gives each binary input its part of the bytes that follow the JSON.
+
+    Raises:
+        RequestError: 400, sizes and bytes do not agree.
+    """
+    if type(inputs) is not list:
+        raise RequestError("'inputs' must be a list of tensors, one for each feature.")
+    position = 0
+    for tensor in inputs:
+        parameters = tensor.get("parameters") if type(tensor) is dict else None
+        size = parameters.get("binary_data_size") if type(parameters) is dict else None
+        if size is None:
+            continue
+        name = short_text(tensor.get("name"))
+        if type(size) is not int or size < 0 or position + size > len(blob):
+            raise RequestError(
+                f"Input '{name}' has binary_data_size {short_text(size)}, but {len(blob) - position}"
+                " bytes follow."
+            )
+        tensor["data"] = decode_tensor(
+            name, tensor.get("datatype"), tensor.get("shape"), blob[position : position + size]
+        )
+        position += size
+    if position != len(blob):
+        raise RequestError(f"{len(blob) - position} bytes follow the last binary tensor.")
+
+
+def decode_tensor(name: str, datatype: Any, shape: Any, raw: memoryview) -> Any:
+    """One binary tensor: a numpy array, or a list of texts for BYTES.
+
+    Raises:
+        RequestError: 400, size and shape do not agree, the type is unknown, a text is not UTF-8.
+    """
+    count = shape[0] if type(shape) is list and shape and type(shape[0]) is int else -1
+    values: Any
+    if datatype == "BYTES":
+        values = _decode_texts(name, raw)
+    elif type(datatype) is str and datatype in DATATYPES:
+        dtype = DATATYPES[datatype]
+        if len(raw) % dtype.itemsize:
+            raise RequestError(f"Input '{name}': {len(raw)} bytes are no whole {datatype} values.")
+        values = np.frombuffer(raw, dtype)
+        if datatype == "BOOL" and np.frombuffer(raw, np.uint8).max(initial=0) > 1:
+            raise RequestError(f"Input '{name}': a BOOL is one byte, 0 or 1.")
+    else:
+        raise RequestError(
+            f"Input '{name}' has datatype '{short_text(datatype)}', which V2 has not."
+        )
+    if len(values) != count:
+        raise RequestError(
+            f"Input '{name}' has shape {short_text(shape)} but {len(values)} values in its bytes."
+        )
+    return values
+
+
+def _decode_texts(name: str, raw: memoryview) -> list[str]:
+    texts: list[str] = []
+    data, size, position = bytes(raw), len(raw), 0
+    unpack = _LENGTH.unpack_from
+    try:
+        while position < size:
+            start = position + 4
+            position = start + unpack(data, position)[0]
+            if position > size:
+                raise struct.error
+            texts.append(data[start:position].decode())
+    except struct.error as error:
+        raise RequestError(f"Input '{name}': its bytes end inside a value.") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(_no_text(name)) from error
+    return texts
+
+
+def decode_text(name: str, raw: bytes) -> str:
+    """A BYTES value as text.
+
+    Raises:
+        RequestError: 400, it is not UTF-8.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise RequestError(_no_text(name)) from error
+
+
+def _no_text(name: str) -> str:
+    return f"Input '{name}' has a value that is not UTF-8."
+
+
+def short_text(value: Any) -> str:
+    """A value as an error message shows it."""
+    text = str(value)[:200]
+    return text if len(text) <= 60 else f"{text[:60]}…"

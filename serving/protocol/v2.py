@@ -1,0 +1,186 @@
+"""The Open Inference Protocol (V2) on the wire: JSON and the binary tensor extension."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from slipway.serving.errors import RequestError
+from slipway.serving.model import Model
+from slipway.serving.protocol.tensors import DATATYPES, attach, short_text
+
+_WIRE_TYPES = {"numeric": "FP64", "boolean": "BOOL", "categorical": "BYTES", "time": "BYTES"}
+OUTPUTS = ("probability", "label")
+MAX_ID = 256
+
+
+@dataclass(slots=True)
+class InferRequest:
+    """A V2 request: its tensors as they came, and what it asks of the answer.
+
+    Attributes:
+        outputs: name to whether it is wanted as a binary tensor.
+        time: the parameter `time`, if any. log: False keeps it out of the inference log.
+    """
+
+    id: str
+    inputs: Any
+    outputs: dict[str, bool]
+    time: str | None
+    log: bool
+
+
+def parse_request(body: bytes, header_length: int | None) -> InferRequest:
+    """Reads the body of an infer request.
+
+    Args:
+        body: JSON, or JSON followed by binary tensors.
+        header_length: length of the JSON (header Inference-Header-Content-Length), if it was given.
+
+    Raises:
+        RequestError: 400, with what is wrong.
+    """
+    if header_length is not None and header_length > len(body):
+        raise RequestError(
+            f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes."
+        )
+    content = load_json(body if header_length is None else body[:header_length])
+    inputs = content.get("inputs")
+    if header_length is not None:
+        attach(inputs, memoryview(body)[header_length:])
+    elif isinstance(inputs, list):
+        for tensor in inputs:
+            parameters = tensor.get("parameters") if type(tensor) is dict else None
+            if type(parameters) is dict and "binary_data_size" in parameters:
+                raise RequestError(
+                    f"Input '{short_text(tensor.get('name'))}' is a binary tensor: the request needs"
+                    " the header Inference-Header-Content-Length."
+                )
+    parameters = content.get("parameters")
+    if parameters is None:
+        parameters = {}
+    elif type(parameters) is not dict:
+        raise RequestError("'parameters' must be an object.")
+    time, log = parameters.get("time"), parameters.get("log", True)
+    if time is not None and type(time) is not str:
+        raise RequestError("The parameter 'time' must be an ISO 8601 text.")
+    if type(log) is not bool:
+        raise RequestError("The parameter 'log' must be true or false.")
+    return InferRequest(
+        request_id(content.get("id")),
+        inputs,
+        outputs_wanted(content.get("outputs"), parameters.get("binary_data_output") is True),
+        time,
+        log,
+    )
+
+
+def load_json(body: bytes) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        RequestError: 400, it is none.
+    """
+    if not body:
+        raise RequestError("The body is empty: send a JSON object.")
+    try:
+        content = orjson.loads(body)
+    except (orjson.JSONDecodeError, RecursionError) as error:
+        raise RequestError(f"The body is not JSON that can be read: {error}") from error
+    if type(content) is not dict:
+        raise RequestError("The body must be a JSON object.")
+    return content
+
+
+def request_id(value: Any) -> str:
+    """The request's id, or an empty text where it has none.
+
+    Raises:
+        RequestError: 400, it is not a text, or too long.
+    """
+    if value is None:
+        return ""
+    if type(value) is not str or len(value) > MAX_ID:
+        raise RequestError(f"'id' must be a text of at most {MAX_ID} characters.")
+    return value
+
+
+def outputs_wanted(wanted: Any, binary: bool) -> dict[str, bool]:
+    """The outputs that a request names (none: all), each with whether it is to be binary.
+
+    Raises:
+        RequestError: 400, the model has no such output.
+    """
+    if wanted is None:
+        return dict.fromkeys(OUTPUTS, binary)
+    if type(wanted) is not list:
+        raise RequestError("'outputs' must be a list.")
+    chosen: dict[str, bool] = {}
+    for output in wanted:
+        name = output.get("name") if type(output) is dict else None
+        if name not in OUTPUTS:
+            raise RequestError(
+                f"The model has no output '{short_text(name)}'; it has {' and '.join(OUTPUTS)}."
+            )
+        parameters = output.get("parameters") or {}
+        if type(parameters) is not dict:
+            raise RequestError(f"'parameters' of output '{name}' must be an object.")
+        chosen[name] = bool(parameters.get("binary_data", binary))
+    return chosen or dict.fromkeys(OUTPUTS, binary)
+
+
+def encode_response(
+    model: Model, request: InferRequest, probability: np.ndarray, label: np.ndarray
+) -> tuple[bytes, int | None]:
+    """The body of the answer and, where it has binary tensors, the length of its JSON."""
+    outputs, blobs = [], []
+    for name, binary in request.outputs.items():
+        values, datatype = (probability, "FP32") if name == "probability" else (label, "INT64")
+        output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": [len(values)]}
+        if binary:
+            blob = values.astype(DATATYPES[datatype], copy=False).tobytes()
+            output["parameters"] = {"binary_data_size": len(blob)}
+            blobs.append(blob)
+        else:
+            output["data"] = values
+        outputs.append(output)
+    header = orjson.dumps(
+        {
+            "model_name": model.name,
+            "model_version": model.version,
+            "id": request.id,
+            "outputs": outputs,
+        },
+        option=orjson.OPT_SERIALIZE_NUMPY,
+    )
+    if not blobs:
+        return header, None
+    return b"".join([header, *blobs]), len(header)
+
+
+def model_metadata(model: Model) -> dict[str, Any]:
+    """The V2 model metadata: one input a feature, and the key column where it is not one."""
+    inputs = [
+        {"name": feature.name, "datatype": _WIRE_TYPES[feature.kind], "shape": [-1]}
+        for feature in model.bundle.features
+    ]
+    return {
+        "name": model.name,
+        "versions": [model.version],
+        "platform": "onnxruntime_onnx",
+        "inputs": inputs,
+        "outputs": [
+            {"name": "probability", "datatype": "FP32", "shape": [-1]},
+            {"name": "label", "datatype": "INT64", "shape": [-1]},
+        ],
+        "properties": {
+            "model_hash": model.model_hash,
+            "threshold": str(model.bundle.threshold),
+            "key": model.bundle.key,
+            # What a transformer needs to look features up by their entity keys.
+            "features": orjson.dumps([asdict(f) for f in model.bundle.features]).decode(),
+            "entities": orjson.dumps(model.bundle.entities).decode(),
+            "feature_service": model.bundle.feature_service,
+        },
+    }

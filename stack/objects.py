@@ -1,0 +1,208 @@
+"""The Kubernetes objects of a project's namespace, as plain dictionaries."""
+
+from typing import Any
+
+from slipway.pipelines.tasks import CONFIG_MAP, SECRETS
+from slipway.stack.rights import TASK_RIGHTS
+from slipway.stack.site import PREDICTOR, TASKS, Site
+
+Object = dict[str, Any]
+EXTERNAL = "external-secrets.io"
+SECRET_KEYS = {
+    "MLFLOW_TRACKING_URI": "the MLflow server, with user and password where it asks for them",
+    "FEAST_REDIS_URL": "host:port[,password=…] of the Redis online store",
+    "DOCKER_REGISTRY_TOKEN": "what the nodes pull the images with",
+}
+# Made of DOCKER_REGISTRY_TOKEN in the form that nodes read; the service accounts name it.
+PULL_SECRET = "slipway-registry"  # noqa: S105 - a name
+# Where the pods' requests go, beside the cluster's name service.
+KFP_PORTS = (8080, 8887, 8888, 9000)
+PLATFORM_PORTS = (5000, 6379, 9000)
+PLATFORM_NAMESPACES = ("mlflow", "redis", "minio")
+
+
+def base(site: Site) -> dict[str, list[Object]]:
+    """What is alike on every cloud: file name to objects."""
+    return {
+        "namespace.yaml": [_namespace(site)],
+        "config-map.yaml": [_object("v1", "ConfigMap", CONFIG_MAP, data=site.settings())],
+        "service-accounts.yaml": [
+            _account(site, TASKS, token=True),
+            _account(site, PREDICTOR, token=False),
+        ],
+        "task-role.yaml": _task_role(),
+        "network-policies.yaml": _network_policies(site),
+        "quota.yaml": [_quota(site), _limits()],
+    }
+
+
+def overlay(site: Site) -> dict[str, list[Object]]:
+    """What a cloud adds: secrets, and patches of the settings and the accounts' identities."""
+    return {
+        "secrets.yaml": _secrets(site),
+        "patches.yaml": [
+            _object("v1", "ConfigMap", CONFIG_MAP, data=site.settings()),
+            *(_identity(site, account) for account in (TASKS, PREDICTOR) if site.identity(account)),
+        ],
+    }
+
+
+def _object(version: str, kind: str, name: str, **content: Any) -> Object:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, **content}
+
+
+def _namespace(site: Site) -> Object:
+    namespace = _object("v1", "Namespace", site.namespace)
+    level = {
+        f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")
+    }
+    namespace["metadata"]["labels"] = {
+        **site.labels,
+        **level,
+        "pod-security.kubernetes.io/enforce-version": "latest",
+        "pipelines.kubeflow.org/enabled": "true",
+    }
+    return namespace
+
+
+def _account(site: Site, name: str, *, token: bool) -> Object:
+    account = {**_object("v1", "ServiceAccount", name), "automountServiceAccountToken": token}
+    if site.registry:
+        account["imagePullSecrets"] = [{"name": PULL_SECRET}]
+    return account
+
+
+def _identity(site: Site, account: str) -> Object:
+    patch = _object("v1", "ServiceAccount", account)
+    patch["metadata"]["annotations"] = site.identity(account)
+    if site.cloud == "azure":
+        patch["metadata"]["labels"] = {"azure.workload.identity/use": "true"}
+    return patch
+
+
+def _task_role() -> list[Object]:
+    rules = []
+    for right in TASK_RIGHTS:
+        rule: Object = {
+            "apiGroups": [right.group],
+            "resources": list(right.resources),
+            "verbs": list(right.verbs),
+        }
+        rules.append(rule | ({"resourceNames": list(right.names)} if right.names else {}))
+    group = "rbac.authorization.k8s.io"
+    return [
+        _object(f"{group}/v1", "Role", "slipway-task", rules=rules),
+        _object(
+            f"{group}/v1",
+            "RoleBinding",
+            "slipway-task",
+            roleRef={"apiGroup": group, "kind": "Role", "name": "slipway-task"},
+            subjects=[{"kind": "ServiceAccount", "name": TASKS}],
+        ),
+    ]
+
+
+def _policy(name: str, pods: Object, **spec: Any) -> Object:
+    directions = [name.capitalize() for name in spec]
+    return _object(
+        "networking.k8s.io/v1",
+        "NetworkPolicy",
+        name,
+        spec={"podSelector": pods, "policyTypes": directions, **spec},
+    )
+
+
+def _to(ports: tuple[int, ...], *namespaces: str) -> Object:
+    names = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(namespaces)}
+    return {
+        "to": [{"namespaceSelector": {"matchExpressions": [names]}}],
+        "ports": [{"protocol": "TCP", "port": port} for port in ports],
+    }
+
+
+def _network_policies(site: Site) -> list[Object]:
+    """Nothing in or out but what is named. The predictor's own ingress comes with deploy."""
+    everyone: Object = {}
+    tasks = {"matchExpressions": [{"key": "pipeline/runid", "operator": "Exists"}]}
+    predictor = {"matchLabels": {"serving.kserve.io/inferenceservice": site.project.project_name}}
+    names = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
+    web = {
+        "to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}, {"ipBlock": {"cidr": "::/0"}}],
+        "ports": [{"protocol": "TCP", "port": port} for port in (443, 6443)],
+    }
+    platform = _to(PLATFORM_PORTS, *PLATFORM_NAMESPACES)
+    serving = {"to": [{"podSelector": predictor}], "ports": [{"protocol": "TCP", "port": 8080}]}
+    return [
+        _policy("default-deny", everyone, ingress=[], egress=[]),
+        _policy("names", everyone, egress=[{"ports": names}]),
+        _policy("tasks", tasks, egress=[_to(KFP_PORTS, "kubeflow"), platform, web, serving]),
+        _policy("predictor", predictor, egress=[platform, web]),
+    ]
+
+
+def _quota(site: Site) -> Object:
+    accelerator = site.project.training.accelerator.type
+    return _object(
+        "v1",
+        "ResourceQuota",
+        "slipway",
+        spec={
+            "hard": {
+                "requests.cpu": "64",
+                "requests.memory": "256Gi",
+                f"requests.{accelerator}": str(site.gpus),
+                "persistentvolumeclaims": "20",
+                "pods": "200",
+            }
+        },
+    )
+
+
+def _limits() -> Object:
+    container = {
+        "type": "Container",
+        "defaultRequest": {"cpu": "100m", "memory": "128Mi"},
+        "default": {"cpu": "1", "memory": "1Gi"},
+    }
+    return _object("v1", "LimitRange", "slipway", spec={"limits": [container]})
+
+
+def _secrets(site: Site) -> list[Object]:
+    """References to the secrets, never a value."""
+    provider = site.secret_store()
+    if provider is None:
+        empty = _object("v1", "Secret", SECRETS, type="Opaque")
+        empty["metadata"]["annotations"] = {
+            f"slipway.dev/{key.lower().replace('_', '-')}": meaning
+            for key, meaning in SECRET_KEYS.items()
+        }
+        return [empty]
+    prefix = f"{site.project.project_name}-{site.environment}"
+    keys = {key: f"{prefix}-{key.lower().replace('_', '-')}" for key in SECRET_KEYS}
+    store = _object(f"{EXTERNAL}/v1", "SecretStore", "slipway", spec={"provider": provider})
+    found = [store, _external(SECRETS, keys, {})]
+    if site.registry:
+        # The operator of External Secrets fills in the token; what stands here is a template.
+        login = '{{ printf "slipway:%s" .token | b64enc }}'
+        config = f'{{"auths":{{"{site.registry}":{{"auth":"{login}"}}}}}}'
+        template = {"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": config}}
+        token = {"token": keys["DOCKER_REGISTRY_TOKEN"]}
+        found.append(_external(PULL_SECRET, token, {"template": template}))
+    return found
+
+
+def _external(name: str, keys: dict[str, str], target: Object) -> Object:
+    """A secret that External Secrets fetches: key in it to key in the cloud's store."""
+    return _object(
+        f"{EXTERNAL}/v1",
+        "ExternalSecret",
+        name,
+        spec={
+            "refreshInterval": "1h",
+            "secretStoreRef": {"name": "slipway", "kind": "SecretStore"},
+            "target": {"name": name, "creationPolicy": "Owner", **target},
+            "data": [
+                {"secretKey": key, "remoteRef": {"key": there}} for key, there in keys.items()
+            ],
+        },
+    )

@@ -1,0 +1,131 @@
+"""Where a project runs: what differs from cloud to cloud, and what a person fills in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from slipway.components.config.project import Project
+from slipway.components.support.errors import ProjectError
+
+CLOUDS = ("aws", "gcp", "azure", "onprem")
+TASKS, PREDICTOR = "pipeline-runner", "slipway-predictor"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One environment of a project on one cloud.
+
+    Attributes:
+        project: the project.
+        cloud: aws, gcp, azure or onprem.
+        namespace: that everything is in.
+        environment: dev, staging, production …: a label, and part of what the stores are named.
+        team: a label, for costs.
+        region: of the cloud. cluster: its name there.
+        account: AWS account, GCP project or Azure tenant that the identities are in.
+        gpus: how many the namespace may hold at once.
+        registry: host that the images are pulled from with DOCKER_REGISTRY_TOKEN; empty: the nodes may
+            pull as they are.
+    """
+
+    project: Project
+    cloud: str
+    namespace: str = ""
+    environment: str = "dev"
+    team: str = "ml"
+    region: str = ""
+    cluster: str = "ml"
+    account: str = "ACCOUNT"
+    gpus: int = 4
+    registry: str = "ghcr.io"
+
+    def __post_init__(self) -> None:
+        if self.cloud not in CLOUDS:
+            raise ProjectError(f"--cloud {self.cloud}: it is one of {', '.join(CLOUDS)}.")
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """On every object: whose it is, and who pays."""
+        return {
+            "app.kubernetes.io/part-of": "slipway",
+            "slipway.dev/project": self.project.project_name,
+            "slipway.dev/environment": self.environment,
+            "slipway.dev/team": self.team,
+        }
+
+    @property
+    def bucket(self) -> str:
+        """The prefix that features and logs are kept below."""
+        name = f"{self.project.project_name}-{self.environment}"
+        return {
+            "aws": f"s3://{name}-{self.account}",
+            "gcp": f"gs://{name}-{self.account}",
+            "azure": f"abfss://{name}@{self.account.lower()}.dfs.core.windows.net",
+            "onprem": f"s3://{name}",
+        }[self.cloud]
+
+    def settings(self) -> dict[str, str]:
+        """The config map: the names that the components, and a person, read."""
+        project = self.project
+        values = {
+            "PROJECT_NAME": project.project_name,
+            "ENVIRONMENT": self.environment,
+            "TEAM": self.team,
+            "CLOUD_PROVIDER": self.cloud,
+            "REGION": self.region or REGIONS[self.cloud],
+            "CLUSTER_NAME": self.cluster,
+            "EXPERIMENT_TRACKER": project.experiment_tracker,
+            "MODEL_REGISTRY": project.model_registry,
+            "FEATURE_STORE": project.feature_store,
+            "ORCHESTRATOR": project.orchestrator,
+            "MONITORING_TOOL": project.monitoring_tool,
+            "CI_CD_PLATFORM": project.ci_cd_platform,
+            "FEATURE_STORE_URI": f"{self.bucket}/features",
+            "INFERENCE_LOG_URI": f"{self.bucket}/inference-log",
+            "MONITORING_URI": f"{self.bucket}/monitoring",
+            # In a pod only this folder is writable; what must last is kept in the stores.
+            "SLIPWAY_HOME": "/tmp/slipway",  # noqa: S108
+        }
+        if self.cloud == "onprem":
+            values["AWS_ENDPOINT_URL"] = "http://minio.minio.svc.cluster.local:9000"
+        return values
+
+    def identity(self, account: str) -> dict[str, str]:
+        """The annotations that give a service account its identity in the cloud."""
+        name = f"{self.project.project_name}-{self.environment}-{account}"
+        return IDENTITIES[self.cloud](self, name)
+
+    def secret_store(self) -> dict[str, Any] | None:
+        """External Secrets' provider; None where a person fills the secrets in."""
+        if self.cloud == "aws":
+            aws = {"service": "SecretsManager", "region": self.settings()["REGION"]}
+            return {"aws": aws | {"auth": {"jwt": {"serviceAccountRef": {"name": TASKS}}}}}
+        if self.cloud == "gcp":
+            return {"gcpsm": {"projectID": self.account}}
+        if self.cloud == "azure":
+            vault = f"https://{self.project.project_name}-{self.environment}.vault.azure.net"
+            reference = {"serviceAccountRef": {"name": TASKS}}
+            return {"azurekv": {"authType": "WorkloadIdentity", "vaultUrl": vault, **reference}}
+        return None
+
+
+REGIONS = {
+    "aws": "eu-central-1",
+    "gcp": "europe-west3",
+    "azure": "germanywestcentral",
+    "onprem": "local",
+}
+
+IDENTITIES: dict[str, Callable[[Site, str], dict[str, str]]] = {
+    "aws": lambda site, name: {
+        "eks.amazonaws.com/role-arn": f"arn:aws:iam::{site.account}:role/{name}"
+    },
+    "gcp": lambda site, name: {
+        "iam.gke.io/gcp-service-account": f"{name}@{site.account}.iam.gserviceaccount.com"
+    },
+    "azure": lambda site, name: {
+        "azure.workload.identity/client-id": f"CLIENT-ID-OF-{name}",
+        "azure.workload.identity/tenant-id": site.account,
+    },
+    "onprem": lambda site, name: {},
+}

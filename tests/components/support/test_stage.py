@@ -1,0 +1,92 @@
+"""What a stage tells the person who runs it."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import EVENT_PREFIX, progress, stage
+
+
+@dataclass
+class Result:
+    headline: str = "3 rows"
+
+
+def events(text: str) -> list[dict]:
+    lines = [line for line in text.splitlines() if line.startswith(EVENT_PREFIX)]
+    return [json.loads(line.removeprefix(EVENT_PREFIX)) for line in lines]
+
+
+def test_a_stage_reports_start_progress_and_end(capsys: pytest.CaptureFixture[str]) -> None:
+    @stage("ingest")
+    def work(rows: int) -> Result:
+        progress("half way", 0.5)
+        return Result(f"{rows} rows")
+
+    assert work(rows=7).headline == "7 rows"
+    start, middle, end = events(capsys.readouterr().out)
+    assert start == {"event": "start", "stage": "ingest"}
+    assert middle == {"event": "progress", "stage": "ingest", "message": "half way", "done": 0.5}
+    assert (end["event"], end["headline"]) == ("end", "7 rows")
+    assert end["seconds"] >= 0
+    assert end["peak_mb"] > 1
+
+
+def test_a_stage_that_fails_reports_the_error_and_raises_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @stage("ingest")
+    def work() -> Result:
+        raise SlipwayError("The folder x is empty.")
+
+    with pytest.raises(SlipwayError):
+        work()
+    assert events(capsys.readouterr().out)[-1]["message"] == "The folder x is empty."
+
+
+def test_a_full_disk_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    @stage("ingest")
+    def work() -> Result:
+        raise OSError(28, "No space left on device", "/data/part-00000.parquet")
+
+    with pytest.raises(OSError, match="No space"):
+        work()
+    message = events(capsys.readouterr().out)[-1]["message"]
+    assert message == "No space left on device (/data/part-00000.parquet)."
+
+
+PROGRAM = """
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import stage
+
+@stage("ingest")
+def work():
+    raise {error}
+
+work()
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "debug", "traceback"),
+    [
+        ("SlipwayError('The folder x is empty.')", "", False),
+        ("SlipwayError('The folder x is empty.')", "1", True),
+        ("KeyError('x')", "", True),
+    ],
+)
+def test_an_error_for_a_person_comes_without_a_traceback(
+    error: str, debug: str, traceback: bool
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(error=error)],
+        capture_output=True,
+        text=True,
+        env={"PATH": "", "SLIPWAY_DEBUG": debug},
+    )
+    assert done.returncode == 1
+    assert ("Traceback" in done.stderr) is traceback

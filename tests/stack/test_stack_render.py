@@ -1,0 +1,334 @@
+"""The stack: each cloud's manifests build, validate, hold no secret, and deny by default."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from slipway.commands.stack import stack_app
+from slipway.components.config.project import LoadedProject, load_project
+from slipway.components.support.errors import ProjectError
+from slipway.pipelines.package import read_package
+from slipway.pipelines.tasks import CONFIG_MAP, SECRETS
+from slipway.stack.ci import ENVIRONMENTS, gitlab, tekton
+from slipway.stack.objects import SECRET_KEYS
+from slipway.stack.rights import DEPLOY_RIGHTS, TASK_RIGHTS
+from slipway.stack.site import CLOUDS, Site
+
+KUBECTL = shutil.which("kubectl")
+
+
+def _render(out: Path, *options: str) -> None:
+    result = CliRunner().invoke(stack_app, ["render", "--out", str(out), *options])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.fixture(scope="module")
+def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("manifests")
+    _render(out, "--cloud", "all", "--environment", "staging", "--team", "risk", "--account", "42")
+    return out
+
+
+def _documents(folder: Path) -> list[dict[str, Any]]:
+    found = []
+    for path in sorted(folder.glob("*.yaml")):
+        if path.name != "kustomization.yaml":
+            found += [d for d in yaml.safe_load_all(path.read_text()) if d]
+    return found
+
+
+def _one(documents: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    (found,) = [d for d in documents if d["kind"] == kind and d["metadata"]["name"] == name]
+    return found
+
+
+@pytest.fixture(scope="module", params=CLOUDS)
+def built(request: pytest.FixtureRequest, manifests: Path) -> tuple[str, list[dict[str, Any]]]:
+    if KUBECTL is None:
+        reason = "kubectl, which has kustomize inside, is not installed"
+        # Where nobody looks at what was skipped, not building them is a failure.
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    overlay = manifests / "overlays" / request.param
+    text = subprocess.run(
+        [KUBECTL, "kustomize", str(overlay)], check=True, capture_output=True, text=True
+    ).stdout
+    return request.param, list(yaml.safe_load_all(text))
+
+
+def test_every_object_is_what_kubernetes_takes(built: tuple[str, list[dict[str, Any]]]) -> None:
+    import kubernetes_validate
+
+    cloud, documents = built
+    external = {"ExternalSecret", "SecretStore"}
+    for document in documents:
+        if document["kind"] not in external:
+            kubernetes_validate.validate(document, "1.32", strict=True)
+    assert external <= {d["kind"] for d in documents} or cloud == "onprem"
+
+
+def test_everything_is_in_the_namespace_and_carries_the_labels(
+    built: tuple[str, list[dict[str, Any]]],
+) -> None:
+    for document in built[1]:
+        metadata = document["metadata"]
+        if document["kind"] != "Namespace":
+            assert metadata["namespace"] == "flights-staging", document
+        assert metadata["labels"]["slipway.dev/team"] == "risk"
+        assert metadata["labels"]["slipway.dev/environment"] == "staging"
+        for subject in document.get("subjects", []):
+            assert subject["namespace"] == "flights-staging"
+
+
+def test_the_cloud_s_settings_and_identities(built: tuple[str, list[dict[str, Any]]]) -> None:
+    cloud, documents = built
+    settings = _one(documents, "ConfigMap", CONFIG_MAP)["data"]
+    assert settings["CLOUD_PROVIDER"] == cloud
+    assert settings["PROJECT_NAME"] == "flights"
+    assert {"REGION", "CLUSTER_NAME", "FEATURE_STORE_URI", "INFERENCE_LOG_URI"} <= settings.keys()
+    annotations = _one(documents, "ServiceAccount", "pipeline-runner")["metadata"].get(
+        "annotations", {}
+    )
+    expected = {
+        "aws": (
+            "eks.amazonaws.com/role-arn",
+            "arn:aws:iam::42:role/flights-staging-pipeline-runner",
+        ),
+        "gcp": (
+            "iam.gke.io/gcp-service-account",
+            "flights-staging-pipeline-runner@42.iam.gserviceaccount.com",
+        ),
+        "azure": ("azure.workload.identity/tenant-id", "42"),
+    }
+    if cloud in expected:
+        key, value = expected[cloud]
+        assert annotations[key] == value
+    else:
+        assert annotations == {}
+    schemes = {"aws": "s3://", "gcp": "gs://", "azure": "abfss://", "onprem": "s3://"}
+    assert settings["FEATURE_STORE_URI"].startswith(schemes[cloud])
+
+
+def test_no_value_of_a_secret_is_in_a_manifest(built: tuple[str, list[dict[str, Any]]]) -> None:
+    cloud, documents = built
+    for document in documents:
+        if document["kind"] == "Secret":
+            assert not document.get("data")
+            assert not document.get("stringData")
+    if cloud != "onprem":
+        external = _one(documents, "ExternalSecret", SECRETS)["spec"]
+        assert [entry["secretKey"] for entry in external["data"]] == list(SECRET_KEYS)
+        assert external["target"]["name"] == SECRETS
+
+
+def test_nodes_pull_with_the_token_in_the_form_that_they_read(
+    built: tuple[str, list[dict[str, Any]]],
+) -> None:
+    cloud, documents = built
+    for name in ("pipeline-runner", "slipway-predictor"):
+        account = _one(documents, "ServiceAccount", name)
+        assert account["imagePullSecrets"] == [{"name": "slipway-registry"}]
+    if cloud != "onprem":
+        spec = _one(documents, "ExternalSecret", "slipway-registry")["spec"]
+        assert spec["target"]["template"]["type"] == "kubernetes.io/dockerconfigjson"
+        assert spec["data"][0]["remoteRef"]["key"].endswith("docker-registry-token")
+        text = spec["target"]["template"]["data"][".dockerconfigjson"]
+        filled = text.replace('{{ printf "slipway:%s" .token | b64enc }}', "c2xpcHdheTp4")
+        assert json.loads(filled) == {"auths": {"ghcr.io": {"auth": "c2xpcHdheTp4"}}}
+
+
+def test_without_a_registry_nodes_pull_as_they_are(tmp_path: Path) -> None:
+    _render(tmp_path, "--cloud", "aws", "--registry", "")
+    accounts = _documents(tmp_path / "base")
+    assert "imagePullSecrets" not in _one(accounts, "ServiceAccount", "pipeline-runner")
+    assert "slipway-registry" not in (tmp_path / "overlays" / "aws" / "secrets.yaml").read_text()
+
+
+def test_nothing_goes_in_or_out_but_what_is_named(
+    built: tuple[str, list[dict[str, Any]]],
+) -> None:
+    policies = {d["metadata"]["name"]: d["spec"] for d in built[1] if d["kind"] == "NetworkPolicy"}
+    deny = policies.pop("default-deny")
+    assert deny["podSelector"] == {}
+    assert sorted(deny["policyTypes"]) == ["Egress", "Ingress"]
+    assert not deny.get("ingress")
+    assert not deny.get("egress")
+    for spec in policies.values():
+        assert "Ingress" not in spec["policyTypes"], "the predictor's ingress comes with deploy"
+        for rule in spec["egress"]:
+            assert rule["ports"], "no rule opens every port"
+
+
+def test_pod_security_is_restricted(built: tuple[str, list[dict[str, Any]]]) -> None:
+    namespace = _one(built[1], "Namespace", "flights-staging")
+    labels = namespace["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_the_names_that_the_compiled_pipelines_read_are_there(
+    manifests: Path, compiled: Path
+) -> None:
+    """What a task takes from the config map or the secret is what the stack renders."""
+    from slipway.cluster.doctor.findings import Site as Examined
+
+    settings = _one(_documents(manifests / "base"), "ConfigMap", CONFIG_MAP)["data"]
+    for path in compiled.glob("*.yaml"):
+        examined = Examined(
+            api=None, namespace="", kfp_namespace="", account="", package=read_package(path)
+        )
+        for name, keys in examined.references("configMap").items():
+            assert name == CONFIG_MAP
+            assert {key for key, optional in keys.items() if not optional} <= settings.keys()
+        for name, keys in examined.references("secret").items():
+            assert name == SECRETS
+            assert {key for key, optional in keys.items() if not optional} <= SECRET_KEYS.keys()
+
+
+def test_the_quota_counts_gpus(manifests: Path) -> None:
+    hard = _one(_documents(manifests / "base"), "ResourceQuota", "slipway")["spec"]["hard"]
+    assert hard["requests.nvidia.com/gpu"] == "4"
+
+
+def test_roles_name_verbs_and_never_all(manifests: Path) -> None:
+    roles = [d for d in _documents(manifests / "base") if d["kind"] == "Role"]
+    assert {r["metadata"]["name"] for r in roles} == {"slipway-task", "slipway-deploy"}
+    for role in roles:
+        for rule in role["rules"]:
+            assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
+
+
+def test_the_doctor_asks_for_exactly_the_rights_that_the_roles_give(repository: Path) -> None:
+    def given(rules: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+        return {
+            (group, resource, verb)
+            for rule in rules
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+        }
+
+    def asked(rights: Any) -> set[tuple[str, str, str]]:
+        return {(r.group, kind, verb) for r in rights for kind in r.resources for verb in r.verbs}
+
+    base = repository / "manifests" / "base"
+    deploy = yaml.safe_load_all((base / "deploy-role.yaml").read_text())
+    task = yaml.safe_load_all((base / "task-role.yaml").read_text())
+    assert asked(DEPLOY_RIGHTS) == given(next(iter(deploy))["rules"])
+    assert asked(TASK_RIGHTS) == given(next(iter(task))["rules"])
+
+
+def test_the_committed_manifests_are_what_the_project_renders(
+    repository: Path, tmp_path: Path
+) -> None:
+    _render(tmp_path, "--cloud", "all")
+    stale = [
+        str(path.relative_to(tmp_path))
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+        and path.read_text() != (repository / "manifests" / path.relative_to(tmp_path)).read_text()
+    ]
+    assert stale == [], "run: slipway stack render --cloud all"
+
+
+def test_an_unknown_cloud_is_refused(flights: LoadedProject) -> None:
+    with pytest.raises(ProjectError, match="--cloud ibm: it is one of aws, gcp, azure, onprem"):
+        Site(project=flights.project, cloud="ibm")
+
+
+# CI
+
+
+@pytest.fixture
+def with_platform(repository: Path) -> Any:
+    def make(platform: str) -> Site:
+        loaded = load_project(repository / "examples" / "flights", {"ci_cd_platform": platform})
+        return Site(project=loaded.project, cloud="aws", namespace="x")
+
+    return make
+
+
+def _check_schema(schema: str, text: str, path: Path) -> None:
+    path.write_text(text)
+    result = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("platform", "schema"),
+    [("github-actions", "vendor.github-workflows"), ("gitlab-ci", "vendor.gitlab-ci")],
+)
+def test_ci_is_what_its_published_schema_takes(
+    platform: str, schema: str, with_platform: Any, tmp_path: Path
+) -> None:
+    from slipway.stack.ci import files
+
+    for name, text in files(with_platform(platform)).items():
+        _check_schema(schema, text, tmp_path / Path(name).name)
+
+
+def test_workflows_are_what_their_published_schema_takes(repository: Path, tmp_path: Path) -> None:
+    for path in (repository / ".github" / "workflows").glob("*.yaml"):
+        _check_schema("vendor.github-workflows", path.read_text(), tmp_path / path.name)
+
+
+def test_promotion_sends_the_same_files_everywhere_and_builds_nothing(with_platform: Any) -> None:
+    from slipway.stack.ci import github
+
+    jobs = github("flights")["jobs"]
+    sent = {name: [s["run"] for s in job["steps"] if "run" in s] for name, job in jobs.items()}
+    assert list(jobs) == list(ENVIRONMENTS)
+    assert sent["dev"] == sent["staging"] == sent["production"]
+    assert jobs["staging"]["needs"] == "dev"
+    assert jobs["production"]["needs"] == "staging"
+    assert not any("compile" in c.split()[1:2] for commands in sent.values() for c in commands)
+    content = gitlab("flights")
+    assert content["dev"]["script"] == content["production"]["script"]
+    assert content["production"]["rules"][0]["when"] == "manual"
+
+
+def test_tekton_s_linter_finds_nothing(
+    with_platform: Any, repository: Path, tmp_path: Path
+) -> None:
+    from slipway.stack.ci import files
+
+    linter = repository / "build" / "tools" / "node_modules" / ".bin" / "tekton-lint"
+    if not linter.is_file():
+        pytest.skip("tekton-lint is not installed: `make test` installs it where npm is")
+    (text,) = files(with_platform("tekton")).values()
+    for name, content, code in (
+        ("good", text, 0),
+        ("bad", text.replace("$(params.endpoint)", "$(params.endpiont)"), 1),
+    ):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(content)
+        done = subprocess.run(
+            [str(linter), "--max-warnings", "0", str(path)], capture_output=True, text=True
+        )
+        assert done.returncode == code, done.stdout
+
+
+def test_tekton_names_only_what_it_defines(with_platform: Any) -> None:
+    documents = tekton(with_platform("tekton"))
+    tasks = {d["metadata"]["name"]: d for d in documents if d["kind"] == "Task"}
+    for pipeline in (d for d in documents if d["kind"] == "Pipeline"):
+        declared = {p["name"] for p in pipeline["spec"]["params"]}
+        names = [task["name"] for task in pipeline["spec"]["tasks"]]
+        for task in pipeline["spec"]["tasks"]:
+            wanted = {p["name"] for p in tasks[task["taskRef"]["name"]]["spec"]["params"]}
+            assert {p["name"] for p in task["params"]} == wanted
+            used = json.dumps(task["params"])
+            for name in declared:
+                used = used.replace(f"$(params.{name})", "")
+            assert "$(params." not in used
+            assert set(task.get("runAfter", [])) <= set(names)

@@ -1,0 +1,132 @@
+"""What the deploy tests share: a registry with versions, splits with a test part, a project's world."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from slipway.components.contracts.bundle import bundle_hash
+from slipway.components.contracts.release import Release, write_record
+from slipway.components.contracts.splits import Splits, write_splits
+from slipway.components.contracts.verdict import RuleResult, Verdict, write_verdict
+from support import serving_bundles as bundles
+
+
+def make_splits(folder: Path, rows: int = 60) -> None:
+    """Splits whose test part has `rows` flights, some values missing."""
+    folder.mkdir(parents=True)
+    columns = {t["name"]: t["data"] for t in bundles.flight_tensors(rows)}
+    table = pa.table(
+        {
+            "flight_id": columns["flight_id"],
+            "departs": pa.array(columns["departs"]).cast(pa.timestamp("us")),
+            "miles": pa.array([None if i % 5 == 0 else v for i, v in enumerate(columns["miles"])]),
+            "carrier": pa.array(
+                [None if i % 7 == 0 else v for i, v in enumerate(columns["carrier"])]
+            ),
+            "delay": pa.array(columns["delay"], pa.float64()),
+            "weekend": pa.array(
+                [None if i % 4 == 0 else v for i, v in enumerate(columns["weekend"])]
+            ),
+            "origin": columns["origin"],
+        }
+    )
+    pq.write_table(table, folder / "test.parquet")
+    parts = {"train": 0, "validation": 0, "test": rows}
+    write_splits(
+        folder,
+        Splits(
+            project="flights",
+            key="flight_id",
+            entities={"tailnum": "string"},
+            features=bundles.FEATURES,
+            rows=parts,
+            positives=parts,
+            windows=dict.fromkeys(parts, ("2013-01-01T00:00:00Z", "2013-02-01T00:00:00Z")),
+            statistics={},
+            data_hash="0" * 64,
+            feature_service="flights",
+        ),
+    )
+
+
+@dataclass
+class World:
+    """One project: where its things are, and its versions."""
+
+    root: Path
+    port: int
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    def release(self, version: int, **bundle: Any) -> tuple[Path, Path]:
+        """A registered version's record and its verdict."""
+        folder = self.root / f"bundle-{version}"
+        bundles.make_bundle(folder, **bundle)
+        digest = bundle_hash(folder)
+        record = Release(
+            name="flights",
+            model_version=str(version),
+            alias="challenger",
+            run_id="0",
+            bundle_uri=str(folder),
+            model_hash=digest,
+        )
+        release, verdict = self.root / f"release-{version}.json", self.root / f"v-{version}.json"
+        write_record(release, record)
+        write_verdict(verdict, passing(digest))
+        return release, verdict
+
+    def deploy(self, version: int, *, config: dict[str, Any] | None = None, **bundle: Any) -> Any:
+        from slipway.components.deploy.deploy import deploy_model
+
+        release, verdict = self.release(version, **bundle)
+        return deploy_model(
+            release=release,
+            verdict=verdict,
+            splits=self.root / "splits",
+            project="flights",
+            config={"target": "local", "port": float(self.port), **(config or {})},
+            deployment=self.root / "deployment.json",
+        )
+
+    def register(self, version: int, *, verdict: Verdict | None = None) -> None:
+        """Gives a version that was deployed what register keeps of it: tags, evidence, reference."""
+        import mlflow
+
+        record = json.loads((self.root / f"release-{version}.json").read_text())
+        kept = self.root / f"kept-{version}"
+        kept.mkdir(exist_ok=True)
+        write_verdict(kept / "verdict.json", verdict or passing(record["model_hash"]))
+        table = pq.read_table(self.root / "splits" / "test.parquet")
+        parts = pa.array(["train", *["test"] * (table.num_rows - 1)])
+        pq.write_table(table.append_column("part", parts), kept / "reference.parquet")
+        tags = {"model_hash": record["model_hash"], "bundle_uri": record["bundle_uri"]}
+        tags |= {"reference_uri": str(kept), "evidence_uri": str(kept)}
+        for name, value in tags.items():
+            mlflow.MlflowClient().set_model_version_tag(
+                "flights", str(version), f"slipway.{name}", value
+            )
+
+
+def passing(model_hash: str) -> Verdict:
+    rule = RuleResult(name="auc", metric="auc", outcome="pass", reason="", threshold=0.5, value=0.8)
+    return Verdict(
+        outcome="pass",
+        rules=(rule,),
+        metrics={"auc": 0.8},
+        thresholds={"auc": 0.5},
+        model_hash=model_hash,
+        data_hash="0" * 64,
+        test_rows=1000,
+    )
+
+
+def refused(verdict: Verdict) -> Verdict:
+    rule = replace(verdict.rules[0], outcome="fail", reason="auc 0.4 is below 0.5", value=0.4)
+    return replace(verdict, outcome="fail", rules=(rule,))
