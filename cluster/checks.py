@@ -7,6 +7,7 @@ from typing import Any
 
 from slipway.components.support.errors import SlipwayError
 from slipway.pipelines.package import Package
+from slipway.pipelines.pod_values import find_pod_values
 
 MAX_BYTES = 32 << 20
 MAX_NAME = 128
@@ -118,12 +119,25 @@ def _secrets(package: Package) -> Iterator[str]:
             yield f"{where} looks like a secret in the clear. Put it into the namespace's secret"
 
 
+def _pods(package: Package) -> Iterator[str]:
+    if not package.spec.get("root", {}).get("dag"):
+        return
+    for value in find_pod_values(package.spec, package.platform):
+        if value.kind not in value.read_as:
+            kinds = " or ".join(sorted(value.read_as))
+            yield (
+                f"{value.task}: {value.field} is read from {value.parameter}, a {value.kind}, which the"
+                f" driver cannot read there and leaves out: make it a {kinds}"
+            )
+
+
 RULES: dict[str, Rule] = {
     "size": _size,
     "name": _name,
     "length": _lengths,
     "schema": _schema,
     "parameters": _parameters,
+    "pods": _pods,
     "images": _images,
     "secrets": _secrets,
 }

@@ -131,7 +131,7 @@ def train(job: "Job", changes: dict[str, Any] | None = None) -> tuple[PipelineRu
     arguments |= {
         "data_root": job.data_root,
         "data_version": source_version(job.data_root),
-        "gpus": 0 if job.target == "local" else arguments["gpus"],
+        "gpus": "0" if job.target == "local" else arguments["gpus"],
         "deploy_target": job.target,
         **(changes or {}),
     }

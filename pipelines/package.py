@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 
 from slipway.components.support.errors import ProjectError, SlipwayError
+from slipway.pipelines.pod_values import COUNT, find_pod_values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +143,16 @@ def check_arguments(package: Package, values: dict[str, Any]) -> None:
             raise ProjectError(_unknown(package, name))
         kind = declared.get("parameterType", "")
         if not fits(kind, value):
+            quoted = f" Put it into quotes: '{value}'." if kind == "STRING" else ""
             raise ProjectError(
-                f"Parameter {name} of {package.name} is a {kind}, and {value!r} is not."
+                f"Parameter {name} of {package.name} is a {kind}, and {value!r} is not.{quoted}"
+            )
+    for found in find_pod_values(package.spec, package.platform):
+        value = values.get(found.parameter)
+        if value is not None and found.field == COUNT and not re.fullmatch(r"\d+", str(value)):
+            raise ProjectError(
+                f"Parameter {found.parameter} of {package.name} is a number of devices, and {value!r} is"
+                f" not: {found.parameter} takes a whole number, as 0 or 2."
             )
     for name, declared in package.parameters.items():
         optional = declared.get("isOptional") or "defaultValue" in declared

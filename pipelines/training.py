@@ -43,7 +43,8 @@ def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, An
         "epochs": 0 if training.epochs == "auto" else training.epochs,
         "learning_rate": 0.0 if training.learning_rate == "auto" else training.learning_rate,
         "gpu_type": training.accelerator.type,
-        "gpus": training.accelerator.count,
+        # The driver reads what it writes into a pod as text: a number would come out empty.
+        "gpus": str(training.accelerator.count),
         "gpu_node_selector": training.accelerator.node_selector,
         "gpu_tolerations": training.accelerator.tolerations,
         "allow_cpu": training.allow_cpu,
@@ -99,7 +100,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
         epochs: int = default["epochs"],
         learning_rate: float = default["learning_rate"],
         gpu_type: str = default["gpu_type"],
-        gpus: int = default["gpus"],
+        gpus: str = default["gpus"],
         gpu_node_selector: dict = default["gpu_node_selector"],
         gpu_tolerations: list = default["gpu_tolerations"],
         allow_cpu: bool = default["allow_cpu"],
@@ -130,7 +131,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
             epochs: Passes over the training table, at most; 0: as the training section says.
             learning_rate: Peak learning rate; 0: as the training section says.
             gpu_type: Accelerator resource that the training node offers, as nvidia.com/gpu.
-            gpus: How many accelerators to ask for; 0 trains on the CPU.
+            gpus: How many accelerators to ask for, a whole number; 0 trains on the CPU.
             gpu_node_selector: Labels that the training node must have.
             gpu_tolerations: Taints that training tolerates, as a list of Kubernetes tolerations.
             allow_cpu: Whether to train on the CPU where GPUs were asked for and none is there.

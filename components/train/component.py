@@ -13,7 +13,7 @@ def train(
     seed: int,
     epochs: int,
     learning_rate: float,
-    gpus: int,
+    gpus: str,
     allow_cpu: bool,
     bundle: dsl.Output[dsl.Model],
     report: dsl.Output[dsl.HTML],
@@ -30,7 +30,7 @@ def train(
         epochs: Passes over the training table, at most; early stopping may end sooner. 0: as the
             training section says.
         learning_rate: Peak learning rate. 0: as the training section says.
-        gpus: GPUs that the task was given; 0 trains on the CPU.
+        gpus: GPUs that the task was given, a whole number; 0 trains on the CPU.
         allow_cpu: Whether to train on the CPU where GPUs were asked for and none is there.
         bundle: The model: ONNX, pt2, signature, training log.
         report: Curves and calibration, to look at.

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import time
@@ -79,7 +80,7 @@ def train_model(
     seed: int,
     epochs: int,
     learning_rate: float,
-    gpus: int,
+    gpus: str | int,
     allow_cpu: bool,
     bundle: Path,
     report: Path,
@@ -95,7 +96,8 @@ def train_model(
         seed: overrides the section's, as do the next two where they are not 0.
         epochs: passes over the training table, at most.
         learning_rate: of the first step.
-        gpus: GPUs that the task was given; 0 trains on the CPU.
+        gpus: GPUs that the task was given, as the text that the pipeline hands over or as a number; 0
+            trains on the CPU.
         allow_cpu: whether to train on the CPU where GPUs were asked for and none is there.
         bundle: folder to write the model bundle into.
         report: HTML file to write.
@@ -107,6 +109,7 @@ def train_model(
             is not finite, a checkpoint of another configuration, exports that disagree.
     """
     started = time.monotonic()
+    devices = count_devices(gpus)
     import torch
 
     from slipway.components.train.checkpoint import Checkpoint
@@ -122,16 +125,14 @@ def train_model(
     if settings.compile:
         require_compiler()
     meta = read_splits(splits)
-    if settings.nodes.count > 1:
-        # The devices are the nodes'; this pod only follows them.
-        device = torch.device("cpu")
-    else:
-        device = choose_device(int(gpus), bool(allow_cpu))
+    # On several nodes the devices are theirs; this pod only follows them.
+    here = 0 if settings.nodes.count > 1 else devices
+    device = choose_device(here, bool(allow_cpu))
     torch.set_num_threads(settings.threads)
     root = _checkpoint_root(settings, storage)
     on_nodes = settings.nodes.count > 1
     prepared = prepare(
-        splits, meta, project, settings, device, "cuda" if on_nodes and int(gpus) else device.type
+        splits, meta, project, settings, device, "cuda" if on_nodes and devices else device.type
     )
     searched = Checkpoint(root, project, f"search-{prepared.identity}")
     checkpoint = Checkpoint(root, project, prepared.identity)
@@ -144,7 +145,7 @@ def train_model(
                 prepared, trials = _search(prepared, searched, tracker)
                 checkpoint = Checkpoint(root, project, prepared.identity)
             tracker.parameters(_parameters(prepared, device))
-            members = _train(prepared, splits, project, checkpoint, root, int(gpus), tracker)
+            members = _train(prepared, splits, project, checkpoint, root, devices, tracker)
             result = _finish(
                 splits, meta, prepared, members, trials, tracker, bundle, report, started
             )
@@ -345,6 +346,17 @@ def require_compiler() -> None:
             " and the stage's own image has none. Set training.compile to false, or train in an image"
             " of yours with g++ and the headers of Python and torch."
         )
+
+
+def count_devices(gpus: str | int) -> int:
+    """The number of devices that a text says; a pipeline's parameters know no whole numbers.
+
+    Raises:
+        SlipwayError: it is no whole number.
+    """
+    if isinstance(gpus, str) and not re.fullmatch(r"\d+", gpus):
+        raise SlipwayError(f"gpus is {gpus!r}: give a whole number of devices, as 0 or 2.")
+    return int(gpus)
 
 
 def choose_device(gpus: int, allow_cpu: bool) -> "torch.device":
