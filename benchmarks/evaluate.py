@@ -28,18 +28,17 @@ def draw_batch(start: int, rows: int, total: int) -> Batch:
 
 def evaluate_batches(batches: Iterable[Batch]) -> dict[str, tuple[float | None, float | None]]:
     """What the stage does with the scores: metrics, and their intervals by day."""
-    from slipway.components.evaluate.blocks import draw_weights, interval
-    from slipway.components.evaluate.metrics import StreamedMetrics
-    from slipway.components.evaluate.tally import Tally
+    from slipway.components.evaluate.blocks import draw_weights
+    from slipway.components.metrics.intervals import percentile
+    from slipway.components.metrics.tally import Tally
 
-    tally, streamed = Tally(), StreamedMetrics(THRESHOLD)
+    tally = Tally()
     for probability, label, day in batches:
         tally.add(probability, label, THRESHOLD, day)
-        streamed.update(probability, label)
-    streamed.compute()
+    tally.measure()
     used = tally.used_blocks
     drawn = tally.resample(draw_weights(len(used), RESAMPLES, 0), used)
-    return {name: interval(values, 0.95) for name, values in drawn.items()}
+    return {name: percentile(values, 0.95) for name, values in drawn.items()}
 
 
 def stream(rows: int) -> Iterator[Batch]:

@@ -21,6 +21,7 @@ from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.contracts.scoring import open_model, predict
 from slipway.components.contracts.splits import TIME, part_file, read_splits
 from slipway.components.deploy.local.target import stop
+from slipway.components.metrics.labels import reaches_threshold
 from slipway.local.run import Job, RunResult, monitor, train
 from slipway.local.workspace import Workspace
 from slipway.serving.log.store import LogStore
@@ -96,7 +97,7 @@ def write_log(job: Job, result: RunResult, rows: pl.DataFrame, threshold: float)
         model_version=pl.lit(result.release.model_version),
         status=pl.lit(200),
         probability=pl.col("_probability"),
-        label=pl.col("_probability") >= threshold,
+        label=reaches_threshold(rows["_probability"].to_numpy(), threshold),
         latency_ms=pl.Series(draw.gamma(4, 1, rows.height)),
         **{FEATURE_PREFIX + f.name: pl.col(f.name) for f in splits.features},
     )

@@ -33,14 +33,10 @@ from slipway.components.contracts.splits import (
     read_part,
     read_splits,
 )
+from slipway.components.metrics import binary
+from slipway.components.metrics.labels import reaches_threshold
+from slipway.components.metrics.threshold import choose_threshold
 from slipway.components.support.errors import SlipwayError
-from slipway.components.train.metrics import (
-    at_threshold,
-    auc,
-    calibration_error,
-    choose_threshold,
-    log_loss,
-)
 
 SEEDS = range(int(os.environ.get("SEEDS", "3")))
 THREADS = int(os.environ.get("THREADS", "2"))
@@ -192,15 +188,9 @@ def measure(
         wall = time.perf_counter() - started
         validation, test = (np.asarray(part, np.float64) for part in answer[0])
         threshold = choose_threshold(labels["validation"], validation, rule)
-        values = {
-            "auc": auc(labels["test"], test),
-            "log_loss": log_loss(labels["test"], test),
-            "calibration_error": calibration_error(labels["test"], test),
-            "f1": at_threshold(labels["test"], test, threshold)["f1"],
-            "accuracy": at_threshold(labels["test"], test, threshold)["accuracy"],
-            "cpu_s": seconds,
-            "wall_s": wall,
-        }
+        measured = binary.measure(labels["test"], test, reaches_threshold(test, threshold))
+        shown = ("auc", "log_loss", "calibration_error", "f1", "accuracy")
+        values = {name: measured[name] for name in shown} | {"cpu_s": seconds, "wall_s": wall}
         for name, value in values.items():
             found.setdefault(name, []).append(value)
     return found

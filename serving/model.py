@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime as ort
 
 from slipway.components.contracts.bundle import MISSING_TIME, ONNX, Bundle, bundle_hash, read_bundle
+from slipway.components.metrics.labels import reaches_threshold
 from slipway.components.support.errors import SlipwayError
 from slipway.serving.fetch import bundle_folder
 from slipway.serving.protocol.rows import RowReader, Rows
@@ -47,8 +48,8 @@ class Model:
         return result.reshape(-1)
 
     def labels(self, probability: np.ndarray) -> np.ndarray:
-        """int64 [N]: 1 where the probability reaches the threshold, compared as doubles."""
-        return (probability.astype(np.float64) >= self.bundle.threshold).astype(np.int64)
+        """int64 [N]: 1 where the probability reaches the threshold."""
+        return reaches_threshold(probability, self.bundle.threshold).astype(np.int64)
 
 
 def load_model(settings: Settings) -> Model:

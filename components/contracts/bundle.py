@@ -16,7 +16,7 @@ The ONNX graph has at most three inputs, each left out where no feature is of it
                                  missing is the smallest int64
 
 and one output, `probability`: float32 [N], the calibrated probability of label 1. The label is 1 where
-probability >= threshold.
+probability >= threshold, both rounded to float32.
 """
 
 from dataclasses import asdict, dataclass, field

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.contracts.bundle import ONNX, Bundle, model_inputs
 from slipway.components.contracts.splits import read_part
+from slipway.components.metrics.labels import reaches_threshold
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def _compare(golden: Golden, start: int, end: int, response: Any, version: str) 
         # The label may differ only where the probability is at the threshold itself.
         at_threshold = abs(expected - golden.threshold) <= TOLERANCE
         if not difference <= TOLERANCE or (
-            label != int(probability >= golden.threshold) and not at_threshold
+            label != int(reaches_threshold(probability, golden.threshold)) and not at_threshold
         ):
             raise SlipwayError(
                 f"The new predictor answers row {start + offset} of the golden rows with"

@@ -19,6 +19,7 @@ from slipway.components.contracts.release import Release
 from slipway.components.contracts.scoring import BATCH_ROWS, open_model, predict
 from slipway.components.contracts.splits import TIME
 from slipway.components.deploy.deploy import fetch_bundle
+from slipway.components.metrics.labels import reaches_threshold
 from slipway.components.support import tracking
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory
@@ -142,6 +143,7 @@ def _predict_all(
     target: Path,
 ) -> tuple[int, int]:
     """Writes the predictions, a file a day; returns rows and positives."""
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     session = open_model(folder)
@@ -169,7 +171,7 @@ def _predict_all(
                 logged = _logged(rows, probability, bundle, source, release, request, done)
                 writer.write_table(logged.cast(schema))
                 done += rows.num_rows
-                positives += int((probability >= bundle.threshold).sum())
+                positives += pc.sum(logged["label"]).as_py() or 0
                 progress(f"{done:,} of {total:,} rows", done / total if total else 1.0)
         finally:
             if writer:
@@ -231,7 +233,7 @@ def _logged(
         "model_version": pa.repeat(release.model_version, count),
         "status": pa.repeat(pa.scalar(200, pa.int16()), count),
         "probability": pa.array(probability.astype(np.float64)),
-        "label": pa.array((probability >= bundle.threshold).astype(np.int8)),
+        "label": pa.array(reaches_threshold(probability, bundle.threshold).astype(np.int8)),
         "latency_ms": pa.nulls(count, pa.float64()),
     }
     for feature in bundle.features:

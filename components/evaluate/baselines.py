@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from slipway.components.contracts.scoring import read_part_batches
 from slipway.components.contracts.splits import LABEL, Splits, part_file
 from slipway.components.evaluate.measure import Scorer
+from slipway.components.metrics.binary import auc
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +103,6 @@ def feature_aucs(folder: Path, splits: Splits) -> dict[str, float]:
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
-    from sklearn.metrics import roc_auc_score
 
     names = [feature.name for feature in splits.features]
     test = sample_part(folder, splits, "test", LEAK_ROWS, [*names, LABEL])
@@ -112,10 +112,8 @@ def feature_aucs(folder: Path, splits: Splits) -> dict[str, float]:
     if len(np.unique(label)) < 2:
         return {}
 
-    def auc(score: "np.ndarray", of: "np.ndarray") -> float:
-        if len(np.unique(of)) < 2:
-            return 0.5
-        value = float(roc_auc_score(of, score))
+    def telling(score: "np.ndarray", of: "np.ndarray") -> float:
+        value = float(np.nan_to_num(auc(of, score), nan=0.5))
         return max(value, 1 - value)
 
     result = {}
@@ -129,7 +127,7 @@ def feature_aucs(folder: Path, splits: Splits) -> dict[str, float]:
             )
             share = {row[feature.name]: row[f"{LABEL}_mean"] for row in rates}
             score = np.array([share.get(v, 0.0) for v in test[feature.name].to_pylist()])
-            result[feature.name] = auc(score, label)
+            result[feature.name] = telling(score, label)
             continue
         values = test[feature.name]
         if feature.kind == "time":
@@ -138,5 +136,5 @@ def feature_aucs(folder: Path, splits: Splits) -> dict[str, float]:
         missing = np.isnan(score)
         # Infinity is a value like another here: the order is all that counts.
         order = np.nan_to_num(score[~missing])
-        result[feature.name] = max(auc(order, label[~missing]), auc(missing, label))
+        result[feature.name] = max(telling(order, label[~missing]), telling(missing, label))
     return result

@@ -7,7 +7,7 @@ a difference certain that the next month takes back, so whole blocks are drawn.
 from typing import TYPE_CHECKING
 
 from slipway.components.contracts.splits import TIME
-from slipway.components.evaluate.tally import MAX_BLOCKS
+from slipway.components.metrics.tally import MAX_BLOCKS
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -62,14 +62,3 @@ def draw_weights(blocks: int, resamples: int, seed: int) -> "np.ndarray":
 
     chances = np.full(blocks, 1 / blocks)
     return np.random.default_rng(seed).multinomial(blocks, chances, size=resamples).astype(float)
-
-
-def interval(replicates: "np.ndarray", confidence: float) -> tuple[float | None, float | None]:
-    """Percentile interval (Efron and Tibshirani 1993, chapter 13); None where it is not defined."""
-    import numpy as np
-
-    if not len(replicates) or not np.isfinite(replicates).all():
-        return None, None
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail])
-    return float(low), float(high)

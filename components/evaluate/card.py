@@ -10,7 +10,8 @@ from slipway.components.contracts.splits import Splits
 from slipway.components.contracts.verdict import Verdict
 from slipway.components.evaluate.plots import all_plots
 from slipway.components.evaluate.rules import Estimate, Evidence, label_of
-from slipway.components.evaluate.tally import METRICS, Tally
+from slipway.components.metrics.binary import METRICS
+from slipway.components.metrics.tally import Tally
 from slipway.components.support.files import write_text
 
 _TEMPLATE = "card.html.j2"

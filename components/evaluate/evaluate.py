@@ -36,7 +36,7 @@ from slipway.components.evaluate.rules import (
     override_for,
 )
 from slipway.components.evaluate.slices import plan_slices
-from slipway.components.evaluate.tally import Tally
+from slipway.components.metrics.tally import Tally
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress, stage
 
@@ -207,9 +207,7 @@ class _Found:
         """Counts: rows the true class, columns the called one."""
         if self._model is None:
             return [[0, 0], [0, 0]]
-        rows, positives = self._model.tally.rows()
-        hits, alarms = (int(value) for value in self._model.tally.sums[0, :, :2].sum(0))
-        return [[rows - positives - alarms, alarms], [positives - hits, hits]]
+        return self._model.tally.confusion()
 
     def roc(self) -> tuple[list[float], list[float], list[float]]:
         """At most 200 points of the curve; all values are finite."""

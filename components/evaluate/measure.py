@@ -14,12 +14,12 @@ from slipway.components.evaluate.blocks import (
     block_of,
     column_of,
     draw_weights,
-    interval,
 )
-from slipway.components.evaluate.metrics import StreamedMetrics
 from slipway.components.evaluate.rules import Estimate, SliceEvidence
 from slipway.components.evaluate.slices import SliceColumn
-from slipway.components.evaluate.tally import METRICS, Tally
+from slipway.components.metrics.binary import METRICS
+from slipway.components.metrics.intervals import chance_auc_error, percentile
+from slipway.components.metrics.tally import Tally
 from slipway.components.support.stage import progress
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _SLICE_BLOCKS = 100
 _SLICE_BINS = 512
 _SHOWN_RESAMPLES = 200
-_AGREEMENT = 1e-4
 
 Score = Callable[["pa.Table"], "np.ndarray"]
 """Gives a probability for each row of a table: float32 [N]."""
@@ -51,14 +50,13 @@ class Measured:
 
     Attributes:
         tally: over all rows. slices: by slice column, one group a value.
-        metrics: by torchmetrics. problems: what was unsound, in words.
+        problems: what was unsound, in words.
     """
 
     scorer: Scorer
     tally: Tally
     slices: dict[str, Tally]
     problems: list[str] = field(default_factory=list)
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +104,6 @@ def run_pass(
         for scorer in scorers
     }
     first = measured[scorers[0].name]
-    streamed = StreamedMetrics(first.scorer.threshold)
     shuffled = Tally(blocks=1)
     shuffle = np.random.default_rng(config.seed)
     rows = positives = unlabelled = 0
@@ -140,13 +137,13 @@ def run_pass(
             for name, group in groups.items():
                 model.slices[name].add(probability, label, threshold, block % _SLICE_BLOCKS, group)
             if model is first:
-                streamed.update(probability, label)
                 mixed = shuffle.permutation(label)
                 shuffled.add(probability, mixed, threshold, np.zeros(len(label), np.int64))
         progress(f"scored {rows:,} of {expected:,} test rows", min(rows / expected, 1.0))
     if unlabelled:
         first.problems.append(f"{unlabelled:,} test rows have no label of 0 or 1.")
-    _finish(first, streamed)
+    if not first.tally.rows()[0]:
+        first.problems.append("There is no test row to measure.")
     blocks = first.tally.used_blocks
     return TestPass(
         models=measured,
@@ -176,25 +173,10 @@ def _score(model: Measured, table: "pa.Table", required: bool) -> "np.ndarray | 
         return None
 
 
-def _finish(model: Measured, streamed: StreamedMetrics) -> None:
-    """Takes torchmetrics' values and holds them against the tally that the intervals come from."""
-    counted = model.tally.measure()
-    if not model.tally.rows()[0]:
-        model.problems.append("There is no test row to measure.")
-        return
-    model.metrics = {**counted, **streamed.compute()}
-    for name, value in model.metrics.items():
-        both = math.isfinite(value) and math.isfinite(counted[name])
-        if both and abs(value - counted[name]) > _AGREEMENT:
-            model.problems.append(
-                f"{name} is {value:.6f} by torchmetrics and {counted[name]:.6f} by its own sums."
-            )
-
-
 def estimates(model: Measured, done: TestPass, config: GateConfig) -> dict[str, Estimate]:
     """Every metric of a model with its interval."""
     rows = model.tally.rows()[0]
-    return _estimate(model.metrics, resampled(model.tally, done), config.confidence, rows)
+    return _estimate(model.tally.measure(), resampled(model.tally, done), config.confidence, rows)
 
 
 def differences(
@@ -270,9 +252,9 @@ def slice_evidence(
 def _estimate(
     values: dict[str, float], drawn: dict[str, "np.ndarray"], confidence: float, rows: int
 ) -> dict[str, Estimate]:
-    result = {}
+    result: dict[str, Estimate] = {}
     for name in METRICS:
-        low, high = interval(drawn[name], confidence) if drawn else (None, None)
+        low, high = percentile(drawn[name], confidence) if drawn else (None, None)
         value = _or_none(values.get(name, math.nan))
         result[name] = Estimate(value=value, low=low, high=high, rows=rows)
     return result
@@ -290,15 +272,11 @@ def _or_none(value: float) -> float | None:
 
 
 def shuffled_estimate(done: TestPass) -> Estimate:
-    """AUC against shuffled labels, and where pure chance leaves it: 0.5 within 5 standard errors.
-
-    The standard error is that of the Mann-Whitney statistic under no association,
-    sqrt((p + n + 1) / (12 p n)) for p positives and n negatives.
-    """
+    """AUC against shuffled labels, and where pure chance leaves it: 0.5 within 5 standard errors."""
     rows, positives = done.shuffled.rows()
     negatives = rows - positives
     if not positives or not negatives:
         return Estimate(value=None, rows=rows)
-    spread = 5 * math.sqrt((rows + 1) / (12 * positives * negatives))
+    spread = 5 * chance_auc_error(positives, negatives)
     value = done.shuffled.measure()["auc"]
     return Estimate(value=_or_none(value), low=0.5 - spread, high=0.5 + spread, rows=rows)

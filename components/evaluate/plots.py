@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.evaluate.rules import SliceEvidence
-from slipway.components.evaluate.tally import Tally
+from slipway.components.metrics.binary import from_counts
+from slipway.components.metrics.tally import Tally
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,16 +111,13 @@ def threshold_plot(tally: Tally, threshold: float) -> str:
         thresholds, counts = tally.reached()
         false, true = counts.T
         negatives, positives = counts[-1]
-        total = max(negatives + positives, 1)
-        called = np.maximum(false + true, 1)
-        lines = {
-            "accuracy": (true + negatives - false) / total,
-            "F1": 2 * true / np.maximum(false + true + positives, 1),
-            "precision": np.where(called >= 50, true / called, np.nan),
-            "recall": true / max(positives, 1),
-        }
+        lines = from_counts(true, false, positives, negatives + positives)
+        # The first rows alone say nothing about precision: their handful of counts only jumps.
+        lines["precision"] = np.where(false + true >= 50, lines["precision"], np.nan)
         for (name, values), style in zip(lines.items(), ("-", "--", "-.", ":"), strict=True):
-            axes.plot(thresholds, values, style, label=name, color=_colour("model"))
+            axes.plot(
+                thresholds, values, style, label=name.replace("f1", "F1"), color=_colour("model")
+            )
         axes.axvline(threshold, color=_COLOURS["champion"], linewidth=1)
         axes.set(xlabel=f"threshold (the model's: {threshold:.3f})", xlim=(0, 1), ylim=(0, 1))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False)

@@ -19,6 +19,7 @@ from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.scoring import open_model, predict, read_part_batches
 from slipway.components.contracts.splits import LABEL, Part, Splits, write_splits
 from slipway.components.contracts.verdict import Verdict
+from slipway.components.metrics.labels import reaches_threshold
 from slipway.components.support.files import write_json
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def write_reference(
     for part in PARTS:
         table = _sample(splits_folder, splits, part)
         probability = predict(session, bundle, table).astype(np.float64)
-        predicted = (probability >= np.float32(bundle.threshold)).astype(np.int8)
+        predicted = reaches_threshold(probability, bundle.threshold).astype(np.int8)
         means[part] = float(probability.mean()) if len(probability) else None
         table = table.append_column("part", pa.array([part] * table.num_rows, pa.string()))
         table = table.append_column("probability", pa.array(probability))

@@ -7,7 +7,7 @@ import numpy as np
 from torch import nn
 
 from slipway.components.contracts.bundle import Bundle
-from slipway.components.train.metrics import auc
+from slipway.components.metrics.binary import auc
 from slipway.components.train.model.export import forward_in_chunks
 from slipway.components.train.model.preprocess import RawArrays
 

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from slipway.components.config.training import TrainingConfig
+from slipway.components.metrics.binary import auc, log_loss
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
 from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.source import Source
 from slipway.components.train.data.tables import Rows
 from slipway.components.train.distributed.processes import World
-from slipway.components.train.metrics import auc, log_loss
 from slipway.components.train.model.adamw import AdamW
 
 _EVALUATION_ROWS = 1024

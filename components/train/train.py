@@ -233,18 +233,12 @@ def _finish(
     started: float,
 ) -> TrainResult:
     """Calibrates, chooses the threshold, exports, checks, reports."""
+    from slipway.components.metrics.binary import calibration_curve, measure
+    from slipway.components.metrics.labels import reaches_threshold
+    from slipway.components.metrics.threshold import choose_threshold
     from slipway.components.train.data.tables import raw_arrays, read_features
     from slipway.components.train.importance import permutation_importance
-    from slipway.components.train.metrics import (
-        Platt,
-        at_threshold,
-        auc,
-        calibration_curve,
-        calibration_error,
-        choose_threshold,
-        fit_platt,
-        log_loss,
-    )
+    from slipway.components.train.model.calibration import Platt, fit_platt
     from slipway.components.train.model.export import (
         Model,
         check_export,
@@ -266,12 +260,7 @@ def _finish(
     model = Model(prepared.parts.preprocessor, networks, platt).eval()
     probability = forward_in_chunks(model, prepared.parts.validation_raw)
     threshold = choose_threshold(labels, probability, settings.threshold)
-    metrics = {
-        "auc": auc(labels, probability),
-        "log_loss": log_loss(labels, probability),
-        "calibration_error": calibration_error(labels, probability),
-        **at_threshold(labels, probability, threshold),
-    }
+    metrics = measure(labels, probability, reaches_threshold(probability, threshold))
     curves = {"calibrated": calibration_curve(labels, probability)}
     if platt != Platt():
         curves = {"before calibration": calibration_curve(labels, raw_probability)} | curves

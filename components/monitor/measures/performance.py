@@ -1,5 +1,6 @@
 """Performance from late labels, and an estimate of it before they arrive."""
 
+import math
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy.typing as npt
 
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.contracts.dataset import read_manifest, read_table
+from slipway.components.metrics import binary
+from slipway.components.metrics.intervals import of_auc, of_calibration, of_f1, of_mean, wilson
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -18,9 +21,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int8]
-Z = 1.959964  # two-sided 95 %
-BINS = 10
-DRAWS = 2000
+METRICS = ("accuracy", "f1", "auc", "log_loss", "brier", "calibration_error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class Performance:
         labelled: predictions whose label was known in time. predictions: all with a key.
         unlabelled_share: of the predictions. delay_hours: median and 95th percentile of the time
             from the prediction to the label.
-        calibration_error: expected calibration error over ten bins of equal width.
+        calibration_error: expected calibration error over bins of equal width.
         estimate: metric to its expectation if the probabilities are calibrated, over all
             predictions, labelled or not.
         estimate_error: the estimate on the labelled rows minus what was measured there: how far
@@ -125,7 +126,7 @@ def measure(answers: "pa.Table", labels: "pl.DataFrame") -> Performance:
     ).join(labels, on="key", how="left", maintain_order="left")
     probability = rows["probability"].to_numpy()
     predicted = rows["label"].to_numpy().astype(np.int8)
-    estimate = expected(probability, predicted)
+    estimate = binary.expected(probability, predicted) if len(probability) else None
     joined = rows.drop_nulls("actual")
     if not joined.height:
         return Performance(
@@ -137,8 +138,8 @@ def measure(answers: "pa.Table", labels: "pl.DataFrame") -> Performance:
         )
     actual = joined["actual"].to_numpy()
     probability, predicted = joined["probability"].to_numpy(), joined["label"].to_numpy()
-    values, intervals = metrics(actual, probability, predicted)
-    on_labelled = expected(probability, predicted) or {}
+    values, intervals = measure_rows(actual, probability, predicted)
+    on_labelled = binary.expected(probability, predicted)
     delays = (joined["known_at"] - joined["time"]).dt.total_seconds().to_numpy() / 3600
     return Performance(
         predictions=rows.height,
@@ -161,112 +162,30 @@ def measure(answers: "pa.Table", labels: "pl.DataFrame") -> Performance:
     )
 
 
-def metrics(
+def measure_rows(
     actual: Labels, probability: Floats, predicted: Labels
 ) -> tuple[dict[str, float | None], dict[str, tuple[float, float]]]:
     """Metrics of labelled rows, int8 [N], float64 [N] and int8 [N], and their 95 % intervals."""
-    hits = int((predicted == actual).sum())
-    both = int(((predicted == 1) & (actual == 1)).sum())
+    measured = binary.measure(actual, probability, predicted)
+    values = {name: _or_none(measured[name]) for name in METRICS}
+    n, positives = len(actual), int(actual.sum())
+    hits = int(((predicted == 1) & (actual == 1)).sum())
     either = int(((predicted == 1) | (actual == 1)).sum())
-    n = len(actual)
-    clipped = np.clip(probability, 1e-7, 1 - 1e-7)
-    bins = np.minimum((probability * BINS).astype(np.intp), BINS - 1)
-    gaps: Floats = np.bincount(bins, probability - actual, BINS).astype(np.float64)
-    row_log_loss = -np.where(actual == 1, np.log(clipped), np.log1p(-clipped))
-    row_brier = (probability - actual) ** 2
-    squares: Floats = np.bincount(bins, row_brier, BINS).astype(np.float64)
-    values: dict[str, float | None] = {
-        "accuracy": hits / n,
-        "f1": 2 * both / (either + both) if either else None,
-        "auc": auc(actual, probability),
-        "log_loss": float(row_log_loss.mean()),
-        "brier": float(row_brier.mean()),
-        "calibration_error": float(np.abs(gaps).sum() / n),
-    }
+    squares = binary.row_squares(actual, probability)
+    bins = binary.calibration_bins(actual, probability)
+    spread = np.bincount(binary.calibration_bin(probability), squares, len(bins))
     intervals = {
-        "accuracy": wilson(hits, n),
-        "log_loss": of_mean(row_log_loss),
-        "brier": of_mean(row_brier),
-        "calibration_error": of_calibration(gaps, squares, n),
+        "accuracy": wilson(int((predicted == actual).sum()), n),
+        "log_loss": of_mean(binary.row_log_losses(actual, binary.log_chances(probability))),
+        "brier": of_mean(squares),
+        "calibration_error": of_calibration(bins[:, 1] - bins[:, 2], spread, n),
     }
     if either:
-        low, high = wilson(both, either)
-        intervals["f1"] = (2 * low / (1 + low), 2 * high / (1 + high))
+        intervals["f1"] = of_f1(hits, either)
     if values["auc"] is not None:
-        intervals["auc"] = hanley_mcneil(values["auc"], int(actual.sum()), n - int(actual.sum()))
+        intervals["auc"] = of_auc(values["auc"], positives, n - positives)
     return values, intervals
 
 
-def expected(probability: Floats, predicted: Labels) -> dict[str, float] | None:
-    """Accuracy and F1 to be expected if the probabilities are calibrated.
-
-    A row predicted 1 is right with its probability, one predicted 0 with the rest (confidence-based
-    performance estimation). It cannot see that the relation between features and label changed.
-    """
-    if not len(probability):
-        return None
-    positive = predicted == 1
-    right = np.where(positive, probability, 1 - probability)
-    hits = float(probability[positive].sum())
-    denominator = float(positive.sum()) + float(probability.sum())
-    return {
-        "accuracy": float(right.mean()),
-        "f1": 2 * hits / denominator if denominator else 0.0,
-    }
-
-
-def auc(actual: Labels, score: Floats) -> float | None:
-    """Area under the ROC curve by ranks, ties counting half; None with labels of one class."""
-    positives = int(actual.sum())
-    negatives = len(actual) - positives
-    if not positives or not negatives:
-        return None
-    _, group, counts = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2
-    total = float(ranks[group][actual == 1].sum())
-    return (total - positives * (positives + 1) / 2) / (positives * negatives)
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    p, z2 = hits / n, Z * Z
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return float(centre - half), float(centre + half)
-
-
-def of_mean(values: Floats) -> tuple[float, float]:
-    """95 % interval of a mean of many values, none of them negative."""
-    half = Z * float(values.std()) / np.sqrt(len(values))
-    mean = float(values.mean())
-    return max(mean - half, 0.0), mean + half
-
-
-def of_calibration(gaps: Floats, squares: Floats, n: int) -> tuple[float, float]:
-    """95 % interval of the expected calibration error of n rows.
-
-    The gaps are drawn again, normal around themselves. Drawing makes their sizes larger on average, so
-    what they grow by is taken off.
-
-    Args:
-        gaps: float64 [B], of each bin the sum of probability minus label.
-        squares: float64 [B], of its squares.
-        n: rows.
-    """
-    drawn = np.random.default_rng(0).normal(gaps, np.sqrt(squares), (DRAWS, len(gaps)))
-    errors = np.abs(drawn).sum(axis=1) / n
-    grown = float(errors.mean()) - float(np.abs(gaps).sum()) / n
-    low, high = np.quantile(errors, (0.025, 0.975)) - grown
-    return max(float(low), 0.0), float(high)
-
-
-def hanley_mcneil(value: float, positives: int, negatives: int) -> tuple[float, float]:
-    """95 % interval of an AUC (Hanley and McNeil 1982)."""
-    q1, q2 = value / (2 - value), 2 * value * value / (1 + value)
-    variance = (
-        value * (1 - value)
-        + (positives - 1) * (q1 - value * value)
-        + (negatives - 1) * (q2 - value * value)
-    ) / (positives * negatives)
-    half = Z * float(np.sqrt(max(variance, 0.0)))
-    return max(value - half, 0.0), min(value + half, 1.0)
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from slipway.components.contracts.bundle import ONNX, PT2, Bundle, model_inputs
 from slipway.components.support.errors import SlipwayError
-from slipway.components.train.metrics import Platt
+from slipway.components.train.model.calibration import Platt
 from slipway.components.train.model.preprocess import Preprocessor, RawArrays
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ from slipway.components.config.project import LoadedProject
 from slipway.components.contracts.bundle import read_bundle
 from slipway.components.contracts.scoring import open_model, predict
 from slipway.components.contracts.splits import LABEL, PARTS, TIME, Splits, read_splits
-from slipway.components.monitor.measures.performance import metrics
+from slipway.components.metrics.binary import measure
+from slipway.components.metrics.labels import reaches_threshold
 from slipway.components.support import files
 from slipway.components.support.errors import SlipwayError
 from slipway.local.progress import Progress
@@ -212,8 +213,8 @@ def _score(folder: Path, rows: "pl.DataFrame") -> dict[str, float | None]:
 
     bundle = read_bundle(folder)
     probability = predict(open_model(folder), bundle, rows.to_arrow()).astype(np.float64)
-    predicted = (probability >= bundle.threshold).astype(np.int8)
-    values, _ = metrics(rows[LABEL].to_numpy(), probability, predicted)
+    called = reaches_threshold(probability, bundle.threshold)
+    values = measure(rows[LABEL].to_numpy(), probability, called)
     return {name: values[name] for name in ("accuracy", "f1", "auc")}
 
 

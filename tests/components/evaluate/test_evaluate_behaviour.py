@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from slipway.components.config.gate import GateConfig
-from slipway.components.evaluate.blocks import draw_weights, interval
+from slipway.components.evaluate.blocks import draw_weights
 from slipway.components.evaluate.rules import Estimate, Evidence, decide, judge
-from slipway.components.evaluate.tally import Tally
+from slipway.components.metrics.intervals import percentile
+from slipway.components.metrics.tally import Tally
 
 SIMULATED = 200
 DAYS, ROWS = 60, 6000
@@ -43,7 +44,7 @@ def let_through(worse_by: float) -> dict[str, float]:
         champion, challenger = draw(rng, worse_by)
         used = champion.used_blocks
         drawn = [tally.resample(weights, used)["auc"] for tally in (challenger, champion)]
-        low, high = interval(drawn[0] - drawn[1], 0.95)
+        low, high = percentile(drawn[0] - drawn[1], 0.95)
         value = challenger.measure()["auc"] - champion.measure()["auc"]
         evidence = Evidence(
             rows=ROWS,

@@ -9,14 +9,9 @@ import pyarrow as pa
 import pytest
 from sklearn import metrics as sk
 
-from slipway.components.monitor.measures.performance import (
-    auc,
-    expected,
-    hanley_mcneil,
-    measure,
-    metrics,
-    wilson,
-)
+from slipway.components.metrics.binary import expected
+from slipway.components.metrics.intervals import of_auc, wilson
+from slipway.components.monitor.measures.performance import measure, measure_rows
 
 NOON = datetime(2013, 12, 9, 12, tzinfo=UTC)
 
@@ -62,7 +57,7 @@ def test_intervals_of_calibration_hold_the_true_value(name: str) -> None:
     def window(n: int) -> Any:
         true = r.beta(2, 2, n) * 0.8 + 0.1
         actual = (r.random(n) < true).astype(np.int8)
-        return metrics(actual, true - 0.1, (true >= 0.5).astype(np.int8))
+        return measure_rows(actual, true - 0.1, (true >= 0.5).astype(np.int8))
 
     exact = window(500_000)[0][name]
     found = [window(1_000)[1][name] for _ in range(200)]
@@ -73,7 +68,7 @@ def test_intervals_of_calibration_hold_the_true_value(name: str) -> None:
 
 def test_metrics_are_those_of_scikit_learn() -> None:
     actual, probability, predicted = sample(2_000)
-    values, intervals = metrics(actual, probability, predicted)
+    values, intervals = measure_rows(actual, probability, predicted)
     assert values["accuracy"] == pytest.approx(sk.accuracy_score(actual, predicted))
     assert values["f1"] == pytest.approx(sk.f1_score(actual, predicted))
     assert values["auc"] == pytest.approx(sk.roc_auc_score(actual, probability))
@@ -87,10 +82,10 @@ def test_metrics_are_those_of_scikit_learn() -> None:
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
-    truth, _ = metrics(*sample(200_000, seed=99))
+    truth, _ = measure_rows(*sample(200_000, seed=99))
     covered = {"accuracy": 0, "f1": 0, "auc": 0}
     for seed in range(200):
-        _, intervals = metrics(*sample(500, seed))
+        _, intervals = measure_rows(*sample(500, seed))
         for name in covered:
             low, high = intervals[name]
             covered[name] += low <= truth[name] <= high  # type: ignore[operator]
@@ -98,15 +93,14 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
 
 
 def test_an_auc_needs_both_classes() -> None:
-    assert auc(np.ones(3, np.int8), np.array([0.1, 0.2, 0.3])) is None
-    assert auc(np.array([0, 1], np.int8), np.array([0.1, 0.2])) == 1.0
-    assert auc(np.array([0, 1], np.int8), np.array([0.2, 0.2])) == 0.5
+    values, intervals = measure_rows(np.ones(3, np.int8), np.full(3, 0.5), np.ones(3, np.int8))
+    assert values["auc"] is None and "auc" not in intervals
 
 
 def test_intervals_stay_within_0_and_1() -> None:
     assert wilson(0, 10)[0] == pytest.approx(0, abs=1e-12)
     assert wilson(10, 10)[1] == pytest.approx(1)
-    assert hanley_mcneil(1.0, 5, 5) == (1.0, 1.0)
+    assert of_auc(1.0, 5, 5) == (1.0, 1.0)
 
 
 def test_the_last_prediction_of_an_example_counts() -> None:
@@ -141,5 +135,5 @@ def test_the_estimate_is_right_where_probabilities_are_and_says_how_wrong_it_was
 
 
 def test_an_estimate_of_nothing_is_none() -> None:
-    assert expected(np.array([]), np.array([], np.int8)) is None
-    assert expected(np.array([0.0, 0.0]), np.array([0, 0], np.int8)) == {"accuracy": 1.0, "f1": 0.0}
+    assert measure(answers([], [], []), labels([], [])).estimate is None
+    assert expected(np.array([0.0, 0.0]), np.array([0, 0])) == {"accuracy": 1.0, "f1": 0.0}

@@ -26,7 +26,7 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file
 from slipway.components.train.data.preparation import prepare
 from slipway.components.train.data.tables import raw_arrays, read_features
-from slipway.components.train.metrics import Platt
+from slipway.components.train.model.calibration import Platt
 from slipway.components.train.model.export import Model, check_export, export_model
 from slipway.components.train.train import TrainResult, choose_device, train_model
 

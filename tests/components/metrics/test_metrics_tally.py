@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from slipway.components.evaluate.blocks import block_of, draw_weights, interval
-from slipway.components.evaluate.metrics import StreamedMetrics
-from slipway.components.evaluate.tally import METRICS, Tally
+from slipway.components.evaluate.blocks import block_of, draw_weights
+from slipway.components.metrics.binary import METRICS, measure
+from slipway.components.metrics.intervals import percentile
+from slipway.components.metrics.labels import reaches_threshold
+from slipway.components.metrics.tally import Tally
 from slipway.components.support.errors import SlipwayError
 
 
@@ -25,7 +27,7 @@ def draw(rows: int, seed: int, noise: float = 0.5) -> tuple[np.ndarray, np.ndarr
 
 def sklearn_metrics(probability, label, threshold) -> dict[str, float]:
     called = probability >= np.float32(threshold)
-    exact = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
+    exact = probability.astype(np.float64)
     return {
         "accuracy": oracle.accuracy_score(label, called),
         "f1": oracle.f1_score(label, called),
@@ -33,34 +35,34 @@ def sklearn_metrics(probability, label, threshold) -> dict[str, float]:
         "recall": oracle.recall_score(label, called),
         "auc": oracle.roc_auc_score(label, probability),
         "average_precision": oracle.average_precision_score(label, probability),
-        "log_loss": oracle.log_loss(label, exact),
+        "log_loss": oracle.log_loss(label, exact.clip(1e-7, 1 - 1e-7)),
         "brier": oracle.brier_score_loss(label, exact),
     }
 
 
-# How far a histogram of 4096 bins and float32 arithmetic may be from the exact value.
+# How far a histogram of 4096 bins may be from the exact value.
 CLOSE = {"auc": 2e-5, "average_precision": 1e-3}
 
 
-def counted(probability, label, threshold, batch: int = 1000) -> tuple[Tally, StreamedMetrics]:
-    tally, streamed = Tally(blocks=7), StreamedMetrics(threshold)
+def counted(probability, label, threshold, batch: int = 1000) -> Tally:
+    tally = Tally(blocks=7)
     for start in range(0, len(label), batch):
         part = slice(start, start + batch)
         rows = np.arange(start, min(start + batch, len(label)))
         tally.add(probability[part], label[part], threshold, rows % 7)
-        streamed.update(probability[part], label[part])
-    return tally, streamed
+    return tally
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("threshold", [0.2, 0.5])
 def test_metrics_are_those_of_sklearn(seed: int, threshold: float) -> None:
     probability, label = draw(20_000, seed)
-    tally, streamed = counted(probability, label, threshold)
-    expected = sklearn_metrics(probability, label, threshold)
-    for found in (tally.measure(), streamed.compute()):
-        for name, value in expected.items():
-            assert found[name] == pytest.approx(value, abs=CLOSE.get(name, 1e-6)), name
+    exact = measure(label, probability, reaches_threshold(probability, threshold))
+    found = counted(probability, label, threshold).measure()
+    for name, value in sklearn_metrics(probability, label, threshold).items():
+        assert exact[name] == pytest.approx(value, abs=1e-12), name
+        assert found[name] == pytest.approx(value, abs=CLOSE.get(name, 1e-9)), name
+    assert found["calibration_error"] == pytest.approx(exact["calibration_error"], abs=1e-9)
 
 
 @settings(max_examples=30, deadline=None)
@@ -70,32 +72,35 @@ def test_tied_scores_count_as_sklearn_counts_them(rows) -> None:
     if label.min() == label.max():
         return
     probability = np.array([step / 40 for step, _ in rows], np.float32)
-    tally, streamed = counted(probability, label, 0.5, batch=7)
-    auc = oracle.roc_auc_score(label, probability)
-    precision = oracle.average_precision_score(label, probability)
-    for found in (tally.measure(), streamed.compute()):
-        assert found["auc"] == pytest.approx(auc, abs=1e-6)
-        assert found["average_precision"] == pytest.approx(precision, abs=1e-6)
-
-
-def test_a_probability_at_the_threshold_is_a_one() -> None:
-    probability, label = np.array([0.3, 0.29], np.float32), np.array([1, 0], np.int8)
-    tally, streamed = counted(probability, label, 0.3)
-    assert tally.measure()["accuracy"] == 1.0
-    assert streamed.compute()["accuracy"] == 1.0
+    found = counted(probability, label, 0.5, batch=7).measure()
+    assert found["auc"] == pytest.approx(oracle.roc_auc_score(label, probability), abs=1e-9)
+    assert found["average_precision"] == pytest.approx(
+        oracle.average_precision_score(label, probability), abs=1e-9
+    )
 
 
 def test_certain_scores_stay_finite() -> None:
     probability = np.array([0.0, 1.0, 0.0, 1.0], np.float32)
-    tally, streamed = counted(probability, np.array([0, 1, 1, 0], np.int8), 0.5)
-    assert all(math.isfinite(value) for value in tally.measure().values())
-    assert tally.measure()["auc"] == pytest.approx(0.5)
-    assert streamed.compute()["log_loss"] == pytest.approx(tally.measure()["log_loss"])
+    found = counted(probability, np.array([0, 1, 1, 0], np.int8), 0.5).measure()
+    assert all(math.isfinite(value) for value in found.values())
+    assert found["auc"] == pytest.approx(0.5)
+
+
+def test_where_no_row_is_called_positive_precision_is_0_as_in_scikit_learn() -> None:
+    probability, label = np.array([0.1, 0.2], np.float32), np.array([1, 0], np.int8)
+    found = counted(probability, label, 0.5).measure()
+    assert (found["precision"], found["recall"], found["f1"]) == (0, 0, 0)
+
+
+def test_confusion_is_scikit_learns() -> None:
+    probability, label = draw(500, 2)
+    expected = oracle.confusion_matrix(label, reaches_threshold(probability, 0.3))
+    assert counted(probability, label, 0.3).confusion() == expected.tolist()
 
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_class_has_no_auc(label: int) -> None:
-    tally, _ = counted(np.full(50, 0.4, np.float32), np.full(50, label, np.int8), 0.5)
+    tally = counted(np.full(50, 0.4, np.float32), np.full(50, label, np.int8), 0.5)
     assert math.isnan(tally.measure()["auc"])
 
 
@@ -122,16 +127,25 @@ def test_order_and_batches_do_not_matter(seed: int, batch: int) -> None:
         assert again[name] == pytest.approx(drawn[name])
 
 
-def test_calibration_error_is_that_of_torchmetrics() -> None:
+def test_all_metrics_are_those_of_torchmetrics() -> None:
     import torch
-    from torchmetrics.functional.classification import binary_calibration_error
+    from torchmetrics.functional import classification as binary
 
     probability, label = draw(5000, 4)
-    tally, _ = counted(probability**2, label, 0.5)
-    expected = binary_calibration_error(
-        torch.from_numpy(probability**2), torch.from_numpy(label).int(), n_bins=15
-    )
-    assert tally.measure()["calibration_error"] == pytest.approx(float(expected), abs=1e-6)
+    called = torch.from_numpy(reaches_threshold(probability**2, 0.3)).int()
+    scores, truth = torch.from_numpy(probability**2), torch.from_numpy(label).int()
+    expected = {
+        "accuracy": binary.binary_accuracy(called, truth),
+        "f1": binary.binary_f1_score(called, truth),
+        "precision": binary.binary_precision(called, truth),
+        "recall": binary.binary_recall(called, truth),
+        "auc": binary.binary_auroc(scores, truth),
+        "average_precision": binary.binary_average_precision(scores, truth),
+        "calibration_error": binary.binary_calibration_error(scores, truth, n_bins=15),
+    }
+    found = measure(label, probability**2, called.numpy())
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(float(value), abs=1e-6), name
 
 
 def test_a_group_is_measured_on_its_own_rows() -> None:
@@ -150,7 +164,7 @@ def test_a_group_is_measured_on_its_own_rows() -> None:
 
 def test_roc_curve_is_sklearns_and_thin() -> None:
     probability, label = draw(20_000, 6)
-    tally, _ = counted(probability, label, 0.5)
+    tally = counted(probability, label, 0.5)
     false, true, thresholds = tally.roc(200)
     assert len(false) <= 200 and (false[0], true[0]) == (0, 0) and (false[-1], true[-1]) == (1, 1)
     assert np.all(np.diff(false) >= 0) and np.all(np.diff(true) >= 0)
@@ -179,7 +193,7 @@ def test_replicates_are_the_metrics_of_the_resampled_rows() -> None:
             assert drawn[name][replicate] == pytest.approx(value, abs=close), name
 
 
-def test_blocks_that_move_together_widen_the_interval() -> None:
+def test_blocks_that_move_together_widen_the_percentile() -> None:
     """Rows of a day share a shift. Resampled by row the interval is too narrow, by day it is not."""
     rng = np.random.default_rng(8)
     days, each = 60, 200
@@ -196,7 +210,7 @@ def test_blocks_that_move_together_widen_the_interval() -> None:
         tally.add(probability, label, 0.999, block)
         used = tally.used_blocks
         drawn = tally.resample(draw_weights(len(used), 500, 0), used)
-        low, high = interval(drawn["accuracy"], 0.95)
+        low, high = percentile(drawn["accuracy"], 0.95)
         widths[name] = high - low
     by_theory = 2 * 1.96 * math.sqrt(label.mean() * (1 - label.mean()) / (days * each))
     assert widths["row"] == pytest.approx(by_theory, rel=0.25)
@@ -216,15 +230,15 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
             np.where(right, 0.9, 0.1).ravel().astype(np.float32), label, 0.5, np.arange(4000) // 100
         )
         drawn = tally.resample(draw_weights(40, 300, 0), np.arange(40))
-        low, high = interval(drawn["accuracy"], 0.95)
+        low, high = percentile(drawn["accuracy"], 0.95)
         covered += low <= 0.7 <= high
     assert 0.91 <= covered / 300 <= 0.98
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_no_interval_from_a_replicate_that_is_not_finite(bad: float) -> None:
-    assert interval(np.array([0.1, bad, 0.3]), 0.95) == (None, None)
-    assert interval(np.array([]), 0.95) == (None, None)
+    assert percentile(np.array([0.1, bad, 0.3]), 0.95) == (None, None)
+    assert percentile(np.array([]), 0.95) == (None, None)
 
 
 def test_weights_draw_as_many_blocks_as_there_are() -> None:

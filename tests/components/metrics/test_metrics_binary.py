@@ -5,16 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slipway.components.metrics.binary import auc, expected, log_loss, measure
+from slipway.components.metrics.labels import reaches_threshold
+from slipway.components.metrics.threshold import choose_threshold
 from slipway.components.train.data.tables import row_weights
-from slipway.components.train.metrics import (
-    Platt,
-    at_threshold,
-    auc,
-    calibration_error,
-    choose_threshold,
-    fit_platt,
-    log_loss,
-)
+from slipway.components.train.model.calibration import Platt, fit_platt
 
 
 def sample(seed: int, rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
@@ -39,10 +34,10 @@ def test_auc_and_log_loss_are_scikit_learns(seed: int, weighted: bool) -> None:
     assert log_loss(labels, inner, weights) == pytest.approx(
         metrics.log_loss(labels, inner, sample_weight=weights)
     )
-    at = at_threshold(labels, probability, 0.5)
-    predicted = probability >= 0.5
-    assert at["f1"] == pytest.approx(metrics.f1_score(labels, predicted))
-    assert at["accuracy"] == pytest.approx(metrics.accuracy_score(labels, predicted))
+
+
+def calibration_error(labels: np.ndarray, probability: np.ndarray) -> float:
+    return measure(labels, probability, probability >= 0.5)["calibration_error"]
 
 
 @pytest.mark.parametrize("rule", ["f1", "accuracy", "youden", "prevalence"])
@@ -52,10 +47,10 @@ def test_no_other_threshold_is_better(rule: str, seed: int) -> None:
     chosen = choose_threshold(labels, probability, rule)
 
     def quality(threshold: float) -> float:
-        at = at_threshold(labels, probability, threshold)
+        predicted = reaches_threshold(probability, threshold)
+        at = measure(labels, probability, predicted)
         if rule in ("f1", "accuracy"):
             return at[rule]
-        predicted = probability >= threshold
         if rule == "prevalence":
             return -abs(float(predicted.sum() - labels.sum()))
         return at["recall"] - float(predicted[labels == 0].mean())
@@ -65,6 +60,25 @@ def test_no_other_threshold_is_better(rule: str, seed: int) -> None:
 
 def test_a_threshold_can_be_given() -> None:
     assert choose_threshold(np.array([0.0, 1.0]), np.array([0.1, 0.9]), 0.37) == 0.37
+
+
+@pytest.mark.parametrize("rule", ["f1", "accuracy", "youden", "prevalence"])
+def test_a_threshold_parts_two_scores_that_are_neighbours_in_float32(rule: str) -> None:
+    upper = np.float32(0.7)
+    lower = np.nextafter(upper, np.float32(0))
+    probability = np.array([upper, lower, lower], np.float32)
+    threshold = choose_threshold(np.array([1.0, 0.0, 0.0]), probability, rule)
+    assert reaches_threshold(probability, threshold).tolist() == [True, False, False]
+
+
+def test_what_is_expected_without_labels_is_what_calibrated_labels_give() -> None:
+    random = np.random.default_rng(0)
+    probability = random.random(200_000)
+    labels = (random.random(200_000) < probability).astype(float)
+    called = reaches_threshold(probability, 0.4)
+    measured = measure(labels, probability, called)
+    for name, value in expected(probability, called).items():
+        assert value == pytest.approx(measured[name], abs=0.004)
 
 
 def test_platt_corrects_what_was_distorted() -> None:

@@ -11,27 +11,28 @@ bins of equal width in log-odds, from -16 to 16; two scores in one bin count as 
 
 from typing import TYPE_CHECKING
 
+from slipway.components.metrics.binary import (
+    CALIBRATION_BINS,
+    METRICS,
+    area_under_roc,
+    average_precision,
+    calibration_bin,
+    calibration_error,
+    from_counts,
+    log_chances,
+    row_log_losses,
+    row_squares,
+)
+from slipway.components.metrics.labels import reaches_threshold
+
 if TYPE_CHECKING:
     import numpy as np
 
 BINS = 4096
 SPAN = 16.0
-CALIBRATION_BINS = 15
 MAX_BLOCKS = 1000
 _RESAMPLE_BINS = 1024
 _REPLICATES_AT_ONCE = 100
-
-METRICS = (
-    "accuracy",
-    "f1",
-    "precision",
-    "recall",
-    "auc",
-    "average_precision",
-    "log_loss",
-    "brier",
-    "calibration_error",
-)
 
 
 class Tally:
@@ -81,9 +82,9 @@ class Tally:
         if group is not None:
             cell += group.astype(np.int64) * blocks
         label = label.astype(np.int64)
-        called = probability >= np.float32(threshold)
-        exact = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
-        odds = np.log(exact) - np.log1p(-exact)
+        called = reaches_threshold(probability, threshold)
+        chances = log_chances(probability)
+        odds = chances[0] - chances[1]
         bins = np.clip((odds + SPAN) * (self.bins / (2 * SPAN)), 0, self.bins - 1).astype(np.int64)
         np.add.at(self.counts.reshape(-1), (cell * self.bins + bins) * 2 + label, np.int32(1))
         used, cell = np.unique(cell, return_inverse=True)
@@ -96,13 +97,12 @@ class Tally:
         sums = self.sums.reshape(-1, 4)
         sums[used, 0] += total(cell, 1, (called & (label == 1)).astype(float))[:, 0]
         sums[used, 1] += total(cell, 1, (called & (label == 0)).astype(float))[:, 0]
-        sums[used, 2] += total(cell, 1, (exact - label) ** 2)[:, 0]
-        sums[used, 3] -= total(cell, 1, np.log(np.where(label == 1, exact, 1 - exact)))[:, 0]
-        step = np.minimum(exact * CALIBRATION_BINS, CALIBRATION_BINS - 1).astype(np.int64)
+        sums[used, 2] += total(cell, 1, row_squares(label, probability))[:, 0]
+        sums[used, 3] += total(cell, 1, row_log_losses(label, chances))[:, 0]
         calibration = self.calibration.reshape(-1, CALIBRATION_BINS, 3)
-        where = cell * CALIBRATION_BINS + step
+        where = cell * CALIBRATION_BINS + calibration_bin(probability)
         calibration[used, :, 0] += total(where, CALIBRATION_BINS)
-        calibration[used, :, 1] += total(where, CALIBRATION_BINS, exact)
+        calibration[used, :, 1] += total(where, CALIBRATION_BINS, probability.astype(float))
         calibration[used, :, 2] += total(where, CALIBRATION_BINS, label.astype(float))
 
     @property
@@ -118,6 +118,12 @@ class Tally:
             int(self.calibration[group, :, :, 0].sum()),
             int(self.calibration[group, :, :, 2].sum()),
         )
+
+    def confusion(self, group: int = 0) -> list[list[int]]:
+        """Counts of a group: rows the true class, columns the called one."""
+        rows, positives = self.rows(group)
+        hits, alarms = (int(value) for value in self.sums[group, :, :2].sum(0))
+        return [[rows - positives - alarms, alarms], [positives - hits, hits]]
 
     def measure(self, group: int = 0) -> dict[str, float]:
         """Every metric of one group; NaN where it is not defined."""
@@ -200,25 +206,14 @@ def _metrics(
 
     rows = calibration[:, :, 0].sum(1)
     positives = calibration[:, :, 2].sum(1)
-    negatives = rows - positives
     hits, alarms, squares, losses = sums.T
+    negative, positive = counts[..., 0], counts[..., 1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        negative, positive = counts[..., 0], counts[..., 1]
-        below = np.cumsum(negative, 1) - negative
-        auc = (positive * (below + negative / 2)).sum(1) / (positives * negatives)
-        found = np.cumsum(positive[:, ::-1], 1)
-        called = found + np.cumsum(negative[:, ::-1], 1)
-        precision = np.divide(found, called, out=np.zeros_like(called), where=called > 0)
-        average_precision = (positive[:, ::-1] * precision).sum(1) / positives
-        gap = np.abs(calibration[:, :, 1] - calibration[:, :, 2]).sum(1)
         return {
-            "accuracy": (hits + negatives - alarms) / rows,
-            "f1": 2 * hits / (hits + alarms + positives),
-            "precision": hits / (hits + alarms),
-            "recall": hits / positives,
-            "auc": auc,
-            "average_precision": average_precision,
+            **from_counts(hits, alarms, positives, rows),
+            "auc": area_under_roc(negative, positive, positives * (rows - positives)),
+            "average_precision": average_precision(negative, positive, positives),
             "log_loss": losses / rows,
             "brier": squares / rows,
-            "calibration_error": gap / rows,
+            "calibration_error": calibration_error(calibration),
         }

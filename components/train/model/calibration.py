@@ -1,0 +1,49 @@
+"""Platt calibration: two numbers that make a model's probabilities honest."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from slipway.components.metrics.binary import log_chances
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platt:
+    """Calibrated probability = sigmoid(slope * logit(probability) + offset) (Platt, 1999)."""
+
+    slope: float = 1.0
+    offset: float = 0.0
+
+    def __call__(self, probability: np.ndarray) -> np.ndarray:
+        """Calibrates probabilities of any shape."""
+        return 1 / (1 + np.exp(-(self.slope * _logit(probability) + self.offset)))
+
+
+def _logit(probability: np.ndarray) -> np.ndarray:
+    chance, against = log_chances(probability)
+    return chance - against
+
+
+def fit_platt(
+    labels: np.ndarray, probability: np.ndarray, weights: np.ndarray | None = None
+) -> Platt:
+    """Fits the two numbers by maximum likelihood with Newton's method.
+
+    The slope is kept positive, so that calibration never turns the order of two rows around: where
+    the fit asks for a negative one, the probabilities are left as they are.
+    """
+    x = _logit(probability)
+    design = np.stack([x, np.ones_like(x)], axis=1)
+    weights = np.ones(len(x)) if weights is None else weights
+    beta = np.array([1.0, 0.0])
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-design @ beta))
+        gradient = design.T @ (weights * (p - labels))
+        curvature = (design * (weights * p * (1 - p))[:, None]).T @ design
+        step = np.linalg.solve(curvature + 1e-9 * np.eye(2), gradient)
+        beta = beta - np.clip(step, -2, 2)
+        if np.abs(step).max() < 1e-10:
+            break
+    if not np.isfinite(beta).all() or beta[0] <= 0:
+        return Platt()
+    return Platt(slope=float(beta[0]), offset=float(beta[1]))
