@@ -121,6 +121,8 @@ def _show_verdict(console: Console, result: "RunResult") -> None:
         )
     elif "override" in verdict.notes:
         console.print(f"  {escape(verdict.notes['override'])}", highlight=False, soft_wrap=True)
+    for line in verdict.notes.get("advice", ()):
+        console.print(f"  note: {escape(line)}", style="yellow", highlight=False, soft_wrap=True)
     if result.release:
         console.print(f"Model: {result.release.name} version {result.release.model_version}")
 

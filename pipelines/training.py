@@ -211,6 +211,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                     gate_auc=gate_auc,
                     override_approver=override_approver,
                     override_reason=override_reason,
+                    monitoring=loaded.monitoring.to_struct(),
                 ),
                 loaded,
                 settings=("MLFLOW_TRACKING_URI",),

@@ -88,13 +88,16 @@ class BaselineRule(Section):
 
     Attributes:
         logistic: also fit a logistic regression on the training part and compare.
-        margin: by how much of AUC each baseline must be beaten.
-        judge: the measured difference, or the worse end of its interval.
+        margin: the lead in AUC that is asked for over each baseline.
+        judge: what the lead must be. `tie`: no worse than the logistic regression beyond chance, so that
+            its paired interval reaches the margin (where the truth is linear, the two are equal); over
+            the constant answer, the measured lead. `point`: the measured lead over both. `interval`:
+            the worse end of its interval.
     """
 
     logistic: bool = True
     margin: Margin = 0.0
-    judge: Judge = "point"
+    judge: Literal["tie", "point", "interval"] = "tie"
 
 
 class LeakAlarm(Section):

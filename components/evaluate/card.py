@@ -62,6 +62,7 @@ def write_card(path: Path, content: CardContent) -> None:
         project=content.project,
         verdict=verdict,
         override=verdict.override,
+        advice=verdict.notes.get("advice", []),
         window=content.splits.windows.get("test"),
         positives=evidence.positives if content.tallies else None,
         facts=_facts(content),

@@ -14,6 +14,7 @@ def evaluate(
     gate_accuracy: float,
     gate_f1: float,
     gate_auc: float,
+    monitoring: dict,
     verdict: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     curves: dsl.Output[dsl.ClassificationMetrics],
@@ -31,6 +32,7 @@ def evaluate(
         gate_accuracy: Least accuracy on the test table, at the model's threshold.
         gate_f1: Least F1, at the model's threshold.
         gate_auc: Least area under the ROC curve.
+        monitoring: The project's `monitoring` section: an alert that would fire at once is told.
         verdict: The decision, rule by rule, as JSON.
         metrics: The metrics on the test table.
         curves: Confusion matrix and ROC curve.
@@ -54,6 +56,7 @@ def evaluate(
         card=Path(card.path),
         override_approver=override_approver,
         override_reason=override_reason,
+        monitoring=monitoring,
     )
     verdict.metadata.update(result.metadata())
     for name, value in result.metrics.items():

@@ -9,10 +9,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from slipway.components.config.gate import GateConfig
+from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.bundle import Bundle, bundle_hash, read_bundle
 from slipway.components.contracts.scoring import open_model, predict
 from slipway.components.contracts.splits import Splits, read_splits
 from slipway.components.contracts.verdict import Outcome, Verdict, write_verdict
+from slipway.components.evaluate.advice import advise
 from slipway.components.evaluate.baselines import LOGISTIC, MAJORITY, feature_aucs, fit_logistic
 from slipway.components.evaluate.card import CardContent, write_card
 from slipway.components.evaluate.champion import Champion, fetch_champion
@@ -95,6 +97,7 @@ def evaluate_model(
     card: Path,
     override_approver: str = "",
     override_reason: str = "",
+    monitoring: dict[str, Any] | None = None,
 ) -> Evaluation:
     """Measures a bundle on the test part, compares it with the champion, and writes the verdict.
 
@@ -111,6 +114,7 @@ def evaluate_model(
         card: the file to write the model card to.
         override_approver: who lets the model pass where the rules refuse it; empty: nobody.
         override_reason: why; it stands in the verdict, the card and the registry.
+        monitoring: the `monitoring` section, for advice on alerts that would fire at once.
 
     Raises:
         SlipwayError: the settings are wrong, or bundle.json or splits.json cannot be read.
@@ -125,8 +129,16 @@ def evaluate_model(
     if word:
         found.notes["override"] = word
         progress(word)
+    outcome: Outcome = "pass" if override else decide(rules)
+    found.notes["advice"] = advise(
+        gate,
+        MonitoringConfig.model_validate(monitoring or {}) if outcome == "pass" else None,
+        {name: estimate.value for name, estimate in found.shown.items()},
+        rows=found.evidence.rows,
+        positives=found.evidence.positives,
+    )
     decision = Verdict(
-        outcome="pass" if override else decide(rules),
+        outcome=outcome,
         override=override,
         rules=rules,
         metrics={name: estimate.value for name, estimate in found.shown.items()},

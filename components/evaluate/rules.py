@@ -8,7 +8,7 @@ module (`make mutation`) show that each comparison matters.
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from slipway.components.config.gate import LOWER_IS_BETTER, Bound, GateConfig, Judge
 from slipway.components.contracts.verdict import Outcome, Override, RuleResult, override_holds
@@ -169,7 +169,7 @@ def _check(
     estimate: Estimate | None,
     threshold: float,
     at_least: bool,
-    mode: Judge,
+    mode: Judge | Literal["tie"],
     strict: bool = False,
 ) -> RuleResult:
     estimate = estimate or Estimate(value=None)
@@ -386,21 +386,45 @@ def _slices(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
 
 
 def _baselines(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
-    names = ["majority class", *(["logistic regression"] if config.baseline.logistic else [])]
-    # Who is only as good as a baseline has not beaten it.
-    return [
-        _check(
+    rule = config.baseline
+    names = ["majority class", *(["logistic regression"] if rule.logistic else [])]
+    results = []
+    for name in names:
+        # Who is only as good as a constant has not beaten it.
+        result = _check(
             f"beats {name}",
             "auc",
             f"the lead in AUC over the {name}",
             evidence.baselines.get(name),
-            config.baseline.margin,
+            rule.margin,
             at_least=True,
-            mode=config.baseline.judge,
+            mode=rule.judge,
             strict=True,
         )
-        for name in names
-    ]
+        if rule.judge == "tie" and name == "logistic regression":
+            result = _let_tie_pass(result, rule.margin)
+        if result.outcome == "fail" and result.overridable:
+            result = replace(result, reason=f"{result.reason} The setting is gate.baseline.")
+        results.append(result)
+    return results
+
+
+def _let_tie_pass(lead: RuleResult, margin: float) -> RuleResult:
+    """The result where only a model that is worse beyond chance is refused, not one that is as good.
+
+    Without an interval a tie cannot be told from a loss, and the measured lead decides.
+    """
+    if lead.outcome == "pass" or not lead.overridable:
+        return lead
+    if lead.high is None:
+        reason = (
+            f"{lead.reason} There are too few blocks to tell a tie from a loss: see gate.block."
+        )
+        return replace(lead, reason=reason)
+    upper = f"the upper bound of its interval is {lead.high:.5g}"
+    if lead.high >= margin:
+        return replace(lead, outcome="pass", reason=f"{lead.reason} But it is a tie: {upper}.")
+    return replace(lead, reason=f"{lead.reason} That is no chance: {upper}.")
 
 
 def _leak(evidence: Evidence, config: GateConfig) -> list[RuleResult]:

@@ -366,10 +366,9 @@ CASES = [
         ("beats majority class",),
     ),
     Case(
-        "no better than the logistic regression",
+        "as good as the logistic regression",
         {"baselines": {**GOOD.baselines, "logistic regression": estimate(0.0)}},
         {},
-        ("beats logistic regression",),
     ),
     Case(
         "a constant answer, whose lead is exactly nothing",
@@ -378,14 +377,76 @@ CASES = [
         ("beats majority class",),
     ),
     Case(
-        "just better than the logistic regression",
-        {"baselines": {**GOOD.baselines, "logistic regression": estimate(1e-6)}},
+        "a constant answer is beaten by no tie",
+        {"baselines": {**GOOD.baselines, "majority class": estimate(-0.001, 0.1)}},
+        {"baseline": {"judge": "tie"}},
+        ("beats majority class",),
     ),
     Case(
-        "worse than it",
-        {"baselines": {**GOOD.baselines, "logistic regression": estimate(-0.001)}},
+        "just better than the logistic regression",
+        {"baselines": {**GOOD.baselines, "logistic regression": estimate(1e-6)}},
+        {},
+    ),
+    Case(
+        "a tie with the logistic regression",
+        {"baselines": {**GOOD.baselines, "logistic regression": estimate(-0.0015, 0.004)}},
+        {},
+    ),
+    Case(
+        "a tie whose interval just reaches the margin",
+        {"baselines": {**GOOD.baselines, "logistic regression": estimate(-0.02, 0.02)}},
+        {},
+    ),
+    Case(
+        "worse than the logistic regression beyond chance",
+        {"baselines": {**GOOD.baselines, "logistic regression": estimate(-0.02001, 0.02)}},
         {},
         ("beats logistic regression",),
+    ),
+    Case(
+        "a tie with the margin asked for",
+        {"baselines": {**GOOD.baselines, "logistic regression": estimate(0.015, 0.01)}},
+        {"baseline": {"margin": 0.02}},
+    ),
+    Case(
+        "surely below the margin asked for",
+        {"baselines": {**GOOD.baselines, "logistic regression": estimate(0.005, 0.01)}},
+        {"baseline": {"margin": 0.02}},
+        ("beats logistic regression",),
+    ),
+    Case(
+        "worse, and too few blocks to know by how much",
+        {"baselines": {**GOOD.baselines, "logistic regression": Estimate(value=-0.001, rows=5000)}},
+        {},
+        ("beats logistic regression",),
+    ),
+    Case(
+        "better, with too few blocks",
+        {"baselines": {**GOOD.baselines, "logistic regression": Estimate(value=0.001, rows=5000)}},
+        {},
+    ),
+    Case(
+        "a tie where the measured lead decides",
+        {"baselines": {**GOOD.baselines, "logistic regression": estimate(-0.0015, 0.004)}},
+        {"baseline": {"judge": "point"}},
+        ("beats logistic regression",),
+    ),
+    Case(
+        "exactly as good where the measured lead decides",
+        {"baselines": {**GOOD.baselines, "logistic regression": estimate(0.0)}},
+        {"baseline": {"judge": "point"}},
+        ("beats logistic regression",),
+    ),
+    Case(
+        "the lead's upper bound is infinite",
+        {
+            "baselines": {
+                **GOOD.baselines,
+                "logistic regression": Estimate(value=-0.001, low=-0.01, high=INF),
+            }
+        },
+        {},
+        ("sound measurement", "beats logistic regression"),
     ),
     Case(
         "not surely better",
@@ -633,6 +694,7 @@ STRICTER = st.fixed_dictionaries(
         "memory_mb": st.floats(1, 2000),
         "tolerance": st.floats(1e-9, 2e-5),
         "judge": st.sampled_from(["point", "interval"]),
+        "beats": st.sampled_from(["tie", "point", "interval"]),
     }
 )
 
@@ -664,7 +726,7 @@ def compared_gate(drawn: dict[str, Any]) -> dict[str, Any]:
             "margins": {"auc": drawn["slice"]},
             "judge": mode,
         },
-        "baseline": {"margin": drawn["baseline"], "judge": mode},
+        "baseline": {"margin": drawn["baseline"], "judge": drawn["beats"]},
         "rehearsal": {name: drawn[name] for name in ("p99_ms", "memory_mb", "tolerance")},
     }
 

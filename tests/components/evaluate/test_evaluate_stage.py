@@ -24,7 +24,6 @@ GATE: dict[str, Any] = {
     "auc": 0.7,
     "resamples": 200,
     "rehearsal": {"enabled": False},
-    # The truth of this world is a logistic regression, which no model can beat.
     "baseline": {"logistic": False},
 }
 
@@ -70,6 +69,35 @@ def test_a_good_model_passes_with_rehearsal(
     assert "Passed the gate." in card and verdict.model_hash in card
     assert "<script" not in card and "http://" not in card.replace("http://www.w3.org", "")
     json.dumps(result.metadata())
+
+
+@pytest.mark.parametrize("judge", ["tie", "point"])
+def test_where_the_truth_is_linear_a_tie_is_let_through_unless_the_project_asks_for_more(
+    judge: str, bundle: Path, splits: Path, tmp_path: Path, registry: str
+) -> None:
+    """The truth is a logistic regression; the model misses it by a little, and the fit by chance."""
+    model = tmp_path / "model"
+    world.make_bundle(model, weights=(1.5, -1.2, 0.4, -1.0))
+    result = run(model, splits, tmp_path, {"baseline": {"judge": judge}})
+    (rule,) = [r for r in result.verdict.rules if r.name == "beats logistic regression"]
+    assert rule.value is not None and rule.low is not None and rule.high is not None
+    assert -0.002 < rule.value <= 0 <= rule.high
+    if judge == "tie":
+        assert result.verdict.reasons == []
+        assert "But it is a tie: the upper bound of its interval is" in rule.reason
+    else:
+        assert result.verdict.reasons == [rule.reason]
+        assert rule.reason.endswith("The setting is gate.baseline.")
+
+
+def test_a_model_that_is_worse_than_a_logistic_regression_beyond_chance_is_refused(
+    bundle: Path, splits: Path, tmp_path: Path, registry: str
+) -> None:
+    model = tmp_path / "model"
+    world.make_bundle(model, weights=(1.5, -0.4, 0.5, -1.0))
+    result = run(model, splits, tmp_path, {"baseline": {}})
+    (reason,) = result.verdict.reasons
+    assert "That is no chance" in reason and reason.endswith("The setting is gate.baseline.")
 
 
 def rewritten(
