@@ -53,12 +53,12 @@ def train(device: torch.device, compiled: bool) -> float:
 def scaling(processes: int) -> float:
     """Seconds of a whole job with so many devices, its start included."""
     from benchmarks.public_tables import public_table
-    from slipway.components.train.distributed.processes import Job, run_workers
+    from slipway.components.train.distributed.processes import WorkerJob, run_workers
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "adult"
         folder.mkdir()
-        job = Job(
+        job = WorkerJob(
             splits=str(public_table(folder, "adult")),
             project="bench",
             config={"batch_size": 4096, "min_steps": 20_000},

@@ -17,7 +17,7 @@ from benchmarks.harness import Row, interleave, report
 from slipway.components.config.training import NetworkConfig, TrainingConfig
 from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.source import Resident
-from slipway.components.train.data.tables import Rows
+from slipway.components.train.data.tables import TrainingRows
 from slipway.components.train.loop import Training
 from slipway.components.train.model.network import InputShape, Network
 
@@ -41,10 +41,10 @@ class Plain(nn.Module):
         return self.network(scaled, plain, codes)
 
 
-def table(rows: int) -> Rows:
+def table(rows: int) -> TrainingRows:
     generator = torch.Generator().manual_seed(0)
     plain = torch.randn(rows, COLUMNS, generator=generator)
-    return Rows(
+    return TrainingRows(
         scaled=torch.empty(rows, 0),
         plain=plain,
         codes=torch.empty(rows, 0, dtype=torch.int32),
@@ -59,7 +59,7 @@ def per_cpu_second(work: Callable[[], None]) -> float:
     return ROWS / (time.process_time() - before)
 
 
-def ours(rows: Rows, width: int) -> None:
+def ours(rows: TrainingRows, width: int) -> None:
     config = TrainingConfig(epochs=1, members=1, batch_size=BATCH, min_steps=1).resolve(ROWS)
     Training(
         make_network=partial(Plain, width),
@@ -72,7 +72,7 @@ def ours(rows: Rows, width: int) -> None:
     ).run({})
 
 
-def theirs(rows: Rows, width: int) -> None:
+def theirs(rows: TrainingRows, width: int) -> None:
     from torch.utils.data import DataLoader, TensorDataset
 
     network = Plain(width)

@@ -64,23 +64,25 @@ def flights_folder() -> Path:
 def slipway(folder: Path, settings: dict[str, Any], seed: int) -> Answer:
     import onnxruntime
 
-    from slipway.components.train.train import train_model
+    from slipway.components.train.train import TrainingTask, train_model
 
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{scratch}/mlflow.db"
         os.environ.pop("SLIPWAY_HOME", None)
         bundle = Path(scratch) / "bundle"
         train_model(
-            splits=folder,
-            project="bench",
-            config=settings,
-            seed=seed,
-            epochs=0,
-            learning_rate=0,
-            gpus=0,
-            allow_cpu=True,
-            bundle=bundle,
-            report=Path(scratch) / "report.html",
+            TrainingTask(
+                splits=folder,
+                project="bench",
+                config=settings,
+                seed=seed,
+                epochs=0,
+                learning_rate=0,
+                gpus=0,
+                allow_cpu=True,
+                bundle=bundle,
+                report=Path(scratch) / "report.html",
+            )
         )
         session = onnxruntime.InferenceSession(str(bundle / ONNX))
         signature = read_bundle(bundle)

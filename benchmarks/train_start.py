@@ -14,16 +14,16 @@ from benchmarks.public_tables import public_table
 STAGE = """
 import sys
 from pathlib import Path
-from slipway.components.train.train import train_model
+from slipway.components.train.train import TrainingTask, train_model
 import slipway.components.train.loop as loop
 def stop(*_):
     import os
     os._exit(0)
 loop.batch_loss = stop
-train_model(splits=Path(sys.argv[1]), project="bench", seed=0,
+train_model(TrainingTask(splits=Path(sys.argv[1]), project="bench", seed=0,
     config={"network": {"architecture": "mlp"}}, epochs=1,
     learning_rate=1e-3, gpus=0, allow_cpu=True, bundle=Path(sys.argv[1]) / "bundle",
-    report=Path(sys.argv[1]) / "report.html")
+    report=Path(sys.argv[1]) / "report.html"))
 """
 
 # As abruptly as the stage above: taking torch down costs about half a second, and is no part of a start.

@@ -7,16 +7,42 @@ under a name made of all that decides the result, so that a retried task finds i
 import hashlib
 import io
 import json
+import os
 from typing import Any
 
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import progress
 
 VERSION = 1
+_OBJECT_STORES = ("s3", "gs", "abfs", "abfss")
 
 
 def fingerprint(**parts: Any) -> str:
     """SHA-256 over everything that decides the trained weights, in hexadecimal."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def checkpoint_root(configured: str, storage: str) -> str:
+    """Where checkpoints lie: as configured, else below SLIPWAY_HOME, else beside the pipeline's files.
+
+    The last is for a cluster, where a retried task writes its bundle to the place of the first try.
+
+    Args:
+        configured: `training.checkpoints`; may be empty.
+        storage: URI of the pipeline's own bundle.
+
+    Returns:
+        A folder or an object-store prefix; empty: no checkpoints are kept.
+    """
+    if configured:
+        return configured
+    home = os.environ.get("SLIPWAY_HOME", "").strip()
+    if home:
+        return f"{home}/checkpoints"
+    if storage.partition("://")[0] in _OBJECT_STORES:
+        return f"{storage.rpartition('/')[0]}/checkpoints"
+    progress("no checkpoints are kept: training.checkpoints names no place, and nothing else does")
+    return ""
 
 
 class Checkpoint:
@@ -94,7 +120,6 @@ def _protocols(system: Any) -> tuple[str, ...]:
 
 
 def _replace_file(path: str, content: bytes) -> None:
-    import os
     from pathlib import Path
 
     partial = Path(f"{path}.partial")

@@ -40,21 +40,23 @@ def train(
     from pathlib import Path
 
     from slipway.components.support.environment import use_scratch
-    from slipway.components.train.train import train_model
+    from slipway.components.train.train import TrainingTask, train_model
 
     use_scratch(scratch)
     result = train_model(
-        splits=Path(splits.path),
-        project=project,
-        config=config,
-        seed=seed,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        gpus=gpus,
-        allow_cpu=allow_cpu,
-        bundle=Path(bundle.path),
-        report=Path(report.path),
-        storage=bundle.uri,
+        TrainingTask(
+            splits=Path(splits.path),
+            project=project,
+            config=config,
+            seed=seed,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            gpus=gpus,
+            allow_cpu=allow_cpu,
+            bundle=Path(bundle.path),
+            report=Path(report.path),
+            storage=bundle.uri,
+        )
     )
     bundle.metadata.update(result.metadata())
     for name, value in result.metrics.items():

@@ -6,7 +6,6 @@ that dropout draws from is saved, so a run that goes on from a checkpoint takes 
 """
 
 import math
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,14 +22,15 @@ from slipway.components.metrics.binary import auc, log_loss
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
 from slipway.components.train.checkpoint import Checkpoint
-from slipway.components.train.data.source import Source
-from slipway.components.train.data.tables import Rows
+from slipway.components.train.data.source import RowSource
+from slipway.components.train.data.tables import TrainingRows
 from slipway.components.train.distributed.processes import World
 from slipway.components.train.model.adamw import AdamW
+from slipway.components.train.preemption import Preempted, stop_on_sigterm
 
 _EVALUATION_ROWS = 1024
 _PROGRESS_SECONDS = 2.0
-_CUDA_LOOK_EVERY = 16  # to look at a loss waits for the device, which then has nothing to do
+_CUDA_COLLECT_EVERY = 16  # reading a loss back waits for the device, which then idles
 Log = Callable[[dict[str, float], int], None]
 """Takes metrics by name, and the step."""
 
@@ -49,7 +49,7 @@ class MemberState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class TrainedMember:
     """A trained member: its best weights and what each of its epochs measured."""
 
     weights: dict[str, Tensor]
@@ -58,17 +58,13 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Taken:
-    """A step that was taken and whose loss was not looked at yet."""
+class _PendingLoss:
+    """A step whose loss has not been read back from the device yet."""
 
     rate: float
-    rows: Rows
+    rows: TrainingRows
     batch: Tensor
     loss: Tensor
-
-
-class Preempted(SlipwayError):
-    """The task was told to stop (SIGTERM) and saved itself."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,14 +79,14 @@ class Training:
         checkpoint: where the state is kept.
         log: takes each epoch's metrics.
         run_id: the MLflow run, kept in the checkpoint for the retry to go on with.
-        scaled_names: features behind the columns of `Rows.scaled`, for messages.
+        scaled_names: features behind the columns of `TrainingRows.scaled`, for messages.
         world: with several processes, each takes its share of every batch.
         title: what the progress line begins with.
     """
 
     make_network: Callable[[], nn.Module]
-    source: Source
-    validation: Rows
+    source: RowSource
+    validation: TrainingRows
     config: TrainingConfig
     device: torch.device
     checkpoint: Checkpoint
@@ -103,9 +99,9 @@ class Training:
     _shown_at: float = 0.0
     _started: float = 0.0
     _rows_done: int = 0
-    _taken: list[_Taken] = field(default_factory=list)
+    _pending: list[_PendingLoss] = field(default_factory=list)
     _stopping: threading.Event = field(default_factory=threading.Event)
-    _told_to_stop: bool = False
+    _stop_agreed: bool = False
 
     @property
     def batch_size(self) -> int:
@@ -138,7 +134,7 @@ class Training:
         """Steps of one epoch."""
         return self.source.steps(self.passes, self.batch_size)
 
-    def run(self, saved: dict[str, Any]) -> list[Member]:
+    def run(self, saved: dict[str, Any]) -> list[TrainedMember]:
         """Trains all members.
 
         Args:
@@ -146,15 +142,15 @@ class Training:
 
         Raises:
             SlipwayError: the loss was not finite, or the device's memory did not suffice.
-            Preempted: the process was told to stop.
+            Preempted: the process received SIGTERM.
         """
         if self.device.type == "cuda":
             # TF32 for what autocast leaves in float32: the loss itself is no matrix product.
             torch.set_float32_matmul_precision("high")
-        members = [Member(**member) for member in saved.get("members", [])]
+        members = [TrainedMember(**member) for member in saved.get("members", [])]
         self._started = self._saved_at = time.monotonic()
         self._rows_done = 0
-        with _stop_on_sigterm() as self._stopping, self._enough_memory():
+        with stop_on_sigterm() as self._stopping, self._enough_memory():
             for index in range(len(members), self.members):
                 current = saved.get("current") if index == len(saved.get("members", [])) else None
                 members.append(self._train_member(index, current, members))
@@ -165,8 +161,8 @@ class Training:
         self,
         index: int,
         saved: dict[str, Any] | None,
-        done: list[Member],
-    ) -> Member:
+        done: list[TrainedMember],
+    ) -> TrainedMember:
         torch.manual_seed(self.config.seed + 1_000_003 * index)
         network = self.make_network().to(self.device)
         if self.world.rank:
@@ -188,7 +184,7 @@ class Training:
             forward = torch.compile(forward)
 
         def save() -> None:
-            self._look_at_losses(index, network, state)
+            self._collect_losses(index, network, state)
             self._save(
                 done,
                 {
@@ -202,7 +198,7 @@ class Training:
         while state.epoch < self.epochs and not self._is_stale(state):
             self._train_epoch(index, forward, optimizer, state, save)
             self._end_epoch(index, network, state)
-        return Member(weights=state.best, history=state.history, best_epoch=state.best_epoch)
+        return TrainedMember(weights=state.best, history=state.history, best_epoch=state.best_epoch)
 
     def _is_stale(self, state: MemberState) -> bool:
         return state.epoch - 1 - state.best_epoch >= int(self.config.patience) and state.epoch > 0
@@ -225,11 +221,11 @@ class Training:
                 self._train_step(index, network, optimizer, state, rows, batch)
                 now = time.monotonic()
                 alone = self.world.size == 1
-                if self._told_to_stop or (alone and self._stopping.is_set()):
+                if self._stop_agreed or (alone and self._stopping.is_set()):
                     save()
                     raise Preempted(
-                        f"Training was told to stop and saved itself at member {index + 1},"
-                        f" epoch {state.epoch + 1}, step {state.step}. Run the task again to go on."
+                        f"Training received SIGTERM and saved its state at member {index + 1},"
+                        f" epoch {state.epoch + 1}, step {state.step}. Run the task again to resume."
                     )
                 if now - self._saved_at >= self.config.checkpoint_seconds:
                     save()
@@ -242,7 +238,7 @@ class Training:
         network: nn.Module,
         optimizer: AdamW,
         state: MemberState,
-        rows: Rows,
+        rows: TrainingRows,
         batch: Tensor,
     ) -> None:
         rate = self._learning_rate(state.epoch * self.steps_per_epoch + state.step)
@@ -254,37 +250,37 @@ class Training:
         optimizer.step(rate)
         state.step += 1
         self._rows_done += len(batch)
-        self._taken.append(_Taken(rate=rate, rows=rows, batch=batch, loss=loss.detach()))
-        if len(self._taken) >= (_CUDA_LOOK_EVERY if self.device.type == "cuda" else 1):
-            self._look_at_losses(index, network, state)
+        self._pending.append(_PendingLoss(rate=rate, rows=rows, batch=batch, loss=loss.detach()))
+        if len(self._pending) >= (_CUDA_COLLECT_EVERY if self.device.type == "cuda" else 1):
+            self._collect_losses(index, network, state)
 
-    def _look_at_losses(self, index: int, network: nn.Module, state: MemberState) -> None:
+    def _collect_losses(self, index: int, network: nn.Module, state: MemberState) -> None:
         """Adds up the losses of the last steps.
 
         Raises:
             SlipwayError: one of them is not finite.
         """
-        taken, self._taken = self._taken, []
-        if not taken:
+        pending, self._pending = self._pending, []
+        if not pending:
             return
-        losses = torch.stack([step.loss for step in taken])
+        losses = torch.stack([step.loss for step in pending])
         if self.world.size > 1:
-            # Whether a process was told to stop goes along, so that all stop after the same step.
-            told = losses.new_tensor([float(self._stopping.is_set())])
-            shared = torch.cat([losses, told])
+            # A request to stop is reduced with the losses, so that all stop after the same step.
+            stop = losses.new_tensor([float(self._stopping.is_set())])
+            shared = torch.cat([losses, stop])
             torch.distributed.all_reduce(shared)
             losses = shared[:-1] / self.world.size
-            self._told_to_stop = bool(shared[-1] > 0)
-        for back, (step, value) in enumerate(zip(taken, losses.tolist(), strict=True), 1):
+            self._stop_agreed = bool(shared[-1] > 0)
+        for back, (step, value) in enumerate(zip(pending, losses.tolist(), strict=True), 1):
             if not math.isfinite(value):
-                number = state.step - len(taken) + back
+                number = state.step - len(pending) + back
                 self._explain(
                     f"epoch {state.epoch + 1}, step {number}", index, step, network, value
                 )
             state.loss_sum += value * len(step.batch)
 
     def _end_epoch(self, index: int, network: nn.Module, state: MemberState) -> None:
-        self._look_at_losses(index, network, state)
+        self._collect_losses(index, network, state)
         probability = predict(network, self.validation)
         labels = self.validation.labels.cpu().numpy().astype(np.float64)
         weights = self.validation.weights.cpu().numpy().astype(np.float64)
@@ -323,7 +319,7 @@ class Training:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
-    def _save(self, members: list[Member], current: dict[str, Any] | None) -> None:
+    def _save(self, members: list[TrainedMember], current: dict[str, Any] | None) -> None:
         self._saved_at = time.monotonic()
         if self.world.rank:
             return
@@ -361,7 +357,7 @@ class Training:
         )
 
     def _explain(
-        self, where: str, index: int, step: "_Taken", network: nn.Module, value: float
+        self, where: str, index: int, step: _PendingLoss, network: nn.Module, value: float
     ) -> None:
         """Raises the error for a loss that is not finite."""
         rows, batch = step.rows, step.batch
@@ -388,7 +384,7 @@ class Training:
         )
 
 
-def batch_loss(network: nn.Module, rows: Rows, batch: Tensor, total: float) -> Tensor:
+def batch_loss(network: nn.Module, rows: TrainingRows, batch: Tensor, total: float) -> Tensor:
     """Weighted cross entropy of a batch's rows; each head is trained on its own answer.
 
     Args:
@@ -409,7 +405,7 @@ def batch_loss(network: nn.Module, rows: Rows, batch: Tensor, total: float) -> T
     return (losses * rows.weights.index_select(0, batch)).sum() / total
 
 
-def predict(network: nn.Module, rows: Rows) -> np.ndarray:
+def predict(network: nn.Module, rows: TrainingRows) -> np.ndarray:
     """Probabilities float64 [N]: the mean over the network's heads."""
     was_training = network.training
     network.eval()
@@ -434,17 +430,3 @@ def _set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(states["cpu"])
     if "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
-
-
-@contextmanager
-def _stop_on_sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets; the handler before it is put back at the end."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -19,7 +19,8 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
 from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared, assemble
-from slipway.components.train.loop import Preempted, Training
+from slipway.components.train.loop import Training
+from slipway.components.train.preemption import Preempted
 
 if TYPE_CHECKING:
     import optuna
@@ -62,11 +63,11 @@ def search(
         prepared: the training with the project's own settings.
         checkpoint: where ended trials are kept.
         run_id: the MLflow run, kept beside them.
-        on_trial: is told of each trial that ends here.
+        on_trial: called with each trial that ends in this run.
 
     Raises:
         SlipwayError: no trial came to an end.
-        Preempted: the process was told to stop.
+        Preempted: the process received SIGTERM.
     """
     config = prepared.config
     saved = checkpoint.load() or {}

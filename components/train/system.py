@@ -15,22 +15,20 @@ _SECONDS = 10.0
 _PREFIX = "system/"
 
 
-class SystemMetrics:
-    """Reads MLflow's monitors every ten seconds, from a thread, between entering and leaving.
+class SystemMetricsSampler:
+    """Reads MLflow's monitors at an interval, from a thread, between entering and leaving.
 
     Args:
         log: takes metrics by name, and the step.
         seconds: between two readings.
     """
 
-    def __init__(
-        self, log: Callable[[dict[str, float], int], None], seconds: float = _SECONDS
-    ) -> None:
+    def __init__(self, log: Callable[[dict[str, float], int], None], seconds: float = 10.0) -> None:
         self._log, self._seconds = log, seconds
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="system-metrics", daemon=True)
 
-    def __enter__(self) -> "SystemMetrics":
+    def __enter__(self) -> "SystemMetricsSampler":
         self._thread.start()
         return self
 

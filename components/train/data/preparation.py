@@ -16,10 +16,10 @@ from slipway.components.contracts.scoring import read_part_batches
 from slipway.components.contracts.splits import Feature, Splits
 from slipway.components.support.errors import SlipwayError
 from slipway.components.train.checkpoint import fingerprint
-from slipway.components.train.data.source import Resident, Source, Streamed, choose_buffer
+from slipway.components.train.data.source import Resident, RowSource, Streamed, choose_buffer
 from slipway.components.train.data.tables import (
     RawArrays,
-    Rows,
+    TrainingRows,
     join_raw,
     make_rows,
     mapped_rows,
@@ -76,8 +76,8 @@ class Parts:
     trained_on: str
     signature: Bundle
     preprocessor: Preprocessor
-    source: Source
-    validation: Rows
+    source: RowSource
+    validation: TrainingRows
     validation_raw: RawArrays
     scaled: Tensor
 
@@ -100,7 +100,7 @@ class Prepared:
 
     @property
     def scaled_names(self) -> list[str]:
-        """Features behind the columns of `Rows.scaled`."""
+        """Features behind the columns of `TrainingRows.scaled`."""
         signature = self.parts.signature
         columns = [*signature.numeric, *signature.time]
         return [columns[i] for i in self.parts.preprocessor.varying_columns]
@@ -136,7 +136,7 @@ def prepare(
     )
     if buffer:
         preprocessor, rows, scaled = _spool(folder, signature, labels, weights)
-        source: Source = Streamed(rows=rows, buffer_rows=buffer, device=device)
+        source: RowSource = Streamed(rows=rows, buffer_rows=buffer, device=device)
     else:
         raw = raw_arrays(signature, read_features(folder, "train", signature))
         refuse_infinite(raw, signature.numeric)
@@ -236,7 +236,7 @@ def _row_bytes(features: tuple[Feature, ...]) -> int:
 
 def _spool(
     folder: Path, signature: Bundle, labels: np.ndarray, weights: np.ndarray
-) -> tuple[Preprocessor, Rows, Tensor]:
+) -> tuple[Preprocessor, TrainingRows, Tensor]:
     """Preprocesses the training part onto the disk, batch by batch: memory stays flat.
 
     Returns:
@@ -270,7 +270,7 @@ def _spool(
 
 def _read_validation(
     folder: Path, signature: Bundle, config: TrainingConfig, preprocessor: Preprocessor
-) -> tuple[Rows, RawArrays]:
+) -> tuple[TrainingRows, RawArrays]:
     labels = read_labels(folder, "validation")
     weights = row_weights(
         labels, config.positive_weight, read_weights(folder, "validation", config.sample_weight)

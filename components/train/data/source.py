@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from slipway.components.train.data.tables import Rows
+from slipway.components.train.data.tables import TrainingRows
 
 _DEVICE_SHARE = 0.4
 _HOST_SHARE = 0.2  # while a table is read, it is there in several forms
@@ -27,7 +27,7 @@ _CHUNKS_PER_BUFFER = 32
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """The training rows as the loop takes them."""
 
     def __len__(self) -> int:
@@ -40,7 +40,7 @@ class Source(Protocol):
 
     def epoch(
         self, generator: torch.Generator, passes: int, batch: int, done: int
-    ) -> Iterator[tuple[Rows, Tensor]]:
+    ) -> Iterator[tuple[TrainingRows, Tensor]]:
         """Buffers of one epoch: rows on the device, and the order to take them in.
 
         Args:
@@ -56,19 +56,19 @@ class Source(Protocol):
 class Resident:
     """A table that lies on the device whole."""
 
-    rows: Rows
+    rows: TrainingRows
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def steps(self, passes: int, batch: int) -> int:
-        """See `Source`; only the last step of an epoch may be short of rows."""
+        """See `RowSource`; only the last step of an epoch may be short of rows."""
         return math.ceil(passes * len(self.rows) / batch)
 
     def epoch(
         self, generator: torch.Generator, passes: int, batch: int, done: int
-    ) -> Iterator[tuple[Rows, Tensor]]:
-        """See `Source`."""
+    ) -> Iterator[tuple[TrainingRows, Tensor]]:
+        """See `RowSource`."""
         orders = [torch.randperm(len(self.rows), generator=generator) for _ in range(passes)]
         order = torch.cat(orders)[done * batch :]
         if len(order):
@@ -85,7 +85,7 @@ class Streamed:
         device: of the buffers.
     """
 
-    rows: Rows
+    rows: TrainingRows
     buffer_rows: int
     device: torch.device
 
@@ -97,13 +97,13 @@ class Streamed:
         return max(1, self.buffer_rows // _CHUNKS_PER_BUFFER // batch) * batch
 
     def steps(self, passes: int, batch: int) -> int:
-        """See `Source`; the last step of a pass's shortest chunk may be short of rows."""
+        """See `RowSource`; the last step of a pass's shortest chunk may be short of rows."""
         return passes * math.ceil(len(self.rows) / batch)
 
     def epoch(
         self, generator: torch.Generator, passes: int, batch: int, done: int
-    ) -> Iterator[tuple[Rows, Tensor]]:
-        """See `Source`."""
+    ) -> Iterator[tuple[TrainingRows, Tensor]]:
+        """See `RowSource`."""
         plan = self._plan(generator, passes, batch)
         with ThreadPoolExecutor(1, thread_name_prefix="buffer") as pool:
             waiting = None
@@ -135,13 +135,13 @@ class Streamed:
                 count = sum(end - begin for begin, end in chunks)
                 yield chunks, torch.randperm(count, generator=generator)
 
-    def _load(self, chunks: list[tuple[int, int]]) -> Rows:
+    def _load(self, chunks: list[tuple[int, int]]) -> TrainingRows:
         parts = {
             name: torch.cat([getattr(self.rows, name)[begin:end] for begin, end in chunks])
-            for name in Rows.__slots__
+            for name in TrainingRows.__slots__
         }
         if self.device.type != "cuda":
-            return Rows(**parts)
+            return TrainingRows(**parts)
         # From pinned memory and on a stream of its own, the copy runs beside the kernels.
         stream = torch.cuda.Stream(self.device)
         with torch.cuda.stream(stream):
@@ -152,7 +152,7 @@ class Streamed:
         stream.synchronize()
         for part in copied.values():
             part.record_stream(torch.cuda.default_stream(self.device))
-        return Rows(**copied)
+        return TrainingRows(**copied)
 
 
 def choose_buffer(setting: int | str, rows: int, row_bytes: int, device: torch.device) -> int:

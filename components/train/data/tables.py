@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
+class TrainingRows:
     """Preprocessed rows on one device.
 
     Attributes:
@@ -37,9 +37,9 @@ class Rows:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device) -> "Rows":
+    def to(self, device: torch.device) -> "TrainingRows":
         """The same rows on another device."""
-        return Rows(**{name: getattr(self, name).to(device) for name in self.__slots__})
+        return TrainingRows(**{name: getattr(self, name).to(device) for name in self.__slots__})
 
 
 def raw_arrays(bundle: Bundle, table: "pa.Table") -> RawArrays:
@@ -113,10 +113,10 @@ def row_weights(
 
 def make_rows(
     preprocessor: Preprocessor, raw: RawArrays, labels: np.ndarray, weights: np.ndarray
-) -> Rows:
+) -> TrainingRows:
     """Preprocesses a table once, before training."""
     scaled, plain, codes = encode(preprocessor, raw)
-    return Rows(
+    return TrainingRows(
         scaled=scaled,
         plain=plain,
         codes=codes,
@@ -135,7 +135,7 @@ def join_raw(parts: Sequence[RawArrays]) -> RawArrays:
     )
 
 
-def mapped_rows(widths: dict[str, int], labels: np.ndarray, weights: np.ndarray) -> Rows:
+def mapped_rows(widths: dict[str, int], labels: np.ndarray, weights: np.ndarray) -> TrainingRows:
     """Rows whose features lie in files, still to be filled.
 
     The files have no name: they are gone with the process, however it ends.
@@ -154,7 +154,7 @@ def mapped_rows(widths: dict[str, int], labels: np.ndarray, weights: np.ndarray)
         with tempfile.TemporaryFile() as file:
             return torch.from_numpy(np.memmap(file, dtype, "w+", shape=shape))
 
-    return Rows(
+    return TrainingRows(
         scaled=column("scaled"),
         plain=column("plain"),
         codes=column("codes"),

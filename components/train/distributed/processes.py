@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
-    from slipway.components.train.loop import Member
+    from slipway.components.train.loop import TrainedMember
 
 JOB = "job.json"
 MEMBERS = "members.pt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class WorkerJob:
     """What a worker needs to know.
 
     Attributes:
@@ -57,7 +57,7 @@ class World:
     size: int = 1
 
 
-def write_job(uri: str, job: Job) -> None:
+def write_job(uri: str, job: WorkerJob) -> None:
     """Writes job.json below a folder or an object-store prefix."""
     import fsspec
 
@@ -66,16 +66,16 @@ def write_job(uri: str, job: Job) -> None:
     system.pipe_file(f"{path}/{JOB}", json.dumps(asdict(job)).encode())
 
 
-def read_job(uri: str) -> Job:
+def read_job(uri: str) -> WorkerJob:
     """Reads job.json."""
     import fsspec
 
     system, path = fsspec.core.url_to_fs(uri)
-    return Job(**json.loads(system.cat_file(f"{path}/{JOB}")))
+    return WorkerJob(**json.loads(system.cat_file(f"{path}/{JOB}")))
 
 
 @contextmanager
-def job_splits(uri: str, job: Job) -> Iterator[Path]:
+def job_splits(uri: str, job: WorkerJob) -> Iterator[Path]:
     """The split tables as a local folder, copied from the job where it carries them."""
     if job.splits:
         yield Path(job.splits)
@@ -99,7 +99,7 @@ def send_splits(uri: str, folder: Path) -> None:
         system.put_file(str(file), f"{path}/splits/{file.name}")
 
 
-def write_members(uri: str, members: "list[Member]") -> None:
+def write_members(uri: str, members: "list[TrainedMember]") -> None:
     """Writes the trained members: the last thing that the first worker does."""
     import fsspec
     import torch
@@ -110,7 +110,7 @@ def write_members(uri: str, members: "list[Member]") -> None:
     system.pipe_file(f"{path}/{MEMBERS}", content.getvalue())
 
 
-def read_members(uri: str) -> "list[Member]":
+def read_members(uri: str) -> "list[TrainedMember]":
     """Reads the trained members.
 
     Raises:
@@ -119,13 +119,13 @@ def read_members(uri: str) -> "list[Member]":
     import fsspec
     import torch
 
-    from slipway.components.train.loop import Member
+    from slipway.components.train.loop import TrainedMember
 
     system, path = fsspec.core.url_to_fs(uri)
     if not system.exists(f"{path}/{MEMBERS}"):
         raise SlipwayError(f"The training workers ended, but left no {MEMBERS} at {uri}.")
     content = torch.load(io.BytesIO(system.cat_file(f"{path}/{MEMBERS}")), weights_only=True)
-    return [Member(**member) for member in content]
+    return [TrainedMember(**member) for member in content]
 
 
 def remove_job(uri: str) -> None:
@@ -137,18 +137,18 @@ def remove_job(uri: str) -> None:
         system.rm(path, recursive=True)
 
 
-def run_workers(job: Job, processes: int) -> "list[Member]":
+def run_workers(job: WorkerJob, processes: int) -> "list[TrainedMember]":
     """Runs the job on this machine with torchrun, one worker a device, and waits for it.
 
     SIGTERM reaches the workers too, so that they save themselves.
 
     Raises:
         SlipwayError: a worker failed; its own message is on the terminal above.
-        Preempted: this process was told to stop.
+        Preempted: this process received SIGTERM.
     """
     import signal
 
-    from slipway.components.train.loop import Preempted
+    from slipway.components.train.preemption import Preempted
 
     with tempfile.TemporaryDirectory() as folder:
         write_job(folder, job)
@@ -158,11 +158,11 @@ def run_workers(job: Job, processes: int) -> "list[Member]":
             "-m", "slipway.components.train.distributed.worker", folder,
         ]  # fmt: skip
         process = subprocess.Popen(command, env={"OMP_NUM_THREADS": "1", **os.environ})
-        told_to_stop = False
+        preempted = False
 
         def stop(*_: object) -> None:
-            nonlocal told_to_stop
-            told_to_stop = True
+            nonlocal preempted
+            preempted = True
             process.terminate()
 
         before = signal.signal(signal.SIGTERM, stop)
@@ -173,8 +173,8 @@ def run_workers(job: Job, processes: int) -> "list[Member]":
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        if told_to_stop:
-            raise Preempted("Training was told to stop, and its workers saved themselves.")
+        if preempted:
+            raise Preempted("Training received SIGTERM, and its workers saved their state.")
         if code:
             raise SlipwayError(
                 f"A training worker failed: torchrun ended with code {code}. The worker's own"

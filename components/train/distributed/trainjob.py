@@ -5,10 +5,6 @@ job of its earlier try, and follows it in place of starting another.
 """
 
 import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,15 +15,16 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.images import image
 from slipway.components.support.stage import progress
 from slipway.components.train.distributed.processes import (
-    Job,
+    WorkerJob,
     read_members,
     remove_job,
     send_splits,
     write_job,
 )
+from slipway.components.train.preemption import stop_on_sigterm
 
 if TYPE_CHECKING:
-    from slipway.components.train.loop import Member
+    from slipway.components.train.loop import TrainedMember
 
 # The namespace's own, as every task has them: see pipelines/tasks.py.
 CONFIG_MAP, SECRETS = "slipway-config", "slipway-secrets"
@@ -40,8 +37,8 @@ _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 
 def run_on_nodes(
-    job: Job, splits: Path, config: TrainingConfig, identity: str, gpus: int
-) -> "list[Member]":
+    job: WorkerJob, splits: Path, config: TrainingConfig, identity: str, gpus: int
+) -> "list[TrainedMember]":
     """Sends the splits to the object store, trains on several nodes, and takes the result back.
 
     Raises:
@@ -169,10 +166,10 @@ class TrainJobRunner:
         """Runs the job to its end.
 
         Raises:
-            SlipwayError: the job failed, was deleted by someone else, or this task was told to stop.
+            SlipwayError: the job failed, was deleted by someone else, or this task received SIGTERM.
         """
         name = manifest["metadata"]["name"]
-        with _on_sigterm() as cancelled:
+        with stop_on_sigterm() as cancelled:
             self._start(name, manifest)
             while True:
                 job = self._get(name)
@@ -191,8 +188,8 @@ class TrainJobRunner:
                 if cancelled.wait(self.poll_seconds):
                     self._delete(name)
                     raise SlipwayError(
-                        f"Training was told to stop; TrainJob {name} was deleted. Its checkpoint"
-                        " stays."
+                        f"Training received SIGTERM; TrainJob {name} was deleted, its checkpoint"
+                        " kept."
                     )
 
     def _start(self, name: str, manifest: dict[str, Any]) -> None:
@@ -267,13 +264,3 @@ def _condition(job: dict[str, Any]) -> tuple[str, str]:
         if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
             return condition["type"], condition.get("message", "no reason given")
     return "", ""
-
-
-@contextmanager
-def _on_sigterm() -> Iterator[threading.Event]:
-    event = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGTERM, before)

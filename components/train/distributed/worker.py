@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.splits import read_splits
 from slipway.components.train.distributed.processes import (
-    Job,
+    WorkerJob,
     World,
     job_splits,
     read_job,
@@ -16,7 +16,7 @@ from slipway.components.train.distributed.processes import (
 if TYPE_CHECKING:
     import torch
 
-    from slipway.components.train.loop import Member
+    from slipway.components.train.loop import TrainedMember
 
 
 def work(uri: str) -> None:
@@ -39,7 +39,7 @@ def work(uri: str) -> None:
         dist.destroy_process_group()
 
 
-def _train(uri: str, job: Job, world: World, device: "torch.device") -> "list[Member]":
+def _train(uri: str, job: WorkerJob, world: World, device: "torch.device") -> "list[TrainedMember]":
     import torch
 
     from slipway.components.train.checkpoint import Checkpoint

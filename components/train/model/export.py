@@ -21,7 +21,7 @@ _CHUNK = 1024
 _INPUTS = ("numeric", "codes", "time")
 
 
-class Model(nn.Module):
+class CalibratedModel(nn.Module):
     """Raw feature values to calibrated probabilities."""
 
     def __init__(self, preprocessor: Preprocessor, members: list[nn.Module], platt: Platt) -> None:
@@ -60,7 +60,7 @@ def forward_in_chunks(model: nn.Module, raw: RawArrays) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def export_model(folder: Path, model: Model, bundle: Bundle, raw: RawArrays) -> None:
+def export_model(folder: Path, model: CalibratedModel, bundle: Bundle, raw: RawArrays) -> None:
     """Writes model.pt2 and model.onnx.
 
     Args:
@@ -174,7 +174,7 @@ def _encoders(bundle: Bundle, constants: list["onnx.TensorProto"]) -> list["onnx
 
 
 def check_export(
-    folder: Path, model: Model, bundle: Bundle, table: "pa.Table", raw: RawArrays
+    folder: Path, model: CalibratedModel, bundle: Bundle, table: "pa.Table", raw: RawArrays
 ) -> float:
     """Runs the training model, the ONNX file and the pt2 file over the same rows.
 

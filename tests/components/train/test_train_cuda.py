@@ -18,9 +18,9 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared, prepare
 from slipway.components.train.data.source import Resident, Streamed
-from slipway.components.train.distributed.processes import Job, run_workers
-from slipway.components.train.loop import Member, Training
-from slipway.components.train.train import TrainResult, train_model
+from slipway.components.train.distributed.processes import WorkerJob, run_workers
+from slipway.components.train.loop import TrainedMember, Training
+from slipway.components.train.train import TrainingTask, TrainResult, train_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -37,7 +37,9 @@ CONFIG = TrainingConfig.model_validate(
 )
 
 
-def train(prepared: Prepared, device: torch.device, root: str = "", **changes: Any) -> list[Member]:
+def train(
+    prepared: Prepared, device: torch.device, root: str = "", **changes: Any
+) -> list[TrainedMember]:
     """Trains on a device, from the checkpoint where there is one."""
     training = Training(
         make_network=changes.pop("make_network", prepared.make_network),
@@ -60,7 +62,7 @@ def both(folder: Path, config: TrainingConfig = CONFIG) -> tuple[Prepared, Prepa
     return one, other
 
 
-def losses(members: list[Member]) -> list[float]:
+def losses(members: list[TrainedMember]) -> list[float]:
     return [epoch["train_loss"] for member in members for epoch in member.history]
 
 
@@ -166,7 +168,7 @@ def test_torchrun_on_one_device_is_as_right(make_splits: Any) -> None:
     """One worker, NCCL: what a task of several devices runs, with the one that there is."""
     folder = make_splits(rows=3000)
     _, alone = both(folder)
-    job = Job(
+    job = WorkerJob(
         splits=str(folder),
         project="toy",
         config=CONFIG.to_struct(),
@@ -190,7 +192,7 @@ def stage(splits: Path, folder: Path, **changes: Any) -> TrainResult:
         "bundle": folder / "bundle",
         "report": folder / "report.html",
     }
-    return train_model(**(arguments | changes))
+    return train_model(TrainingTask(**(arguments | changes)))
 
 
 def test_the_stage_exports_what_the_device_trained(
@@ -198,8 +200,7 @@ def test_the_stage_exports_what_the_device_trained(
 ) -> None:
     import mlflow
 
-    monkeypatch.setattr("slipway.components.train.system._SECONDS", 0.2)
-    result = stage(make_splits(rows=3000), tmp_path)
+    result = stage(make_splits(rows=3000), tmp_path, system_metrics_seconds=0.2)
     log = json.loads((tmp_path / "bundle" / TRAINING).read_text())
     assert result.metrics["auc"] > 0.8
     assert log["export_difference"] <= 1e-5
@@ -219,14 +220,14 @@ def test_more_devices_than_there_are_is_an_error(
 KILLED = """
 import sys
 from pathlib import Path
-from slipway.components.train.train import train_model
+from slipway.components.train.train import TrainingTask, train_model
 splits, out = map(Path, sys.argv[1:])
-train_model(
+train_model(TrainingTask(
     splits=splits, project="toy", seed=0, epochs=3, learning_rate=2e-3, gpus=1, allow_cpu=False,
     bundle=out / "bundle", report=out / "report.html",
     config={"network": {"width": 64, "architecture": "mlp"}, "members": 1, "batch_size": 8,
             "min_steps": 3000, "checkpoint_seconds": 0.2},
-)
+))
 """
 
 
@@ -244,7 +245,7 @@ def test_a_spot_node_that_goes_and_comes_back(
             break
     rest = process.stdout.read()
     assert process.wait() == 1
-    assert "was told to stop and saved itself" in rest
+    assert "received SIGTERM and saved its state" in rest
     assert list((tmp_path / "home").rglob("*.ckpt"))
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -17,9 +17,9 @@ import yaml
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import read_bundle
 from slipway.components.support.errors import SlipwayError
-from slipway.components.train.distributed.processes import Job
+from slipway.components.train.distributed.processes import WorkerJob
 from slipway.components.train.distributed.trainjob import TrainJobRunner, run_on_nodes, train_job
-from slipway.components.train.train import train_model
+from slipway.components.train.train import TrainingTask, train_model
 
 CRD = Path(__file__).parents[4] / "shared/crds/trainer.kubeflow.org_trainjobs.yaml"
 CONFIG = TrainingConfig.model_validate(
@@ -236,23 +236,25 @@ def test_the_stage_takes_the_result_of_its_job_back(
     monkeypatch.setattr(module, "POLL_SECONDS", 0.1)
     store = tmp_path / "store"
     result = train_model(
-        splits=make_splits(rows=600),
-        project="toy",
-        config={
-            "network": {"width": 16, "architecture": "mlp"},
-            "members": 2,
-            "batch_size": 64,
-            "min_steps": 60,
-            "nodes": {"count": 2},
-            "checkpoints": f"file://{store}",
-        },
-        seed=0,
-        epochs=2,
-        learning_rate=5e-3,
-        gpus=0,
-        allow_cpu=False,
-        bundle=tmp_path / "bundle",
-        report=tmp_path / "report.html",
+        TrainingTask(
+            splits=make_splits(rows=600),
+            project="toy",
+            config={
+                "network": {"width": 16, "architecture": "mlp"},
+                "members": 2,
+                "batch_size": 64,
+                "min_steps": 60,
+                "nodes": {"count": 2},
+                "checkpoints": f"file://{store}",
+            },
+            seed=0,
+            epochs=2,
+            learning_rate=5e-3,
+            gpus=0,
+            allow_cpu=False,
+            bundle=tmp_path / "bundle",
+            report=tmp_path / "report.html",
+        )
     )
     assert runner.calls == ["POST", "DELETE"]
     assert result.members == 2
@@ -264,6 +266,6 @@ def test_the_stage_takes_the_result_of_its_job_back(
 
 
 def test_nodes_need_a_shared_store(tmp_path: Path) -> None:
-    job = Job(splits="", project="toy", config={}, device="cpu", run_id=None, checkpoints="")
+    job = WorkerJob(splits="", project="toy", config={}, device="cpu", run_id=None, checkpoints="")
     with pytest.raises(SlipwayError, match=r"set training\.checkpoints"):
         run_on_nodes(job, tmp_path, CONFIG, "0" * 64, 0)

@@ -20,12 +20,12 @@ from slipway.components.contracts.bundle import ONNX
 from slipway.components.contracts.splits import read_splits
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file
-from slipway.components.train.checkpoint import Checkpoint, fingerprint
+from slipway.components.train.checkpoint import Checkpoint, checkpoint_root, fingerprint
 from slipway.components.train.data.preparation import Prepared, prepare
 from slipway.components.train.data.source import Resident
-from slipway.components.train.distributed.processes import Job, run_workers
-from slipway.components.train.loop import Member, Preempted, Training
-from slipway.components.train.train import _checkpoint_root
+from slipway.components.train.distributed.processes import WorkerJob, run_workers
+from slipway.components.train.loop import TrainedMember, Training
+from slipway.components.train.preemption import Preempted
 
 CONFIG = TrainingConfig.model_validate(
     {
@@ -63,7 +63,7 @@ def training(prepared: Prepared, root: str = "", **changes: Any) -> Training:
     )
 
 
-def same(one: list[Member], two: list[Member]) -> bool:
+def same(one: list[TrainedMember], two: list[TrainedMember]) -> bool:
     """Whether two trainings ended with the same bits."""
     return all(
         a.history == b.history
@@ -248,8 +248,7 @@ def test_where_checkpoints_lie(
     setting: str, home: str, storage: str, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLIPWAY_HOME", home)
-    config = CONFIG.model_copy(update={"checkpoints": setting})
-    assert _checkpoint_root(config, storage) == root
+    assert checkpoint_root(setting, storage) == root
 
 
 def test_a_checkpoint_in_an_object_store(tmp_path: Path) -> None:
@@ -295,14 +294,14 @@ def test_identity_follows_what_decides_the_weights(make_splits: Any) -> None:
 STAGE = """
 import sys
 from pathlib import Path
-from slipway.components.train.train import train_model
+from slipway.components.train.train import TrainingTask, train_model
 splits, out = map(Path, sys.argv[1:])
-train_model(
+train_model(TrainingTask(
     splits=splits, project="toy", seed=0, epochs=3, learning_rate=2e-3, gpus=0, allow_cpu=True,
     bundle=out / "bundle", report=out / "report.html",
     config={"network": {"width": 16, "architecture": "mlp"}, "members": 1, "batch_size": 8,
             "min_steps": 1, "checkpoint_seconds": 0.2},
-)
+))
 """
 
 
@@ -346,7 +345,7 @@ def test_two_processes_train_as_one(make_splits: Any, tmp_path: Path) -> None:
     )
     alone = prepare(folder, read_splits(folder), "toy", config, torch.device("cpu"))
     one = training(alone).run({})
-    job = Job(
+    job = WorkerJob(
         splits=str(folder),
         project="toy",
         config=config.to_struct(),
@@ -370,7 +369,7 @@ def test_sigterm_reaches_the_workers_and_a_retry_ends_well(
         update={"members": 1, "epochs": 6, "batch_size": 8, "checkpoint_seconds": 1e9}
     )
     root = tmp_path / "checkpoints"
-    job = Job(
+    job = WorkerJob(
         splits=str(folder),
         project="toy",
         config=config.to_struct(),
@@ -379,8 +378,9 @@ def test_sigterm_reaches_the_workers_and_a_retry_ends_well(
         checkpoints=str(root),
     )
     script = (
-        "import sys, json; from slipway.components.train.distributed.processes import Job, run_workers;"
-        "run_workers(Job(**json.loads(sys.argv[1])), 2)"
+        "import sys, json;"
+        "from slipway.components.train.distributed.processes import WorkerJob, run_workers;"
+        "run_workers(WorkerJob(**json.loads(sys.argv[1])), 2)"
     )
     content = json.dumps(asdict(job) | {"run_id": None})
     process = subprocess.Popen(
@@ -392,7 +392,7 @@ def test_sigterm_reaches_the_workers_and_a_retry_ends_well(
             break
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
-    assert b"Preempted: Training was told to stop, and its workers saved themselves" in errors
+    assert b"Preempted: Training received SIGTERM, and its workers saved their state" in errors
     (file,) = root.rglob("*.ckpt")
     state = torch.load(file, weights_only=True)["state"]["current"]["state"]
     assert 0 < state["epoch"] * 500 + state["step"] < 3000
@@ -403,7 +403,7 @@ def test_sigterm_reaches_the_workers_and_a_retry_ends_well(
 
 
 def test_a_worker_that_fails_is_an_error(tmp_path: Path) -> None:
-    job = Job(
+    job = WorkerJob(
         splits=str(tmp_path / "nothing"),
         project="toy",
         config=CONFIG.to_struct(),

@@ -18,7 +18,7 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared, prepare
 from slipway.components.train.search import Trial, search
-from slipway.components.train.train import train_model
+from slipway.components.train.train import TrainingTask, train_model
 
 CONFIG = {
     "network": {"width": 16, "architecture": "mlp", "embedding": 4},
@@ -171,16 +171,18 @@ def test_each_trial_is_a_nested_run(make_splits: Any, tmp_path: Path, tracking: 
     from mlflow.tracking import MlflowClient
 
     result = train_model(
-        splits=make_splits(rows=600),
-        project="toy",
-        config=CONFIG | {"search": CONFIG["search"] | {"trials": 3}},  # type: ignore[operator]
-        seed=0,
-        epochs=2,
-        learning_rate=1e-6,
-        gpus=0,
-        allow_cpu=False,
-        bundle=tmp_path / "bundle",
-        report=tmp_path / "report.html",
+        TrainingTask(
+            splits=make_splits(rows=600),
+            project="toy",
+            config=CONFIG | {"search": CONFIG["search"] | {"trials": 3}},  # type: ignore[operator]
+            seed=0,
+            epochs=2,
+            learning_rate=1e-6,
+            gpus=0,
+            allow_cpu=False,
+            bundle=tmp_path / "bundle",
+            report=tmp_path / "report.html",
+        )
     )
     log = json.loads((tmp_path / "bundle" / TRAINING).read_text())
     assert [trial["number"] for trial in log["search"]] == [0, 1, 2]

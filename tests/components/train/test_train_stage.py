@@ -26,9 +26,10 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file
 from slipway.components.train.data.preparation import prepare
 from slipway.components.train.data.tables import raw_arrays, read_features
+from slipway.components.train.device import choose_device
 from slipway.components.train.model.calibration import Platt
-from slipway.components.train.model.export import Model, check_export, export_model
-from slipway.components.train.train import TrainResult, choose_device, train_model
+from slipway.components.train.model.export import CalibratedModel, check_export, export_model
+from slipway.components.train.train import TrainingTask, TrainResult, train_model
 
 SMALL = {
     "network": {"width": 32, "architecture": "mlp"},
@@ -60,7 +61,7 @@ def run(splits: Path, folder: Path, **changes: Any) -> TrainResult:
         "bundle": folder / "bundle",
         "report": folder / "report.html",
     }
-    return train_model(**(arguments | changes))
+    return train_model(TrainingTask(**(arguments | changes)))
 
 
 def answers(folder: Path, table: pa.Table) -> np.ndarray:
@@ -203,7 +204,9 @@ def test_any_mix_of_kinds_exports(shape: Shape, make_splits: Any, tmp_path: Path
     config = TrainingConfig.model_validate(SMALL | {"network": network})
     prepared = prepare(splits, read_splits(splits), "toy", config, torch.device("cpu"))
     member = prepared.make_network().eval().requires_grad_(False)
-    model = Model(prepared.parts.preprocessor, [member], Platt(slope=0.9, offset=-0.1)).eval()
+    model = CalibratedModel(
+        prepared.parts.preprocessor, [member], Platt(slope=0.9, offset=-0.1)
+    ).eval()
     bundle = prepared.parts.signature
     write_bundle(tmp_path, bundle)
     export_model(tmp_path, model, bundle, prepared.parts.validation_raw)
@@ -342,12 +345,9 @@ def test_a_parameter_of_0_leaves_it_to_the_section(
 def test_mlflow_away_does_not_lose_the_model(
     make_splits: Any, tmp_path: Path, tracking: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import slipway.components.train.tracking as module
-    import slipway.components.train.train as stage
-
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr(module, "_GIVE_UP_SECONDS", 1.0)
-    monkeypatch.setattr(stage, "_RUN_WAIT_SECONDS", 0.5)
-    result = run(make_splits(rows=600), tmp_path / "out", epochs=1)
+    result = run(
+        make_splits(rows=600), tmp_path / "out", epochs=1, run_wait_seconds=0.5, give_up_seconds=1.0
+    )
     assert result.run_id is None
     assert read_bundle(tmp_path / "out" / "bundle").notes["mlflow_run_id"] is None

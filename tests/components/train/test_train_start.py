@@ -55,14 +55,15 @@ STAGE = """
 import os, sys
 from pathlib import Path
 import slipway.components.train.loop as loop
-from slipway.components.train.train import train_model
+from slipway.components.train.train import TrainingTask, train_model
 def stop(*_):
     heavy = ("torch._dynamo", "mlflow", "onnx", "onnxruntime", "optuna", "sklearn", "scipy", "polars")
     print("LOADED", [name for name in heavy if name in sys.modules], flush=True)
     os._exit(0)
 loop.batch_loss = stop
-train_model(splits=Path(sys.argv[1]), project="toy", config={}, seed=0, epochs=1, learning_rate=1e-3,
-    gpus=0, allow_cpu=True, bundle=Path(sys.argv[2]) / "bundle", report=Path(sys.argv[2]) / "r.html")
+train_model(TrainingTask(splits=Path(sys.argv[1]), project="toy", config={}, seed=0, epochs=1,
+    learning_rate=1e-3, gpus=0, allow_cpu=True, bundle=Path(sys.argv[2]) / "bundle",
+    report=Path(sys.argv[2]) / "r.html"))
 """
 
 

@@ -13,8 +13,8 @@ from slipway.components.contracts.splits import read_splits
 from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared, prepare
 from slipway.components.train.data.source import Resident, Streamed, choose_buffer, memory_limit
-from slipway.components.train.data.tables import Rows
-from slipway.components.train.loop import Member, Training
+from slipway.components.train.data.tables import TrainingRows
+from slipway.components.train.loop import TrainedMember, Training
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig.model_validate(
@@ -30,10 +30,10 @@ CONFIG = TrainingConfig.model_validate(
 )
 
 
-def numbered(count: int) -> Rows:
+def numbered(count: int) -> TrainingRows:
     """Rows that say in every column which row they are."""
     number = torch.arange(count, dtype=torch.float32)
-    return Rows(
+    return TrainingRows(
         scaled=number.view(-1, 1),
         plain=number.view(-1, 1),
         codes=number.view(-1, 1).int(),
@@ -99,7 +99,7 @@ def test_a_streamed_table_is_the_same_table_and_trains(make_splits: Any, tmp_pat
     streamed = prepare(folder, meta, "toy", CONFIG, CPU)
     assert isinstance(whole.parts.source, Resident)
     assert isinstance(streamed.parts.source, Streamed)
-    for name in Rows.__slots__:
+    for name in TrainingRows.__slots__:
         assert torch.equal(
             getattr(streamed.parts.source.rows, name), getattr(whole.parts.source.rows, name)
         ), name
@@ -112,7 +112,7 @@ def test_a_streamed_table_is_the_same_table_and_trains(make_splits: Any, tmp_pat
     _breaks_and_goes_on(streamed, two, str(tmp_path / "checkpoints"))
 
 
-def _breaks_and_goes_on(prepared: Prepared, whole: list[Member], root: str) -> None:
+def _breaks_and_goes_on(prepared: Prepared, whole: list[TrainedMember], root: str) -> None:
     """Stops within a later buffer of the second epoch, and ends with the same bits."""
     steps = 0
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import slipway.components.train.tracking as module
-from slipway.components.train.system import SystemMetrics
+from slipway.components.train.system import SystemMetricsSampler
 from slipway.components.train.tracking import Tracker
-from slipway.components.train.train import train_model
+from slipway.components.train.train import TrainingTask, train_model
 
 SMALL = {
     "network": {"width": 16, "architecture": "mlp"},
@@ -178,16 +178,18 @@ def test_the_run_that_the_backend_opened_is_joined(
     before = len(client.search_runs([toy.experiment_id]))
 
     result = train_model(
-        splits=make_splits(rows=600),
-        project="toy",
-        config=SMALL,
-        seed=0,
-        epochs=2,
-        learning_rate=5e-3,
-        gpus=0,
-        allow_cpu=False,
-        bundle=tmp_path / "bundle",
-        report=tmp_path / "report.html",
+        TrainingTask(
+            splits=make_splits(rows=600),
+            project="toy",
+            config=SMALL,
+            seed=0,
+            epochs=2,
+            learning_rate=5e-3,
+            gpus=0,
+            allow_cpu=False,
+            bundle=tmp_path / "bundle",
+            report=tmp_path / "report.html",
+        )
     )
 
     assert result.run_id == run
@@ -204,7 +206,7 @@ def test_the_run_that_the_backend_opened_is_joined(
 
 def test_system_metrics_go_the_way_of_the_others() -> None:
     logged: list[tuple[dict[str, float], int]] = []
-    with SystemMetrics(lambda values, step: logged.append((values, step)), seconds=0.05):
+    with SystemMetricsSampler(lambda values, step: logged.append((values, step)), seconds=0.05):
         wait_until(lambda: len(logged) >= 2)
     count = len(logged)
     assert [step for _, step in logged] == list(range(count))
