@@ -253,7 +253,7 @@ def evidence(
 
     **Example:** `slipway evidence flights@champion`
     """
-    from slipway.components.register.evidence import show_evidence
+    from slipway.components.register.evidence_report import show_evidence
     from slipway.local.workspace import Workspace
 
     os.environ.update(Workspace.at(out).settings())

@@ -34,16 +34,20 @@ def register(
     """
     from pathlib import Path
 
-    from slipway.components.register.evidence import Made
+    from slipway.components.register.evidence import Provenance, RegistrationInputs
     from slipway.components.register.register import register_model
 
     result = register_model(
-        bundle=Path(bundle.path),
-        verdict=Path(verdict.path),
-        splits=Path(splits.path),
-        card=Path(card.path),
+        RegistrationInputs(
+            bundle_path=Path(bundle.path),
+            splits_path=Path(splits.path),
+            verdict_path=Path(verdict.path),
+            card_path=Path(card.path),
+            provenance=Provenance(
+                schema=schema, features=feature_views, images=images, pipeline_run=pipeline_run
+            ),
+        ),
         project=project,
-        release=Path(release.path),
-        made=Made(schema=schema, features=feature_views, images=images, pipeline_run=pipeline_run),
+        release_path=Path(release.path),
     )
     release.metadata.update(result.metadata())

@@ -17,33 +17,28 @@ tag `slipway.evidence_hash` is the SHA-256 of the index, so nothing can be excha
 """
 
 import json
-import os
 import platform
 import shutil
-import subprocess
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from slipway.components.contracts.bundle import FILE as BUNDLE
-from slipway.components.contracts.bundle import ONNX, TRAINING, bundle_hash, read_bundle
+from slipway.components.contracts.bundle import ONNX, TRAINING, Bundle, read_bundle
 from slipway.components.contracts.splits import FILE as SPLITS
-from slipway.components.contracts.splits import read_splits
-from slipway.components.contracts.verdict import read_verdict
+from slipway.components.contracts.splits import Splits, read_splits
+from slipway.components.contracts.verdict import Verdict, read_verdict
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file, write_json, write_text
-from slipway.components.support.packages import installed_packages
-from slipway.components.support.tracking import connect
+from slipway.components.support.packages import git_commit, installed_packages
 
 VERSION = 2
 INDEX = "evidence.json"
-_PARTS = ("bundle", "reference", "model", "evidence")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """What a model was made from, besides the artifacts that register is handed.
+class Provenance:
+    """What a model was made from, besides the artifacts that register is given.
 
     Attributes:
         schema: the content of the schema file. features: the project's `features` section.
@@ -57,105 +52,131 @@ class Made:
     pipeline_run: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrationInputs:
+    """What a registration is about.
+
+    Attributes:
+        bundle_path: the model's folder.
+        splits_path: folder of the tables that it was trained and tested on.
+        verdict_path: the gate's decision about exactly this bundle.
+        card_path: the model card.
+        provenance: what the model was made from, for the evidence.
+    """
+
+    bundle_path: Path
+    splits_path: Path
+    verdict_path: Path
+    card_path: Path
+    provenance: Provenance
+
+
 def write_evidence(
-    folder: Path,
-    *,
-    bundle: Path,
-    reference: Path,
-    model: Path,
-    splits: Path,
-    verdict: Path,
-    card: Path,
-    run_id: str,
-    made: Made,
+    folder: Path, inputs: RegistrationInputs, *, reference_path: Path, model_path: Path, run_id: str
 ) -> str:
     """Gathers the evidence and writes its index last.
 
     Args:
         folder: the empty folder to fill.
-        bundle: the model's folder.
-        reference: the folder that monitoring compares with.
-        model: the folder of the MLflow model.
-        splits: the tables' folder.
-        verdict: the verdict's file.
-        card: the model card's file.
+        inputs: what is registered.
+        reference_path: the folder that monitoring compares with.
+        model_path: the folder of the MLflow model.
         run_id: the MLflow run.
-        made: what the model was made from.
 
     Returns:
         SHA-256 of the index.
     """
-    for source, name in (
-        (verdict, "verdict.json"),
-        (card, "card.html"),
-        (splits / SPLITS, SPLITS),
-        (bundle / BUNDLE, BUNDLE),
-        (bundle / TRAINING, TRAINING),
-    ):
-        if source.is_file():
-            shutil.copyfile(source, folder / name)
-    write_json(folder / "schema.json", made.schema)
-    write_json(folder / "features.json", made.features)
-    training = _training_log(bundle)
+    _copy_artifacts(folder, inputs)
+    write_json(folder / "schema.json", inputs.provenance.schema)
+    write_json(folder / "features.json", inputs.provenance.features)
+    training = _read_training_log(inputs.bundle_path)
     packages = {"register": installed_packages(), "train": training.get("packages", {})}
     _write_lock(folder / "requirements.txt", packages["register"])
     if packages["train"]:
         _write_lock(folder / "requirements-train.txt", packages["train"])
-    decision, table, signature = read_verdict(verdict), read_splits(splits), read_bundle(bundle)
-    bill = _bill_of_materials(signature.name, hash_file(bundle / ONNX), packages)
+    bundle = read_bundle(inputs.bundle_path)
+    bill = _bill_of_materials(bundle.name, hash_file(inputs.bundle_path / ONNX), packages)
     write_text(folder / "sbom.cdx.json", bill)
     write_json(
         folder / INDEX,
         {
             "version": VERSION,
-            "model": {"name": signature.name, "hash": decision.model_hash},
-            "data": {
-                "hash": table.data_hash,
-                "rows": table.rows,
-                "positives": table.positives,
-                "windows": table.windows,
-            },
-            "features": {
-                "service": table.feature_service,
-                "lead_seconds": table.lead_seconds,
-                "names": [feature.name for feature in table.features],
-            },
-            "code": {"commit": _commit(training)},
-            "images": made.images,
+            **_describe_data(read_splits(inputs.splits_path)),
+            **_describe_verdict(read_verdict(inputs.verdict_path), bundle, training),
+            "images": inputs.provenance.images,
             "environment": {
                 "python": platform.python_version(),
                 "packages": {stage: len(found) for stage, found in packages.items()},
             },
-            "seeds": {
-                "training": training.get("settings", training).get("seed"),
-                "gate": decision.notes.get("seed"),
-            },
-            "training": {"settings": training.get("settings", {})},
-            "verdict": {
-                "outcome": decision.outcome,
-                "metrics": decision.metrics,
-                "thresholds": decision.thresholds,
-                "rules": len(decision.rules),
-                "notes": decision.notes,
-                "override": asdict(decision.override) if decision.override else None,
-            },
-            "runs": {"mlflow": run_id, "pipeline": made.pipeline_run},
+            "runs": {"mlflow": run_id, "pipeline": inputs.provenance.pipeline_run},
             "files": {
-                **_hashes(bundle, "bundle"),
-                **_hashes(reference, "reference"),
-                **_hashes(model, "model"),
-                **_hashes(folder, "evidence"),
+                **hash_files(inputs.bundle_path, "bundle"),
+                **hash_files(reference_path, "reference"),
+                **hash_files(model_path, "model"),
+                **hash_files(folder, "evidence"),
             },
         },
     )
     return hash_file(folder / INDEX)
 
 
+def _copy_artifacts(folder: Path, inputs: RegistrationInputs) -> None:
+    for source, name in (
+        (inputs.verdict_path, "verdict.json"),
+        (inputs.card_path, "card.html"),
+        (inputs.splits_path / SPLITS, SPLITS),
+        (inputs.bundle_path / BUNDLE, BUNDLE),
+        (inputs.bundle_path / TRAINING, TRAINING),
+    ):
+        if source.is_file():
+            shutil.copyfile(source, folder / name)
+
+
+def _describe_data(splits: Splits) -> dict[str, Any]:
+    """The index's sections about data and features."""
+    return {
+        "data": {
+            "hash": splits.data_hash,
+            "rows": splits.rows,
+            "positives": splits.positives,
+            "windows": splits.windows,
+        },
+        "features": {
+            "service": splits.feature_service,
+            "lead_seconds": splits.lead_seconds,
+            "names": [feature.name for feature in splits.features],
+        },
+    }
+
+
+def _describe_verdict(verdict: Verdict, bundle: Bundle, training: dict[str, Any]) -> dict[str, Any]:
+    """The index's sections about the model, the code, the seeds, the training and the verdict."""
+    known_commit = training.get("environment", {}).get("git_commit")
+    return {
+        "model": {"name": bundle.name, "hash": verdict.model_hash},
+        "code": {"commit": str(known_commit or git_commit())},
+        "seeds": {
+            "training": training.get("settings", training).get("seed"),
+            "gate": verdict.notes.get("seed"),
+        },
+        "training": {"settings": training.get("settings", {})},
+        "verdict": {
+            "outcome": verdict.outcome,
+            "metrics": verdict.metrics,
+            "thresholds": verdict.thresholds,
+            "rules": len(verdict.rules),
+            "notes": verdict.notes,
+            "override": asdict(verdict.override) if verdict.override else None,
+        },
+    }
+
+
 def _write_lock(path: Path, packages: dict[str, str]) -> None:
     write_text(path, "".join(f"{name}=={version}\n" for name, version in packages.items()))
 
 
-def _hashes(folder: Path, name: str) -> dict[str, str]:
+def hash_files(folder: Path, name: str) -> dict[str, str]:
+    """SHA-256 of every file of a folder but the index, by `name/relative path`."""
     return {
         f"{name}/{file.relative_to(folder).as_posix()}": hash_file(file)
         for file in sorted(folder.rglob("*"))
@@ -163,7 +184,7 @@ def _hashes(folder: Path, name: str) -> dict[str, str]:
     }
 
 
-def _training_log(bundle: Path) -> dict[str, Any]:
+def _read_training_log(bundle: Path) -> dict[str, Any]:
     try:
         content = json.loads((bundle / TRAINING).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -171,25 +192,6 @@ def _training_log(bundle: Path) -> dict[str, Any]:
     except ValueError as error:
         raise SlipwayError(f"{bundle / TRAINING} is not JSON: {error}. Train again.") from error
     return content if isinstance(content, dict) else {}
-
-
-def _commit(training: dict[str, Any]) -> str:
-    """The commit of the code: as the training log has it, the image was built with, or git says."""
-    known = training.get("environment", {}).get("git_commit") or os.environ.get("GIT_COMMIT", "")
-    if known:
-        return str(known)
-    folder = Path(__file__).resolve().parents[2]
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return answer.stdout.strip()
 
 
 def _bill_of_materials(model: str, digest: str, packages: dict[str, dict[str, str]]) -> str:
@@ -224,159 +226,3 @@ def _bill_of_materials(model: str, digest: str, packages: dict[str, dict[str, st
     bill = Bom(metadata=BomMetaData(component=subject), components=parts)
     bill.register_dependency(subject, parts)
     return JsonV1Dot6(bill).output_as_string(indent=1) + "\n"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvidenceReport:
-    """The evidence of a registered version, and what of it does not hold.
-
-    Attributes:
-        override: who let the model pass, and why, as the registry has it; empty: nobody.
-        index: evidence.json. problems: every hash that does not match, in words; empty: all hold.
-        files: files whose hash was checked.
-    """
-
-    name: str
-    model_version: str
-    aliases: tuple[str, ...]
-    override: str
-    index: dict[str, Any]
-    files: int
-    problems: tuple[str, ...]
-
-    @property
-    def text(self) -> str:
-        """The evidence for a person, one fact a line."""
-        index = self.index
-        aliases = ", ".join(self.aliases) or "no alias"
-        metrics = ", ".join(
-            f"{name} {value:.4f} (least {index['verdict']['thresholds'][name]:g})"
-            for name, value in index["verdict"]["metrics"].items()
-            if name in index["verdict"]["thresholds"] and value is not None
-        )
-        notes = index["verdict"]["notes"]
-        packages = ", ".join(
-            f"{stage} {count}" for stage, count in index["environment"]["packages"].items()
-        )
-        test = index["data"]["windows"].get("test", ["?", "?"])
-        facts = {
-            "model": f"{self.name} version {self.model_version} ({aliases})",
-            "model hash": index["model"]["hash"],
-            "data hash": index["data"]["hash"],
-            "test window": f"{test[0]} to {test[1]}, {index['data']['rows'].get('test', 0):,} rows",
-            "features": f"{len(index['features']['names'])} of service {index['features']['service']}",
-            "verdict": f"{index['verdict']['outcome']}, {index['verdict']['rules']} rules: {metrics}",
-            "override": self.override or "none",
-            "champion": notes.get("champion", "not compared"),
-            "rehearsal": notes.get("rehearsal", "not rehearsed"),
-            "code commit": index["code"]["commit"] or "unknown",
-            "images": self._images(),
-            "seeds": ", ".join(f"{name} {seed}" for name, seed in index["seeds"].items()),
-            "MLflow run": index["runs"]["mlflow"],
-            "pipeline run": index["runs"]["pipeline"] or "unknown",
-            "environment": f"Python {index['environment']['python']}; packages: {packages}"
-            " (sbom.cdx.json)",
-            "hashes": f"{self.files} files checked, all match"
-            if not self.problems
-            else f"{self.files} files checked, {len(self.problems)} problems",
-        }
-        lines = [f"{name:<14} {value}" for name, value in facts.items()]
-        return "\n".join([*lines, *(f"PROBLEM        {problem}" for problem in self.problems)])
-
-    def _images(self) -> str:
-        """How many images are named by digest; those by tag by name, for their bytes are not known."""
-        images = self.index["images"]
-        tagged = sorted(name for name, reference in images.items() if "@sha256:" not in reference)
-        named = f"{len(images) - len(tagged)} by digest"
-        return f"{named}, by tag only: {', '.join(tagged)}" if tagged else named
-
-
-def show_evidence(model: str, alias_or_version: str = "challenger") -> EvidenceReport:
-    """Fetches a version's evidence and checks every hash in it.
-
-    Args:
-        model: the registered model's name.
-        alias_or_version: an alias ("champion") or a version number ("3").
-
-    Raises:
-        SlipwayError: there is no such version, or it has no evidence that can be read.
-    """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    client = connect()
-    try:
-        if alias_or_version.isdigit():
-            version = client.get_model_version(model, alias_or_version)
-        else:
-            version = client.get_model_version_by_alias(model, alias_or_version)
-    except MlflowException as error:
-        raise SlipwayError(f"The registry has no {model}@{alias_or_version}: {error}") from error
-    with tempfile.TemporaryDirectory(prefix="slipway-evidence-") as scratch:
-        folders = {}
-        for part in _PARTS:
-            uri = version.tags.get(f"slipway.{part}_uri")
-            if not uri:
-                raise SlipwayError(
-                    f"{model} version {version.version} was not registered by Slipway: it has no tag"
-                    f" slipway.{part}_uri."
-                )
-            try:
-                path = mlflow.artifacts.download_artifacts(
-                    artifact_uri=uri, dst_path=str(Path(scratch) / part)
-                )
-            except (MlflowException, OSError) as error:
-                raise SlipwayError(f"{uri} cannot be downloaded: {error}") from error
-            folders[part] = Path(path)
-        return _check(version, folders)
-
-
-def _check(version: Any, folders: dict[str, Path]) -> EvidenceReport:
-    index_file = folders["evidence"] / INDEX
-    try:
-        index = json.loads(index_file.read_text(encoding="utf-8"))
-        expected: dict[str, str] = index["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SlipwayError(f"The evidence's {INDEX} cannot be read: {error!r}") from error
-    if index.get("version") != VERSION:
-        raise SlipwayError(
-            f"The evidence of {version.name} version {version.version} has layout"
-            f" {index.get('version')}; this release reads {VERSION}."
-        )
-    problems = []
-    if hash_file(index_file) != version.tags.get("slipway.evidence_hash"):
-        problems.append(f"{INDEX} is not the one that was registered.")
-    found: dict[str, str] = {}
-    for part, folder in folders.items():
-        found |= _hashes(folder, part)
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
-            problems.append(f"{name} is missing.")
-        elif name not in expected:
-            problems.append(f"{name} was added.")
-        elif found[name] != expected[name]:
-            problems.append(f"{name} was changed.")
-    model_hash = bundle_hash(folders["bundle"])
-    if model_hash != version.tags.get("slipway.model_hash") or model_hash != index["model"]["hash"]:
-        problems.append("The bundle is not the one that was registered.")
-    try:
-        verdict = read_verdict(folders["evidence"] / "verdict.json")
-    except SlipwayError as error:
-        problems.append(str(error))
-    else:
-        if verdict.outcome != "pass" or verdict.model_hash != model_hash:
-            problems.append("The verdict is not a pass for this bundle.")
-    return EvidenceReport(
-        name=version.name,
-        model_version=str(version.version),
-        aliases=tuple(version.aliases),
-        override=_override(version.tags),
-        index=index,
-        files=len(found) + 1,
-        problems=tuple(problems),
-    )
-
-
-def _override(tags: dict[str, str]) -> str:
-    approver = tags.get("slipway.override_approver")
-    return f"{approver}: {tags.get('slipway.override_reason', '')}" if approver else ""

@@ -35,9 +35,9 @@ PARTS: tuple[Part, ...] = ("train", "test")
 def write_reference(
     folder: Path,
     *,
-    splits_folder: Path,
+    splits_path: Path,
     splits: Splits,
-    bundle_folder: Path,
+    bundle_path: Path,
     bundle: Bundle,
     verdict: Verdict,
 ) -> None:
@@ -50,10 +50,10 @@ def write_reference(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    session = open_model(bundle_folder)
+    session = open_model(bundle_path)
     tables, means = [], {}
     for part in PARTS:
-        table = _sample(splits_folder, splits, part)
+        table = _sample(splits_path, splits, part)
         probability = predict(session, bundle, table).astype(np.float64)
         predicted = reaches_threshold(probability, bundle.threshold).astype(np.int8)
         means[part] = float(probability.mean()) if len(probability) else None
@@ -95,10 +95,10 @@ def _sample(folder: Path, splits: Splits, part: Part) -> "pa.Table":
     import pyarrow as pa
 
     step = -(-splits.rows[part] // MAX_ROWS) or 1
-    start, kept = 0, []
+    start, sampled = 0, []
     for table in read_part_batches(folder, part):
         picks: Any = np.arange(-start % step, table.num_rows, step)
-        kept.append(table.take(pa.array(picks)))
+        sampled.append(table.take(pa.array(picks)))
         start += table.num_rows
-    sample = pa.concat_tables(kept)
+    sample = pa.concat_tables(sampled)
     return sample.set_column(sample.column_names.index(LABEL), LABEL, sample[LABEL].cast(pa.int8()))

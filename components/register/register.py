@@ -4,14 +4,14 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.contracts.bundle import ONNX, Bundle, bundle_hash, model_inputs, read_bundle
 from slipway.components.contracts.release import Release, write_record
 from slipway.components.contracts.scoring import open_model, predict, read_part_batches
 from slipway.components.contracts.splits import Splits, read_splits
 from slipway.components.contracts.verdict import Verdict, check_verdict, read_verdict
-from slipway.components.register.evidence import Made, write_evidence
+from slipway.components.register.evidence import RegistrationInputs, write_evidence
 from slipway.components.register.reference import write_reference
 from slipway.components.support.files import hash_directory
 from slipway.components.support.stage import progress, stage
@@ -19,6 +19,7 @@ from slipway.components.support.tracking import connect, open_experiment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 CHALLENGER = "challenger"
 REQUESTED = "slipway.requested_at"
@@ -27,15 +28,7 @@ _EXAMPLE_ROWS = 5
 
 
 @stage("register")
-def register_model(
-    bundle: Path,
-    verdict: Path,
-    splits: Path,
-    card: Path,
-    project: str,
-    release: Path,
-    made: Made,
-) -> Release:
+def register_model(inputs: RegistrationInputs, *, project: str, release_path: Path) -> Release:
     """Registers the bundle as a version of the model `project`; the same bundle gives the same version.
 
     Its evidence is then that of the first time; an override of a later time is added to its tags.
@@ -43,46 +36,44 @@ def register_model(
     task that was cut off can be run again.
 
     Args:
-        bundle: the model's folder.
-        verdict: the gate's decision about exactly this bundle.
-        splits: the tables that it was trained and tested on.
-        card: the model card.
+        inputs: what is registered.
         project: the registered model's name.
-        release: the file to write the release to.
-        made: what the model was made from, for the evidence.
+        release_path: the file to write the release to.
 
     Raises:
         SlipwayError: the verdict is not a pass for this bundle and these splits, or MLflow refuses.
     """
-    decision, model, table = read_verdict(verdict), read_bundle(bundle), read_splits(splits)
-    check_verdict(decision, bundle_hash(bundle), table.data_hash)
+    verdict = read_verdict(inputs.verdict_path)
+    bundle, splits = read_bundle(inputs.bundle_path), read_splits(inputs.splits_path)
+    check_verdict(verdict, bundle_hash(inputs.bundle_path), splits.data_hash)
     client = connect()
-    found = _find_version(client, project, decision.model_hash)
+    found = _find_version(client, project, verdict.model_hash)
     if found is None:
-        given = _Given(bundle=bundle, splits=splits, verdict=verdict, card=card, made=made)
-        found = _make_version(client, project, decision, model, table, given)
+        run_id = _find_run(client, project, bundle)
+        uploads = _upload(client, run_id, inputs, verdict, bundle, splits)
+        found = _create_version(client, project, run_id, verdict, bundle, uploads)
     else:
         progress(f"this bundle is registered already, as version {found.model_version}")
-        for name, value in _override_tags(decision).items():
+        for name, value in _override_tags(verdict).items():
             client.set_model_version_tag(project, found.model_version, name, value)
-    result = _take_alias(client, found)
-    write_record(release, result)
-    return result
+    release = _take_alias(client, found)
+    write_record(release_path, release)
+    return release
 
 
 def _find_version(client: "MlflowClient", project: str, model_hash: str) -> Release | None:
     """The version of exactly this bundle; the first one, should there be several."""
     versions = client.search_model_versions(f"name = '{project}'")
     same = [version for version in versions if version.tags.get(MODEL_HASH) == model_hash]
-    return _release(min(same, key=lambda version: int(version.version))) if same else None
+    return _read_release(min(same, key=lambda version: int(version.version))) if same else None
 
 
-def _release(version: Any) -> Release:
+def _read_release(version: "ModelVersion") -> Release:
     return Release(
         name=version.name,
         model_version=str(version.version),
         alias=CHALLENGER,
-        run_id=version.run_id,
+        run_id=version.run_id or "",
         bundle_uri=version.tags["slipway.bundle_uri"],
         model_hash=version.tags[MODEL_HASH],
         reference_uri=version.tags["slipway.reference_uri"],
@@ -90,90 +81,95 @@ def _release(version: Any) -> Release:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Given:
-    """Where the inputs lie."""
+class _Uploads:
+    """What lies in the MLflow run for a version: URIs by part, the logged model, the evidence's hash."""
 
-    bundle: Path
-    splits: Path
-    verdict: Path
-    card: Path
-    made: Made
+    uris: dict[str, str]
+    model_id: str
+    evidence_hash: str
 
 
-def _make_version(
+def _upload(
     client: "MlflowClient",
-    project: str,
+    run_id: str,
+    inputs: RegistrationInputs,
     verdict: Verdict,
-    model: Bundle,
-    table: Splits,
-    given: _Given,
-) -> Release:
-    """Uploads everything to the training run, then makes the version."""
+    bundle: Bundle,
+    splits: Splits,
+) -> _Uploads:
+    """Uploads the bundle, its reference, the MLflow model and the evidence to the run."""
     import mlflow
 
-    run_id = _run(client, project, model)
     # Every folder is named by its content: a task that is run again, or at the same time, writes the
     # same files to the same place, and never over those of another version.
     place = f"release-{verdict.model_hash[:12]}"
     uris = {"bundle": f"runs:/{run_id}/{place}/bundle"}
     progress("uploading the bundle and its reference")
-    client.log_artifacts(run_id, str(given.bundle), f"{place}/bundle")
+    client.log_artifacts(run_id, str(inputs.bundle_path), f"{place}/bundle")
     with tempfile.TemporaryDirectory(prefix="slipway-register-") as scratch:
         reference, evidence = Path(scratch) / "reference", Path(scratch) / "evidence"
         reference.mkdir()
         evidence.mkdir()
         write_reference(
             reference,
-            splits_folder=given.splits,
-            splits=table,
-            bundle_folder=given.bundle,
-            bundle=model,
+            splits_path=inputs.splits_path,
+            splits=splits,
+            bundle_path=inputs.bundle_path,
+            bundle=bundle,
             verdict=verdict,
         )
         name = f"{place}/reference-{hash_directory(reference)[:12]}"
         uris["reference"] = f"runs:/{run_id}/{name}"
         client.log_artifacts(run_id, str(reference), name)
         progress("logging the MLflow model")
-        model_id, uris["model"] = _log_model(run_id, model, given.bundle, given.splits)
+        model_id, uris["model"] = _log_model(run_id, bundle, inputs)
         logged = mlflow.artifacts.download_artifacts(
             artifact_uri=uris["model"], dst_path=str(Path(scratch) / "model")
         )
         digest = write_evidence(
-            evidence,
-            bundle=given.bundle,
-            reference=reference,
-            model=Path(logged),
-            splits=given.splits,
-            verdict=given.verdict,
-            card=given.card,
-            run_id=run_id,
-            made=given.made,
+            evidence, inputs, reference_path=reference, model_path=Path(logged), run_id=run_id
         )
         name = f"{place}/evidence-{digest[:12]}"
         uris["evidence"] = f"runs:/{run_id}/{name}"
         client.log_artifacts(run_id, str(evidence), name)
+    return _Uploads(uris=uris, model_id=model_id, evidence_hash=digest)
+
+
+def _create_version(
+    client: "MlflowClient",
+    project: str,
+    run_id: str,
+    verdict: Verdict,
+    bundle: Bundle,
+    uploads: _Uploads,
+) -> Release:
+    """Makes the version of what was uploaded, with its metrics and tags."""
     metrics = {name: value for name, value in verdict.metrics.items() if value is not None}
     for name, value in metrics.items():
         client.log_metric(run_id, f"test_{name}", value)
     tags = {
         MODEL_HASH: verdict.model_hash,
         "slipway.data_hash": verdict.data_hash,
-        "slipway.threshold": repr(model.threshold),
-        "slipway.evidence_hash": digest,
-        **{f"slipway.{part}_uri": uri for part, uri in uris.items()},
+        "slipway.threshold": repr(bundle.threshold),
+        "slipway.evidence_hash": uploads.evidence_hash,
+        **{f"slipway.{part}_uri": uri for part, uri in uploads.uris.items()},
         **{f"slipway.{name}": repr(value) for name, value in metrics.items()},
         **_override_tags(verdict),
     }
     _ensure_model(client, project)
     version = client.create_model_version(
-        project, source=uris["model"], run_id=run_id, tags=tags, model_id=model_id
+        project,
+        source=uploads.uris["model"],
+        run_id=run_id,
+        tags=tags,
+        model_id=uploads.model_id,
     )
     # Two tasks may have registered one bundle at the same time: the first version stays.
     first = _find_version(client, project, verdict.model_hash)
     if first is not None and first.model_version != str(version.version):
         client.delete_model_version(project, str(version.version))
         return first
-    return _release(version)
+    return _read_release(version)
 
 
 def _override_tags(verdict: Verdict) -> dict[str, str]:
@@ -185,11 +181,11 @@ def _override_tags(verdict: Verdict) -> dict[str, str]:
     }
 
 
-def _run(client: "MlflowClient", project: str, model: Bundle) -> str:
+def _find_run(client: "MlflowClient", project: str, bundle: Bundle) -> str:
     """The training run, where the server knows it; else a new one."""
     from mlflow.exceptions import MlflowException
 
-    known = model.notes.get("mlflow_run_id")
+    known = bundle.notes.get("mlflow_run_id")
     if known:
         try:
             return str(client.get_run(known).info.run_id)
@@ -211,8 +207,8 @@ def _ensure_model(client: "MlflowClient", project: str) -> None:
             raise
 
 
-def _log_model(run_id: str, model: Bundle, bundle: Path, splits: Path) -> tuple[str, str]:
-    """Logs the ONNX model with signature and input example; its own id and URI."""
+def _log_model(run_id: str, bundle: Bundle, inputs: RegistrationInputs) -> tuple[str, str]:
+    """Logs the ONNX model with signature and input example; returns its own id and URI."""
     from importlib.metadata import version
 
     import mlflow
@@ -221,21 +217,23 @@ def _log_model(run_id: str, model: Bundle, bundle: Path, splits: Path) -> tuple[
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    rows = next(iter(read_part_batches(splits, "test", rows=_EXAMPLE_ROWS)))
-    inputs = model_inputs(model, rows)
-    predict(open_model(bundle), model, rows)
+    rows = next(iter(read_part_batches(inputs.splits_path, "test", rows=_EXAMPLE_ROWS)))
+    example = model_inputs(bundle, rows)
+    predict(
+        open_model(inputs.bundle_path), bundle, rows
+    )  # fails here and not when the model is read
     signature = ModelSignature(
         inputs=Schema(
-            [TensorSpec(array.dtype, (-1, array.shape[1]), name) for name, array in inputs.items()]
+            [TensorSpec(array.dtype, (-1, array.shape[1]), name) for name, array in example.items()]
         ),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1,), "probability")]),
     )
     with mlflow.start_run(run_id=run_id):
         info = mlflow.onnx.log_model(
-            onnx.load(bundle / ONNX),
+            onnx.load(inputs.bundle_path / ONNX),
             name="model",
             signature=signature,
-            input_example=inputs,
+            input_example=example,
             onnx_execution_providers=["CPUExecutionProvider"],
             pip_requirements=[
                 f"{name}=={version(name)}" for name in ("mlflow", "onnx", "onnxruntime")

@@ -1,6 +1,9 @@
-"""What is installed: the environment that a stage ran in, to be kept with what it made."""
+"""The environment that a stage ran in, recorded with its results: packages and commit."""
 
+import os
+import subprocess
 from importlib import metadata
+from pathlib import Path
 
 
 def installed_packages() -> dict[str, str]:
@@ -11,3 +14,23 @@ def installed_packages() -> dict[str, str]:
         if name:
             found[name.lower().replace("_", "-")] = distribution.version
     return dict(sorted(found.items()))
+
+
+def git_commit() -> str:
+    """The commit of this code: baked into the image as GIT_COMMIT, or asked of git in a checkout."""
+    if commit := os.environ.get("GIT_COMMIT"):
+        return commit
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return ""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.strip()

@@ -1,13 +1,11 @@
 """What a training was made with: versions, commit, and the parameters that its MLflow run shows."""
 
-import os
 import platform
-import subprocess
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.contracts.splits import Splits
+from slipway.components.support.packages import git_commit
 
 if TYPE_CHECKING:
     from slipway.components.train.data.preparation import Prepared
@@ -21,28 +19,8 @@ def read_environment() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         **{name: version(name) for name in _RECORDED},
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
     }
-
-
-def _git_commit() -> str:
-    """The commit of this code: baked into the image as GIT_COMMIT, or asked of git in a checkout."""
-    if commit := os.environ.get("GIT_COMMIT"):
-        return commit
-    folder = Path(__file__).resolve().parents[2]
-    if not (folder / ".git").exists():
-        return ""
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return answer.stdout.strip()
 
 
 def run_tags(meta: Splits) -> dict[str, str]:
@@ -50,7 +28,7 @@ def run_tags(meta: Splits) -> dict[str, str]:
     return {
         "slipway.project": meta.project,
         "slipway.data_hash": meta.data_hash,
-        "mlflow.source.git.commit": _git_commit(),
+        "mlflow.source.git.commit": git_commit(),
         "mlflow.runName": f"train-{meta.data_hash[:8]}",
     }
 

@@ -29,7 +29,8 @@ from slipway.components.contracts.release import Release, read_record
 from slipway.components.contracts.splits import read_part
 from slipway.components.contracts.verdict import Override, RuleResult, Verdict, write_verdict
 from slipway.components.register import register as stage
-from slipway.components.register.evidence import Made, show_evidence
+from slipway.components.register.evidence import Provenance, RegistrationInputs
+from slipway.components.register.evidence_report import show_evidence
 from slipway.components.register.register import register_model
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file, write_json
@@ -69,7 +70,7 @@ def passed(bundle: Path, **change: Any) -> Verdict:
     return replace(verdict, **change)
 
 
-MADE = Made(
+PROVENANCE = Provenance(
     schema={"columns": {"a": {"type": "number"}}},
     features={"label": {"column": "late"}, "views": [{"name": "numbers"}]},
     images={"train": "registry/train@sha256:" + "1" * 64, "register": "slipway/register:0.1.0"},
@@ -83,13 +84,15 @@ def register(
     write_verdict(out / "verdict.json", verdict)
     (out / "card.html").write_text("<!doctype html><title>card</title>")
     return register_model(
-        bundle=bundle,
-        verdict=out / "verdict.json",
-        splits=splits,
-        card=out / "card.html",
+        RegistrationInputs(
+            bundle_path=bundle,
+            splits_path=splits,
+            verdict_path=out / "verdict.json",
+            card_path=out / "card.html",
+            provenance=replace(PROVENANCE, pipeline_run=pipeline_run),
+        ),
         project="toy",
-        release=out / "release.json",
-        made=replace(MADE, pipeline_run=pipeline_run),
+        release_path=out / "release.json",
     )
 
 
@@ -217,13 +220,15 @@ def test_refused(name: str, reason: str, splits: Path, tmp_path: Path, registry:
         (tmp_path / "verdict.json").write_text(text[: len(text) // 2])
     with pytest.raises(SlipwayError) as error:
         register_model(
-            bundle=bundle,
-            verdict=tmp_path / "verdict.json",
-            splits=splits,
-            card=tmp_path / "card.html",
+            RegistrationInputs(
+                bundle_path=bundle,
+                splits_path=splits,
+                verdict_path=tmp_path / "verdict.json",
+                card_path=tmp_path / "card.html",
+                provenance=PROVENANCE,
+            ),
             project="toy",
-            release=tmp_path / "release.json",
-            made=MADE,
+            release_path=tmp_path / "release.json",
         )
     assert reason in str(error.value)
     assert not (tmp_path / "release.json").exists()
@@ -295,7 +300,7 @@ def test_evidence_holds_and_every_change_is_seen(
     assert index["runs"]["mlflow"] == result.run_id
     assert index["runs"]["pipeline"] == "run-17"
     assert index["seeds"] == {"training": 0, "gate": 3}
-    assert index["images"] == MADE.images
+    assert index["images"] == PROVENANCE.images
     assert index["verdict"]["notes"]["rehearsal"] == "200 rows, p99 2.0 ms"
     assert len(index["code"]["commit"]) in (0, 40)
     assert index["verdict"]["outcome"] == "pass"
@@ -311,8 +316,8 @@ def test_evidence_holds_and_every_change_is_seen(
     stored = connect().get_run(result.run_id).info.artifact_uri.removeprefix("file://")
     (place,) = Path(stored).glob("release-*")
     (evidence,), (reference,) = place.glob("evidence-*"), place.glob("reference-*")
-    assert json.loads((evidence / "schema.json").read_text()) == MADE.schema
-    assert json.loads((evidence / "features.json").read_text()) == MADE.features
+    assert json.loads((evidence / "schema.json").read_text()) == PROVENANCE.schema
+    assert json.loads((evidence / "features.json").read_text()) == PROVENANCE.features
     assert "onnxruntime==" in (evidence / "requirements.txt").read_text()
     assert (evidence / "requirements-train.txt").read_text() == "torch==2.13.0\n"
     bill = json.loads((evidence / "sbom.cdx.json").read_text())

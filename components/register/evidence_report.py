@@ -1,0 +1,175 @@
+"""The evidence of a registered version, fetched and checked: what `slipway evidence` shows."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slipway.components.contracts.bundle import bundle_hash
+from slipway.components.contracts.verdict import read_verdict
+from slipway.components.register.evidence import INDEX, VERSION, hash_files
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import hash_file
+from slipway.components.support.tracking import connect
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+_PARTS = ("bundle", "reference", "model", "evidence")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceReport:
+    """The evidence of a registered version, and what of it does not hold.
+
+    Attributes:
+        override: who let the model pass, and why, as the registry has it; empty: nobody.
+        index: evidence.json. problems: every hash that does not match, in words; empty: all hold.
+        files: files whose hash was checked.
+    """
+
+    name: str
+    model_version: str
+    aliases: tuple[str, ...]
+    override: str
+    index: dict[str, Any]
+    files: int
+    problems: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The evidence for a person, one fact a line."""
+        index = self.index
+        aliases = ", ".join(self.aliases) or "no alias"
+        metrics = ", ".join(
+            f"{name} {value:.4f} (least {index['verdict']['thresholds'][name]:g})"
+            for name, value in index["verdict"]["metrics"].items()
+            if name in index["verdict"]["thresholds"] and value is not None
+        )
+        notes = index["verdict"]["notes"]
+        packages = ", ".join(
+            f"{stage} {count}" for stage, count in index["environment"]["packages"].items()
+        )
+        test = index["data"]["windows"].get("test", ["?", "?"])
+        facts = {
+            "model": f"{self.name} version {self.model_version} ({aliases})",
+            "model hash": index["model"]["hash"],
+            "data hash": index["data"]["hash"],
+            "test window": f"{test[0]} to {test[1]}, {index['data']['rows'].get('test', 0):,} rows",
+            "features": f"{len(index['features']['names'])} of service {index['features']['service']}",
+            "verdict": f"{index['verdict']['outcome']}, {index['verdict']['rules']} rules: {metrics}",
+            "override": self.override or "none",
+            "champion": notes.get("champion", "not compared"),
+            "rehearsal": notes.get("rehearsal", "not rehearsed"),
+            "code commit": index["code"]["commit"] or "unknown",
+            "images": self._images(),
+            "seeds": ", ".join(f"{name} {seed}" for name, seed in index["seeds"].items()),
+            "MLflow run": index["runs"]["mlflow"],
+            "pipeline run": index["runs"]["pipeline"] or "unknown",
+            "environment": f"Python {index['environment']['python']}; packages: {packages}"
+            " (sbom.cdx.json)",
+            "hashes": f"{self.files} files checked, all match"
+            if not self.problems
+            else f"{self.files} files checked, {len(self.problems)} problems",
+        }
+        lines = [f"{name:<14} {value}" for name, value in facts.items()]
+        return "\n".join([*lines, *(f"PROBLEM        {problem}" for problem in self.problems)])
+
+    def _images(self) -> str:
+        """How many images are named by digest; those by tag by name, for their bytes are not known."""
+        images = self.index["images"]
+        tagged = sorted(name for name, reference in images.items() if "@sha256:" not in reference)
+        named = f"{len(images) - len(tagged)} by digest"
+        return f"{named}, by tag only: {', '.join(tagged)}" if tagged else named
+
+
+def show_evidence(model: str, alias_or_version: str = "challenger") -> EvidenceReport:
+    """Fetches a version's evidence and checks every hash in it.
+
+    Args:
+        model: the registered model's name.
+        alias_or_version: an alias ("champion") or a version number ("3").
+
+    Raises:
+        SlipwayError: there is no such version, or it has no evidence that can be read.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    client = connect()
+    try:
+        if alias_or_version.isdigit():
+            version = client.get_model_version(model, alias_or_version)
+        else:
+            version = client.get_model_version_by_alias(model, alias_or_version)
+    except MlflowException as error:
+        raise SlipwayError(f"The registry has no {model}@{alias_or_version}: {error}") from error
+    with tempfile.TemporaryDirectory(prefix="slipway-evidence-") as scratch:
+        folders = {}
+        for part in _PARTS:
+            uri = version.tags.get(f"slipway.{part}_uri")
+            if not uri:
+                raise SlipwayError(
+                    f"{model} version {version.version} was not registered by Slipway: it has no tag"
+                    f" slipway.{part}_uri."
+                )
+            try:
+                path = mlflow.artifacts.download_artifacts(
+                    artifact_uri=uri, dst_path=str(Path(scratch) / part)
+                )
+            except (MlflowException, OSError) as error:
+                raise SlipwayError(f"{uri} cannot be downloaded: {error}") from error
+            folders[part] = Path(path)
+        return _check(version, folders)
+
+
+def _check(version: "ModelVersion", folders: dict[str, Path]) -> EvidenceReport:
+    index_file = folders["evidence"] / INDEX
+    try:
+        index = json.loads(index_file.read_text(encoding="utf-8"))
+        expected: dict[str, str] = index["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SlipwayError(f"The evidence's {INDEX} cannot be read: {error!r}") from error
+    if index.get("version") != VERSION:
+        raise SlipwayError(
+            f"The evidence of {version.name} version {version.version} has layout"
+            f" {index.get('version')}; this release reads {VERSION}."
+        )
+    problems = []
+    if hash_file(index_file) != version.tags.get("slipway.evidence_hash"):
+        problems.append(f"{INDEX} is not the one that was registered.")
+    found: dict[str, str] = {}
+    for part, folder in folders.items():
+        found |= hash_files(folder, part)
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            problems.append(f"{name} is missing.")
+        elif name not in expected:
+            problems.append(f"{name} was added.")
+        elif found[name] != expected[name]:
+            problems.append(f"{name} was changed.")
+    model_hash = bundle_hash(folders["bundle"])
+    if model_hash != version.tags.get("slipway.model_hash") or model_hash != index["model"]["hash"]:
+        problems.append("The bundle is not the one that was registered.")
+    try:
+        verdict = read_verdict(folders["evidence"] / "verdict.json")
+    except SlipwayError as error:
+        problems.append(str(error))
+    else:
+        if verdict.outcome != "pass" or verdict.model_hash != model_hash:
+            problems.append("The verdict is not a pass for this bundle.")
+    return EvidenceReport(
+        name=version.name,
+        model_version=str(version.version),
+        aliases=tuple(version.aliases),
+        override=_override(version.tags),
+        index=index,
+        files=len(found) + 1,
+        problems=tuple(problems),
+    )
+
+
+def _override(tags: dict[str, str]) -> str:
+    approver = tags.get("slipway.override_approver")
+    return f"{approver}: {tags.get('slipway.override_reason', '')}" if approver else ""
