@@ -96,15 +96,14 @@ def sketches(rows: pa.Table, edges: dict[str, Any]) -> dict[str, Sketch]:
 
 SCAN = """
 import sys
-from datetime import datetime
 from pathlib import Path
+from slipway.components.config.data import parse_window
 from slipway.components.config.monitoring import DriftConfig
 from slipway.components.monitor.measures.drift import compare
 from slipway.components.monitor.reference import read_reference
 from slipway.components.monitor.window import open_window, scan_features
 reference = read_reference(Path(sys.argv[1]) / "reference", "1", "train")
-start, end = (datetime.fromisoformat(t) for t in sys.argv[2:4])
-window = open_window(sys.argv[1] + "/log", "bench", start, end)
+window = open_window(sys.argv[1] + "/log", "bench", parse_window(*sys.argv[2:4]))
 scan = scan_features(window, "1", reference)
 assert scan.rows == int(sys.argv[4]), scan.rows
 compare(reference.sketches, scan.sketches, reference.kinds, DriftConfig())

@@ -1,5 +1,6 @@
 """Which tables the pipeline reads, and from when to when."""
 
+from datetime import timedelta
 from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -8,6 +9,7 @@ from slipway.components.config.base import (
     Instant,
     Name,
     Section,
+    format_instant,
     parse_duration,
     parse_instant,
 )
@@ -25,6 +27,32 @@ class Window(Section):
         if self.start >= self.end:
             raise ValueError(f"start {self.start} is not before end {self.end}")
         return self
+
+    @property
+    def length(self) -> timedelta:
+        """From start to end."""
+        return self.end - self.start
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """Start and end in ISO 8601, UTC: as artifacts hold a window."""
+        return format_instant(self.start), format_instant(self.end)
+
+
+def parse_window(start: str, end: str) -> Window:
+    """The window between two instants in ISO 8601.
+
+    Raises:
+        SlipwayError: a text is no instant, or the window is empty.
+    """
+    try:
+        return Window(start=parse_instant(start), end=parse_instant(end))
+    except ValidationError as error:
+        raise SlipwayError(f"The window is empty: {start} is not before {end}.") from error
+    except ValueError as error:
+        raise SlipwayError(
+            f"The window '{start}' to '{end}' is not two ISO 8601 times: {error}."
+        ) from error
 
 
 def resolve_window(start: str, end: str, scheduled_at: str = "") -> Window:

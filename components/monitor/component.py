@@ -43,21 +43,21 @@ def monitor(
     from pathlib import Path
 
     from slipway.components.config.data import resolve_window
-    from slipway.components.monitor.monitor import monitor_window
+    from slipway.components.monitor.monitor import MonitoringTask, monitor_window
     from slipway.components.support.environment import use_scratch
 
     use_scratch(scratch)
-    window = resolve_window(window_start, window_end, scheduled_at).to_struct()
     result = monitor_window(
-        labels=Path(labels.path),
-        project=project,
-        config=config,
-        features=features,
-        window_start=window["start"],
-        window_end=window["end"],
-        endpoint=endpoint,
-        record=Path(record.path),
-        report=Path(report.path),
+        MonitoringTask(
+            labels_path=Path(labels.path),
+            project=project,
+            config=config,
+            features=features,
+            window=resolve_window(window_start, window_end, scheduled_at),
+            endpoint=endpoint,
+            record_path=Path(record.path),
+            report_path=Path(report.path),
+        )
     )
     record.metadata.update(result.metadata())
     for name, value in result.numbers.items():
@@ -90,23 +90,24 @@ def monitor_predictions(
     """
     from pathlib import Path
 
+    from slipway.components.config.data import parse_window
     from slipway.components.contracts.predictions import read_predictions
-    from slipway.components.monitor.monitor import monitor_window
+    from slipway.components.monitor.monitor import MonitoringTask, monitor_window
 
-    window_start, window_end = read_predictions(Path(predictions.path)).moments
     result = monitor_window(
-        labels=Path(labels.path),
-        project=project,
-        # What a table drifts is told; training anew is decided by what is served.
-        config={**config, "retrain": False},
-        features=features,
-        window_start=window_start,
-        window_end=window_end,
-        endpoint="",
-        record=Path(record.path),
-        report=Path(report.path),
-        log_uri=predictions.path,
-        series=f"{project}-scoring",
+        MonitoringTask(
+            labels_path=Path(labels.path),
+            project=project,
+            # A scored table raises alerts; only what is served decides about retraining.
+            config={**config, "retrain": False},
+            features=features,
+            window=parse_window(*read_predictions(Path(predictions.path)).moments),
+            endpoint="",
+            record_path=Path(record.path),
+            report_path=Path(report.path),
+            log_uri=predictions.path,
+            series=f"{project}-scoring",
+        )
     )
     record.metadata.update(result.metadata())
     for name, value in result.numbers.items():

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import parse_instant
+from slipway.components.config.data import Window, parse_window
 from slipway.components.contracts.monitoring_record import Alert, MLSystemMetrics, MonitoringRecord
 from slipway.components.monitor import state
 from slipway.components.monitor.measures.sketch import Sketch, merge, sketch_from_dict
@@ -102,7 +103,7 @@ def merged_sketches(
     root: Root,
     model: str,
     version: str,
-    window: tuple[datetime, datetime],
+    window: Window,
     span: timedelta,
     season: timedelta | None = None,
 ) -> tuple[dict[str, Sketch], int]:
@@ -119,18 +120,17 @@ def merged_sketches(
     Returns:
         Feature to its sketch, and how many windows were merged (none: no sketches).
     """
-    start, length = window[0], window[1] - window[0]
     merged: dict[str, Sketch] = {}
     windows = 0
     place = f"{folder(root, model)}/sketches"
     for name in state.names(place):
-        begins, ends = _ends(name)
-        age = start - begins
-        if ends > start or age > span:
+        earlier = _window_of(name)
+        age = window.start - earlier.start
+        if earlier.end > window.start or age > span:
             continue
         if season:
             off = age % season
-            if min(off, season - off) > length / 2:
+            if min(off, season - off) > window.length / 2:
                 continue
         owner, sketches = read_sketches(f"{place}/{name}")
         if owner != version:
@@ -156,7 +156,7 @@ def records(
     found = []
     place = f"{folder(root, model)}/windows"
     for name in state.names(place):
-        end = _ends(name)[1]
+        end = _window_of(name).end
         if (before is None or end < before) and (after is None or end >= after):
             found.append(_record(f"{place}/{name}"))
     return sorted(found, key=lambda record: parse_instant(record.window[1]))
@@ -205,10 +205,9 @@ def latest(root: Root) -> list[dict[str, Any]]:
     return shown
 
 
-def _ends(name: str) -> tuple[datetime, datetime]:
-    """Start and end of the window that a file is named after."""
-    start, end = name.removesuffix(".parquet").split("_")
-    return parse_instant(start), parse_instant(end)
+def _window_of(name: str) -> Window:
+    """The window that a file is named after."""
+    return parse_window(*name.removesuffix(".parquet").split("_"))
 
 
 def _record(path: str) -> MonitoringRecord:

@@ -1,21 +1,20 @@
-"""Labels that came after their window: earlier windows measured again with what is known by now.
+"""Labels that arrive after their window: earlier windows are measured again with the labels known by now.
 
-Beside each stands what the estimate without labels had said then: so that it can be seen how good it was.
+Each result also holds the estimate made without labels at the time, to show how good it was.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.base import parse_instant
+from slipway.components.config.data import Window, parse_window
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.monitor import history
 from slipway.components.monitor.measures.performance import measure
 from slipway.components.monitor.state import Root
 from slipway.components.monitor.tracking import log_series
-from slipway.components.monitor.window import main_version, open_window, read_answers
+from slipway.components.monitor.window import LogWindow, main_version, open_window, read_answers
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def measure_again(
     series: str,
     model: str,
     log_uri: str,
-    window: tuple[datetime, datetime],
+    window: Window,
     labels: "pl.DataFrame",
     settings: MonitoringConfig,
 ) -> list[Matured]:
@@ -68,14 +67,14 @@ def measure_again(
         labels: as `label_table` gives them.
         settings: the `monitoring` section.
     """
-    start, end = window
     found = []
-    for record in history.records(root, series, before=end, after=start - settings.look_back):
-        begins, ends = (parse_instant(moment) for moment in record.window)
-        if ends > start or start - ends >= settings.look_back:
+    since = window.start - settings.look_back
+    for record in history.records(root, series, before=window.end, after=since):
+        earlier = parse_window(*record.window)
+        if earlier.end > window.start or earlier.end <= since:
             continue
         try:
-            again = _again(record, open_window(log_uri, model, begins, ends), labels)
+            again = _measure_again(record, open_window(log_uri, model, earlier), labels)
         except SlipwayError:
             continue  # its log is gone or damaged; this window's own findings stand without it
         if again and again.labelled >= settings.min_rows:
@@ -83,7 +82,9 @@ def measure_again(
     return found
 
 
-def _again(record: MonitoringRecord, log: Any, labels: "pl.DataFrame") -> Matured | None:
+def _measure_again(
+    record: MonitoringRecord, log: LogWindow, labels: "pl.DataFrame"
+) -> Matured | None:
     import pyarrow.compute as pc
 
     answers = read_answers(log)
@@ -112,7 +113,7 @@ def _again(record: MonitoringRecord, log: Any, labels: "pl.DataFrame") -> Mature
     )
 
 
-def log_matured(model: str, windows: list[Matured]) -> None:
+def log_matured(model: str, windows: Sequence[Matured]) -> None:
     """Adds each window's later figures to the time series, at that window's own end."""
     for window in windows:
         values: Mapping[str, float | None] = {

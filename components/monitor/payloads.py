@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from slipway.components.config.data import Window
 from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
 from slipway.components.support.errors import SlipwayError
 
@@ -39,14 +40,13 @@ class _Payload:
     answer: dict[str, Any] | None = None
 
 
-def convert(uri: str, model: str, start: datetime, end: datetime, target: Path) -> int:
+def convert(uri: str, model: str, window: Window, target: Path) -> int:
     """Writes a window of KServe's payload log in the layout of `contracts.inference_log`.
 
     Args:
         uri: as above; without `#` rows have no key.
         model: the InferenceService.
-        start: first instant.
-        end: first instant after it.
+        window: of time.
         target: root of the log that is written.
 
     Returns:
@@ -57,7 +57,7 @@ def convert(uri: str, model: str, start: datetime, end: datetime, target: Path) 
     """
     payloads: dict[str, _Payload] = {}
     uri, _, key = uri.removeprefix(SCHEME).partition("#")
-    for path, at, records in _files(uri, start, end + _LATE):
+    for path, at, records in _files(uri, Window(start=window.start, end=window.end + _LATE)):
         for record in records:
             if record.get("service") not in (None, "", model):
                 continue
@@ -67,7 +67,7 @@ def convert(uri: str, model: str, start: datetime, end: datetime, target: Path) 
                 found.request, found.at = content, at
             elif record["type"].endswith(".response"):
                 found.answer = content
-    first, last = (int(moment.timestamp() * 1e6) for moment in (start, end))
+    first, last = (int(moment.timestamp() * 1e6) for moment in (window.start, window.end))
     rows = [
         row
         for name, payload in payloads.items()
@@ -78,7 +78,7 @@ def convert(uri: str, model: str, start: datetime, end: datetime, target: Path) 
     return len(rows)
 
 
-def _files(uri: str, start: datetime, end: datetime) -> Iterator[tuple[str, int, list[Any]]]:
+def _files(uri: str, window: Window) -> Iterator[tuple[str, int, list[Any]]]:
     """Each file that was written in the window: its path, when, and its records."""
     import fsspec
 
@@ -91,7 +91,7 @@ def _files(uri: str, start: datetime, end: datetime) -> Iterator[tuple[str, int,
         if not path.endswith(_SUFFIXES):
             continue
         at = _written(system, path, info)
-        if start <= at < end:
+        if window.start <= at < window.end:
             try:
                 with system.open(path, "rb") as file:
                     records = _records(path, file)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slipway.components.config.data import Window
 from slipway.components.contracts.inference_log import FEATURE_PREFIX
 from slipway.components.monitor import payloads
 from slipway.components.monitor.measures.sketch import (
@@ -30,9 +31,9 @@ ANSWERS = (
 CHUNK = 1 << 17
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogWindow:
-    """The log of one model in [start, end).
+    """The log of one model in a window of time.
 
     Attributes:
         uri: root of the log. files: paths of the hours that the window touches.
@@ -42,8 +43,7 @@ class LogWindow:
 
     uri: str
     model: str
-    start: datetime
-    end: datetime
+    window: Window
     files: list[str]
     filesystem: Any
     scratch: Any = None
@@ -60,7 +60,8 @@ class LogWindow:
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        start, end = (pa.scalar(t, pa.timestamp("us", tz="UTC")) for t in (self.start, self.end))
+        instant = pa.timestamp("us", tz="UTC")
+        start, end = pa.scalar(self.window.start, instant), pa.scalar(self.window.end, instant)
         for path in self.files:
             try:
                 with self.filesystem.open(path, "rb") as file:
@@ -100,15 +101,14 @@ def keep(table: "pa.Table", wanted: Any) -> "pa.Table":
     return table if pc.all(wanted, skip_nulls=False).as_py() else table.filter(wanted)
 
 
-def open_window(uri: str, model: str, start: datetime, end: datetime) -> LogWindow:
+def open_window(uri: str, model: str, window: Window) -> LogWindow:
     """Finds the log files of a window.
 
     Args:
         uri: root of the inference log: a folder or an object-store prefix, or KServe's own payload log
             (`slipway.components.monitor.payloads`).
         model: the served model's name.
-        start: first instant.
-        end: first instant after it.
+        window: of time.
 
     Raises:
         SlipwayError: the store cannot be reached.
@@ -118,23 +118,30 @@ def open_window(uri: str, model: str, start: datetime, end: datetime) -> LogWind
     scratch = None
     if uri.startswith(payloads.SCHEME):
         scratch = tempfile.TemporaryDirectory(prefix="slipway-payloads-")
-        payloads.convert(uri, model, start, end, Path(scratch.name))
+        payloads.convert(uri, model, window, Path(scratch.name))
         uri = scratch.name
     try:
         filesystem, root = fsspec.core.url_to_fs(uri)
         files: list[str] = []
-        day = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        while day < end:
+        day = window.start.replace(hour=0, minute=0, second=0, microsecond=0)
+        while day < window.end:
             folder = f"{root.rstrip('/')}/{model}/date={day:%Y-%m-%d}"
             if filesystem.exists(folder):
-                files += [path for path in filesystem.find(folder) if _inside(path, start, end)]
+                files += [path for path in filesystem.find(folder) if _touches(path, window)]
             day += timedelta(days=1)
     except (OSError, ValueError, ImportError) as error:
         raise SlipwayError(f"The inference log {uri} cannot be read: {error}.") from error
-    return LogWindow(uri, model, start, end, sorted(files), filesystem, scratch)
+    return LogWindow(
+        uri=uri,
+        model=model,
+        window=window,
+        files=sorted(files),
+        filesystem=filesystem,
+        scratch=scratch,
+    )
 
 
-def _inside(path: str, start: datetime, end: datetime) -> bool:
+def _touches(path: str, window: Window) -> bool:
     """Whether a whole log file's hour touches the window; of a scored table: whether its day does."""
     *_, day, hour, name = path.split("/")
     if not name.endswith(".parquet") or name.startswith((".", "_")):
@@ -147,7 +154,7 @@ def _inside(path: str, start: datetime, end: datetime) -> bool:
         begins = datetime.strptime(text, layout).replace(tzinfo=UTC)
     except ValueError:
         return False
-    return begins < end and begins + length > start
+    return begins < window.end and begins + length > window.start
 
 
 def read_answers(window: LogWindow) -> "pa.Table":
@@ -219,7 +226,7 @@ def scan_features(
     )
     seen: set[str] = set()
     draw = random.Random(0)  # noqa: S311
-    kept: list[pa.Table] = []
+    sampled: list[pa.Table] = []
 
     def take(chunk: pa.Table) -> None:
         scan.rows += chunk.num_rows
@@ -236,7 +243,7 @@ def scan_features(
         if sample_rows:
             size = min(chunk.num_rows, sample_rows)
             rows = chunk.drop_columns(["time"]).take(sorted(draw.sample(range(len(chunk)), size)))
-            kept.append(
+            sampled.append(
                 rows.rename_columns([n.removeprefix(FEATURE_PREFIX) for n in rows.column_names])
             )
 
@@ -257,8 +264,8 @@ def scan_features(
     if waiting:
         take(pa.concat_tables(waiting))
     scan.missing_columns = [name for name in kinds if name not in seen] if scan.rows else []
-    if kept:
-        everything = pa.concat_tables(kept, promote_options="permissive")
+    if sampled:
+        everything = pa.concat_tables(sampled, promote_options="permissive")
         size = min(everything.num_rows, sample_rows)
         scan.sample = everything.take(sorted(draw.sample(range(everything.num_rows), size)))
     return scan

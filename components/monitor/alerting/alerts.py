@@ -4,8 +4,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from slipway.components.config.data import Window
 from slipway.components.config.monitoring import (
     AlertName,
+    AlertThresholds,
     MonitoringConfig,
     RuleSettings,
     Severity,
@@ -52,7 +54,7 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class AlertRule:
     """One alert: fires where `value` is beyond `threshold`.
 
     `value` gives None where there is nothing to judge. `text` is a message with {value},
@@ -84,9 +86,33 @@ class Rule:
         )
 
 
-def rules(config: MonitoringConfig) -> tuple[Rule, ...]:
+def rules(config: MonitoringConfig) -> tuple[AlertRule, ...]:
     """The rules of a project, the most severe first."""
     limits = config.alerts
+    return (
+        _no_data_rule(config.min_rows),
+        *_accuracy_rules(limits),
+        *_service_rules(limits),
+        *_drift_rules(limits),
+        *_log_rules(limits),
+    )
+
+
+def _no_data_rule(min_rows: int) -> AlertRule:
+    return AlertRule(
+        name="NO_DATA",
+        severity="critical",
+        value=lambda found: float(found.predictions),
+        threshold=float(min_rows),
+        below=True,
+        text="Only {value:.0f} predictions in the window, fewer than {threshold:.0f}: drift and"
+        " accuracy are unknown.",
+        action="Check that the endpoint gets requests and that its inference log is written.",
+    )
+
+
+def _accuracy_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
+    """What late labels say."""
 
     def drop(found: Findings) -> float | None:
         if found.accuracy is None or found.release_accuracy is None:
@@ -94,17 +120,7 @@ def rules(config: MonitoringConfig) -> tuple[Rule, ...]:
         return found.release_accuracy - found.accuracy
 
     return (
-        Rule(
-            name="NO_DATA",
-            severity="critical",
-            value=lambda found: float(found.predictions),
-            threshold=float(config.min_rows),
-            below=True,
-            text="Only {value:.0f} predictions in the window, fewer than {threshold:.0f}: drift and"
-            " accuracy are unknown.",
-            action="Check that the endpoint gets requests and that its inference log is written.",
-        ),
-        Rule(
+        AlertRule(
             name="LOW_ACCURACY",
             severity="critical",
             value=lambda found: found.accuracy,
@@ -114,7 +130,7 @@ def rules(config: MonitoringConfig) -> tuple[Rule, ...]:
             " {threshold:g}.",
             action="Look at the drifted features in the report, then retrain or roll back.",
         ),
-        Rule(
+        AlertRule(
             name="ACCURACY_DROP",
             severity="critical",
             value=drop,
@@ -123,7 +139,13 @@ def rules(config: MonitoringConfig) -> tuple[Rule, ...]:
             " {findings.accuracy:.4f}), more than {threshold:g}.",
             action="The model has aged: retrain on newer data.",
         ),
-        Rule(
+    )
+
+
+def _service_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
+    """How requests were answered."""
+    return (
+        AlertRule(
             name="HIGH_ERROR_RATE",
             severity="critical",
             value=lambda found: found.error_rate,
@@ -131,7 +153,7 @@ def rules(config: MonitoringConfig) -> tuple[Rule, ...]:
             text="{value:.2%} of the requests failed with 5xx, more than {threshold:.2%}.",
             action="Read the predictor's log; roll back if it began with a release.",
         ),
-        Rule(
+        AlertRule(
             name="HIGH_LATENCY",
             severity="warning",
             value=lambda found: found.latency_ms,
@@ -139,7 +161,13 @@ def rules(config: MonitoringConfig) -> tuple[Rule, ...]:
             text="Requests took {value:.1f} ms on average, more than {threshold:g} ms.",
             action="Look at the p99 and the load of the replicas; add replicas or CPU.",
         ),
-        Rule(
+    )
+
+
+def _drift_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
+    """What the data and the predictions say, before labels are known."""
+    return (
+        AlertRule(
             name="DATA_DRIFT",
             severity="critical",
             value=lambda found: found.drift_share,
@@ -147,7 +175,7 @@ def rules(config: MonitoringConfig) -> tuple[Rule, ...]:
             text="{value:.0%} of the features drifted, more than {threshold:.0%}.",
             action="The data is no longer what the model was trained on: retrain, and check the sources.",
         ),
-        Rule(
+        AlertRule(
             name="SCHEMA_BREAK",
             severity="critical",
             value=lambda found: (
@@ -157,7 +185,7 @@ def rules(config: MonitoringConfig) -> tuple[Rule, ...]:
             text="The log's schema broke: {findings.broken}.",
             action="The caller or the predictor changed: deploy a matching pair.",
         ),
-        Rule(
+        AlertRule(
             name="PREDICTION_DRIFT",
             severity="warning",
             value=lambda found: (
@@ -167,7 +195,7 @@ def rules(config: MonitoringConfig) -> tuple[Rule, ...]:
             text="The predicted probabilities drifted: {findings.prediction_drift}.",
             action="If labels are late, this is the earliest sign of decay: watch the accuracy.",
         ),
-        Rule(
+        AlertRule(
             name="FEATURE_DRIFT",
             severity="info",
             value=lambda found: None if found.drift_share is None else float(len(found.drifted)),
@@ -175,7 +203,13 @@ def rules(config: MonitoringConfig) -> tuple[Rule, ...]:
             text="{value:.0f} features drifted, the most first: {findings.named}.",
             action="Check their sources if the change was not expected.",
         ),
-        Rule(
+    )
+
+
+def _log_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
+    """What the log says of the data path."""
+    return (
+        AlertRule(
             name="SKEW",
             severity="warning",
             value=lambda found: found.skew,
@@ -184,7 +218,7 @@ def rules(config: MonitoringConfig) -> tuple[Rule, ...]:
             " store has for that moment: {findings.unequal}.",
             action="The online store is stale, or the caller computes a feature its own way.",
         ),
-        Rule(
+        AlertRule(
             name="LOG_ROWS_LOST",
             severity="warning",
             value=lambda found: found.log_dropped_rows,
@@ -212,15 +246,14 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """An earlier window, and the names of the rules that held there."""
+class EarlierWindow:
+    """An earlier window, and the names of the rules that were beyond their thresholds in it."""
 
-    start: datetime
-    end: datetime
-    names: Collection[str]
+    window: Window
+    holding: Collection[str]
 
 
-def longest(config: MonitoringConfig) -> timedelta:
+def longest_hold(config: MonitoringConfig) -> timedelta:
     """How far back `judge` needs to know what held."""
     return max((rule.lasting for rule in config.rules.values()), default=timedelta(0))
 
@@ -228,15 +261,15 @@ def longest(config: MonitoringConfig) -> timedelta:
 def judge(
     findings: Findings,
     config: MonitoringConfig,
-    window: tuple[datetime, datetime],
-    earlier: Sequence[Held] = (),
+    window: Window,
+    earlier: Sequence[EarlierWindow] = (),
 ) -> Judgement:
     """Judges a window.
 
     Args:
         findings: what the window showed.
         config: thresholds, and how each rule behaves.
-        window: its start and end.
+        window: of time.
         earlier: the windows that ended before it, the latest first.
     """
     alerts, holding, unknown = [], [], []
@@ -250,15 +283,15 @@ def judge(
         if alert is None:
             continue
         holding.append(alert.name)
-        if window[1] - _since(alert.name, window[0], earlier) >= settings.lasting:
+        if window.end - _since(alert.name, window.start, earlier) >= settings.lasting:
             alerts.append(replace(alert, severity=settings.severity or alert.severity))
     return Judgement(alerts=tuple(alerts), holding=tuple(holding), unknown=tuple(unknown))
 
 
-def _since(name: str, start: datetime, earlier: Sequence[Held]) -> datetime:
+def _since(name: str, start: datetime, earlier: Sequence[EarlierWindow]) -> datetime:
     """Since when a rule has held: a window in which it did not, or a gap between windows, ends it."""
-    for window in earlier:
-        if name not in window.names or window.end < start:
+    for before in earlier:
+        if name not in before.holding or before.window.end < start:
             break
-        start = min(start, window.start)
+        start = min(start, before.window.start)
     return start

@@ -177,21 +177,23 @@ class World:
 
     def run(self, start: str, end: str, *, endpoint: str = "", **changes: Any) -> Any:
         """Runs the stage as the face does."""
-        from slipway.components.monitor.monitor import monitor_window
+        from slipway.components.config.data import parse_window
+        from slipway.components.monitor.monitor import MonitoringTask, monitor_window
 
         labels = self.root / "labels"
         if not labels.exists():
             self.write_labels()
         return monitor_window(
-            labels=labels,
-            project="flights",
-            config={**self.config, **changes},
-            features=SECTION,
-            window_start=start,
-            window_end=end,
-            endpoint=endpoint,
-            record=self.root / "record.json",
-            report=self.root / "report.html",
+            MonitoringTask(
+                labels_path=labels,
+                project="flights",
+                config={**self.config, **changes},
+                features=SECTION,
+                window=parse_window(start, end),
+                endpoint=endpoint,
+                record_path=self.root / "record.json",
+                report_path=self.root / "report.html",
+            )
         )
 
 

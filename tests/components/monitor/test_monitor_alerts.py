@@ -7,17 +7,18 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from slipway.components.config.data import Window
 from slipway.components.config.monitoring import MonitoringConfig
-from slipway.components.monitor.alerting.alerts import Findings, Held, judge, longest
+from slipway.components.monitor.alerting.alerts import EarlierWindow, Findings, judge, longest_hold
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SLOW = Findings(predictions=1000, labelled=0, latency_ms=250.0)
 
 
-def hour(i: int, *names: str, hours: int = 1) -> Held:
+def hour(i: int, *names: str, hours: int = 1) -> EarlierWindow:
     """The window that ended i hours before noon, and what held there."""
     end = NOON - timedelta(hours=i)
-    return Held(start=end - timedelta(hours=hours), end=end, names=names)
+    return EarlierWindow(window=Window(start=end - timedelta(hours=hours), end=end), holding=names)
 
 
 def config(**rules: Any) -> MonitoringConfig:
@@ -28,7 +29,7 @@ def config(**rules: Any) -> MonitoringConfig:
 class Case:
     name: str
     lasting: str
-    earlier: list[Held]
+    earlier: list[EarlierWindow]
     fires: bool
 
 
@@ -53,7 +54,7 @@ def test_the_limits_where_a_project_sets_none(
 ) -> None:
     def fired(found: dict[str, Any]) -> list[str]:
         findings = Findings(**{"predictions": 1000, "labelled": 1000, **found})
-        window = (NOON - timedelta(days=1), NOON)
+        window = Window(start=NOON - timedelta(days=1), end=NOON)
         return [alert.name for alert in judge(findings, MonitoringConfig(), window).alerts]
 
     assert fired(within) == []
@@ -78,7 +79,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_rule_fires_once_it_has_held_long_enough(case: Case) -> None:
     settings = config(HIGH_LATENCY={"for": case.lasting})
-    found = judge(SLOW, settings, (NOON - timedelta(hours=1), NOON), case.earlier)
+    found = judge(SLOW, settings, Window(start=NOON - timedelta(hours=1), end=NOON), case.earlier)
     assert ([alert.name for alert in found.alerts] == [HELD]) == case.fires
     assert found.holding == (HELD,), "what holds is kept for the next window, whether it fires"
 
@@ -86,15 +87,15 @@ def test_a_rule_fires_once_it_has_held_long_enough(case: Case) -> None:
 def test_silence_is_stated_as_a_duration() -> None:
     silent = Findings(predictions=3, labelled=0)
     settings = config(NO_DATA={"for": "3h"})
-    window = (NOON - timedelta(hours=1), NOON)
+    window = Window(start=NOON - timedelta(hours=1), end=NOON)
     assert judge(silent, settings, window, [hour(1, "NO_DATA")]).alerts == ()
     (alert,) = judge(silent, settings, window, [hour(1, "NO_DATA"), hour(2, "NO_DATA")]).alerts
     assert (alert.name, alert.severity) == ("NO_DATA", "critical")
 
 
 def test_how_far_back_the_history_is_read() -> None:
-    assert longest(config()) == timedelta(0)
-    assert longest(config(SKEW={"for": "2h"}, NO_DATA={"for": "1d"})) == timedelta(days=1)
+    assert longest_hold(config()) == timedelta(0)
+    assert longest_hold(config(SKEW={"for": "2h"}, NO_DATA={"for": "1d"})) == timedelta(days=1)
 
 
 def test_a_duration_that_is_none_is_named() -> None:

@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from slipway.components.config.data import Window
 from slipway.components.monitor.window import main_version, open_window, read_answers
 from slipway.components.support.errors import SlipwayError
 
 NOON = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
-START, END = NOON.replace(minute=0), NOON.replace(minute=0) + timedelta(hours=1)
+START = NOON.replace(minute=0)
+WINDOW = Window(start=START, end=START + timedelta(hours=1))
 
 
 def record(name: str, kind: str, content: Any, service: str = "flights") -> dict[str, Any]:
@@ -85,7 +87,7 @@ def test_rows_of_the_window(tmp_path: Path, form: str) -> None:
     early = [record("e", "request", request([1.0], ["k5"])), record("e", "response", answer([0.1]))]
     write(tmp_path, early, f"e.{form}", START - timedelta(minutes=1))
 
-    window = open_window(f"kserve+file://{tmp_path}#flight_id", "flights", START, END)
+    window = open_window(f"kserve+file://{tmp_path}#flight_id", "flights", WINDOW)
     answers = read_answers(window)
     rows = {(r["key"], r["status"]): r for r in answers.to_pylist()}
     assert set(rows) == {("k0", 200), ("k1", 200), ("k2", 200), (None, 500)}
@@ -104,7 +106,7 @@ def test_rows_of_the_window(tmp_path: Path, form: str) -> None:
 
 def test_an_empty_window_and_no_log_at_all(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
-        window = open_window(f"kserve+file://{folder}#flight_id", "flights", START, END)
+        window = open_window(f"kserve+file://{folder}#flight_id", "flights", WINDOW)
         assert read_answers(window).num_rows == 0
 
 
@@ -125,4 +127,4 @@ def test_what_cannot_be_read_is_named(
     else:
         write(tmp_path, content, name)
     with pytest.raises(SlipwayError, match=message):
-        open_window(f"kserve+file://{tmp_path}", "flights", START, END)
+        open_window(f"kserve+file://{tmp_path}", "flights", WINDOW)

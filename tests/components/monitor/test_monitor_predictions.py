@@ -43,24 +43,26 @@ def _as_scored_table(world: Any) -> Path:
 def test_a_scored_table_gets_the_record_that_its_requests_would_get(
     world: Any, monkeypatch: Any
 ) -> None:
-    from slipway.components.monitor.monitor import monitor_window
+    from slipway.components.config.data import parse_window
+    from slipway.components.monitor.monitor import MonitoringTask, monitor_window
 
     world.write_log(world.between(*DAYS))
     served = world.run(*DAYS).record
     scored_table = _as_scored_table(world)
     monkeypatch.setenv("INFERENCE_LOG_URI", str(world.root / "nothing"))
     scored = monitor_window(
-        labels=world.root / "labels",
-        project="flights",
-        config={**world.config, "retrain": False},
-        features=SECTION,
-        window_start=DAYS[0],
-        window_end=DAYS[1],
-        endpoint="",
-        record=world.root / "scored.json",
-        report=world.root / "scored.html",
-        log_uri=str(scored_table),
-        series="flights-scoring",
+        MonitoringTask(
+            labels_path=world.root / "labels",
+            project="flights",
+            config={**world.config, "retrain": False},
+            features=SECTION,
+            window=parse_window(*DAYS),
+            endpoint="",
+            record_path=world.root / "scored.json",
+            report_path=world.root / "scored.html",
+            log_uri=str(scored_table),
+            series="flights-scoring",
+        )
     ).record
     assert scored.model == "flights-scoring"
     assert scored.summary["total_predictions"] == served.summary["total_predictions"] > 1000

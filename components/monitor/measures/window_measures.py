@@ -1,0 +1,251 @@
+"""All that is measured in one window of the log, each measure by its own module."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slipway.components.config.data import Window
+from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.monitoring import MonitoringConfig
+from slipway.components.contracts.feature_store import locate
+from slipway.components.contracts.splits import Part
+from slipway.components.monitor import history
+from slipway.components.monitor.late import Matured, measure_again
+from slipway.components.monitor.measures.drift import DriftResult, compare
+from slipway.components.monitor.measures.performance import Performance, label_table, measure
+from slipway.components.monitor.measures.sketch import (
+    NumericSketch,
+    Sketch,
+    hours_since_1970,
+    numbers,
+)
+from slipway.components.monitor.measures.skew import Skew, measure_skew
+from slipway.components.monitor.measures.system import SystemMetrics, measure_system
+from slipway.components.monitor.reference import Reference, fetch_reference
+from slipway.components.monitor.window import (
+    FeatureScan,
+    LogWindow,
+    main_version,
+    open_window,
+    read_answers,
+    scan_features,
+)
+from slipway.components.support import environment
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import progress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PREDICTION = ""  # its sketch stands beside those of the features, under a name that none can have
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What the window is compared with: sketches by feature, and what they are, for the report."""
+
+    sketches: dict[str, Sketch]
+    name: str
+
+    @property
+    def rows(self) -> int:
+        """Rows of the largest sketch with its nulls: of the data behind them all."""
+        return max((s.rows + s.nulls for s in self.sketches.values()), default=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftFindings:
+    """The features of a window beside those of its baseline."""
+
+    baseline: Baseline
+    result: DriftResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionMeasures:
+    """What was measured of the model version that answered most rows.
+
+    Attributes:
+        matured: earlier windows, measured again with the labels known by now.
+        skew: None where the project does not ask for it.
+        drift: None where the window has too few rows.
+    """
+
+    reference: Reference
+    performance: Performance
+    matured: tuple[Matured, ...]
+    skew: Skew | None
+    scan: FeatureScan
+    drift: DriftFindings | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowMeasures:
+    """What was measured in a window.
+
+    Attributes:
+        versions: rows answered by each model version.
+        known_by: labels that became known later do not count.
+        version: None where no row was predicted.
+    """
+
+    log: LogWindow
+    versions: dict[str, int]
+    system: SystemMetrics
+    known_by: datetime
+    version: VersionMeasures | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredSeries:
+    """Which predictions are measured, and where their labels stand.
+
+    Attributes:
+        model: the registered model's name.
+        series: the name of the window's history.
+        log_uri: root of the inference log.
+        labels: dataset with the examples' table.
+        features: the project's `features` section.
+    """
+
+    model: str
+    series: str
+    log_uri: str
+    labels: Path
+    features: FeaturesConfig
+
+
+def measure_window(
+    of: MeasuredSeries, window: Window, settings: MonitoringConfig
+) -> WindowMeasures:
+    """Measures a window.
+
+    Raises:
+        SlipwayError: the log, the labels or the reference cannot be read.
+    """
+    log = open_window(of.log_uri, of.model, window)
+    answers = read_answers(log)
+    logged_version, versions = main_version(answers)
+    system = measure_system(answers)
+    progress(f"{len(log.files)} log files, {system.predictions:,} predictions", 0.2)
+    known_by = window.end + settings.label_wait
+    measured = None
+    if logged_version is not None:
+        measured = _measure_version(of, log, answers, logged_version, known_by, settings)
+    return WindowMeasures(
+        log=log, versions=versions, system=system, known_by=known_by, version=measured
+    )
+
+
+def _measure_version(
+    of: MeasuredSeries,
+    log: LogWindow,
+    answers: "pa.Table",
+    logged_version: str,
+    known_by: datetime,
+    settings: MonitoringConfig,
+) -> VersionMeasures:
+    reference = fetch_reference(of.model, logged_version, _reference_part(settings))
+    predicted = _predicted_rows(answers, logged_version)
+    known = label_table(of.labels, of.features, known_by)
+    performance = measure(predicted, known)
+    progress(f"{performance.labelled:,} labels joined", 0.4)
+    matured = measure_again(
+        environment.monitoring_uri(), of.series, of.model, of.log_uri, log.window, known, settings
+    )
+    skew = _measure_skew(of, log, logged_version, reference, settings)
+    scan = scan_features(log, logged_version, reference, settings.report_rows)
+    drift = None
+    if scan.rows >= settings.min_rows:
+        scan.sketches[PREDICTION] = _sketch_predictions(predicted, reference)
+        baseline = _choose_baseline(of.series, reference, log.window, settings)
+        result = _measure_drift(scan, baseline, reference, settings)
+        drift = DriftFindings(baseline=baseline, result=result)
+        progress(f"{len(result.drifted)} of {len(result.features)} features drifted", 0.6)
+    return VersionMeasures(
+        reference=reference,
+        performance=performance,
+        matured=tuple(matured),
+        skew=skew,
+        scan=scan,
+        drift=drift,
+    )
+
+
+def _measure_skew(
+    of: MeasuredSeries,
+    log: LogWindow,
+    version: str,
+    reference: Reference,
+    settings: MonitoringConfig,
+) -> Skew | None:
+    """What serving saw against the offline store; a store that cannot be read hides nothing else."""
+    if not settings.skew_rows:
+        return None
+    try:
+        place = locate(of.model)
+        return measure_skew(
+            log, version, reference, of.labels, of.features, place, settings.skew_rows
+        )
+    except SlipwayError as error:
+        return Skew(rows=0, features=(), worst=None, note=str(error))
+
+
+def _predicted_rows(answers: "pa.Table", version: str) -> "pa.Table":
+    import pyarrow.compute as pc
+
+    return answers.filter(
+        pc.and_(pc.equal(answers["model_version"], version), pc.is_valid(answers["probability"]))
+    )
+
+
+def _sketch_predictions(predicted: "pa.Table", reference: Reference) -> NumericSketch:
+    sketch = NumericSketch.empty(reference.probability.edges)
+    sketch.add(numbers(predicted["probability"], "numeric"), hours_since_1970(predicted["time"]))
+    return sketch
+
+
+def _reference_part(settings: MonitoringConfig) -> Part:
+    return "test" if settings.drift.reference == "test" else "train"
+
+
+def _choose_baseline(
+    series: str, reference: Reference, window: Window, settings: MonitoringConfig
+) -> Baseline:
+    """The reference of the release, or earlier windows, where the project chose them and has them."""
+    released = Baseline(
+        sketches={**reference.sketches, PREDICTION: reference.probability},
+        name=f"{_reference_part(settings)} part of version {reference.model_version}",
+    )
+    chosen = settings.drift.reference
+    if chosen not in ("rolling", "season"):
+        return released
+    merged, windows = history.merged_sketches(
+        environment.monitoring_uri(),
+        series,
+        reference.model_version,
+        window,
+        settings.drift.span,
+        settings.drift.season if chosen == "season" else None,
+    )
+    if set(released.sketches) <= set(merged):
+        return Baseline(sketches=merged, name=f"{windows} earlier windows ({chosen})")
+    return Baseline(
+        sketches=released.sketches,
+        name=f"{released.name}: there are no earlier windows to compare with yet",
+    )
+
+
+def _measure_drift(
+    scan: FeatureScan, baseline: Baseline, reference: Reference, settings: MonitoringConfig
+) -> DriftResult:
+    broken = {*scan.missing_columns, *scan.wrong_types}
+    kinds = {name: kind for name, kind in reference.kinds.items() if name not in broken}
+    return compare(
+        baseline.sketches,
+        scan.sketches,
+        kinds,
+        settings.drift,
+        prediction=(baseline.sketches[PREDICTION], scan.sketches[PREDICTION]),
+    )
