@@ -8,12 +8,11 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from slipway.cluster.api import Kubeflow
 from slipway.components.support.errors import SlipwayError
-from slipway.pipelines.package import Package
+from slipway.pipelines.package import Package, meaning, package_of
 
 SHOWN = 80
 
@@ -50,21 +49,22 @@ KINDS = ("pipeline", "stages", "images", "parameters", "resources", "platform", 
 
 def _facts(package: Package) -> Iterator[tuple[tuple[str, str], Any]]:
     """What a package does, as facts with a kind and a place."""
-    info = package.spec["pipelineInfo"]
+    spec, platform = meaning([package.spec, package.platform])
+    info = spec["pipelineInfo"]
     for key in ("name", "displayName", "description"):
         yield ("pipeline", key), info.get(key)
-    yield ("pipeline", "sdk"), package.spec.get("sdkVersion")
-    for name, declared in package.parameters.items():
+    yield ("pipeline", "sdk"), spec.get("sdkVersion")
+    for name, declared in (
+        spec.get("root", {}).get("inputDefinitions", {}).get("parameters", {}).items()
+    ):
         yield ("parameters", name), declared.get("parameterType")
         yield from _flat("parameters", f"{name} default", declared.get("defaultValue"))
-    platforms = package.platform.get("platforms", {}).get("kubernetes", {})
+    platforms = platform.get("platforms", {}).get("kubernetes", {})
     for key, value in platforms.get("pipelineConfig", {}).items():
         yield from _flat("platform", f"pipeline {key}", value)
     configured = platforms.get("deploymentSpec", {}).get("executors", {})
-    executors = package.spec.get("deploymentSpec", {}).get("executors", {})
-    for path, task, component, condition in _tasks(
-        package.spec, package.spec.get("root", {}), (), None
-    ):
+    executors = spec.get("deploymentSpec", {}).get("executors", {})
+    for path, task, component, condition in _tasks(spec, spec.get("root", {}), (), None):
         label = component.get("executorLabel", "")
         container = executors.get(label, {}).get("container", {})
         yield ("stages", path), f"after {_list(task.get('dependentTasks'))}"
@@ -138,18 +138,12 @@ def newest_on_server(kubeflow: Kubeflow, package: Package) -> Package:
         raise SlipwayError(
             f"The server has no version of {package.name}: an upload would create its first."
         )
-    content = kubeflow.version(pipeline.pipeline_id, versions[0].pipeline_version_id).pipeline_spec
-    spec = content.get("pipeline_spec", content)
-    platform = content.get("platform_spec", {})
-    canonical = json.dumps([spec, platform], sort_keys=True, separators=(",", ":"))
-    return Package(
-        path=Path(versions[0].display_name),
-        name=package.name,
-        description=str(spec.get("pipelineInfo", {}).get("description", "")),
-        spec=spec,
-        platform=platform,
-        digest=hashlib.sha256(canonical.encode()).hexdigest(),
-        size=0,
+    newest = kubeflow.version(pipeline.pipeline_id, versions[0].pipeline_version_id)
+    content = newest.pipeline_spec
+    return package_of(
+        content.get("pipeline_spec", content),
+        content.get("platform_spec", {}),
+        published=newest.display_name or newest.name,
     )
 
 

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from slipway.cluster.cluster_api import core_api
+from slipway.components.config.orchestration import STAGE_LABEL
 from slipway.components.support.errors import SlipwayError
 
 RUN_LABEL = "pipeline/runid"
-TASK_LABELS = ("pipelines.kubeflow.org/task_name", "pipelines.kubeflow.org/v2_component_name")
 MAIN = "main"
+DRIVER = "-driver"
 
 
 def pod_logs(
@@ -33,8 +34,8 @@ def pod_logs(
             f"The pods of namespace {namespace} cannot be listed ({error.status} {error.reason})."
         ) from error
     for pod in sorted(pods, key=lambda pod: str(pod.metadata.creation_timestamp)):
-        name = _task_of(pod)
-        if "driver" in pod.metadata.name or (task and name != task):
+        name = stage_of(pod)
+        if is_driver(pod) or (task and name != task):
             continue
         try:
             text = core.read_namespaced_pod_log(
@@ -45,12 +46,16 @@ def pod_logs(
         yield f"{name}  {pod.metadata.name}  {pod.status.phase}", text
 
 
-def _task_of(pod: Any) -> str:
-    """The task's name, from a label, else from the container's arguments, else the pod's name."""
-    labels = pod.metadata.labels or {}
-    for label in TASK_LABELS:
-        if labels.get(label):
-            return str(labels[label])
+def is_driver(pod: Any) -> bool:
+    """Whether a pod is one that Kubeflow prepares a task with."""
+    return DRIVER in pod.metadata.name
+
+
+def stage_of(pod: Any) -> str:
+    """The stage that a pod is of: by its label, else by the driver's arguments, else by its name."""
+    label = (pod.metadata.labels or {}).get(STAGE_LABEL)
+    if label:
+        return str(label)
     for container in pod.spec.containers:
         arguments = [*(container.command or ()), *(container.args or ())]
         if "--task_name" in arguments[:-1]:

@@ -1,8 +1,9 @@
 """Runs on the cluster: started, followed to their end, listed, cancelled."""
 
+import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -12,22 +13,35 @@ import kfp_server_api as kfp
 from slipway.cluster.api import Kubeflow
 from slipway.cluster.upload import Uploaded
 from slipway.components.support.errors import SlipwayError
+from slipway.pipelines.graph import order_tasks
 from slipway.pipelines.package import Package, check_arguments
 
+PENDING, NOT_RUN = "pending", "not run"
 ENDED = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
-GATE = "gate-passed"
 AFTER_GATE = "register"
 BEFORE_GATE = "evaluate"
+# Argo's nodes that are no stage: drivers, containers, groups and exit hooks.
+DRIVER = "-driver"
+INNER = re.compile(
+    r"executor(\(\d+\))?|root|(condition|condition-branches|exit-handler|for-loop)-\d+.*|.*\.onExit"
+)
 
 
 @dataclass(slots=True)
 class TaskState:
-    """How a task of a run stands: `state` as KFP names it, in lower case."""
+    """How a task of a run stands.
+
+    Attributes:
+        state: as KFP names it, in lower case; "not run" where the run ended without it.
+        error: why it failed, where the server says so.
+        in_driver: whether it failed before its container began, in Kubeflow's own driver.
+    """
 
     name: str
     state: str
     seconds: float = 0.0
     error: str = ""
+    in_driver: bool = False
 
 
 @dataclass(slots=True)
@@ -35,17 +49,20 @@ class RunState:
     """How a run stands.
 
     Attributes:
-        state: as KFP names it, in lower case: pending, running, succeeded, failed, canceled …
+        state: as KFP names it, in lower case: pending, running, succeeded, failed, canceling …
+        tasks: the stages in the pipeline's order.
+        cancelled: whether somebody ended it; KFP then calls it failed.
         verdict: "pass" or "fail"; None where the pipeline has no gate, or has not reached it.
     """
 
     run_id: str
     name: str
     state: str
-    tasks: dict[str, TaskState] = field(default_factory=dict)
+    tasks: list[TaskState] = field(default_factory=list)
     verdict: str | None = None
     error: str = ""
     link: str = ""
+    cancelled: bool = False
 
     @property
     def ended(self) -> bool:
@@ -89,7 +106,7 @@ def submit(
         ),
         service_account=service_account or None,
     )
-    return state_of(kubeflow, kubeflow.create_run(body))
+    return state_of(kubeflow, kubeflow.create_run(body), ())
 
 
 def follow(
@@ -97,7 +114,6 @@ def follow(
     run_id: str,
     watch: Callable[[TaskState], None],
     *,
-    names: set[str] | None = None,
     every: float = 5.0,
     limit: float = 0.0,
 ) -> RunState:
@@ -107,20 +123,22 @@ def follow(
         kubeflow: the server.
         run_id: the run.
         watch: is called with each task whose state changed.
-        names: the tasks that a person knows; others (drivers, conditions) are left out.
         every: seconds between two looks.
         limit: seconds after which waiting ends; 0: none. The run goes on.
 
     Raises:
         SlipwayError: the limit was reached, or the server stayed away.
     """
-    seen: dict[str, str] = {}
+    seen: dict[int, str] = {}
     started = time.monotonic()
+    stages: Sequence[str] | None = None
     while True:
-        state = state_of(kubeflow, kubeflow.run(run_id), names)
-        for task in state.tasks.values():
-            if seen.get(task.name) != task.state:
-                seen[task.name] = task.state
+        run = kubeflow.run(run_id)
+        stages = find_stages(kubeflow, run) if stages is None else stages
+        state = state_of(kubeflow, run, stages)
+        for number, task in enumerate(state.tasks):
+            if task.state not in (PENDING, NOT_RUN) and seen.get(number) != task.state:
+                seen[number] = task.state
                 watch(task)
         if state.ended:
             return state
@@ -132,29 +150,72 @@ def follow(
         time.sleep(every)
 
 
-def state_of(kubeflow: Kubeflow, run: kfp.V2beta1Run, names: set[str] | None = None) -> RunState:
-    """Reads a run's answer."""
-    tasks: dict[str, TaskState] = {}
-    everything: dict[str, str] = {}
-    details = run.run_details.task_details if run.run_details else None
-    for detail in details or ():
-        name, state = detail.display_name or "", (detail.state or "PENDING").lower()
-        everything[name] = state
-        if names is not None and name not in names:
-            continue
-        tasks[name] = TaskState(
-            name, state, _seconds(detail.start_time, detail.end_time), _message(detail.error)
-        )
+def find_stages(kubeflow: Kubeflow, run: kfp.V2beta1Run) -> list[str]:
+    """The names of a run's stages in the order in which they run; empty where its pipeline is gone."""
+    content = run.pipeline_spec
+    reference = run.pipeline_version_reference
+    try:
+        if not content and reference:
+            version = kubeflow.version(reference.pipeline_id, reference.pipeline_version_id)
+            content = version.pipeline_spec
+        spec = (content or {}).get("pipeline_spec", content or {})
+        return [task.name for task in order_tasks(spec, f"The pipeline of run {run.run_id}")]
+    except SlipwayError:
+        return []
+
+
+def state_of(
+    kubeflow: Kubeflow, run: kfp.V2beta1Run, stages: Sequence[str] | None = None
+) -> RunState:
+    """Reads a run's answer.
+
+    Args:
+        kubeflow: the server.
+        run: the answer.
+        stages: the run's stages in order; None asks the server for its pipeline.
+    """
+    if stages is None:
+        stages = find_stages(kubeflow, run)
     state = (run.state or "PENDING").lower()
+    nodes: dict[str, list[Any]] = {}
+    details = run.run_details.task_details if run.run_details else None
+    for detail in sorted(details or (), key=lambda detail: str(detail.start_time)):
+        nodes.setdefault(detail.display_name or "", []).append(detail)
+    tasks = _tasks(nodes, stages, ended=state.upper() in ENDED)
     return RunState(
         run_id=run.run_id,
         name=run.display_name,
         state=state,
         tasks=tasks,
-        verdict=_verdict(state, everything),
+        verdict=_verdict(state, {task.name: task.state for task in tasks}),
         error=_message(run.error),
         link=kubeflow.link("runs", run.run_id),
+        cancelled=state == "canceled"
+        or any(past.state == "CANCELING" for past in run.state_history or ()),
     )
+
+
+def _tasks(nodes: dict[str, list[Any]], stages: Sequence[str], *, ended: bool) -> list[TaskState]:
+    """The stages in order, each node of a stage apart; then what failed and belongs to none."""
+    left_over = {name for name in nodes if not name.endswith(DRIVER) and not INNER.fullmatch(name)}
+    names = [*stages] or sorted(left_over, key=lambda name: str(nodes[name][0].start_time))
+    absent = NOT_RUN if ended else PENDING
+    tasks = []
+    for name in names:
+        driver = nodes.get(f"{name}{DRIVER}", [])
+        broken = any(node.state == "FAILED" for node in driver)
+        for node in nodes.get(name) or [None]:
+            # A phase of Argo's that KFP has no word for is "omitted": what it waits for failed.
+            known = node is not None and node.state
+            state = node.state.lower() if known else "failed" if broken else absent
+            seconds = _seconds(node.start_time, node.end_time) if known else 0.0
+            error = _message(node.error) if node is not None else ""
+            tasks.append(TaskState(name, state, seconds, error, broken))
+    for name, found in nodes.items():
+        stage = name.removesuffix(DRIVER)
+        if name != stage and stage not in names and any(n.state == "FAILED" for n in found):
+            tasks.append(TaskState(name, "failed", 0.0, _message(found[0].error)))
+    return tasks
 
 
 def _verdict(run: str, tasks: dict[str, str]) -> str | None:

@@ -143,11 +143,11 @@ def submit(
     _say(f"{state.name}  {state.link}")
     _say(f"run {state.run_id} of {uploaded.version}")
     if wait:
-        _follow(kubeflow, state.run_id, _task_names(file), pause, longest, fail_on_refusal)
+        _follow(kubeflow, state.run_id, pause, longest, fail_on_refusal, context)
 
 
 def runs(
-    run_id: Annotated[str | None, typer.Argument(help="One run, task by task.")] = None,
+    run_id: Annotated[str | None, typer.Argument(help="One run, stage by stage.")] = None,
     project: ProjectFolder = EXAMPLE,
     experiment: Annotated[str, typer.Option(help="Else the project's name.")] = "",
     count: Annotated[int, typer.Option("--count", "-c", help="How many, at most.", min=1)] = 20,
@@ -160,34 +160,37 @@ def runs(
     context: Context = "",
     ca: Authorities = "",
 ) -> None:
-    """List a project's runs, the newest first; or show or follow one.
+    """List a project's runs, the newest first; or show or follow one, stage by stage.
+
+    Kubeflow's API does not say why a stage failed: that is read from its pod, with the kubeconfig.
 
     **Example:** `slipway runs --count 5`
     """
     from slipway.cluster.api import instant
+    from slipway.cluster.reasons import explain
     from slipway.cluster.runs import listed, state_of
 
     kubeflow = _kubeflow(host, namespace, context, ca)
     if run_id:
         if wait:
-            _follow(kubeflow, run_id, None, 5.0, 0.0, fail_on_refusal)
+            _follow(kubeflow, run_id, 5.0, 0.0, fail_on_refusal, context)
             return
         state = state_of(kubeflow, kubeflow.run(run_id))
-        table = Table("task", "state", "seconds", "error", title=state.name, title_justify="left")
-        for task in state.tasks.values():
-            table.add_row(task.name, task.state, f"{task.seconds:.0f}", escape(task.error))
+        explain(state, namespace=kubeflow.namespace, context=context)
+        table = Table("stage", "state", "seconds", "why", title=state.name, title_justify="left")
+        for task in state.tasks:
+            seconds = f"{task.seconds:.0f}" if task.seconds else ""
+            table.add_row(task.name, _coloured(task.state), seconds, escape(task.error))
         console.print(table)
         _show_end(state)
         return
     name = experiment or _load(project).project_name
     table = Table("run", "id", "state", "created (UTC)", "finished")
     for run in listed(kubeflow, name, count):
-        word = str(run.state or "pending").lower()
-        colour = COLOURS.get(word, "")
         table.add_row(
             escape(run.display_name),
             run.run_id,
-            f"[{colour}]{word}[/{colour}]" if colour else word,
+            _coloured(str(run.state or "pending").lower()),
             instant(run.created_at),
             instant(run.finished_at),
         )
@@ -237,7 +240,8 @@ def cancel(
     if state.ended:
         _say(f"{state.name} had ended already: {state.state}.")
         return
-    kubeflow.terminate(run_id)
+    if state.state != "canceling":
+        kubeflow.terminate(run_id)
     _say(f"{state.name} is being cancelled.")
 
 
@@ -400,24 +404,23 @@ def _project_of(package: "Package") -> str:
     return str(default or package.name)
 
 
-def _task_names(file: Path) -> set[str]:
-    from slipway.pipelines.graph import read_tasks
-
-    return {task.name for task in read_tasks(file)}
-
-
 def _follow(
     kubeflow: "Kubeflow",
     run_id: str,
-    names: set[str] | None,
     every: float,
     limit: float,
     fail_on_refusal: bool,
+    context: str,
 ) -> None:
+    from slipway.cluster.reasons import explain
     from slipway.cluster.runs import follow
 
     with _interruptible(run_id):
-        state = follow(kubeflow, run_id, _show_task, names=names, every=every, limit=limit)
+        state = follow(kubeflow, run_id, _show_task, every=every, limit=limit)
+    explain(state, namespace=kubeflow.namespace, context=context)
+    for task in state.tasks:
+        if task.state == "failed":
+            _say(f"{task.name} failed: {task.error}")
     _show_end(state)
     if state.state not in ("succeeded", "skipped"):
         raise typer.Exit(BROKEN)
@@ -438,18 +441,22 @@ def _interruptible(run_id: str) -> Iterator[None]:
 
 
 def _show_task(task: "TaskState") -> None:
-    colour = COLOURS.get(task.state, "")
-    state = f"[{colour}]{task.state:<9}[/{colour}]" if colour else f"{task.state:<9}"
     seconds = f"{task.seconds:6.0f} s" if task.state in ("succeeded", "failed") else ""
     console.print(
-        f"  {task.name:<12} {state} {seconds}  {escape(task.error)}".rstrip(),
+        f"  {task.name:<12} {_coloured(task.state, 9)} {seconds}".rstrip(),
         highlight=False,
         soft_wrap=True,
     )
 
 
+def _coloured(state: str, width: int = 0) -> str:
+    colour = COLOURS.get(state, "")
+    return f"[{colour}]{state:<{width}}[/{colour}]" if colour else f"{state:<{width}}"
+
+
 def _show_end(state: "RunState") -> None:
-    _say(f"{state.name}: {state.state}  {state.link}")
+    word = f"{state.state} (it was cancelled)" if state.cancelled else state.state
+    _say(f"{state.name}: {word}  {state.link}")
     if state.error:
         _say(f"  {state.error}")
     if state.verdict == "pass":

@@ -34,23 +34,35 @@ def read_tasks(path: Path) -> list[Task]:
         SlipwayError: the file is no compiled pipeline, a task depends on one that is not there, or
             tasks depend on each other in a circle.
     """
-    spec = _pipeline_spec(path)
+    return order_tasks(_pipeline_spec(path), str(path))
+
+
+def order_tasks(spec: dict[str, Any], where: str) -> list[Task]:
+    """A pipeline spec's tasks in an order that they can run in.
+
+    Args:
+        spec: the pipeline spec.
+        where: it comes from, for messages.
+
+    Raises:
+        SlipwayError: as `read_tasks`.
+    """
     found: dict[str, Task] = {}
     try:
         _collect(spec, spec["root"]["dag"]["tasks"], frozenset(), None, found)
     except (KeyError, TypeError) as error:
-        raise SlipwayError(f"{path} is not a compiled pipeline: it lacks {error}.") from error
+        raise SlipwayError(f"{where} is not a compiled pipeline: it lacks {error}.") from error
     for task in found.values():
         if unknown := sorted(set(task.needs) - found.keys()):
             raise SlipwayError(
-                f"{path}: task {task.name} depends on {', '.join(unknown)}, which the pipeline"
+                f"{where}: task {task.name} depends on {', '.join(unknown)}, which the pipeline"
                 " does not have. Compile it again."
             )
     try:
         order = list(TopologicalSorter({t.name: t.needs for t in found.values()}).static_order())
     except CycleError as error:
         circle = " → ".join(error.args[1])
-        raise SlipwayError(f"{path}: tasks wait for each other in a circle: {circle}.") from error
+        raise SlipwayError(f"{where}: tasks wait for each other in a circle: {circle}.") from error
     return [found[name] for name in order]
 
 

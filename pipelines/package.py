@@ -22,8 +22,10 @@ class Package:
         path: the file.
         name: of the pipeline. description: what a person reads of it.
         spec: the pipeline spec. platform: the platform spec, empty where there is none.
-        digest: SHA-256 of the content, in hexadecimal; comments and layout do not count.
+        digest: SHA-256 of what it means, in hexadecimal; comments, layout and whether a whole number is
+            written 2 or 2.0 do not count.
         size: bytes of the file.
+        published: the version's name on the server that it was read from; empty for a file.
     """
 
     path: Path
@@ -33,10 +35,13 @@ class Package:
     platform: dict[str, Any]
     digest: str
     size: int
+    published: str = ""
 
     @property
     def version_name(self) -> str:
         """Names this content on the server: Slipway's version and the digest's first digits."""
+        if self.published:
+            return self.published
         from importlib.metadata import version
 
         return f"v{version('kfp-slipway').replace('.', '-')}-{self.digest[:12]}"
@@ -70,9 +75,20 @@ def read_package(path: Path) -> Package:
             f"{path} is not a compiled pipeline: it needs one pipeline spec and at most one platform"
             " spec, and nothing else. Run `slipway compile`."
         )
-    spec, platform = specs[0], platforms[0] if platforms else {}
-    canonical = json.dumps([spec, platform], sort_keys=True, separators=(",", ":"))
+    return package_of(specs[0], platforms[0] if platforms else {}, path=path, size=len(text))
+
+
+def package_of(
+    spec: dict[str, Any],
+    platform: dict[str, Any],
+    *,
+    path: Path = Path(),
+    size: int = 0,
+    published: str = "",
+) -> Package:
+    """A package of a spec that was read already."""
     info = spec["pipelineInfo"]
+    canonical = json.dumps(meaning([spec, platform]), sort_keys=True, separators=(",", ":"))
     return Package(
         path=path,
         name=str(info.get("name", "")),
@@ -80,8 +96,24 @@ def read_package(path: Path) -> Package:
         spec=spec,
         platform=platform,
         digest=hashlib.sha256(canonical.encode()).hexdigest(),
-        size=len(text),
+        size=size,
+        published=published,
     )
+
+
+def meaning(value: Any) -> Any:
+    """A JSON value with its numbers as the backend keeps them: doubles, whole ones without a fraction.
+
+    So 2.0 and the 2 that the server gives back are one.
+    """
+    if isinstance(value, dict):
+        return {key: meaning(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [meaning(part) for part in value]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(value)
+        return int(number) if number.is_integer() else number
+    return value
 
 
 def arguments_from(package: Package, overrides: list[str]) -> dict[str, Any]:

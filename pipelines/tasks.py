@@ -8,6 +8,8 @@ from typing import Any, cast
 from kfp import dsl, kubernetes
 
 from slipway.components.config.orchestration import (
+    PROJECT_LABEL,
+    STAGE_LABEL,
     Orchestration,
     PipelineName,
     TaskName,
@@ -29,7 +31,6 @@ USER = 10001
 RETRIES = 3
 TIMEOUT = timedelta(hours=1)
 VARIABLE = re.compile(r"\$\{(\w+)\}")
-PROJECT_LABEL, STAGE_LABEL = "slipway.dev/project", "slipway.dev/stage"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

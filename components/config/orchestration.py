@@ -20,6 +20,8 @@ _FIELDS: tuple[tuple[str, int, int, list[str]], ...] = (
     ("day of the week", 0, 6, _DAYS),
 )
 
+# On every pod of a run: whose it is, for costs and for finding a stage's pod.
+PROJECT_LABEL, STAGE_LABEL = "slipway.dev/project", "slipway.dev/stage"
 
 # Every task of every pipeline, by its name in the Kubeflow UI.
 TaskName = Literal[

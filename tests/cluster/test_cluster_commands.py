@@ -59,7 +59,7 @@ CASES = [
     Case("refused", True, "", (), 0, "Nothing was registered and nothing deployed"),
     Case("refused, told to fail", True, "", ("--fail-on-refusal",), 3, "Verdict: FAIL"),
     Case("passes, told to fail", False, "", ("--fail-on-refusal",), 0, "Verdict: PASS"),
-    Case("broken stage", False, "train", ("--fail-on-refusal",), 1, "exit code 1"),
+    Case("broken stage", False, "train", ("--fail-on-refusal",), 1, "train failed: "),
 ]
 
 
@@ -104,10 +104,15 @@ def test_runs_lists_and_shows_and_cancel_ends(here: Path, kubeflow_server: Doubl
     listed = slipway("runs")
     assert run_id in listed.output
     assert slipway("cancel", run_id).output.strip().endswith("is being cancelled.")
-    assert run["state"] == "CANCELED"
-    assert "had ended already: canceled" in slipway("cancel", run_id).output
-    shown = slipway("runs", run_id)
-    assert "canceled" in shown.output
+    # Kubeflow refuses to end what it is ending; ours asks for nothing twice.
+    assert run["state"] == "CANCELING"
+    assert slipway("cancel", run_id).output.strip().endswith("is being cancelled.")
+    assert "canceling" in slipway("runs", run_id).output
+    ended = slipway("runs", run_id, "--wait")
+    assert ended.exit_code == 1
+    # It has no word for a run that was ended: it failed.
+    assert "failed (it was cancelled)" in ended.output
+    assert "had ended already: failed" in slipway("cancel", run_id).output
 
 
 def test_runs_of_a_project_that_has_none(here: Path, kubeflow_server: Double) -> None:
@@ -195,7 +200,7 @@ EDITS = [
         "checkpoint_seconds: 60.0",
         "checkpoint_seconds: 90.0",
         "parameters",
-        "training default.checkpoint_seconds: 60.0 → 90.0",
+        "training default.checkpoint_seconds: 60 → 90",
     ),
     Edit(
         "user", "runAsUser: '10001'", "runAsUser: '10002'", "platform", "securityContext.runAsUser"
@@ -242,12 +247,32 @@ def test_training_and_retraining_differ_in_what_they_should(compiled: Path) -> N
 def test_diff_against_the_server_and_for_a_comment(
     here: Path, kubeflow_server: Double, tmp_path: Path
 ) -> None:
+    """The server keeps numbers as doubles: 2.0 comes back as 2, which is no difference."""
+    for path in sorted(here.glob("*.yaml")):
+        slipway("upload", path)
+        assert "nothing differs" in slipway("diff", path, "--exit-code").output
     path = here / "flights-training.yaml"
-    slipway("upload", path)
-    assert "nothing differs" in slipway("diff", path).output
     package = read_package(path)
     other = edited(package, tmp_path, "maxRetryCount: 3", "maxRetryCount: 5").path
     result = slipway("diff", other, "--markdown", "--exit-code")
     assert result.exit_code == 3
     assert "```diff" in result.output
     assert "retryPolicy.maxRetryCount: 3 → 5" in result.output
+    # The version that it names is there.
+    names = {version["display_name"] for version in kubeflow_server.versions.values()}
+    before, after = result.output.splitlines()[0].removeprefix("### ").split(" → ")
+    assert before.split(": ")[1] == package.version_name
+    assert package.version_name in names
+    assert after == read_package(other).version_name
+
+
+def test_a_version_that_another_release_uploaded_is_named_as_it_is(
+    here: Path, kubeflow_server: Double, tmp_path: Path
+) -> None:
+    path = here / "flights-training.yaml"
+    slipway("upload", path)
+    (version,) = kubeflow_server.versions.values()
+    version |= {"name": "nightly-7", "display_name": "nightly-7"}
+    assert "nothing differs" in slipway("diff", path).output
+    other = edited(read_package(path), tmp_path, "maxRetryCount: 3", "maxRetryCount: 5").path
+    assert "flights-training: nightly-7 → v" in slipway("diff", other).output

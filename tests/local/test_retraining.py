@@ -150,7 +150,7 @@ def test_of_two_that_start_at_once_one_stays(world: World) -> None:
     mine = world.launch(request)
     active = [run for run in world.runs() if run["state"] == "PENDING"]
     assert [run["run_id"] for run in active] == [mine.run]
-    assert [run["state"] for run in world.runs()] == ["PENDING", "CANCELED"]
+    assert [run["state"] for run in world.runs()] == ["PENDING", "CANCELING"]
     assert world.status() == [("started", mine.run)]
 
 

@@ -5,9 +5,25 @@ them, and answers carry their field names. It keeps what the real backend keeps,
 refuses (names, duplicates, unknown parameters, wrong types, schedules without seconds), pages, and can
 be told to be slow, to answer an error, to drop the connection before or after it acted, and to ask for
 a token.
+
+What it answers that a reader would not expect is the real one's (kubeflow/pipelines at tag 2.17.0, below
+backend/src; docs/platform.md has the list):
+
+- numbers come back as doubles: 2.0 as 2 (apiserver/server/api_util.go, YamlStringToPipelineSpecStruct);
+- the details of a run are Argo's nodes: drivers, `executor`, `executor(0)`, groups and exit hooks among
+  them, in no order, without an error, without a parent; what was never reached is there without a state
+  or not at all (common/util/workflow.go, NodeStatuses; apiserver/server/api_converter.go,
+  toApiPipelineTaskDetail; v2/compiler/argocompiler/dag.go and container.go);
+- what has not finished finished in 1970, a node of it in the year 1 (api_converter.go, toApiRun);
+- a run that is terminated is CANCELING, then FAILED: nothing ever sets CANCELED
+  (storage/run_store.go, TerminateRun; resource/resource_manager.go, ReportWorkflowResource);
+- parameters of a request over 10,000 bytes together are refused (common/util/consts.go);
+- the connection to MySQL speaks `utf8`, which has no character beyond U+FFFF: what holds one cannot be
+  stored, and the answer is a 500 (apiserver/client/sql.go).
 """
 
 import json
+import random
 import re
 import threading
 import time
@@ -24,11 +40,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import kfp_server_api as kfp
 import yaml
 
+from support.kfp_nodes import Nodes
+
 PREFIX = "/apis/v2beta1"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 CLIENT_ONLY = {"created_at", "updated_at", "finished_at", "error", "state", "status", "run_details"}
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-RUN_STEPS = ("PENDING", "RUNNING", "SUCCEEDED")
+NEVER = "1970-01-01T00:00:00Z"
+STOPPABLE = ("PENDING", "RUNNING")
 
 
 class Refused(Exception):
@@ -65,8 +84,13 @@ class Double:
     # Kind and verb, as a role in the namespace gives them; None: everything is allowed.
     rights: set[tuple[str, str]] | None = None
     page_size: int = 100
+    # Orders and delays; each run has its own.
+    seed: int = 0
+    max_parameter_bytes: int = 10_000
     refuse_model: bool = False
     fail_task: str = ""
+    # Whether the driver of `fail_task` fails, not its container.
+    fail_driver: bool = False
     pipelines: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, dict[str, Any]] = field(default_factory=dict)
     experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -78,6 +102,10 @@ class Double:
     lock: threading.RLock = field(default_factory=threading.RLock)
     clock: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     on_request: Callable[[str], None] = lambda line: None
+
+    def chance(self, run: str) -> random.Random:
+        """The order and the delays of one run, the same at each look."""
+        return random.Random(f"{self.seed} {list(self.runs).index(run)}")
 
     def now(self) -> str:
         """A second later at each call, so that creation times tell the order."""
@@ -334,6 +362,8 @@ def _upload_version(
         raise Refused(400, "Failed to read pipeline from file")
     if len(files[0]) > 32 << 20:
         raise Refused(400, "File size too large")
+    if any(ord(c) > 0xFFFF for c in files[0].decode()):
+        raise Refused(500, "Failed to create a pipeline version")
     documents = [d for d in yaml.load_all(files[0], Loader=LOADER) if d]
     specs = [d for d in documents if "pipelineInfo" in d]
     if len(specs) != 1:
@@ -367,7 +397,26 @@ def _list_versions(double: Double, pipeline: str, *, query: dict[str, str], **_:
 
 
 def _get_version(double: Double, pipeline: str, version: str, **_: Any) -> Any:
-    return _get(double.versions, version, "version")
+    return as_stored(_get(double.versions, version, "version"))
+
+
+def as_stored(value: Any) -> Any:
+    """Numbers as protobuf's Struct keeps them: doubles, whole ones written without a fraction."""
+    if isinstance(value, dict):
+        return {key: as_stored(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [as_stored(part) for part in value]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return int(double) if (double := float(value)).is_integer() else double
+    return value
+
+
+def _storable(what: str, *values: Any) -> None:
+    text = json.dumps(values, ensure_ascii=False)
+    if beyond := next((c for c in text if ord(c) > 0xFFFF), ""):
+        raise Refused(
+            500, f"Failed to store {what}: Error 1366: Incorrect string value: {beyond!a}"
+        )
 
 
 def _create_experiment(double: Double, *, body: bytes, **_: Any) -> Any:
@@ -416,6 +465,10 @@ def _check_inputs(double: Double, content: dict[str, Any]) -> dict[str, Any]:
         "LIST": list,
         "STRUCT": dict,
     }
+    if len(json.dumps(given, separators=(",", ":"))) > double.max_parameter_bytes:
+        raise Refused(
+            400, f"The input parameter length exceed maximum size of {double.max_parameter_bytes}"
+        )
     for name, value in given.items():
         if name not in declared:
             raise Refused(400, f"parameter {name} provided is not required by pipeline spec")
@@ -433,14 +486,20 @@ def _create_run(double: Double, *, query: dict[str, str], body: bytes, **_: Any)
     _get(double.experiments, content.get("experiment_id", ""), "experiment")
     if not content.get("display_name"):
         raise Refused(400, "The display name is empty")
-    _check_inputs(double, content)
+    spec = _check_inputs(double, content)
+    _storable("run", spec, content)
     identity = str(uuid.uuid4())
-    double.runs[identity] = {
-        **content,
-        "run_id": identity,
-        "created_at": double.now(),
-        "state": "PENDING",
-    }
+    created = double.now()
+    double.runs[identity] = as_stored(
+        {
+            **content,
+            "run_id": identity,
+            "created_at": created,
+            "scheduled_at": created,
+            "finished_at": NEVER,
+            "state": "PENDING",
+        }
+    )
     return double.runs[identity]
 
 
@@ -450,44 +509,61 @@ def _list_runs(double: Double, *, query: dict[str, str], **_: Any) -> Any:
 
 
 def _get_run(double: Double, identity: str, **_: Any) -> Any:
+    """Each look finds the run further on: pending for a while, running for a while, then ended."""
     run = _get(double.runs, identity, "run")
-    if run["state"] in ("PENDING", "RUNNING"):
-        look = double.looks[identity] = double.looks.get(identity, 0) + 1
-        _advance(double, run, RUN_STEPS[min(look, 2)])
+    if run["state"] not in (*STOPPABLE, "CANCELING"):
+        return run
+    look = double.looks[identity] = double.looks.get(identity, 0) + 1
+    chance = double.chance(identity)
+    pending, running = chance.randint(0, 2), chance.randint(1, 3)
+    if run["state"] == "CANCELING":
+        _note(double, run)
+        if look > chance.randint(1, 3):
+            _report(double, run, "FAILED", stopped=True)
+    elif look <= pending:
+        pass
+    elif look <= pending + running:
+        _report(double, run, "RUNNING")
+    else:
+        _report(double, run, "SUCCEEDED")
     return run
 
 
-def _advance(double: Double, run: dict[str, Any], state: str) -> None:
-    names = ["root-driver", "ingest", "validate", "features", "train", "evaluate", "condition-1"]
-    skipped = ["register", "deploy"] if double.refuse_model else []
-    names += ["register", "deploy"]
-    details, failed = [], False
-    for name in names:
-        task: dict[str, Any] = {
-            "run_id": run["run_id"],
-            "task_id": name,
-            "display_name": name,
-            "start_time": "2026-01-01T00:00:00Z",
-            "state": "RUNNING" if name == "ingest" and state == "RUNNING" else state,
-        }
-        if state == "RUNNING" and name not in ("root-driver", "ingest"):
-            continue
-        if name in skipped:
-            task["state"] = "SKIPPED"
-        if state == "SUCCEEDED":
-            task["end_time"] = "2026-01-01T00:01:00Z"
-            if name == double.fail_task:
-                task |= {"state": "FAILED", "error": {"code": 2, "message": "exit code 1"}}
-                failed = True
-        details.append(task)
-        if failed:
-            break
-    run["state"] = "FAILED" if failed else state
+def _note(double: Double, run: dict[str, Any]) -> None:
+    """The history has each state once it was reported, the one of a run that is stopped too."""
+    history = run.setdefault("state_history", [])
+    if not history or history[-1]["state"] != run["state"]:
+        history.append({"update_time": double.now(), "state": run["state"]})
+
+
+def _report(double: Double, run: dict[str, Any], state: str, *, stopped: bool = False) -> None:
+    """What the persistence agent reports of the run's workflow."""
+    version = double.versions[run["pipeline_version_reference"]["pipeline_version_id"]]
+    spec = version["pipeline_spec"]
+    nodes = Nodes(
+        spec.get("pipeline_spec", spec),
+        fail_task=double.fail_task,
+        fail_driver=double.fail_driver,
+        refuse=double.refuse_model,
+        ended=state != "RUNNING",
+        stopped=stopped,
+    )
+    nodes.add_run(f"workflow-{run['run_id'][:8]}")
+    details = nodes.details(run["run_id"])
+    double.chance(run["run_id"]).shuffle(details)
+    run["state"] = "FAILED" if nodes.failed else state
     run["run_details"] = {"task_details": details}
+    _note(double, run)
+    if state != "RUNNING":
+        run["finished_at"] = double.now()
 
 
 def _terminate(double: Double, identity: str, **_: Any) -> Any:
-    _get(double.runs, identity, "run")["state"] = "CANCELED"
+    run = _get(double.runs, identity, "run")
+    if run["state"] not in STOPPABLE:
+        raise Refused(400, f"Failed to terminate a run {identity}. Row not found")
+    run["state"] = "CANCELING"
+    double.looks[identity] = 0
     return {}
 
 
@@ -506,12 +582,14 @@ def _create_recurring(double: Double, *, body: bytes, **_: Any) -> Any:
     if content.get("mode") not in ("ENABLE", "DISABLE"):
         raise Refused(400, "The mode is not set")
     identity = str(uuid.uuid4())
-    double.recurring[identity] = {
-        **content,
-        "recurring_run_id": identity,
-        "created_at": double.now(),
-        "status": "ENABLED" if content["mode"] == "ENABLE" else "DISABLED",
-    }
+    double.recurring[identity] = as_stored(
+        {
+            **content,
+            "recurring_run_id": identity,
+            "created_at": double.now(),
+            "status": "ENABLED" if content["mode"] == "ENABLE" else "DISABLED",
+        }
+    )
     return double.recurring[identity]
 
 
