@@ -4,6 +4,7 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
+from slipway.components.config.consistency import required_columns
 from slipway.components.config.orchestration import PipelineName
 from slipway.components.config.project import Project
 from slipway.components.deploy.component import deploy
@@ -152,6 +153,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                     window_start=window_start,
                     window_end=window_end,
                     data_version=data_version,
+                    required=required_columns(loaded.features),
                     scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
                     if scheduled
                     else "",

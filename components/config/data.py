@@ -120,6 +120,8 @@ class Table(Section):
 
     Attributes:
         path: below `data.root`, or a full URI (file, s3, gs, abfss, https).
+        rename: the source's name of a column to the one that it has from here on, as in
+            {"Unit Price (€)": unit_price}; every other setting knows the new name only.
         time: the timestamp column that the window cuts on; None takes the table whole.
         columns: the columns to read; None reads all.
         types: for csv and jsonl, the types of columns that are not to be guessed from the text, as
@@ -128,9 +130,25 @@ class Table(Section):
 
     path: str
     format: Format = "parquet"
+    rename: dict[str, Name] = {}
     time: Name | None = None
     columns: list[str] | None = None
     types: dict[str, ColumnType] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        named = list(self.rename.values())
+        if twice := sorted({name for name in named if named.count(name) > 1}):
+            raise ValueError(f"`rename` gives {', '.join(twice)} to more than one column")
+        if self.types and self.format not in ("csv", "jsonl"):
+            raise ValueError(
+                f"`types` is for csv and jsonl; a {self.format} file says its own types"
+            )
+        if self.columns is not None and self.time is not None and self.time not in self.columns:
+            raise ValueError(
+                f"`columns` must name the time column {self.time}, which the window needs"
+            )
+        return self
 
 
 class DataConfig(Section):

@@ -1,11 +1,11 @@
 """Which features a row has, when each is known, what is predicted, and how time is split."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from slipway.components.config.base import Duration, Name, Section, format_duration
+from slipway.components.config.base import Duration, Name, Section, format_duration, format_instant
 
 Aggregation = Literal["count", "sum", "mean", "min", "max", "std", "last", "rate"]
 Kind = Literal["numeric", "categorical", "boolean", "time"]
@@ -135,6 +135,27 @@ class Split(Section):
     validation: Duration
     test: Duration
     gap: Duration = timedelta(0)
+
+    def cut(self, start: datetime, end: datetime) -> dict[str, tuple[datetime, datetime]]:
+        """The half-open stretch of time of each part: train first, test last, with the gap before each.
+
+        Raises:
+            ValueError: the window is too short for the parts.
+        """
+        test = end - self.test
+        validation = test - self.validation
+        if validation - self.gap <= start or test - self.gap <= validation:
+            validate, last, gap = map(format_duration, (self.validation, self.test, self.gap))
+            raise ValueError(
+                f"{validate} of validation, {last} of test and gaps of {gap} leave nothing to train on"
+                f" of the window {format_instant(start)} to {format_instant(end)}. Shorten the parts,"
+                " or lengthen data.window"
+            )
+        return {
+            "train": (start, validation - self.gap),
+            "validation": (validation, test - self.gap),
+            "test": (test, end),
+        }
 
 
 class OfflineStore(Section):

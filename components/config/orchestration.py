@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from slipway.components.config.base import Duration, Section
 
@@ -42,7 +42,17 @@ TaskName = Literal[
     "report-override",
 ]
 PipelineName = Literal["training", "retraining", "monitoring", "scoring", "backfill"]
-Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti)?$")]
+
+
+def _is_quantity(value: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)?(m|Ki|Mi|Gi|Ti)?", value):
+        raise ValueError(
+            f"'{value}' is no quantity of Kubernetes: write a number, and m, Ki, Mi, Gi or Ti, in quotes"
+        )
+    return value
+
+
+Quantity = Annotated[str, AfterValidator(_is_quantity)]
 
 
 class TaskSettings(Section):

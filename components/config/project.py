@@ -1,19 +1,22 @@
 """The project file: one folder describes a whole stack, without a line of Python."""
 
-import difflib
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from slipway.components.config.base import Section
+from slipway.components.config.consistency import inconsistencies
 from slipway.components.config.data import DataConfig
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.config.gate import GateConfig
+from slipway.components.config.messages import Location, problems
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.config.orchestration import Orchestration, Schedule
 from slipway.components.config.training import TrainingConfig
@@ -33,13 +36,22 @@ CHOICES: dict[str, dict[str, bool]] = {
 }
 
 
-ScheduleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+def _is_label(value: str) -> str:
+    """A name that stands in names of Kubernetes objects too."""
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,39}", value):
+        raise ValueError(
+            f"'{value}' is not a name: use small letters, digits and - (first a letter), at most 40"
+        )
+    return value
+
+
+Label = Annotated[str, AfterValidator(_is_label)]
 
 
 class Project(Section):
     """A whole project file."""
 
-    project_name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")
+    project_name: Label
     cloud_provider: str
     experiment_tracker: str
     model_registry: str
@@ -56,7 +68,7 @@ class Project(Section):
     deployment: DeploymentConfig = DeploymentConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     orchestration: Orchestration = Orchestration()
-    schedules: dict[ScheduleName, Schedule] | None = None
+    schedules: dict[Label, Schedule] | None = None
 
     @property
     def recurring(self) -> dict[str, Schedule]:
@@ -95,31 +107,95 @@ def load_project(folder: Path, overrides: dict[str, str] | None = None) -> Loade
     Raises:
         ProjectError: naming the file, the line, the key, and the nearest valid name.
     """
-    path = folder / FILE_NAME if folder.is_dir() else folder
-    if not path.is_file():
-        raise ProjectError(
-            f"There is no {FILE_NAME} in {folder}. Give the project's folder with --project;"
-            " examples/flights has one to start from."
-        )
-    try:
-        document = YAML().load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ProjectError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(document, dict):
-        raise ProjectError(f"{path} is empty: it needs project_name, data, schema, features, …")
-    sources: dict[tuple[str, ...], str] = {}
-    for key, text in (overrides or {}).items():
-        _override(document, key, text)
-        sources[tuple(key.split("."))] = f"--set {key}={text}"
-    try:
-        project = Project.model_validate(_plain(document))
-    except ValidationError as error:
-        raise ProjectError(_explain(error, path, document, sources)) from error
-    return LoadedProject(
-        project=project,
-        folder=path.parent,
-        schema_content=_read_schema(path, project.input_schema),
-    )
+    file = _ProjectFile(folder, overrides or {})
+    project = file.project()
+    schema = _read_schema(file.path, project.input_schema)
+    file.require(inconsistencies(project, schema))
+    return LoadedProject(project=project, folder=file.path.parent, schema_content=schema)
+
+
+def load_without_schema(folder: Path) -> tuple[Project, Path]:
+    """Reads and checks `project.yaml` alone: its schema is still to be written.
+
+    Returns:
+        The project, and where its schema belongs.
+
+    Raises:
+        ProjectError: as for `load_project`.
+    """
+    file = _ProjectFile(folder, {})
+    project = file.project()
+    file.require(inconsistencies(project, None))
+    return project, file.path.parent / project.input_schema
+
+
+class _ProjectFile:
+    """One project file, and what was set beside it: it knows where a setting stands."""
+
+    def __init__(self, folder: Path, overrides: dict[str, str]) -> None:
+        self.path = folder / FILE_NAME if folder.is_dir() else folder
+        if not self.path.is_file():
+            raise ProjectError(
+                f"There is no {FILE_NAME} in {folder}. Give the project's folder with --project;"
+                " examples/flights has one to start from."
+            )
+        try:
+            self._document = YAML().load(self.path.read_text(encoding="utf-8"))
+        except (YAMLError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())
+            raise ProjectError(f"{self.path} is not valid YAML: {reason}") from error
+        if not isinstance(self._document, dict):
+            raise ProjectError(
+                f"{self.path} is empty: it needs project_name, data, schema, features, …"
+            )
+        self._sources: dict[tuple[str, ...], str] = {}
+        for key, text in overrides.items():
+            _override(self._document, key, text)
+            self._sources[tuple(key.split("."))] = f"--set {key}={text}"
+
+    def project(self) -> Project:
+        """The project that the file describes.
+
+        Raises:
+            ProjectError: with all that is wrong in it.
+        """
+        given = _plain(self._document)
+        try:
+            return Project.model_validate(given)
+        except ValidationError as error:
+            raise self._wrong(problems(error, given, Project)) from error
+
+    def require(self, found: Iterable[tuple[Location, str]]) -> None:
+        """Refuses the file where something was found.
+
+        Raises:
+            ProjectError: with all of it.
+        """
+        found = list(found)
+        if found:
+            raise self._wrong(found)
+
+    def _wrong(self, found: Iterable[tuple[Location, str]]) -> ProjectError:
+        lines = [f"{self._where(place)}: {sentence}" for place, sentence in found]
+        return ProjectError("\n".join(dict.fromkeys(lines)))
+
+    def _where(self, place: Location) -> str:
+        """The file and the line of the deepest part of a place that it has; or the override."""
+        key = tuple(map(str, place))
+        for changed, source in self._sources.items():
+            if key and changed[: len(key)] == key:
+                return source
+        line, here = None, self._document
+        for part in place:
+            marks = getattr(here, "lc", None)
+            if marks is None:
+                break
+            try:
+                line = marks.data[part][0] + 1
+                here = here[part]
+            except (KeyError, IndexError, TypeError):
+                break
+        return f"{self.path}:{line}" if line else str(self.path)
 
 
 def _override(document: dict[str, Any], key: str, text: str) -> None:
@@ -147,70 +223,6 @@ def _plain(value: Any) -> Any:
         if isinstance(value, kind):
             return kind(value)
     return value
-
-
-def _explain(
-    error: ValidationError, path: Path, document: Any, sources: dict[tuple[str, ...], str]
-) -> str:
-    lines = []
-    for problem in error.errors():
-        location = tuple(str(part) for part in problem["loc"])
-        where = sources.get(location) or f"{path}{_line(document, problem['loc'])}"
-        key = ".".join(location)
-        if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(location[-1], _siblings(location), n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            lines.append(f"{where}: unknown key {key}.{hint}")
-        elif problem["type"] == "missing":
-            lines.append(f"{where}: {key} is missing.")
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {key}: {message}.")
-    return "\n".join(dict.fromkeys(lines))
-
-
-def _line(document: Any, location: tuple[int | str, ...]) -> str:
-    """The line of the deepest part of `location` that the file has, as ":12"."""
-    line = None
-    for part in location:
-        marks = getattr(document, "lc", None)
-        if marks is None:
-            break
-        try:
-            line = marks.data[part][0] + 1
-            document = document[part]
-        except (KeyError, IndexError, TypeError):
-            break
-    return f":{line}" if line else ""
-
-
-def _siblings(location: tuple[str, ...]) -> list[str]:
-    """Names that are valid where `location` stands, found by walking the models."""
-    model: Any = Project
-    for part in location[:-1]:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            field = model.model_fields.get(part) or next(
-                (f for f in model.model_fields.values() if f.alias == part), None
-            )
-            model = field.annotation if field else None
-        else:
-            model = None
-        model = _section_in(model) or model
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        return [field.alias or name for name, field in model.model_fields.items()]
-    return []
-
-
-def _section_in(annotation: Any) -> Any:
-    """The Section class inside an annotation such as list[FeatureView] or Window | None."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if annotation is Literal:
-        return None
-    for argument in get_args(annotation):
-        if found := _section_in(argument):
-            return found
-    return None
 
 
 def _read_schema(project_file: Path, name: str) -> dict[str, Any]:

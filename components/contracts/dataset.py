@@ -48,6 +48,9 @@ class TableInfo:
         min_time: the first instant of that column, ISO 8601 in UTC.
         max_time: the last.
         source: the URI that the table was read from.
+        before: rows of the source that are left out, since their time is before the window.
+        after: likewise, at its end or later.
+        warnings: what a person should know of how the source was read.
     """
 
     rows: int
@@ -58,6 +61,17 @@ class TableInfo:
     min_time: str | None = None
     max_time: str | None = None
     source: str = ""
+    before: int = 0
+    after: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def left_out(self) -> str:
+        """Which of the source's rows are left out and why, in words; empty: none."""
+        sides = [(self.before, "before the window"), (self.after, "after it")]
+        if not self.before:
+            sides[1] = (self.after, "after the window")
+        return ", ".join(f"{rows:,} {where}" for rows, where in sides if rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +92,16 @@ class Manifest:
     @property
     def headline(self) -> str:
         """What came out, in a few words."""
-        names = ", ".join(f"{name} {table.rows:,}" for name, table in self.tables.items())
-        return f"{names} rows"
+        names = ", ".join(
+            f"{name} {table.rows:,}" + (f" (left out: {table.left_out})" if table.left_out else "")
+            for name, table in self.tables.items()
+        )
+        warnings = [
+            f"; WARNING: {name}: {warning}"
+            for name, table in self.tables.items()
+            for warning in table.warnings
+        ]
+        return f"{names} rows{''.join(warnings)}"
 
     def metadata(self) -> dict[str, Any]:
         """What the KFP artifact shows."""
@@ -90,6 +112,12 @@ class Manifest:
             "window_start": self.window[0],
             "window_end": self.window[1],
             "tables": {name: table.rows for name, table in self.tables.items()},
+            "left_out": {
+                name: {"before": table.before, "after": table.after}
+                for name, table in self.tables.items()
+                if table.before or table.after
+            },
+            "warnings": [f"{n}: {w}" for n, table in self.tables.items() for w in table.warnings],
         }
 
 

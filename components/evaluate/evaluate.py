@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from slipway.components.config.gate import GateConfig
+from slipway.components.config.messages import settings_problems
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.bundle import Bundle, bundle_hash, read_bundle
 from slipway.components.contracts.scoring import open_model, predict
@@ -180,12 +181,8 @@ def _settings(config: dict[str, Any]) -> GateConfig:
     try:
         return GateConfig.model_validate(config)
     except ValidationError as error:
-        problems = "; ".join(
-            f"gate.{'.'.join(str(part) for part in problem['loc'])}:"
-            f" {problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors()
-        )
-        raise SlipwayError(f"The gate's settings are wrong: {problems}.") from error
+        found = settings_problems(error, config, GateConfig, "gate")
+        raise SlipwayError(f"The gate's settings are wrong: {found}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,20 +122,10 @@ def part_windows(
         SlipwayError: the window is too short for the parts.
     """
     start, end = (datetime.fromisoformat(instant) for instant in manifest.window)
-    split = config.split
-    test = end - split.test
-    validation = test - split.validation
-    if validation - split.gap <= start or test - split.gap <= validation:
-        raise SlipwayError(
-            f"features.split asks for {split.validation} of validation, {split.test} of test and"
-            f" gaps of {split.gap}: the window {manifest.window[0]} to {manifest.window[1]} has no"
-            " room for them. Shorten the parts or lengthen data.window."
-        )
-    return {
-        "train": (start, validation - split.gap),
-        "validation": (validation, test - split.gap),
-        "test": (test, end),
-    }
+    try:
+        return config.split.cut(start, end)
+    except ValueError as error:
+        raise SlipwayError(f"features.split: {error}.") from error
 
 
 def cut(

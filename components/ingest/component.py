@@ -16,6 +16,7 @@ def ingest(
     scheduled_at: str = "",
     before: str = "",
     after: str = "",
+    required: dict = {},  # noqa: B006  # kfp compiles the default
 ):
     """Copies a window of the source tables into a dataset with a manifest.
 
@@ -30,6 +31,7 @@ def ingest(
         scheduled_at: When the run was scheduled; it stands in for an empty window_end.
         before: How long before the window the tables are read too, as in 30d: features look back.
         after: How long after it.
+        required: Columns that tables must have: table to column to the setting that names it.
     """
     from pathlib import Path
 
@@ -44,5 +46,6 @@ def ingest(
         window_start=window["start"],
         window_end=window["end"],
         output=Path(dataset.path),
+        required=required,
     )
     dataset.metadata.update(manifest.metadata())

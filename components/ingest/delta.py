@@ -1,11 +1,13 @@
 """Reads a Delta Lake table through delta-rs: columns and the window pushed down."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
+from slipway.components.ingest.columns import Columns
 from slipway.components.ingest.sources import check_uri, public_uri, reading
-from slipway.components.ingest.types import UnifiedSchema, conform
-from slipway.components.ingest.window import Bounds
+from slipway.components.ingest.types import UnifiedSchema
+from slipway.components.ingest.window import Bounds, Outside
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -21,18 +23,24 @@ class DeltaTable:
     Attributes:
         schema: the columns with the types that they have inside Slipway.
         files: how many data files there are.
+        outside: the rows that were not read, since they are outside the window.
+        warnings: what a person should know of the files.
     """
 
-    def __init__(self, table: str, uri: str, columns: list[str] | None):
+    def __init__(self, table: str, uri: str, columns: Columns):
         """Reads the table's log.
 
         Raises:
             SlipwayError: there is no Delta table, or it uses what this reader does not know.
         """
         import deltalake
+        import pyarrow as pa
+        import pyarrow.dataset as ds
 
         check_uri(table, uri)
-        self._name = public_uri(uri)
+        self._name, self._columns = public_uri(uri), columns
+        self.outside = Outside()
+        self.warnings: list[str] = []
         with reading(self._name):
             try:
                 delta = deltalake.DeltaTable(uri)
@@ -40,24 +48,22 @@ class DeltaTable:
                 raise SlipwayError(
                     f"Table {table}: there is no Delta table at {self._name} (no _delta_log)."
                 ) from error
-            self._dataset = delta.to_pyarrow_dataset()
-        self.files = len(delta.file_uris())
-        missing = sorted(set(columns or []) - set(self._dataset.schema.names))
-        if missing:
-            raise SlipwayError(
-                f"Table {table}: {self._name} has no column {', '.join(missing)}. It has:"
-                f" {', '.join(self._dataset.schema.names)}."
-            )
+            # The times of Spark of old (INT96): as nanoseconds they would wrap after 2262.
+            options = ds.ParquetReadOptions(coerce_int96_timestamp_unit="us")
+            self._dataset = delta.to_pyarrow_dataset(parquet_read_options=options)
+            self._added = pa.table(delta.get_add_actions(flatten=True))
+        self.files = self._added.num_rows
+        there: pa.Schema = self._dataset.schema
+        chosen = columns.chosen(self._name, there.names)
         unified = UnifiedSchema(table)
-        unified.add(self._name, self._dataset.schema)
+        unified.add(
+            self._name,
+            pa.schema([there.field(columns.source(name)).with_name(name) for name in chosen]),
+        )
         self.schema = unified.schema()
-        if columns is not None:
-            import pyarrow as pa
 
-            self.schema = pa.schema([self.schema.field(column) for column in columns])
-
-    def batches(self, bounds: Bounds | None) -> Iterator[tuple[int, "pa.RecordBatch"]]:
-        """Gives the number of the file and a batch, file by file.
+    def batches(self, bounds: Bounds | None) -> Iterator[tuple[str, "pa.RecordBatch"]]:
+        """Gives the table's name and a batch, file by file.
 
         Args:
             bounds: the window on the time column; None reads all.
@@ -67,38 +73,78 @@ class DeltaTable:
         """
         import pyarrow.dataset as ds
 
-        where = self._filter(bounds)
+        where, early = self._filters(bounds)
+        sources = [self._columns.source(name) for name in self.schema.names]
         options = ds.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
+        read = set()
         with reading(self._name):
-            for number, fragment in enumerate(self._dataset.get_fragments(filter=where)):
+            for fragment in self._dataset.get_fragments(filter=where):
+                read.add(fragment.path)
+                given = 0
                 for batch in fragment.to_batches(
                     schema=self._dataset.schema,
-                    columns=self.schema.names,
+                    columns=sources,
                     filter=where,
                     batch_size=BATCH,
                     batch_readahead=1,
                     fragment_scan_options=options,
                     use_threads=False,
                 ):
-                    yield number, conform(batch, self.schema)
+                    given += batch.num_rows
+                    yield self._name, batch.rename_columns(self.schema.names)
+                self._count(fragment, fragment.count_rows() - given, early)
+            if early is not None:
+                self._count_unread(read, early)
 
-    def _filter(self, bounds: Bounds | None) -> "pc.Expression | None":
+    def _count(self, fragment: Any, left_out: int, early: "pc.Expression | None") -> None:
+        """Counts a file's rows outside the window by their side; mostly its footer tells it."""
+        before = fragment.count_rows(filter=early) if left_out and early is not None else 0
+        self.outside.before += before
+        self.outside.after += left_out - before
+
+    def _count_unread(self, read: set[str], early: "pc.Expression") -> None:
+        """Counts the rows of the files that the log shows to be outside the window."""
+        paths = self._added["path"].to_pylist()
+        known = dict.fromkeys(map(unquote, paths))
+        if "num_records" in self._added.column_names:
+            numbers = self._added["num_records"].to_pylist()
+            known |= {unquote(path): rows for path, rows in zip(paths, numbers, strict=True)}
+        # None of their rows is inside, so all of a file's are on one side.
+        before = {fragment.path for fragment in self._dataset.get_fragments(filter=early)}
+        for fragment in self._dataset.get_fragments():
+            if fragment.path in read:
+                continue
+            rows = known.get(unquote(fragment.path))
+            rows = fragment.count_rows() if rows is None else rows
+            self.outside.add("before" if fragment.path in before else "after", rows)
+
+    def _filters(
+        self, bounds: Bounds | None
+    ) -> tuple["pc.Expression | None", "pc.Expression | None"]:
+        """The rows in the window (at least), and those that are surely before it."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         if bounds is None:
-            return None
-        kind = self._dataset.schema.field(bounds.column).type
-        column = pc.field(bounds.column)
+            return None, None
+        source = self._columns.source(bounds.column)
+        kind = self._dataset.schema.field(source).type
+        column = pc.field(source)
         if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-            return None
+            return None, None
         stamps = [pa.scalar(side, pa.timestamp("us", "UTC")) for side in (bounds.start, bounds.end)]
         if pa.types.is_timestamp(kind) and not kind.tz:
             stamps = [pa.scalar(s.as_py().replace(tzinfo=None), kind) for s in stamps]
         elif pa.types.is_date(kind):
             stamps = [pa.scalar(s.as_py().date(), kind) for s in stamps]
-            return column.is_null() | ((column >= stamps[0]) & (column <= stamps[1]))
-        return column.is_null() | ((column >= stamps[0]) & (column < stamps[1]))
+            inside = (column >= stamps[0]) & (column <= stamps[1])
+            return column.is_null() | inside, column < stamps[0]
+        inside = (column >= stamps[0]) & (column < stamps[1])
+        return column.is_null() | inside, column < stamps[0]
+
+    def why_no_time(self, column: str) -> str:
+        """Why a column is no time, where more is known than its type."""
+        return ""
 
     def extent(self, column: str) -> str:
         """What times there are, for the message about a window without rows."""

@@ -1,8 +1,17 @@
 """Which type a column of text has: narrowed down row by row, over all files."""
 
+import re
 from typing import TYPE_CHECKING, Literal
 
 from slipway.components.config.data import ColumnType
+from slipway.components.ingest.numbers import (
+    LENIENT,
+    NumberStyle,
+    all_match,
+    any_match,
+    is_plain,
+    odd_number,
+)
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -13,9 +22,11 @@ Kind = ColumnType | Literal["null"]
 _DAY = r"^\d{4}-\d{2}-\d{2}$"
 _TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}(:?\d{2})?)?$"
 _ZONE = r"^.{11}[^Z+-]*(?P<zone>Z|[+-]\d{2}(?::?\d{2})?|)$"
+_FINER = r"\.\d{7}"
+_BOOLEANS = ({"true", "false"}, {"True", "False"}, {"TRUE", "FALSE"})
 _BOOLEAN = r"^(true|false|True|False|TRUE|FALSE)$"
-# A leading zero, or more digits than an integer holds, makes it a name (a postal code, a card number).
-_NAME = r"^[+-]?(0\d|\d{19})"
+# What `types:` takes, where a parser left to itself would take more.
+_DECLARED = {"integer": r"^[+-]?\d+$", "number": LENIENT}
 
 
 def arrow_type(kind: Kind, zone: str | None = None) -> "pa.DataType":
@@ -39,15 +50,24 @@ class ColumnGuess:
     Args:
         name: the column's name, for messages.
         quoted: whether text stands in quotes (JSON), so that a number in quotes is text.
+        declared: the type that the project declares; None: it is to be guessed.
+
+    Attributes:
+        finer: whether some time has digits beyond the microseconds.
+        odd: the first value that made a column of numbers or times one of text.
     """
 
-    def __init__(self, name: str, *, quoted: bool):
-        self._name, self._quoted = name, quoted
+    def __init__(self, name: str, *, quoted: bool, declared: ColumnType | None = None):
+        self._name, self._quoted, self._declared = name, quoted, declared
         self._kind: Kind = "null"
         self._kind_file = ""
         self._in_file: Kind = "null"
         self._zone: str | None = None
         self._zone_file = ""
+        self._numbers = NumberStyle()
+        self._truths: set[str] = set()
+        self.finer = False
+        self.odd: str | None = None
 
     def add(self, table: str, file: str, column: "pa.Array") -> None:
         """Looks at the values of a batch.
@@ -56,18 +76,41 @@ class ColumnGuess:
             SlipwayError: times in different zones, or a list or an object in JSON.
         """
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         if not pa.types.is_string(column.type):
-            self._in_file = _both(self._in_file, _kind_of_values(table, file, self._name, column))
+            if self._declared is None:
+                kind = _kind_of_values(table, file, self._name, column)
+                self._in_file = _both(self._in_file, kind)
             return
         values = column.drop_null()
-        kind = _kind_of_text(values, quoted=self._quoted)
-        if kind == "timestamp" and self._in_file in ("null", "timestamp"):
-            zones = pc.struct_field(pc.extract_regex(values, _ZONE), "zone")
-            for zone in pc.unique(zones).to_pylist():
-                self._note_zone(table, file, zone)
-        self._in_file = _both(self._in_file, kind)
+        if self._declared is not None:
+            if self._declared == "timestamp" and len(values):
+                self._look_at_times(table, file, values)
+            return
+        kind = self._kind_of_text(table, file, values)
+        before, self._in_file = self._in_file, _both(self._in_file, kind)
+        if self._in_file == "string" and before != "string" and self.odd is None:
+            self.odd = _odd_one(values, before)
+
+    def _kind_of_text(self, table: str, file: str, values: "pa.Array") -> Kind:
+        """The kind of a batch of texts without nulls."""
+        import pyarrow.compute as pc
+
+        if len(values) == 0:
+            return "null"
+        if all_match(values, _DAY) and _casts(values, arrow_type("date")):
+            return "date"
+        if all_match(values, _TIME):
+            if self._in_file in ("null", "timestamp"):
+                self._look_at_times(table, file, values)
+            values = cut_to_microseconds(values) if self.finer else values
+            return "timestamp" if _casts(values, arrow_type("timestamp", self._zone)) else "string"
+        if self._quoted:
+            return "string"
+        if all_match(values, _BOOLEAN):
+            self._truths |= set(pc.unique(values).to_pylist())
+            return "boolean"
+        return self._numbers.takes(values) or "string"
 
     def end_file(self, table: str, file: str) -> None:
         """Compares this file's type with that of the files before it.
@@ -88,7 +131,40 @@ class ColumnGuess:
 
     def type(self) -> "pa.DataType":
         """The type that holds for every row."""
-        return arrow_type(self._kind, self._zone)
+        return arrow_type(self._declared or self._found(), self._zone)
+
+    def warning(self) -> str | None:
+        """What a person should know of how the column was read; None: nothing."""
+        if self.finer:
+            return f"{self._name} has times finer than microseconds, which are cut to microseconds"
+        if self._declared is not None or self._found() != "string":
+            return None
+        if self._kind == "number":
+            why = "its numbers are not all written in one way"
+        elif self._kind == "boolean":
+            why = f"it has {', '.join(sorted(self._truths))}"
+        elif re.match(r"[+-]?(?!0\d)", self.odd or "0") and re.fullmatch(LENIENT, self.odd or ""):
+            why = f"'{self.odd}' is not how that number is written"
+        else:
+            return None
+        return f"{self._name} is read as text, since {why} (`types:` can say otherwise)"
+
+    def _found(self) -> Kind:
+        """The kind over all files: numbers and truths only where each stands in one way."""
+        if self._kind == "number" and not self._numbers.is_one():
+            return "string"
+        if self._kind == "boolean" and not any(self._truths <= way for way in _BOOLEANS):
+            return "string"
+        return self._kind
+
+    def _look_at_times(self, table: str, file: str, values: "pa.Array") -> None:
+        """Notes the zone of times, and whether they are finer than microseconds."""
+        import pyarrow.compute as pc
+
+        self.finer = self.finer or any_match(values, _FINER)
+        zones = pc.struct_field(pc.extract_regex(values, _ZONE), "zone")
+        for zone in pc.unique(zones.drop_null()).to_pylist():
+            self._note_zone(table, file, zone)
 
     def _note_zone(self, table: str, file: str, zone: str) -> None:
         zone = "Z" if zone in ("+00:00", "+0000", "+00") else zone
@@ -101,6 +177,51 @@ class ColumnGuess:
                 f" Write them all in one zone, best in UTC, or read them as text:"
                 f" `types: {{{self._name}: string}}`."
             )
+
+
+def convert_text(
+    column: "pa.Array", kind: "pa.DataType", declared: ColumnType | None
+) -> "pa.Array":
+    """A column of text in the type that holds for it.
+
+    Args:
+        column: the texts, or values that JSON typed.
+        kind: the type.
+        declared: what the project declares, if anything: then no value has been looked at.
+
+    Raises:
+        ValueError: a value is not of the type; it is named.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_null(kind):
+        return pa.nulls(len(column))
+    if pa.types.is_string(column.type):
+        if pa.types.is_timestamp(kind):
+            column = cut_to_microseconds(column)
+        if declared in _DECLARED:
+            strange = pc.invert(pc.match_substring_regex(column, _DECLARED[declared]))
+            if wrong := column.filter(pc.fill_null(strange, False)).slice(0, 1).to_pylist():
+                raise ValueError(f"'{wrong[0]}' is no {declared}")
+            # The parser knows no sign before a number that is not negative.
+            column = pc.replace_substring_regex(column, r"^\+", "")
+    try:
+        made = column.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ValueError(" ".join(str(error).split()).rstrip(".")) from error
+    if declared == "number" and pc.any(pc.invert(pc.is_finite(made))).as_py():
+        raise ValueError("a value is larger than any number")
+    return made
+
+
+def cut_to_microseconds(values: "pa.Array") -> "pa.Array":
+    """Texts of times without digits beyond the sixth after the point."""
+    import pyarrow.compute as pc
+
+    if not any_match(values, _FINER):
+        return values
+    return pc.replace_substring_regex(values, r"(\.\d{6})\d+", r"\1")
 
 
 def _called(zone: str) -> str:
@@ -134,44 +255,33 @@ def _kind_of_values(table: str, file: str, name: str, column: "pa.Array") -> Kin
     )
 
 
-def _kind_of_text(values: "pa.Array", *, quoted: bool) -> Kind:
-    """The kind of a batch of texts without nulls."""
-    if len(values) == 0:
-        return "null"
-    if _all_match(values, _DAY) and _casts(values, "date"):
-        return "date"
-    if _all_match(values, _TIME):
-        return "timestamp"
-    if quoted:
-        return "string"
-    if _all_match(values, _BOOLEAN):
-        return "boolean"
-    if _any_match(values, _NAME):
-        return "string"
-    if _casts(values, "integer"):
-        return "integer"
-    return "number" if _casts(values, "number") else "string"
-
-
-def _all_match(values: "pa.Array", pattern: str) -> bool:
+def _odd_one(values: "pa.Array", before: Kind) -> str | None:
+    """The first value that does not go with the numbers or times before it; None: there were none."""
     import pyarrow.compute as pc
 
-    # The first value decides for nearly every column, so the rest is rarely looked at.
-    first = pc.match_substring_regex(values.slice(0, 1), pattern)[0].as_py()
-    return bool(first and pc.all(pc.match_substring_regex(values, pattern)).as_py())
+    first = values[0].as_py()
+    if before in ("date", "timestamp") or re.match(r"\d{4}-\d{2}-\d{2}", first):
+        strange = values.filter(pc.invert(pc.match_substring_regex(values, f"{_DAY}|{_TIME}")))
+        some = strange[0].as_py() if len(strange) else None
+        return some or next((v for v in values.to_pylist() if not _is_moment(v)), None)
+    if before in ("integer", "number") or is_plain(first):
+        return odd_number(values)
+    return None
 
 
-def _any_match(values: "pa.Array", pattern: str) -> bool:
-    import pyarrow.compute as pc
+def _is_moment(text: str) -> bool:
+    import pyarrow as pa
 
-    return bool(pc.any(pc.match_substring_regex(values, pattern)).as_py())
+    zoned = re.search(r"(Z|[+-]\d{2}(:?\d{2})?)$", text[10:]) is not None
+    kind = arrow_type("timestamp", "Z" if zoned else None)
+    return _casts(cut_to_microseconds(pa.array([text])), kind)
 
 
-def _casts(values: "pa.Array", kind: Kind) -> bool:
+def _casts(values: "pa.Array", kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
     try:
-        values.cast(arrow_type(kind))
+        values.cast(kind)
     except pa.ArrowInvalid:
         return False
     return True

@@ -1,34 +1,35 @@
 """The work of ingest: a window of source tables becomes a dataset with a manifest."""
 
+import difflib
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
 from slipway.components.config.base import format_instant
-from slipway.components.config.data import DataConfig, Table, Window
+from slipway.components.config.data import DataConfig, Table
+from slipway.components.config.messages import settings_problems
 from slipway.components.contracts.content_hash import combined
 from slipway.components.contracts.dataset import Manifest, TableInfo, TableWriter, write_manifest
-from slipway.components.ingest.delta import DeltaTable
-from slipway.components.ingest.parquet import ParquetTable
-from slipway.components.ingest.sources import join_uri, locate, public_uri
-from slipway.components.ingest.text import TextTable
-from slipway.components.ingest.types import as_instants, conform
-from slipway.components.ingest.window import Bounds, rows_inside
+from slipway.components.ingest.reader import TableReader
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory
 from slipway.components.support.stage import progress, stage
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _SECONDS_BETWEEN_REPORTS = 2.0
 
 
 @stage("ingest")
 def ingest_tables(
-    *, config: dict[str, Any], data_root: str, window_start: str, window_end: str, output: Path
+    *,
+    config: dict[str, Any],
+    data_root: str,
+    window_start: str,
+    window_end: str,
+    output: Path,
+    required: dict[str, dict[str, str]] | None = None,
 ) -> Manifest:
     """Copies a window of the source tables into a dataset.
 
@@ -38,6 +39,7 @@ def ingest_tables(
         window_start: first instant of the window, ISO 8601; no zone means UTC.
         window_end: first instant after the window.
         output: where the dataset appears, once it is whole.
+        required: by table, the columns that it must have, each with the setting that names it.
 
     Returns:
         The manifest.
@@ -50,7 +52,7 @@ def ingest_tables(
     tables: dict[str, TableInfo] = {}
     with new_directory(output) as folder:
         for name, table in data.tables.items():
-            tables[name] = _ingest_table(name, table, data.root, data.window, folder)
+            tables[name] = _ingest_table(name, table, data, folder, (required or {}).get(name, {}))
         manifest = Manifest(
             tables=tables,
             window=(format_instant(data.window.start), format_instant(data.window.end)),
@@ -61,75 +63,49 @@ def ingest_tables(
 
 
 def _settings(config: dict[str, Any], root: str, start: str, end: str) -> DataConfig:
-    window = {"start": start.strip(), "end": end.strip()}
+    given = {**config, "root": root, "window": {"start": start.strip(), "end": end.strip()}}
     try:
-        return DataConfig.model_validate({**config, "root": root, "window": window})
+        return DataConfig.model_validate(given)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc'])}:"
-            f" {problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors()
-        )
-        raise SlipwayError(f"The data settings are wrong: {problems}.") from error
+        found = settings_problems(error, given, DataConfig, "data")
+        raise SlipwayError(f"The data settings are wrong: {found}") from error
 
 
-def _ingest_table(name: str, table: Table, root: str, window: Window, folder: Path) -> TableInfo:
+def _ingest_table(
+    name: str, table: Table, data: DataConfig, folder: Path, required: dict[str, str]
+) -> TableInfo:
     """Reads one table into `folder`."""
-    uri = join_uri(root, table.path)
-    opened = _open(name, table, uri, folder)
-    schema = opened.schema
-    bounds = None
-    if table.time is not None:
-        schema = _with_time(name, table.time, schema)
-        bounds = Bounds(column=table.time, start=window.start, end=window.end)
-    writer = TableWriter(folder, name, schema, time=table.time, source=public_uri(uri))
-    read, timed, told = 0, 0, time.monotonic()
-    for number, batch in opened.batches(bounds):
-        batch = conform(batch, schema)
-        read += batch.num_rows
-        if bounds is not None:
-            batch = rows_inside(batch, bounds)
-            timed += batch.num_rows - batch.column(bounds.column).null_count
+    reader = TableReader(name, table, data.root, data.window, folder)
+    _require_columns(name, reader, required)
+    writer = TableWriter(folder, name, reader.schema, time=table.time, source=reader.source)
+    told = time.monotonic()
+    for batch in reader.batches():
         writer.write(batch)
         if time.monotonic() - told > _SECONDS_BETWEEN_REPORTS:
             told = time.monotonic()
-            progress(f"{name}: {writer.rows:,} rows, file {number + 1} of {opened.files}")
-    info = writer.close()
-    if info.rows == 0 and bounds is None:
-        raise SlipwayError(f"Table {name}: {info.source} has columns but no row.")
-    if bounds is not None and timed == 0:
-        raise SlipwayError(
-            f"Table {name}: {info.source} has no row with {bounds.column} from"
-            f" {format_instant(bounds.start)} to {format_instant(bounds.end)} (exclusive)."
-            f" {opened.extent(bounds.column)}".rstrip()
-        )
+            progress(f"{name}: {writer.rows:,} rows, at {reader.file}")
+    info = replace(
+        writer.close(),
+        before=reader.outside.before,
+        after=reader.outside.after,
+        warnings=reader.warnings,
+    )
     progress(f"{name}: {info.rows:,} rows, {info.bytes / 1e6:,.1f} MB from {info.source}")
     return info
 
 
-def _open(name: str, table: Table, uri: str, folder: Path) -> ParquetTable | TextTable | DeltaTable:
-    if table.types and table.format not in ("csv", "jsonl"):
-        raise SlipwayError(
-            f"Table {name}: `types:` is for csv and jsonl; a {table.format} file says its own types."
-        )
-    if table.columns is not None and table.time is not None and table.time not in table.columns:
-        raise SlipwayError(
-            f"Table {name}: `columns:` must name the time column {table.time}, which the window needs."
-        )
-    if table.format == "delta":
-        return DeltaTable(name, uri, table.columns)
-    source = locate(name, uri, table.format)
-    if table.format == "parquet":
-        return ParquetTable(name, source, table.columns)
-    return TextTable(name, source, table, folder)
+def _require_columns(name: str, reader: TableReader, required: dict[str, str]) -> None:
+    """Refuses a table without a column that training needs, before anything is read.
 
-
-def _with_time(table: str, column: str, schema: "pa.Schema") -> "pa.Schema":
-    index = schema.get_field_index(column)
-    if index < 0:
-        raise SlipwayError(
-            f"Table {table} has no column {column}, which `time:` names. It has:"
-            f" {', '.join(schema.names)}."
-        )
-    field = schema.field(index)
-    return schema.set(index, field.with_type(as_instants(table, column, field.type)))
+    Raises:
+        SlipwayError: naming the column, the setting that names it, and what is there.
+    """
+    there = reader.schema.names
+    for column, setting in required.items():
+        if column not in there:
+            near = difflib.get_close_matches(column, there, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise SlipwayError(
+                f"Table {name}: {reader.source} has no column {column}, which {setting} names.{hint}"
+                f" It has: {', '.join(there)}."
+            )

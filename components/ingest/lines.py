@@ -1,17 +1,23 @@
 """Parses csv and jsonl in blocks, so that memory does not grow with the file."""
 
+import codecs
 import csv
 import io
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
+from slipway.components.ingest.columns import Columns
 from slipway.components.ingest.sources import Source
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
+    import polars as pl
     import pyarrow as pa
 
+_EXACT = 2**53
 BLOCK = 4 << 20
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -33,7 +39,7 @@ class _CountsQuotes(io.RawIOBase):
 
 
 def csv_batches(
-    source: Source, file: str, name: str, columns: list[str] | None
+    source: Source, file: str, name: str, columns: Columns
 ) -> Iterator["pa.RecordBatch"]:
     """Gives a csv file's rows, all columns as text; the first line has the names.
 
@@ -63,26 +69,20 @@ def csv_batches(
         stream, _, reader = opened(pc.ConvertOptions(check_utf8=False))
         names = reader.schema.names
         stream.close()
-        if twice := sorted({column for column in names if names.count(column) > 1}):
-            raise SlipwayError(f"{name} has the column {', '.join(twice)} more than once.")
-        missing = sorted(set(columns or []) - set(names))
-        if missing:
-            raise SlipwayError(
-                f"{name} has no column {', '.join(missing)}. It has: {', '.join(names)}."
-            )
+        chosen = columns.chosen(name, names)
         stream, counting, reader = opened(
             pc.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
-                include_columns=columns,
+                include_columns=[columns.source(column) for column in chosen],
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
             )
         )
         with stream:
             # Also without rows, for the names.
-            yield pa.RecordBatch.from_pylist([], reader.schema)
+            yield pa.RecordBatch.from_pylist([], reader.schema).rename_columns(chosen)
             for batch in reader:
-                yield batch
+                yield batch.rename_columns(chosen)
                 done += batch.num_rows
         if counting.quotes % 2:
             _require_pairs(source, file, name)
@@ -124,16 +124,16 @@ def _csv_problem(name: str, done: int, text: str) -> str:
 
 
 def jsonl_batches(
-    source: Source, file: str, name: str, columns: list[str] | None
+    source: Source, file: str, name: str, columns: Columns
 ) -> Iterator["pa.RecordBatch"]:
     """Gives the rows of a file with one JSON object a line; a key that is left out is null.
 
     Raises:
-        SlipwayError: a line that is no JSON object, with its number.
+        SlipwayError: a line that is no JSON object, or says two things at once, with its number.
     """
     line = 1
     with source.store.open(file, "rb", compression="infer") as stream:
-        rest = b""
+        rest = stream.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
         while block := stream.read(BLOCK):
             whole, newline, rest_of_block = block.rpartition(b"\n")
             if not newline:
@@ -146,25 +146,29 @@ def jsonl_batches(
             yield from _json_batch(rest, name, line, columns)
 
 
-def _json_batch(
-    text: bytes, name: str, line: int, columns: list[str] | None
-) -> Iterator["pa.RecordBatch"]:
+def _json_batch(text: bytes, name: str, line: int, columns: Columns) -> Iterator["pa.RecordBatch"]:
     import polars as pl
     import pyarrow as pa
+    import pyarrow.json as pj
 
     if not text.strip():
         return
     try:
-        frame = pl.read_ndjson(io.BytesIO(text), infer_schema_length=None)
-    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
-        raise SlipwayError(_json_problem(text, name, line, error)) from error
-    # More digits than an integer holds: as in csv, a name.
-    frame = frame.with_columns(pl.col(pl.Int128, pl.UInt128, pl.UInt64).cast(pl.String))
-    if columns is not None:
-        frame = frame.select(
-            pl.col(column) if column in frame.columns else pl.lit(None).alias(column)
-            for column in columns
-        )
+        frame = _parsed(text)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise SlipwayError(
+            _json_problem(text, name, line) or f"{name}, from line {line:,}: {reason}."
+        ) from error
+    try:
+        # Polars takes a repeated key, and half a surrogate pair, without a word; this parser does not.
+        whole = pj.ReadOptions(use_threads=False, block_size=len(text) + 1)
+        pj.read_json(io.BytesIO(text), whole)
+    except pa.ArrowInvalid as error:
+        if problem := _json_problem(text, name, line):
+            raise SlipwayError(problem) from error
+    chosen = columns.chosen(name, frame.columns, sparse=True)
+    frame = frame.select(pl.col(columns.source(column)).alias(column) for column in chosen)
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     schema = pa.schema(
         [
@@ -175,18 +179,70 @@ def _json_batch(
     yield from table.cast(schema).combine_chunks().to_batches()
 
 
-def _json_problem(text: bytes, name: str, line: int, error: Exception) -> str:
-    """Finds the line that the parser stumbled on."""
+def _parsed(text: bytes) -> "pl.DataFrame":
+    """The rows; whole numbers that their column's type does not hold are text, as in csv."""
+    import polars as pl
+
+    def read(texts: list[str]) -> pl.DataFrame:
+        kinds = dict.fromkeys(texts, pl.String)
+        return pl.read_ndjson(io.BytesIO(text), infer_schema_length=None, schema_overrides=kinds)
+
+    frame = read([])
+    large = frame.select(pl.col(pl.Float64).abs().max() >= _EXACT)
+    doubtful = [column.name for column in large if column.item()]
+    if doubtful:
+        # A double beside which whole numbers stand that it cannot tell apart.
+        texts = read(doubtful)
+        lossy = [
+            name
+            for name in doubtful
+            if any(int(v) != int(float(v)) for v in texts[name].drop_nulls() if _is_whole(v))
+        ]
+        frame = frame.with_columns(texts[lossy]) if lossy else frame
+    return frame.with_columns(pl.col(pl.Int128, pl.UInt128, pl.UInt64).cast(pl.String))
+
+
+def _is_whole(text: str) -> bool:
+    return text.removeprefix("-").isdigit()
+
+
+def _json_problem(text: bytes, name: str, line: int) -> str | None:
+    """Finds the line that is no JSON object, or says two things at once; None: there is none."""
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is no JSON value")
 
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        row = dict(pairs)
+        if len(row) < len(pairs):
+            twice = next(key for key, times in Counter(k for k, _ in pairs).items() if times > 1)
+            raise _Ambiguous(f"the key '{twice}' stands in it more than once")
+        return row
+
+    def finite(number: str) -> float:
+        if math.isinf(float(number)):
+            raise ValueError(f"{number} is larger than any number")
+        return float(number)
+
     for number, raw in enumerate(text.split(b"\n"), line):
+        where = f"{name}, line {number:,}"
         try:
-            if raw.strip() and not isinstance(json.loads(raw, parse_constant=refuse), dict):
-                return f"{name}, line {number:,}: a row is a JSON object, and this is none."
+            if not raw.strip():
+                continue
+            row = json.loads(raw, parse_constant=refuse, parse_float=finite, object_pairs_hook=once)
+            if not isinstance(row, dict):
+                return f"{where}: a row is a JSON object, and this is none."
+            json.dumps(row, ensure_ascii=False).encode()
         except UnicodeDecodeError:
-            return f"{name}, line {number:,}: not UTF-8 text. Convert the file."
+            return f"{where}: not UTF-8 text. Convert the file."
+        except UnicodeEncodeError:
+            return f"{where}: half a surrogate pair (\\ud800 to \\udfff), which is no character."
+        except _Ambiguous as problem:
+            return f"{where}: {problem}."
         except ValueError as problem:
-            return f"{name}, line {number:,}: not JSON: {problem}."
-    return f"{name}, from line {line:,}: {' '.join(str(error).split())[:300]}."
+            return f"{where}: not JSON: {problem}."
+    return None
+
+
+class _Ambiguous(Exception):
+    """A row that says two things at once."""

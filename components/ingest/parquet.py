@@ -1,15 +1,17 @@
 """Reads parquet: hive partitions, columns and the window pushed down, batch by batch."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from slipway.components.ingest.columns import Columns
+from slipway.components.ingest.numbers import is_whole_number
 from slipway.components.ingest.sources import Source, reading
-from slipway.components.ingest.types import UnifiedSchema, conform
-from slipway.components.ingest.window import Bounds, in_units
+from slipway.components.ingest.types import UnifiedSchema
+from slipway.components.ingest.window import Bounds, Outside, Side, in_units
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -39,15 +41,19 @@ class ParquetTable:
     Attributes:
         schema: the columns with the types that they have inside Slipway.
         files: how many files there are.
+        outside: the rows that were not read, since the footers show them outside the window.
+        warnings: what a person should know of the files.
     """
 
-    def __init__(self, table: str, source: Source, columns: list[str] | None):
+    def __init__(self, table: str, source: Source, columns: Columns):
         """Reads all footers.
 
         Raises:
             SlipwayError: a file is empty or damaged, or disagrees with those before it.
         """
-        self._source = source
+        self._source, self._columns = source, columns
+        self.outside = Outside()
+        self.warnings: list[str] = []
         partitions = _partitions(table, source)
         unified = UnifiedSchema(table)
         self._files: list[_File] = []
@@ -60,16 +66,25 @@ class ParquetTable:
                 with self._open(path) as parquet:
                     footer, schema = parquet.metadata, parquet.schema_arrow
             own = {key: value for key, value in partition.items() if key not in schema.names}
-            schema = _chosen(table, name, _with_partition(schema, own), columns)
+            schema = _with_partition(schema, own)
+            chosen = columns.chosen(name, schema.names)
+            schema = _selected(schema, columns, chosen)
             unified.add(name, schema)
+            own = {columns.name(key): value for key, value in own.items()}
             self._files.append(
                 _File(path=path, name=name, footer=footer, schema=schema, partition=own)
             )
         self.schema = unified.schema()
         self.files = len(self._files)
+        if any(file.footer.num_rows for file in self._files):
+            self.warnings += [
+                f"{file.name} has columns and no row"
+                for file in self._files
+                if not file.footer.num_rows
+            ]
 
-    def batches(self, bounds: Bounds | None) -> Iterator[tuple[int, "pa.RecordBatch"]]:
-        """Gives the number of the file and a batch; row groups outside the window are not read.
+    def batches(self, bounds: Bounds | None) -> Iterator[tuple[str, "pa.RecordBatch"]]:
+        """Gives the file's name and a batch; row groups outside the window are not read.
 
         Args:
             bounds: the window on the time column; None reads all.
@@ -77,28 +92,40 @@ class ParquetTable:
         Raises:
             SlipwayError: a file turns out to be damaged.
         """
-        import pyarrow as pa
-
-        for number, file in enumerate(self._files):
-            groups = [
-                group
-                for group in range(file.footer.num_row_groups)
-                if bounds is None or _may_hold(file, group, bounds)
-            ]
+        for file in self._files:
+            groups = []
+            for group in range(file.footer.num_row_groups):
+                if bounds is None or (side := self._side(file, group, bounds)) is None:
+                    groups.append(group)
+                else:
+                    self.outside.add(side, file.footer.row_group(group).num_rows)
             if not groups:
                 continue
-            stored = [name for name in self.schema.names if name not in file.partition]
+            stored = [
+                self._columns.source(name)
+                for name in self.schema.names
+                if name not in file.partition
+            ]
             with reading(file.name), self._open(file.path, file.footer) as parquet:
                 for group in groups:
                     for batch in parquet.iter_batches(
                         BATCH, row_groups=[group], columns=stored, use_threads=False
                     ):
-                        for key, value in file.partition.items():
-                            if key in self.schema.names:
-                                kind = self.schema.field(key).type
-                                column = pa.repeat(pa.scalar(value, kind), batch.num_rows)
-                                batch = batch.append_column(key, column)
-                        yield number, conform(batch, self.schema)
+                        yield file.name, self._with_partition_values(file, batch)
+
+    def _with_partition_values(self, file: _File, batch: "pa.RecordBatch") -> "pa.RecordBatch":
+        import pyarrow as pa
+
+        batch = batch.rename_columns([self._columns.name(name) for name in batch.schema.names])
+        for key, value in file.partition.items():
+            if key in self.schema.names:
+                kind = self.schema.field(key).type
+                batch = batch.append_column(key, pa.repeat(pa.scalar(value, kind), batch.num_rows))
+        return batch
+
+    def why_no_time(self, column: str) -> str:
+        """Why a column is no time, where more is known than its type."""
+        return ""
 
     def extent(self, column: str) -> str:
         """What times there are, for the message about a window without rows."""
@@ -106,24 +133,51 @@ class ParquetTable:
             found
             for file in self._files
             for group in range(file.footer.num_row_groups)
-            if (found := _statistics(file, group, column)) is not None and found.has_min_max
+            if (found := self._statistics(file, group, column)) is not None and found.has_min_max
         ]
-        if not spans:
+        try:
+            first, last = min(s.min for s in spans), max(s.max for s in spans)
+        except (ValueError, OverflowError):  # there are none; or one is past the year 9999
             return ""
-        first, last = min(s.min for s in spans), max(s.max for s in spans)
         return f"Its rows are from {first} to {last}."
+
+    def _side(self, file: _File, group: int, bounds: Bounds) -> Side | None:
+        """On which side of the window all rows of a group are, by its footer or its partition.
+
+        None: some may be inside.
+        """
+        if bounds.column in file.partition:
+            day = file.partition[bounds.column]
+            return None if day is None else bounds.side_of_day(day)
+        found = self._statistics(file, group, bounds.column)
+        if found is None or not (found.has_min_max and found.has_null_count) or found.null_count:
+            return None
+        if found.physical_type not in ("INT64", "INT32"):
+            return None
+        start, end = in_units(bounds, file.schema.field(bounds.column).type)
+        if found.max_raw < start:
+            return "before"
+        return "after" if found.min_raw >= end else None
+
+    def _statistics(self, file: _File, group: int, name: str) -> "pq.Statistics | None":
+        columns, source = file.footer.row_group(group), self._columns.source(name)
+        for index in range(columns.num_columns):
+            column = columns.column(index)
+            if column.path_in_schema == source:
+                return column.statistics
+        return None
 
     def _open(self, path: str, footer: "pq.FileMetaData | None" = None) -> "pq.ParquetFile":
         import pyarrow.parquet as pq
 
+        # The times of Spark and Impala of old (INT96): as nanoseconds they would wrap after 2262.
+        options: dict[str, Any] = {
+            "metadata": footer,
+            "coerce_int96_timestamp_unit": "us",
+            "page_checksum_verification": True,
+        }
         if self._source.local:
-            return pq.ParquetFile(
-                path,
-                metadata=footer,
-                pre_buffer=False,
-                buffer_size=_PIECE,
-                page_checksum_verification=True,
-            )
+            return pq.ParquetFile(path, pre_buffer=False, buffer_size=_PIECE, **options)
         sizes = (
             []
             if footer is None
@@ -132,25 +186,16 @@ class ParquetTable:
         whole = max(sizes, default=0) <= _FETCHED_AT_ONCE
         return pq.ParquetFile(
             self._source.store.open(path, cache_type="none" if whole and footer else "readahead"),
-            metadata=footer,
             pre_buffer=whole,
             buffer_size=0 if whole else _PIECE,
-            page_checksum_verification=True,
+            **options,
         )
 
 
-def _chosen(table: str, name: str, schema: "pa.Schema", columns: list[str] | None) -> "pa.Schema":
+def _selected(schema: "pa.Schema", columns: Columns, chosen: list[str]) -> "pa.Schema":
     import pyarrow as pa
 
-    if columns is None:
-        return schema
-    missing = [column for column in columns if column not in schema.names]
-    if missing:
-        raise SlipwayError(
-            f"Table {table}: {name} has no column {', '.join(missing)}. It has:"
-            f" {', '.join(schema.names)}."
-        )
-    return pa.schema([schema.field(column) for column in columns])
+    return pa.schema([schema.field(columns.source(name)).with_name(name) for name in chosen])
 
 
 def _with_partition(schema: "pa.Schema", partition: dict[str, Any]) -> "pa.Schema":
@@ -175,44 +220,28 @@ def _partitions(table: str, source: Source) -> list[dict[str, Any]]:
                 f" {', '.join(texts[-1]) or 'none'}, and {source.name(source.files[0])} below"
                 f" {', '.join(texts[0]) or 'none'}. All files of a table have the same partitions."
             )
-    parsers = {
-        key: _partition_parser({text[key] for text in texts} - {_NO_PARTITION}) for key in texts[0]
-    }
+    missing = {_NO_PARTITION, ""}
+    parsers = {key: _partition_parser({text[key] for text in texts} - missing) for key in texts[0]}
     return [
-        {
-            key: None if value == _NO_PARTITION else parsers[key](value)
-            for key, value in text.items()
-        }
+        {key: None if value in missing else parsers[key](value) for key, value in text.items()}
         for text in texts
     ]
 
 
-def _partition_parser(values: set[str]) -> Any:
-    if values and all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", value) for value in values):
+def _partition_parser(values: set[str]) -> Callable[[str], Any]:
+    if values and all(is_whole_number(value) for value in values):
         return int
-    if values and all(re.fullmatch(r"\d{4}-\d{2}-\d{2}", value) for value in values):
+    if values and all(_is_day(value) for value in values):
         return date.fromisoformat
     return str
 
 
-def _may_hold(file: _File, group: int, bounds: Bounds) -> bool:
-    """Whether a row group can have rows in the window, by its footer or its partition."""
-    if bounds.column in file.partition:
-        day = file.partition[bounds.column]
-        return day is None or bounds.overlaps_day(day)
-    found = _statistics(file, group, bounds.column)
-    if found is None or not (found.has_min_max and found.has_null_count):
-        return True
-    if found.physical_type not in ("INT64", "INT32"):
-        return True
-    start, end = in_units(bounds, file.schema.field(bounds.column).type)
-    return bool(found.null_count or (found.max_raw >= start and found.min_raw < end))
-
-
-def _statistics(file: _File, group: int, name: str) -> "pq.Statistics | None":
-    columns = file.footer.row_group(group)
-    for index in range(columns.num_columns):
-        column = columns.column(index)
-        if column.path_in_schema == name:
-            return column.statistics
-    return None
+def _is_day(text: str) -> bool:
+    """Whether a text is a day of the calendar: 2024-02-30 only looks like one."""
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        return False
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from slipway.components.config.data import Format
-from slipway.components.support.errors import SlipwayError
+from slipway.components.support.errors import SlipwayError, is_failure
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -141,11 +141,13 @@ def reading(what: str) -> Iterator[None]:
         raise SlipwayError(
             f"{what} must not be read with the credentials that are set: {_text(error)}."
         ) from error
-    except Exception as error:  # each store's library has errors of its own kind
+    except BaseException as error:  # each store's library has errors of its own kind
+        if not is_failure(error):
+            raise
         raise SlipwayError(f"{what} cannot be read: {_text(error)}.") from error
 
 
-def _text(error: Exception) -> str:
+def _text(error: BaseException) -> str:
     """An error's own words on one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

@@ -12,10 +12,12 @@ from typing import IO, TYPE_CHECKING
 
 from slipway.components.config.data import Table
 from slipway.components.contracts.dataset import writes_to
-from slipway.components.ingest.guess import ColumnGuess, arrow_type
+from slipway.components.ingest.columns import Columns
+from slipway.components.ingest.guess import ColumnGuess, convert_text
 from slipway.components.ingest.lines import csv_batches, jsonl_batches
 from slipway.components.ingest.sources import Source, reading
-from slipway.components.ingest.window import Bounds
+from slipway.components.ingest.types import empty_as_null
+from slipway.components.ingest.window import Bounds, Outside
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -28,69 +30,98 @@ class TextTable:
     Attributes:
         schema: the columns with the types that they have inside Slipway.
         files: how many files there are.
+        outside: stays empty: text has no index, so all rows are read.
+        warnings: what a person should know of the files, and of how they were read.
     """
 
-    def __init__(self, table: str, source: Source, settings: Table, scratch: Path):
+    def __init__(
+        self, table: str, source: Source, settings: Table, columns: Columns, scratch: Path
+    ):
         """Reads all files.
 
         Raises:
-            SlipwayError: a file is empty, ragged or not UTF-8, or disagrees with those before it.
+            SlipwayError: a file is ragged or not UTF-8, or disagrees with those before it; or no file
+                has a row.
         """
-        self._table, self._source = table, source
+        self._table, self._source, self._columns = table, source, columns
+        self._form, self._declared = settings.format, settings.types
         self.files = len(source.files)
+        self.outside = Outside()
+        self.warnings: list[str] = []
         self._guesses: dict[str, ColumnGuess] = {}
         self._chunks: list[int] = []
         # Has no name in the folder, so it is gone when it is closed or the process ends.
         self._scratch: IO[bytes] = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115
-        for number, file in enumerate(source.files):
-            self._stage(number, file, settings, scratch)
-        unknown = sorted(set(settings.types) - set(self._guesses))
-        if unknown:
-            raise SlipwayError(
-                f"Table {table}: `types:` names {', '.join(unknown)}, which is no column. There are:"
-                f" {', '.join(self._guesses)}."
-            )
-        self._declared = settings.types
+        empty = [
+            f"{source.name(file)} {problem}"
+            for number, file in enumerate(source.files)
+            if (problem := self._stage(number, file, scratch))
+        ]
+        if len(empty) == self.files and (not self._guesses or self._form == "jsonl"):
+            raise SlipwayError(f"Table {table}: {empty[0]}.")
+        self.warnings += empty if len(empty) < self.files else []
+        columns.require_renamed(self._guesses)
+        self._require(columns.wanted or [], "columns:")
+        self._require(list(self._declared), "types:")
+        order = columns.wanted or list(self._guesses)
+        self._guesses = {name: self._guesses[name] for name in order}
+        self.warnings += filter(None, (guess.warning() for guess in self._guesses.values()))
         self.schema = self._schema()
 
-    def _stage(self, number: int, file: str, settings: Table, scratch: Path) -> None:
-        import pyarrow as pa
+    def _require(self, names: list[str], setting: str) -> None:
+        unknown = sorted(set(names) - set(self._guesses))
+        if unknown:
+            raise SlipwayError(
+                f"Table {self._table}: `{setting}` names {', '.join(unknown)}, which is no column."
+                f" There are: {', '.join(self._guesses)}."
+            )
 
+    def _stage(self, number: int, file: str, scratch: Path) -> str | None:
+        """Takes a file's text to the scratch file; says so where it is empty."""
         name = self._source.name(file)
         rows = 0
         with reading(name):
             if self._source.store.size(file) == 0:
-                raise SlipwayError(f"{name} is empty: it has 0 bytes.")
-            read = csv_batches if settings.format == "csv" else jsonl_batches
-            for batch in read(self._source, file, name, settings.columns):
-                self._same_columns(name, batch.schema.names, settings.format)
-                for field, column in zip(batch.schema, batch.columns, strict=True):
-                    guess = self._guesses.setdefault(
-                        field.name, ColumnGuess(field.name, quoted=settings.format == "jsonl")
-                    )
-                    if field.name not in settings.types:
-                        guess.add(self._table, name, column)
-                with (
-                    writes_to(scratch),
-                    pa.ipc.new_stream(
-                        self._scratch,
-                        batch.schema,
-                        options=pa.ipc.IpcWriteOptions(compression="zstd"),
-                    ) as stream,
-                ):
-                    stream.write_batch(batch)
-                with writes_to(scratch):
-                    self._scratch.flush()
+                return "is empty: it has 0 bytes"
+            read = csv_batches if self._form == "csv" else jsonl_batches
+            for batch in read(self._source, file, name, self._columns):
+                self._same_columns(name, batch.schema.names)
+                self._add(name, batch, scratch)
                 self._chunks.append(number)
                 rows += batch.num_rows
-        if rows == 0 and settings.format == "jsonl":
-            raise SlipwayError(f"{name} is empty: it has no line with a row.")
         for guess in self._guesses.values():
             guess.end_file(self._table, name)
+        if rows:
+            return None
+        return "has columns and no row" if self._form == "csv" else "is empty: it has no row"
 
-    def _same_columns(self, name: str, found: list[str], form: str) -> None:
+    def _add(self, name: str, batch: "pa.RecordBatch", scratch: Path) -> None:
+        import pyarrow as pa
+
+        columns = [empty_as_null(column) for column in batch.columns]
+        for field, column in zip(batch.schema, columns, strict=True):
+            guess = self._guesses.setdefault(
+                field.name,
+                ColumnGuess(
+                    field.name,
+                    quoted=self._form == "jsonl",
+                    declared=self._declared.get(field.name),
+                ),
+            )
+            guess.add(self._table, name, column)
+        batch = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with (
+            writes_to(scratch),
+            pa.ipc.new_stream(self._scratch, batch.schema, options=options) as stream,
+        ):
+            stream.write_batch(batch)
+        with writes_to(scratch):
+            self._scratch.flush()
+
+    def _same_columns(self, name: str, found: list[str]) -> None:
         """Every csv file has the same columns; in jsonl, a key that is left out is null."""
-        if form == "jsonl" or not self._chunks or set(found) == set(self._guesses):
+        if self._form == "jsonl" or not self._chunks or set(found) == set(self._guesses):
             return
         raise SlipwayError(
             f"Table {self._table}: the columns differ between files: {name} has {', '.join(found)};"
@@ -101,15 +132,10 @@ class TextTable:
     def _schema(self) -> "pa.Schema":
         import pyarrow as pa
 
-        return pa.schema(
-            [
-                (name, arrow_type(self._declared[name]) if name in self._declared else guess.type())
-                for name, guess in self._guesses.items()
-            ]
-        )
+        return pa.schema([(name, guess.type()) for name, guess in self._guesses.items()])
 
-    def batches(self, bounds: Bounds | None) -> Iterator[tuple[int, "pa.RecordBatch"]]:
-        """Gives the number of the file and a batch. Text has no index: all rows are given.
+    def batches(self, bounds: Bounds | None) -> Iterator[tuple[str, "pa.RecordBatch"]]:
+        """Gives the file's name and a batch. Text has no index: all rows are given.
 
         Args:
             bounds: not used; the caller filters.
@@ -129,23 +155,24 @@ class TextTable:
                     else pa.nulls(batch.num_rows, field.type)
                     for field in self.schema
                 ]
-                yield number, pa.RecordBatch.from_arrays(columns, schema=self.schema)
+                yield file, pa.RecordBatch.from_arrays(columns, schema=self.schema)
         self._scratch.close()
 
     def _converted(self, file: str, field: "pa.Field", column: "pa.Array") -> "pa.Array":
-        import pyarrow as pa
-
-        if pa.types.is_null(field.type):
-            return pa.nulls(len(column))
+        declared = self._declared.get(field.name)
         try:
-            return column.cast(field.type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            reason = " ".join(str(error).split())
+            return convert_text(column, field.type, declared)
+        except ValueError as error:
             raise SlipwayError(
                 f"Table {self._table}: the column {field.name} of {file} does not have the type"
-                f" {self._declared.get(field.name, field.type)}: {reason}. Mend the file or declare"
-                f" another type: `types: {{{field.name}: string}}`."
+                f" {declared or field.type}: {error}. Mend the file or declare another type:"
+                f" `types: {{{field.name}: string}}`."
             ) from error
+
+    def why_no_time(self, column: str) -> str:
+        """Why a column is no time, where more is known than its type."""
+        odd = self._guesses[column].odd
+        return "" if odd is None else f" '{odd}' in it is no time."
 
     def extent(self, column: str) -> str:
         """What times there are, for the message about a window without rows."""

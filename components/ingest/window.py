@@ -1,13 +1,14 @@
-"""The half-open window [start, end) on a table's time column."""
+"""The half-open window [start, end) on a table's time column, and what lies outside it."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Side = Literal["before", "after"]
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -19,9 +20,27 @@ class Bounds:
     start: datetime
     end: datetime
 
-    def overlaps_day(self, day: date) -> bool:
-        """Whether a day, which counts as its midnight in UTC, is in the window."""
-        return self.start <= datetime.combine(day, time(), UTC) < self.end
+    def side_of_day(self, day: date) -> Side | None:
+        """On which side of the window a day is, which counts as its midnight in UTC; None: inside."""
+        midnight = datetime.combine(day, time(), UTC)
+        if midnight < self.start:
+            return "before"
+        return "after" if midnight >= self.end else None
+
+
+@dataclass(slots=True, kw_only=True)
+class Outside:
+    """Rows that the window leaves out."""
+
+    before: int = 0
+    after: int = 0
+
+    def add(self, side: Side, rows: int) -> None:
+        """Counts rows on one side."""
+        if side == "before":
+            self.before += rows
+        else:
+            self.after += rows
 
 
 def microseconds(instant: datetime) -> int:
@@ -43,8 +62,14 @@ def in_units(bounds: Bounds, kind: "pa.DataType") -> tuple[int, int]:
     return start * ticks // per, -(-end * ticks // per)
 
 
-def rows_inside(batch: "pa.RecordBatch", bounds: Bounds) -> "pa.RecordBatch":
-    """The rows in the window, and those without a time, which validate judges."""
+def rows_inside(batch: "pa.RecordBatch", bounds: Bounds, outside: Outside) -> "pa.RecordBatch":
+    """The rows in the window, and those without a time, which validate judges.
+
+    Args:
+        batch: rows whose time is an instant in microseconds.
+        bounds: the window.
+        outside: counts the others.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -53,5 +78,7 @@ def rows_inside(batch: "pa.RecordBatch", bounds: Bounds) -> "pa.RecordBatch":
     span = pc.min_max(ticks).as_py()
     if span["min"] is None or (span["min"] >= start and span["max"] < end):
         return batch
-    inside = pc.and_(pc.greater_equal(ticks, start), pc.less(ticks, end))
-    return batch.filter(pc.fill_null(inside, True))
+    early, late = pc.less(ticks, start), pc.greater_equal(ticks, end)
+    outside.before += pc.sum(early).as_py()
+    outside.after += pc.sum(late).as_py()
+    return batch.filter(pc.fill_null(pc.invert(pc.or_(early, late)), True))

@@ -11,3 +11,11 @@ class SlipwayError(Exception):
 
 class ProjectError(SlipwayError):
     """The project file, or a `--set` override, is wrong. The command exits with 2."""
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether something failed, rather than a person or the interpreter ending the process.
+
+    A library written in Rust (polars, delta-rs) panics with an exception that is no `Exception`.
+    """
+    return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from slipway.components.support.errors import SlipwayError
+from slipway.components.support.errors import SlipwayError, is_failure
 
 EVENT_PREFIX = "[slipway] "
 _current: list[str] = []
@@ -77,9 +77,10 @@ def stage(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 result = work(*args, **kwargs)
                 emit("end", headline=result.headline, **_cost(started))
                 return result
-            except Exception as error:
-                message = str(error) if isinstance(error, SlipwayError) else _describe(error)
-                emit("error", message=message, **_cost(started))
+            except BaseException as error:
+                if is_failure(error):
+                    message = str(error) if isinstance(error, SlipwayError) else _describe(error)
+                    emit("error", message=message, **_cost(started))
                 raise
             finally:
                 _current.pop()
@@ -93,7 +94,7 @@ def _cost(started: float) -> dict[str, float]:
     return {"seconds": round(time.monotonic() - started, 3), "peak_mb": peak_memory_mb()}
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror}{where}."

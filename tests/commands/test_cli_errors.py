@@ -26,7 +26,7 @@ CASES = [
     Case("no project", ["run", "--project", "{tmp}"], 2, r"no project\.yaml in .*--project"),
     Case("misspelled override", ["run", "--set", "gate.acu=1"], 2, "gate.acu. Did you mean auc"),
     Case("override without value", ["run", "--set", "gate.auc"], 2, "write KEY=VALUE"),
-    Case("value out of range", ["run", "--set", "gate.auc=1.5"], 2, "less than or equal to 1"),
+    Case("value out of range", ["run", "--set", "gate.auc=1.5"], 2, "must be at most 1"),
     Case("bad stretch", ["run", "--traffic", "week"], 2, "--traffic: 'week' is not a duration"),
     Case("graph of nothing", ["graph", "{tmp}/none.yaml"], 1, r"no .*none\.yaml.*slipway compile"),
     Case("compile into a file", ["compile", "--out", "{file}"], 1, "(?i)not a directory|exists"),

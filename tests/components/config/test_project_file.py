@@ -44,7 +44,9 @@ EDITS = [
         "window upside down", "start: 2013", "start: 2033", r"data.window: start .* is not before"
     ),
     Edit("not YAML", "project_name: flights", "project_name: [", r"is not valid YAML"),
-    Edit("bad name", "project_name: flights", "project_name: Flights!", r"project_name: String"),
+    Edit(
+        "bad name", "project_name: flights", "project_name: Flights!", r"'Flights!' is not a name"
+    ),
     Edit("schema not there", "schemas/input.json", "schemas/other.json", r"no file .*other.json"),
 ]
 

@@ -243,7 +243,7 @@ BROKEN = [
         "x": {"function": "mean", "column": "zone", "window": "1d"}}}, "not a number",
         "driver_delays"),
     Refusal("parts longer than the window", {"split": {"validation": "6d", "test": "6d"}},
-            "no room"),
+            "leave nothing to train on"),
     Refusal("a label that is nowhere", {"label": {"column": "nothing", "above": 1}},
             "nothing.*does not have"),
     Refusal("an example key that repeats", {"examples": CONFIG["examples"] | {"key": "zone"},

@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from slipway.components.config.data import Table
 from slipway.components.contracts import dataset as contract
 from slipway.components.contracts.dataset import ROW_GROUP, read_manifest, read_table, table_files
+from slipway.components.ingest.columns import Columns
 from slipway.components.ingest.ingest import ingest_tables
 from slipway.components.ingest.parquet import ParquetTable
 from slipway.components.ingest.sources import locate
@@ -175,17 +177,23 @@ def test_row_groups_and_columns_outside_are_not_read(events, write_lake) -> None
     lake = write_lake(
         {"events/a.parquet": events(60), "events/b.parquet": events(40, 60)}, row_group_size=10
     )
-    table = ParquetTable("events", locate("events", str(lake / "events"), "parquet"), ["time"])
+    table = ParquetTable(
+        "events",
+        locate("events", str(lake / "events"), "parquet"),
+        Columns("events", Table(path="events", columns=["time"])),
+    )
     day_two = Bounds(
         column="time",
         start=datetime(2024, 1, 2, tzinfo=UTC),
         end=datetime(2024, 1, 3, tzinfo=UTC),
     )
     read = [
-        (number, batch.num_rows, batch.schema.names) for number, batch in table.batches(day_two)
+        (Path(file).name, batch.num_rows, batch.schema.names)
+        for file, batch in table.batches(day_two)
     ]
     # Hours 24 to 47 are in the row groups 2, 3 and 4 of the first file; the second is not opened.
-    assert read == [(0, 10, ["time"])] * 3
+    assert read == [("a.parquet", 10, ["time"])] * 3
+    assert (table.outside.before, table.outside.after) == (20, 50)
 
 
 def test_hidden_and_marker_files_are_left_out(ingest, events, write_lake, tmp_path: Path) -> None:

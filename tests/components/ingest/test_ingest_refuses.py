@@ -136,8 +136,12 @@ CASES = [
     ),
     Case("time is text", parquet(with_column("time", pa.array(["x", "y"]))), ["column time is string"]),
     Case("no such time", parquet(GOOD), ["has no column when", "id, time, n"], {"time": "when"}),
-    Case("time not chosen", parquet(GOOD), ["must name the time column time"], {"columns": ["id"]}),
-    Case("types for parquet", parquet(GOOD), ["`types:` is for csv"], {"types": {"n": "string"}}),
+    Case("time not chosen", parquet(GOOD), [
+        "`columns` must name the time column time"
+    ], {"columns": ["id"]}),
+    Case("types for parquet", parquet(GOOD), [
+        "data settings are wrong", "`types` is for csv"
+    ], {"types": {"n": "string"}}),
     Case("ragged csv", text(CSV + "c,2024-01-03T00:00:00Z\n"), [
         "0.csv is ragged", "Row #4", "Expected 3 columns, got 2"
     ], {"format": "csv"}),
@@ -155,7 +159,10 @@ CASES = [
     Case("csv column twice", text(CSV.replace("id,", "n,")), ["0.csv has the column n more than once"], {
         "format": "csv"
     }),
-    Case("empty csv", text(CSV, b""), ["1.csv is empty"], {"format": "csv"}),
+    Case("empty csv", text(b"", b""), ["0.csv is empty: it has 0 bytes"], {"format": "csv"}),
+    Case("empty jsonl", text(b"\n \n", ending="jsonl"), ["0.jsonl is empty: it has no row"], {
+        "format": "jsonl"
+    }),
     Case("csv header only", text(CSV.splitlines()[0] + "\n"), ["no row with time"], {"format": "csv"}),
     Case("csv type changes", text(CSV, CSV.replace(",2\n", ",two\n")), [
         "column n changes type", "string in", "1.csv", "integer in", "0.csv", "types: {n: string}"
@@ -185,6 +192,24 @@ CASES = [
     Case("jsonl latin-1", text(JSONL.encode() + b'{"id": "\xe9"}\n', ending="jsonl"), [
         "0.jsonl, line 2: not UTF-8"
     ], {"format": "jsonl"}),
+    Case("jsonl repeated key", text(JSONL + '{"id": "a", "n": 1, "id": "b"}\n', ending="jsonl"), [
+        "0.jsonl, line 2: the key 'id' stands in it more than once"
+    ], {"format": "jsonl"}),
+    Case("jsonl repeated key in escapes", text(JSONL, '{"id": "a", "\\u0069d": "b"}', ending="jsonl"), [
+        "1.jsonl, line 1: the key 'id' stands"
+    ], {"format": "jsonl"}),
+    Case("jsonl high surrogate", text(JSONL + '{"id": "x\\ud800"}\n', ending="jsonl"), [
+        "0.jsonl, line 2: half a surrogate pair"
+    ], {"format": "jsonl"}),
+    Case("jsonl low surrogate", text(JSONL + '{"id": "\\udc00y"}\n', ending="jsonl"), [
+        "0.jsonl, line 2: half a surrogate pair"
+    ], {"format": "jsonl"}),
+    Case("jsonl too large", text(JSONL + '{"n": 1e400}\n', ending="jsonl"), [
+        "0.jsonl, line 2", "1e400 is larger than any number"
+    ], {"format": "jsonl"}),
+    Case("jsonl column nowhere", text(JSONL, ending="jsonl"), ["`columns:` names m"], {
+        "format": "jsonl", "columns": ["time", "m"]
+    }),
     Case("jsonl nested", text('{"id": [1]}\n', ending="jsonl"), [
         "column id", "lists or objects"
     ], {"format": "jsonl", "time": None}),
@@ -194,7 +219,46 @@ CASES = [
     Case("jsonl mixed offsets", text(JSONL, JSONL.replace("00Z", "00-05:00"), ending="jsonl"), [
         "mixes time zones", "offset -05:00"
     ], {"format": "jsonl"}),
+    Case("csv declared hex", text(CSV.replace(",2\n", ",0x1F\n")), ["'0x1F' is no integer"], {
+        "format": "csv", "types": {"n": "integer"}
+    }),
+    Case("csv declared inf", text(CSV.replace(",2\n", ",inf\n")), ["'inf' is no number"], {
+        "format": "csv", "types": {"n": "number"}
+    }),
+    Case("csv declared too large", text(CSV.replace(",2\n", ",1e999\n")), ["column n", "number"], {
+        "format": "csv", "types": {"n": "number"}
+    }),
+    Case("csv no such moment", text(CSV.replace("01-02T", "02-30T")), [
+        "time column time is string", "'2024-02-30T00:00:00Z' in it is no time"
+    ], {"format": "csv"}),
+    Case("csv column without a name", text("," + CSV.replace("\n", "\n1,").removesuffix("1,")), [
+        "0.csv has a column without a name (column 1 of 4)", '`rename: {"": row}`'
+    ], {"format": "csv"}),
     Case("no delta table", parquet(GOOD), ["no Delta table at"], {"format": "delta"}),
+    Case("time too large", parquet(with_column("n", pa.array([1, 2**63 - 1], pa.timestamp("ms")))), [
+        "Table events", "0.parquet: the column n, timestamp[ms]", "9223372036854775807"
+    ]),
+    Case("day too large", parquet(with_column("time", pa.array([1, 2**31 - 1], pa.date32()))), [
+        "the column time, date32[day]", "2147483647"
+    ]),
+    Case("decimal too large", parquet(with_column("n", pa.array([1, 10**40], pa.decimal256(60, 2)))), [
+        "the column n, decimal256(60, 2)", "cannot hold"
+    ]),
+    Case("decimal too fine", parquet(with_column("n", pa.array([1, 2], pa.decimal256(76, 40)))), [
+        "the column n of", "0.parquet is decimal256(76, 40), which no stage can read"
+    ]),
+    Case("renamed nothing", parquet(GOOD), ["`rename:` names Preis", "id, time, n"], {
+        "rename": {"Preis": "price"}
+    }),
+    Case("renamed to another", parquet(GOOD), ["`rename:` gives n to a column", "another column"], {
+        "rename": {"id": "n"}
+    }),
+    Case("renamed twice", parquet(GOOD), ["`rename` gives x to more than one column"], {
+        "rename": {"id": "x", "n": "x"}
+    }),
+    Case("old name chosen", parquet(GOOD), ["no column n", "called number since `rename:`"], {
+        "rename": {"n": "number"}, "columns": ["time", "n"]
+    }),
     Case("unknown scheme", parquet(GOOD), ["'hdfs://' is not a source"], {"path": "hdfs://x/y"}),
     Case("password", parquet(GOOD), ["holds a password"], {"path": "https://a:b@host/x.parquet"}),
     Case("window backwards", parquet(GOOD), ["is not before end"], window=("2025-01-01", "2024-01-01")),

@@ -1,0 +1,177 @@
+"""What no section of a project file knows alone: its sections, and the schema, must fit one another.
+
+All of it would fail a stage later on, after the stages before it have done their work.
+"""
+
+import difflib
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Any
+
+from slipway.components.config.features import FeaturesConfig, FeatureView
+
+if TYPE_CHECKING:
+    from slipway.components.config.messages import Location
+    from slipway.components.config.project import Project
+
+_MONTH = "month"
+_BLOCKS = ("day", "hour", "week", "row")
+
+
+def columns_read(features: FeaturesConfig) -> Iterator[tuple["Location", str, str]]:
+    """Each column that the features are made of: the setting that names it, its table, its name."""
+    spec, label = features.examples, features.label
+    yield ("features", "examples", "key"), spec.table, spec.key
+    yield ("features", "examples", "time"), spec.table, spec.time
+    yield ("features", "label", "column"), spec.table, label.column
+    if label.known:
+        yield ("features", "label", "known"), spec.table, label.known
+    for name, column in features.entities.items():
+        if any(view.entity == name for view in features.views):
+            yield ("features", "entities", name), spec.table, column
+    for number, view in enumerate(features.views):
+        yield from _columns_of_view(("features", "views", number), view, features)
+
+
+def _columns_of_view(
+    place: "Location", view: FeatureView, features: FeaturesConfig
+) -> Iterator[tuple["Location", str, str]]:
+    if view.source_key:
+        yield (*place, "source_key"), view.table, view.source_key
+    else:
+        yield (*place, "entity"), view.table, features.entities[view.entity]
+    for setting in ("time", "known"):
+        if column := getattr(view, setting):
+            yield (*place, setting), view.table, column
+    for name, field in view.fields.items():
+        yield (
+            (*place, "fields", name),
+            view.table,
+            field if isinstance(field, str) else field.column,
+        )
+    for name, aggregate in view.aggregates.items():
+        if aggregate.column:
+            yield (*place, "aggregates", name), view.table, aggregate.column
+
+
+def required_columns(features: FeaturesConfig) -> dict[str, dict[str, str]]:
+    """The columns without which there are no examples: by table, each with the setting that names it.
+
+    Ingest asks for them before it reads anything. The features' own are left to the features stage, so
+    that another feature does not make a cached ingest stale.
+    """
+    return {
+        features.examples.table: {
+            column: ".".join(map(str, place))
+            for place, _, column in columns_read(features)
+            if place[1] in ("examples", "label")
+        }
+    }
+
+
+def inconsistencies(
+    project: "Project", schema: dict[str, Any] | None
+) -> Iterator[tuple["Location", str]]:
+    """What does not fit: where it stands, and a sentence that names it.
+
+    Args:
+        project: the project file.
+        schema: the content of the schema file; None: it is still to be written.
+    """
+    yield from _missing_tables(project)
+    yield from _missing_columns(project, schema or {})
+    yield from _split(project)
+    yield from _gate(project)
+    if schema is not None:
+        yield from _schema(project, schema)
+
+
+def _missing_tables(project: "Project") -> Iterator[tuple["Location", str]]:
+    tables = project.data.tables
+    used: list[tuple[Location, str]] = [
+        (("features", "examples", "table"), project.features.examples.table)
+    ]
+    used += [
+        (("features", "views", number, "table"), view.table)
+        for number, view in enumerate(project.features.views)
+    ]
+    for place, table in used:
+        if table not in tables:
+            yield place, f"{_key(place)}: data.tables has no {table}.{_near(table, tables)}"
+
+
+def _missing_columns(
+    project: "Project", schema: dict[str, Any]
+) -> Iterator[tuple["Location", str]]:
+    """Columns that cannot be there, as `columns:` or a schema that admits no others says."""
+    for place, table, column in columns_read(project.features):
+        settings = project.data.tables.get(table)
+        if settings is None:
+            continue
+        listed, where = settings.columns, f"data.tables.{table}.columns"
+        entry = _tables_of(schema).get(table)
+        if (
+            listed is None
+            and isinstance(entry, dict)
+            and entry.get("additionalProperties") is False
+        ):
+            listed, where = list(entry.get("properties", ())), f"the schema's table {table}"
+        if listed is not None and column not in listed:
+            yield place, f"{_key(place)}: {where} has no column {column}.{_near(column, listed)}"
+
+
+def _split(project: "Project") -> Iterator[tuple["Location", str]]:
+    window = project.data.window
+    try:
+        project.features.split.cut(window.start, window.end)
+    except ValueError as error:
+        yield ("features", "split"), f"features.split: {error}."
+
+
+def _gate(project: "Project") -> Iterator[tuple["Location", str]]:
+    """Slices and blocks are columns of the test part: features, or keys."""
+    features = project.features
+    keys = {features.examples.key, *features.entities.values()}
+    columns = keys.union(*(view.feature_names for view in features.views))
+    for number, column in enumerate(project.gate.slices.columns):
+        if column not in columns and column != _MONTH:
+            place = ("gate", "slices", "columns", number)
+            hint = _near(column, columns) or f" Name a feature, a key, or {_MONTH}."
+            yield place, f"gate.slices.columns: '{column}' is no feature and no key.{hint}"
+    block = project.gate.block
+    if block not in columns and block not in _BLOCKS:
+        hint = _near(block, [*columns, *_BLOCKS]) or f" Name one of {', '.join(_BLOCKS)}, or a key."
+        yield ("gate", "block"), f"gate.block: '{block}' is no feature and no key.{hint}"
+
+
+def _schema(project: "Project", schema: dict[str, Any]) -> Iterator[tuple["Location", str]]:
+    """Validate refuses a table that the schema does not name, and one that it names in vain."""
+    named, tables = _tables_of(schema), project.data.tables
+    missing = [table for table in tables if table not in named]
+    if missing:
+        yield (
+            ("schema",),
+            f"schema: {project.input_schema} does not name the table"
+            f"{'s' if len(missing) > 1 else ''} {', '.join(missing)}. `slipway schema infer` writes a"
+            " first entry.",
+        )
+    for table in named:
+        if table not in tables:
+            yield (
+                ("schema",),
+                f"schema: {project.input_schema} names the table {table}, which data.tables does not"
+                f" have.{_near(table, tables)}",
+            )
+
+
+def _tables_of(schema: dict[str, Any]) -> dict[str, Any]:
+    tables = schema.get("tables")
+    return tables if isinstance(tables, dict) else {}
+
+
+def _key(place: "Location") -> str:
+    return ".".join(map(str, place))
+
+
+def _near(name: str, names: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f" Did you mean {near[0]}?" if near else ""

@@ -1,0 +1,84 @@
+"""What fails a stage later on is said as the project file is loaded: with its place, before any work."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from slipway.components.config.consistency import columns_read, required_columns
+from slipway.components.config.project import load_project, load_without_schema
+from slipway.components.support.errors import ProjectError
+
+
+@pytest.fixture
+def folder(repository: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(repository / "examples" / "flights", tmp_path / "flights"))
+
+
+WRONG = [
+    ({"features.split.test": "400d"}, r"features.split: 31d of validation, 400d of test .* Shorten"),
+    ({"features.split.gap": "300d"}, r"features.split: .* gaps of 300d leave nothing to train on"),
+    ({"gate.slices.columns": "[carier]", "gate.slices.least": "{auc: {min: 0.1}}"},
+     r"gate.slices.columns: 'carier' is no feature and no key. Did you mean carrier\?"),
+    ({"gate.slices.columns": "[zzzz]", "gate.slices.least": "{auc: {min: 0.1}}"},
+     r"'zzzz' is no feature and no key. Name a feature, a key, or month."),
+    ({"gate.block": "wek"}, r"gate.block: 'wek' is no feature and no key. Did you mean week\?"),
+    ({"features.label.column": "arr_dely"},
+     r"features.label.column: the schema's table flights has no column arr_dely. Did you mean arr_delay"),
+    ({"features.examples.key": "flightid"}, r"features.examples.key: .*flights has no column flightid\."),
+    ({"features.examples.table": "flight"}, r"data.tables has no flight. Did you mean flights\?"),
+    ({"data.tables.weather.columns": "[origin, observed]"},
+     r"features.views.\d.fields.\w+: data.tables.weather.columns has no column"),
+    ({"data.tables.more": "{path: more}"}, r"schemas/input.json does not name the table more. `slipway"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("overrides", "says"), WRONG, ids=[next(iter(row[0])) for row in WRONG])
+def test_is_refused_at_load(folder: Path, overrides: dict[str, str], says: str) -> None:
+    with pytest.raises(ProjectError) as caught:
+        load_project(folder, overrides)
+    assert re.search(says, str(caught.value)), str(caught.value)
+    assert re.match(rf"--set |{folder}/project.yaml:\d+: ", str(caught.value))
+
+
+def test_a_schema_of_other_tables_is_refused_at_load(folder: Path) -> None:
+    file = folder / "schemas/input.json"
+    schema = json.loads(file.read_text())
+    schema["tables"]["flight"] = schema["tables"].pop("flights")
+    file.write_text(json.dumps(schema))
+    with pytest.raises(ProjectError) as caught:
+        load_project(folder)
+    assert "does not name the table flights" in str(caught.value)
+    assert "names the table flight, which data.tables does not have. Did you mean" in str(
+        caught.value
+    )
+
+
+def test_a_schema_that_admits_other_columns_says_nothing_of_them(folder: Path) -> None:
+    file = folder / "schemas/input.json"
+    schema = json.loads(file.read_text())
+    del schema["tables"]["flights"]["properties"]["arr_delay"]
+    schema["tables"]["flights"]["required"].remove("arr_delay")
+    file.write_text(json.dumps(schema))
+    with pytest.raises(ProjectError, match=r"has no column arr_delay"):
+        load_project(folder)
+    schema["tables"]["flights"]["additionalProperties"] = True
+    file.write_text(json.dumps(schema))
+    load_project(folder)
+
+
+def test_a_project_whose_schema_is_still_to_be_written(folder: Path) -> None:
+    (folder / "schemas/input.json").unlink()
+    project, schema = load_without_schema(folder)
+    assert (project.project_name, schema) == ("flights", folder / "schemas/input.json")
+
+
+def test_columns_that_examples_need(folder: Path) -> None:
+    features = load_project(folder).project.features
+    required = required_columns(features)
+    assert list(required) == ["flights"]
+    assert required["flights"]["arr_delay"] == "features.label.column"
+    read = {(table, column) for _, table, column in columns_read(features)}
+    assert {("weather", "observed"), ("flights", "arrival"), ("weather", "temp")} <= read
