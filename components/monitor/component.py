@@ -163,7 +163,7 @@ def report_end(
     pipeline: str,
     status: dsl.PipelineTaskFinalStatus,
 ) -> None:
-    """Tells the alert routes of a run that failed, and of the first that succeeds after it.
+    """Notifies the alert routes of a failed run, and of the first success after it.
 
     Args:
         project: The project's name.
@@ -185,7 +185,7 @@ def report_end(
 
 @dsl.component(base_image=image("monitor"), install_kfp_package=False)
 def report_override(verdict: dsl.Input[dsl.Artifact], project: str, config: dict):
-    """Tells the alert routes that a person let a model pass which the gate refused, if so.
+    """Notifies the alert routes if a person approved a model that the gate refused.
 
     Args:
         verdict: The gate's decision.
@@ -196,4 +196,4 @@ def report_override(verdict: dsl.Input[dsl.Artifact], project: str, config: dict
 
     from slipway.components.monitor.alerting.override import report_override as work
 
-    work(project=project, config=config, verdict=Path(verdict.path))
+    work(project=project, config=config, verdict_path=Path(verdict.path))

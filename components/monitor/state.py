@@ -4,8 +4,8 @@ Below MONITORING_URI, a folder a model::
 
     <model>/windows/<start>_<end>.parquet     one row: the record, typed
     <model>/sketches/<start>_<end>.parquet    one row a feature: its sketch
-    <model>/retrain/<window end>-<key>.json   a request to train anew, and how it went
-    <model>/routes/<route>.json               what a route was told
+    <model>/retrain/<window end>-<key>.json   a request to retrain, and its status
+    <model>/routes/<route>.json               what a route was notified of
 
 On a cluster every run is a pod of its own, so this must be an object store there. A file is written
 whole or not at all, in both.

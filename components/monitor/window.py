@@ -66,7 +66,7 @@ class LogWindow:
             try:
                 with self.filesystem.open(path, "rb") as file:
                     parquet = pq.ParquetFile(file)
-                    schema = parquet.schema_arrow  # made anew each time it is asked for
+                    schema = parquet.schema_arrow  # computed on every access
                     names = set(schema.names)
                     texts = [
                         name

@@ -1,52 +1,49 @@
-"""What an exit handler calls: tells the routes that a pipeline failed, and when it is well again."""
+"""What an exit handler calls: notifies the routes that a pipeline failed, and when it succeeds again."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from slipway.components.config.base import format_instant
 from slipway.components.config.monitoring import MonitoringConfig, Route
 from slipway.components.contracts.monitoring_record import Alert
+from slipway.components.monitor.alerting.notice import single_alert_notice
 from slipway.components.monitor.alerting.routes import (
-    ORDER,
-    SENDERS,
-    Notice,
-    deliver,
-    expand,
-    read_told,
-    write_told,
+    read_route_state,
+    routes_for,
+    write_route_state,
 )
+from slipway.components.monitor.alerting.senders import deliver
 from slipway.components.monitor.state import folder
 from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress, stage
 
 NAME = "PIPELINE_FAILED"
-REMEMBERED = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a task that only tells has done: its headline, and a sentence for each route that failed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationResult:
+    """What a notifying task did: its headline, and a sentence for each route that failed."""
 
     headline: str
-    troubles: tuple[str, ...]
+    failures: tuple[str, ...]
 
     @classmethod
-    def of(cls, what: str, troubles: list[str]) -> "Told":
-        """Shows each trouble as progress, so that it stands in the log and on the screen."""
-        for trouble in troubles:
-            progress(trouble)
-        return cls(
-            what + (f"; routes that were not told: {len(troubles)}" if troubles else ""),
-            (*troubles,),
-        )
+    def report(cls, what: str, failures: list[str]) -> "NotificationResult":
+        """Shows each failure as progress, so that it stands in the log and on the screen."""
+        for failure in failures:
+            progress(failure)
+        suffix = f"; routes that were not notified: {len(failures)}" if failures else ""
+        return cls(headline=what + suffix, failures=tuple(failures))
 
 
 @stage("report-end")
-def report_end(**run: Any) -> Told:
+def report_end(**run: Any) -> NotificationResult:
     """What the exit handler does: `report_pipeline`, with its events."""
-    return Told.of(f"{run['pipeline']} ended as {run['state']}", report_pipeline(**run))
+    return NotificationResult.report(
+        f"{run['pipeline']} ended as {run['state']}", report_pipeline(**run)
+    )
 
 
 def report_pipeline(
@@ -59,7 +56,7 @@ def report_pipeline(
     error: str = "",
     link: str = "",
 ) -> list[str]:
-    """Tells every route of a run that failed, once, and of the first that succeeds after it.
+    """Notifies every route of a failed run, once, and of the first success after it.
 
     Args:
         project: the project's name.
@@ -67,15 +64,14 @@ def report_pipeline(
         pipeline: the pipeline's name.
         run: the run's name or id.
         state: the final state as Kubeflow gives it; anything but SUCCEEDED is a failure.
-        error: what Kubeflow says of it.
-        link: where the run is to be seen.
+        error: what Kubeflow says about it.
+        link: a page that shows the run.
 
     Returns:
-        A sentence for each route that could not be told: never an exception, since a pipeline that
+        A sentence for each route that could not be notified: never an exception, since a pipeline that
         failed must not look as if its exit handler had.
     """
     settings = MonitoringConfig.model_validate(config)
-    now = datetime.now(UTC)
     alert = Alert(
         name=NAME,
         severity="critical",
@@ -84,46 +80,37 @@ def report_pipeline(
         message=f"{pipeline} ended as {state} in run {run}. {error}".strip()
         + " Read the log of the task that failed.",
     )
+    root = folder(environment.monitoring_uri(), project)
     failures = []
-    for route in settings.routes:
-        # The gateway holds numbers of windows; a failed pipeline has none.
-        if route.kind == "pushgateway" or ORDER[alert.severity] < ORDER[route.least]:
-            continue
-        path = (
-            f"{folder(environment.monitoring_uri(), project)}/routes/{route.name}.{pipeline}.json"
-        )
+    for route in routes_for(settings, alert):
+        path = f"{root}/routes/{route.name}.{pipeline}.json"
         try:
-            _tell(route, path, project, alert, now, run, state == "SUCCEEDED", link)
+            if state == "SUCCEEDED":
+                _notify_of_recovery(route, path, project, alert, link)
+            else:
+                _notify_of_failure(route, path, project, alert, run, link)
         except SlipwayError as error_:
             failures.append(
-                f"The route {route.name} could not be told that {pipeline} failed: {error_}"
+                f"The route {route.name} could not be notified that {pipeline} failed: {error_}"
             )
     return failures
 
 
-def _tell(
-    route: Route,
-    path: str,
-    project: str,
-    alert: Alert,
-    now: datetime,
-    run: str,
-    succeeded: bool,
-    link: str,
+def _notify_of_failure(
+    route: Route, path: str, project: str, alert: Alert, run: str, link: str
 ) -> None:
-    known = read_told(path) or {"run": ""}
-    if known["run"] == run or (succeeded and not known["run"]):
+    known = read_route_state(path) or {"run": ""}
+    if known["run"] == run:
         return
-    since = known.get("since") or format_instant(now)
-    notice = Notice(
-        model=project,
-        window=(format_instant(now - REMEMBERED), format_instant(now)),
-        firing=() if succeeded else (alert,),
-        going_on=(),
-        resolved=(alert,) if succeeded else (),
-        since={NAME: since},
-        report=link,
-        numbers={},
-    )
-    deliver(SENDERS[route.kind], expand(route.url), notice)
-    write_told(path, {"run": ""} if succeeded else {"run": run, "since": since})
+    since = known.get("since") or format_instant(datetime.now(UTC))
+    deliver(route, single_alert_notice(project, alert, since=since, report=link))
+    write_route_state(path, {"run": run, "since": since})
+
+
+def _notify_of_recovery(route: Route, path: str, project: str, alert: Alert, link: str) -> None:
+    known = read_route_state(path)
+    if not known or not known["run"]:
+        return
+    since = known.get("since", "")
+    deliver(route, single_alert_notice(project, alert, since=since, is_over=True, report=link))
+    write_route_state(path, {"run": ""})

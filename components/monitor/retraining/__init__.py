@@ -1,1 +1,1 @@
-"""Retraining: whether a decayed model is trained anew, and the run that does it."""
+"""Retraining: whether to retrain a decayed model, and the run that does it."""

@@ -89,7 +89,7 @@ def start_once(
 
     Args:
         root: where monitoring keeps its files.
-        model: the model that is to be trained anew.
+        model: the model to retrain.
         key: the request's key.
         runs: the project's runs of the training pipeline.
         arguments: parameters of the pipeline, of which `window_end` is the request's.
@@ -244,6 +244,6 @@ class KubeflowRuns:
 
 
 def _token() -> str:
-    """The token that Kubeflow puts into the pod; read anew each time, since it is renewed in place."""
+    """The token that Kubeflow puts into the pod; read each time, since it is renewed in place."""
     path = Path(os.environ.get("KF_PIPELINES_SA_TOKEN_PATH") or TOKEN)
     return path.read_text(encoding="utf-8").strip() if path.is_file() else ""

@@ -1,4 +1,4 @@
-"""Whether a decayed model is trained anew: once for its reasons, not too often, not while one runs.
+"""Whether to retrain a decayed model: once for the same reasons, not too often, one training at a time.
 
 A request is a file (see `state`). Monitor writes it; whoever starts the training (`launcher` on a
 cluster, `slipway` on a laptop) names the run after the key, and says how it went with `mark`. The new
@@ -28,7 +28,7 @@ WEEK = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Whether to train anew, the request where so, and why or why not in a sentence."""
+    """Whether to retrain, the request if so, and the reason in a sentence."""
 
     request: RetrainRequest | None
     why: str
@@ -103,14 +103,14 @@ def request_training(
         age = end - parse_instant(request.data_end)
         open_ = request.status in ("requested", "started") and age < settings.patience
         if open_ and request.model_version == model_version:
-            return _held(named, f"the training {request.key} is still under way")
+            return _keep_model(named, f"the training {request.key} is still under way")
         if age < settings.cooldown and not by_hand:
-            return _held(
+            return _keep_model(
                 named, f"the last one was asked for at {request.data_end}, too short a time ago"
             )
     spent = sum(end - parse_instant(r.data_end) < WEEK for r in past)
     if spent >= settings.budget and not by_hand:
-        return _held(named, f"this week's budget of {settings.budget} is used up")
+        return _keep_model(named, f"this week's budget of {settings.budget} is used up")
     request = RetrainRequest(
         key=key,
         model=model,
@@ -139,7 +139,7 @@ def find_request(root: Root, model: str, key: str) -> RetrainRequest:
         if request.key == key:
             return request
     raise SlipwayError(
-        f"There is no request {key} to train {model} anew in {root}. Is MONITORING_URI the same for"
+        f"There is no request {key} to retrain {model} in {root}. Is MONITORING_URI the same for"
         " all tasks?"
     )
 
@@ -183,7 +183,7 @@ def arguments_for(
     return {"window_start": start, "window_end": request.data_end}
 
 
-def _held(reasons: str, why: str) -> Decision:
+def _keep_model(reasons: str, why: str) -> Decision:
     return Decision(request=None, why=f"{reasons} would retrain the model, but {why}.")
 
 

@@ -160,7 +160,8 @@ def test_thresholds_are_those_of_the_project_file(manifests: Path) -> None:
 
 
 def test_every_metric_is_one_that_the_predictor_or_the_monitor_has(manifests: Path) -> None:
-    from slipway.components.monitor.alerting.routes import Notice, gauges_of
+    from slipway.components.monitor.alerting.notice import Notice
+    from slipway.components.monitor.alerting.senders import format_gauges
     from slipway.serving.metrics import Metrics
 
     metrics = Metrics("m")
@@ -177,7 +178,7 @@ def test_every_metric_is_one_that_the_predictor_or_the_monitor_has(manifests: Pa
         report="",
         numbers=dict.fromkeys(WINDOW_NUMBERS, 1.0),
     )
-    pushed = gauges_of(notice)
+    pushed = format_gauges(notice)
     for expression in expressions(manifests):
         for name in re.findall(r"\bslipway[a-z0-9_:]+", expression):
             known = name in recorded or re.search(rf"^{name}\b", served + pushed, re.M)

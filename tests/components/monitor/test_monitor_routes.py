@@ -17,7 +17,7 @@ import pytest
 
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.monitoring_record import Alert, MLSystemMetrics, MonitoringRecord
-from slipway.components.monitor.alerting import routes
+from slipway.components.monitor.alerting import senders
 from slipway.components.monitor.alerting.routes import notify
 
 
@@ -108,7 +108,7 @@ def config(kind: str, url: str, **more: Any) -> MonitoringConfig:
 REPORT = Path("report.html")
 
 
-def test_an_alert_is_told_once_and_its_end_is_told(server: Server, tmp_path: Path) -> None:
+def test_an_alert_notifies_once_and_so_does_its_end(server: Server, tmp_path: Path) -> None:
     settings = config("webhook", server.url + "/hook")
     assert notify(tmp_path, record(2, "DATA_DRIFT"), settings, REPORT) == []
     notify(tmp_path, record(2, "DATA_DRIFT"), settings, REPORT)  # the same window again
@@ -136,7 +136,7 @@ def test_an_alert_is_told_once_and_its_end_is_told(server: Server, tmp_path: Pat
     assert len(server.requests) == 2
 
 
-def test_a_second_alert_is_told_alone(server: Server, tmp_path: Path) -> None:
+def test_a_second_alert_notifies_alone(server: Server, tmp_path: Path) -> None:
     settings = config("webhook", server.url)
     notify(tmp_path, record(2, "DATA_DRIFT"), settings, REPORT)
     notify(tmp_path, record(3, "DATA_DRIFT", "HIGH_LATENCY"), settings, REPORT)
@@ -184,7 +184,7 @@ def test_a_short_outage_is_outlasted(server: Server, tmp_path: Path) -> None:
     assert len(server.requests) == 1
 
 
-def test_a_route_that_is_down_is_told_later_and_does_not_stop_the_others(
+def test_a_route_that_is_down_is_notified_later_and_does_not_stop_the_others(
     server: Server, tmp_path: Path
 ) -> None:
     with socket.socket() as free:
@@ -196,7 +196,7 @@ def test_a_route_that_is_down_is_told_later_and_does_not_stop_the_others(
     ]}  # fmt: skip
     settings = MonitoringConfig.model_validate(both)
     (failure,) = notify(tmp_path, record(2, "DATA_DRIFT"), settings, REPORT)
-    assert "route down could not be told" in failure and "ConnectError" in failure
+    assert "route down could not be notified" in failure and "ConnectError" in failure
     assert "secret-token" not in failure
     assert len(server.requests) == 1
     both["routes"][0]["url"] = server.url
@@ -355,10 +355,10 @@ def test_every_kind_of_route_has_a_sender() -> None:
 
     from slipway.components.config.monitoring import Route
 
-    assert set(routes.SENDERS) == set(get_args(Route.model_fields["kind"].annotation))
+    assert set(senders.SENDERS) == set(get_args(Route.model_fields["kind"].annotation))
 
 
-def test_a_failed_pipeline_is_told_once_and_its_recovery_too(
+def test_a_failed_pipeline_notifies_once_and_so_does_its_recovery(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from slipway.components.monitor.alerting.failure import report_end, report_pipeline
@@ -390,25 +390,25 @@ def test_a_failed_pipeline_is_told_once_and_its_recovery_too(
     assert len(server.requests) == 2
     server.status = 500
     (failure,) = ended("run-5", "FAILED")
-    assert "could not be told that flights-training failed" in failure
+    assert "could not be notified that flights-training failed" in failure
     # The task itself says so, and does not fail.
     told = report_end(
         project="flights", config=section, pipeline="flights-training", run="run-6", state="FAILED"
     )
-    assert told.headline == "flights-training ended as FAILED; routes that were not told: 1"
-    assert failure.replace("run-5", "run-6") in told.troubles
+    assert told.headline == "flights-training ended as FAILED; routes that were not notified: 1"
+    assert failure.replace("run-5", "run-6") in told.failures
 
 
-def test_an_override_of_the_gate_is_told_once(
+def test_an_override_of_the_gate_notifies_once(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from slipway.components.contracts.verdict import Override, RuleResult, Verdict, write_verdict
-    from slipway.components.monitor.alerting.override import tell_override
+    from slipway.components.contracts.verdict import Override, RuleResult, Verdict
+    from slipway.components.monitor.alerting.override import notify_of_override
 
     monkeypatch.setenv("MONITORING_URI", str(tmp_path))
     section = config("webhook", server.url, least="critical").to_struct()
 
-    def told(approver: str, model: str = "a" * 64) -> list[str]:
+    def notify_once(approver: str, model: str = "a" * 64) -> list[str]:
         failed = RuleResult(
             name="auc",
             metric="auc",
@@ -428,22 +428,21 @@ def test_an_override_of_the_gate_is_told_once(
             test_rows=5000,
             override=Override(approver=approver, reason="pilot") if approver else None,
         )
-        write_verdict(tmp_path / "verdict.json", verdict)
-        return tell_override(project="flights", config=section, verdict=tmp_path / "verdict.json")
+        return notify_of_override(project="flights", config=section, verdict=verdict)
 
-    assert told("") == []
+    assert notify_once("") == []
     assert server.requests == []
-    assert told("Ada") == told("Ada") == []  # a retried task
+    assert notify_once("Ada") == notify_once("Ada") == []  # a retried task
     (notice,) = server.bodies()
     (alert,) = notice["alerts"]
     assert (alert["name"], alert["severity"]) == ("GATE_OVERRIDDEN", "critical")
     assert "Ada let the model aaaaaaaaaaaa pass" in alert["message"]
     assert "“pilot”" in alert["message"] and "AUC is below 0.9: 0.8." in alert["message"]
-    told("Ada", model="b" * 64)
+    notify_once("Ada", model="b" * 64)
     assert len(server.requests) == 2
     server.status = 500
-    (failure,) = told("Grace")
-    assert "ops could not be told of the override" in failure
+    (failure,) = notify_once("Grace")
+    assert "ops could not be notified of the override" in failure
     server.status = 200
-    assert told("Grace") == []
+    assert notify_once("Grace") == []
     assert "Grace let the model" in server.bodies()[-1]["text"]

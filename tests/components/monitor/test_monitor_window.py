@@ -284,7 +284,7 @@ def test_a_route_that_is_down_does_not_hide_the_run(world: Any, capsys: Any) -> 
     assert "LOW_ACCURACY" in names(result)
     assert history.records(world.root / "home", "flights") == [result.record]
     told = capsys.readouterr().out
-    assert "route ops could not be told" in told and "secret" not in told
+    assert "route ops could not be notified" in told and "secret" not in told
 
 
 def test_a_predictor_that_is_down_does_not_hide_what_its_log_says(world: Any) -> None:

@@ -1,0 +1,191 @@
+"""The kinds of alert routes: how a notice is sent to each."""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from slipway.components.config.base import format_instant, parse_instant
+from slipway.components.config.monitoring import Route
+from slipway.components.contracts.monitoring_record import Alert
+from slipway.components.monitor.alerting.notice import SEVERITY_ORDER, Notice
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.retry import retry
+from slipway.components.support.stage import emit
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+ATTEMPTS = 3
+TIMEOUT_S = 10.0
+
+
+def expand(url: str) -> str:
+    """The url with its environment variables.
+
+    Raises:
+        SlipwayError: one is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1], "")
+        if not found:
+            raise SlipwayError(
+                f"its url needs the environment variable {match[1]}, which is not set"
+            )
+        return found
+
+    return re.sub(r"\$\{(\w+)\}", value, url)
+
+
+def deliver(route: Route, notice: Notice) -> None:
+    """Sends a notice to a route, three times at most.
+
+    Raises:
+        SlipwayError: it could not be delivered. The message does not show the URL, which may hold a
+            token.
+    """
+    import httpx
+
+    url = expand(route.url)
+    try:
+        retry(lambda: SENDERS[route.kind](url, notice), attempts=ATTEMPTS)
+    except Exception as error:  # of httpx, apprise or prometheus_client
+        if isinstance(error, httpx.HTTPStatusError):
+            why = f"it answered {error.response.status_code}"
+        elif isinstance(error, SlipwayError):
+            why = str(error)
+        else:
+            why = type(error).__name__
+        raise SlipwayError(f"{why}, {ATTEMPTS} times") from error
+
+
+def _post(url: str, content: Any) -> None:
+    import httpx
+
+    httpx.post(url, json=content, timeout=TIMEOUT_S).raise_for_status()
+
+
+def _webhook(url: str, notice: Notice) -> None:
+    def described(alert: Alert, status: str) -> dict[str, Any]:
+        return {**asdict(alert), "status": status, "since": notice.since[alert.name]}
+
+    _post(
+        url,
+        {
+            "model": notice.model,
+            "window": list(notice.window),
+            "title": notice.title,
+            "text": notice.body,
+            "report": notice.report,
+            "alerts": [described(alert, "firing") for alert in notice.firing]
+            + [described(alert, "resolved") for alert in notice.resolved],
+        },
+    )
+
+
+def _apprise(url: str, notice: Notice) -> None:
+    import apprise
+
+    sender = apprise.Apprise()
+    if not sender.add(url):
+        raise SlipwayError("Apprise does not know the kind of its url")
+    worst = max((SEVERITY_ORDER[alert.severity] for alert in notice.firing), default=-1)
+    kind = {
+        -1: apprise.NotifyType.SUCCESS,
+        0: apprise.NotifyType.INFO,
+        1: apprise.NotifyType.WARNING,
+        2: apprise.NotifyType.FAILURE,
+    }[worst]
+    if not sender.notify(title=notice.title, body=notice.body, notify_type=kind):
+        raise SlipwayError("Apprise could not deliver the message")
+
+
+def _alertmanager(url: str, notice: Notice) -> None:
+    now = datetime.now(UTC)
+    start, end = (parse_instant(moment) for moment in notice.window)
+    # It resolves by itself what is not repeated: keep it until two more runs were missed.
+    until = now + 3 * max(end - start, timedelta(minutes=5))
+
+    def entry(alert: Alert, ends: datetime) -> dict[str, Any]:
+        # For Alertmanager an alert of a past window begins when it is sent.
+        begins = min(parse_instant(notice.since[alert.name]), now - timedelta(seconds=1))
+        return {
+            "labels": {
+                "alertname": alert.name,
+                "severity": alert.severity,
+                "model": notice.model,
+                "source": "slipway",
+            },
+            "annotations": {
+                "summary": alert.message,
+                "report": notice.report,
+                "window": " to ".join(notice.window),
+            },
+            "startsAt": format_instant(begins),
+            "endsAt": format_instant(ends),
+        }
+
+    active = (*notice.firing, *notice.going_on)
+    _post(
+        url.rstrip("/") + "/api/v2/alerts",
+        [entry(a, until) for a in active] + [entry(a, now) for a in notice.resolved],
+    )
+
+
+def _log(_: str, notice: Notice) -> None:
+    for status, alerts in {"firing": notice.firing, "resolved": notice.resolved}.items():
+        for alert in alerts:
+            emit(
+                "alert",
+                status=status,
+                model=notice.model,
+                window=list(notice.window),
+                since=notice.since[alert.name],
+                report=notice.report,
+                **asdict(alert),
+            )
+
+
+def _registry(notice: Notice) -> "CollectorRegistry":
+    from prometheus_client import CollectorRegistry, Gauge
+
+    registry = CollectorRegistry()
+    for name, value in sorted(notice.numbers.items()):
+        Gauge(f"slipway_window_{name}", "of the last window", registry=registry).set(value)
+    end = Gauge("slipway_window_end_seconds", "end of the last window", registry=registry)
+    end.set(parse_instant(notice.window[1]).timestamp())
+    alerts = Gauge("slipway_alert", "1 while it fires", ["alert", "severity"], registry=registry)
+    for alert in (*notice.firing, *notice.going_on):
+        alerts.labels(alert.name, alert.severity).set(1)
+    return registry
+
+
+def format_gauges(notice: Notice) -> str:
+    """The gauges of a window in Prometheus' text format."""
+    from prometheus_client import generate_latest
+
+    return str(generate_latest(_registry(notice)).decode())
+
+
+def _pushgateway(url: str, notice: Notice) -> None:
+    from prometheus_client import push_to_gateway
+
+    push_to_gateway(
+        url,
+        job="slipway-monitor",
+        grouping_key={"model": notice.model},
+        registry=_registry(notice),
+        timeout=TIMEOUT_S,
+    )
+
+
+SENDERS: dict[str, Callable[[str, Notice], None]] = {
+    "webhook": _webhook,
+    "apprise": _apprise,
+    "alertmanager": _alertmanager,
+    "pushgateway": _pushgateway,
+    "log": _log,
+}

@@ -1,0 +1,58 @@
+"""Retries and waits, each in one place: tenacity with the settings that Slipway uses."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+R = TypeVar("R")
+
+
+def retry(
+    call: Callable[[], R],
+    *,
+    attempts: int = 3,
+    first_wait: float = 0.5,
+    longest_wait: float = 4.0,
+    when: Callable[[BaseException], bool] = lambda error: isinstance(error, Exception),
+) -> R:
+    """Calls until it succeeds; the wait doubles from one attempt to the next.
+
+    Args:
+        call: what to do; it must be safe to repeat.
+        attempts: at most.
+        first_wait: seconds after the first failure.
+        longest_wait: seconds; no wait is longer.
+        when: whether an error is worth another attempt; others are raised at once.
+
+    Raises:
+        Exception: the error of the last attempt, as it was raised.
+    """
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+    return Retrying(
+        stop=stop_after_attempt(attempts),
+        wait=wait_exponential(multiplier=first_wait, max=longest_wait),
+        retry=retry_if_exception(when),
+        reraise=True,
+    )(call)
+
+
+def wait_until(is_done: Callable[[], bool], *, timeout: float, every: float = 0.05) -> bool:
+    """Asks until the answer is yes.
+
+    Args:
+        is_done: the question.
+        timeout: seconds to go on asking; it is asked at least once.
+        every: seconds between two questions.
+
+    Returns:
+        Whether the answer was yes before the time was over.
+    """
+    from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+    answers = Retrying(
+        stop=stop_after_delay(timeout),
+        wait=wait_fixed(every),
+        retry=retry_if_result(lambda done: not done),
+        retry_error_callback=lambda state: False,
+    )
+    return bool(answers(is_done))

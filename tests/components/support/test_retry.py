@@ -1,0 +1,59 @@
+"""Retries and waits."""
+
+import pytest
+
+from slipway.components.support.retry import retry, wait_until
+
+
+@pytest.mark.parametrize(
+    ("failures", "attempts", "calls", "succeeds"),
+    [(0, 3, 1, True), (2, 3, 3, True), (3, 3, 3, False), (1, 1, 1, False)],
+)
+def test_attempts(failures: int, attempts: int, calls: int, succeeds: bool) -> None:
+    made: list[int] = []
+
+    def call() -> str:
+        made.append(1)
+        if len(made) <= failures:
+            raise ConnectionError(f"attempt {len(made)}")
+        return "done"
+
+    if succeeds:
+        assert retry(call, attempts=attempts, first_wait=0) == "done"
+    else:
+        with pytest.raises(ConnectionError, match=f"attempt {attempts}"):
+            retry(call, attempts=attempts, first_wait=0)
+    assert len(made) == calls
+
+
+def test_an_error_that_is_not_worth_it_is_raised_at_once() -> None:
+    made: list[int] = []
+
+    def call() -> None:
+        made.append(1)
+        raise ValueError("refused")
+
+    with pytest.raises(ValueError, match="refused"):
+        retry(call, first_wait=0, when=lambda error: isinstance(error, ConnectionError))
+    assert len(made) == 1
+
+
+def test_waits_double_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", waits.append)
+
+    def call() -> None:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        retry(call, attempts=6, first_wait=0.5, longest_wait=4.0)
+    assert waits == [0.5, 1.0, 2.0, 4.0, 4.0]
+
+
+def test_waiting_ends_with_the_first_yes_or_with_the_time() -> None:
+    answers = iter([False, False, True, False])
+    assert wait_until(lambda: next(answers), timeout=5, every=0)
+    asked: list[int] = []
+    assert not wait_until(lambda: bool(asked.append(1)), timeout=0.05, every=0.01)
+    assert 2 <= len(asked) <= 7
+    assert not wait_until(lambda: False, timeout=0)
