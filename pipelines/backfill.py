@@ -5,6 +5,7 @@ from typing import Any
 from kfp import dsl
 
 from slipway.components.config.base import format_duration
+from slipway.components.config.parameters import struct_of
 from slipway.components.config.project import Project
 from slipway.components.config.reach import backfill_margins
 from slipway.components.features.component import backfill
@@ -25,7 +26,7 @@ def backfill_arguments(project: Project, schema: dict[str, Any]) -> dict[str, An
         "before": format_duration(before),
         "after": format_duration(after),
         "online": True,
-        "data": project.data.to_struct(),
+        "data": struct_of(project.data, "data"),
         "schema": schema,
         "feature_views": project.features.to_struct(),
     }

@@ -4,6 +4,7 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
+from slipway.components.config.parameters import struct_of
 from slipway.components.config.project import Project
 from slipway.components.ingest.component import ingest
 from slipway.components.monitor.component import monitor, retrain
@@ -19,8 +20,9 @@ def monitoring_arguments(project: Project) -> dict[str, Any]:
         "window_start": window["start"],
         "window_end": window["end"],
         "labels_start": window["start"],
+        "data_start": window["start"],
         "endpoint": "",
-        "data": project.data.to_struct(),
+        "data": struct_of(project.data, "data"),
         "feature_views": project.features.to_struct(),
         "monitoring": project.monitoring.to_struct(),
     }
@@ -47,6 +49,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
         window_start: str = default["window_start"],
         window_end: str = default["window_end"],
         labels_start: str = default["labels_start"],
+        data_start: str = default["data_start"],
         endpoint: str = default["endpoint"],
         data: dict = default["data"],
         feature_views: dict = default["feature_views"],
@@ -62,6 +65,8 @@ def monitoring_pipeline(loaded: Project) -> Any:
             window_end: First instant after the window; empty: when the run was scheduled.
             labels_start: From when on the labels' table is read, as window_start: early enough for the
                 labels of earlier windows that arrive late.
+            data_start: First instant of the data that a retraining trains on, where the monitoring
+                section does not say how long its window is.
             endpoint: Base URL of the predictor, for its metrics; empty reads the log alone.
             data: The project file's data section: where late labels are.
             feature_views: The project file's features section: what the label is.
@@ -107,7 +112,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
                         record=watched.outputs["record"],
                         project=project,
                         config=monitoring,
-                        data=data,
+                        data_start=data_start,
                     ),
                     loaded,
                     settings=("MONITORING_URI",),

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from slipway.components.config.parameters import repeated
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.pipelines.pod_values import COUNT, find_pod_values
 
@@ -179,6 +180,13 @@ def check_arguments(package: Package, values: dict[str, Any]) -> None:
             raise ProjectError(
                 f"Parameter {name} of {package.name} is a {kind}, and {value!r} is not.{quoted}"
             )
+    for section, struct in values.items():
+        for parameter, key, _ in repeated(struct, section):
+            if parameter in package.parameters:
+                raise ProjectError(
+                    f"{key} is no key of the struct '{section}' of {package.name}: it travels as the"
+                    f" parameter {parameter}. Set {parameter} instead."
+                )
     for found in find_pod_values(package.spec, package.platform):
         value = values.get(found.parameter)
         if value is not None and found.field == COUNT and not re.fullmatch(r"\d+", str(value)):

@@ -5,6 +5,7 @@ from typing import Any
 from kfp import dsl
 
 from slipway.components.config.base import format_duration
+from slipway.components.config.parameters import struct_of
 from slipway.components.config.project import Project
 from slipway.components.config.reach import scoring_history
 from slipway.components.deploy.component import score
@@ -27,7 +28,7 @@ def scoring_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any
         "window_end": "",
         "history": format_duration(history),
         "publish": "",
-        "data": data.to_struct(),
+        "data": struct_of(data, "data"),
         "schema": schema,
         "feature_views": project.features.to_struct(),
         "monitoring": project.monitoring.to_struct(),

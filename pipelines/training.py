@@ -6,6 +6,7 @@ from kfp import dsl, kubernetes
 
 from slipway.components.config.consistency import required_columns
 from slipway.components.config.orchestration import PipelineName
+from slipway.components.config.parameters import struct_of
 from slipway.components.config.project import Project
 from slipway.components.deploy.component import deploy
 from slipway.components.evaluate.component import evaluate
@@ -35,12 +36,12 @@ def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, An
         "window_start": window["start"],
         "window_end": window["end"],
         "data_version": "",
-        "data": data.to_struct(),
+        "data": struct_of(data, "data"),
         "schema": schema,
         "feature_views": project.features.to_struct(),
-        "training": training.to_struct(),
+        "training": struct_of(training, "training"),
         "seed": training.seed,
-        # A number in the UI; what the section leaves to the table's size is its 0.
+        # A number in the UI; 0 stands for what the section leaves to the table's size.
         "epochs": 0 if training.epochs == "auto" else training.epochs,
         "learning_rate": 0.0 if training.learning_rate == "auto" else training.learning_rate,
         "gpu_type": training.accelerator.type,
@@ -49,13 +50,13 @@ def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, An
         "gpu_node_selector": training.accelerator.node_selector,
         "gpu_tolerations": training.accelerator.tolerations,
         "allow_cpu": training.allow_cpu,
-        "gate": gate.to_struct(),
+        "gate": struct_of(gate, "gate"),
         "gate_accuracy": gate.accuracy,
         "gate_f1": gate.f1,
         "gate_auc": gate.auc,
         "override_approver": "",
         "override_reason": "",
-        "deployment": project.deployment.to_struct(),
+        "deployment": struct_of(project.deployment, "deployment"),
         "deploy_target": project.deployment.target,
     }
 
@@ -128,9 +129,9 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
             schema: What the tables must satisfy.
             feature_views: The project file's features section.
             training: The project file's training section.
-            seed: Seed of every random choice.
-            epochs: Passes over the training table, at most; 0: as the training section says.
-            learning_rate: Peak learning rate; 0: as the training section says.
+            seed: Seed of every random choice of training.
+            epochs: Passes over the training table, at most; 0: as the table's size asks.
+            learning_rate: Peak learning rate; 0: as the table's size asks.
             gpu_type: Accelerator resource that the training node offers, as nvidia.com/gpu.
             gpus: How many accelerators to ask for, a whole number; 0 trains on the CPU.
             gpu_node_selector: Labels that the training node must have.
@@ -183,6 +184,9 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                     epochs=epochs,
                     learning_rate=learning_rate,
                     gpus=gpus,
+                    gpu_type=gpu_type,
+                    gpu_node_selector=gpu_node_selector,
+                    gpu_tolerations=gpu_tolerations,
                     allow_cpu=allow_cpu,
                     **scratch,
                 ),

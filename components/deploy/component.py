@@ -38,7 +38,8 @@ def deploy(
         verdict=Path(verdict.path),
         splits=Path(splits.path),
         project=project,
-        config={**config, "target": target},
+        config=config,
+        parameters={"deploy_target": target},
         deployment=Path(deployment.path),
     )
     deployment.metadata.update(result.metadata())

@@ -1,12 +1,14 @@
 """The work of deploy: from a registered version to a live endpoint, and only then to champion."""
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from slipway.components.config.deployment import DeploymentConfig
+from slipway.components.config.parameters import with_parameters
 from slipway.components.contracts.bundle import bundle_hash, read_bundle
 from slipway.components.contracts.release import Deployment, Release, read_record, write_record
 from slipway.components.contracts.verdict import read_verdict
@@ -49,6 +51,7 @@ def deploy_model(
     project: str,
     config: dict[str, Any],
     deployment: Path,
+    parameters: Mapping[str, Any] | None = None,
 ) -> DeployResult:
     """Serves a registered version and makes it champion once it answers real rows rightly.
 
@@ -59,13 +62,16 @@ def deploy_model(
         project: the project's name: the served model.
         config: the `deployment` section.
         deployment: where the record of the endpoint is written.
+        parameters: what of the section is a pipeline parameter of its own, by parameter.
 
     Raises:
         SlipwayError: the verdict is no pass for exactly this model, the downloaded bundle is not
             the registered one, or the new model does not load, answers wrongly or is too slow. An
             earlier model then keeps serving, and stays champion.
     """
-    settings = DeploymentConfig.model_validate(config)
+    settings = DeploymentConfig.model_validate(
+        with_parameters(config, "deployment", parameters or {})
+    )
     version = read_record(release, Release)
     check_passed(verdict, version)
     with tempfile.TemporaryDirectory(prefix="slipway-deploy-") as scratch:

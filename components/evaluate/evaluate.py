@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from slipway.components.config.gate import GateConfig
 from slipway.components.config.messages import settings_problems
 from slipway.components.config.monitoring import MonitoringConfig
+from slipway.components.config.parameters import with_parameters
 from slipway.components.contracts.bundle import Bundle, bundle_hash, read_bundle
 from slipway.components.contracts.scoring import open_model, predict
 from slipway.components.contracts.splits import Splits, read_splits
@@ -99,6 +101,7 @@ def evaluate_model(
     override_approver: str = "",
     override_reason: str = "",
     monitoring: dict[str, Any] | None = None,
+    parameters: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Measures a bundle on the test part, compares it with the champion, and writes the verdict.
 
@@ -116,11 +119,12 @@ def evaluate_model(
         override_approver: who lets the model pass where the rules refuse it; empty: nobody.
         override_reason: why; it stands in the verdict, the card and the registry.
         monitoring: the `monitoring` section, for advice on alerts that would fire at once.
+        parameters: what of the section is a pipeline parameter of its own, by parameter.
 
     Raises:
         SlipwayError: the settings are wrong, or bundle.json or splits.json cannot be read.
     """
-    gate = _settings(config)
+    gate = _settings(with_parameters(config, "gate", parameters or {}))
     model, table = read_bundle(bundle), read_splits(splits)
     model_hash = bundle_hash(bundle)
     with tempfile.TemporaryDirectory(prefix="slipway-evaluate-") as scratch:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from slipway.components.config.base import format_instant
 from slipway.components.config.data import DataConfig, Table
 from slipway.components.config.messages import settings_problems
+from slipway.components.config.parameters import with_parameters
 from slipway.components.contracts.content_hash import combined
 from slipway.components.contracts.dataset import Manifest, TableInfo, TableWriter, write_manifest
 from slipway.components.ingest.reader import TableReader
@@ -63,7 +64,8 @@ def ingest_tables(
 
 
 def _settings(config: dict[str, Any], root: str, start: str, end: str) -> DataConfig:
-    given = {**config, "root": root, "window": {"start": start.strip(), "end": end.strip()}}
+    values = {"data_root": root, "window_start": start.strip(), "window_end": end.strip()}
+    given = with_parameters(config, "data", values)
     try:
         return DataConfig.model_validate(given)
     except ValidationError as error:

@@ -119,7 +119,7 @@ def retrain(
     record: dsl.Input[dsl.Artifact],
     project: str,
     config: dict,
-    data: dict,
+    data_start: str,
     kubeflow: str = "",
 ) -> str:
     """Starts the training that monitor asked for, once: cooldown, budget and one at a time.
@@ -128,7 +128,8 @@ def retrain(
         record: The window's record, which names the request.
         project: The project's name: its experiment and its pipelines.
         config: The project's `monitoring` section.
-        data: The project's `data` section: where the data begins.
+        data_start: First instant of the data, where the `monitoring` section does not say how long the
+            training's window is.
         kubeflow: Base URL of Kubeflow Pipelines; empty: that of the cluster that this runs in.
 
     Returns:
@@ -152,7 +153,7 @@ def retrain(
         model=project,
         key=key,
         runs=KubeflowRuns(project, kubeflow),
-        arguments=arguments_for(request, data["window"]["start"], settings),
+        arguments=arguments_for(request, data_start, settings),
     ).run
 
 

@@ -14,6 +14,9 @@ def train(
     epochs: int,
     learning_rate: float,
     gpus: str,
+    gpu_type: str,
+    gpu_node_selector: dict,
+    gpu_tolerations: list,
     allow_cpu: bool,
     bundle: dsl.Output[dsl.Model],
     report: dsl.Output[dsl.HTML],
@@ -28,9 +31,13 @@ def train(
         config: The project's `training` section.
         seed: Seed of every random choice.
         epochs: Passes over the training table, at most; early stopping may end sooner. 0: as the
-            training section says.
-        learning_rate: Peak learning rate. 0: as the training section says.
+            table's size asks.
+        learning_rate: Peak learning rate. 0: as the table's size asks.
         gpus: GPUs that the task was given, a whole number; 0 trains on the CPU.
+        gpu_type: Accelerator resource of the nodes, as nvidia.com/gpu; this and the next two are for
+            training on several nodes, whose pods the task starts itself.
+        gpu_node_selector: Labels that those nodes must have.
+        gpu_tolerations: Taints that their pods tolerate, as a list of Kubernetes tolerations.
         allow_cpu: Whether to train on the CPU where GPUs were asked for and none is there.
         bundle: The model: ONNX, pt2, signature, training log.
         report: Curves and calibration, to look at.
@@ -52,6 +59,9 @@ def train(
             epochs=epochs,
             learning_rate=learning_rate,
             gpus=gpus,
+            gpu_type=gpu_type,
+            gpu_node_selector=gpu_node_selector,
+            gpu_tolerations=gpu_tolerations,
             allow_cpu=allow_cpu,
             bundle=Path(bundle.path),
             report=Path(report.path),

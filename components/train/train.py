@@ -1,11 +1,12 @@
 """Train: fits the model on the training part and writes it with its preprocessing inside."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slipway.components.config.parameters import with_parameters
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import TRAINING
 from slipway.components.contracts.splits import read_splits
@@ -32,15 +33,19 @@ class TrainingTask:
         splits: the folder of the split tables. Of the test part only the features are read, to
             compare the exported files with the trained model.
         project: the MLflow experiment and the model's name.
-        config: the project's `training` section.
-        seed: overrides the section's, as do the next two where they are not 0.
-        epochs: passes over the training table, at most.
-        learning_rate: of the first step.
+        config: the project's `training` section, without what is a parameter here.
+        seed: of every random choice.
+        epochs: passes over the training table, at most; 0 follows the table's size (`auto`).
+        learning_rate: of the first step; 0: `auto`.
         gpus: GPUs that the task was given, as the text that the pipeline hands over or as a number; 0
             trains on the CPU.
         allow_cpu: whether to train on the CPU where GPUs were asked for and none is there.
         bundle: folder to write the model bundle into.
         report: HTML file to write.
+        gpu_type: the accelerator's resource, where nodes are asked for; with gpu_node_selector and
+            gpu_tolerations it says where a job on several nodes runs.
+        gpu_node_selector: labels that those nodes must have.
+        gpu_tolerations: taints that their pods tolerate.
         storage: where the pipeline keeps the bundle; an object store there also keeps the checkpoints,
             where no setting names another place.
         run_wait_seconds: how long to wait for MLflow to open the run that the bundle names.
@@ -58,18 +63,30 @@ class TrainingTask:
     allow_cpu: bool
     bundle: Path
     report: Path
+    gpu_type: str = ""
+    gpu_node_selector: Mapping[str, str] = field(default_factory=dict)
+    gpu_tolerations: Sequence[Mapping[str, Any]] = ()
     storage: str = ""
     run_wait_seconds: float = 120.0
     give_up_seconds: float = 300.0
     system_metrics_seconds: float = 10.0
 
     def parse_config(self) -> TrainingConfig:
-        """The `training` section, with the parameters that override it."""
-        given = {"epochs": self.epochs, "learning_rate": self.learning_rate}
-        return TrainingConfig.model_validate(
-            {**self.config, "seed": self.seed}
-            | {name: value for name, value in given.items() if value}
-        )
+        """The `training` section, whole: with what came as parameters of their own."""
+        given: dict[str, Any] = {
+            "seed": self.seed,
+            "epochs": self.epochs or "auto",
+            "learning_rate": self.learning_rate or "auto",
+            "gpus": count_devices(self.gpus),
+            "allow_cpu": bool(self.allow_cpu),
+        }
+        if self.gpu_type:
+            given |= {
+                "gpu_type": self.gpu_type,
+                "gpu_node_selector": dict(self.gpu_node_selector),
+                "gpu_tolerations": list(self.gpu_tolerations),
+            }
+        return TrainingConfig.model_validate(with_parameters(self.config, "training", given))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from slipway.components.support.errors import SlipwayError
 from slipway.pipelines.compiler import compile_project
 from slipway.pipelines.package import read_package
 
-DATA = {"window": {"start": "2013-01-01T05:00:00Z", "end": "2014-01-01T05:00:00Z"}}
+DATA_START = "2013-01-01T05:00:00Z"
 DECEMBER = ("2013-12-01T05:00:00Z", "2013-12-08T05:00:00Z")
 
 
@@ -48,7 +48,7 @@ class World:
             model="flights",
             key=request.key,
             runs=launcher.KubeflowRuns("flights", self.server.url),
-            arguments=arguments_for(request, DATA["window"]["start"], config),
+            arguments=arguments_for(request, DATA_START, config),
         )
 
     def runs(self) -> list[dict[str, Any]]:
@@ -249,7 +249,7 @@ def test_the_face_starts_the_run_in_a_pod_and_leaves_it_alone_elsewhere(
         "record": SimpleNamespace(path=str(record)),
         "project": "flights",
         "config": {},
-        "data": DATA,
+        "data_start": DATA_START,
     }
     assert retrain.python_func(**given) == ""
     # Its stage ends, or the run would say that it came from the cache.

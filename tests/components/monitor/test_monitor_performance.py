@@ -135,5 +135,5 @@ def test_the_estimate_is_right_where_probabilities_are_and_says_how_wrong_it_was
 
 
 def test_an_estimate_of_nothing_is_none() -> None:
-    assert measure(answers([], [], []), labels([], [])).estimate is None
+    assert measure(answers([], [], []), labels(["b"], [1])).estimate is None
     assert expected(np.array([0.0, 0.0]), np.array([0, 0])) == {"accuracy": 1.0, "f1": 0.0}
