@@ -51,4 +51,5 @@ DEPLOY_RIGHTS = (
     Right("policy", ("poddisruptionbudgets",), ("create", "patch"), "deploy"),
     Right("", ("pods", "events"), ("list",), "deploy"),
     Right("", ("pods/log",), ("get",), "deploy"),
+    Right("", ("serviceaccounts",), ("get",), "deploy", ("slipway-predictor",)),
 )

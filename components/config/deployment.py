@@ -78,7 +78,8 @@ class DeploymentConfig(Section):
         grpc: gRPC on port 9000 too; only Standard mode, where a pod may have several ports.
         online: who looks features up for requests with entity keys only. `predictor`: it itself, which
             needs Feast in its image. `transformer`: a part of its own before it.
-        service_account: of the predictor's pods.
+        service_account: of the predictor's pods; None: `slipway-predictor`, which `slipway stack render`
+            makes, where the namespace has it.
         secret: a Secret whose keys the predictor gets as environment (for its log's store).
         allow_from: namespaces beside its own that may reach the predictor's pods.
     """

@@ -14,6 +14,11 @@ from slipway.components.support.errors import SlipwayError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+
+class NotReached(SlipwayError):
+    """The request came to no predictor, or to another version: a route may lead there in a moment."""
+
+
 TOLERANCE = 1e-5
 _ROWS = 32
 _TIMED = 20
@@ -113,8 +118,8 @@ def ask(
     """Asks a predictor every golden row, one at a time and all at once, over the V2 protocol.
 
     Raises:
-        SlipwayError: a request fails, another version answers, or an answer differs by more than
-            `TOLERANCE` from onnxruntime's.
+        NotReached: a request comes to no predictor, or another version answers.
+        SlipwayError: a request fails, or an answer differs by more than `TOLERANCE` from onnxruntime's.
     """
     import httpx
 
@@ -133,9 +138,7 @@ def ask(
             try:
                 response = client.post(f"{url}/v2/models/{model}/infer", json=body)
             except httpx.HTTPError as error:
-                raise SlipwayError(
-                    f"The new predictor at {url} does not answer: {error}"
-                ) from error
+                raise NotReached(f"The new predictor at {url} does not answer: {error}") from error
             if number >= len(asked):
                 latencies.append((time.perf_counter() - began) * 1000)
             worst = max(worst, _compare(golden, start, end, response, version))
@@ -150,7 +153,9 @@ def ask(
 def _compare(golden: Golden, start: int, end: int, response: Any, version: str) -> float:
     """The largest difference between an answer and what was expected."""
     if response.status_code != 200:
-        raise SlipwayError(
+        # What answers for a predictor that is not there: a gateway, a proxy, a route to nothing.
+        kind = NotReached if response.status_code in (404, 502, 503, 504) else SlipwayError
+        raise kind(
             f"The new predictor answers a real row of the test part with {response.status_code}:"
             f" {response.text[:300]}"
         )
@@ -168,7 +173,7 @@ def _compare(golden: Golden, start: int, end: int, response: Any, version: str) 
     except (ValueError, KeyError, TypeError) as error:
         raise SlipwayError(f"The new predictor's answer is no V2 answer: {error!r}.") from error
     if content.get("model_version") != version:
-        raise SlipwayError(
+        raise NotReached(
             f"Version {content.get('model_version')} answers where {version} was deployed."
         )
     worst = 0.0

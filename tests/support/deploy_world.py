@@ -114,6 +114,36 @@ class World:
             )
 
 
+FAST = {"window": "5s", "share": 20, "min_requests": 1}
+
+
+def deploy(
+    world: World, version: int, *, mode: str = "Standard", bias: float = 0.0, **more: Any
+) -> Any:
+    """Deploys a version to the double of a cluster."""
+    config = {
+        "target": "kserve",
+        "mode": mode,
+        "namespace": "models",
+        "canary": FAST,
+        "ready_timeout": "300s",
+        "max_latency_ms": 5000,
+        **more,
+    }
+    return world.deploy(version, config=config, bias=bias)
+
+
+def champion() -> str | None:
+    """The version that has the alias, if any."""
+    import mlflow
+
+    try:
+        found = mlflow.MlflowClient().get_model_version_by_alias("flights", "champion")
+        return str(found.version)
+    except mlflow.exceptions.MlflowException:
+        return None
+
+
 def passing(model_hash: str) -> Verdict:
     rule = RuleResult(name="auc", metric="auc", outcome="pass", reason="", threshold=0.5, value=0.8)
     return Verdict(

@@ -1,48 +1,87 @@
-"""Why a revision does not become ready, from conditions, pods and events: a sentence for a person."""
+"""Why a revision does not become ready, from pods, events and conditions: a sentence for a person.
 
+Only what still holds is a diagnosis. An event is history: a refusal of pods counts until a later pod of
+the revision was created, and a status conflict ("Operation cannot be fulfilled": KServe wrote a status
+that somebody had written before) never does, since the controller tries again at once.
+"""
+
+import re
 from typing import Any
 
-from slipway.components.deploy.kserve.cluster import Cluster
-from slipway.components.deploy.kserve.manifest import SERVICE_LABEL
+from slipway.components.deploy.kserve.seen import Seen
+from slipway.components.support.cluster import Cluster
 
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 _CRASH = ("CrashLoopBackOff", "RunContainerError", "CreateContainerConfigError", "Error")
+_CONFLICT = "Operation cannot be fulfilled"
+# The ReplicaSets of a service's predictors, canaries among them.
+_REPLICA_SETS = r"{service}-(v\d+(-next)?-)?predictor-"
 
 
-def diagnose(cluster: Cluster, service: dict[str, Any], selector: str) -> str:
+def diagnose(cluster: Cluster, seen: Seen, revision: str | None) -> str:
     """What stands in the way of a service's new revision.
 
     Args:
         cluster: where it runs.
-        service: the InferenceService as last read.
-        selector: labels of the new revision's pods.
+        seen: the InferenceService and its pods, as last read.
+        revision: the new revision, as its pods are labelled.
     """
-    name = service["metadata"]["name"]
-    pods = cluster.list("Pod", labelSelector=f"{SERVICE_LABEL}={name},{selector}")
+    pods = seen.of_revision(revision)
     for pod in pods:
         if found := _of_pod(cluster, pod):
             return found
-    events = cluster.list("Event", fieldSelector="type=Warning")
-    for event in sorted(events, key=lambda event: event.get("lastTimestamp") or "", reverse=True):
-        about = event.get("involvedObject", {}).get("name", "")
-        message = event.get("message", "")
-        if about.startswith(name) and event.get("reason") in ("FailedCreate", "InternalError"):
-            kind = "The namespace's quota" if "exceeded quota" in message else "The cluster"
-            return f"{kind} does not let pods be created: {message}"
-    status = service.get("status", {})
-    failure = status.get("modelStatus", {}).get("lastFailureInfo") or {}
+    newest = max((pod["metadata"].get("creationTimestamp", "") for pod in pods), default="")
+    if refused := _refusal(cluster, seen.service["metadata"]["name"], newest):
+        return refused
+    failure = seen.status.get("modelStatus", {}).get("lastFailureInfo") or {}
     if failure.get("message"):
         return f"KServe says {failure.get('reason', 'it failed')}: {failure['message']}"
     waiting = [
         f"{condition['type']}: {condition.get('reason', '')} {condition.get('message', '')}".strip()
-        for condition in status.get("conditions", [])
-        if condition.get("status") != "True" and condition.get("severity") != "Info"
+        for condition in seen.status.get("conditions", [])
+        if condition.get("status") != "True" and _matters(condition)
     ]
     if waiting:
         return f"KServe's conditions say: {'; '.join(waiting)}"
-    if not status:
+    if not seen.status:
         return "KServe has not looked at the InferenceService at all: is its controller running?"
     return f"its {len(pods)} pods run, but do not become ready"
+
+
+def _matters(condition: dict[str, Any]) -> bool:
+    """Not `Stopped`, which is False where all is well, and nothing that is for information only."""
+    return condition["type"] != "Stopped" and condition.get("severity") != "Info"
+
+
+def _refusal(cluster: Cluster, service: str, newest: str) -> str | None:
+    """The latest event that says why no further pod of a service is made."""
+    events = cluster.list("Event", fieldSelector="type=Warning")
+    for event in sorted(events, key=_moment, reverse=True):
+        about, message = event.get("involvedObject", {}), event.get("message", "")
+        if event.get("reason") == "FailedCreate":
+            ours = re.match(_REPLICA_SETS.format(service=service), about.get("name", ""))
+            if not ours or _moment(event) < newest:
+                continue
+            if "exceeded quota" in message:
+                return f"The namespace's quota does not let pods be created: {message}"
+            if "violates PodSecurity" in message:
+                hint = " `slipway doctor` shows the patch" * ("storage-initializer" in message)
+                return f"The namespace's Pod Security level refuses the pods: {message}.{hint}"
+            return f"The cluster does not let pods be created: {message}"
+        if event.get("reason") == "InternalError" and about.get("name") == service:
+            if _CONFLICT in message or _moment(event) < newest:
+                continue
+            return f"KServe's controller fails: {message}"
+    return None
+
+
+def _moment(event: dict[str, Any]) -> str:
+    """When it was seen last; events of the newer API have no `lastTimestamp`."""
+    series = event.get("series") or {}
+    moment: str = (
+        series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or ""
+    )
+    return moment
 
 
 def _of_pod(cluster: Cluster, pod: dict[str, Any]) -> str | None:

@@ -1,5 +1,7 @@
 """The Kubernetes objects of one endpoint: plain dictionaries, built from the settings."""
 
+import hashlib
+import json
 from typing import Any
 
 from slipway.components.config.deployment import DeploymentConfig
@@ -11,8 +13,25 @@ GROUP, VERSION, KIND = "serving.kserve.io", "v1beta1", "InferenceService"
 CONTAINER = "kserve-container"
 LABEL = "slipway.dev"
 PORT, GRPC_PORT = 8080, 9000
-# Holds the predictor that serves while another one is tried, so that a retry knows it.
+VERSION_LABEL = f"{LABEL}/model-version"
+# What a pod was made from. Pods are told apart by it, since no counter of the status tells them apart.
+REVISION = f"{LABEL}/revision"
+# Holds the predictor that serves while another one is tried, so that a retry knows it. It stands on the
+# network policy: KServe copies an InferenceService's annotations to its pods, so that each change of one
+# would start them anew.
 STABLE = f"{LABEL}/stable-predictor"
+# The service account that `slipway stack render` makes for predictors.
+ACCOUNT = "slipway-predictor"
+# What stands in no pod of a Deployment, so that changing it starts none anew; nor may a canary have it.
+UNTEMPLATED = (
+    "name",
+    "minReplicas",
+    "maxReplicas",
+    "scaleMetric",
+    "scaleMetricType",
+    "scaleTarget",
+    "autoScaling",
+)
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 _USER = 1000
 # The restricted profile of the Pod Security Standards.
@@ -33,15 +52,20 @@ _TAG_ROUTING = "serving.kserve.io/enable-tag-routing"
 
 
 def revision_name(release: Release) -> str:
-    """What a version's predictor is called."""
+    """What a version's predictor is called while it is a canary."""
     return f"v{release.model_version}"
+
+
+def workload(project: str, name: str | None) -> str:
+    """The Deployment, and Service, of a predictor in mode Standard: KServe's PredictorServiceName."""
+    return f"{project}-{name}-predictor" if name else f"{project}-predictor"
 
 
 def labels(release: Release) -> dict[str, str]:
     """What every object and pod of a version says of itself; the verdict was checked before."""
     return {
         "app.kubernetes.io/managed-by": "slipway",
-        f"{LABEL}/model-version": release.model_version,
+        VERSION_LABEL: release.model_version,
         f"{LABEL}/model-hash": release.model_hash[:16],
         f"{LABEL}/run": release.run_id[:63] or "none",
         f"{LABEL}/verdict": "pass",
@@ -74,7 +98,6 @@ def predictor(
         spec["tolerations"] = config.tolerations
     spec |= _scaling(config)
     if config.mode == "Standard":
-        spec["name"] = revision_name(release)
         # Knative forbids this field unless an administrator allows it; it spreads pods by itself.
         spec["topologySpreadConstraints"] = [
             {
@@ -84,7 +107,15 @@ def predictor(
                 "labelSelector": {"matchLabels": {SERVICE_LABEL: project}},
             }
         ]
+    spec["labels"][REVISION] = _digest(spec, config)
     return spec
+
+
+def _digest(spec: dict[str, Any], config: DeploymentConfig) -> str:
+    """A predictor's revision. In Knative its scale stands in the pod template too."""
+    left = UNTEMPLATED if config.mode == "Standard" else ()
+    template = {key: value for key, value in spec.items() if key not in left}
+    return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def _container(
@@ -241,6 +272,20 @@ def inference_service(
             "annotations": annotations,
         },
         "spec": spec | ({"transformer": transformer(project, config)} if has_transformer else {}),
+    }
+
+
+def record(project: str, namespace: str, stable: dict[str, Any] | None) -> dict[str, Any]:
+    """What notes the predictor that serves, beside the InferenceService; None takes the note away."""
+    note = {STABLE: json.dumps(stable, sort_keys=True)} if stable else {}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {
+            "name": f"{project}-predictor",
+            "namespace": namespace,
+            "annotations": note,
+        },
     }
 
 

@@ -1,44 +1,59 @@
 """Target `kserve`: an InferenceService, rolled out by the means that its mode really has.
 
-Standard (KServe 0.20): the new version is an entry of `spec.canary`, first with no traffic, then with
-its share; promotion makes its predictor the stable one, without a restart. Knative: a new revision
-behind `canaryTrafficPercent`, first 0, then its share, then without the field. In both the old
-revision stays ready and answers until the new one has proved itself. Every step is a server-side
-apply of the whole wanted state, so a deploy that was interrupted is continued by the next.
+Standard: the new version is an entry of `spec.canary`, first with no traffic, then with its share. Then
+it becomes the predictor: its Deployment, which keeps its name, is updated pod by pod while the canary
+still stands. Knative: a new revision behind `canaryTrafficPercent`, first 0, then its share, then
+without the field.
+
+What is ready is read from the pods, never from the InferenceService's status alone: its
+`observedGeneration` is another object's, its conditions stay as they were for seconds after a change,
+and `Ready` turns False while pods change (docs/platform.md). Every step is a server-side apply of the
+whole wanted state, so a deploy that was interrupted is continued by the next.
 """
 
 import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.release import Release
-from slipway.components.deploy.golden import Golden, ask
+from slipway.components.deploy.golden import Golden, NotReached, ask
 from slipway.components.deploy.kserve.canary import Observed, observe
-from slipway.components.deploy.kserve.cluster import Cluster
 from slipway.components.deploy.kserve.diagnosis import diagnose
 from slipway.components.deploy.kserve.manifest import (
+    ACCOUNT,
     KIND,
     LABEL,
     PORT,
+    REVISION,
     SERVICE_LABEL,
     STABLE,
+    UNTEMPLATED,
+    VERSION_LABEL,
     companions,
     inference_service,
     predictor,
+    record,
     revision_name,
+    workload,
 )
+from slipway.components.deploy.kserve.seen import Seen
 from slipway.components.deploy.kserve.storage import storage_uri
 from slipway.components.deploy.rollout import judge_answers, observe_rollout
+from slipway.components.support.cluster import Cluster
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
 
 _POLL_SECONDS = 1.0
-_UNSCALED = ("maxReplicas", "scaleMetric", "scaleMetricType", "scaleTarget", "autoScaling")
+# Endpoints, gateways and routes follow the pods asynchronously: for so long may a request still go where
+# it went before, and so long is a backend without traffic kept.
+_ROUTING_SECONDS = 60.0
+_DRAIN_SECONDS = 10.0
+_RECORDER = "slipway-rollout"
 
 
 def roll_out(
@@ -54,47 +69,94 @@ def roll_out(
         config: the `deployment` section.
 
     Returns:
-        The endpoint's base URL: the cluster-local one where KServe gives one.
+        The endpoint's base URL, which stays the same from version to version: the cluster-local one
+        where KServe gives one.
 
     Raises:
         SlipwayError: with what stood in the way; the earlier version then serves as before.
     """
-    cluster = Cluster(config.namespace)
+    cluster = Cluster(config.namespace, "deploy-role.yaml")
+    config = _with_account(cluster, config)
     wanted = predictor(release, project, storage_uri(release, folder, config), config)
-    rollout = _Rollout(cluster, release, golden, project, config, wanted)
-    for manifest in companions(project, cluster.namespace, release, config):
-        cluster.apply(manifest)
-    return rollout.run()
+    return Rollout(cluster, release, golden, project, config, wanted).run()
+
+
+def _with_account(cluster: Cluster, config: DeploymentConfig) -> DeploymentConfig:
+    """The service account that `stack render` made, where the namespace has it and none is set."""
+    if config.service_account or not cluster.get("ServiceAccount", ACCOUNT):
+        return config
+    return config.model_copy(update={"service_account": ACCOUNT})
 
 
 @dataclass(slots=True)
-class _Rollout:
+class Rollout:
+    """One version on its way into one InferenceService."""
+
     cluster: Cluster
     release: Release
     golden: Golden
     project: str
     config: DeploymentConfig
     wanted: dict[str, Any]
+    _stable: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> str:
+        """Takes the version into service.
+
+        Returns:
+            The endpoint's base URL.
+        """
+        kept = self._stand_beside()
+        timeout = self.config.ready_timeout.total_seconds()
+        self.cluster.wait_gone(KIND, self.project, timeout, _POLL_SECONDS)
         current = self.cluster.get(KIND, self.project)
-        if current is None or _serves_nothing(current):
-            return self._first(current is None)
-        _check_mode(current, self.config)
-        stable = _stable_predictor(current)
-        if _hash_label(stable) == _hash_label(self.wanted):
-            return self._in_place(stable)
+        if current is None or not (kept or self._see(current).any_ready()):
+            url = self._first(current is None)
+        else:
+            _check_mode(current, self.config)
+            self._stable = kept or _without_share(current["spec"]["predictor"])
+            url = self._replace(current)
+        self._remember(self.wanted)
+        return url
+
+    def _first(self, created: bool) -> str:
+        """There is nothing that could serve meanwhile."""
+        self._remember(None)
+        self._apply({"predictor": self.wanted})
         try:
+            url = self._settle(self.wanted)
+            self._ask(url)
+        except SlipwayError:
+            if created:
+                self.cluster.delete(KIND, self.project)
+            raise
+        return url
+
+    def _replace(self, current: dict[str, Any]) -> str:
+        """Another version serves, and keeps serving until this one has proved itself."""
+        if name := self._stable.get("name"):
+            # The Deployment of an InferenceService from before: it keeps its name, and so its host.
+            self.wanted["name"] = name
+        spec = current["spec"]
+        shared = "canaryTrafficPercent" in spec["predictor"]
+        promoted = not shared and _revision(spec["predictor"]) == _revision(self.wanted)
+        same_model = _hash(self._stable) == _hash(self.wanted)
+        try:
+            self._withdraw(spec["predictor"], spec.get("canary", []))
+            if promoted or (same_model and self.config.mode == "Standard"):
+                return self._take_over()
             if self.config.mode == "Standard":
-                return self._standard(stable)
-            return self._knative(current, stable)
+                return self._standard()
+            return self._knative(window=not same_model)
         except KeyboardInterrupt:
-            self._put_back(stable)
+            self._put_back()
             raise
         except SlipwayError as error:
-            version = stable.get("labels", {}).get(f"{LABEL}/model-version", "before")
+            if _revision(self._stable) == _revision(self.wanted):
+                raise
+            version = self._stable.get("labels", {}).get(VERSION_LABEL, "before")
             try:
-                self._put_back(stable)
+                self._put_back()
             except SlipwayError as second:
                 raise SlipwayError(
                     f"{error} Putting version {version} back did not end well either: {second}"
@@ -104,139 +166,166 @@ class _Rollout:
                 f"{error} Rolled back: version {version} serves all requests."
             ) from error
 
-    def _first(self, created: bool) -> str:
-        """There is nothing that could serve meanwhile."""
+    def _take_over(self) -> str:
+        """The last step of every rollout, and all of one that changes settings only."""
         self._apply({"predictor": self.wanted})
-        try:
-            url = _address(self._wait(_is_ready))
-            self._ask(url)
-        except SlipwayError:
-            if created:
-                self.cluster.delete(KIND, self.project)
-            raise
+        url = self._settle(self.wanted)
+        self._ask(url)
         return url
 
-    def _in_place(self, stable: dict[str, Any]) -> str:
-        """The same model with other settings, or the same deploy once more: a rolling update."""
-        self._apply({"predictor": self.wanted})
-        try:
-            url = _address(self._wait(_is_ready))
-            self._ask(url)
-        except SlipwayError:
-            self._apply({"predictor": stable})
-            raise
-        return url
-
-    def _standard(self, stable: dict[str, Any]) -> str:
+    def _standard(self) -> str:
         name = revision_name(self.release)
-        new = {key: value for key, value in self.wanted.items() if key not in _UNSCALED}
+        if name == self._stable.get("name"):
+            name += "-next"
+        most = self._stable.get("minReplicas", 1)
+        new = {key: value for key, value in self.wanted.items() if key not in UNTEMPLATED}
 
-        def split(share: int) -> dict[str, Any]:
-            replicas = max(1, math.ceil(self.config.replicas * share / 100))
-            canary = {"trafficPercent": share, "predictor": {**new, "minReplicas": replicas}}
-            return {"predictor": stable, "canary": [canary]}
+        def split(share: int, stable: dict[str, Any]) -> dict[str, Any]:
+            replicas = min(most, max(1, math.ceil(self.config.replicas * share / 100)))
+            canary = {**new, "name": name, "minReplicas": replicas}
+            return {
+                "predictor": stable,
+                "canary": [{"trafficPercent": share, "predictor": canary}],
+            }
 
-        def canary_ready(service: dict[str, Any]) -> bool:
-            statuses = service.get("status", {}).get("canaryStatuses", [])
-            return any(s.get("name") == name and s.get("ready") for s in statuses)
+        def canary_ready(seen: Seen) -> bool:
+            statuses = seen.status.get("canaryStatuses", [])
+            return any(s.get("name") == name and s.get("ready") for s in statuses) and seen.runs(
+                workload(self.project, name), _revision(self.wanted)
+            )
 
-        self._apply(split(0))
+        self._apply(split(0, self._stable))
         self._wait(canary_ready)
-        url = f"http://{self.project}-{name}-predictor.{self.cluster.namespace}.svc.cluster.local"
-        self._ask(url)
-        if self.config.canary.share:
-            self._apply(split(self.config.canary.share))
+        self._ask_pods()
+        if share := self.config.canary.share:
+            self._apply(split(share, self._stable))
             self._wait(canary_ready)
-            self._observe(url, stable)
-        self._apply({"predictor": self.wanted})
-        public = _address(self._wait(_is_ready))
-        self._ask(public)
-        return public
+            self._observe()
+        self._apply(split(0, self.wanted))
+        time.sleep(_DRAIN_SECONDS)
+        self._settle(self.wanted)
+        return self._take_over()
 
-    def _knative(self, current: dict[str, Any], stable: dict[str, Any]) -> str:
-        before = _predictor_status(current).get("latestReadyRevision", "")
-        if _hash_label(current["spec"]["predictor"]) == _hash_label(self.wanted):
-            before = ""  # an interrupted deploy of the same model: its revision is there already
-        self._apply({"predictor": {**self.wanted, "canaryTrafficPercent": 0}}, stable)
+    def _knative(self, *, window: bool) -> str:
+        # Without a revision that it knows as rolled out KServe sends all traffic to the latest one.
+        self._wait(lambda seen: bool(seen.component.get("latestRolledoutRevision")))
+        self._apply({"predictor": {**self.wanted, "canaryTrafficPercent": 0}})
+        self._wait(lambda seen: seen.latest_ready(_revision(self.wanted)))
+        self._ask_pods()
+        share = self.config.canary.share
+        if share and window:
+            self._apply({"predictor": {**self.wanted, "canaryTrafficPercent": share}})
+            self._wait(lambda seen: seen.is_ready and seen.share_of_latest == share)
+            self._observe()
+        return self._take_over()
 
-        def new_ready(service: dict[str, Any]) -> bool:
-            status = _predictor_status(service)
-            created, ready = status.get("latestCreatedRevision"), status.get("latestReadyRevision")
-            return bool(ready) and ready == created and ready != before and bool(_tagged(service))
-
-        url = _tagged(self._wait(new_ready))
-        self._ask(url)
-        if self.config.canary.share:
-            share = self.config.canary.share
-            self._apply({"predictor": {**self.wanted, "canaryTrafficPercent": share}}, stable)
-            self._wait(lambda service: _is_ready(service) and bool(_tagged(service)))
-            self._observe(url, stable)
-        self._apply({"predictor": self.wanted})
-
-        def promoted(service: dict[str, Any]) -> bool:
-            status = _predictor_status(service)
-            latest = status.get("latestReadyRevision")
-            return _is_ready(service) and status.get("latestRolledoutRevision") == latest
-
-        public = _address(self._wait(promoted))
-        self._ask(public)
-        return public
-
-    def _put_back(self, stable: dict[str, Any]) -> None:
-        """The state from before. No traffic goes to the refused revision at any time."""
+    def _put_back(self) -> None:
+        """The state from before. No traffic goes to a refused canary at any time."""
+        spec = (self.cluster.get(KIND, self.project) or {}).get("spec", {"predictor": {}})
+        unsplit = "canary" not in spec and "canaryTrafficPercent" not in spec["predictor"]
+        if unsplit and _revision(spec["predictor"]) == _revision(self._stable):
+            # Nothing was changed. A share of 0 for the revision that has all traffic would make KServe
+            # take the one before it for the stable one (PropagateStatus).
+            return
         if self.config.mode == "Knative":
             # Without this step Knative would send all traffic to the latest ready revision, which
             # is the refused one, until the stable one's new revision is ready.
-            self._apply({"predictor": {**stable, "canaryTrafficPercent": 0}}, stable)
+            self._apply({"predictor": {**self._stable, "canaryTrafficPercent": 0}})
+            self._wait(lambda seen: seen.latest_ready(_revision(self._stable)))
+        else:
+            self._withdraw(spec["predictor"], spec.get("canary", []))
+        self._apply({"predictor": self._stable})
+        self._settle(self._stable)
 
-            def same_again(service: dict[str, Any]) -> bool:
-                status = _predictor_status(service)
-                return _is_ready(service) and status.get("latestReadyRevision") == status.get(
-                    "latestCreatedRevision"
-                )
+    def _withdraw(self, predictor: dict[str, Any], entries: list[dict[str, Any]]) -> None:
+        """Takes the traffic from canaries before their pods go: KServe removes those first."""
+        if any(entry.get("trafficPercent") for entry in entries):
+            idle = [{**entry, "trafficPercent": 0} for entry in entries]
+            self._apply({"predictor": predictor, "canary": idle})
+            time.sleep(_DRAIN_SECONDS)
 
-            self._wait(same_again)
-        self._apply({"predictor": stable})
-        self._wait(_is_ready)
+    def _settle(self, serving: dict[str, Any]) -> str:
+        """Waits until the predictor's pods, and none but they, take all requests."""
 
-    def _apply(self, spec: dict[str, Any], stable: dict[str, Any] | None = None) -> None:
-        """Applies a wanted state; `stable` is written down where the state itself does not hold it."""
+        def settled(seen: Seen) -> bool:
+            if not (seen.is_ready and seen.address):
+                return False
+            revision = _revision(serving)
+            if self.config.mode == "Knative":
+                return seen.latest_ready(revision) and seen.share_of_latest == 100
+            return seen.runs(workload(self.project, serving.get("name")), revision)
+
+        return self._wait(settled).address
+
+    def _apply(self, spec: dict[str, Any]) -> None:
         manifest = inference_service(self.project, self.cluster.namespace, self.config, spec)
-        if stable is not None:
-            manifest["metadata"]["annotations"][STABLE] = json.dumps(stable, sort_keys=True)
         self.cluster.apply(manifest)
 
-    def _wait(self, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Polls until KServe has seen what was applied and it holds."""
-        deadline = time.monotonic() + self.config.ready_timeout.total_seconds()
+    def _stand_beside(self) -> dict[str, Any] | None:
+        """Applies what stands beside the InferenceService; gives what is recorded as stable there."""
+        kept = None
+        for manifest in companions(self.project, self.cluster.namespace, self.release, self.config):
+            applied = self.cluster.apply(manifest)
+            kept = applied["metadata"].get("annotations", {}).get(STABLE) or kept
+        return json.loads(kept) if kept else None
+
+    def _remember(self, stable: dict[str, Any] | None) -> None:
+        self.cluster.apply(record(self.project, self.cluster.namespace, stable), _RECORDER)
+
+    def _see(self, service: dict[str, Any], **labels: str | None) -> Seen:
+        """The predictor's pods, narrowed by labels; a transformer's carry the same ones but one."""
+        wanted = {SERVICE_LABEL: self.project, "component": "predictor", **labels}
+        selector = ",".join(f"{name}={value}" for name, value in wanted.items())
+        return Seen(service, self.cluster.list("Pod", labelSelector=selector))
+
+    def _wait(self, done: Callable[[Seen], bool]) -> Seen:
+        """Polls until it holds."""
+        timeout = self.config.ready_timeout.total_seconds()
+        deadline = time.monotonic() + timeout
         while True:
             service = self.cluster.get(KIND, self.project)
-            if service is None:
+            if service is None or service["metadata"].get("deletionTimestamp"):
                 raise SlipwayError(f"InferenceService {self.project} was deleted meanwhile.")
-            seen = service.get("status", {}).get("observedGeneration", 0)
-            if seen >= service["metadata"].get("generation", 0) and done(service):
-                return service
+            seen = self._see(service)
+            if done(seen):
+                return seen
             if time.monotonic() > deadline:
-                selector = f"{LABEL}/model-version={self.release.model_version}"
                 raise SlipwayError(
-                    f"Version {self.release.model_version} is not ready after"
-                    f" {self.config.ready_timeout.total_seconds():.0f} s:"
-                    f" {diagnose(self.cluster, service, selector)}."
+                    f"Version {self.release.model_version} is not ready after {timeout:.0f} s:"
+                    f" {diagnose(self.cluster, seen, _revision(self.wanted))}."
                 )
             time.sleep(_POLL_SECONDS)
 
     def _ask(self, url: str) -> None:
-        answered = ask(self.golden, url, self.project, self.release.model_version)
+        """Asks through a route, which may lead to the version before for a moment yet."""
+        deadline = time.monotonic() + _ROUTING_SECONDS
+        while True:
+            try:
+                answered = ask(self.golden, url, self.project, self.release.model_version)
+                break
+            except NotReached:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
         judge_answers(answered, self.config)
         progress(
             f"{url} answered {answered.rows} golden rows, largest difference"
             f" {answered.difference:.1g}, {answered.median_ms:.1f} ms"
         )
 
-    def _observe(self, url: str, stable: dict[str, Any]) -> None:
+    def _ask_pods(self) -> None:
+        """Asks the new version itself, past all routes: it takes no traffic yet."""
+        addresses = self._see({}, **{REVISION: _revision(self.wanted)}).addresses(PORT)
+        if not addresses:
+            raise SlipwayError(
+                f"The pods of version {self.release.model_version} were ready and are so no more."
+            )
+        self._ask(addresses[0])
+
+    def _observe(self) -> None:
         """The window: both revisions answer real requests, the new one golden rows as well."""
         new_version = self.release.model_version
-        old_version = stable.get("labels", {}).get(f"{LABEL}/model-version", "")
+        old_version = self._stable.get("labels", {}).get(VERSION_LABEL, "")
         seconds = self.config.canary.window.total_seconds()
         progress(
             f"version {new_version} answers {self.config.canary.share} % of requests for"
@@ -247,23 +336,12 @@ class _Rollout:
             seconds=seconds,
             new=lambda: self._measure(new_version),
             stable=lambda: self._measure(old_version),
-            ask=lambda: ask(self.golden, url, self.project, new_version),
+            ask=self._ask_pods,
             config=self.config.canary,
         )
 
     def _measure(self, version: str) -> Observed:
-        selector = f"{SERVICE_LABEL}={self.project},{LABEL}/model-version={version}"
-        pods = self.cluster.list("Pod", labelSelector=selector)
-        addresses = [pod.get("status", {}).get("podIP") for pod in pods]
-        return observe([f"http://{address}:{PORT}" for address in addresses if address])
-
-
-def _serves_nothing(service: dict[str, Any]) -> bool:
-    """Whether no revision of it was ever ready, so that nothing can be kept."""
-    conditions = service.get("status", {}).get("conditions", [])
-    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-    rolled_out = _predictor_status(service).get("latestRolledoutRevision")
-    return not ready and not rolled_out and not service.get("spec", {}).get("canary")
+        return observe(self._see({}, **{VERSION_LABEL: version}).addresses(PORT))
 
 
 def _check_mode(service: dict[str, Any], config: DeploymentConfig) -> None:
@@ -277,41 +355,14 @@ def _check_mode(service: dict[str, Any], config: DeploymentConfig) -> None:
         )
 
 
-def _hash_label(predictor: dict[str, Any]) -> str:
+def _hash(predictor: dict[str, Any]) -> str:
     return str(predictor.get("labels", {}).get(f"{LABEL}/model-hash", ""))
 
 
-def _stable_predictor(service: dict[str, Any]) -> dict[str, Any]:
-    """The predictor that serves, also where an interrupted deploy left another one in the spec."""
-    kept = service["metadata"].get("annotations", {}).get(STABLE)
-    stable = json.loads(kept) if kept else dict(service["spec"]["predictor"])
-    stable.pop("canaryTrafficPercent", None)
-    return stable
+def _revision(predictor: dict[str, Any]) -> str | None:
+    revision: str | None = predictor.get("labels", {}).get(REVISION)
+    return revision
 
 
-def _is_ready(service: dict[str, Any]) -> bool:
-    conditions = service.get("status", {}).get("conditions", [])
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
-
-def _predictor_status(service: dict[str, Any]) -> dict[str, Any]:
-    status: dict[str, Any] = service.get("status", {}).get("components", {}).get("predictor", {})
-    return status
-
-
-def _tagged(service: dict[str, Any]) -> str:
-    """The URL that reaches Knative's latest revision only."""
-    for target in _predictor_status(service).get("traffic", []):
-        if target.get("tag") == "latest" and target.get("url"):
-            return str(target["url"]).rstrip("/")
-    return ""
-
-
-def _address(service: dict[str, Any]) -> str:
-    status = service.get("status", {})
-    url = (status.get("address") or {}).get("url") or status.get("url")
-    if not url:
-        raise SlipwayError(
-            f"InferenceService {service['metadata']['name']} is ready without a URL."
-        )
-    return str(url).rstrip("/")
+def _without_share(predictor: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in predictor.items() if key != "canaryTrafficPercent"}
