@@ -199,7 +199,7 @@ def predictor(folder: Path, *flags: str, bundle: Path | None = None) -> Iterator
             [
                 sys.executable,
                 "-m",
-                "serving",
+                "slipway.serving",
                 "--model-dir",
                 str(bundle),
                 "--host=127.0.0.1",
