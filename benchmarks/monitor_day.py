@@ -52,7 +52,7 @@ def prepare(job: Job) -> tuple[RunResult, Path]:
     """A released model behind an endpoint, the log of the day, and the lake with the day's labels."""
     training, result = train(job)
     if result.deployment is None or result.release is None:
-        sys.exit(f"The gate refused the model: {result.verdict.reasons}")
+        sys.exit(f"The gate refused the model: {result.verdict and result.verdict.reasons}")
     folder, bundle_folder = (
         Path(training.output(*which)) for which in (("features", "splits"), ("train", "bundle"))
     )

@@ -81,8 +81,13 @@ def run(
     runner: Annotated[Runner, typer.Option(help="Where stages work.")] = Runner.subprocess,
     target: Annotated[Target, typer.Option(help="Where the model is deployed.")] = Target.local,
     traffic: Annotated[
-        str, typer.Option(help="Stretch of the test part's end to send as requests; 0d for none.")
-    ] = "7d",
+        str | None,
+        typer.Option(
+            help="Stretch of the test part's end to send as requests; 0d for none. Default: 7d, or"
+            " the whole part where it is shorter.",
+            show_default=False,
+        ),
+    ] = None,
     out: Out = RUN_FOLDER,
     fail_on_refusal: Annotated[
         bool, typer.Option("--fail-on-refusal", help="Exit with 3 where the gate refuses.")
@@ -102,7 +107,7 @@ def run(
     **Example:** `slipway run --project examples/flights --set gate.auc=0.9`
     """
     from slipway.commands.console import Display, show_result
-    from slipway.local.run import run_project
+    from slipway.local.run import RunError, run_project
     from slipway.local.workspace import Workspace
 
     loaded = _load(project, overrides)
@@ -116,7 +121,7 @@ def run(
             Display(console),
             runner=runner.value,
             target=target.value,
-            traffic=_duration("--traffic", traffic),
+            traffic=None if traffic is None else _duration("--traffic", traffic),
             override=Override(approver=override_approver, reason=override_reason)
             if override_approver or override_reason
             else None,
@@ -124,8 +129,12 @@ def run(
     except KeyboardInterrupt as interrupt:
         errors.print("\nInterrupted. Nothing half-done was left; run the same command again.")
         raise typer.Exit(INTERRUPTED) from interrupt
+    except RunError as error:
+        if error.result.verdict:  # whatever broke after it, the verdict stands
+            show_result(console, error.result, workspace)
+        raise
     show_result(console, result, workspace)
-    if fail_on_refusal and result.verdict.outcome != "pass":
+    if fail_on_refusal and not result.passed:
         raise typer.Exit(REFUSED)
 
 

@@ -61,6 +61,12 @@ class Display:
             highlight=False,
         )
 
+    def note(self, text: str) -> None:
+        """Something that a person should know, and that ends nothing."""
+        self.console.print(
+            f"  note: {escape(text)}", style="yellow", soft_wrap=True, highlight=False
+        )
+
 
 def show_result(console: Console, result: "RunResult", workspace: "Workspace") -> None:
     """The table, the verdict, the endpoint, the alerts, and where to look next."""
@@ -83,7 +89,7 @@ def show_result(console: Console, result: "RunResult", workspace: "Workspace") -
     _show_verdict(console, result)
     if result.deployment:
         console.print(f"Endpoint: {result.deployment.endpoint}", highlight=False)
-    elif result.verdict.outcome == "fail":
+    elif result.verdict and result.verdict.outcome == "fail":
         console.print("Nothing was registered and nothing deployed; what served before still does.")
     _show_monitoring(console, result)
     if result.retraining:
@@ -104,6 +110,8 @@ def show_result(console: Console, result: "RunResult", workspace: "Workspace") -
 
 def _show_verdict(console: Console, result: "RunResult") -> None:
     verdict = result.verdict
+    if verdict is None:
+        return
     word = "[green]PASS[/green]" if verdict.outcome == "pass" else "[red]FAIL[/red]"
     console.print(f"\nVerdict: {word}", style="bold")
     for name in ("accuracy", "f1", "auc"):

@@ -148,7 +148,7 @@ def _train_here(
         _say("Interrupted. Nothing half-done was left, and what served before still does.")
         raise typer.Exit(INTERRUPTED) from interrupt
     show_retraining(console, result)
-    if fail_on_refusal and result.verdict.outcome != "pass":
+    if fail_on_refusal and not result.passed:
         raise typer.Exit(REFUSED)
 
 

@@ -20,3 +20,6 @@ class Progress(Protocol):
 
     def ended(self, task: TaskRun) -> None:
         """A task has ended."""
+
+    def note(self, text: str) -> None:
+        """Something that a person should know, and that ends nothing."""

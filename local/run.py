@@ -1,17 +1,19 @@
 """`slipway run`: the main job on one machine, from source tables to a monitored endpoint."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from slipway.components.config.base import format_duration
 from slipway.components.config.project import LoadedProject
 from slipway.components.contracts.monitoring_record import MonitoringRecord, read_monitoring_record
 from slipway.components.contracts.release import Deployment, Release, read_record
 from slipway.components.contracts.verdict import Override, Verdict, read_verdict
 from slipway.components.support import files
-from slipway.components.support.errors import SlipwayError
+from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.local.execution import (
     PipelineRun,
     TaskRun,
@@ -22,12 +24,13 @@ from slipway.local.execution import (
 )
 from slipway.local.local_run import Request
 from slipway.local.progress import Progress
-from slipway.local.traffic import Traffic, send_traffic
+from slipway.local.traffic import Traffic, require_traffic, send_traffic, wait_until_logged
 from slipway.local.workspace import Workspace, source_version
 from slipway.pipelines.monitoring import monitoring_arguments
 from slipway.pipelines.training import training_arguments
 
 STAGES = ("ingest", "validate", "features", "train", "evaluate", "register", "deploy", "monitor")
+TRAFFIC = timedelta(days=7)
 
 
 @dataclass(slots=True)
@@ -35,7 +38,7 @@ class RunResult:
     """What a run came to; `summary()` is what summary.json holds."""
 
     project: str
-    verdict: Verdict
+    verdict: Verdict | None = None
     release: Release | None = None
     deployment: Deployment | None = None
     traffic: Traffic | None = None
@@ -43,6 +46,13 @@ class RunResult:
     retraining: "RunResult | None" = None
     tasks: list[TaskRun] = field(default_factory=list)
     reports: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gate let the model pass."""
+        return self.verdict is not None and self.verdict.outcome == "pass"
 
     def summary(self) -> dict[str, Any]:
         """The run as JSON values."""
@@ -54,13 +64,16 @@ class RunResult:
                 "summary": self.record.summary,
                 "alerts": [asdict(alert) for alert in self.record.alerts],
             }
+        verdict = self.verdict
         return {
             "project": self.project,
-            "verdict": self.verdict.outcome,
-            "reasons": self.verdict.reasons,
-            "override": self.verdict.override and asdict(self.verdict.override),
-            "metrics": {name: self.verdict.metrics.get(name) for name in names},
-            "thresholds": {name: self.verdict.thresholds.get(name) for name in names},
+            "error": self.error or None,
+            "verdict": verdict and verdict.outcome,
+            "reasons": verdict.reasons if verdict else [],
+            "override": verdict and verdict.override and asdict(verdict.override),
+            "metrics": {name: verdict and verdict.metrics.get(name) for name in names},
+            "thresholds": {name: verdict and verdict.thresholds.get(name) for name in names},
+            "notes": self.notes,
             "model": self.release
             and {
                 "name": self.release.name,
@@ -78,6 +91,14 @@ class RunResult:
         }
 
 
+class RunError(SlipwayError):
+    """A run that broke. `result` is what it had come to by then, which summary.json holds too."""
+
+    def __init__(self, message: str, result: RunResult) -> None:
+        super().__init__(message)
+        self.result = result
+
+
 def run_project(
     loaded: LoadedProject,
     workspace: Workspace,
@@ -85,7 +106,7 @@ def run_project(
     *,
     runner: str = "subprocess",
     target: str = "local",
-    traffic: timedelta = timedelta(days=7),
+    traffic: timedelta | None = None,
     override: Override | None = None,
 ) -> RunResult:
     """Compiles a project, runs its training pipeline, sends traffic, and runs its monitoring.
@@ -96,35 +117,95 @@ def run_project(
         display: shows progress.
         runner: "subprocess" or "docker".
         target: where the model is deployed: "local", or "kserve" with the kubeconfig at hand.
-        traffic: how long a stretch of the test part's end is sent to the endpoint.
+        traffic: how long a stretch of the test part's end is sent to the endpoint; None: a week, or
+            the whole part where it is shorter.
         override: who lets the model pass where the gate refuses it, and why.
 
     Raises:
-        SlipwayError: a stage failed; the message says which, why, and where its log is.
+        ProjectError: what was asked for cannot be done with this project.
+        RunError: a stage failed; the message says which, why, and where its log is.
     """
-    from slipway.local.retraining import serve_if_asked
-
+    stretch = check_request(loaded, workspace, runner=runner, target=target, traffic=traffic)
     with workspace.locked():
         workspace.prune()
         job = Job(loaded, workspace, display, runner, target)
         job.compile()
+        result = RunResult(project=loaded.project.project_name)
         decided = {f"override_{k}": v for k, v in asdict(override).items()} if override else None
-        training, result = train(job, decided)
-        if result.deployment and traffic and target == "local":
-            splits = Path(training.output("features", "splits"))
-            result.traffic = job.send(result, splits, traffic)
-            _monitor(job, result)
-            result.retraining = serve_if_asked(job, result.record)
+        try:
+            _run(job, result, stretch, decided)
+        except SlipwayError as error:
+            result.error, result.notes = str(error), job.notes
+            files.write_json(workspace.summary, result.summary())
+            raise RunError(str(error), result) from error
+        result.notes = job.notes
         files.write_json(workspace.summary, result.summary())
     return result
 
 
-def train(job: "Job", changes: dict[str, Any] | None = None) -> tuple[PipelineRun, RunResult]:
+def check_request(
+    loaded: LoadedProject,
+    workspace: Workspace,
+    *,
+    runner: str,
+    target: str,
+    traffic: timedelta | None,
+) -> timedelta:
+    """Refuses, before anything is run, what could not end well.
+
+    Returns:
+        The stretch of traffic to send; zero: none.
+
+    Raises:
+        ProjectError: more traffic than the test part holds, or a registry that the cluster cannot read.
+        SlipwayError: another program has the endpoint's port.
+    """
+    project = loaded.project
+    test, settings = project.features.split.test, workspace.settings()
+    if traffic is not None and traffic > test:
+        raise ProjectError(
+            f"--traffic {format_duration(traffic)} is longer than the test part, which is"
+            f" {format_duration(test)} (features.split.test)."
+        )
+    if target == "kserve":
+        if settings["MLFLOW_TRACKING_URI"].startswith("sqlite:") and not project.deployment.storage:
+            raise ProjectError(
+                "--target kserve: the registry is a file on this machine, which the cluster cannot"
+                " read. Set deployment.storage to an object-store prefix (s3://bucket/models) that the"
+                " bundle may be copied to, or MLFLOW_TRACKING_URI to a server."
+            )
+        return timedelta(0)
+    if runner == "subprocess":
+        from slipway.components.deploy.local.target import require_port
+
+        require_port(Path(settings["SLIPWAY_HOME"]), project.project_name, project.deployment.port)
+    return min(TRAFFIC, test) if traffic is None else traffic
+
+
+def _run(job: "Job", result: RunResult, stretch: timedelta, changes: dict[str, Any] | None) -> None:
+    """Fills in the result, as far as it gets."""
+    from slipway.local.retraining import serve_if_asked
+
+    if stretch:
+        job.after["features"] = lambda outputs: require_traffic(Path(outputs["splits"]), stretch)
+    training, _ = train(job, changes, result)
+    job.after.clear()
+    if result.deployment and stretch:
+        splits = Path(training.output("features", "splits"))
+        result.traffic = job.send(result, splits, stretch)
+        _monitor(job, result)
+        result.retraining = serve_if_asked(job, result.record)
+
+
+def train(
+    job: "Job", changes: dict[str, Any] | None = None, result: RunResult | None = None
+) -> tuple[PipelineRun, RunResult]:
     """Runs the training pipeline to its end: ingest to deploy, past the gate or not.
 
     Args:
         job: what the pipeline runs share.
         changes: parameters that differ from the project's.
+        result: is filled in, also where a stage fails; None: a new one.
     """
     project = job.loaded.project
     arguments = training_arguments(project, job.loaded.schema_content)
@@ -135,19 +216,29 @@ def train(job: "Job", changes: dict[str, Any] | None = None) -> tuple[PipelineRu
         "deploy_target": job.target,
         **(changes or {}),
     }
-    training = job.run("training", arguments)
-    result = RunResult(
-        project=project.project_name,
-        verdict=read_verdict(Path(training.output("evaluate", "verdict"))),
-        tasks=_all_stages(training),
-    )
-    _add_report(result, "model card", training.output("evaluate", "card"))
+    result = result or RunResult(project=project.project_name)
+    training = job.attempt("training", arguments)
+    result.tasks = _all_stages(training)
+    verdict, card = (training.output("evaluate", name) for name in ("verdict", "card"))
+    release = training.output("register", "release")
+    deployment = training.output("deploy", "deployment")
+    _add_report(result, "model card", card)
     _add_report(result, "training report", training.output("train", "report"))
     _add_report(result, "validation report", training.output("validate", "report"))
-    if result.verdict.outcome == "pass":
-        result.release = read_record(Path(training.output("register", "release")), Release)
-        result.deployment = read_record(Path(training.output("deploy", "deployment")), Deployment)
+    if _is_there(verdict):
+        result.verdict = read_verdict(Path(verdict))
+    if _is_there(release):
+        result.release = read_record(Path(release), Release)
+    if _is_there(deployment):
+        result.deployment = read_record(Path(deployment), Deployment)
+    require_success(training)
+    if result.verdict is None:
+        raise SlipwayError(f"The training pipeline ended without a verdict: see {training.log}.")
     return training, result
+
+
+def _is_there(path: Any) -> bool:
+    return bool(path) and Path(path).is_file()
 
 
 def _monitor(job: "Job", result: RunResult) -> None:
@@ -164,7 +255,16 @@ def _monitor(job: "Job", result: RunResult) -> None:
 def monitor(
     job: "Job", window: tuple[str, str], endpoint: str
 ) -> tuple[PipelineRun, MonitoringRecord]:
-    """Runs the monitoring pipeline on a window, without sending anything."""
+    """Runs the monitoring pipeline on a window, without sending anything.
+
+    Args:
+        job: what the pipeline runs share.
+        window: first instant of the window, and the first after it.
+        endpoint: base URL of the predictor, whose log is waited for; empty: none is asked.
+    """
+    if endpoint and (missing := wait_until_logged(endpoint)):
+        job.notes.append(missing)
+        job.display.note(missing)
     arguments = monitoring_arguments(job.loaded.project)
     arguments |= {
         "data_root": job.data_root,
@@ -213,6 +313,9 @@ class Job:
         self.target = target
         root = loaded.project.data.root
         self.data_root = root if "://" in root or not root else str(Path(root).resolve())
+        self.notes: list[str] = []
+        # Stage to what is asked once it has ended well: what fails there need not wait for the rest.
+        self.after: dict[str, Callable[[dict[str, Any]], None]] = {}
 
     def compile(self) -> None:
         """Compiles the project into the workspace."""
@@ -222,6 +325,12 @@ class Job:
 
     def run(self, name: str, arguments: dict[str, Any]) -> PipelineRun:
         """Runs one compiled pipeline; raises where a task failed."""
+        run = self.attempt(name, arguments)
+        require_success(run)
+        return run
+
+    def attempt(self, name: str, arguments: dict[str, Any]) -> PipelineRun:
+        """Runs one compiled pipeline, whatever comes of it."""
         project = self.loaded.project.project_name
         # The predictor of a local run trusts the requests' own time: the traffic is a replay.
         settings = {**self.workspace.settings(), "SLIPWAY_TRUST_REQUEST_TIME": "1"}
@@ -237,9 +346,7 @@ class Job:
         moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         log = self.workspace.logs / f"{moment}-{name}.log"
         with self.display.pipeline(name):
-            run = execute(request, settings, log, self._watch)
-        require_success(run)
-        return run
+            return execute(request, settings, log, self._watch)
 
     def send(self, result: RunResult, splits: Path, stretch: timedelta) -> Traffic:
         """Sends the traffic and notes it among the tasks."""
@@ -274,3 +381,5 @@ class Job:
             elif task.status == "succeeded":
                 keep_headline(task)
             self.display.ended(task)
+            if task.status in ("cached", "succeeded") and task.name in self.after:
+                self.after[task.name](task.outputs)

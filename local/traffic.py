@@ -1,19 +1,23 @@
 """Sends rows of the test part to an endpoint as requests, as their users would have."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.base import format_instant
+from slipway.components.config.base import format_duration, format_instant
 from slipway.components.contracts.splits import TIME, Splits, part_file, read_splits
+from slipway.components.monitor.measures.system import scrape
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import polars as pl
 
 CONNECTIONS = 8
+LOG_SECONDS = 60.0
+_ASK_EVERY = 0.2
 DATATYPES = {"numeric": "FP64", "categorical": "BYTES", "boolean": "BOOL", "time": "BYTES"}
 
 
@@ -34,24 +38,84 @@ def send_traffic(endpoint: str, model: str, splits_folder: Path, stretch: timede
     run with the request clock) and the example's key, so that late labels find it.
 
     Raises:
-        SlipwayError: the endpoint cannot be reached, or refused rows.
+        SlipwayError: the stretch has no rows, or the endpoint cannot be reached.
+    """
+    splits = read_splits(splits_folder)
+    start, end = _stretch(splits, stretch)
+    rows = _rows(splits_folder, start, end).sort(TIME).collect()
+    if rows.is_empty():
+        require_traffic(splits_folder, stretch)
+    lead = timedelta(seconds=splits.lead_seconds)
+    failed = send_rows(endpoint, model, splits, rows)
+    return Traffic(rows.height, failed, format_instant(start - lead), format_instant(end))
+
+
+def require_traffic(splits_folder: Path, stretch: timedelta) -> None:
+    """Asks, as soon as the parts are cut, whether there is anything to send.
+
+    Raises:
+        SlipwayError: the test part has no row in its last `stretch`.
     """
     import polars as pl
 
     splits = read_splits(splits_folder)
-    end = datetime.fromisoformat(splits.windows["test"][1])
-    start = end - stretch
-    rows = (
-        pl.scan_parquet(part_file(splits_folder, "test"))
-        .filter(pl.col(TIME) >= start, pl.col(TIME) < end)
-        .sort(TIME)
-        .collect()
-    )
-    if rows.is_empty():
-        raise SlipwayError(f"The test part has no rows in the {stretch} before {end}.")
-    lead = timedelta(seconds=splits.lead_seconds)
-    failed = send_rows(endpoint, model, splits, rows)
-    return Traffic(rows.height, failed, format_instant(start - lead), format_instant(end))
+    start, end = _stretch(splits, stretch)
+    times = _rows(splits_folder, start - timedelta(days=36500), end).select(TIME)
+    last = times.select(pl.col(TIME).max()).collect().item()
+    if last is None or last < start:
+        at = f"its last row is at {format_instant(last)}" if last else "it has no row"
+        raise SlipwayError(
+            f"--traffic {format_duration(stretch)}: the test part has no row from"
+            f" {format_instant(start)} to {format_instant(end)}; {at}. Give a longer stretch, or"
+            " --traffic 0d to send nothing."
+        )
+
+
+def _stretch(splits: Splits, stretch: timedelta) -> tuple[datetime, datetime]:
+    """The last stretch of the test part: up to the end of the data, where they end before the window."""
+    end = datetime.fromisoformat(splits.notes.get("data_end") or splits.windows["test"][1])
+    return end - stretch, end
+
+
+def _rows(splits_folder: Path, start: datetime, end: datetime) -> "pl.LazyFrame":
+    import polars as pl
+
+    part = pl.scan_parquet(part_file(splits_folder, "test"))
+    return part.filter(pl.col(TIME) >= start, pl.col(TIME) < end)
+
+
+def wait_until_logged(endpoint: str, seconds: float = LOG_SECONDS) -> str:
+    """Waits until a predictor has stored every row of its inference log that it accepted.
+
+    It spools for a moment and ships by the file, so the last answers reach the store seconds later.
+
+    Args:
+        endpoint: the predictor's base URL.
+        seconds: how long, at most.
+
+    Returns:
+        What is missing, in words; empty: all is stored.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            pending = scrape(endpoint).get("log_pending_rows")
+        except SlipwayError as error:
+            return f"Whether the inference log is stored could not be asked: {error}"
+        if pending is None:
+            return (
+                f"The predictor at {endpoint} does not say whether its inference log is stored: it"
+                " keeps none, or is of an earlier release. What is monitored may lack the last rows."
+            )
+        if not pending:
+            return ""
+        if time.monotonic() > deadline:
+            return (
+                f"After {seconds:.0f} s {pending:,.0f} rows of the inference log are not stored yet:"
+                " what is monitored lacks them. Its store (INFERENCE_LOG_URI) is slow or refuses them:"
+                " the predictor's log says which."
+            )
+        time.sleep(_ASK_EVERY)
 
 
 def send_rows(endpoint: str, model: str, splits: Splits, rows: "pl.DataFrame") -> int:

@@ -14,6 +14,11 @@ from slipway.pipelines.tasks import kept, reported, route_secrets, scratch_of, s
 def monitoring_arguments(project: Project) -> dict[str, Any]:
     """The pipeline's parameters as a project sets them."""
     window = project.data.window.to_struct()
+    labels = project.features.examples.table
+    # Of the tables monitoring needs the labels' alone; another may well have no row in a window.
+    data = project.data.model_copy(
+        update={"tables": {k: v for k, v in project.data.tables.items() if k == labels}}
+    )
     return {
         "project": project.project_name,
         "data_root": project.data.root,
@@ -22,7 +27,7 @@ def monitoring_arguments(project: Project) -> dict[str, Any]:
         "labels_start": window["start"],
         "data_start": window["start"],
         "endpoint": "",
-        "data": struct_of(project.data, "data"),
+        "data": struct_of(data, "data"),
         "feature_views": project.features.to_struct(),
         "monitoring": project.monitoring.to_struct(),
     }

@@ -59,6 +59,9 @@ class Server:
         )
         metrics.watch("slipway_waiting_rows", "rows before the model", lambda: batcher.waiting_rows)
         log = _open_log(settings, model, metrics)
+        if log is not None:
+            text = "inference log rows that were accepted and are not stored yet"
+            metrics.watch("slipway_log_pending_rows", text, lambda: log.pending_rows)
         online = None
         if settings.online:
             online = OnlineFeatures(settings.feature_project or model.bundle.name, model.bundle)

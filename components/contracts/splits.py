@@ -55,6 +55,8 @@ class Splits:
         data_hash: content hash of the dataset that the features were computed from.
         feature_service: name of the Feast feature service that serves the same features online.
         lead_seconds: how long before `event_timestamp` the features were read.
+        notes: `dropped`, rows that were left out by reason; `data_end`, only where the examples end
+            before the window does: the first instant after the last.
     """
 
     project: str
@@ -75,7 +77,10 @@ class Splits:
     def headline(self) -> str:
         """What came out, in a few words."""
         rows = ", ".join(f"{part} {self.rows[part]:,}" for part in PARTS)
-        return f"{len(self.features)} features; {rows} rows"
+        text = f"{len(self.features)} features; {rows} rows"
+        if end := self.notes.get("data_end"):
+            text += f"; THE DATA END at {end}, before the window does at {self.windows['test'][1]}"
+        return text
 
     def metadata(self) -> dict[str, Any]:
         """What the KFP artifact shows."""

@@ -48,6 +48,7 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     manifest = read_manifest(dataset)
     windows = cutting.part_windows(manifest, settings)
     examples = cutting.read_examples(dataset, manifest, settings)
+    ends = cutting.end_of_data(examples.rows[TIME], (windows["train"][0], windows["test"][1]))
     place = locate(project)
 
     kinds: dict[str, dict[str, Kind]] = {}
@@ -97,7 +98,7 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
         data_hash=manifest.content_hash,
         feature_service=place.project,
         lead_seconds=int(settings.examples.lead.total_seconds()),
-        notes={"dropped": dropped},
+        notes={"dropped": dropped, **({"data_end": format_instant(ends)} if ends else {})},
     )
     with new_directory(output) as scratch:
         for part in PARTS:

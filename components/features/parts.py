@@ -1,7 +1,7 @@
 """Examples, labels and the cut by time into train, validation and test."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +128,27 @@ def part_windows(
         raise SlipwayError(f"features.split: {error}.") from error
 
 
+def end_of_data(times: "pl.Series", window: tuple[datetime, datetime]) -> datetime | None:
+    """The first instant after the last example, where the data end before the window does.
+
+    They do where nothing follows for longer than anywhere between two examples, and for more than a
+    hundredth of the window.
+
+    Args:
+        times: of the examples, in order; at least one.
+        window: the data's window.
+
+    Returns:
+        That instant, in whole seconds; None: the data reach the window's end.
+    """
+    start, end = window
+    last = times[-1]
+    pause = times.diff().max() or timedelta(0)
+    if end - last <= max(pause, (end - start) / 100):
+        return None
+    return last.replace(microsecond=0) + timedelta(seconds=1)
+
+
 def cut(
     rows: "pl.DataFrame", windows: dict[str, tuple[datetime, datetime]]
 ) -> dict[str, "pl.DataFrame"]:
@@ -143,9 +164,12 @@ def cut(
         start, end = windows[part]
         parts[part] = rows.filter(pl.col(TIME).is_between(start, end, closed="left"))
         if parts[part].is_empty():
+            span: list[Any] = [rows[TIME].min(), rows[TIME].max()]
+            first, last = (format_instant(at) for at in span)
             raise SlipwayError(
                 f"The {part} part, {format_instant(start)} to {format_instant(end)}, has no row with"
-                " a label. Widen data.window or change features.split."
+                f" a label: those are from {first} to {last}. Set data.window to where the data are,"
+                " or change features.split."
             )
     return parts
 

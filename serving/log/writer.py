@@ -92,6 +92,9 @@ class InferenceLog:
         self._folder.mkdir(parents=True)
         self._lock = _lock(self._folder)
         self._adopted = _adopt(spool, self._folder)
+        # Each is counted by one thread alone, so that none is lost and no request waits for a lock.
+        self._adopted_rows = sum(_rows_in(folder) for folder, _ in self._adopted)
+        self._accepted_rows = self._dropped_rows = self._stored_rows = 0
         self._spooler = threading.Thread(target=self._spool, name="log-spool", daemon=True)
         self._shipper = threading.Thread(target=self._ship, name="log-ship", daemon=True)
         self._spooler.start()
@@ -108,8 +111,15 @@ class InferenceLog:
             self._metrics.log_dropped.labels("memory").inc(count)
             return
         self._buffered += count
+        self._accepted_rows += count
         self._accepted.inc(count)
         self._buffer.append((self._bundle, record))
+
+    @property
+    def pending_rows(self) -> int:
+        """Rows that were accepted, here or by a predictor that is no more, and are not stored yet."""
+        done = self._stored_rows + self._dropped_rows
+        return max(self._accepted_rows + self._adopted_rows - done, 0)
 
     def close(self, seconds: float) -> bool:
         """Spools what is in memory, ships what it can within the time, and says if that was all.
@@ -138,7 +148,7 @@ class InferenceLog:
                 self._spool_buffer()
                 if self._segment and (last or self._segment.is_due(self._roll_seconds)):
                     self._close_segment()
-            except OSError as error:
+            except (OSError, pa.ArrowInvalid) as error:
                 _logger.error("The inference log cannot be spooled to %s: %s", self._folder, error)
                 self._segment = None
             if last:
@@ -160,7 +170,7 @@ class InferenceLog:
         self._buffered -= count
         try:
             if self._spooled_bytes() > self._spool_bytes:
-                self._metrics.log_dropped.labels("spool_full").inc(count)
+                self._drop("spool_full", count)
                 return
             if self._segment and self._segment.bundle is not bundle:
                 self._close_segment()
@@ -170,9 +180,14 @@ class InferenceLog:
                 self._segment = _Segment(path, bundle, self._model_name)
             self._segment.write(to_batch(records, bundle))
         except (OSError, pa.ArrowInvalid):
-            self._metrics.log_dropped.labels("spool_error").inc(count)
+            self._drop("spool_error", count)
             raise
         self._metrics.log_rows.labels("spooled").inc(count)
+
+    def _drop(self, reason: str, count: int) -> None:
+        """Counts rows that were accepted and are lost; the spooling thread alone does."""
+        self._dropped_rows += count
+        self._metrics.log_dropped.labels(reason).inc(count)
 
     def _close_segment(self) -> None:
         if self._segment:
@@ -212,6 +227,7 @@ class InferenceLog:
                 model, batches = read_segment(segment)
                 rows = self._store.write(model, segment.stem, batches, folder)
                 segment.unlink()
+                self._stored_rows += rows
                 self._metrics.log_rows.labels("stored").inc(rows)
             except (OSError, ValueError) as error:  # Arrow's errors are ValueErrors
                 _logger.error("The inference log cannot be written: %s. It is kept.", error)
@@ -263,6 +279,12 @@ def read_segment(path: Path) -> tuple[str, Iterator[pa.RecordBatch]]:
                 yield batch.replace_schema_metadata(metadata)
 
     return model, batches()
+
+
+def _rows_in(folder: Path) -> int:
+    """Rows of a folder's segments, as far as they were written."""
+    segments = folder.glob(f"*{_SUFFIX}")
+    return sum(batch.num_rows for path in segments for batch in read_segment(path)[1])
 
 
 def to_batch(records: list[Record], bundle: Bundle) -> pa.RecordBatch:

@@ -129,6 +129,23 @@ def _share(
     )
 
 
+def require_port(home: Path, project: str, port: int) -> None:
+    """Asks, before anything is trained, whether the endpoint can have its port.
+
+    Args:
+        home: SLIPWAY_HOME.
+        project: whose endpoint; its own predictor may hold the port already.
+        port: the loopback port.
+
+    Raises:
+        SlipwayError: another program has it.
+    """
+    folder = endpoint_folder(home.absolute(), project)
+    own = _describe(folder)
+    if own.state == "stopped" or not own.url.endswith(f":{port}"):
+        _bind(folder, port).close()
+
+
 def status(home: Path) -> list[LocalEndpoint]:
     """The local endpoints below a SLIPWAY_HOME, those that were stopped too."""
     return [_describe(folder) for folder in sorted((home / "endpoints").glob("*/"))]

@@ -85,8 +85,8 @@ def scrape(endpoint: str) -> dict[str, float]:
     what a log cannot: rows that were lost before they reached it.
 
     Returns:
-        requests, errors (5xx), predicted_rows, log_dropped_rows and latency_mean_ms, each only where
-        the predictor counts it.
+        requests, errors (5xx), predicted_rows, log_dropped_rows, log_pending_rows (accepted and not
+        stored yet) and latency_mean_ms, each only where the predictor counts it.
 
     Raises:
         SlipwayError: the endpoint does not answer, or not with Prometheus' text format.
@@ -119,6 +119,7 @@ def scrape(endpoint: str) -> dict[str, float]:
         "errors": total("slipway_requests_total", "5") or (0.0 if requests is not None else None),
         "predicted_rows": total("slipway_predicted_rows_total"),
         "log_dropped_rows": total("slipway_log_dropped_rows_total"),
+        "log_pending_rows": total("slipway_log_pending_rows"),
         "latency_mean_ms": 1000 * seconds / count if seconds is not None and count else None,
     }
     return {name: value for name, value in values.items() if value is not None}

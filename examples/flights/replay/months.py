@@ -117,9 +117,8 @@ def replay(
         splits, rows = _history(job)
         training, result = train(job, {"window_end": format_instant(starts[0])})
         if result.deployment is None:
-            raise SlipwayError(
-                f"The gate refused the first model: {' '.join(result.verdict.reasons)}"
-            )
+            reasons = result.verdict.reasons if result.verdict else []
+            raise SlipwayError(f"The gate refused the first model: {' '.join(reasons)}")
         bundle = Path(training.output("train", "bundle"))
         released = [_released(result, starts[0], Path(training.output("features", "splits")))]
         windows: list[Served] = []
@@ -201,7 +200,7 @@ def _window(
         drift=record.metrics.data_drift_score,
         alerts=tuple(a.name for a in record.alerts if a.severity in TOLD),
         decision=record.details["decision"],
-        retrained=new.verdict.outcome if new else None,
+        retrained=new.verdict.outcome if new and new.verdict else None,
         report=str(run.output("monitor", "report")),
     )
     return served, new
@@ -265,12 +264,13 @@ def _splits_of(result: RunResult) -> Path:
 
 def _released(result: RunResult, at: datetime, splits: Path) -> Released:
     names = ("accuracy", "f1", "auc")
+    verdict = result.verdict
     return Released(
         version=result.release.model_version if result.release else "",
         at=format_instant(at),
         parts=read_splits(splits).windows,
-        metrics={name: result.verdict.metrics.get(name) for name in names},
-        thresholds={name: result.verdict.thresholds.get(name) for name in names},
+        metrics={name: verdict.metrics.get(name) if verdict else None for name in names},
+        thresholds={name: verdict.thresholds.get(name) if verdict else None for name in names},
     )
 
 

@@ -1,0 +1,153 @@
+"""Requests of a run: which stretch is sent, asked for in time, and the log that is waited for."""
+
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from support import gate_world as world
+from support.serving_bundles import flight_tensors, free_port, predictor, wait_for
+
+from slipway.components.contracts.splits import TIME, part_file, write_splits
+from slipway.components.support.errors import SlipwayError
+from slipway.local import traffic
+from slipway.local.traffic import require_traffic, send_traffic, wait_until_logged
+
+DAY = timedelta(days=1)
+
+
+def logged(folder: Path) -> int:
+    files = list(folder.rglob("*.parquet"))
+    return sum(pl.scan_parquet(file).select(pl.len()).collect().item() for file in files)
+
+
+def test_what_was_accepted_is_stored_before_anybody_reads_it(tmp_path: Path) -> None:
+    """Rows become parquet three seconds after they came; at once nothing of them can be read."""
+    with predictor(tmp_path, "--log-roll-seconds=3") as running:
+        for start in range(0, 60, 20):
+            running.infer(flight_tensors(20, start))
+        assert logged(running.log) < 60
+        assert wait_until_logged(running.url) == ""
+        assert logged(running.log) == 60
+        # Nothing is waited for where nothing came.
+        started = time.monotonic()
+        assert wait_until_logged(running.url) == ""
+        assert time.monotonic() - started < 1
+
+
+def test_a_slow_store_is_waited_for_and_a_dead_one_is_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "log"
+    blocked.write_text("a file where the folder should be")
+    with predictor(tmp_path) as running:
+        running.infer(flight_tensors(7))
+        told = wait_until_logged(running.url, 1.5)
+        assert told.startswith("After 2 s 7 rows of the inference log are not stored yet")
+        assert "INFERENCE_LOG_URI" in told
+        threading.Timer(1, blocked.unlink).start()
+        assert wait_until_logged(running.url) == ""
+        assert logged(running.log) == 7
+
+
+def test_rows_that_a_killed_predictor_left_are_waited_for_too(tmp_path: Path) -> None:
+    blocked = tmp_path / "log"
+    with predictor(tmp_path, "--log-roll-seconds=3600") as running:
+        running.infer(flight_tensors(5))
+        wait_for(lambda: running.metric('slipway_log_rows_total{state="spooled"}') == 5)
+        running.process.kill()
+        running.process.wait()
+    blocked.write_text("no folder yet")
+    with predictor(tmp_path) as running:
+        assert running.metric("slipway_log_pending_rows") == 5
+        running.infer(flight_tensors(2))
+        assert "7 rows" in wait_until_logged(running.url, 0.5)
+        blocked.unlink()
+        assert wait_until_logged(running.url) == ""
+    assert logged(tmp_path / "log") == 7
+
+
+def test_rows_that_were_lost_are_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("no folder")
+    with predictor(tmp_path, "--log-spool-mb=1", "--log-roll-seconds=0.1") as running:
+
+        def dropped() -> bool:
+            running.infer(flight_tensors(2000))
+            try:
+                return running.metric('slipway_log_dropped_rows_total{reason="spool_full"}') > 0
+            except StopIteration:
+                return False
+
+        wait_for(dropped)
+        (tmp_path / "log").unlink()
+        assert wait_until_logged(running.url) == ""
+        lost = running.metric('slipway_log_dropped_rows_total{reason="spool_full"}')
+        accepted = running.metric('slipway_log_rows_total{state="accepted"}')
+        assert logged(tmp_path / "log") == accepted - lost
+
+
+def test_a_predictor_that_is_down_or_says_nothing_is_named(tmp_path: Path) -> None:
+    assert "could not be asked" in wait_until_logged(f"http://127.0.0.1:{free_port()}", 1)
+    with predictor(tmp_path, "--log-uri=") as running:
+        assert "does not say whether its inference log is stored" in wait_until_logged(running.url)
+
+
+@pytest.fixture
+def splits(tmp_path: Path) -> Path:
+    """A test part of 30 days up to 2013-04-11, with rows until the 11th, 00:00."""
+    world.make_splits(tmp_path / "splits", test_rows=600)
+    return tmp_path / "splits"
+
+
+def cut_off(folder: Path, until: datetime, ends: str | None) -> None:
+    """The test part ends early; `ends` is what the features stage would have noted of that."""
+    from slipway.components.contracts.splits import read_splits
+
+    file = part_file(folder, "test")
+    pl.read_parquet(file).filter(pl.col(TIME) < until).write_parquet(file)
+    notes: dict[str, Any] = {"data_end": ends} if ends else {}
+    write_splits(folder, replace(read_splits(folder), notes=notes))
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What would have been sent, in place of sending it."""
+    rows: list[Any] = []
+
+    def keep(endpoint: str, model: str, splits: Any, table: pl.DataFrame) -> int:
+        rows.append(table)
+        return 0
+
+    monkeypatch.setattr(traffic, "send_rows", keep)
+    return rows
+
+
+def test_the_last_stretch_is_sent(splits: Path, sent: list[Any]) -> None:
+    done = send_traffic("", "toy", splits, 7 * DAY)
+    times = sent[0][TIME]
+    assert times.is_sorted() and done.requests == sent[0].height > 100
+    assert times.min() >= datetime(2013, 4, 4, tzinfo=UTC) > times.min() - DAY
+    assert (done.window_start, done.window_end) == ("2013-04-04T00:00:00Z", "2013-04-11T00:00:00Z")
+
+
+def test_where_the_data_end_early_their_last_stretch_is_sent(splits: Path, sent: list[Any]) -> None:
+    cut_off(splits, datetime(2013, 3, 20, tzinfo=UTC), "2013-03-19T23:58:00Z")
+    require_traffic(splits, 2 * DAY)
+    done = send_traffic("", "toy", splits, 2 * DAY)
+    assert sent[0].height > 20
+    assert (done.window_start, done.window_end) == ("2013-03-17T23:58:00Z", "2013-03-19T23:58:00Z")
+
+
+def test_a_stretch_without_rows_is_refused_with_the_last_row(splits: Path) -> None:
+    require_traffic(splits, 30 * DAY)
+    cut_off(splits, datetime(2013, 3, 20, tzinfo=UTC), None)
+    require_traffic(splits, 23 * DAY)
+    for ask in (require_traffic, lambda folder, stretch: send_traffic("", "toy", folder, stretch)):
+        with pytest.raises(SlipwayError) as error:
+            ask(splits, 7 * DAY)
+        assert str(error.value).startswith(
+            "--traffic 7d: the test part has no row from 2013-04-04T00:00:00Z to"
+            " 2013-04-11T00:00:00Z; its last row is at 2013-03-19T23:"
+        )
