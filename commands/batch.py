@@ -11,6 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from slipway.commands.projects import ProjectFolder
+from slipway.components.support.extras import require_extra
+
 if TYPE_CHECKING:
     from slipway.local.run import Job
 
@@ -25,9 +28,6 @@ class Runner(StrEnum):
     docker = "docker"
 
 
-Project = Annotated[
-    Path, typer.Option("--project", "-p", help="Folder with project.yaml.", metavar="DIR")
-]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a key of the project file.", metavar="KEY=VALUE"),
@@ -50,7 +50,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def score(
-    project: Project = Path("examples/flights"),
+    project: ProjectFolder,
     model: Annotated[str, typer.Option(help="Alias or version.")] = "champion",
     start: Start = "7d",
     end: End = "",
@@ -89,7 +89,7 @@ def score(
 
 
 def backfill(
-    project: Project = Path("examples/flights"),
+    project: ProjectFolder,
     start: Start = "7d",
     end: End = "",
     online: Annotated[bool, typer.Option(help="Bring the online store up to date too.")] = True,
@@ -122,6 +122,7 @@ def _job(
     project: Path, overrides: list[str] | None, runner: Runner, out: Path, start: str, end: str
 ) -> tuple["Job", tuple[str, str]]:
     """The project and where it runs; the window, at its end unless one was given."""
+    require_extra("local", "A pipeline on this machine")
     from slipway.commands.console import Display
     from slipway.commands.projects import load
     from slipway.components.config.base import format_instant

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from enum import StrEnum
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +15,15 @@ from rich.table import Table
 from slipway.commands import batch as batch_cli
 from slipway.commands.cluster import add_commands
 from slipway.commands.images import images_app
+from slipway.commands.init import init
+from slipway.commands.projects import ProjectFolder
 from slipway.commands.projects import load as _load
 from slipway.commands.retrain import retrain
 from slipway.commands.stack import stack_app
 from slipway.components.config.base import parse_duration
 from slipway.components.contracts.verdict import Override
 from slipway.components.support.errors import ProjectError, SlipwayError
+from slipway.components.support.extras import DISTRIBUTION, explain_missing, require_extra
 
 BROKEN, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
 
@@ -39,15 +43,11 @@ app.add_typer(images_app)
 console = Console(width=None if sys.stdout.isatty() else 120)
 errors = Console(stderr=True)
 
-Project = Annotated[
-    Path, typer.Option("--project", "-p", help="Folder with project.yaml.", metavar="DIR")
-]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a key of the project file.", metavar="KEY=VALUE"),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder for all that the run keeps.")]
-EXAMPLE = Path("examples/flights")
 RUN_FOLDER = Path("build/run")
 
 
@@ -65,9 +65,19 @@ class Target(StrEnum):
     kserve = "kserve"
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"slipway {metadata.version(DISTRIBUTION)}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version),
+    ] = False,
 ) -> None:
     """From raw data to a monitored KServe endpoint, past a gate that gates."""
     if debug:
@@ -76,7 +86,7 @@ def options(
 
 @app.command()
 def run(
-    project: Project = EXAMPLE,
+    project: ProjectFolder,
     overrides: Overrides = None,
     runner: Annotated[Runner, typer.Option(help="Where stages work.")] = Runner.subprocess,
     target: Annotated[Target, typer.Option(help="Where the model is deployed.")] = Target.local,
@@ -106,6 +116,7 @@ def run(
 
     **Example:** `slipway run --project examples/flights --set gate.auc=0.9`
     """
+    require_extra("local", "slipway run")
     from slipway.commands.console import Display, show_result
     from slipway.local.run import RunError, run_project
     from slipway.local.workspace import Workspace
@@ -140,7 +151,7 @@ def run(
 
 @app.command("compile")
 def compile_(
-    project: Project = EXAMPLE,
+    project: ProjectFolder,
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the YAML.")] = Path("compiled"),
     cluster: Annotated[
@@ -203,11 +214,11 @@ def stop(
 
 @app.command()
 def rollback(
+    project: ProjectFolder,
     version: Annotated[
         str | None,
         typer.Argument(help="Registered version; without it the one that served before."),
     ] = None,
-    project: Project = EXAMPLE,
     overrides: Overrides = None,
     target: Annotated[Target, typer.Option(help="Where the model serves.")] = Target.local,
     out: Out = RUN_FOLDER,
@@ -293,6 +304,7 @@ def schema_infer(
         console.print(f"{out}: read it and tighten what you know better.", highlight=False)
 
 
+app.command()(init)
 add_commands(app)
 app.command()(retrain)
 batch_cli.add_commands(app)
@@ -314,6 +326,11 @@ def main() -> None:
             raise
         errors.print(f"[red]error:[/red] {_escape(error)}", highlight=False, soft_wrap=True)
         sys.exit(USAGE if isinstance(error, ProjectError) else BROKEN)
+    except ModuleNotFoundError as error:
+        if os.environ.get("SLIPWAY_DEBUG") or not error.name or error.name.startswith("slipway"):
+            raise
+        errors.print(f"[red]error:[/red] {_escape(explain_missing(error.name))}", soft_wrap=True)
+        sys.exit(BROKEN)
     except OSError as error:
         if os.environ.get("SLIPWAY_DEBUG"):
             raise
@@ -322,7 +339,7 @@ def main() -> None:
         sys.exit(BROKEN)
 
 
-def _escape(error: Exception) -> str:
+def _escape(error: object) -> str:
     from rich.markup import escape
 
     return escape(str(error))

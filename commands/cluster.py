@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from slipway.commands.projects import ProjectFolder
 from slipway.components.support.errors import ProjectError, SlipwayError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 BROKEN, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
 COMPILED = Path("compiled")
-EXAMPLE = Path("examples/flights")
 COLOURS = {"succeeded": "green", "failed": "red", "skipped": "dim", "running": "cyan"}
 
 WORDS = {
@@ -35,9 +35,6 @@ WORDS = {
 console = Console(width=None if sys.stdout.isatty() else 120)
 
 PipelineFile = Annotated[Path, typer.Argument(help="Compiled pipeline.", metavar="YAML")]
-ProjectFolder = Annotated[
-    Path, typer.Option("--project", "-p", help="Folder with project.yaml.", metavar="DIR")
-]
 Host = Annotated[
     str,
     typer.Option(
@@ -147,8 +144,8 @@ def submit(
 
 
 def runs(
+    project: ProjectFolder,
     run_id: Annotated[str | None, typer.Argument(help="One run, stage by stage.")] = None,
-    project: ProjectFolder = EXAMPLE,
     experiment: Annotated[str, typer.Option(help="Else the project's name.")] = "",
     count: Annotated[int, typer.Option("--count", "-c", help="How many, at most.", min=1)] = 20,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end.")] = False,
@@ -246,7 +243,7 @@ def cancel(
 
 
 def schedule(
-    project: ProjectFolder = EXAMPLE,
+    project: ProjectFolder,
     compiled: Annotated[Path, typer.Option(help="Folder of the compiled pipelines.")] = COMPILED,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would change; exit with 3 if anything.")

@@ -1,9 +1,33 @@
 """The project that a command's options name."""
 
 from pathlib import Path
+from typing import Annotated
 
-from slipway.components.config.project import LoadedProject, load_project
+import typer
+
+from slipway.components.config.project import FILE_NAME, LoadedProject, load_project
 from slipway.components.support.errors import ProjectError
+
+EXAMPLE = Path("examples/flights")
+
+
+def find_project() -> Path:
+    """The folder that a command without --project means: this one, or in a checkout the example's."""
+    here = Path()
+    return EXAMPLE if EXAMPLE.is_dir() and not (here / FILE_NAME).is_file() else here
+
+
+ProjectFolder = Annotated[
+    Path,
+    typer.Option(
+        "--project",
+        "-p",
+        help="Folder with project.yaml; else this folder.",
+        metavar="DIR",
+        default_factory=find_project,
+        show_default=False,
+    ),
+]
 
 
 def load(project: Path, overrides: list[str] | None) -> LoadedProject:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from slipway.commands.cluster import Authorities, Context, Host, Namespace, ProjectFolder
+from slipway.commands.cluster import Authorities, Context, Host, Namespace
+from slipway.commands.projects import ProjectFolder
 from slipway.components.config.base import format_instant, parse_instant
 from slipway.components.support.errors import ProjectError, SlipwayError
+from slipway.components.support.extras import require_extra
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -27,7 +29,7 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 
 def retrain(
     why: Annotated[str, typer.Option("--why", help="The reason, kept with the request.")],
-    project: ProjectFolder = Path("examples/flights"),
+    project: ProjectFolder,
     until: Annotated[
         str, typer.Option(help="End of the training data; else of the last monitored window.")
     ] = "",
@@ -128,6 +130,7 @@ def _train_here(
     until: "datetime | None",
     fail_on_refusal: bool,
 ) -> None:
+    require_extra("local", "A training on this machine")
     from slipway.commands.console import Display, show_retraining
     from slipway.local.retraining import close_lost, serve
     from slipway.local.run import Job

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-EXAMPLE = Path("examples/flights")
+from slipway.commands.projects import ProjectFolder
+
 stack_app = typer.Typer(name="stack", help="The platform under a project.", no_args_is_help=True)
 console = Console(width=None if sys.stdout.isatty() else 120)
 
@@ -19,9 +20,7 @@ def stack() -> None:
 
 @stack_app.command()
 def render(
-    project: Annotated[
-        Path, typer.Option("--project", "-p", help="Folder with project.yaml.", metavar="DIR")
-    ] = EXAMPLE,
+    project: ProjectFolder,
     cloud: Annotated[
         str, typer.Option(help="aws, gcp, azure or onprem; all: one overlay each.")
     ] = "",

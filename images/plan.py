@@ -43,7 +43,12 @@ def read_images(root: Path = ROOT) -> dict[str, Image]:
 
     Args:
         root: of the repository.
+
+    Raises:
+        ValueError: this is no checkout.
     """
+    if not (root / "images" / BASE / "Dockerfile").is_file():
+        raise ValueError("the images' Dockerfiles are in a checkout of Slipway, not in the package")
     base = sources_of(root, BASE)
     names = sorted(path.parent.name for path in root.glob("images/*/Dockerfile"))
     return {

@@ -348,7 +348,10 @@ def _is_outdated(reference: str, found: "Image") -> bool:
 
     name = reference.partition(":")[0].removeprefix("slipway/")
     label = found.labels.get(plan.SOURCES_LABEL)
-    known = plan.read_images()
+    try:
+        known = plan.read_images()
+    except ValueError:  # an installed package has no sources to compare with
+        return False
     return label is not None and name in known and label != plan.content_hash(known[name])
 
 

@@ -82,7 +82,13 @@ def execute(
             stdin=subprocess.DEVNULL,
             text=True,
             errors="replace",
-            env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+            # PYTHONSAFEPATH: no module of a stage is looked for in the person's own folder.
+            env={
+                **os.environ,
+                **environment,
+                "PYTHONUNBUFFERED": "1",
+                "PYTHONSAFEPATH": "1",
+            },
             start_new_session=True,
         ) as child,
     ):

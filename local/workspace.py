@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.packages import installed_packages
 
 SOURCE = Path(__file__).resolve().parents[1]
 KEPT_RUNS = 10
@@ -106,9 +107,12 @@ class Workspace:
 
 
 def code_version() -> str:
-    """A hash over the code of all stages and the locked versions that they run with."""
+    """A hash over the code of all stages and the versions of the packages that they run with."""
+    lock = SOURCE / "requirements" / "run.lock"
     digest = hashlib.sha256()
-    files = [SOURCE / "requirements" / "run.lock"]
+    if not lock.is_file():  # installed from a wheel
+        digest.update(repr(installed_packages()).encode())
+    files = [lock]
     for package in ("components", "serving"):
         files += (SOURCE / package).rglob("*.py")
     for path in sorted(files):

@@ -45,12 +45,12 @@ def main(which: str = "all") -> None:
         # run.lock leaves out torch and what its CUDA build needs.
         kept = (CONSTRAINTS, REQUIREMENTS / "run.lock", IMAGES / "torch-cuda.lock")
         tested = [argument for path in kept for argument in ("--constraint", str(path))]
-        lock_images(compile_lock(PYPROJECT, *tested), *tested)
+        lock_images(compile_lock(PYPROJECT, "--extra", "local", *tested), *tested)
         return
     resolved = {}
-    for name, extras in {"run": [], "dev": ["dev"], "bench": ["dev", "bench"]}.items():
-        options = [argument for extra in extras for argument in ("--extra", extra)]
-        resolved[name] = compile_lock(PYPROJECT, *options, "--constraint", str(CONSTRAINTS))
+    for name, extra in {"run": "local", "dev": "dev", "bench": "bench"}.items():
+        options = ("--extra", extra, "--constraint", str(CONSTRAINTS))
+        resolved[name] = compile_lock(PYPROJECT, *options)
         write(REQUIREMENTS / f"{name}.lock", HEADING, without_torch(resolved[name]))
     lock_images(resolved["run"])
 

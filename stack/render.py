@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from slipway.components.support import files
-from slipway.components.support.errors import SlipwayError
 from slipway.stack import ci, objects
 from slipway.stack.documents import dump
 from slipway.stack.site import Site
@@ -44,8 +43,6 @@ def render(sites: list[Site], out: Path) -> list[Path]:
     role = out / "base" / DEPLOY_ROLE
     if not role.is_file():
         source = OUR_MANIFESTS / "base" / DEPLOY_ROLE
-        if not source.is_file():
-            raise SlipwayError(f"{source} is missing: render from a checkout of Slipway.")
         shutil.copyfile(source, role)
     names = sorted([*objects.base(sites[0]), DEPLOY_ROLE])
     kustomization: dict[str, Any] = {"namespace": sites[0].namespace, "resources": names}

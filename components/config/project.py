@@ -136,8 +136,8 @@ class _ProjectFile:
         self.path = folder / FILE_NAME if folder.is_dir() else folder
         if not self.path.is_file():
             raise ProjectError(
-                f"There is no {FILE_NAME} in {folder}. Give the project's folder with --project;"
-                " examples/flights has one to start from."
+                f"There is no {FILE_NAME} in {folder.resolve()}. Give the project's folder with"
+                " --project; `slipway init` writes one to start from."
             )
         try:
             self._document = YAML().load(self.path.read_text(encoding="utf-8"))

