@@ -10,6 +10,7 @@ from typing import Any
 
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.feature_store import repo_config
+from slipway.components.contracts.splits import Feature
 from slipway.components.support.errors import SlipwayError
 from slipway.serving.errors import RequestError
 from slipway.serving.protocol.rows import RowReader
@@ -37,13 +38,15 @@ class OnlineFeatures:
             raise SlipwayError(
                 f"The feature store has no service '{bundle.feature_service}'. Run the features stage."
             ) from error
+        self._keys, self._stand_ins = self._join_keys()
         # Feast's sqlite connection belongs to one thread.
         self._thread = ThreadPoolExecutor(1, "online-features")
 
     async def complete(self, reader: RowReader, tensors: list[Any]) -> list[Any]:
         """The request's tensors with those of the absent features, as the online store has them.
 
-        A value that came with the request stands; one that the store does not have is missing.
+        A value that came with the request stands; one that the store does not have is the feature's
+        default for a known entity (a count of 0), and else missing.
 
         Raises:
             RequestError: 400, an entity key is not of its type; 503, the store does not answer.
@@ -57,33 +60,58 @@ class OnlineFeatures:
             raise
         except Exception as error:  # each store behind Feast has errors of its own
             raise RequestError(f"The online store does not answer: {error}", 503) from error
-        return [
-            *tensors,
-            *(
-                {
-                    "name": feature.name,
-                    "datatype": _DATATYPES[feature.kind],
-                    "shape": [len(rows)],
-                    "data": [_plain(feature.kind, value) for value in values[feature.name]],
-                }
-                for feature in absent
-            ),
-        ]
+        made = []
+        for feature in absent:
+            known = self._known(feature.name, rows)
+            data = [
+                _plain(feature, value) if there else None
+                for value, there in zip(values[feature.name], known, strict=True)
+            ]
+            datatype = _DATATYPES[feature.kind]
+            made.append(
+                {"name": feature.name, "datatype": datatype, "shape": [len(rows)], "data": data}
+            )
+        return [*tensors, *made]
+
+    def _join_keys(self) -> tuple[dict[str, list[str]], dict[str, Any]]:
+        """Feature to the key columns that it is looked up by; and a value of each key's type."""
+        keys: dict[str, list[str]] = {}
+        some: dict[str, Any] = {}
+        for projection in self._service.feature_view_projections:
+            view = self._store.get_feature_view(projection.name)
+            keys |= {feature.name: list(view.join_keys) for feature in projection.features}
+            for column in view.entity_columns:
+                some[column.name] = "" if str(column.dtype) == "String" else 0
+        return keys, some
+
+    def _known(self, feature: str, rows: list[dict[str, Any]]) -> list[bool]:
+        """Of each row, whether it names the entity of a feature."""
+        keys = [key for key in self._keys.get(feature, []) if rows and key in rows[0]]
+        return [all(row[key] is not None for key in keys) for row in rows]
 
     def close(self) -> None:
         """Ends the thread."""
         self._thread.shutdown()
 
     def _read(self, rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+        # Feast has no key for a null. Any value of the key's type does: what it finds is not taken.
+        rows = [
+            {
+                key: self._stand_ins.get(key) if value is None else value
+                for key, value in row.items()
+            }
+            for row in rows
+        ]
         answer = self._store.get_online_features(features=self._service, entity_rows=rows)
         found: dict[str, list[Any]] = answer.to_dict()
         return found
 
 
-def _plain(kind: str, value: Any) -> Any:
+def _plain(feature: Feature, value: Any) -> Any:
     """A value of the store as a request would have it."""
+    kind = feature.kind
     if value is None or value != value:
-        return None
+        return feature.default
     if kind == "time":
         if isinstance(value, datetime):
             moment = value.astimezone(UTC) if value.tzinfo else value

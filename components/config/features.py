@@ -6,122 +6,14 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from slipway.components.config.base import Duration, Name, Section, format_duration, format_instant
+from slipway.components.config.label import Label
+from slipway.components.config.leaks import is_history, refuse_leaks
+from slipway.components.config.view import Aggregate, Examples, FeatureView, Kind, TableField
+from slipway.components.support.columns import RESERVED, is_reserved
 
-Aggregation = Literal["count", "sum", "mean", "min", "max", "std", "last", "rate"]
-Kind = Literal["numeric", "categorical", "boolean", "time"]
+__all__ = ["Aggregate", "Examples", "FeatureView", "FeaturesConfig", "Kind", "Label", "TableField"]
 
-
-class Examples(Section):
-    """The rows that are predicted.
-
-    Attributes:
-        table: the table with one row an example.
-        key: the column that names an example uniquely.
-        time: when the predicted thing happens.
-        lead: how long before `time` the prediction is made: nothing known later is used.
-    """
-
-    table: Name
-    key: Name
-    time: Name
-    lead: Duration = timedelta(0)
-
-
-class Label(Section):
-    """What is predicted: a boolean column, or a numeric column above a value.
-
-    Attributes:
-        column: in the examples' table. A row where it is null has no label.
-        above: the label is positive where the column is greater; None reads a boolean (or 0/1).
-        known: the column with the time at which the label is known; None: the example's time.
-    """
-
-    column: Name
-    above: float | None = None
-    known: Name | None = None
-
-
-class TableField(Section):
-    """A feature that is a column as it stands."""
-
-    column: Name
-    kind: Kind | None = None
-
-
-class Aggregate(Section):
-    """A feature that sums up an entity's events over the last `window`.
-
-    Attributes:
-        function: count, sum, mean, min, max, std, last, or rate (events an hour).
-        column: the events' column; count and rate need none.
-        above: aggregate the indicator "column > above" (0/1) in place of the column.
-        window: how far back events count, by the time at which they became known.
-    """
-
-    function: Aggregation
-    column: Name | None = None
-    above: float | None = None
-    window: Duration
-
-    @model_validator(mode="after")
-    def _has_column(self) -> Self:
-        if self.function not in ("count", "rate") and self.column is None:
-            raise ValueError(f"function {self.function} needs a column")
-        return self
-
-
-class FeatureView(Section):
-    """Features of one entity from one table.
-
-    Attributes:
-        entity: a name from `features.entities`.
-        source_key: the table's column that holds the entity's key, where it is named otherwise
-            there than in the examples.
-        time: when the row's thing happened; None for a table without time (always known).
-        known: the column with the time at which its values became known; None: `time`. A row
-            whose `known` is null is never used.
-        available: how long before `time` the values are already known (a schedule): 30d.
-        ttl: a value older than this at the prediction is not used; None: no limit.
-    """
-
-    name: Name
-    entity: Name
-    table: Name
-    source_key: Name | None = None
-    time: Name | None = None
-    known: Name | None = None
-    available: Duration = timedelta(0)
-    ttl: Duration | None = None
-    fields: dict[Name, Name | TableField] = {}
-    aggregates: dict[Name, Aggregate] = {}
-    online: bool = True
-
-    @model_validator(mode="after")
-    def _has_features(self) -> Self:
-        if not self.fields and not self.aggregates:
-            raise ValueError(f"view {self.name} has neither fields nor aggregates")
-        if self.fields and self.aggregates:
-            raise ValueError(f"view {self.name} mixes fields and aggregates: make it two views")
-        if self.aggregates and self.time is None:
-            raise ValueError(f"view {self.name} aggregates events and so needs `time`")
-        longest = max((aggregate.window for aggregate in self.aggregates.values()), default=None)
-        if longest and self.ttl and self.ttl < longest:
-            raise ValueError(
-                f"view {self.name} forgets values after its ttl of {format_duration(self.ttl)}, sooner"
-                f" than its window of {format_duration(longest)} ends: make the ttl at least as long"
-            )
-        return self
-
-    @property
-    def source_columns(self) -> set[str]:
-        """The table's columns that the view's features are made of."""
-        fields = [f if isinstance(f, str) else f.column for f in self.fields.values()]
-        return {*fields, *(a.column for a in self.aggregates.values() if a.column)}
-
-    @property
-    def feature_names(self) -> list[str]:
-        """Names of the view's features, sorted: a pipeline parameter does not keep a key order."""
-        return sorted([*self.fields, *self.aggregates])
+_RESERVED = f"has a name that Slipway uses itself ({', '.join(RESERVED)}, and what begins with __)"
 
 
 class Split(Section):
@@ -190,7 +82,11 @@ class FeaturesConfig(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         views: set[str] = set()
-        taken = set(self.entities.values()) | {self.examples.key}
+        keys = {self.examples.key, *self.entities.values()}
+        for key in sorted(keys):
+            if is_reserved(key):
+                raise ValueError(f"the key column {key} {_RESERVED}. Rename the column")
+        taken = set(keys)
         for view in self.views:
             if view.name in views:
                 raise ValueError(f"two views are named {view.name}")
@@ -201,28 +97,18 @@ class FeaturesConfig(Section):
                     f" entities ({', '.join(self.entities)})"
                 )
             for feature in view.feature_names:
+                where = f"feature {feature} of view {view.name}"
+                if is_reserved(feature):
+                    raise ValueError(f"{where} {_RESERVED}: give it another name")
                 if feature in taken:
                     raise ValueError(
-                        f"feature {feature} of view {view.name} has a name that is taken by a key"
-                        " or another feature: give it another name"
+                        f"{where} has a name that is taken by a key or another feature: give it"
+                        " another name"
                     )
                 taken.add(feature)
-            self._hides_label(view)
+            refuse_leaks(view, self.examples, self.label, self.entities)
         return self
 
-    def _hides_label(self, view: FeatureView) -> None:
-        """Refuses a view that could show an example its own label."""
-        if view.table != self.examples.table or self.label.column not in view.source_columns:
-            return
-        label_known = self.label.known or self.examples.time
-        reads = f"view {view.name} reads the label's column {self.label.column}"
-        if view.time is None or (view.known or view.time) != label_known or view.available:
-            raise ValueError(
-                f"{reads} before the label is known, and so would see the future: set"
-                f" `known: {label_known}` (and no `available`)"
-            )
-        if self.label.known is None and not self.examples.lead:
-            raise ValueError(
-                f"{reads}, which counts as known at the very moment of the prediction: an example"
-                " would see its own label. Set label.known, or examples.lead"
-            )
+    def is_history(self, view: FeatureView) -> bool:
+        """Whether a view looks back on other rows of the examples' own table."""
+        return is_history(view, self.examples, self.entities)

@@ -30,6 +30,7 @@ class FeatureRows:
         key: the column that names a row.
         entities: entity key columns with their Arrow types.
         features: the features, in the order of the project's views.
+        untyped: features that are null in every row, of a column without a type: of any kind.
         window: the rows' [start, end) in ISO 8601, UTC.
         data_hash: content hash of the dataset that the features were computed from.
         lead_seconds: how long before `event_timestamp` the features were read.
@@ -43,6 +44,7 @@ class FeatureRows:
     window: tuple[str, str]
     data_hash: str
     lead_seconds: int = 0
+    untyped: tuple[str, ...] = ()
     version: int = VERSION
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -75,5 +77,6 @@ def read_feature_rows(folder: Path) -> FeatureRows:
     """
     content = read_header(folder / FILE, VERSION, "holds no feature rows")
     content["features"] = tuple(Feature(**feature) for feature in content["features"])
-    content["window"] = tuple(content["window"])
+    for name in ("window", "untyped"):
+        content[name] = tuple(content.get(name, ()))
     return FeatureRows(**content)

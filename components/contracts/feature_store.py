@@ -30,6 +30,14 @@ def feast_name(project: str) -> str:
     return project.replace("-", "_")
 
 
+def is_text_key(arrow_type: str) -> bool:
+    """Whether the store holds an entity key of this Arrow type as text, and not as an int64.
+
+    Whole numbers beyond 2**63 have no type in Feast's keys.
+    """
+    return not arrow_type.startswith(("int", "uint")) or arrow_type == "uint64"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreLocation:
     """Where one project's feature store lies.

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from slipway.components.support.columns import LABEL as LABEL
+from slipway.components.support.columns import TIME as TIME
 from slipway.components.support.files import read_header, write_json
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 VERSION = 1
 FILE = "splits.json"
 PARTS = ("train", "validation", "test")
-TIME = "event_timestamp"
-LABEL = "label"
+MOSTLY_NULL = 0.99
+"""A feature that is null in a larger share of a part tells next to nothing there."""
 
 Kind = Literal["numeric", "categorical", "boolean", "time"]
 Part = Literal["train", "validation", "test"]
@@ -32,11 +34,18 @@ Part = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
-    """One model input: its name, its kind, and the Feast view that it comes from."""
+    """One model input.
+
+    Attributes:
+        view: the Feast view that it comes from.
+        default: its value for a known entity that the online store does not have: 0 for a count;
+            None: missing.
+    """
 
     name: str
     kind: Kind
     view: str
+    default: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +61,7 @@ class Splits:
         statistics: of the training part only, a feature: numeric {"mean", "std", "nulls", "min",
             "max"}, categorical {"nulls", "values": {value: count}}, boolean {"nulls", "true"},
             time {"nulls", "min", "max"}. "nulls" is a fraction.
+        nulls: part to the fraction of nulls of each feature.
         data_hash: content hash of the dataset that the features were computed from.
         feature_service: name of the Feast feature service that serves the same features online.
         lead_seconds: how long before `event_timestamp` the features were read.
@@ -70,6 +80,7 @@ class Splits:
     data_hash: str
     feature_service: str
     lead_seconds: int = 0
+    nulls: dict[str, dict[str, float]] = field(default_factory=dict)
     version: int = VERSION
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -80,7 +91,7 @@ class Splits:
         text = f"{len(self.features)} features; {rows} rows"
         if end := self.notes.get("data_end"):
             text += f"; THE DATA END at {end}, before the window does at {self.windows['test'][1]}"
-        return text
+        return text + "".join(f"; WARNING: {warning}" for warning in self.mostly_null)
 
     def metadata(self) -> dict[str, Any]:
         """What the KFP artifact shows."""
@@ -91,6 +102,16 @@ class Splits:
             "data_hash": self.data_hash,
             "feature_service": self.feature_service,
         }
+
+    @property
+    def mostly_null(self) -> list[str]:
+        """What to say of each feature that is null in nearly all rows of a part."""
+        found: dict[str, list[str]] = {}
+        for part in PARTS:
+            for name, share in self.nulls.get(part, {}).items():
+                if share > MOSTLY_NULL:
+                    found.setdefault(name, []).append(f"{share:.1%} of {part}")
+        return [f"{name} is null in {', '.join(parts)}" for name, parts in found.items()]
 
     def of_kind(self, kind: Kind) -> list[str]:
         """Names of the features of one kind, in order."""

@@ -125,7 +125,7 @@ def _require_features(bundle: Bundle, source: FeatureRows, release: Release) -> 
     wrong = [
         f"{f.name} ({f.kind}{f', here {there[f.name]}' if f.name in there else ', not there'})"
         for f in bundle.features
-        if there.get(f.name) != f.kind
+        if there.get(f.name) != f.kind and f.name not in source.untyped
     ]
     if wrong:
         raise SlipwayError(

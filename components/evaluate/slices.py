@@ -23,31 +23,36 @@ _AUTOMATIC_COLUMNS = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceColumn:
-    """One column to slice by: its values, the most common first, and whether a rule looks at it."""
+    """One column to slice by: its values, the most common first, and whether a rule looks at it.
+
+    Attributes:
+        source: the column of the test table that it is made from: its own, or TIME for the month.
+    """
 
     name: str
     values: tuple[str, ...]
     declared: bool
+    source: str
 
     def groups(self, table: "pa.Table") -> "np.ndarray":
         """The index of each row's value, int64 [N]; -1 where it has no slice of its own."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        found = pc.index_in(_texts(table, self.name), pa.array(self.values, pa.string()))
+        found = pc.index_in(_texts(table, self.source), pa.array(self.values, pa.string()))
         return found.fill_null(-1).to_numpy().astype("int64")
 
-    @property
-    def source(self) -> str:
-        """The column of the test table that it is made from."""
-        return TIME if self.name == MONTH else self.name
+
+def _source(name: str, columns: list[str]) -> str:
+    """The column that a slice is made from: `month` is the calendar's unless there is such a column."""
+    return TIME if name == MONTH and MONTH not in columns else name
 
 
 def _texts(table: "pa.Table", name: str) -> "pa.ChunkedArray":
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if name == MONTH:
+    if name == TIME:
         return pc.strftime(table[TIME], format="%Y-%m")
     return table[name].cast(pa.string()).fill_null(MISSING)
 
@@ -67,13 +72,14 @@ def plan_slices(folder: Path, splits: Splits, rule: SliceRule) -> list[SliceColu
     import pyarrow.parquet as pq
 
     schema = pq.read_schema(part_file(folder, "test"))
+    source = {name: _source(name, schema.names) for name in rule.columns}
     for name in rule.columns:
-        if name != MONTH and (name not in schema.names or name == LABEL):
+        if source[name] != TIME and (name not in schema.names or name == LABEL):
             raise SlipwayError(
                 f"gate.slices.columns names '{name}', which the test table does not have. It has:"
                 f" {', '.join(n for n in schema.names if n != LABEL)}, and {MONTH}."
             )
-        if name != MONTH and pa.types.is_floating(schema.field(name).type):
+        if source[name] != TIME and pa.types.is_floating(schema.field(name).type):
             raise SlipwayError(
                 f"gate.slices.columns names '{name}', a number: slices need categories. Name a"
                 " categorical or boolean feature, a key, or month."
@@ -85,14 +91,15 @@ def plan_slices(folder: Path, splits: Splits, rule: SliceRule) -> list[SliceColu
             if 2 <= len(values) <= _AUTOMATIC_VALUES and name not in rule.columns:
                 automatic.append(name)
         automatic = automatic[:_AUTOMATIC_COLUMNS]
-        if MONTH not in rule.columns:
+        if MONTH not in rule.columns and _source(MONTH, schema.names) == TIME:
             automatic.append(MONTH)
     names = [*rule.columns, *automatic]
     counts: dict[str, Counter[str]] = {name: Counter() for name in names}
-    sources = list(dict.fromkeys(TIME if name == MONTH else name for name in names))
+    source = {name: _source(name, schema.names) for name in names}
+    sources = list(dict.fromkeys(source.values()))
     for table in read_part_batches(folder, "test", sources) if sources else ():
         for name in names:
-            for pair in _texts(table, name).value_counts().to_pylist():
+            for pair in _texts(table, source[name]).value_counts().to_pylist():
                 counts[name][pair["values"]] += pair["counts"]
     columns = []
     for name in names:
@@ -108,6 +115,11 @@ def plan_slices(folder: Path, splits: Splits, rule: SliceRule) -> list[SliceColu
                 " gate.slices.min_rows, or slice by a coarser column."
             )
         columns.append(
-            SliceColumn(name=name, values=kept[:MAX_VALUES], declared=name in rule.columns)
+            SliceColumn(
+                name=name,
+                values=kept[:MAX_VALUES],
+                declared=name in rule.columns,
+                source=source[name],
+            )
         )
     return columns

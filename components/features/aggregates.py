@@ -6,75 +6,97 @@ for each of these moments, so a point-in-time join finds the exact value at any 
 
     event known at 10:00, window 3h     rows at 10:00 (it counts) and 13:00 (it no longer does)
 
-An event known at k counts at t where t - window < k <= t.
+An event known at k counts at t where t - window < k <= t; one that counts only AFTER k, where
+t - window < k < t: its first row is a microsecond later, since a microsecond is the finest time there is.
 """
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from slipway.components.config.features import Aggregate
+from slipway.components.features.columns import finite
 
 if TYPE_CHECKING:
     import polars as pl
 
-KNOWN = "event_timestamp"
-HAPPENED = "__happened"
-_EVENT = "__event"
+# Names that no column of a project file can have: it has no colon in a name.
+KEY, KNOWN, AFTER, HAPPENED = ":key", ":known", ":after", ":happened"
+_EVENT, _TICK = ":event", ":tick"
+_MICROSECOND = timedelta(microseconds=1)
 
 
-def aggregate_rows(
-    events: "pl.DataFrame", key: str, aggregates: dict[str, Aggregate]
-) -> "pl.DataFrame":
+def event_columns(aggregates: dict[str, Aggregate]) -> dict[tuple[str, float | None], str]:
+    """The columns that the aggregates sum up: (source column, `above`) to the name it has in events."""
+    wanted = dict.fromkeys((a.column, a.above) for a in aggregates.values() if a.column)
+    return {(column, above): f":value {n}" for n, (column, above) in enumerate(wanted) if column}
+
+
+def aggregate_rows(events: "pl.DataFrame", aggregates: dict[str, Aggregate]) -> "pl.DataFrame":
     """The value of every aggregate at each moment when one of them may change.
 
     Args:
-        events: one row an event, with the entity's key, KNOWN and HAPPENED (datetimes in UTC, no
-            nulls) and the columns that the aggregates name.
-        key: the entity's key column.
+        events: one row an event: KEY, KNOWN and HAPPENED (datetimes in UTC), AFTER (bool; none of them
+            with nulls), and the columns that `event_columns` names (float64, finite or null).
         aggregates: feature name to its definition.
 
     Returns:
-        Rows ordered by key and time, one a key and moment: key, KNOWN, the features (float64).
+        Rows ordered by key and time, one a key and moment: KEY, KNOWN, the features (float64, finite).
         Events whose column is null count for count and rate only. Without events in the window
         count, rate and sum are 0 and the others null; std needs two.
     """
     import polars as pl
 
+    columns = event_columns(aggregates)
     windows = sorted({aggregate.window for aggregate in aggregates.values()})
-    base = events.with_columns(pl.lit(1.0).alias(_EVENT))
+    # Two ticks a microsecond: at an even one counts what is known then, at the odd one behind it also
+    # what counts only after.
+    known = pl.col(KNOWN).dt.epoch("us") * 2
+    base = events.select(
+        KEY,
+        HAPPENED,
+        *columns.values(),
+        (known + pl.col(AFTER)).alias(_TICK),
+        pl.lit(1.0).alias(_EVENT),
+    )
     leaving = [
-        base.select(key, pl.col(KNOWN) + window, pl.lit(0.0).alias(_EVENT)) for window in windows
+        events.select(KEY, (known + _ticks(window)).alias(_TICK), pl.lit(0.0).alias(_EVENT))
+        for window in windows
     ]
     # Of the rows of one moment the last stays: the newest event, after what leaves.
     moments = pl.concat([base, *leaving], how="diagonal").sort(
-        [key, KNOWN, HAPPENED], nulls_last=False, maintain_order=True
+        [KEY, _TICK, HAPPENED], nulls_last=False, maintain_order=True
     )
-    features = [
-        _rolling(aggregate, key).cast(pl.Float64).alias(name)
-        for name, aggregate in aggregates.items()
-    ]
-    last_of_moment = (pl.struct(key, KNOWN) != pl.struct(key, KNOWN).shift(-1)).fill_null(
+    features = []
+    for name, aggregate in aggregates.items():
+        column = columns.get((aggregate.column or "", aggregate.above), _EVENT)
+        features.append(_rolling(aggregate, pl.col(column)).cast(pl.Float64).alias(name))
+    rows = moments.select(
+        KEY, ((pl.col(_TICK) + 1) // 2).cast(pl.Datetime("us", "UTC")).alias(KNOWN), *features
+    )
+    last_of_moment = (pl.struct(KEY, KNOWN) != pl.struct(KEY, KNOWN).shift(-1)).fill_null(
         value=True
     )
-    return moments.select(key, KNOWN, *features).filter(last_of_moment)
+    # A sum of numbers near the largest may be larger than it.
+    whole = [finite(pl.col(name)).alias(name) for name in aggregates]
+    return rows.filter(last_of_moment).with_columns(whole)
 
 
-def _rolling(aggregate: Aggregate, key: str) -> "pl.Expr":
+def _ticks(window: timedelta) -> int:
+    return window // _MICROSECOND * 2
+
+
+def _rolling(aggregate: Aggregate, value: "pl.Expr") -> "pl.Expr":
     import polars as pl
 
-    window, function = aggregate.window, aggregate.function
-    if function in ("count", "rate"):
-        count = pl.col(_EVENT).rolling_sum_by(KNOWN, window, closed="right").over(key)
-        return count if function == "count" else count / (window / timedelta(hours=1))
-    if aggregate.column is None:
-        raise ValueError(f"function {function} needs a column")
-    value = pl.col(aggregate.column)
-    value = value.cast(pl.Float64) if aggregate.above is None else value > aggregate.above
-    value = value.cast(pl.Float64)
+    function = aggregate.function
+    # One tick short of the window: what is as old as the window is out, also what came in a tick late.
+    reach = _ticks(aggregate.window) - 1
     if function == "last":
-        known = pl.when(value.is_not_null()).then(pl.col(KNOWN)).forward_fill().over(key)
-        return pl.when(pl.col(KNOWN) - known < window).then(value.forward_fill().over(key))
+        seen = pl.when(value.is_not_null()).then(pl.col(_TICK)).forward_fill().over(KEY)
+        return pl.when(pl.col(_TICK) - seen < reach).then(value.forward_fill().over(KEY))
     rolling = {
+        "count": pl.col(_EVENT).rolling_sum_by,
+        "rate": pl.col(_EVENT).rolling_sum_by,
         "sum": value.rolling_sum_by,
         "mean": value.rolling_mean_by,
         "min": value.rolling_min_by,
@@ -82,5 +104,7 @@ def _rolling(aggregate: Aggregate, key: str) -> "pl.Expr":
         "std": value.rolling_std_by,
     }[function]
     least = 2 if function == "std" else 1
-    result = rolling(KNOWN, window, min_samples=least, closed="right").over(key)
+    result = rolling(_TICK, f"{reach}i", min_samples=least, closed="right").over(KEY)
+    if function == "rate":
+        return result / (aggregate.window / timedelta(hours=1))
     return result.fill_null(0.0) if function == "sum" else result

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slipway.components.config.base import format_duration, format_instant
-from slipway.components.config.features import FeaturesConfig, FeatureView, Kind
+from slipway.components.config.features import FeaturesConfig, FeatureView
 from slipway.components.config.reach import longest_window
 from slipway.components.contracts.backfill_record import (
     BackfillRecord,
@@ -17,17 +17,14 @@ from slipway.components.contracts.backfill_record import (
 )
 from slipway.components.contracts.dataset import Manifest, read_manifest
 from slipway.components.contracts.feature_store import locate
-from slipway.components.features.aggregates import KNOWN
-from slipway.components.features.features import plain_text
+from slipway.components.contracts.splits import TIME
+from slipway.components.features.columns import key_columns, kind_of
 from slipway.components.features.online import materialise, stands_for
 from slipway.components.features.registry import apply_definitions, open_store
 from slipway.components.features.tables import entity_shares, read_parts, write_parts
-from slipway.components.features.views import require_columns, write_view
+from slipway.components.features.views import ViewTable, require_columns, write_view
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress, stage
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 @stage("backfill")
@@ -68,15 +65,16 @@ def backfill_features(
     require_columns(
         manifest, spec.table, sorted(set(settings.entities.values())), "features.entities"
     )
-    key_types = _key_types(dataset, settings)
+    keys = key_columns(manifest, settings)
     place = locate(project)
-    kinds: dict[str, dict[str, Kind]] = {}
+    made: dict[str, ViewTable] = {}
     filled: dict[str, FilledView] = {}
     with tempfile.TemporaryDirectory(prefix="slipway-backfill-") as scratch:
         for view in settings.views:
             fresh = f"{scratch}/{view.name}.parquet"
-            _, kinds[view.name] = write_view(dataset, manifest, settings, view, fresh)
-            _require_columns(view, fresh, place.table(view.name))
+            made[view.name] = write_view(dataset, manifest, settings, view, fresh)
+            _take_types(made[view.name], place.table(view.name))
+            _require_columns(view, made[view.name], fresh, place.table(view.name))
         # Only now is anything replaced.
         for view in settings.views:
             fresh = f"{scratch}/{view.name}.parquet"
@@ -84,7 +82,7 @@ def backfill_features(
             Path(fresh).unlink()
             progress(f"view {view.name}: {filled[view.name].written:,} rows")
     store = open_store(place, settings.offline_store)
-    apply_definitions(store, place, settings, key_types, kinds)
+    apply_definitions(store, place, settings, keys, made)
     if online:
         moment = min(end, datetime.now(UTC))
         for view in settings.views:
@@ -123,21 +121,6 @@ def _require_reach(view: FeatureView, manifest: Manifest, start: datetime, end: 
             )
 
 
-def _key_types(dataset: Path, config: FeaturesConfig) -> dict[str, "pa.DataType"]:
-    """The entities' key columns with their types, from the examples' table."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    first = min((dataset / config.examples.table).glob("*.parquet"))
-    schema = pq.read_schema(first)
-    types = {}
-    for name in sorted(set(config.entities.values())):
-        kind = schema.field(name).type
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        types[name] = plain_text(kind, pa)
-    return types
-
-
 def _exists(uri: str) -> bool:
     import fsspec
 
@@ -145,7 +128,15 @@ def _exists(uri: str) -> bool:
     return bool(system.exists(path))
 
 
-def _require_columns(view: FeatureView, fresh: str, stored: str) -> None:
+def _take_types(made: ViewTable, stored: str) -> None:
+    """A feature without a type, since all of it is null, is of the kind that the stored table has."""
+    if made.untyped and _exists(stored):
+        schema = next(read_parts(stored)).schema
+        for name in made.untyped & set(schema):
+            made.kinds[name] = kind_of(schema[name], name)
+
+
+def _require_columns(view: FeatureView, made: ViewTable, fresh: str, stored: str) -> None:
     """Refuses a range for a table that has other columns than the view.
 
     Raises:
@@ -153,8 +144,9 @@ def _require_columns(view: FeatureView, fresh: str, stored: str) -> None:
     """
     if not _exists(stored):
         return
-    there, here = (next(read_parts(table)).schema for table in (stored, fresh))
-    if dict(there) != dict(here):
+    there, here = (dict(next(read_parts(table)).schema) for table in (stored, fresh))
+    here = here | {name: there[name] for name in made.untyped & set(there)}
+    if there != here:
         old, new = ({f"{name} {kind}" for name, kind in schema.items()} for schema in (there, here))
         raise SlipwayError(
             f"View {view.name} in {stored} has other columns than the project declares: only there"
@@ -173,15 +165,16 @@ def _merge(
     """
     import polars as pl
 
+    exists = _exists(stored)
+    types = next(read_parts(stored if exists else fresh)).schema
     names = next(read_parts(fresh)).columns
     key = names[0]
     since, until = start - view.available, end + longest_window(view)
-    before, later, inside = pl.col(KNOWN) < since, pl.col(KNOWN) >= until, pl.col(KNOWN) >= since
+    before, later, inside = pl.col(TIME) < since, pl.col(TIME) >= until, pl.col(TIME) >= since
     if view.time is None:
         before, later, inside = pl.lit(value=False), pl.lit(value=False), pl.lit(value=True)
-    exists = _exists(stored)
     there, earlier, after = 0, 0, 0
-    for part in read_parts(stored, [KNOWN]) if exists else ():
+    for part in read_parts(stored, [TIME]) if exists else ():
         there += part.height
         earlier += part.filter(before).height
         after += part.filter(later).height
@@ -192,10 +185,10 @@ def _merge(
         for part in read_parts(stored, names) if exists else ():
             yield part.filter(before | later)
         for part in read_parts(fresh):
-            yield part.filter(inside)
+            yield part.filter(inside).cast({name: types[name] for name in names})
 
-    here = sum(part.height for part in read_parts(fresh, [KNOWN]))
-    shares = (part.sort(key, KNOWN) for part in entity_shares(parts(), key, there + here))
+    here = sum(part.height for part in read_parts(fresh, [TIME]))
+    shares = (part.sort(key, TIME) for part in entity_shares(parts(), key, there + here))
     rows = write_parts(shares, stored)
     return FilledView(
         replaced=there - earlier - after,

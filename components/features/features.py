@@ -1,25 +1,30 @@
 """Features: from the dataset's tables to train, validation and test tables, through Feast."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_instant
-from slipway.components.config.features import FeaturesConfig, Kind
+from slipway.components.config.features import FeaturesConfig
 from slipway.components.contracts.dataset import read_manifest
 from slipway.components.contracts.feature_store import StoreLocation, locate
 from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature, Splits, write_splits
 from slipway.components.features import parts as cutting
-from slipway.components.features.aggregates import KNOWN
+from slipway.components.features.columns import as_key, key_columns, key_types
 from slipway.components.features.online import materialise
 from slipway.components.features.registry import apply_definitions, open_store
 from slipway.components.features.tables import write_table
-from slipway.components.features.views import write_view
+from slipway.components.features.views import ViewTable, write_view
 from slipway.components.support.files import new_directory
 from slipway.components.support.stage import progress, stage
 
 if TYPE_CHECKING:
+    import pandas as pd
     import polars as pl
     from feast import FeatureStore
+
+_ASKED = ":asked"
 
 
 @stage("features")
@@ -42,8 +47,6 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
         SlipwayError: the configuration names what the dataset does not have, would use the future, or
             leaves a part without rows.
     """
-    import pyarrow as pa
-
     settings = FeaturesConfig.model_validate(config)
     manifest = read_manifest(dataset)
     windows = cutting.part_windows(manifest, settings)
@@ -51,26 +54,20 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     ends = cutting.end_of_data(examples.rows[TIME], (windows["train"][0], windows["test"][1]))
     place = locate(project)
 
-    kinds: dict[str, dict[str, Kind]] = {}
+    made: dict[str, ViewTable] = {}
     for view in settings.views:
-        rows, kinds[view.name] = write_view(
-            dataset, manifest, settings, view, place.table(view.name)
-        )
-        progress(f"view {view.name}: {rows:,} rows")
-    arrow = examples.rows.select(sorted(set(settings.entities.values()))).head(0).to_arrow()
-    key_types = {field.name: plain_text(field.type, pa) for field in arrow.schema}
+        made[view.name] = write_view(dataset, manifest, settings, view, place.table(view.name))
+        progress(f"view {view.name}: {made[view.name].rows:,} rows")
+    keys = key_columns(manifest, settings)
     store = open_store(place, settings.offline_store)
-    apply_definitions(store, place, settings, key_types, kinds)
+    apply_definitions(store, place, settings, keys, made)
     progress(f"registered {len(settings.views)} views with Feast")
 
-    features = tuple(
-        Feature(name=name, kind=kind, view=view.name)
-        for view in settings.views
-        for name, kind in kinds[view.name].items()
-    )
-    joined = join(store, place, settings, examples.rows)
+    features = model_features(settings, made)
+    begins = {name: view.begins for name, view in made.items()}
+    joined = join(store, place, settings, keys, examples.rows, begins)
     table = joined.select(
-        *dict.fromkeys([settings.examples.key, TIME, *key_types]),
+        *dict.fromkeys([settings.examples.key, TIME, *keys]),
         *(feature.name for feature in features),
         LABEL,
     )
@@ -86,7 +83,7 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     result = Splits(
         project=project,
         key=settings.examples.key,
-        entities={name: str(kind) for name, kind in key_types.items()},
+        entities=keys,
         features=features,
         rows={part: parts[part].height for part in PARTS},
         positives={part: int(parts[part][LABEL].sum()) for part in PARTS},
@@ -95,11 +92,18 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
             for part, (start, end) in windows.items()
         },
         statistics=cutting.statistics(parts["train"], features),
+        nulls=cutting.null_shares(parts, features),
         data_hash=manifest.content_hash,
         feature_service=place.project,
         lead_seconds=int(settings.examples.lead.total_seconds()),
-        notes={"dropped": dropped, **({"data_end": format_instant(ends)} if ends else {})},
+        notes={
+            "dropped": dropped,
+            "before_data": _before_data(settings, examples.rows, begins),
+            **({"data_end": format_instant(ends)} if ends else {}),
+        },
     )
+    for warning in result.mostly_null:
+        progress(f"WARNING: {warning}")
     with new_directory(output) as scratch:
         for part in PARTS:
             write_table(parts[part], str(scratch / f"{part}.parquet"))
@@ -107,33 +111,106 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     return result
 
 
+def model_features(settings: FeaturesConfig, made: Mapping[str, ViewTable]) -> tuple[Feature, ...]:
+    """The features of all views, in order."""
+    return tuple(
+        Feature(name=name, kind=kind, view=view.name, default=view.empty(name))
+        for view in settings.views
+        for name, kind in made[view.name].kinds.items()
+    )
+
+
 def join(
     store: "FeatureStore",
     place: StoreLocation,
     settings: FeaturesConfig,
+    keys: Mapping[str, str],
     examples: "pl.DataFrame",
+    begins: Mapping[str, datetime | None],
 ) -> "pl.DataFrame":
-    """The examples with their features, read through Feast as of the moment of prediction."""
+    """The examples with their features, read through Feast as of the moment of prediction.
+
+    Args:
+        store: the feature store.
+        place: where the views' tables lie.
+        settings: the `features` section.
+        keys: the entities' key columns with their Arrow types.
+        examples: as `parts` reads them.
+        begins: view to the moment that its data begin. From then on an entity of which nothing is known
+            had no event: its counts, sums and rates are 0. Before it nothing can be said, and they are
+            null.
+    """
     import polars as pl
 
-    key = settings.examples.key
+    key, kinds = settings.examples.key, key_types(dict(keys))
     asked = examples.select(
-        *dict.fromkeys([key, *settings.entities.values()]),
-        pl.col(cutting.READ_AT).alias(KNOWN),
+        *dict.fromkeys([key, *kinds]), pl.col(cutting.READ_AT).alias(TIME)
+    ).with_columns(
+        as_key(pl.col(name), examples.schema[name], kind, f"entity key {name}").alias(name)
+        for name, kind in kinds.items()
     )
     job = store.get_historical_features(
-        entity_df=asked.to_pandas(), features=store.get_feature_service(place.project)
+        entity_df=_entity_frame(asked), features=store.get_feature_service(place.project)
     )
-    answer = pl.DataFrame(job.to_arrow()).drop(KNOWN, *set(settings.entities.values()) - {key})
+    names = [name for view in settings.views for name in view.feature_names]
+    answer = pl.DataFrame(job.to_arrow()).select(key, *names)
     # An engine that goes through pandas gives times in nanoseconds, Ray a wall clock as UTC.
     for view in settings.views:
         types = pl.scan_parquet(place.table(view.name)).collect_schema()
         times = [n for n in view.feature_names if isinstance(types[n], pl.Datetime)]
         answer = answer.with_columns(pl.col(n).cast(types[n]) for n in times)
     # By key, not by place: an engine on many machines gives its rows in any order.
-    return examples.join(answer, on=key, how="left", maintain_order="left", validate="1:1")
+    joined = examples.with_columns(asked[key].alias(_ASKED)).join(
+        answer, left_on=_ASKED, right_on=key, how="left", maintain_order="left", validate="1:1"
+    )
+    return joined.drop(_ASKED).with_columns(_no_events(settings, begins))
 
 
-def plain_text(kind: Any, pa: Any) -> Any:
-    """An entity key's Arrow type, texts of every width as one."""
-    return pa.string() if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else kind
+def _no_events(settings: FeaturesConfig, begins: Mapping[str, datetime | None]) -> list["pl.Expr"]:
+    """Counts, sums and rates with 0 where an entity had no event."""
+    import polars as pl
+
+    filled = []
+    for view in settings.views:
+        first = begins[view.name]
+        known = pl.col(settings.entities[view.entity]).is_not_null() & (
+            pl.col(cutting.READ_AT) >= first if first else pl.lit(value=False)
+        )
+        for name in view.feature_names:
+            if (empty := view.empty(name)) is not None:
+                value = pl.col(name)
+                filled.append(
+                    pl.when(known).then(value.fill_null(empty)).otherwise(value).alias(name)
+                )
+    return filled
+
+
+def _before_data(
+    settings: FeaturesConfig, examples: "pl.DataFrame", begins: Mapping[str, datetime | None]
+) -> dict[str, int]:
+    """View to how many examples are predicted before its data begin: their counts are null."""
+    import polars as pl
+
+    found = {}
+    for view in settings.views:
+        first = begins[view.name]
+        if view.aggregates and first is not None:
+            rows = examples.filter(pl.col(cutting.READ_AT) < first).height
+            if rows:
+                found[view.name] = rows
+                progress(
+                    f"view {view.name}: {rows:,} examples are predicted before its data begin"
+                    f" ({format_instant(first)}), so that their counts are null and not 0"
+                )
+    return found
+
+
+def _entity_frame(asked: "pl.DataFrame") -> "pd.DataFrame":
+    """The entity rows as Feast takes them; a whole number stays one where others are null."""
+    import pandas as pd
+    import pyarrow as pa
+
+    gaps = [c.name for c in asked.iter_columns() if c.dtype.is_integer() and c.null_count()]
+    frame = asked.drop(gaps).to_pandas()
+    whole = asked.select(gaps).to_arrow().to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return pd.concat([frame, whole], axis=1)[asked.columns]

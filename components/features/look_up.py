@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from slipway.components.config.base import format_duration, format_instant
-from slipway.components.config.features import FeaturesConfig, Kind
+from slipway.components.config.features import FeaturesConfig
 from slipway.components.config.reach import look_back
 from slipway.components.contracts.dataset import Manifest, read_manifest
 from slipway.components.contracts.feature_rows import ROWS, FeatureRows, write_feature_rows
 from slipway.components.contracts.feature_store import StoreLocation, feast_name
-from slipway.components.contracts.splits import TIME, Feature
+from slipway.components.contracts.splits import TIME
 from slipway.components.features import parts as cutting
-from slipway.components.features.features import join, plain_text
+from slipway.components.features.columns import key_columns
+from slipway.components.features.features import join, model_features
 from slipway.components.features.registry import apply_definitions, open_store
 from slipway.components.features.tables import write_table
-from slipway.components.features.views import write_view
+from slipway.components.features.views import ALWAYS, ViewTable, write_view
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory
 from slipway.components.support.stage import progress, stage
@@ -45,41 +46,38 @@ def look_up_features(
     Raises:
         SlipwayError: the configuration names what the dataset does not have, or the window has no row.
     """
-    import pyarrow as pa
+    import polars as pl
 
     settings = FeaturesConfig.model_validate(config)
     manifest = read_manifest(dataset)
     _require_reach(settings, manifest, window[0])
     examples = cutting.read_rows(dataset, manifest, settings, window)
-    kinds: dict[str, dict[str, Kind]] = {}
+    keys = key_columns(manifest, settings)
+    made: dict[str, ViewTable] = {}
     with tempfile.TemporaryDirectory(prefix="slipway-features-") as scratch:
         place = StoreLocation(root=f"{scratch}/store", project=feast_name(project), redis=None)
         for view in settings.views:
-            rows, kinds[view.name] = write_view(
-                dataset, manifest, settings, view, place.table(view.name)
-            )
-            progress(f"view {view.name}: {rows:,} rows")
-        arrow = examples.rows.select(sorted(set(settings.entities.values()))).head(0).to_arrow()
-        key_types = {field.name: plain_text(field.type, pa) for field in arrow.schema}
+            made[view.name] = write_view(dataset, manifest, settings, view, place.table(view.name))
+            progress(f"view {view.name}: {made[view.name].rows:,} rows")
         # Ours joins whatever engine the project has: it gives the same values, on this machine.
         here = settings.model_copy(update={"offline_store": None})
         store = open_store(place)
-        apply_definitions(store, place, here, key_types, kinds)
-        joined = join(store, place, here, examples.rows)
-    features = tuple(
-        Feature(name=name, kind=kind, view=view.name)
-        for view in settings.views
-        for name, kind in kinds[view.name].items()
-    )
+        apply_definitions(store, place, here, keys, made)
+        # The dataset was read as far back as the views look: their data began before it.
+        begins = dict.fromkeys(made, ALWAYS)
+        joined = join(store, place, here, keys, examples.rows, begins)
+    features = model_features(settings, made)
+    untyped = sorted(set().union(*(view.untyped for view in made.values())))
     table = joined.select(
-        *dict.fromkeys([settings.examples.key, TIME, *key_types]),
+        *dict.fromkeys([settings.examples.key, TIME, *keys]),
         *(feature.name for feature in features),
-    )
+    ).with_columns(pl.lit(None).alias(name) for name in untyped)
     result = FeatureRows(
         project=project,
         key=settings.examples.key,
-        entities={name: str(kind) for name, kind in key_types.items()},
+        entities=keys,
         features=features,
+        untyped=tuple(untyped),
         rows=table.height,
         window=(format_instant(window[0]), format_instant(window[1])),
         data_hash=manifest.content_hash,

@@ -31,6 +31,7 @@ PAGE_BYTES = 16_384
 FEW_PAGES = 500
 REDIS_COMMANDS = 5_000
 """So many commands go to Redis before their answers are read."""
+_NOTES = '"slipway.materialised"'  # no view's table has a point in its name
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -205,7 +206,7 @@ class _SqliteWriter:
         self.connection.execute("PRAGMA cache_size = -65536")  # 64 MiB: the indexes fit
         self._widen_pages()
         self.connection.execute(
-            "CREATE TABLE IF NOT EXISTS slipway_materialised (name TEXT PRIMARY KEY, note TEXT)"
+            f"CREATE TABLE IF NOT EXISTS {_NOTES} (name TEXT PRIMARY KEY, note TEXT)"
         )
 
     def _widen_pages(self) -> None:
@@ -221,7 +222,7 @@ class _SqliteWriter:
                 self.connection.execute("VACUUM")
 
     def note(self) -> Note | None:
-        query = "SELECT note FROM slipway_materialised WHERE name = ?"
+        query = f"SELECT note FROM {_NOTES} WHERE name = ?"  # noqa: S608
         found = self.connection.execute(query, (self.table,)).fetchone()
         return Note(**json.loads(found[0])) if found else None
 
@@ -251,7 +252,7 @@ class _SqliteWriter:
                     ),
                 )
             self.connection.execute(
-                "INSERT OR REPLACE INTO slipway_materialised VALUES (?, ?)",
+                f"INSERT OR REPLACE INTO {_NOTES} VALUES (?, ?)",  # noqa: S608
                 (self.table, json.dumps(asdict(note))),
             )
 

@@ -1,5 +1,6 @@
 """Examples, labels and the cut by time into train, validation and test."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,8 +10,11 @@ from slipway.components.config.base import format_instant
 from slipway.components.config.features import FeaturesConfig, Kind
 from slipway.components.contracts.dataset import Manifest, read_table
 from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature
-from slipway.components.features.views import as_utc, moment, require_columns
+from slipway.components.features.columns import as_utc, moment
+from slipway.components.features.views import require_columns
+from slipway.components.metrics.outcome import read_label, tell
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import progress
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,7 +38,8 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
     """Reads the examples inside the dataset's window, ordered by time, with their labels.
 
     Raises:
-        SlipwayError: a table or column is missing, keys are not unique, or no row has a label.
+        SlipwayError: a table or column is missing, keys are not unique, the label's column holds values
+            that nothing is said of, or no row has a label.
     """
     import polars as pl
 
@@ -43,8 +48,9 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
     columns = list(dict.fromkeys(name for name in wanted if name is not None))
     require_columns(manifest, spec.table, columns, "features.examples")
     rows = as_utc(pl.DataFrame(read_table(dataset, spec.table, columns)))
-    target = pl.col(label.column)
-    positive = target.cast(pl.Boolean) if label.above is None else target > label.above
+    labels = read_label(rows[label.column], label, spec.table)
+    if label.positive or label.unknown:
+        progress(f"label {label.column}: {tell(rows[label.column], labels)}")
     happens = moment(spec.time, rows.schema)
     known = moment(label.known, rows.schema) if label.known else happens
     rows = rows.select(
@@ -52,7 +58,7 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
         happens.alias(TIME),
         (happens - spec.lead).alias(READ_AT),
         known.alias(_LABEL_KNOWN),
-        positive.cast(pl.Int8).alias(LABEL),
+        labels.alias(LABEL),
     )
     _require_unique(rows, spec.key, spec.table)
     start, end = (datetime.fromisoformat(instant) for instant in manifest.window)
@@ -174,6 +180,16 @@ def cut(
     return parts
 
 
+def null_shares(
+    parts: dict[str, "pl.DataFrame"], features: tuple[Feature, ...]
+) -> dict[str, dict[str, float]]:
+    """What the contract `Splits.nulls` says: of each part, each feature's fraction of nulls."""
+    return {
+        part: {f.name: rows[f.name].null_count() / rows.height for f in features}
+        for part, rows in parts.items()
+    }
+
+
 def statistics(train: "pl.DataFrame", features: tuple[Feature, ...]) -> dict[str, dict[str, Any]]:
     """What the contract `Splits.statistics` says, a feature. "std" is the population's."""
     return {f.name: _statistics(train[f.name], f.kind) for f in features}
@@ -182,12 +198,16 @@ def statistics(train: "pl.DataFrame", features: tuple[Feature, ...]) -> dict[str
 def _statistics(values: "pl.Series", kind: Kind) -> dict[str, Any]:
     nulls = values.null_count() / len(values)
     if kind == "numeric":
-        return {
-            "nulls": nulls,
+        # Of numbers near the largest, sums and squares overflow: such a statistic is not known.
+        found = {
             "mean": values.mean(),
             "std": values.std(ddof=0),
             "min": values.min(),
             "max": values.max(),
+        }
+        return {"nulls": nulls} | {
+            name: value if isinstance(value, float) and math.isfinite(value) else None
+            for name, value in found.items()
         }
     if kind == "boolean":
         return {"nulls": nulls, "true": values.mean()}

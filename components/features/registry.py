@@ -1,5 +1,6 @@
 """What the project file declares, as Feast's entities, views and service, applied to its registry."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -8,13 +9,14 @@ from slipway.components.contracts.feature_store import (
     CONFIG_FILE,
     ENTITY_KEY_VERSION,
     StoreLocation,
+    is_text_key,
 )
-from slipway.components.features.aggregates import KNOWN
+from slipway.components.contracts.splits import TIME
+from slipway.components.features.views import ViewTable
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import write_text
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from feast import FeatureStore
     from feast.data_source import DataSource
     from feast.types import PrimitiveFeastType
@@ -96,8 +98,8 @@ def apply_definitions(
     store: "FeatureStore",
     place: StoreLocation,
     config: FeaturesConfig,
-    key_types: dict[str, "pa.DataType"],
-    kinds: dict[str, dict[str, Kind]],
+    keys: Mapping[str, str],
+    made: Mapping[str, ViewTable],
 ) -> None:
     """Registers the project's entities, views and service; what is no longer declared goes.
 
@@ -105,13 +107,13 @@ def apply_definitions(
         store: the opened store.
         place: where the views' tables lie.
         config: the `features` section.
-        key_types: entity key column to its Arrow type.
-        kinds: view to its features and their kinds.
+        keys: the entities' key columns with their Arrow types.
+        made: view to what its table holds.
     """
     from feast import Entity, FeatureService, FeatureView, Field, ValueType
     from feast.types import Int64, String
 
-    text = {column: not _is_integer(column, kind) for column, kind in key_types.items()}
+    text = {column: is_text_key(kind) for column, kind in keys.items()}
     entities = {
         name: Entity(
             name=name,
@@ -124,7 +126,8 @@ def apply_definitions(
     for view in config.views:
         column = config.entities[view.entity]
         fields = [
-            Field(name=name, dtype=_feast_type(kind)) for name, kind in kinds[view.name].items()
+            Field(name=name, dtype=_feast_type(kind))
+            for name, kind in made[view.name].kinds.items()
         ]
         views.append(
             FeatureView(
@@ -137,7 +140,7 @@ def apply_definitions(
             )
         )
     service = FeatureService(name=place.project, features=list(views))
-    old: list[Any] = [view for view in store.list_feature_views() if view.name not in kinds]
+    old: list[Any] = [view for view in store.list_feature_views() if view.name not in made]
     old += [entity for entity in store.list_entities() if entity.name not in entities]
     store.apply([*entities.values(), *views, service], objects_to_delete=old, partial=False)
 
@@ -149,20 +152,8 @@ def _source(engine: OfflineStore | None, view: str, place: StoreLocation) -> "Da
 
     name, path = f"{view}_rows", place.table(view)
     if engine is not None and engine.type == "spark":
-        return SparkSource(name=name, path=path, file_format="parquet", timestamp_field=KNOWN)
-    return FileSource(name=name, path=path, timestamp_field=KNOWN)
-
-
-def _is_integer(column: str, kind: "pa.DataType") -> bool:
-    import pyarrow as pa
-
-    if pa.types.is_integer(kind):
-        return True
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return False
-    raise SlipwayError(
-        f"Entity key {column} is of type {kind}: an entity's key is text or a whole number."
-    )
+        return SparkSource(name=name, path=path, file_format="parquet", timestamp_field=TIME)
+    return FileSource(name=name, path=path, timestamp_field=TIME)
 
 
 def _feast_type(kind: Kind) -> "PrimitiveFeastType":

@@ -3,18 +3,44 @@
 A view's table has one row a change: the entity's key, `event_timestamp` (when the value became known)
 and the features. Numeric features are float64, categorical ones strings, times whole seconds (what
 Feast's online store can hold), so that a value is the same online and offline.
+
+No example sees itself. A view that looks back on the examples' own table (`FeaturesConfig.is_history`)
+counts a row only after that row's own prediction: the row that is predicted, and any other of the same
+instant, is not known to it yet. This is a matter of the key and the moment alone, so that it holds in
+the offline and the online store alike.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway.components.config.features import FeaturesConfig, FeatureView, Kind, TableField
 from slipway.components.contracts.dataset import Manifest, read_batches, read_table
+from slipway.components.contracts.splits import TIME
 from slipway.components.features import tables
-from slipway.components.features.aggregates import HAPPENED, KNOWN, aggregate_rows
+from slipway.components.features.aggregates import (
+    AFTER,
+    HAPPENED,
+    KEY,
+    KNOWN,
+    aggregate_rows,
+    event_columns,
+)
+from slipway.components.features.columns import (
+    KeyType,
+    as_key,
+    as_utc,
+    finite,
+    key_columns,
+    key_types,
+    kind_of,
+    moment,
+    require_numeric,
+    typed,
+)
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -23,11 +49,38 @@ if TYPE_CHECKING:
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 """When the rows of a table without time are known from."""
 _READ_AT_ONCE = 8
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(slots=True)
+class ViewTable:
+    """What a view's table came to.
+
+    Attributes:
+        rows: how many.
+        kinds: each feature's kind.
+        untyped: features whose column has no type, since every value of it is null.
+        begins: the first moment that the view's data say anything of: when the first row happened or
+            was known; None: there is no row.
+    """
+
+    rows: int
+    kinds: dict[str, Kind]
+    untyped: set[str]
+    begins: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    rows: "pl.DataFrame"
+    kinds: dict[str, Kind]
+    untyped: set[str]
+    begins: datetime | None
 
 
 def write_view(
     dataset: Path, manifest: Manifest, config: FeaturesConfig, view: FeatureView, target: str
-) -> tuple[int, dict[str, Kind]]:
+) -> ViewTable:
     """Makes one view's table and writes it; of a long one, a share of the entities at a time.
 
     Memory grows with the share's rows, which are more than `tables.SHARE` only where one entity has more.
@@ -39,9 +92,6 @@ def write_view(
         view: the view.
         target: path or URI of the view's table.
 
-    Returns:
-        The rows written, and each feature's kind.
-
     Raises:
         SlipwayError: the dataset lacks a table or column, or a column has a type without a kind.
     """
@@ -50,7 +100,8 @@ def write_view(
 
     columns = _source_columns(manifest, config, view)
     key, total = columns[0], manifest.tables[view.table].rows
-    kinds: dict[str, Kind] = {}
+    kind = _key_type(manifest, config, view)
+    found = ViewTable(0, {}, set(), None)
 
     def read() -> Iterator["pl.DataFrame"]:
         batches = read_batches(dataset, view.table, columns)
@@ -59,73 +110,112 @@ def write_view(
 
     def made() -> Iterator["pl.DataFrame"]:
         for share in tables.entity_shares(read(), key, total):
-            rows, found = _made(share, config, view)
-            kinds.update(found)
-            yield rows
+            part = _made(share, config, view, kind)
+            found.kinds.update(part.kinds)
+            found.untyped |= part.untyped
+            begins = [moment for moment in (found.begins, part.begins) if moment is not None]
+            found.begins = min(begins, default=None)
+            yield part.rows
 
     if total > tables.SHARE:
-        return tables.write_parts(made(), target), kinds
-    rows, kinds = view_rows(dataset, manifest, config, view)
-    tables.write_table(rows, target)
-    return rows.height, kinds
+        found.rows = tables.write_parts(made(), target)
+        return found
+    whole = _made(pl.DataFrame(read_table(dataset, view.table, columns)), config, view, kind)
+    tables.write_table(whole.rows, target)
+    return ViewTable(whole.rows.height, whole.kinds, whole.untyped, whole.begins)
 
 
-def view_rows(
-    dataset: Path, manifest: Manifest, config: FeaturesConfig, view: FeatureView
-) -> tuple["pl.DataFrame", dict[str, Kind]]:
-    """Makes one view's table, whole in memory.
-
-    Returns:
-        The rows, ordered by key and time, one a key and moment; and each feature's kind.
-
-    Raises:
-        SlipwayError: the dataset lacks a table or column, or a column has a type without a kind.
-    """
-    import polars as pl
-
-    columns = _source_columns(manifest, config, view)
-    return _made(pl.DataFrame(read_table(dataset, view.table, columns)), config, view)
+def _key_type(manifest: Manifest, config: FeaturesConfig, view: FeatureView) -> KeyType:
+    return key_types(key_columns(manifest, config))[config.entities[view.entity]]
 
 
 def _source_columns(manifest: Manifest, config: FeaturesConfig, view: FeatureView) -> list[str]:
     """The columns that a view is made of, its key first."""
     source_key = view.source_key or config.entities[view.entity]
-    wanted = [source_key, view.time, view.known, *sorted(view.source_columns)]
+    predicted = config.examples.time if config.is_history(view) else None
+    wanted = [source_key, view.time, view.known, predicted, *sorted(view.source_columns)]
     columns = list(dict.fromkeys(name for name in wanted if name is not None))
     require_columns(manifest, view.table, columns, f"view {view.name}")
     return columns
 
 
 def _made(
-    rows: "pl.DataFrame", config: FeaturesConfig, view: FeatureView
-) -> tuple["pl.DataFrame", dict[str, Kind]]:
-    """The view's rows from all rows of some entities."""
+    rows: "pl.DataFrame", config: FeaturesConfig, view: FeatureView, key_type: KeyType
+) -> _Made:
+    """The view's rows from all rows of some entities: ordered by key and time, one a key and moment.
+
+    The source's columns are read into names that no column of a project can have, and get their own
+    names last: a table may well have a column named as our times, or as the entity's key.
+    """
     import polars as pl
 
     key = config.entities[view.entity]
+    source_key = view.source_key or key
     rows = as_utc(rows)
     for column in (view.time, view.known):
-        if column and not isinstance(rows.schema[column], pl.Datetime):
+        if column and not isinstance(rows.schema[column], pl.Datetime | pl.Null):
             raise SlipwayError(
                 f"View {view.name}: column {column} of table {view.table} is"
                 f" {rows.schema[column]}, not a timestamp."
             )
-    rows = _with_times(rows, view, view.source_key or key, key)
+    where = f"view {view.name}: key column {source_key}"
+    own = as_key(pl.col(source_key), rows.schema[source_key], key_type, where).alias(KEY)
+    kinds, untyped, values = _values(rows.schema, view)
+    events = rows.select(own, *_moments(rows.schema, config, view), *values)
+    events = events.drop_nulls([KEY, KNOWN, HAPPENED])
+    begins = events.select(pl.min_horizontal(pl.min(KNOWN), pl.min(HAPPENED))).item()
+    if view.aggregates:
+        made = aggregate_rows(events, {name: view.aggregates[name] for name in view.feature_names})
+    else:
+        made = _newest_known(events).select(KEY, KNOWN, *view.feature_names)
+    return _Made(made.rename({KEY: key, KNOWN: TIME}), kinds, untyped, begins)
+
+
+def _values(
+    schema: "pl.Schema", view: FeatureView
+) -> tuple[dict[str, Kind], set[str], list["pl.Expr"]]:
+    """Each feature's kind, the features without a type, and the columns that they are made from."""
+    import polars as pl
+
+    kinds: dict[str, Kind] = {}
+    untyped, values = set(), []
     if view.aggregates:
         for name, aggregate in view.aggregates.items():
-            if aggregate.column and not rows.schema[aggregate.column].is_(pl.Boolean):
-                _require_numeric(rows, aggregate.column, f"view {view.name}, aggregate {name}")
-        aggregates = {name: view.aggregates[name] for name in view.feature_names}
-        return aggregate_rows(rows, key, aggregates), dict.fromkeys(aggregates, "numeric")
-    kinds: dict[str, Kind] = {}
-    expressions = []
+            if aggregate.column and not schema[aggregate.column].is_(pl.Boolean):
+                require_numeric(schema, aggregate.column, f"view {view.name}, aggregate {name}")
+        for (column, above), internal in event_columns(view.aggregates).items():
+            value = finite(pl.col(column).cast(pl.Float64))
+            values.append(
+                (value if above is None else (value > above).cast(pl.Float64)).alias(internal)
+            )
+        return dict.fromkeys(view.feature_names, "numeric"), set(), values
     for name in view.feature_names:
         field = view.fields[name]
-        kind = field.kind if isinstance(field, TableField) else None
+        declared = field.kind if isinstance(field, TableField) else None
         column = field if isinstance(field, str) else field.column
-        kinds[name] = kind or _kind_of(rows.schema[column], f"view {view.name}: column {column}")
-        expressions.append(typed(pl.col(column), rows.schema[column], kinds[name]).alias(name))
-    return _newest_known(rows, key).select(key, KNOWN, *expressions), kinds
+        dtype = schema[column]
+        if dtype == pl.Null and declared is None:
+            untyped.add(name)
+        kinds[name] = declared or kind_of(dtype, f"view {view.name}: column {column}")
+        values.append(typed(pl.col(column), dtype, kinds[name]).alias(name))
+    return kinds, untyped, values
+
+
+def _moments(schema: "pl.Schema", config: FeaturesConfig, view: FeatureView) -> list["pl.Expr"]:
+    """When each row happened, when it became known, and whether it counts only AFTER that."""
+    import polars as pl
+
+    if view.time is None:
+        always = pl.lit(ALWAYS).cast(pl.Datetime("us", "UTC"))
+        return [always.alias(HAPPENED), always.alias(KNOWN), pl.lit(value=False).alias(AFTER)]
+    happened = moment(view.time, schema)
+    known = moment(view.known or view.time, schema) - view.available
+    after = pl.lit(value=False)
+    if config.is_history(view):
+        predicted = moment(config.examples.time, schema) - config.examples.lead
+        after = (known <= predicted).fill_null(value=False)
+        known = pl.when(after).then(predicted).otherwise(known)
+    return [happened.alias(HAPPENED), known.alias(KNOWN), after.alias(AFTER)]
 
 
 def require_columns(manifest: Manifest, table: str, columns: list[str], where: str) -> None:
@@ -148,87 +238,15 @@ def require_columns(manifest: Manifest, table: str, columns: list[str], where: s
         )
 
 
-def as_utc(rows: "pl.DataFrame") -> "pl.DataFrame":
-    """Times with a zone in UTC, all in microseconds; a time without zone stays a wall clock."""
-    import polars as pl
-
-    expressions = []
-    for name, kind in rows.schema.items():
-        if isinstance(kind, pl.Datetime):
-            column = pl.col(name).dt.cast_time_unit("us")
-            expressions.append(column.dt.convert_time_zone("UTC") if kind.time_zone else column)
-        elif kind == pl.Date:
-            expressions.append(pl.col(name).cast(pl.Datetime("us")))
-        elif isinstance(kind, pl.Categorical | pl.Enum):
-            expressions.append(pl.col(name).cast(pl.String))
-    return rows.with_columns(expressions)
-
-
-def moment(column: str, schema: "pl.Schema") -> "pl.Expr":
-    """A timestamp column as an instant; one without zone is taken as UTC."""
-    import polars as pl
-
-    kind = schema[column]
-    zone = isinstance(kind, pl.Datetime) and kind.time_zone
-    return pl.col(column) if zone else pl.col(column).dt.replace_time_zone("UTC")
-
-
-def typed(column: "pl.Expr", dtype: "pl.DataType", kind: Kind) -> "pl.Expr":
-    """A feature's values in the type of its kind."""
-    import polars as pl
-
-    if kind == "numeric":
-        return column.cast(pl.Float64).fill_nan(None)
-    if kind == "categorical":
-        return column.cast(pl.String)
-    if kind == "boolean":
-        return column.cast(pl.Boolean)
-    return column.dt.truncate("1s") if isinstance(dtype, pl.Datetime) else column
-
-
-def _kind_of(dtype: "pl.DataType", where: str) -> Kind:
-    import polars as pl
-
-    if dtype == pl.Boolean:
-        return "boolean"
-    if dtype.is_numeric():
-        return "numeric"
-    if dtype == pl.String:
-        return "categorical"
-    if isinstance(dtype, pl.Datetime):
-        return "time"
-    raise SlipwayError(f"{where} is {dtype}, which no feature can be made of. Leave it out.")
-
-
-def _require_numeric(rows: "pl.DataFrame", column: str, where: str) -> None:
-    if not rows.schema[column].is_numeric():
-        raise SlipwayError(f"{where}: column {column} is {rows.schema[column]}, not a number.")
-
-
-def _with_times(
-    rows: "pl.DataFrame", view: FeatureView, source_key: str, key: str
-) -> "pl.DataFrame":
-    """Adds the key under its name, when each row happened and when it became known."""
-    import polars as pl
-
-    if view.time is None:
-        happened = known = pl.lit(ALWAYS).cast(pl.Datetime("us", "UTC"))
-    else:
-        happened = moment(view.time, rows.schema)
-        known = moment(view.known or view.time, rows.schema) - view.available
-    return rows.with_columns(
-        pl.col(source_key).alias(key), happened.alias(HAPPENED), known.alias(KNOWN)
-    ).drop_nulls([key, KNOWN, HAPPENED])
-
-
-def _newest_known(rows: "pl.DataFrame", key: str) -> "pl.DataFrame":
+def _newest_known(rows: "pl.DataFrame") -> "pl.DataFrame":
     """The rows that are, when they become known, the newest of their entity, one a moment.
 
     A row that comes late, when a newer one is known already, must not replace it.
     """
     import polars as pl
 
-    rows = rows.sort([key, KNOWN, HAPPENED], maintain_order=True)
-    rows = rows.filter(pl.col(HAPPENED) >= pl.col(HAPPENED).cum_max().over(key))
-    last = (pl.struct(key, KNOWN) != pl.struct(key, KNOWN).shift(-1)).fill_null(value=True)
+    moment = pl.col(KNOWN) + pl.when(AFTER).then(pl.lit(_MICROSECOND)).otherwise(timedelta(0))
+    rows = rows.with_columns(moment).sort([KEY, KNOWN, HAPPENED], maintain_order=True)
+    rows = rows.filter(pl.col(HAPPENED) >= pl.col(HAPPENED).cum_max().over(KEY))
+    last = (pl.struct(KEY, KNOWN) != pl.struct(KEY, KNOWN).shift(-1)).fill_null(value=True)
     return rows.filter(last)

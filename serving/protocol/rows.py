@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from slipway.components.contracts.bundle import MISSING_TIME, Bundle
+from slipway.components.contracts.feature_store import is_text_key
 from slipway.components.contracts.splits import Feature
 from slipway.serving.errors import RequestError
 
@@ -25,6 +27,7 @@ _NUMBERS: frozenset[type] = frozenset({int, float, type(None)})
 _WHOLE: frozenset[type] = frozenset({int, type(None)})
 _TRUTHS: frozenset[type] = frozenset({bool, type(None)})
 _TEXTS: frozenset[type] = frozenset({str, type(None)})
+_DIGITS = re.compile(r"-?[0-9]{1,20}")
 _MAX_LAYOUTS = 64
 _NUMERIC, _BOOLEAN, _CATEGORICAL, _TIME, _KEY, _ENTITY = range(6)
 _ACCEPTED = {
@@ -32,8 +35,7 @@ _ACCEPTED = {
     _BOOLEAN: "BOOL (or a number type with 0 and 1)",
     _CATEGORICAL: "BYTES",
     _TIME: "BYTES (ISO 8601) or INT64 (microseconds since 1970)",
-    _KEY: "BYTES",
-    _ENTITY: "BYTES or an integer type",
+    _KEY: "BYTES or an integer type",
 }
 
 
@@ -164,7 +166,7 @@ class RowReader:
             elif kind == _TIME:
                 time[index] = _times(name, tensor["datatype"], data)
             elif kind == _KEY:
-                keys = _texts(name, tensor["datatype"], data, kind)
+                keys = _keys(name, tensor["datatype"], data)
         if any(name not in seen for name in self._order):
             self._fill(count, seen, numeric, categorical, time)
         rows = self._assemble(count, numeric, categorical, time, keys)
@@ -245,7 +247,10 @@ class RowReader:
         return [feature for feature in self._feature_list if feature.name not in names]
 
     def entity_rows(self, tensors: list[Any]) -> list[dict[str, Any]]:
-        """One object {entity key column: value} a row.
+        """One object {entity key column: value} a row, each value as the store has it, or None.
+
+        A whole number may come in any integer type, or as its digits; as training takes it, a null names
+        no entity.
 
         Raises:
             RequestError: 400, a key is missing, of another type, or there are not as many.
@@ -255,15 +260,22 @@ class RowReader:
             if not _is_named(tensor) or tensor["name"] not in self._entities:
                 continue
             name = tensor["name"]
-            values = list(self._data(tensor, name))
-            wanted: type = int if "int" in self._entities[name] else str
-            values = [int(v) if isinstance(v, np.integer) else v for v in values]
-            if any(type(value) is not wanted for value in values):
-                raise RequestError(
-                    f"Input '{name}' is an entity key: give {'integers' if wanted is int else 'BYTES'},"
-                    " one for each row, and no null."
-                )
-            columns[name] = values
+            texts = _keys(name, tensor.get("datatype"), self._data(tensor, name))
+            kind = self._entities[name]
+            if "int" in kind:
+                wrong = [text for text in texts if text is not None and not _is_key(text, kind)]
+                if wrong:
+                    raise RequestError(
+                        f"Input '{name}' is an entity key of type {kind}: '{_short(wrong[0])}' is no"
+                        " such number."
+                    )
+            elif tensor["datatype"] != "BYTES":
+                raise RequestError(f"Input '{name}' is an entity key of texts: give BYTES.")
+            columns[name] = (
+                texts
+                if is_text_key(kind)
+                else [None if text is None else int(text) for text in texts]
+            )
         if len({len(values) for values in columns.values()}) > 1:
             raise RequestError("The entity keys have different numbers of rows.")
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -310,14 +322,16 @@ class RowReader:
                 datatype = "INT64"
             elif datatype == "BOOL" and present and present <= {int, float}:
                 datatype = "FP64"
-            elif self._slots[name][0] == _ENTITY and present == {int}:
-                datatype = "INT64"
+            elif self._slots[name][0] in (_KEY, _ENTITY):
+                datatype = _key_datatype(column)
             tensors.append(
                 {"name": name, "shape": [len(column)], "datatype": datatype, "data": column}
             )
-        if self._slots[self._key][0] == _KEY and any(key is not None for key in keys):
+        lone = self._key not in columns and self._slots[self._key][0] == _KEY
+        if lone and any(key is not None for key in keys):
+            datatype = _key_datatype(keys)
             tensors.append(
-                {"name": self._key, "shape": [len(keys)], "datatype": "BYTES", "data": keys}
+                {"name": self._key, "shape": [len(keys)], "datatype": datatype, "data": keys}
             )
         return tensors
 
@@ -430,6 +444,7 @@ def _is_named(tensor: Any) -> bool:
 
 
 def _numbers(name: str, datatype: str, data: Any, kind: int) -> Any:
+    values: Any
     if isinstance(data, np.ndarray):
         if data.dtype == object or (data.dtype == bool and kind == _NUMERIC):
             raise RequestError(_wrong_type(name, datatype, kind))
@@ -439,12 +454,7 @@ def _numbers(name: str, datatype: str, data: Any, kind: int) -> Any:
             raise RequestError(_wrong_value(name, datatype, data, _NUMBERS))
         values = data
     elif datatype in _INTEGERS:
-        if not _WHOLE.issuperset(map(type, data)):
-            raise RequestError(_wrong_value(name, datatype, data, _WHOLE))
-        low, high = _INTEGERS[datatype]
-        if any(value is not None and not low <= value <= high for value in data):
-            raise RequestError(f"Input '{name}' has a value that {datatype} cannot hold.")
-        values = data
+        values = _whole(name, datatype, data)
     elif datatype == "BOOL" and kind == _BOOLEAN:
         if not _TRUTHS.issuperset(map(type, data)):
             raise RequestError(_wrong_value(name, datatype, data, _TRUTHS))
@@ -463,20 +473,52 @@ def _texts(name: str, datatype: str, data: Any, kind: int) -> list[Any]:
         raise RequestError(_wrong_type(name, datatype, kind))
     if not _TEXTS.issuperset(map(type, data)):
         raise RequestError(_wrong_value(name, datatype, data, _TEXTS))
-    if kind == _KEY:
-        return list(data)
     return [value or "" for value in data]
+
+
+def _keys(name: str, datatype: Any, data: Any) -> list[str | None]:
+    """Keys as texts: a whole number as its digits."""
+    if datatype == "BYTES":
+        if not _TEXTS.issuperset(map(type, data)):
+            raise RequestError(_wrong_value(name, datatype, data, _TEXTS))
+        return list(data)
+    if datatype not in _INTEGERS:
+        raise RequestError(_wrong_type(name, datatype, _KEY))
+    values = data.tolist() if isinstance(data, np.ndarray) else data
+    return [None if v is None else str(v) for v in _whole(name, datatype, values)]
+
+
+def _whole(name: str, datatype: str, values: list[Any]) -> list[Any]:
+    """Values of an integer type, checked."""
+    if not _WHOLE.issuperset(map(type, values)):
+        raise RequestError(_wrong_value(name, datatype, values, _WHOLE))
+    low, high = _INTEGERS[datatype]
+    if any(value is not None and not low <= value <= high for value in values):
+        raise RequestError(f"Input '{name}' has a value that {datatype} cannot hold.")
+    return values
+
+
+def _is_key(text: str, arrow_type: str) -> bool:
+    """Whether a text is a whole number as the store writes it, and one that its type can hold."""
+    if not _DIGITS.fullmatch(text):
+        return False
+    low, high = _INTEGERS["UINT64" if arrow_type == "uint64" else "INT64"]
+    return str(int(text)) == text and low <= int(text) <= high
+
+
+def _key_datatype(values: list[Any]) -> str:
+    """The datatype of keys that came as JSON values."""
+    present = {type(value) for value in values if value is not None}
+    if present != {int}:
+        return "BYTES"
+    return "UINT64" if max(v for v in values if v is not None) >= 2**63 else "INT64"
 
 
 def _times(name: str, datatype: str, data: Any) -> Any:
     if datatype == "INT64":
         if isinstance(data, np.ndarray):
             return data
-        if not _WHOLE.issuperset(map(type, data)):
-            raise RequestError(_wrong_value(name, datatype, data, _WHOLE))
-        if any(value is not None and not -(2**63) <= value < 2**63 for value in data):
-            raise RequestError(f"Input '{name}' has a value that INT64 cannot hold.")
-        return [MISSING_TIME if value is None else value for value in data]
+        return [MISSING_TIME if v is None else v for v in _whole(name, datatype, data)]
     return [parse_time(name, value) for value in _texts(name, datatype, data, _TIME)]
 
 

@@ -19,7 +19,7 @@ from slipway.images.plan import ROOT, read_images
 
 IMAGES = sorted(read_images())
 # In every image whole; what a stage uses of it is reached from the stage.
-SHARED = {f"slipway.components.{name}" for name in ("contracts", "config", "support")}
+SHARED = {f"slipway.components.{name}" for name in ("contracts", "config", "metrics", "support")}
 # Distributions that several import names, or one of many that share a name, hide.
 DISTRIBUTION = {"google": "protobuf", "prometheus_client": "prometheus-client", "yaml": "pyyaml"}
 TORCH = {"torch"}

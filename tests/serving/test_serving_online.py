@@ -114,9 +114,13 @@ def test_keys_and_features_give_the_same_answer(
         features = [t for t in flight_tensors(1) if t["name"] != "miles"]
         features.append(tensor("miles", "FP64", [101.5]))
         assert running.infer(more).json()["outputs"] == running.infer(features).json()["outputs"]
-        for bad in ([None], [7]):
-            response = running.infer([tensor("tailnum", "BYTES", bad)])
-            assert response.status_code == 400 and "'tailnum' is an entity key" in response.text
+        # As in training, a null names no aircraft.
+        assert running.infer([tensor("tailnum", "BYTES", [None])]).json()["outputs"][0]["data"] == [
+            answer[2]
+        ]
+        for kind, bad, word in (("BYTES", 7, "not BYTES"), ("INT64", 7, "give BYTES")):
+            response = running.infer([tensor("tailnum", kind, [bad])])
+            assert response.status_code == 400 and word in response.text, response.text
         # V1 takes keys as well.
         instances = [{"tailnum": "flight-1"}, {"tailnum": "flight-0"}]
         url = f"{running.url}/v1/models/flights:predict"
@@ -175,7 +179,7 @@ def test_the_transformer_completes_requests_from_redis(
             for body in (b"{", b'{"inputs": NaN}', b"[1]", b"\xff", b""):
                 assert httpx.post(infer, content=body).status_code == 400
             wrong = httpx.post(infer, json={"inputs": [tensor("tailnum", "BYTES", [7])]})
-            assert wrong.status_code == 400 and "'tailnum' is an entity key" in wrong.text
+            assert wrong.status_code == 400 and "'tailnum' has the value 7" in wrong.text
             running.process.kill()
             gone = httpx.post(infer, json={"inputs": KEYS}, timeout=60)
             assert gone.status_code == 503 and gone.headers["retry-after"] == "1"

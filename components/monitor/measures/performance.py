@@ -13,6 +13,7 @@ from slipway.components.config.features import FeaturesConfig
 from slipway.components.contracts.dataset import read_manifest, read_table
 from slipway.components.metrics import binary
 from slipway.components.metrics.intervals import of_auc, of_calibration, of_f1, of_mean, wilson
+from slipway.components.metrics.outcome import read_label
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def label_table(dataset: Path, features: FeaturesConfig, known_by: datetime) -> 
     """The labels that were known by a moment: columns key (text), actual (int8), known_at.
 
     Raises:
-        SlipwayError: the dataset has no table of examples, or it lacks a column.
+        SlipwayError: the dataset has no table of examples, it lacks a column, or the label's column holds
+            values that nothing is said of.
     """
     import polars as pl
 
@@ -90,15 +92,12 @@ def label_table(dataset: Path, features: FeaturesConfig, known_by: datetime) -> 
         )
     table = pl.from_arrow(read_table(dataset, examples.table, columns))
     assert isinstance(table, pl.DataFrame)  # noqa: S101 - from_arrow of a table
-    value = pl.col(label.column)
-    actual = value > label.above if label.above is not None else value.cast(pl.Boolean)
+    actual = read_label(table[label.column], label, examples.table, whole=False)
     moment = pl.col(known)
     if getattr(table.schema[known], "time_zone", None) is None:
         moment = moment.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     return (
-        table.select(
-            key=pl.col(examples.key).cast(pl.String), actual=actual.cast(pl.Int8), known_at=moment
-        )
+        table.select(key=pl.col(examples.key).cast(pl.String), actual=actual, known_at=moment)
         .drop_nulls()
         .filter(pl.col("known_at") <= known_by)
         .unique("key", keep="last", maintain_order=True)

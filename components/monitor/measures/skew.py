@@ -16,6 +16,7 @@ from slipway.components.config.reach import longest_window
 from slipway.components.contracts.dataset import read_manifest, read_table
 from slipway.components.contracts.feature_store import StoreLocation
 from slipway.components.contracts.inference_log import FEATURE_PREFIX
+from slipway.components.contracts.splits import TIME
 from slipway.components.monitor.reference import Reference
 from slipway.components.monitor.window import LogWindow
 from slipway.components.support.errors import SlipwayError
@@ -27,7 +28,6 @@ FILES, MOST_FILES = 8, 256  # that a sample comes from at least, and at most
 GOLDEN = 0.6180339887498949
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 TOLERANCE = 1e-6  # relative: float64 that went through JSON is exact, float32 on its way is not
-TIME = "event_timestamp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ def measure_skew(
 
 
 def _sample(log: LogWindow, version: str, reference: Reference, rows: int) -> "pl.DataFrame":
-    """Rows with a key, from files that are spread evenly over the window: key, time, features."""
+    """Rows with a key, from files that are spread evenly over the window: key, time, logged features."""
     import polars as pl
 
     wanted = [
@@ -141,8 +141,7 @@ def _sample(log: LogWindow, version: str, reference: Reference, rows: int) -> "p
                 break
     if not parts:
         return pl.DataFrame()
-    table = pl.concat(parts, how="diagonal_relaxed").drop("model_version")
-    return table.rename({c: c.removeprefix(FEATURE_PREFIX) for c in table.columns})
+    return pl.concat(parts, how="diagonal_relaxed").drop("model_version")
 
 
 def _with_entities(logged: "pl.DataFrame", labels: Path, config: FeaturesConfig) -> "pl.DataFrame":
@@ -185,10 +184,10 @@ def _offline(
     # How far its source reached when the table was written: the last change of an aggregate is the
     # last event leaving its longest window.
     end = last + view.available - longest_window(view) if isinstance(last, datetime) else ALWAYS
-    offline = table.rename({name: f"offline {name}" for name in names}).rename({key: "__key"})
+    offline = table.rename({name: f"offline {name}" for name in names}).rename({key: ":key"})
     rows = known.with_columns(pl.col("time").cast(pl.Datetime("us", "UTC"))).sort("time")
     joined = rows.join_asof(
-        offline, left_on="time", right_on=TIME, by_left=f"entity {key}", by_right="__key",
+        offline, left_on="time", right_on=TIME, by_left=f"entity {key}", by_right=":key",
         strategy="backward", coalesce=False, check_sortedness=False,
     )  # fmt: skip
     if view.ttl is not None:
@@ -197,19 +196,32 @@ def _offline(
             pl.when(alive).then(pl.col(f"offline {name}")).alias(f"offline {name}")
             for name in names
         )
-    return joined, end
+    # As the features stage reads it: an entity of which nothing is known had no event.
+    counted = pl.col(f"entity {key}").is_not_null() & (pl.col("time") >= table[TIME].min())
+    filled = []
+    for name in names:
+        if (empty := view.empty(name)) is not None:
+            value = pl.col(f"offline {name}")
+            filled.append(
+                pl.when(counted & value.is_null())
+                .then(empty)
+                .otherwise(value)
+                .alias(f"offline {name}")
+            )
+    return joined.with_columns(filled), end
 
 
 def _compare(rows: "pl.DataFrame", name: str) -> FeatureSkew:
     import polars as pl
 
-    there = name in rows.columns
-    online = pl.col(name) if there else pl.lit(None)
+    logged = FEATURE_PREFIX + name
+    there = logged in rows.columns
+    online = pl.col(logged) if there else pl.lit(None)
     offline = pl.col(f"offline {name}")
-    if there and rows.schema[name].is_numeric():
+    if there and rows.schema[logged].is_numeric():
         gap = (online.cast(pl.Float64) - offline.cast(pl.Float64)).abs()
         same = gap <= TOLERANCE * pl.max_horizontal(offline.abs().cast(pl.Float64), pl.lit(1.0))
-    elif there and rows.schema[name].is_temporal():
+    elif there and rows.schema[logged].is_temporal():
         wall = pl.Datetime("us")
         same = online.dt.replace_time_zone(None).cast(wall) == offline.dt.replace_time_zone(
             None

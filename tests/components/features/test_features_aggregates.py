@@ -10,46 +10,62 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipway.components.config.features import Aggregate
-from slipway.components.features.aggregates import HAPPENED, KNOWN, aggregate_rows
+from slipway.components.features.aggregates import (
+    AFTER,
+    HAPPENED,
+    KEY,
+    KNOWN,
+    aggregate_rows,
+    event_columns,
+)
 
 ZERO = datetime(2024, 1, 1, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
+MINUTE, MICROSECOND = timedelta(minutes=1), timedelta(microseconds=1)
+MICROS = 60_000_000
 FUNCTIONS = ["count", "sum", "mean", "min", "max", "std", "last", "rate"]
+Event = tuple[str, int, int, float | None, bool]
 
 
-def make_events(events: list[tuple[str, int, int, float | None]]) -> pl.DataFrame:
-    """Events as (key, minute known, minute happened, value)."""
-    return pl.DataFrame(
+def rows_of(events: list[Event], specs: dict[str, Aggregate]) -> pl.DataFrame:
+    """The aggregates of events as (key, minute known, minute happened, value, only after)."""
+    columns = {
+        KEY: (0, pl.String),
+        KNOWN: (1, pl.Datetime("us", "UTC")),
+        HAPPENED: (2, pl.Datetime("us", "UTC")),
+        "value": (3, pl.Float64),
+        AFTER: (4, pl.Boolean),
+    }
+    rows = pl.DataFrame(
         {
-            "key": [event[0] for event in events],
-            KNOWN: [ZERO + event[1] * MINUTE for event in events],
-            HAPPENED: [ZERO + event[2] * MINUTE for event in events],
-            "value": [event[3] for event in events],
+            name: [ZERO + e[i] * MINUTE if name in (KNOWN, HAPPENED) else e[i] for e in events]
+            for name, (i, _) in columns.items()
         },
-        schema={
-            "key": pl.String,
-            KNOWN: pl.Datetime("us", "UTC"),
-            HAPPENED: pl.Datetime("us", "UTC"),
-            "value": pl.Float64,
-        },
+        schema={name: kind for name, (_, kind) in columns.items()},
     )
+    indicators = {
+        internal: pl.col("value") if above is None else (pl.col("value") > above).cast(pl.Float64)
+        for (_, above), internal in event_columns(specs).items()
+    }
+    return aggregate_rows(rows.with_columns(**indicators), specs)
 
 
 def value_at(rows: pl.DataFrame, key: str, moment: datetime, feature: str) -> float | None:
     """What a point-in-time join finds: the newest row at or before the moment."""
-    mine = rows.filter(pl.col("key") == key)
+    mine = rows.filter(pl.col(KEY) == key)
     place = bisect_right(mine[KNOWN].to_list(), moment)
     return mine[feature][place - 1] if place else None
 
 
-def by_definition(
-    events: list[tuple[str, int, int, float | None]], key: str, minute: float, spec: Aggregate
-) -> float | None:
-    """The aggregate over the events known in (moment - window, moment]."""
-    window = spec.window / MINUTE
+def by_definition(events: list[Event], key: str, micro: int, spec: Aggregate) -> float | None:
+    """The aggregate over the events known in (moment - window, moment], or in that without its end."""
+    window = spec.window // MICROSECOND
     inside = sorted(
-        (e for e in events if e[0] == key and minute - window < e[1] <= minute),
-        key=lambda event: (event[1], event[2]),
+        (
+            e
+            for e in events
+            if e[0] == key and micro - window < e[1] * MICROS <= micro - (1 if e[4] else 0)
+        ),
+        key=lambda event: (event[1], event[4], event[2]),
     )
     values = [e[3] for e in inside if e[3] is not None]
     if spec.above is not None:
@@ -58,7 +74,7 @@ def by_definition(
         case "count":
             return float(len(inside))
         case "rate":
-            return len(inside) / (window / 60)
+            return len(inside) / (spec.window / (60 * MINUTE))
         case "sum":
             return math.fsum(values)
         case "std":
@@ -81,6 +97,7 @@ event = st.tuples(
     st.integers(0, 300),
     st.integers(0, 10_000),
     st.none() | st.integers(-1000, 1000).map(lambda value: value / 8),
+    st.booleans(),
 )
 
 
@@ -93,7 +110,7 @@ event = st.tuples(
     st.integers(1, 120),
 )
 def test_aggregates_equal_their_definition_at_any_moment(
-    events: list[tuple[str, int, int, float | None]],
+    events: list[Event],
     half_minutes: list[int],
     first: int,
     second: int,
@@ -106,19 +123,20 @@ def test_aggregates_equal_their_definition_at_any_moment(
         for above in (None, 0.5)
         for window in (first, second)
     }
-    rows = aggregate_rows(make_events(events), "key", specs)
-    assert rows.select(pl.struct("key", KNOWN).is_duplicated().any()).item() is False
+    rows = rows_of(events, specs)
+    assert rows.select(pl.struct(KEY, KNOWN).is_duplicated().any()).item() is False
     # Around the moments of change, and at any others.
-    moments = {m / 2 for m in half_minutes}
+    moments = {m * MICROS // 2 for m in half_minutes}
     for known in {e[1] for e in events}:
-        moments |= {known, known + first, known + second - 0.5}
+        for change in (known, known + first, known + second):
+            moments |= {change * MICROS + d for d in (-1, 0, 1, MICROS // 2)}
     for key in ("a", "b"):
-        if not (mine := [e[1] for e in events if e[0] == key]):
-            assert rows.filter(pl.col("key") == key).is_empty()
+        if not (mine := [e[1] * MICROS + e[4] for e in events if e[0] == key]):
+            assert rows.filter(pl.col(KEY) == key).is_empty()
             continue
-        values = rows.filter(pl.col("key") == key).to_dict(as_series=False)
+        values = rows.filter(pl.col(KEY) == key).to_dict(as_series=False)
         for moment in moments:
-            place = bisect_right(values[KNOWN], ZERO + moment * MINUTE)
+            place = bisect_right(values[KNOWN], ZERO + moment * MICROSECOND)
             assert (place > 0) == (moment >= min(mine))
             for name, spec in specs.items() if place else ():
                 found, expected = values[name][place - 1], by_definition(events, key, moment, spec)
@@ -129,12 +147,12 @@ def test_aggregates_equal_their_definition_at_any_moment(
 
 
 def test_a_large_value_leaves_nothing_behind_when_it_leaves_the_window() -> None:
-    events = [("a", 0, 0, 1e17), ("a", 10, 10, 0.1), ("a", 20, 20, 0.2), ("a", 21, 21, 0.4)]
+    events = [("a", m, m, v, False) for m, v in ((0, 1e17), (10, 0.1), (20, 0.2), (21, 0.4))]
     specs = {
         function: Aggregate(function=function, column="value", window=15 * MINUTE)
         for function in ("sum", "mean", "std")
     }
-    rows = aggregate_rows(make_events(events), "key", specs)
+    rows = rows_of(events, specs)
     at = ZERO + 22 * MINUTE
     assert value_at(rows, "a", at, "sum") == pytest.approx(0.7, rel=1e-12)
     assert value_at(rows, "a", at, "mean") == pytest.approx(0.7 / 3, rel=1e-12)
@@ -143,6 +161,38 @@ def test_a_large_value_leaves_nothing_behind_when_it_leaves_the_window() -> None
 
 def test_of_events_known_together_the_one_that_happened_last_is_last() -> None:
     specs = {"last": Aggregate(function="last", column="value", window=60 * MINUTE)}
-    rows = aggregate_rows(make_events([("a", 5, 4, 2.0), ("a", 5, 3, 1.0)]), "key", specs)
+    rows = rows_of([("a", 5, 4, 2.0, False), ("a", 5, 3, 1.0, False)], specs)
     assert rows["last"].to_list() == [2.0, None]
     assert rows[KNOWN].to_list() == [ZERO + 5 * MINUTE, ZERO + 65 * MINUTE]
+
+
+def test_an_event_that_counts_only_after_its_moment_is_as_old_as_any_other() -> None:
+    """It comes in a microsecond late and leaves when its window is over, not a microsecond later."""
+    specs = {
+        function: Aggregate(function=function, column="value", window=15 * MINUTE)
+        for function in FUNCTIONS
+    }
+    rows = rows_of([("a", 0, 0, 2.0, True), ("a", 0, 1, 4.0, True), ("a", 5, 5, 8.0, False)], specs)
+    assert rows[KNOWN].to_list() == [
+        ZERO + MICROSECOND, ZERO + 5 * MINUTE, ZERO + 15 * MINUTE, ZERO + 20 * MINUTE,
+    ]  # fmt: skip
+    assert rows["count"].to_list() == [2.0, 3.0, 1.0, 0.0]
+    assert rows["sum"].to_list() == [6.0, 14.0, 8.0, 0.0]
+    assert rows["last"].to_list() == [4.0, 8.0, 8.0, None]
+    assert rows["max"].to_list() == [4.0, 8.0, 8.0, None]
+
+
+def test_numbers_near_the_largest_give_a_null_and_no_infinity() -> None:
+    specs = {
+        function: Aggregate(function=function, column="value", window=60 * MINUTE)
+        for function in FUNCTIONS
+    }
+    largest = 3.4028234663852886e38
+    rows = rows_of(
+        [("a", m, m, largest, False) for m in (0, 1)] + [("a", 70, 70, 5.0, False)], specs
+    )
+    assert rows["sum"].to_list() == [largest, None, largest, 0.0, 5.0, 0.0]
+    assert rows["max"].to_list() == [largest, largest, largest, None, 5.0, None]
+    assert rows["count"].to_list() == [1.0, 2.0, 1.0, 0.0, 1.0, 0.0]
+    for function in FUNCTIONS:
+        assert (rows[function].drop_nulls().abs() <= largest).all(), function

@@ -221,7 +221,7 @@ REFUSALS = [
         "label": {"column": "delay", "above": 10},
         "examples": CONFIG["examples"] | {"lead": "0s"},
         "views": [CONFIG["views"][3] | {"known": None}],
-    }, "its own label"),
+    }, "Set `label.known`"),
 ]  # fmt: skip
 
 
@@ -247,7 +247,7 @@ BROKEN = [
     Refusal("a label that is nowhere", {"label": {"column": "nothing", "above": 1}},
             "nothing.*does not have"),
     Refusal("an example key that repeats", {"examples": CONFIG["examples"] | {"key": "zone"},
-            "entities": CONFIG["entities"]}, "must name each row once"),
+            "views": CONFIG["views"][1:]}, "must name each row once"),
 ]  # fmt: skip
 
 
@@ -286,16 +286,18 @@ def test_a_view_made_a_share_of_the_entities_at_a_time_is_the_same(
 
     whole = views._made
     for view in config.views:
-        expected, kinds = views.view_rows(dataset, manifest, config, view)
-        made.clear()
         target = str(tmp_path / f"{view.name}.parquet")
+        at_once = views.write_view(dataset, manifest, config, view, target)
+        expected = pl.read_parquet(target)
+        made.clear()
         with monkeypatch.context() as patch:
             patch.setattr("slipway.components.features.tables.SHARE", share)
             patch.setattr(views, "_READ_AT_ONCE", 1)
             patch.setattr(views, "_made", count)
             written = views.write_view(dataset, manifest, config, view, target)
         rows = pl.read_parquet(target)
-        assert written == (expected.height, kinds)
+        assert written == at_once
+        assert written.rows == expected.height
         assert rows.schema == expected.schema
         keys = expected.columns[:2]
         assert rows.sort(keys).equals(expected.sort(keys))
