@@ -216,9 +216,9 @@ def _batches(
 def _forward(folder: Path, bundle: Bundle, batch: bytes) -> float:
     """CPU µs of a forward pass of these rows without any server."""
     from slipway.serving.model import load_model
-    from slipway.serving.settings import Settings
+    from slipway.serving.settings import PredictorSettings
 
-    model = load_model(Settings(model_dir=folder))
+    model = load_model(PredictorSettings(model_dir=folder))
     rows = model.reader.read(json.loads(batch)["inputs"])
     model.predict(rows)
     return cpu_seconds(lambda: [model.predict(rows) for _ in range(100)]) / 100 * 1e6

@@ -27,7 +27,7 @@ from slipway.serving.protocol.v2 import (
     parse_request,
     request_id,
 )
-from slipway.serving.settings import Settings
+from slipway.serving.settings import PredictorSettings
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -42,13 +42,13 @@ _logger = logging.getLogger("serving")
 
 
 @dataclass(slots=True)
-class Request:
+class HttpRequest:
     """One HTTP request while it arrives.
 
     Attributes:
         header_length: length of the body's JSON part, where binary tensors follow it.
         chunks: the body so far. size: bytes of it that are held.
-        error: why it is refused already, if it is.
+        error: why it is already refused, if it is.
         started: when its head was read, on `time.perf_counter`.
     """
 
@@ -61,8 +61,21 @@ class Request:
     error: RequestError | None = None
 
 
+@dataclass(slots=True)
+class Call:
+    """An inference as it is counted and logged, whatever becomes of it.
+
+    Attributes:
+        started: when it began, on `time.perf_counter`.
+        request_id: the client's id of it, once that is read; empty: none.
+    """
+
+    started: float
+    request_id: str = ""
+
+
 class Answer(NamedTuple):
-    """What a request is answered with; `close`: the connection is of no more use."""
+    """The answer to a request; `close`: the connection ends after it."""
 
     status: int
     body: bytes
@@ -80,7 +93,7 @@ class Predictor:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: PredictorSettings,
         model: Model,
         batcher: Batcher,
         metrics: Metrics,
@@ -115,9 +128,9 @@ class Predictor:
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    def begin(self, method: str, path: str, headers: Headers) -> Request:
-        """A request whose head is there; `take` its body, then `respond` to it or `drop` it."""
-        request = Request(method, path, time.perf_counter())
+    def begin(self, method: str, path: str, headers: Headers) -> HttpRequest:
+        """A request whose head has arrived; `take` its body, then `respond` to it or `drop` it."""
+        request = HttpRequest(method, path, time.perf_counter())
         for name, value in headers:
             if name == _HEADER_LENGTH:
                 if value.isdigit() and len(value) <= 12:
@@ -132,7 +145,7 @@ class Predictor:
                 request.error = RequestError("Send the body uncompressed.", 415, close=True)
         return request
 
-    def take(self, request: Request, chunk: bytes) -> None:
+    def take(self, request: HttpRequest, chunk: bytes) -> None:
         """Holds a part of the body, within the bounds; past them `request.error` is set."""
         if request.error is not None:
             return
@@ -146,14 +159,14 @@ class Predictor:
                 "The predictor holds as many bytes as it takes.", 503, close=True
             )
 
-    def drop(self, request: Request) -> None:
+    def drop(self, request: HttpRequest) -> None:
         """Lets go of the body."""
         self._inflight -= request.size
         request.size = 0
         request.chunks.clear()
 
-    async def respond(self, request: Request) -> Answer:
-        """Answers a request that is there, or is refused already."""
+    async def respond(self, request: HttpRequest) -> Answer:
+        """Answers a request that has arrived whole, or is already refused."""
         try:
             if request.path == self._infer_path:
                 answer = await self._predict(request, self._infer)
@@ -169,7 +182,7 @@ class Predictor:
             return answer._replace(close=True)
         return answer
 
-    async def _route(self, request: Request) -> Answer:
+    async def _route(self, request: HttpRequest) -> Answer:
         path, model = request.path, self.model
         match path.strip("/").split("/"):
             case ["metrics"]:
@@ -222,12 +235,12 @@ class Predictor:
 
     async def _predict(
         self,
-        request: Request,
+        request: HttpRequest,
         answer: Callable[..., Awaitable[tuple[bytes, Headers, Record | None]]],
     ) -> Answer:
         """Answers an inference, and sees that every outcome is counted and logged."""
         model = self.model
-        identity: list[str] = [""]
+        call = Call(request.started)
         record = None
         try:
             if request.method != "POST":
@@ -236,25 +249,25 @@ class Predictor:
                 raise request.error
             chunks = request.chunks
             body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            payload, headers, record = await answer(model, body, request.header_length, identity)
+            payload, headers, record = await answer(model, body, request.header_length, call)
             result = Answer(200, payload, headers)
         except RequestError as error:
             result = refusal(error)
         except Exception:
             _logger.exception("A request could not be answered.")
             result = Answer(500, orjson.dumps({"error": _FAILED}), [_JSON])
-        self._finish(model, result.status, request.started, record, identity[0])
+        self._finish(model, result.status, call, record)
         return result
 
     def _too_big(self) -> str:
         return f"The body is larger than the {self._settings.max_body_mb} MB that are taken."
 
     async def _infer(
-        self, model: Model, body: bytes, header_length: int | None, identity: list[str]
+        self, model: Model, body: bytes, header_length: int | None, call: Call
     ) -> tuple[bytes, Headers, Record | None]:
         clock = time.perf_counter()
         request = parse_request(body, header_length)
-        identity[0] = request.id
+        call.request_id = request.id
         self._metrics.preprocess.observe(time.perf_counter() - clock)
         probability, label, record = await self.infer(model, request)
         clock = time.perf_counter()
@@ -291,30 +304,30 @@ class Predictor:
         return probability, label, record
 
     async def account(
-        self, answer: Callable[[Model, list[str]], Awaitable[tuple[Any, Record | None]]]
+        self, answer: Callable[[Model, Call], Awaitable[tuple[Any, Record | None]]]
     ) -> tuple[int, Any]:
-        """Runs an inference that came by another way than HTTP; it is counted and logged alike.
+        """Runs an inference that arrived by another protocol than HTTP; it is counted and logged alike.
 
         Returns:
             The HTTP status that it would have had, and the answer or an error's message.
         """
-        started, model, identity = time.perf_counter(), self.model, [""]
+        model, call = self.model, Call(time.perf_counter())
         status, record = 200, None
         try:
-            result, record = await answer(model, identity)
+            result, record = await answer(model, call)
         except RequestError as error:
             status, result = error.status, str(error)
         except Exception:
             _logger.exception("A request could not be answered.")
             status, result = 500, _FAILED
-        self._finish(model, status, started, record, identity[0])
+        self._finish(model, status, call, record)
         return status, result
 
     async def _predict_v1(
-        self, model: Model, body: bytes, header_length: int | None, identity: list[str]
+        self, model: Model, body: bytes, header_length: int | None, call: Call
     ) -> tuple[bytes, Headers, Record | None]:
         content = load_json(body)
-        identity[0] = request_id(content.get("id"))
+        call.request_id = request_id(content.get("id"))
         tensors = model.reader.instance_tensors(
             content.get("instances"), keyed=self._online is not None
         )
@@ -330,7 +343,7 @@ class Predictor:
         self._metrics.rows.inc(rows.count)
         self._metrics.probabilities.add(probability)
         now = time.time_ns() // 1000
-        record = Record(identity[0], now, 0, model.version, 200, 0.0, rows, probability, label)
+        record = Record(call.request_id, now, 0, model.version, 200, 0.0, rows, probability, label)
         return orjson.dumps({"predictions": predictions}), [_JSON], record
 
     def _moment(self, request: InferRequest) -> int:
@@ -347,31 +360,29 @@ class Predictor:
             raise RequestError("The parameter 'time' is not between 1970 and 2200.")
         return int(seconds * 1_000_000)
 
-    def _finish(
-        self, model: Model, status: int, started: float, record: Record | None, identity: str
-    ) -> None:
+    def _finish(self, model: Model, status: int, call: Call, record: Record | None) -> None:
         """Counts and logs what a request came to."""
         if record is None and status == 200:
-            # Rehearsals and golden rows: they would blur what is known about real requests.
+            # Rehearsals and golden rows: they would distort the figures of real requests.
             self._metrics.unlogged.inc()
             return
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - call.started
         self._metrics.request.observe(seconds)
         self._metrics.count_request(status)
         if self._log is not None:
-            self._write_log(model, status, seconds, record, identity)
+            self._write_log(model, status, seconds, record, call.request_id)
 
     def _new_id(self) -> str:
         """An id that no other request has, here or in another process: 32 hexadecimal digits."""
         return f"{self._id_prefix}{next(self._ids):012x}"
 
     def _write_log(
-        self, model: Model, status: int, seconds: float, record: Record | None, identity: str
+        self, model: Model, status: int, seconds: float, record: Record | None, request_id: str
     ) -> None:
         assert self._log is not None  # noqa: S101 - the caller looked
         now = time.time_ns() // 1000
         if record is None:
-            record = Record(identity, now, now, model.version, status, 0.0)
+            record = Record(request_id, now, now, model.version, status, 0.0)
         sample = self._settings.log_sample
         if sample < 1 and random.random() >= sample:  # noqa: S311 - no secret hangs on it
             self._metrics.log_skipped.labels("sampling").inc(record.count)
@@ -392,15 +403,15 @@ def server_metadata() -> dict[str, Any]:
 
 
 def refusal(error: RequestError) -> Answer:
-    """How a client is told of an error."""
+    """The answer that reports an error to the client."""
     headers = [_JSON]
     if error.status == 503:
         headers.append((b"retry-after", b"1"))
     return Answer(error.status, orjson.dumps({"error": str(error)}), headers, error.close)
 
 
-def _get(request: Request, content: Any, content_type: tuple[bytes, bytes] = _JSON) -> Answer:
-    """The answer to a question that is only asked: JSON, or bytes as they are."""
+def _get(request: HttpRequest, content: Any, content_type: tuple[bytes, bytes] = _JSON) -> Answer:
+    """The answer to a GET: JSON, or bytes as they are."""
     if request.error is not None:
         raise request.error
     if request.method not in ("GET", "HEAD"):

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from slipway.serving.app import Answer, Predictor, Request, refusal
+from slipway.serving.app import Answer, HttpRequest, Predictor, refusal
 from slipway.serving.errors import RequestError
 
 # Bytes of a request that are not its body: the head, and what surrounds the body's chunks.
@@ -24,7 +24,7 @@ _MAX_HEAD = 32 * 1024
 _CHUNK_OVERHEAD = 8
 _LINGER_SECONDS = 2.0
 _STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in http.HTTPStatus}
-_Item = tuple[Request | Answer, bytes, bool]
+_Item = tuple[HttpRequest | Answer, bytes, bool]
 
 
 class Hub:
@@ -40,7 +40,7 @@ class Hub:
     def __init__(self, app: Predictor, receive_seconds: float, keep_alive_seconds: float) -> None:
         self.app = app
         self.receive_seconds, self.keep_alive_seconds = receive_seconds, keep_alive_seconds
-        self.members: set[Connection] = set()
+        self.members: set[HttpConnection] = set()
         self.busy = 0
         self.draining = False
         self.date = b""
@@ -55,7 +55,7 @@ class Hub:
             connection.close_if_late(now)
 
 
-class Connection(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """Reads requests one after another, and answers them in their order."""
 
     def __init__(self, hub: Hub) -> None:
@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport
         self._queue: deque[_Item] = deque()
-        self._request: Request | None = None  # that which is arriving
+        self._request: HttpRequest | None = None  # the one that is arriving
         self._url, self._expects = b"", False
         self._headers: list[tuple[bytes, bytes]] = []
         self._wire = 0  # bytes of it so far
@@ -88,7 +88,7 @@ class Connection(asyncio.Protocol):
         self._hub.members.discard(self)
         self._refused = True
         for item, _, _ in self._queue:
-            if isinstance(item, Request):
+            if isinstance(item, HttpRequest):
                 self._app.drop(item)
         self._queue.clear()
         self._drop_arriving()
@@ -237,7 +237,7 @@ class Connection(asyncio.Protocol):
         error = RequestError(message, status, close=True)
         self._enqueue((refusal(error), b"", False))
 
-    def _end_early(self, request: Request) -> None:
+    def _end_early(self, request: HttpRequest) -> None:
         """The request is answered now, though more of its body is to come."""
         self._refused, self._request, self._since = True, None, None
         self._enqueue((request, b"", request.method == "HEAD"))
@@ -297,4 +297,4 @@ def _path(url: bytes) -> str:
 
 def factory(hub: Hub) -> Any:
     """What `create_server` makes connections with."""
-    return lambda: Connection(hub)
+    return lambda: HttpConnection(hub)

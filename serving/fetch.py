@@ -10,11 +10,11 @@ import pyarrow.fs as pafs
 
 from slipway.components.contracts.bundle import FILE
 from slipway.components.support.errors import SlipwayError
-from slipway.serving.settings import Settings
+from slipway.serving.settings import PredictorSettings
 
 
 @contextmanager
-def bundle_folder(settings: Settings) -> Iterator[Path]:
+def bundle_folder(settings: PredictorSettings) -> Iterator[Path]:
     """The bundle's folder while it is read.
 
     KServe's storage initializer reads the same STORAGE_URI and fills the folder before the predictor

@@ -10,21 +10,8 @@ from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.utils import floatToGoString
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-_SECONDS = (
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    10.0,
-)
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Probabilities:
@@ -89,64 +76,39 @@ class Metrics:
 
     def __init__(self, model_name: str) -> None:
         self.registry = CollectorRegistry()
-        label = {"model_name": model_name}
-
-        def histogram(
-            name: str,
-            text: str,
-            bounds: Sequence[float] = _SECONDS,
-            labels: dict[str, str] = label,
-        ) -> Distribution:
-            made = Distribution(name, text, bounds, labels)
-            self.registry.register(made)
-            return made
-
+        self._model_name = model_name
         # As the KServe SDK's server names them.
-        self.preprocess = histogram("request_preprocess_seconds", "reading a request")
-        self.predict = histogram("request_predict_seconds", "waiting for and running the model")
-        self.postprocess = histogram("request_postprocess_seconds", "writing an answer")
-        self.request = histogram(
+        self.preprocess = self._time("request_preprocess_seconds", "reading a request")
+        self.predict = self._time("request_predict_seconds", "waiting for and running the model")
+        self.postprocess = self._time("request_postprocess_seconds", "writing an answer")
+        self.request = self._time(
             "slipway_request_seconds", "from a request's first byte read to its answer"
         )
-        self.batch_rows = histogram(
-            "slipway_batch_rows",
-            "rows of one forward pass",
-            (1, 2, 4, 8, 16, 32, 64, 128, 256),
-            {},
+        self.batch_rows = Distribution(
+            "slipway_batch_rows", "rows of one forward pass", _BATCH_ROWS, {}
         )
-        self._requests = Counter(
-            "slipway_requests",
-            "inference requests by HTTP status",
-            ["model_name", "code"],
-            registry=self.registry,
+        self.probabilities = Probabilities()
+        self.registry.register(self.batch_rows)
+        self.registry.register(self.probabilities)
+        self._requests = self._count(
+            "slipway_requests", "inference requests by HTTP status", "model_name", "code"
         )
         self._by_code = {200: self._requests.labels(model_name, "200")}
-        self._model_name = model_name
-        self.probabilities = Probabilities()
-        self.registry.register(self.probabilities)
-        self.unlogged = Counter(
+        self.unlogged = self._count(
             "slipway_unlogged_requests",
             "answered requests that asked not to be logged; they are in no other request metric",
-            registry=self.registry,
         )
-        self.rows = Counter("slipway_predicted_rows", "rows predicted", registry=self.registry)
-        self.log_rows = Counter(
+        self.rows = self._count("slipway_predicted_rows", "rows predicted")
+        self.log_rows = self._count(
             "slipway_log_rows",
             "inference log rows: accepted, spooled to disk, stored as parquet",
-            ["state"],
-            registry=self.registry,
+            "state",
         )
-        self.log_dropped = Counter(
-            "slipway_log_dropped_rows",
-            "inference log rows that were lost, by reason",
-            ["reason"],
-            registry=self.registry,
+        self.log_dropped = self._count(
+            "slipway_log_dropped_rows", "inference log rows that were lost, by reason", "reason"
         )
-        self.log_skipped = Counter(
-            "slipway_log_skipped_rows",
-            "rows that were not to be logged, by reason",
-            ["reason"],
-            registry=self.registry,
+        self.log_skipped = self._count(
+            "slipway_log_skipped_rows", "rows that were not to be logged, by reason", "reason"
         )
         self.model = Gauge(
             "slipway_model_info",
@@ -157,6 +119,14 @@ class Metrics:
         for state in ("accepted", "spooled", "stored"):
             self.log_rows.labels(state)
 
+    def _time(self, name: str, text: str) -> Distribution:
+        histogram = Distribution(name, text, _SECONDS, {"model_name": self._model_name})
+        self.registry.register(histogram)
+        return histogram
+
+    def _count(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
     def count_request(self, code: int) -> None:
         """Counts one inference request."""
         counter = self._by_code.get(code)
@@ -165,7 +135,7 @@ class Metrics:
         counter.inc()
 
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """A gauge that is read when it is asked for."""
+        """A gauge that is computed at each scrape."""
         Gauge(name, text, registry=self.registry).set_function(read)
 
     def render(self) -> bytes:

@@ -12,7 +12,7 @@ from slipway.components.metrics.labels import reaches_threshold
 from slipway.components.support.errors import SlipwayError
 from slipway.serving.fetch import bundle_folder
 from slipway.serving.protocol.rows import RowReader, Rows
-from slipway.serving.settings import Settings
+from slipway.serving.settings import PredictorSettings
 
 OUTPUT = "probability"
 
@@ -52,7 +52,7 @@ class Model:
         return reaches_threshold(probability, self.bundle.threshold).astype(np.int64)
 
 
-def load_model(settings: Settings) -> Model:
+def load_model(settings: PredictorSettings) -> Model:
     """Loads the bundle that the settings name and asks it one row of missing values.
 
     Raises:
@@ -63,7 +63,7 @@ def load_model(settings: Settings) -> Model:
         return _load(folder, settings)
 
 
-def _load(folder: Path, settings: Settings) -> Model:
+def _load(folder: Path, settings: PredictorSettings) -> Model:
     bundle = read_bundle(folder)
     options = ort.SessionOptions()
     options.intra_op_num_threads = settings.threads

@@ -26,7 +26,7 @@ from slipway.serving.log.writer import InferenceLog, default_spool
 from slipway.serving.metrics import Metrics
 from slipway.serving.model import Model, load_model
 from slipway.serving.online import OnlineFeatures
-from slipway.serving.settings import Settings
+from slipway.serving.settings import PredictorSettings
 
 _LOG_SECONDS = 8.0
 _logger = logging.getLogger("serving")
@@ -35,7 +35,7 @@ _logger = logging.getLogger("serving")
 class Server:
     """One predictor process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: PredictorSettings) -> None:
         self._settings = settings
         self._stop = asyncio.Event()
         self._servers: list[asyncio.AbstractServer] = []
@@ -174,7 +174,7 @@ class Server:
             self._joining = asyncio.create_task(self._listen(public))
 
 
-def _socket(settings: Settings) -> socket.socket:
+def _socket(settings: PredictorSettings) -> socket.socket:
     if settings.fd >= 0:
         return socket.socket(fileno=settings.fd)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -191,7 +191,7 @@ def _socket(settings: Settings) -> socket.socket:
     return sock
 
 
-def _open_log(settings: Settings, model: Model, metrics: Metrics) -> InferenceLog | None:
+def _open_log(settings: PredictorSettings, model: Model, metrics: Metrics) -> InferenceLog | None:
     if not settings.log_uri:
         return None
     spool = Path(settings.log_spool) if settings.log_spool else default_spool()
@@ -212,7 +212,7 @@ def _open_log(settings: Settings, model: Model, metrics: Metrics) -> InferenceLo
         ) from error
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: PredictorSettings) -> None:
     """Runs the predictor until it is told to end.
 
     Raises:

@@ -10,7 +10,7 @@ from slipway.components.support.errors import SlipwayError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class PredictorSettings:
     """How one predictor process runs.
 
     Attributes:
@@ -113,7 +113,9 @@ def variable(name: str) -> str:
     return _VARIABLES.get(name, f"SLIPWAY_{name.upper()}")
 
 
-def parse_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
+def parse_settings(
+    arguments: Sequence[str], environ: Mapping[str, str] = os.environ
+) -> PredictorSettings:
     """Reads the command line, then the environment, then the defaults.
 
     Raises:
@@ -125,7 +127,7 @@ def parse_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.env
         description="Serves a model bundle over the Open Inference Protocol (V2) and V1.",
         epilog="Example: python -m slipway.serving --model-dir build/bundle --host 127.0.0.1 --port 8080",
     )
-    defaults = Settings()
+    defaults = PredictorSettings()
     for name, text in _HELP.items():
         default = getattr(defaults, name)
         text = f"{text} [{default}, env {variable(name)}]"
@@ -144,7 +146,7 @@ def parse_settings(arguments: Sequence[str], environ: Mapping[str, str] = os.env
             values[name] = kind(given[name])
         elif environ.get(variable(name), "").strip():
             values[name] = _from_text(name, environ[variable(name)].strip(), kind)
-    settings = Settings(**values)
+    settings = PredictorSettings(**values)
     _check(settings)
     return settings
 
@@ -160,7 +162,7 @@ def _from_text(name: str, text: str, kind: type) -> object:
         raise SlipwayError(f"{variable(name)}={text} cannot be used: {error}.") from error
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: PredictorSettings) -> None:
     if not 0 <= settings.log_sample <= 1:
         raise SlipwayError(f"--log-sample is a share from 0 to 1, not {settings.log_sample}.")
     if settings.missing_features not in ("refuse", "null"):

@@ -31,7 +31,7 @@ _MAX_BODY = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class TransformerSettings:
     """How the transformer runs. KServe gives `model_name`, `predictor_host` and `http_port` itself.
 
     Attributes:
@@ -65,7 +65,7 @@ class _Signature:
 class Transformer:
     """The ASGI app."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: TransformerSettings) -> None:
         self._settings = settings
         self._session: Any = None
         self._signature: _Signature | None = None
@@ -253,7 +253,7 @@ def _plain(tensor: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def parse(arguments: list[str]) -> Settings:
+def parse(arguments: list[str]) -> TransformerSettings:
     """Reads the command line; KServe adds arguments of its own, and those not known are let be."""
     parser = argparse.ArgumentParser(
         prog="python -m slipway.serving.transformer", description=__doc__
@@ -264,7 +264,7 @@ def parse(arguments: list[str]) -> Settings:
     parser.add_argument("--feature_project", default="", help="whose feature store (model_name)")
     parser.add_argument("--host", default="0.0.0.0", help="address")  # noqa: S104 - as above
     known, _ = parser.parse_known_args(arguments)
-    return Settings(**vars(known))
+    return TransformerSettings(**vars(known))
 
 
 def main(arguments: list[str]) -> None:

@@ -5,9 +5,10 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from slipway.serving.app import Predictor, server_metadata
+from slipway.serving.app import Call, Predictor, server_metadata
 from slipway.serving.errors import RequestError
 from slipway.serving.grpc.messages import METHODS, SERVICE, message
+from slipway.serving.model import Model
 from slipway.serving.protocol.tensors import DATATYPES, decode_tensor, decode_text
 from slipway.serving.protocol.v2 import InferRequest, model_metadata, outputs_wanted, request_id
 
@@ -105,10 +106,10 @@ class _Service:
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         """Answers as the HTTP route does: the same checks, queue, metrics and log."""
 
-        async def answer(model: Any, identity: list[str]) -> Any:
+        async def answer(model: Model, call: Call) -> Any:
             self._predictor.check_model(request.model_name, request.model_version or None)
             parsed = _parse(request)
-            identity[0] = parsed.id
+            call.request_id = parsed.id
             probability, label, record = await self._predictor.infer(model, parsed)
             return _encode(model, parsed, probability, label), record
 
@@ -148,7 +149,7 @@ def _parse(request: Any) -> InferRequest:
     )
 
 
-def _encode(model: Any, request: InferRequest, probability: Any, label: Any) -> Any:
+def _encode(model: Model, request: InferRequest, probability: Any, label: Any) -> Any:
     response = _MESSAGES["ModelInfer"][1](
         model_name=model.name, model_version=model.version, id=request.id
     )

@@ -117,8 +117,11 @@ class RowReader:
         """
         if type(tensors) is not list or not tensors:
             raise RequestError("'inputs' must be a list of tensors, one for each feature.")
-        if (rows := self._read_one(tensors)) is not None:
-            return rows
+        rows = self._read_one(tensors)
+        return self._read_any(tensors) if rows is None else rows
+
+    def _read_any(self, tensors: list[Any]) -> Rows:
+        """The rows of any request: of several rows, in a new order, or with something unusual."""
         numeric: list[Any] = [None] * len(self.numeric)
         categorical: list[Any] = [None] * len(self.categorical)
         time: list[Any] = [None] * len(self.time)

@@ -27,10 +27,10 @@ from slipway.serving.app import Predictor
 from slipway.serving.batcher import Batcher
 from slipway.serving.metrics import Metrics
 from slipway.serving.model import load_model
-from slipway.serving.settings import Settings
+from slipway.serving.settings import PredictorSettings
 
 async def main():
-    settings = Settings(
+    settings = PredictorSettings(
         model_dir=Path(sys.argv[1]), model_version="7", max_rows=2000, max_body_mb=2
     )
     metrics = Metrics("flights")
@@ -287,9 +287,9 @@ def test_the_app_drops_what_a_client_leaves_half_sent() -> None:
     from slipway.components.contracts.bundle import Bundle
     from slipway.serving.app import Predictor
     from slipway.serving.batcher import Batcher
-    from slipway.serving.connection import Connection, Hub
+    from slipway.serving.connection import HttpConnection, Hub
     from slipway.serving.metrics import Metrics
-    from slipway.serving.settings import Settings
+    from slipway.serving.settings import PredictorSettings
 
     class Transport(asyncio.Transport):
         def __init__(self) -> None:
@@ -308,8 +308,8 @@ def test_the_app_drops_what_a_client_leaves_half_sent() -> None:
     async def run() -> int:
         metrics = Metrics("flights")
         batcher = Batcher(max_batch=1, max_queue=1, metrics=metrics)
-        app = Predictor(Settings(), Nothing(), batcher, metrics, None)  # type: ignore[arg-type]
-        connection = Connection(Hub(app, 1, 1))
+        app = Predictor(PredictorSettings(), Nothing(), batcher, metrics, None)  # type: ignore[arg-type]
+        connection = HttpConnection(Hub(app, 1, 1))
         connection.connection_made(Transport())
         connection.data_received(post()[:-10])
         held = app._inflight

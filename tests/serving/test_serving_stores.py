@@ -11,7 +11,7 @@ from support.serving_bundles import expected, flight_tensors, make_bundle, predi
 
 from slipway.components.support.errors import SlipwayError
 from slipway.serving.fetch import bundle_folder
-from slipway.serving.settings import Settings
+from slipway.serving.settings import PredictorSettings
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +56,14 @@ def test_bundle_from_and_log_to_an_object_store(store: pafs.S3FileSystem, tmp_pa
 
 def test_a_bundle_that_is_there_is_not_fetched(tmp_path: Path) -> None:
     make_bundle(tmp_path / "there")
-    settings = Settings(model_dir=tmp_path / "there", model_uri="s3://nowhere/at/all")
+    settings = PredictorSettings(model_dir=tmp_path / "there", model_uri="s3://nowhere/at/all")
     with bundle_folder(settings) as folder:
         assert folder == tmp_path / "there"
 
 
 def test_a_uri_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for uri in (str(tmp_path / "none"), f"file://{tmp_path}/none", "ftp://x/y"):
-        settings = Settings(model_dir=tmp_path, model_uri=uri)
+        settings = PredictorSettings(model_dir=tmp_path, model_uri=uri)
         with (
             pytest.raises(SlipwayError, match=f"STORAGE_URI={uri} cannot be fetched"),
             bundle_folder(settings),
