@@ -2,7 +2,6 @@
 
 import signal
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from slipway.commands.projects import ProjectFolder
+from slipway.commands.projects import ProjectFolder, Runner
 from slipway.components.support.extras import require_extra
 
 if TYPE_CHECKING:
@@ -19,13 +18,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 console = Console(width=None if sys.stdout.isatty() else 120)
-
-
-class Runner(StrEnum):
-    """Where the stages of a local run work."""
-
-    subprocess = "subprocess"
-    docker = "docker"
 
 
 Overrides = Annotated[

@@ -16,7 +16,7 @@ from slipway.commands import batch as batch_cli
 from slipway.commands.cluster import add_commands
 from slipway.commands.images import images_app
 from slipway.commands.init import init
-from slipway.commands.projects import ProjectFolder
+from slipway.commands.projects import ProjectFolder, Runner
 from slipway.commands.projects import load as _load
 from slipway.commands.retrain import retrain
 from slipway.commands.stack import stack_app
@@ -49,13 +49,6 @@ Overrides = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder for all that the run keeps.")]
 RUN_FOLDER = Path("build/run")
-
-
-class Runner(StrEnum):
-    """Where the stages of a local run work."""
-
-    subprocess = "subprocess"
-    docker = "docker"
 
 
 class Target(StrEnum):

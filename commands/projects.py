@@ -1,5 +1,6 @@
-"""The project that a command's options name."""
+"""The project that a command's options name, and where its stages run."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,13 @@ ProjectFolder = Annotated[
         show_default=False,
     ),
 ]
+
+
+class Runner(StrEnum):
+    """Where the stages of a local run work."""
+
+    subprocess = "subprocess"
+    docker = "docker"
 
 
 def load(project: Path, overrides: list[str] | None) -> LoadedProject:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from .build import Settings
+from .build import BuildSettings
 from .plan import ROOT, read_images
 from .sbom import pins
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     """Audits the images that are named, or all; 1 where the policy is broken."""
     allowed = read_allowed(ALLOW.read_text(encoding="utf-8"))
     problems: dict[str, list[str]] = {}
-    settings = Settings.read(os.environ)
+    settings = BuildSettings.read(os.environ)
     for name in arguments or read_images():
         try:
             report = audit(name, settings.torch_of(name))

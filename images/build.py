@@ -29,7 +29,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .plan import (
@@ -59,7 +59,7 @@ class BuildError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class BuildSettings:
     """What a build is made with; see the module's text."""
 
     registry: str = ""
@@ -74,7 +74,7 @@ class Settings:
     cache_from: str = ""
 
     @classmethod
-    def read(cls, environment: Mapping[str, str]) -> "Settings":
+    def read(cls, environment: Mapping[str, str]) -> "BuildSettings":
         """The settings in an environment; empty values count as not set.
 
         Raises:
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str]) -> int:
         )
         return 2
     try:
-        settings = Settings.read(os.environ)
+        settings = BuildSettings.read(os.environ)
         builder = find_builder()
         wanted = [images[name] for name in arguments or images]
         # For whichever image: wheels that come and go would make another builder, and all anew.
@@ -173,7 +173,7 @@ def find_builder() -> list[str]:
     )
 
 
-def build(image: Image, settings: Settings, builder: list[str]) -> None:
+def build(image: Image, settings: BuildSettings, builder: list[str]) -> None:
     """Builds one image on the base that `build_base` made.
 
     Raises:
@@ -194,7 +194,15 @@ def build(image: Image, settings: Settings, builder: list[str]) -> None:
         "TORCH": settings.torch_of(image.name),
         "GIT_COMMIT": revision,
     }
-    _run(image.name, image.dockerfile, image.sources, settings, builder, arguments, labels, seconds)
+    step = BuildStep(
+        name=image.name,
+        dockerfile=image.dockerfile,
+        sources=image.sources,
+        arguments=arguments,
+        labels=labels,
+        seconds=seconds,
+    )
+    run_step(step, settings, builder)
 
 
 def _find_torch(folder: Path) -> Path | None:
@@ -224,7 +232,7 @@ def _find_torch(folder: Path) -> Path | None:
     return folder
 
 
-def build_base(settings: Settings, builder: list[str]) -> None:
+def build_base(settings: BuildSettings, builder: list[str]) -> None:
     """Builds what all images stand on: `builder`, which stays behind, and `base`.
 
     Raises:
@@ -237,63 +245,54 @@ def build_base(settings: Settings, builder: list[str]) -> None:
     arguments = {"BASE_IMAGE": base, "OFFLINE": str(int(settings.offline))}
     sources = sources_of(ROOT, "base")
     for target in ("builder", "base"):
-        _run(
-            target,
-            "images/base/Dockerfile",
-            sources,
-            settings,
-            [*builder, "--target", target],
-            arguments,
-            {},
-            0,
+        step = BuildStep(
+            name=target,
+            dockerfile="images/base/Dockerfile",
+            sources=sources,
+            arguments=arguments,
+            target=target,
         )
+        run_step(step, settings, builder)
 
 
-def _run(
-    name: str,
-    dockerfile: str,
-    sources: Sequence[str],
-    settings: Settings,
-    builder: list[str],
-    arguments: Mapping[str, str],
-    labels: Mapping[str, str],
-    seconds: int,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildStep:
+    """One run of the builder.
+
+    Attributes:
+        name: of the image. target: stage of the Dockerfile; empty: the last.
+        sources: paths from the root that the context holds.
+        arguments: build arguments; those that the Dockerfile does not take are left out.
+        seconds: time of the image, since 1970.
+    """
+
+    name: str
+    dockerfile: str
+    sources: Sequence[str]
+    arguments: Mapping[str, str]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    seconds: int = 0
+
+
+def run_step(step: BuildStep, settings: BuildSettings, builder: list[str]) -> None:
     """Runs one build in a context that holds nothing but the image's sources."""
     LOGS.mkdir(parents=True, exist_ok=True)
-    log = LOGS / f"{name}.log"
-    reference = settings.reference(name)
-    used = Path(ROOT / dockerfile).read_text(encoding="utf-8")
+    log = LOGS / f"{step.name}.log"
+    reference = settings.reference(step.name)
     print(f"{reference}  building …", flush=True)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         context = Path(scratch)
-        _stage(context, sources, settings.wheelhouse)
-        command = [*builder, "--file", str(context / dockerfile), "--tag", reference]
-        if settings.platform:
-            command += ["--platform", settings.platform]
-        if builder[0] == "buildah":
-            command += ["--timestamp", str(seconds)]
-        if settings.no_cache:
-            command.append("--no-cache")
-        if settings.offline:
-            command += ["--network", "none"]
-        if settings.cache_from:
-            command += ["--cache-from", settings.reference(name, settings.cache_from)]
-            command += ["--build-arg", "BUILDKIT_INLINE_CACHE=1"]
-        for key, value in arguments.items():
-            if f"ARG {key}" in used:
-                command += ["--build-arg", f"{key}={value}"]
-        for key, value in sorted(labels.items()):
-            command += ["--label", f"{key}={value}"]
+        _stage(context, step.sources, settings.wheelhouse)
         with log.open("wb") as output:
             code = subprocess.run(
-                [*command, str(context)],
+                [*_build_command(step, settings, builder, context), str(context)],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 check=False,
                 # Builders that know it write this time into the image in place of now.
-                env={**os.environ, "SOURCE_DATE_EPOCH": str(seconds)},
+                env={**os.environ, "SOURCE_DATE_EPOCH": str(step.seconds)},
             ).returncode
     if code:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-LAST_LINES:])
@@ -306,6 +305,33 @@ def _run(
     print(
         f"{reference}  {time.monotonic() - started:.0f} s  {_size(builder, reference)}", flush=True
     )
+
+
+def _build_command(
+    step: BuildStep, settings: BuildSettings, builder: list[str], context: Path
+) -> list[str]:
+    command = [*builder]
+    if step.target:
+        command += ["--target", step.target]
+    command += ["--file", str(context / step.dockerfile), "--tag", settings.reference(step.name)]
+    if settings.platform:
+        command += ["--platform", settings.platform]
+    if builder[0] == "buildah":
+        command += ["--timestamp", str(step.seconds)]
+    if settings.no_cache:
+        command.append("--no-cache")
+    if settings.offline:
+        command += ["--network", "none"]
+    if settings.cache_from:
+        command += ["--cache-from", settings.reference(step.name, settings.cache_from)]
+        command += ["--build-arg", "BUILDKIT_INLINE_CACHE=1"]
+    used = Path(ROOT / step.dockerfile).read_text(encoding="utf-8")
+    for key, value in step.arguments.items():
+        if f"ARG {key}" in used:
+            command += ["--build-arg", f"{key}={value}"]
+    for key, value in sorted(step.labels.items()):
+        command += ["--label", f"{key}={value}"]
+    return command
 
 
 def _stage(context: Path, sources: Sequence[str], wheelhouse: Path | None) -> None:

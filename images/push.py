@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .build import BuildError, Settings, find_builder
+from .build import BuildError, BuildSettings, find_builder
 from .plan import ROOT, read_images
 
 LOCK = ROOT / "images" / "images.lock.yaml"
@@ -28,7 +28,7 @@ LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?(/|$)")
 def main(arguments: Sequence[str], lock: Path = LOCK) -> int:
     """Pushes the images that are named, or all, and writes their digests into the lock."""
     try:
-        settings = Settings.read(os.environ)
+        settings = BuildSettings.read(os.environ)
         if not settings.registry:
             raise BuildError("REGISTRY is not set: say where to push, for example ghcr.io/team.")
         names = list(arguments) or list(read_images())
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str], lock: Path = LOCK) -> int:
     return 0
 
 
-def push(engine: str, settings: Settings, name: str) -> str:
+def push(engine: str, settings: BuildSettings, name: str) -> str:
     """Pushes one image.
 
     Returns:
@@ -85,7 +85,7 @@ def write_lock(lock: Path, references: Mapping[str, str]) -> None:
     scratch.replace(lock)
 
 
-def _refuse_stand_in(engine: str, settings: Settings, name: str) -> None:
+def _refuse_stand_in(engine: str, settings: BuildSettings, name: str) -> None:
     """A stand-in base carries this machine's certificates: it may go to a registry on it, no further."""
     if LOOPBACK.match(settings.registry):
         return

@@ -19,7 +19,7 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from .build import Settings
+from .build import BuildSettings
 from .plan import ROOT, last_change, read_images, sources_of
 
 FOLDER = ROOT / "build" / "sbom"
@@ -27,7 +27,7 @@ FOLDER = ROOT / "build" / "sbom"
 
 def main(arguments: Sequence[str]) -> int:
     """Writes the bills of the images that are named, or of all."""
-    settings = Settings.read(os.environ)
+    settings = BuildSettings.read(os.environ)
     for name in arguments or read_images():
         torch = settings.torch_of(name)
         print(write_bill(name, FOLDER / f"{_variant(name, torch)}.json", torch))

@@ -17,20 +17,20 @@ import os
 import re
 import signal
 import sys
-import time
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.support import images, stage
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.retry import wait_until
 
 if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
     from docker.models.images import Image
 
-    from slipway.local.local_run import Request
+    from slipway.local.local_run import RunRequest
 
 USER = "10001:0"  # where the person is root: a stage never is
 TMP = {"/tmp": "rw,nosuid,nodev,size=4g,mode=1777"}  # noqa: S108 - the one writable place of an image
@@ -58,7 +58,7 @@ class Containers:
         request: what is run.
     """
 
-    def __init__(self, request: "Request") -> None:
+    def __init__(self, request: "RunRequest") -> None:
         self._request = request
         self._stages = {images.image(name): name for name in STAGES}
         self._user = _user()
@@ -66,7 +66,7 @@ class Containers:
         self._hand_over(Path(request.root).parent)
 
     def check(self) -> None:
-        """Looks for the engine and for every image of the pipeline before the first stage starts.
+        """Checks, before the first stage starts, for the engine and every image of the pipeline.
 
         Raises:
             SlipwayError: no engine answers, or images are neither here nor in a registry.
@@ -99,7 +99,7 @@ class Containers:
             )
 
     def install(self) -> None:
-        """Puts itself in the place of kfp's function; a SIGTERM ends the running container too."""
+        """Replaces kfp's function; a SIGTERM ends the running container too."""
         from kfp.local import docker_task_handler
 
         docker_task_handler.run_docker_container = self.run
@@ -116,7 +116,7 @@ class Containers:
         """Runs a task's container to its end and prints what it prints.
 
         Returns:
-            Its exit code. 1 also where there is none to be had: no image, no engine, no answer.
+            Its exit code; 1 also where there is none: no image, no engine, no answer.
         """
         import docker.errors
         import requests
@@ -159,19 +159,19 @@ class Containers:
             **self._hardening(needs_network=name in NETWORKED or name == "" or self._is_remote()),
             **arguments,
         )
-        said = _Said()
+        output = _ContainerOutput()
         try:
             container.start()
             for chunk in container.logs(stream=True, follow=True):
-                said.print(chunk)
+                output.print(chunk)
             code = int(container.wait()["StatusCode"])
             container.reload()
             killed = container.attrs["State"].get("OOMKilled", False)
         finally:
             _remove(container)
-        if code and not said.reason:
+        if code and not output.has_error:
             why = " for lack of memory" if killed else ""
-            tail = "\n".join(said.lines)
+            tail = "\n".join(output.lines)
             _failed(f"Its container ended with exit code {code}{why}. Its last lines:\n{tail}")
         return code
 
@@ -214,14 +214,9 @@ class Containers:
         Raises:
             SlipwayError: a predictor outside containers has the project, or its container does not start.
         """
-        import docker.errors
-        from docker.types import Mount
+        from slipway.components.deploy.local.supervisor import control_path
 
-        from slipway.components.deploy.local import target as local
-        from slipway.components.deploy.local.supervisor import STATE, control_path
-
-        arguments = self._request.arguments
-        if arguments.get("deploy_target") != "local":
+        if self._request.arguments.get("deploy_target") != "local":
             return None, False
         folder = self._endpoint_folder()
         if control_path(folder).parent != folder:
@@ -229,27 +224,29 @@ class Containers:
                 f"{folder} is too long a path for the endpoint's control socket."
                 " Give --out a shorter one."
             )
+        project = self._request.arguments["project"]
         # Runs in another folder have a predictor of their own.
         place = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
-        title = f"slipway-{arguments['project']}-predictor-{place}"
-        running = any(
-            endpoint.state == "running" and endpoint.project == arguments["project"]
-            for endpoint in local.status(folder.parent.parent)
-        )
-        try:
-            existing = client.containers.get(title)
-        except docker.errors.NotFound:
-            existing = None
-        if running and existing is not None:
-            return existing, False
-        if running:
-            raise SlipwayError(
-                f"A predictor that runs outside containers serves {arguments['project']}. End it with"
-                " `slipway stop`, then run again."
-            )
-        if existing is not None:
-            existing.remove(force=True)
-        port = int(arguments["deployment"]["port"])
+        title = f"slipway-{project}-predictor-{place}"
+        running = _find_endpoint(client, title, project, folder)
+        if running is not None:
+            return running, False
+        return self._start_endpoint(client, title, folder), True
+
+    def _start_endpoint(
+        self, client: "docker.DockerClient", title: str, folder: Path
+    ) -> "Container":
+        """Starts the supervisor in a container of the predictor's image and waits for its state.
+
+        Raises:
+            SlipwayError: it does not start.
+        """
+        from docker.types import Mount
+
+        from slipway.components.deploy.local import target as local
+        from slipway.components.deploy.local.supervisor import STATE
+
+        port = int(self._request.arguments["deployment"]["port"])
         folder.mkdir(parents=True, exist_ok=True)
         (folder / STATE).unlink(missing_ok=True)
         self._hand_over(folder.parent.parent)
@@ -268,15 +265,16 @@ class Containers:
             environment=self._request.environment,
             **hardening,
         )
-        deadline = time.monotonic() + _START_SECONDS
-        while _is_up(container) and not (folder / STATE).exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(
+            lambda: (folder / STATE).exists() or not _is_up(container), timeout=_START_SECONDS
+        )
         if not (folder / STATE).exists():
             _remove(container)
-            said = (folder / _LOG).read_text(errors="replace") if (folder / _LOG).exists() else ""
-            tail = "\n".join(said.splitlines()[-LAST_LINES:])
+            log = folder / _LOG
+            lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+            tail = "\n".join(lines[-LAST_LINES:])
             raise SlipwayError(f"The predictor's container did not start. Its last lines:\n{tail}")
-        return container, True
+        return container
 
     def _hand_over(self, folder: Path) -> None:
         """Gives a folder to the user that containers run as; what a root run left there is root's."""
@@ -288,12 +286,12 @@ class Containers:
                 os.chown(path, user, group, follow_symlinks=False)
 
 
-class _Said:
-    """What a container printed: handed on as it comes, its last lines and its own error kept."""
+class _ContainerOutput:
+    """A container's output: passed on at once, the last lines kept, and whether it reported an error."""
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=LAST_LINES)
-        self.reason = False
+        self.has_error = False
         self._rest = b""
 
     def print(self, chunk: bytes) -> None:
@@ -305,7 +303,38 @@ class _Said:
             if not text.startswith(stage.EVENT_PREFIX):
                 self.lines.append(text)
             elif json.loads(text.removeprefix(stage.EVENT_PREFIX))["event"] == "error":
-                self.reason = True
+                self.has_error = True
+
+
+def _find_endpoint(
+    client: "docker.DockerClient", title: str, project: str, folder: Path
+) -> "Container | None":
+    """The container whose predictor serves the project; one that does not serve is removed.
+
+    Raises:
+        SlipwayError: a predictor outside containers serves it.
+    """
+    import docker.errors
+
+    from slipway.components.deploy.local import target as local
+
+    running = any(
+        endpoint.state == "running" and endpoint.project == project
+        for endpoint in local.status(folder.parent.parent)
+    )
+    try:
+        existing = client.containers.get(title)
+    except docker.errors.NotFound:
+        existing = None
+    if running and existing is None:
+        raise SlipwayError(
+            f"A predictor that runs outside containers serves {project}. End it with"
+            " `slipway stop`, then run again."
+        )
+    if existing is not None and not running:
+        existing.remove(force=True)
+        return None
+    return existing
 
 
 def _user() -> str:
@@ -330,7 +359,7 @@ def _failed(message: str) -> int:
 
 
 def _present(client: "docker.DockerClient", reference: str) -> str:
-    """The image, fetched where it is not here and names a registry."""
+    """The image, pulled where it is missing and names a registry."""
     import docker.errors
 
     try:
@@ -356,7 +385,7 @@ def _is_outdated(reference: str, found: "Image") -> bool:
 
 
 def _names_registry(reference: str) -> bool:
-    """Whether a reference says which registry has it; the one of Docker's own does not count."""
+    """Whether a reference names its registry; Docker Hub, the default, does not count."""
     return any(mark in reference.split("/")[0] for mark in ".:")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import EVENT_PREFIX
-from slipway.local.local_run import Request, request_json
+from slipway.local.local_run import RunRequest, request_json
 
 LAST_LINES = 15
 
@@ -55,7 +55,7 @@ Watcher = Callable[[TaskRun, dict[str, Any]], None]
 
 
 def execute(
-    request: Request, environment: dict[str, str], log: Path, watch: Watcher
+    request: RunRequest, environment: dict[str, str], log: Path, watch: Watcher
 ) -> PipelineRun:
     """Runs a pipeline to its end.
 

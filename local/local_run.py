@@ -25,7 +25,7 @@ from slipway.components.support.errors import SlipwayError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class RunRequest:
     """What to run.
 
     Attributes:
@@ -49,7 +49,7 @@ class Request:
 
 def main() -> None:
     """Runs the request that the first argument names; exits with 1 where a task failed."""
-    request = Request(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    request = RunRequest(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     try:
         run(request)
     except SlipwayError as error:
@@ -60,7 +60,7 @@ def main() -> None:
         raise
 
 
-def run(request: Request) -> None:
+def run(request: RunRequest) -> None:
     """Runs a compiled pipeline and prints an event for each task that ends."""
     from kfp import components, local
     from kfp.local.orchestrator import task_executor
@@ -142,7 +142,7 @@ def _outputs_exist(outputs: dict[str, Any], component: Any) -> bool:
     return True
 
 
-def _runner(request: Request) -> Any:
+def _runner(request: RunRequest) -> Any:
     from kfp import local
 
     if request.runner == "subprocess":
@@ -155,7 +155,7 @@ def _runner(request: Request) -> Any:
     return local.DockerRunner(environment=request.environment)
 
 
-def request_json(request: Request) -> str:
+def request_json(request: RunRequest) -> str:
     """The request as the file that this program reads."""
     return json.dumps(asdict(request))
 

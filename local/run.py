@@ -22,7 +22,7 @@ from slipway.local.execution import (
     keep_headline,
     require_success,
 )
-from slipway.local.local_run import Request
+from slipway.local.local_run import RunRequest
 from slipway.local.progress import Progress
 from slipway.local.traffic import Traffic, require_traffic, send_traffic, wait_until_logged
 from slipway.local.workspace import Workspace, source_version
@@ -334,7 +334,7 @@ class Job:
         project = self.loaded.project.project_name
         # The predictor of a local run trusts the requests' own time: the traffic is a replay.
         settings = {**self.workspace.settings(), "SLIPWAY_TRUST_REQUEST_TIME": "1"}
-        request = Request(
+        request = RunRequest(
             pipeline=str(self.workspace.compiled / f"{project}-{name}.yaml"),
             arguments=arguments,
             root=str(self.workspace.outputs),

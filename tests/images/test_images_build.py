@@ -9,7 +9,7 @@ import docker
 import pytest
 
 from slipway.images import build as build_module
-from slipway.images.build import BuildError, Settings, build
+from slipway.images.build import BuildError, BuildSettings, build
 from slipway.images.plan import ROOT, read_images
 
 Builder = Callable[[str], list[str]]
@@ -34,25 +34,25 @@ def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Builder:
 def test_the_cuda_variant_is_trains_alone(
     name: str, torch: str, expected: tuple[str, str], builder: Builder, tmp_path: Path
 ) -> None:
-    build(read_images()[name], Settings.read({"TORCH_BUILD": torch}), builder(":"))
+    build(read_images()[name], BuildSettings.read({"TORCH_BUILD": torch}), builder(":"))
     asked = (tmp_path / "asked").read_text().splitlines()
     assert asked[asked.index("--tag") + 1] == expected[0]
     assert expected[1] in asked
 
 
 def test_a_platform_reaches_the_builder(builder: Builder, tmp_path: Path) -> None:
-    settings = Settings.read({"PLATFORM": "linux/arm64"})
+    settings = BuildSettings.read({"PLATFORM": "linux/arm64"})
     build(read_images()["predictor"], settings, builder(":"))
     asked = (tmp_path / "asked").read_text().splitlines()
     assert asked[asked.index("--platform") + 1] == "linux/arm64"
-    build(read_images()["predictor"], Settings(), builder(":"))
+    build(read_images()["predictor"], BuildSettings(), builder(":"))
     assert "--platform" not in (tmp_path / "asked").read_text().splitlines()
 
 
 def test_a_platform_that_the_machine_cannot_run_is_explained(builder: Builder) -> None:
     failing = builder("echo 'exec /bin/sh: exec format error'; exit 1")
     with pytest.raises(BuildError, match=r"(?s)programs of linux/arm64.*qemu-user-static"):
-        build(read_images()["predictor"], Settings(platform="linux/arm64"), failing)
+        build(read_images()["predictor"], BuildSettings(platform="linux/arm64"), failing)
 
 
 def test_buildah_gives_the_same_digest_again(
@@ -68,11 +68,16 @@ def test_buildah_gives_the_same_digest_again(
     )
     found = []
     for tag in ("1", "2"):
-        settings = Settings(tag=tag, no_cache=True)
-        build_module._run(
-            "tiny", "Dockerfile", ["Dockerfile", "code"], settings, buildah,
-            {"GIT_COMMIT": "c"}, {"title": "tiny"}, 1_000_000,
-        )  # fmt: skip
+        settings = BuildSettings(tag=tag, no_cache=True)
+        step = build_module.BuildStep(
+            name="tiny",
+            dockerfile="Dockerfile",
+            sources=["Dockerfile", "code"],
+            arguments={"GIT_COMMIT": "c"},
+            labels={"title": "tiny"},
+            seconds=1_000_000,
+        )
+        build_module.run_step(step, settings, buildah)
         layout = tmp_path / f"pushed-{tag}"
         command = ["buildah", "push", settings.reference("tiny"), f"oci:{layout}:x"]
         subprocess.run(command, check=True, capture_output=True)

@@ -12,7 +12,7 @@ import docker
 import pytest
 
 from slipway.components.support.images import image
-from slipway.images.build import BuildError, Settings, build, build_base, find_builder
+from slipway.images.build import BuildError, BuildSettings, build, build_base, find_builder
 from slipway.images.plan import ROOT, last_change, read_images
 from slipway.images.sbom import pins
 
@@ -142,7 +142,7 @@ def test_a_rebuild_without_a_cache_gives_the_same_layers(
     for name in ("base", "builder"):
         engine.images.get(f"slipway/{name}:0.1.0").tag(f"slipway/{name}", "again")
     again = read_images()["predictor"]
-    build(again, Settings(tag="again", no_cache=True), find_builder())
+    build(again, BuildSettings(tag="again", no_cache=True), find_builder())
     first, second = (engine.images.get(f"slipway/predictor:{tag}") for tag in ("0.1.0", "again"))
     assert first.attrs["RootFS"]["Layers"] == second.attrs["RootFS"]["Layers"]
     for name in ("predictor", "base", "builder"):
@@ -155,7 +155,7 @@ def test_a_build_without_a_network_takes_the_wheelhouse_and_says_what_it_lacks(
 ) -> None:
     if Path("/usr/bin/docker").exists():
         monkeypatch.setenv("PATH", f"/usr/bin:{os.environ['PATH']}")
-    settings = Settings(tag="offline", offline=True, wheelhouse=tmp_path, no_cache=True)
+    settings = BuildSettings(tag="offline", offline=True, wheelhouse=tmp_path, no_cache=True)
     with pytest.raises(BuildError, match=r"(?s)slipway/builder:offline was not built.*uv"):
         build_base(settings, find_builder())
     lock = ROOT / "images" / "base" / "uv.lock"

@@ -19,12 +19,12 @@ import pytest
 
 from slipway.components.support.stage import EVENT_PREFIX
 from slipway.local.containers import Containers
-from slipway.local.local_run import Request
+from slipway.local.local_run import RunRequest
 
 
 @pytest.fixture
 def containers(tmp_path: Path) -> Containers:
-    request = Request(
+    request = RunRequest(
         pipeline="none", arguments={}, root=str(tmp_path / "run" / "pipelines"), cache="none",
         runner="docker", environment={}, mounts=[],
     )  # fmt: skip
@@ -246,9 +246,9 @@ def test_terminating_a_run_ends_its_container(
     program = f"""
 import docker
 from slipway.local.containers import Containers
-from slipway.local.local_run import Request
+from slipway.local.local_run import RunRequest
 root = {str(tmp_path / "run" / "pipelines")!r}
-c = Containers(Request(pipeline="none", arguments={{}}, root=root, cache="none", runner="docker",
+c = Containers(RunRequest(pipeline="none", arguments={{}}, root=root, cache="none", runner="docker",
     environment={{}}, mounts=[]))
 c.install()
 c.run(docker.from_env(), {tiny!r}, ["/bin/sh", "-c", "echo up; sleep 60"], {{}}, name="slipway-test-term")

@@ -17,7 +17,7 @@ import yaml
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.images import require_digests
 from slipway.images import push
-from slipway.images.build import BuildError, Settings
+from slipway.images.build import BuildError, BuildSettings
 
 NAMES = [
     "ingest",
@@ -244,11 +244,11 @@ def test_a_tag_is_refused_where_digests_are_required(
 )
 def test_settings_that_cannot_be_used(environment: dict[str, str], says: str) -> None:
     with pytest.raises(BuildError, match=says):
-        Settings.read(environment)
+        BuildSettings.read(environment)
 
 
 def test_settings() -> None:
-    assert Settings.read({"TAG": ""}).reference("train") == "slipway/train:0.1.0"
-    given = Settings.read({"REGISTRY": "r.example.com/team/", "TAG": "1.2", "OFFLINE": "1"})
+    assert BuildSettings.read({"TAG": ""}).reference("train") == "slipway/train:0.1.0"
+    given = BuildSettings.read({"REGISTRY": "r.example.com/team/", "TAG": "1.2", "OFFLINE": "1"})
     assert given.reference("train") == "r.example.com/team/slipway/train:1.2"
     assert given.offline

@@ -307,7 +307,7 @@ def test_a_pipeline_that_fails_is_told_by_its_exit_handler(
     with_route: Any, webhook: tuple[str, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
     from slipway.local.execution import execute
-    from slipway.local.local_run import Request
+    from slipway.local.local_run import RunRequest
 
     url, received = webhook
     folder = with_route(url)
@@ -318,7 +318,7 @@ def test_a_pipeline_that_fails_is_told_by_its_exit_handler(
         "SLIPWAY_HOME": str(tmp_path / "home"),
         "FEATURE_STORE_URI": str(tmp_path / "features"),
     }
-    request = Request(
+    request = RunRequest(
         pipeline=str(folder / "flights-monitoring.yaml"),
         arguments={"data_root": str(tmp_path / "nowhere")},
         root=str(tmp_path / "outputs"),
