@@ -19,6 +19,7 @@ from slipway.commands.init import init
 from slipway.commands.projects import ProjectFolder, Runner
 from slipway.commands.projects import load as _load
 from slipway.commands.retrain import retrain
+from slipway.commands.schema import schema_app
 from slipway.commands.stack import stack_app
 from slipway.components.config.base import parse_duration
 from slipway.components.contracts.verdict import Override
@@ -35,7 +36,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-schema_app = typer.Typer(name="schema", help="Schemas of input tables.", no_args_is_help=True)
 app.add_typer(schema_app)
 app.add_typer(stack_app)
 app.add_typer(images_app)
@@ -275,26 +275,6 @@ def evidence(
     print(report.text)
     if report.problems:
         raise typer.Exit(BROKEN)
-
-
-@schema_app.command("infer")
-def schema_infer(
-    table: Annotated[Path, typer.Argument(help="A parquet file, or a folder of them.")],
-    out: Annotated[Path | None, typer.Option("--out", help="File to write.")] = None,
-) -> None:
-    """Write a first schema from a table's data, for a person to tighten.
-
-    **Example:** `slipway schema infer build/lake/flights --out schemas/input.json`
-    """
-    import json
-
-    from slipway.components.validate.infer import infer_schema, write_schema
-
-    if out is None:
-        print(json.dumps(infer_schema(table), indent=2))
-    else:
-        write_schema(table, out)
-        console.print(f"{out}: read it and tighten what you know better.", highlight=False)
 
 
 app.command()(init)

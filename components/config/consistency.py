@@ -68,21 +68,18 @@ def required_columns(features: FeaturesConfig) -> dict[str, dict[str, str]]:
     }
 
 
-def inconsistencies(
-    project: "Project", schema: dict[str, Any] | None
-) -> Iterator[tuple["Location", str]]:
+def inconsistencies(project: "Project", schema: dict[str, Any]) -> Iterator[tuple["Location", str]]:
     """What does not fit: where it stands, and a sentence that names it.
 
     Args:
         project: the project file.
-        schema: the content of the schema file; None: it is still to be written.
+        schema: the content of the schema file.
     """
     yield from _missing_tables(project)
-    yield from _missing_columns(project, schema or {})
+    yield from _missing_columns(project, schema)
     yield from _split(project)
     yield from _gate(project)
-    if schema is not None:
-        yield from _schema(project, schema)
+    yield from _schema(project, schema)
 
 
 def _missing_tables(project: "Project") -> Iterator[tuple["Location", str]]:
@@ -151,8 +148,8 @@ def _schema(project: "Project", schema: dict[str, Any]) -> Iterator[tuple["Locat
         yield (
             ("schema",),
             f"schema: {project.input_schema} does not name the table"
-            f"{'s' if len(missing) > 1 else ''} {', '.join(missing)}. `slipway schema infer` writes a"
-            " first entry.",
+            f"{'s' if len(missing) > 1 else ''} {', '.join(missing)}. `slipway schema infer --project"
+            " DIR` writes a first entry.",
         )
     for table in named:
         if table not in tables:

@@ -114,19 +114,16 @@ def load_project(folder: Path, overrides: dict[str, str] | None = None) -> Loade
     return LoadedProject(project=project, folder=file.path.parent, schema_content=schema)
 
 
-def load_without_schema(folder: Path) -> tuple[Project, Path]:
-    """Reads and checks `project.yaml` alone: its schema is still to be written.
+def load_data(folder: Path) -> tuple[DataConfig, Path]:
+    """Reads the `data` section alone: what a first schema is written from.
 
     Returns:
-        The project, and where its schema belongs.
+        The section, and where the project's schema belongs.
 
     Raises:
         ProjectError: as for `load_project`.
     """
-    file = _ProjectFile(folder, {})
-    project = file.project()
-    file.require(inconsistencies(project, None))
-    return project, file.path.parent / project.input_schema
+    return _ProjectFile(folder, {}).data()
 
 
 class _ProjectFile:
@@ -164,6 +161,24 @@ class _ProjectFile:
             return Project.model_validate(given)
         except ValidationError as error:
             raise self._wrong(problems(error, given, Project)) from error
+
+    def data(self) -> tuple[DataConfig, Path]:
+        """The `data` section, and the schema file.
+
+        Raises:
+            ProjectError: with all that is wrong in them.
+        """
+        given = _plain(self._document)
+        section, schema = given.get("data", {}), given.get("schema")
+        if not isinstance(schema, str):
+            raise self._wrong(
+                [(("schema",), "schema: name the file that the schema is written to.")]
+            )
+        try:
+            return DataConfig.model_validate(section), self.path.parent / schema
+        except ValidationError as error:
+            found = problems(error, section, DataConfig, "data")
+            raise self._wrong((("data", *place), said) for place, said in found) from error
 
     def require(self, found: Iterable[tuple[Location, str]]) -> None:
         """Refuses the file where something was found.

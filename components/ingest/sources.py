@@ -130,6 +130,31 @@ def locate(table: str, uri: str, form: Format) -> Source:
     return _source(uri, store, base, files, scheme)
 
 
+def find_format(uri: str) -> Format:
+    """The format of a file or a folder, by the endings of its files.
+
+    Raises:
+        SlipwayError: they have none that is known, or several; or nothing is there.
+    """
+    from fsspec.core import url_to_fs
+
+    scheme = check_uri(public_uri(uri), uri)
+    with reading(public_uri(uri)):
+        store, base = url_to_fs(uri, **_options(scheme))
+        base = base.rstrip("/")
+        if not store.exists(base):
+            raise SlipwayError(_missing(public_uri(uri), uri, store, base))
+        there = [base] if store.isfile(base) else store.find(base)
+    if any(file[len(base) :].startswith("/_delta_log/") for file in there):
+        return "delta"
+    files = [file.lower() for file in there if not _hidden(file[len(base) :])]
+    found = [form for form, endings in ENDINGS.items() if any(f.endswith(endings) for f in files)]
+    if len(found) == 1:
+        return found[0]
+    what = f"files of {' and '.join(found)}" if found else "no parquet, csv or jsonl file"
+    raise SlipwayError(f"{public_uri(uri)} holds {what}. Say which is meant with --format.")
+
+
 @contextmanager
 def reading(what: str) -> Iterator[None]:
     """Turns whatever a store or a parser raises into a message that names what was read."""

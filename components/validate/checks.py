@@ -4,13 +4,15 @@ A check may also know from a column's footer (its nulls, least and greatest valu
 row of the group fails; then the column is not even read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from slipway.components.support.errors import SlipwayError
+from slipway.components.validate.bounds import greatest, least
 from slipway.components.validate.schema import Column, Level, Rule, TableSchema
 
 if TYPE_CHECKING:
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 class Span:
     """What a footer says of one column in one row group; None: it does not say.
 
-    For floats `low` and `high` are unknown, since a footer passes over NaN.
+    For floats `low` and `high` are unknown, since a footer passes over NaN; those of times are whole
+    numbers of the column's unit since 1970, since no date is past the year 9999.
     """
 
     rows: int
@@ -62,11 +65,20 @@ class Check:
     enum: frozenset[str] | None = None
 
 
-def type_problem(column: Column, kind: "pa.DataType") -> str | None:
-    """Why an Arrow type is not the type that the schema asks for; None where it is."""
+def type_problem(column: Column, kind: "pa.DataType", *, window: bool = False) -> str | None:
+    """Why an Arrow type is not the type that the schema asks for; None where it is.
+
+    Args:
+        column: what the schema says of the column.
+        kind: its Arrow type.
+        window: whether the window cuts on the column. Ingest has made it an instant, so it is right
+            whichever of the times the schema calls it.
+    """
     import pyarrow as pa
 
     if column.kind is None or pa.types.is_null(kind):
+        return None
+    if window and column.format is not None and pa.types.is_timestamp(kind) and kind.tz:
         return None
     wanted: str = column.kind if column.format is None else f"{column.kind} ({column.format})"
     match column.kind, column.format:
@@ -115,26 +127,13 @@ def column_checks(column: Column, kind: "pa.DataType") -> list[Check]:
     floating = pa.types.is_floating(kind)
     if column.kind in ("integer", "number") and floating:
         add("not a finite number", value.is_finite().not_())
-    if column.kind == "integer" and floating:
-        add("not a whole number", value.is_finite() & (value != value.floor()))
-    # What is not finite has failed already, once.
-    finite = value.is_finite() if floating else pl.lit(True)
-    low, high = column.minimum, column.maximum
-    if low is not None:
-        add(f"minimum {low}", finite & (value < low), sure=lambda s: s.within(low=low))
-    if high is not None:
-        add(f"maximum {high}", finite & (value > high), sure=lambda s: s.within(high=high))
-    if (bound := column.exclusive_minimum) is not None:
-        add(f"exclusiveMinimum {bound}", finite & (value <= bound))
-    if (bound := column.exclusive_maximum) is not None:
-        add(f"exclusiveMaximum {bound}", finite & (value >= bound))
-    earliest, latest = (_as_kind(moment, kind) for moment in (column.earliest, column.latest))
-    if earliest is not None:
-        text = f"earlier than {_shown(earliest)}"
-        add(text, value < earliest, sure=lambda s: s.within(low=earliest))
-    if latest is not None:
-        text = f"later than {_shown(latest)}"
-        add(text, value > latest, sure=lambda s: s.within(high=latest))
+    if column.kind == "integer" and (floating or (pa.types.is_decimal(kind) and kind.scale)):
+        finite = value.is_finite() if floating else pl.lit(True)
+        add("not a whole number", finite & (value != value.floor()))
+    for text, fails, sure in _bounds(column, kind):
+        add(text, fails, sure=sure)
+    for text, fails, sure in _moments(column, kind):
+        add(text, fails, sure=sure)
     if column.min_length is not None:
         add(f"minLength {column.min_length}", value.str.len_chars() < column.min_length)
     if column.max_length is not None:
@@ -144,9 +143,69 @@ def column_checks(column: Column, kind: "pa.DataType") -> list[Check]:
         add(f"pattern {column.pattern}", value.str.contains(column.pattern).not_())
     if column.enum is not None:
         texts = frozenset(column.enum) if pa.types.is_string(kind) else None
-        allowed = pl.Series(_enum_values(column, kind))
+        allowed = pl.Series(_enum_values(column, kind), dtype=_polars(kind))
         add("enum", value.is_in(allowed.implode()).not_(), enum=texts)
     return checks
+
+
+def _bounds(
+    column: Column, kind: "pa.DataType"
+) -> Iterator[tuple[str, "pl.Expr", Callable[[Span], bool] | None]]:
+    """What a number's bounds say, compared as values of the column's own type.
+
+    What is not finite has failed already, once.
+    """
+    import polars as pl
+    import pyarrow as pa
+
+    value = pl.col(column.name)
+    finite = value.is_finite() if pa.types.is_floating(kind) else value.is_not_null()
+
+    def literal(number: Any) -> pl.Expr:
+        return pl.lit(number, dtype=_polars(kind))
+
+    if (bound := column.minimum) is not None:
+        low = least(kind, bound)
+        fails = finite if low is None else finite & (value < literal(low))
+        yield f"minimum {bound}", fails, lambda s: low is not None and s.within(low=low)
+    if (bound := column.maximum) is not None:
+        high = greatest(kind, bound)
+        fails = finite if high is None else finite & (value > literal(high))
+        yield f"maximum {bound}", fails, lambda s: high is not None and s.within(high=high)
+    if (bound := column.exclusive_minimum) is not None:
+        low_out = greatest(kind, bound)
+        if low_out is not None:
+            yield f"exclusiveMinimum {bound}", finite & (value <= literal(low_out)), None
+    if (bound := column.exclusive_maximum) is not None:
+        high_out = least(kind, bound)
+        if high_out is not None:
+            yield f"exclusiveMaximum {bound}", finite & (value >= literal(high_out)), None
+
+
+def _moments(
+    column: Column, kind: "pa.DataType"
+) -> Iterator[tuple[str, "pl.Expr", Callable[[Span], bool] | None]]:
+    """What a time's bounds say. A footer's times are whole numbers of the column's unit."""
+    import polars as pl
+
+    value = pl.col(column.name)
+    earliest, latest = (_as_kind(moment, kind) for moment in (column.earliest, column.latest))
+    if earliest is not None:
+        low = _ticks(earliest, kind, up=True)
+        yield f"earlier than {_shown(earliest)}", value < earliest, lambda s: s.within(low=low)
+    if latest is not None:
+        high = _ticks(latest, kind, up=False)
+        yield f"later than {_shown(latest)}", value > latest, lambda s: s.within(high=high)
+
+
+def _polars(kind: "pa.DataType") -> "pl.DataType":
+    """A column's type as polars has it."""
+    import polars as pl
+    import pyarrow as pa
+
+    series = pl.from_arrow(pa.array([], kind))
+    assert isinstance(series, pl.Series)  # noqa: S101
+    return series.dtype
 
 
 def table_checks(schema: TableSchema, frame: "pl.DataFrame") -> list[Check]:
@@ -254,6 +313,18 @@ def _as_kind(moment: datetime | None, kind: "pa.DataType") -> datetime | date | 
     return moment if kind.tz else moment.replace(tzinfo=None)
 
 
+def _ticks(moment: datetime | date, kind: "pa.DataType", *, up: bool) -> int:
+    """A moment as a whole number of a column's unit since 1970, rounded to the side that decides."""
+    import pyarrow as pa
+
+    if not isinstance(moment, datetime):
+        return (moment - date(1970, 1, 1)).days
+    since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    step = timedelta(seconds=1) / {"s": 1, "ms": 10**3}.get(kind.unit, 10**6)
+    steps = -(-since // step) if up else since // step
+    return steps * 1000 if pa.types.is_timestamp(kind) and kind.unit == "ns" else steps
+
+
 def _shown(moment: datetime | date) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
@@ -261,9 +332,16 @@ def _shown(moment: datetime | date) -> str:
 def _enum_values(column: Column, kind: "pa.DataType") -> list[Any]:
     import pyarrow as pa
 
+    allowed: list[Any] = list(column.enum or ())
+    if pa.types.is_floating(kind):
+        allowed = [float(v) if isinstance(v, int | Decimal) else v for v in allowed]
+    elif pa.types.is_decimal(kind):
+        allowed = [Decimal(v) if isinstance(v, int) else v for v in allowed]
     try:
-        return pa.array(list(column.enum or ()), kind).to_pylist()
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        if pa.types.is_integer(kind) and (odd := [v for v in allowed if not isinstance(v, int)]):
+            raise pa.ArrowInvalid(str(odd[0]))
+        return pa.array(allowed, kind).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
         raise SlipwayError(
             f"The schema file is wrong. {column.name}: its enum holds a value that {kind} cannot"
             f" have: {error}."

@@ -1,9 +1,9 @@
 """One pass over a table's row groups: every check, the good rows here, the others there."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,9 @@ from slipway.components.contracts.dataset import (
     time_extent,
     writes_to,
 )
-from slipway.components.support.errors import SlipwayError
+from slipway.components.support.errors import SlipwayError, is_failure
 from slipway.components.support.stage import progress
+from slipway.components.validate.bounds import ticks
 from slipway.components.validate.checks import Check, Span
 
 if TYPE_CHECKING:
@@ -126,15 +127,13 @@ class RowChecker:
         set_apart = apart.close()
         first, last = time_extent(good, self._table, self._info.time)
         return Checked(
-            good=TableInfo(
+            good=replace(
+                self._info,
                 rows=self._info.rows - set_apart.rows,
                 bytes=sum(file.stat().st_size for file in target.iterdir()),
                 content_hash=content.hex,
-                columns=self._info.columns,
-                time=self._info.time,
                 min_time=first,
                 max_time=last,
-                source=self._info.source,
             ),
             quarantine=set_apart,
             tallies=self._tallies,
@@ -193,8 +192,10 @@ class RowChecker:
                 assert check.fails is not None  # noqa: S101
                 expressions[number] = check.fails
         if expressions:
-            frame = _frame(table, {c for n in expressions for c in self._checks[n].columns})
-            found = frame.select(e.alias(str(n)) for n, e in expressions.items())
+            columns = {c for n in expressions for c in self._checks[n].columns}
+            with evaluates(self._table, columns):
+                frame = _frame(table, columns)
+                found = frame.select(e.alias(str(n)) for n, e in expressions.items())
             # Only what fails is unpacked from bits to bytes.
             failing |= {int(column.name): column.to_numpy() for column in found if column.any()}
         return {number: mask for number, mask in failing.items() if mask.any()}
@@ -202,11 +203,16 @@ class RowChecker:
     def _back_in_time(self, table: "pa.Table", name: str) -> "pl.Expr":
         """True for a row below the greatest value of the rows before it, in this group or earlier."""
         import polars as pl
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         value, latest = pl.col(name), self._latest
+        column = table[name]
+        if pa.types.is_temporal(column.type):
+            # As whole numbers of their unit: a date past the year 9999 is no object.
+            value, column = value.to_physical(), ticks(column)
         fails = (value < value.cum_max().forward_fill().shift(1)).fill_null(False)
-        highest = pc.max(table[name]).as_py()
+        highest = pc.max(column).as_py()
         if latest is not None:
             fails = fails | (value < latest).fill_null(False)
         if highest is not None and (latest is None or highest > latest):
@@ -222,7 +228,7 @@ class RowChecker:
             tally.failed += int(np.count_nonzero(mask))
             wanted = _EXAMPLES - len(tally.examples)
             for row in np.flatnonzero(mask)[: max(wanted, 0)].tolist():
-                values = {name: str(table[name][row].as_py()) for name in tally.check.columns}
+                values = {name: _shown(table[name][row]) for name in tally.check.columns}
                 tally.examples.append({"row": start + row, "values": values})
 
     def _apart(self, group: _Group) -> "np.ndarray | None":
@@ -285,6 +291,33 @@ def _reads(file: Path) -> Iterator[None]:
         raise SlipwayError(f"{file} is damaged: {error}. Ingest the data again.") from error
 
 
+@contextmanager
+def evaluates(table: str, columns: Iterable[str]) -> Iterator[None]:
+    """Turns whatever polars raises, a panic too, into a message that names the columns.
+
+    Raises:
+        SlipwayError: in place of a failure.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, SlipwayError) or not is_failure(error):
+            raise
+        reason = " ".join(str(error).split()).rstrip(".")[:300]
+        raise SlipwayError(
+            f"Table {table}: the checks of {', '.join(sorted(columns))} cannot be evaluated:"
+            f" {reason}. Leave the column out with `columns:`, or its checks out of the schema."
+        ) from error
+
+
+def _shown(value: "pa.Scalar") -> str:
+    """A value as a report shows it; a time past the year 9999 is no Python object."""
+    try:
+        return str(value.as_py())
+    except (OverflowError, ValueError):
+        return f"{ticks(value).as_py():,} {getattr(value.type, 'unit', 'days')} since 1970"
+
+
 def _all_in(column: "pa.ChunkedArray", allowed: frozenset[str]) -> bool:
     """Whether a dictionary column's dictionaries hold allowed values only."""
     return all(
@@ -311,23 +344,21 @@ def _spans(footer: "pq.RowGroupMetaData", schema: "pa.Schema") -> dict[str, Span
     """What the footer of a row group says of each column."""
     import pyarrow as pa
 
-    # Text statistics may be cut off, and those of floats pass over NaN.
-    exact = {
-        field.name
-        for field in schema
-        if pa.types.is_integer(field.type) or pa.types.is_temporal(field.type)
-    }
+    # Text statistics may be cut off, and those of floats pass over NaN. Times as they stand in the
+    # file: past the year 9999 they are no Python object.
+    integers = {field.name for field in schema if pa.types.is_integer(field.type)}
+    times = {field.name for field in schema if pa.types.is_temporal(field.type)}
     spans = dict.fromkeys(schema.names, Span(rows=footer.num_rows))
     for index in range(footer.num_columns):
         column = footer.column(index)
         name, found = column.path_in_schema, column.statistics
         if found is None or name not in spans:
             continue
-        known = name in exact and found.has_min_max
-        spans[name] = Span(
-            rows=footer.num_rows,
-            nulls=found.null_count if found.has_null_count else None,
-            low=found.min if known else None,
-            high=found.max if known else None,
-        )
+        nulls = found.null_count if found.has_null_count else None
+        low = high = None
+        if found.has_min_max and name in integers:
+            low, high = found.min, found.max
+        elif found.has_min_max and name in times and found.physical_type in ("INT64", "INT32"):
+            low, high = found.min_raw, found.max_raw
+        spans[name] = Span(rows=footer.num_rows, nulls=nulls, low=low, high=high)
     return spans

@@ -4,11 +4,13 @@ import json
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 from slipway.components.config.base import parse_duration, parse_instant
 from slipway.components.support.errors import SlipwayError
+from slipway.components.validate.bounds import Number, exact
 
 META_SCHEMA = Path(__file__).with_name("schema.meta.json")
 
@@ -35,10 +37,10 @@ class Column:
     nullable: bool = True
     format: Format | None = None
     enum: tuple[Any, ...] | None = None
-    minimum: float | None = None
-    maximum: float | None = None
-    exclusive_minimum: float | None = None
-    exclusive_maximum: float | None = None
+    minimum: Number | None = None
+    maximum: Number | None = None
+    exclusive_minimum: Number | None = None
+    exclusive_maximum: Number | None = None
     min_length: int | None = None
     max_length: int | None = None
     pattern: str | None = None
@@ -75,16 +77,30 @@ class TableSchema:
     text: dict[str, Any] = field(default_factory=dict)
 
 
-def parse_schema(schema: dict[str, Any], moments: Moments) -> dict[str, TableSchema]:
+def read_schema(text: str) -> Any:
+    """Reads a schema's JSON with its numbers as they are written: none goes through a double.
+
+    Raises:
+        SlipwayError: it is not JSON.
+    """
+    try:
+        return json.loads(text, parse_float=Decimal)
+    except ValueError as error:
+        raise SlipwayError(f"The schema file is wrong. It is not JSON: {error}.") from error
+
+
+def parse_schema(schema: dict[str, Any] | str, moments: Moments) -> dict[str, TableSchema]:
     """Takes a schema's content apart.
 
     Args:
-        schema: the content of the file; integers may come as floats.
+        schema: the content of the file, as text or read.
         moments: the meaning of window_start, window_end and now.
 
     Raises:
         SlipwayError: it is not a schema; all that is wrong is listed.
     """
+    if isinstance(schema, str):
+        schema = read_schema(schema)
     jsonschema = _jsonschema()
     meta = json.loads(META_SCHEMA.read_text(encoding="utf-8"))
     validator = jsonschema.Draft202012Validator(meta)
@@ -94,6 +110,7 @@ def parse_schema(schema: dict[str, Any], moments: Moments) -> dict[str, TableSch
     ]
     if problems:
         raise SlipwayError(f"The schema file is wrong. {'; '.join(problems)}.")
+    assert isinstance(schema, dict)  # noqa: S101  # the meta-schema says so
     return {name: _table(name, table, moments) for name, table in schema["tables"].items()}
 
 
@@ -119,14 +136,14 @@ def _said(error: Any) -> str:
 
 
 def _table(name: str, text: dict[str, Any], moments: Moments) -> TableSchema:
-    tolerance = text.get("x-maxFailedFraction")
+    tolerance = _fraction(text.get("x-maxFailedFraction"))
     default = tolerance or 0.0
     rules = tuple(
         Rule(
             name=rule,
             sql=content["rule"],
             level=content.get("x-level", "fail"),
-            tolerance=content.get("x-maxFailedFraction", default),
+            tolerance=float(content.get("x-maxFailedFraction", default)),
         )
         for rule, content in text.get("x-rules", {}).items()
     )
@@ -166,19 +183,19 @@ def _column(
         kind=kind,
         nullable=kind is None or isinstance(kinds, list),
         format=form,
-        enum=None if "enum" not in text else tuple(_tidy(v) for v in text["enum"] if v is not None),
-        minimum=_tidy(text.get("minimum")),
-        maximum=_tidy(text.get("maximum")),
-        exclusive_minimum=_tidy(text.get("exclusiveMinimum")),
-        exclusive_maximum=_tidy(text.get("exclusiveMaximum")),
-        min_length=_tidy(text.get("minLength")),
-        max_length=_tidy(text.get("maxLength")),
+        enum=None if "enum" not in text else tuple(exact(v) for v in text["enum"] if v is not None),
+        minimum=exact(text.get("minimum")),
+        maximum=exact(text.get("maximum")),
+        exclusive_minimum=exact(text.get("exclusiveMinimum")),
+        exclusive_maximum=exact(text.get("exclusiveMaximum")),
+        min_length=exact(text.get("minLength")),
+        max_length=exact(text.get("maxLength")),
         pattern=text.get("pattern"),
         earliest=_moment(where, text.get("formatMinimum"), moments),
         latest=_moment(where, text.get("formatMaximum"), moments),
-        max_null_fraction=text.get("x-maxNullFraction"),
+        max_null_fraction=_fraction(text.get("x-maxNullFraction")),
         level=text.get("x-level", "fail"),
-        tolerance=text.get("x-maxFailedFraction", tolerance),
+        tolerance=float(text.get("x-maxFailedFraction", tolerance)),
     )
 
 
@@ -194,9 +211,8 @@ _FITS = {
 }
 
 
-def _tidy(value: Any) -> Any:
-    """A whole number that travelled as a float is an integer again."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _fraction(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _moment(where: str, text: str | None, moments: Moments) -> datetime | None:

@@ -21,7 +21,7 @@ from slipway.components.support.files import new_directory, write_json, write_te
 from slipway.components.support.stage import stage
 from slipway.components.validate.checks import column_checks, table_checks, type_problem
 from slipway.components.validate.report import render
-from slipway.components.validate.rows import Checked, RowChecker, Tally
+from slipway.components.validate.rows import Checked, RowChecker, Tally, evaluates
 from slipway.components.validate.schema import Level, Moments, TableSchema, parse_schema
 from slipway.components.validate.unique import repeated_keys
 
@@ -93,7 +93,7 @@ class Validation:
 def validate_dataset(
     *,
     dataset: Path,
-    schema: dict[str, Any],
+    schema: dict[str, Any] | str,
     good: Path,
     quarantine: Path,
     report: Path,
@@ -106,7 +106,7 @@ def validate_dataset(
 
     Args:
         dataset: the ingested tables.
-        schema: the content of the schema file.
+        schema: the content of the schema file, as text or read.
         good: where the rows that passed appear.
         quarantine: where the others appear: the table's columns, `_reasons` (text) and `_row` (its
             number in the table).
@@ -197,7 +197,7 @@ def _validate_table(
             sound = False
             continue
         kind = arrow.field(column.name).type
-        problem = type_problem(column, kind)
+        problem = type_problem(column, kind, window=column.name == info.time)
         text = f"{column.name}: type"
         if problem:
             sound = False
@@ -206,7 +206,8 @@ def _validate_table(
             results += [_passed(schema.name, text)] if column.kind else []
             checks += column_checks(column, kind)
     if sound:
-        empty = pl.from_arrow(arrow.empty_table())
+        with evaluates(schema.name, arrow.names):
+            empty = pl.from_arrow(arrow.empty_table()) if schema.rules else pl.DataFrame()
         assert isinstance(empty, pl.DataFrame)  # noqa: S101
         checks += table_checks(schema, empty)
     elif schema.rules or schema.unique or schema.time_order:
@@ -215,7 +216,8 @@ def _validate_table(
         results.append(_problem(schema.name, text, detail))
     repeated = {}
     for key in schema.unique if sound else ():
-        mask = repeated_keys(dataset, schema.name, key, info.rows)
+        with evaluates(schema.name, key):
+            mask = repeated_keys(dataset, schema.name, key, info.rows)
         if mask is not None:
             repeated[key] = mask
     checked = RowChecker(dataset, schema.name, info, checks, repeated).run(good, quarantine)
@@ -316,6 +318,9 @@ def _write_results(validation: Validation, manifest: Manifest, report: Path, res
         "tables": {
             name: {
                 "rows": info.rows,
+                "before": info.before,
+                "after": info.after,
+                "warnings": list(info.warnings),
                 "good": validation.good.tables[name].rows if name in validation.good.tables else 0,
                 "quarantine": (
                     validation.quarantine.tables[name].rows

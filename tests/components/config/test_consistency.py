@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slipway.components.config.consistency import columns_read, required_columns
-from slipway.components.config.project import load_project, load_without_schema
+from slipway.components.config.project import load_data, load_project
 from slipway.components.support.errors import ProjectError
 
 
@@ -73,8 +73,8 @@ def test_a_schema_that_admits_other_columns_says_nothing_of_them(folder: Path) -
 
 def test_a_project_whose_schema_is_still_to_be_written(folder: Path) -> None:
     (folder / "schemas/input.json").unlink()
-    project, schema = load_without_schema(folder)
-    assert (project.project_name, schema) == ("flights", folder / "schemas/input.json")
+    data, schema = load_data(folder)
+    assert (next(iter(data.tables)), schema) == ("flights", folder / "schemas/input.json")
 
 
 def test_columns_that_examples_need(folder: Path) -> None:

@@ -1,17 +1,17 @@
-"""`slipway schema infer`: what it writes holds for the data, and finds what is wrong in others."""
+"""A first schema: what it says of each kind of column, and that it keeps what a file says already."""
 
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from slipway.components.support.errors import SlipwayError
-from slipway.components.validate.infer import infer_schema, write_schema
+from slipway.components.validate.infer import infer_table, write_schema
 from slipway.components.validate.schema import META_SCHEMA
 
 
@@ -27,51 +27,45 @@ def table(rows: int = 1000) -> pa.Table:
             "count": pa.array(index % 50, mask=index % 10 == 0),
             "share": index % 100 / 100 - 0.5,
             "whole": (index % 4).astype(float),
+            "flag": index % 2,
+            "price": pa.array([Decimal(int(i)) / 4 for i in index], pa.decimal128(10, 2)),
             "open": index % 2 == 0,
             "word": [f"w{i % 200}" for i in index],
             "tags": [["a"]] * rows,
+            "none": pa.nulls(rows),
         }
     )
 
 
-def test_what_it_writes(tmp_path: Path) -> None:
-    pq.write_table(table(), tmp_path / "events.parquet")
-    schema = infer_schema(tmp_path / "events.parquet")
-    assert schema == {
-        "$schema": "urn:slipway:input-schema:1",
-        "tables": {
-            "events": {
-                "required": table().schema.names,
-                "additionalProperties": False,
-                "properties": {
-                    "id": {"type": "string"},
-                    "time": {"type": "string", "format": "date-time", "formatMaximum": "now"},
-                    "wall": {"type": "string", "format": "local-date-time"},
-                    "kind": {"type": "string", "enum": ["a", "b", "c"]},
-                    "count": {
-                        "type": ["integer", "null"],
-                        "minimum": 0,
-                        "maximum": 97,
-                        "x-maxNullFraction": 0.2,
-                    },
-                    "share": {"type": "number", "minimum": -1.49, "maximum": 1.48},
-                    "whole": {"type": "integer", "minimum": 0.0, "maximum": 6.0},
-                    "open": {"type": "boolean"},
-                    "word": {"type": "string"},
-                    "tags": {"description": "Arrow type list<element: string>: not judged."},
-                },
-                "x-unique": [["id"]],
-                "x-timeOrder": "time",
-            }
+def infer(rows: pa.Table) -> dict:
+    return infer_table("t", rows.schema, rows.to_batches(max_chunksize=300))
+
+
+def test_what_it_writes() -> None:
+    assert infer(table()) == {
+        "required": table().schema.names,
+        "additionalProperties": False,
+        "properties": {
+            "id": {"type": "string"},
+            "time": {"type": "string", "format": "date-time", "formatMaximum": "now"},
+            "wall": {"type": "string", "format": "local-date-time"},
+            "kind": {"type": "string", "enum": ["a", "b", "c"]},
+            "count": {"type": ["integer", "null"], "minimum": 0, "x-maxNullFraction": 0.2},
+            "share": {"type": "number"},
+            "whole": {"type": "integer", "minimum": 0},
+            "flag": {"type": "integer", "minimum": 0, "maximum": 1},
+            "price": {"type": "number", "minimum": 0},
+            "open": {"type": "boolean"},
+            "word": {"type": "string"},
+            "tags": {"description": "Arrow type list<item: string>: not judged."},
+            "none": {"description": "No value was seen: not judged."},
         },
+        "x-unique": [["id"]],
     }
 
 
-def test_it_is_a_schema_and_holds_for_its_data(validate, tmp_path: Path) -> None:
-    (tmp_path / "t").mkdir()
-    pq.write_table(table(600), tmp_path / "t" / "a.parquet")
-    pq.write_table(table().slice(600), tmp_path / "t" / "b.parquet")
-    schema = infer_schema(tmp_path / "t")
+def test_it_is_a_schema_and_holds_for_its_data(validate) -> None:
+    schema = {"tables": {"t": infer(table())}}
     jsonschema.validate(schema, json.loads(META_SCHEMA.read_text()))
     validation = validate(table(), schema)
     assert {check.status for check in validation.checks} == {"pass"}
@@ -80,54 +74,89 @@ def test_it_is_a_schema_and_holds_for_its_data(validate, tmp_path: Path) -> None
         validate(bad, schema)
 
 
-def test_all_tables_of_a_dataset(validate, places) -> None:
-    validate(table(), {"properties": {}})
-    assert list(infer_schema(places.dataset)["tables"]) == ["t"]
+def test_rows_in_another_order_hold_too(validate) -> None:
+    order = np.random.default_rng(1).permutation(1000)
+    validation = validate(table().take(pa.array(order)), {"tables": {"t": infer(table())}})
+    assert {check.status for check in validation.checks} == {"pass"}
 
 
-def test_a_repeated_value_is_no_key_and_a_step_back_no_order(tmp_path: Path) -> None:
+def test_a_repeated_value_is_no_key() -> None:
     rows = table(200_000).select(["id", "time"])
-    swapped = pa.concat_tables([rows.slice(1), rows.slice(0, 1)])
-    pq.write_table(
-        swapped.set_column(0, "id", pa.array([*["x7"], *rows["id"].to_pylist()[1:]])),
-        tmp_path / "t.parquet",
-    )
-    inferred = infer_schema(tmp_path / "t.parquet")["tables"]["t"]
-    assert "x-unique" not in inferred and "x-timeOrder" not in inferred
+    assert infer(rows)["x-unique"] == [["id"]]
+    twice = pa.array(["x7", *rows["id"].to_pylist()[1:]])
+    assert "x-unique" not in infer(rows.set_column(0, "id", twice))
+
+
+EXTREMES = {
+    "largest double": pa.array([3.4028234663852886e38, 1.5, None]),
+    "large whole doubles": pa.array([1e308, -1e308, 0.0]),
+    "largest integers": pa.array([2**63 - 1, -(2**63), 0]),
+    "unsigned": pa.array([2**64 - 1, 0, 5], pa.uint64()),
+    "beyond 2**53": pa.array([9007199254740993, 9007199254740991, 0]),
+    "floats": pa.array([1.1, 3.4028234663852886e38, 0.0], pa.float32()),
+    "not finite": pa.array([float("nan"), float("inf"), -3.0]),
+    "nothing but NaN": pa.array([float("nan")] * 3),
+    "decimals": pa.array([Decimal("1.10"), Decimal("9" * 36 + ".99"), None], pa.decimal128(38, 2)),
+    "never": pa.array([2**63 - 1, 0, None], pa.timestamp("us", "UTC")),
+    "never, by the wall": pa.array([2**63 - 1, -(2**62), None], pa.timestamp("us")),
+    "far days": pa.array([2**31 - 1, -(2**31), None], pa.date32()),
+    "the year 9999": pa.array([datetime(9999, 12, 31, tzinfo=UTC)] * 3, pa.timestamp("us", "UTC")),
+    "durations": pa.array([timedelta(1), None, timedelta(2)]),
+    "bytes": pa.array([b"a", None, b""]),
+}
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_its_own_data_pass_whatever_they_are(name: str, validate) -> None:
+    rows = pa.table({"x": EXTREMES[name]})
+    entry = infer(rows)
+    schema = json.loads(json.dumps({"tables": {"t": entry}}, allow_nan=False))
+    validation = validate(rows, schema)
+    assert {check.status for check in validation.checks} <= {"pass", "warn"}
+    assert ("warn" in {c.status for c in validation.checks}) == ("NaN" in str(entry))
+    assert validation.good.rows == 3
+
+
+def test_a_table_without_rows_teaches_nothing() -> None:
+    with pytest.raises(SlipwayError, match="Table t has no rows"):
+        infer(table().slice(0, 0))
 
 
 def test_a_file_finds_its_meta_schema_beside_it(tmp_path: Path) -> None:
     """What an editor does: it reads `$schema` relative to the file."""
-    pq.write_table(table(), tmp_path / "events.parquet")
     out = tmp_path / "schemas" / "input.json"
-    write_schema(tmp_path / "events.parquet", out)
+    write_schema({"t": infer(table())}, out)
     written = json.loads(out.read_text())
     meta = json.loads((out.parent / written["$schema"]).read_text())
     assert meta == json.loads(META_SCHEMA.read_text())
     jsonschema.validate(written, meta)
-    assert written["tables"] == infer_schema(tmp_path / "events.parquet")["tables"]
 
 
-def test_no_bound_is_nan_or_infinite(tmp_path: Path) -> None:
-    nan, inf = float("nan"), float("inf")
-    columns = {"none": [nan, nan], "some": [1.5, inf], "half": [nan, -3.0], "huge": [1e308, -1e308]}
-    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
-    write_schema(tmp_path / "t.parquet", tmp_path / "schema.json")
-    found = json.loads((tmp_path / "schema.json").read_text())["tables"]["t"]["properties"]
-    assert found["none"] == {"type": "number"}
-    assert found["some"] == {"type": "number", "minimum": 0.0, "maximum": 3.0}
-    assert found["half"] == {"type": "integer", "minimum": -6.0, "maximum": 0.0}
-    assert found["huge"] == {"type": "integer"}
+def test_what_a_file_says_of_other_tables_stays(tmp_path: Path) -> None:
+    out = tmp_path / "input.json"
+    first = {"properties": {"a": {"type": "string"}}}
+    out.write_text(json.dumps({"title": "mine", "tables": {"first": first}}))
+    entry = infer(table())
+    assert write_schema({"second": entry}, out) == ["second"]
+    found = json.loads(out.read_text())
+    assert found["title"] == "mine"
+    assert found["tables"] == {"first": first, "second": entry}
+    assert write_schema({"second": entry}, out) == []
+    with pytest.raises(SlipwayError, match=r"has an entry for first already.*--force replaces it"):
+        write_schema({"first": entry, "third": entry}, out)
+    assert json.loads(out.read_text()) == found
+    assert write_schema({"first": entry}, out, force=True) == ["first"]
+    assert json.loads(out.read_text())["tables"] == {"first": entry, "second": entry}
 
 
-def test_refuses(tmp_path: Path) -> None:
-    with pytest.raises(SlipwayError, match="no parquet file at"):
-        infer_schema(tmp_path / "nothing")
-    with pytest.raises(SlipwayError, match="no parquet file at"):
-        infer_schema(tmp_path)
-    (tmp_path / "x.parquet").write_text("no")
-    with pytest.raises(SlipwayError, match=r"x.parquet cannot be read as parquet"):
-        infer_schema(tmp_path / "x.parquet")
-    pq.write_table(table().slice(0, 0), tmp_path / "e.parquet")
-    with pytest.raises(SlipwayError, match="Table e has no rows"):
-        infer_schema(tmp_path / "e.parquet")
+def test_a_file_that_is_no_schema_stays(tmp_path: Path) -> None:
+    out = tmp_path / "input.json"
+    for content, says in (
+        ("{", "no JSON file"),
+        ("[]", "is no schema"),
+        ('{"a": 1}', "is no schema"),
+    ):
+        out.write_text(content)
+        with pytest.raises(SlipwayError, match=says):
+            write_schema({"t": infer(table())}, out)
+        assert out.read_text() == content

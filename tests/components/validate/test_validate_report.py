@@ -55,7 +55,8 @@ def test_the_report_says_what_the_results_say(validate, places) -> None:
     assert "fail t n: maximum 2 1 33.333% 0.000% row 2: n = 3" in text
     assert "row 1: s = <script>alert(1)</script>" in text
     results = json.loads(places.results.read_text())
-    assert results["tables"] == {"t": {"rows": 3, "good": 2, "quarantine": 1}}
+    counts = {"rows": 3, "good": 2, "quarantine": 1, "before": 0, "after": 0}
+    assert results["tables"] == {"t": {**counts, "warnings": []}}
     failed = next(check for check in results["checks"] if check["status"] == "fail")
     assert failed == {
         "table": "t",
