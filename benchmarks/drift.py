@@ -1,6 +1,5 @@
 """Drift: against Evidently's default preset, against decoding the log, and against exact statistics."""
 
-import json
 import shutil
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 from benchmarks.harness import Row, cpu_seconds, interleave, report, run_python
 from slipway.components.config.monitoring import DriftConfig
 from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
+from slipway.components.contracts.reference import ReferenceSummary
 from slipway.components.contracts.splits import Feature, Kind
 from slipway.components.monitor.measures.drift import COARSE, coarse_groups, compare, measure
 from slipway.components.monitor.measures.sketch import (
@@ -186,12 +186,22 @@ def write_log(folder: Path) -> None:
         ),
         folder / "reference" / "reference.parquet",
     )
-    content = {
-        "version": 1,
-        "threshold": 0.5,
-        "features": [{"name": f.name, "kind": f.kind, "view": f.view} for f in FEATURES],
-    }
-    (folder / "reference" / "reference.json").write_text(json.dumps(content))
+    ReferenceSummary(
+        model="bench",
+        model_hash="",
+        data_hash="",
+        threshold=0.5,
+        key="key",
+        features=tuple(FEATURES),
+        rows={"train": kept.num_rows},
+        sampled={"train": kept.num_rows},
+        windows={},
+        statistics={},
+        release={},
+        intervals={},
+        label_rate={},
+        probability_mean={},
+    ).write(folder / "reference" / "reference.json")
 
 
 def agreement() -> list[Row]:

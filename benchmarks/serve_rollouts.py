@@ -24,7 +24,7 @@ from benchmarks.harness import Row, report
 from benchmarks.serve import _tensors
 from benchmarks.serve_peers import free_port
 from slipway.components.contracts.bundle import bundle_hash, read_bundle
-from slipway.components.contracts.release import Release, write_record
+from slipway.components.contracts.release import Release
 from slipway.components.contracts.verdict import RuleResult, Verdict, write_verdict
 from slipway.components.deploy.golden import golden_rows
 
@@ -102,7 +102,7 @@ def _versions(root: Path, bundle: Path, splits: Path) -> None:
             bundle_uri=str(folder),
             model_hash=digest,
         )
-        write_record(root / f"release-{version}.json", release)
+        release.write(root / f"release-{version}.json")
         rule = RuleResult(
             name="auc", metric="auc", outcome="pass", reason="", threshold=0.5, value=0.8
         )

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway.components.contracts.backfill_record import BackfillRecord, read_backfill_record
-from slipway.components.contracts.monitoring_record import MonitoringRecord, read_monitoring_record
+from slipway.components.contracts.backfill_record import BackfillRecord
+from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.contracts.predictions import Predictions, read_predictions
 from slipway.components.support.errors import ProjectError
 from slipway.local.run import Job
@@ -60,7 +60,7 @@ def score_project(job: Job, *, model: str, window: tuple[str, str], publish: str
     return Scored(
         predictions=read_predictions(folder),
         folder=folder,
-        record=read_monitoring_record(Path(run.output("monitor-predictions", "record"))),
+        record=MonitoringRecord.read(Path(run.output("monitor-predictions", "record"))),
         report=Path(run.output("monitor-predictions", "report")),
     )
 
@@ -89,7 +89,7 @@ def backfill_project(job: Job, *, window: tuple[str, str], online: bool = True) 
                 "online": online,
             },
         )
-    return read_backfill_record(Path(run.output("backfill", "record")))
+    return BackfillRecord.read(Path(run.output("backfill", "record")))
 
 
 def _absolute(publish: str) -> str:

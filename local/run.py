@@ -9,8 +9,8 @@ from typing import Any
 
 from slipway.components.config.base import format_duration
 from slipway.components.config.project import LoadedProject
-from slipway.components.contracts.monitoring_record import MonitoringRecord, read_monitoring_record
-from slipway.components.contracts.release import Deployment, Release, read_record
+from slipway.components.contracts.monitoring_record import MonitoringRecord
+from slipway.components.contracts.release import Deployment, Release
 from slipway.components.contracts.verdict import Override, Verdict, read_verdict
 from slipway.components.support import files
 from slipway.components.support.errors import ProjectError, SlipwayError
@@ -228,9 +228,9 @@ def train(
     if _is_there(verdict):
         result.verdict = read_verdict(Path(verdict))
     if _is_there(release):
-        result.release = read_record(Path(release), Release)
+        result.release = Release.read(Path(release))
     if _is_there(deployment):
-        result.deployment = read_record(Path(deployment), Deployment)
+        result.deployment = Deployment.read(Path(deployment))
     require_success(training)
     if result.verdict is None:
         raise SlipwayError(f"The training pipeline ended without a verdict: see {training.log}.")
@@ -274,7 +274,7 @@ def monitor(
         "endpoint": endpoint,
     }
     run = job.run("monitoring", arguments)
-    return run, read_monitoring_record(Path(run.output("monitor", "record")))
+    return run, MonitoringRecord.read(Path(run.output("monitor", "record")))
 
 
 def _all_stages(training: PipelineRun) -> list[TaskRun]:

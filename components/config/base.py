@@ -1,10 +1,20 @@
 """What all sections of a project file share: strictness, durations, column names."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    ValidationError,
+)
+
+from slipway.components.support.errors import SlipwayError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -20,6 +30,31 @@ class Section(BaseModel):
         Keys without a value are left out: a pipeline parameter cannot hold a null.
         """
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    @classmethod
+    def parse(
+        cls, struct: Mapping[str, Any], name: str, parameters: Mapping[str, Any] | None = None
+    ) -> Self:
+        """Reads the section where it enters a stage.
+
+        Args:
+            struct: as the pipeline's struct parameter has it.
+            name: the section's name in the project file.
+            parameters: what of the section is a pipeline parameter of its own, by parameter.
+
+        Raises:
+            SlipwayError: a setting is wrong, or stands in the struct and in a parameter with two values;
+                the message names each such setting, shows its value and says what it must be.
+        """
+        from slipway.components.config.messages import settings_problems
+        from slipway.components.config.parameters import with_parameters
+
+        given = with_parameters(struct, name, parameters or {})
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            found = settings_problems(error, given, cls, name)
+            raise SlipwayError(f"The {name} settings are wrong: {found}") from error
 
 
 def parse_duration(value: Any) -> Any:

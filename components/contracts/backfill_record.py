@@ -4,15 +4,10 @@ One JSON file: for each view how many rows the offline store had in the range, h
 and how many entities were written online.
 """
 
-import json
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-from slipway.components.support.errors import SlipwayError
-from slipway.components.support.files import write_json
-
-VERSION = 1
+from slipway.components.contracts.record import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,14 +26,15 @@ class FilledView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BackfillRecord:
+class BackfillRecord(Record):
     """What a backfill did; `window` is the range that was asked for, in ISO 8601, UTC."""
+
+    ABSENT: ClassVar[str] = "holds no backfill record"
 
     project: str
     window: tuple[str, str]
     views: dict[str, FilledView]
     data_hash: str
-    version: int = VERSION
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -57,26 +53,3 @@ class BackfillRecord:
             "online": {name: view.online for name, view in self.views.items()},
             "data_hash": self.data_hash,
         }
-
-
-def write_backfill_record(path: Path, record: BackfillRecord) -> None:
-    """Writes the record, atomically."""
-    write_json(path, asdict(record))
-
-
-def read_backfill_record(path: Path) -> BackfillRecord:
-    """Reads a record.
-
-    Raises:
-        SlipwayError: the file is missing, damaged or of another version.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content["window"] = tuple(content["window"])
-        content["views"] = {name: FilledView(**view) for name, view in content["views"].items()}
-        record = BackfillRecord(**content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SlipwayError(f"{path} is not a backfill record: {error}.") from error
-    if record.version != VERSION:
-        raise SlipwayError(f"{path} has version {record.version}; this release reads {VERSION}.")
-    return record

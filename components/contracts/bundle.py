@@ -19,19 +19,19 @@ and one output, `probability`: float32 [N], the calibrated probability of label 
 probability >= threshold, both rounded to float32.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from slipway.components.contracts.record import Record
 from slipway.components.contracts.splits import Feature
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.files import hash_directory, read_header, write_json
+from slipway.components.support.files import hash_directory
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-VERSION = 1
 FILE = "bundle.json"
 ONNX = "model.onnx"
 PT2 = "model.pt2"
@@ -40,7 +40,7 @@ MISSING_TIME = -(2**63)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
+class Bundle(Record):
     """A model's signature.
 
     Attributes:
@@ -55,6 +55,9 @@ class Bundle:
         data_hash: content hash of the training data.
     """
 
+    ABSENT: ClassVar[str] = "is not a model bundle"
+    REMEDY: ClassVar[str] = "Train the model again."
+
     name: str
     features: tuple[Feature, ...]
     key: str
@@ -63,7 +66,6 @@ class Bundle:
     threshold: float
     vocabularies: dict[str, list[str]]
     data_hash: str
-    version: int = VERSION
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -86,7 +88,7 @@ class Bundle:
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:
     """Writes bundle.json."""
-    write_json(folder / FILE, asdict(bundle))
+    bundle.write(folder / FILE)
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -95,11 +97,7 @@ def read_bundle(folder: Path) -> Bundle:
     Raises:
         SlipwayError: the folder is not a whole bundle of a version that this code reads.
     """
-    content = read_header(
-        folder / FILE, VERSION, "is not a model bundle", remedy="Train the model again."
-    )
-    content["features"] = tuple(Feature(**feature) for feature in content["features"])
-    return Bundle(**content)
+    return Bundle.read(folder / FILE)
 
 
 def bundle_hash(folder: Path) -> str:

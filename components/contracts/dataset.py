@@ -13,21 +13,20 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from slipway.components.config.base import format_instant
 from slipway.components.contracts.content_hash import ContentHash
+from slipway.components.contracts.record import Record
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.files import read_header, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-VERSION = 1
 MANIFEST = "manifest.json"
 ROW_GROUP = 65_536
 PART_ROWS = 64 * ROW_GROUP
@@ -75,13 +74,14 @@ class TableInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class Manifest(Record):
     """What a dataset holds. `window` is [start, end) in ISO 8601, UTC."""
+
+    ABSENT: ClassVar[str] = "is not a dataset"
 
     tables: dict[str, TableInfo]
     window: tuple[str, str]
     content_hash: str
-    version: int = VERSION
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -123,7 +123,7 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes the manifest: the last step before a dataset is moved into place."""
-    write_json(folder / MANIFEST, asdict(manifest))
+    manifest.write(folder / MANIFEST)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -132,9 +132,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         SlipwayError: the folder is not a whole dataset of a version that this code reads.
     """
-    content = read_header(folder / MANIFEST, VERSION, "is not a dataset")
-    tables = {name: TableInfo(**info) for name, info in content.pop("tables").items()}
-    return Manifest(tables=tables, window=tuple(content.pop("window")), **content)
+    return Manifest.read(folder / MANIFEST)
 
 
 def table_files(folder: Path, table: str) -> list[Path]:

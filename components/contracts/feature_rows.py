@@ -10,20 +10,19 @@ predicted thing happens), the entities' keys, and the features under their names
 `slipway.components.contracts.splits` gives them. It has no label.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from slipway.components.contracts.record import Record
 from slipway.components.contracts.splits import Feature
-from slipway.components.support.files import read_header, write_json
 
-VERSION = 1
 FILE = "rows.json"
 ROWS = "rows.parquet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FeatureRows:
+class FeatureRows(Record):
     """What the table holds.
 
     Attributes:
@@ -36,6 +35,8 @@ class FeatureRows:
         lead_seconds: how long before `event_timestamp` the features were read.
     """
 
+    ABSENT: ClassVar[str] = "holds no feature rows"
+
     project: str
     key: str
     entities: dict[str, str]
@@ -45,7 +46,6 @@ class FeatureRows:
     data_hash: str
     lead_seconds: int = 0
     untyped: tuple[str, ...] = ()
-    version: int = VERSION
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -66,7 +66,7 @@ class FeatureRows:
 
 def write_feature_rows(folder: Path, rows: FeatureRows) -> None:
     """Writes rows.json: the last step before the folder is moved into place."""
-    write_json(folder / FILE, asdict(rows))
+    rows.write(folder / FILE)
 
 
 def read_feature_rows(folder: Path) -> FeatureRows:
@@ -75,8 +75,4 @@ def read_feature_rows(folder: Path) -> FeatureRows:
     Raises:
         SlipwayError: the folder is not a whole set of rows of a version that this code reads.
     """
-    content = read_header(folder / FILE, VERSION, "holds no feature rows")
-    content["features"] = tuple(Feature(**feature) for feature in content["features"])
-    for name in ("window", "untyped"):
-        content[name] = tuple(content.get(name, ()))
-    return FeatureRows(**content)
+    return FeatureRows.read(folder / FILE)

@@ -1,14 +1,10 @@
 """The record of one monitored window: one typed row, kept in a history. Written by monitor."""
 
-import json
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
-from slipway.components.support.errors import SlipwayError
-from slipway.components.support.files import write_json
+from slipway.components.contracts.record import Record
 
-VERSION = 1
 DriftStatus = Literal["drift", "stable", "no_data"]
 
 
@@ -48,11 +44,13 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MonitoringRecord:
+class MonitoringRecord(Record):
     """All that a monitoring run found out about one window.
 
     `summary` has at least current_accuracy, avg_latency (ms), total_predictions and drift_status.
     """
+
+    ABSENT: ClassVar[str] = "holds no monitoring record"
 
     model: str
     window: tuple[str, str]
@@ -62,7 +60,6 @@ class MonitoringRecord:
     alerts: tuple[Alert, ...]
     retrain: bool
     details: dict[str, Any] = field(default_factory=dict)
-    version: int = VERSION
 
     @property
     def headline(self) -> str:
@@ -72,7 +69,7 @@ class MonitoringRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetrainRequest:
+class RetrainRequest(Record):
     """That a model should be trained anew. Monitor writes it, whoever starts the training updates it.
 
     Attributes:
@@ -85,6 +82,9 @@ class RetrainRequest:
         run: the run that was started for it.
     """
 
+    ABSENT: ClassVar[str] = "holds no request to train anew"
+    REMEDY: ClassVar[str] = "Take the file away, or monitor the window again."
+
     key: str
     model: str
     model_version: str
@@ -93,50 +93,3 @@ class RetrainRequest:
     data_end: str
     status: Literal["requested", "started", "finished", "failed"] = "requested"
     run: str = ""
-    version: int = VERSION
-
-
-def retrain_request_json(request: RetrainRequest) -> bytes:
-    """A request as its file holds it."""
-    return (json.dumps(asdict(request), indent=2, sort_keys=True) + "\n").encode()
-
-
-def parse_retrain_request(path: str, text: bytes) -> RetrainRequest:
-    """Reads a request from its file's content.
-
-    Raises:
-        SlipwayError: the file is damaged or of another version; the message names it.
-    """
-    try:
-        content = json.loads(text)
-        content["window"], content["reasons"] = tuple(content["window"]), tuple(content["reasons"])
-        request = RetrainRequest(**content)
-    except (ValueError, KeyError, TypeError) as error:
-        raise SlipwayError(f"{path} is not a retrain request: {error}.") from error
-    if request.version != VERSION:
-        raise SlipwayError(f"{path} has version {request.version}; this release reads {VERSION}.")
-    return request
-
-
-def write_monitoring_record(path: Path, record: MonitoringRecord) -> None:
-    """Writes the record, atomically."""
-    write_json(path, asdict(record))
-
-
-def read_monitoring_record(path: Path) -> MonitoringRecord:
-    """Reads a record.
-
-    Raises:
-        SlipwayError: the file is missing, damaged or of another version.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content["metrics"] = MLSystemMetrics(**content["metrics"])
-        content["alerts"] = tuple(Alert(**alert) for alert in content["alerts"])
-        content["window"] = tuple(content["window"])
-        record = MonitoringRecord(**content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SlipwayError(f"{path} is not a monitoring record: {error}.") from error
-    if record.version != VERSION:
-        raise SlipwayError(f"{path} has version {record.version}; this release reads {VERSION}.")
-    return record

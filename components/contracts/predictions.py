@@ -10,18 +10,17 @@ one: key, time (when the prediction would have been made), model_version, probab
 feature as the model saw it. `latency_ms` is null. A folder with predictions.json is whole.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from slipway.components.support.files import read_header, write_json
+from slipway.components.contracts.record import Record
 
-VERSION = 1
 FILE = "predictions.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Predictions:
+class Predictions(Record):
     """What the folder holds.
 
     Attributes:
@@ -34,6 +33,8 @@ class Predictions:
         published: where else the folder was copied to; empty: nowhere.
     """
 
+    ABSENT: ClassVar[str] = "holds no predictions"
+
     model: str
     model_version: str
     model_hash: str
@@ -44,7 +45,6 @@ class Predictions:
     threshold: float
     data_hash: str
     published: str = ""
-    version: int = VERSION
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -71,7 +71,7 @@ class Predictions:
 
 def write_predictions(folder: Path, predictions: Predictions) -> None:
     """Writes predictions.json: the last step before the folder is moved into place."""
-    write_json(folder / FILE, asdict(predictions))
+    predictions.write(folder / FILE)
 
 
 def read_predictions(folder: Path) -> Predictions:
@@ -80,7 +80,4 @@ def read_predictions(folder: Path) -> Predictions:
     Raises:
         SlipwayError: the folder holds no whole set of predictions of a version that this code reads.
     """
-    content = read_header(folder / FILE, VERSION, "holds no predictions")
-    for name in ("window", "moments"):
-        content[name] = tuple(content[name])
-    return Predictions(**content)
+    return Predictions.read(folder / FILE)

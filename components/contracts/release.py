@@ -1,19 +1,13 @@
 """Release and deployment: what register hands deploy, and deploy hands monitor. One JSON file each."""
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import ClassVar
 
-from slipway.components.support.errors import SlipwayError
-from slipway.components.support.files import write_json
-
-VERSION = 1
-T = TypeVar("T")
+from slipway.components.contracts.record import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
+class Release(Record):
     """A registered model version.
 
     Attributes:
@@ -24,6 +18,8 @@ class Release:
         reference_uri: the folder that monitoring compares with (see components/register).
     """
 
+    ABSENT: ClassVar[str] = "holds no release"
+
     name: str
     model_version: str
     alias: str
@@ -31,7 +27,6 @@ class Release:
     bundle_uri: str
     model_hash: str
     reference_uri: str = ""
-    version: int = VERSION
 
     @property
     def headline(self) -> str:
@@ -51,7 +46,7 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
+class Deployment(Record):
     """A live endpoint.
 
     Attributes:
@@ -61,36 +56,16 @@ class Deployment:
         inference_log: URI of the folder that the predictor's log is written below.
     """
 
+    ABSENT: ClassVar[str] = "holds no deployment"
+
     name: str
     endpoint: str
     target: str
     model_version: str
     model_hash: str
     inference_log: str
-    version: int = VERSION
 
     @property
     def headline(self) -> str:
         """What came out, in a few words."""
         return f"{self.name} version {self.model_version} at {self.endpoint}"
-
-
-def write_record(path: Path, record: Release | Deployment) -> None:
-    """Writes a release or a deployment, atomically."""
-    write_json(path, asdict(record))
-
-
-def read_record(path: Path, kind: type[T]) -> T:
-    """Reads a release or a deployment.
-
-    Raises:
-        SlipwayError: the file is missing, damaged or of another version.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        record = kind(**content)
-    except (OSError, ValueError, TypeError) as error:
-        raise SlipwayError(f"{path} is not a {kind.__name__.lower()}: {error}.") from error
-    if content.get("version") != VERSION:
-        raise SlipwayError(f"{path} has another version than {VERSION}. Run the stage again.")
-    return record

@@ -11,18 +11,17 @@ Kinds and Arrow types: numeric float64 · categorical string · boolean bool · 
 or without zone); each may be null.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from slipway.components.contracts.record import Record
 from slipway.components.support.columns import LABEL as LABEL
 from slipway.components.support.columns import TIME as TIME
-from slipway.components.support.files import read_header, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 1
 FILE = "splits.json"
 PARTS = ("train", "validation", "test")
 MOSTLY_NULL = 0.99
@@ -49,7 +48,7 @@ class Feature:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Splits:
+class Splits(Record):
     """What the three tables hold.
 
     Attributes:
@@ -69,6 +68,8 @@ class Splits:
             before the window does: the first instant after the last.
     """
 
+    ABSENT: ClassVar[str] = "holds no splits"
+
     project: str
     key: str
     entities: dict[str, str]
@@ -81,7 +82,6 @@ class Splits:
     feature_service: str
     lead_seconds: int = 0
     nulls: dict[str, dict[str, float]] = field(default_factory=dict)
-    version: int = VERSION
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -120,7 +120,7 @@ class Splits:
 
 def write_splits(folder: Path, splits: Splits) -> None:
     """Writes splits.json: the last step before the folder is moved into place."""
-    write_json(folder / FILE, asdict(splits))
+    splits.write(folder / FILE)
 
 
 def read_splits(folder: Path) -> Splits:
@@ -129,10 +129,7 @@ def read_splits(folder: Path) -> Splits:
     Raises:
         SlipwayError: the folder is not a whole set of splits of a version that this code reads.
     """
-    content = read_header(folder / FILE, VERSION, "holds no splits")
-    content["features"] = tuple(Feature(**feature) for feature in content["features"])
-    content["windows"] = {part: tuple(window) for part, window in content["windows"].items()}
-    return Splits(**content)
+    return Splits.read(folder / FILE)
 
 
 def part_file(folder: Path, part: Part) -> Path:

@@ -3,16 +3,13 @@
 Everything after the gate reads it again and refuses a model that it does not name (`model_hash`).
 """
 
-import json
-import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+from slipway.components.contracts.record import Record
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.files import write_json
 
-VERSION = 1
 Outcome = Literal["pass", "fail"]
 
 
@@ -46,12 +43,15 @@ class Override:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(Record):
     """The gate's decision about the model whose bundle has `model_hash`.
 
     Attributes:
         override: set only where a person let failed rules pass; the rules still say `fail`.
     """
+
+    ABSENT: ClassVar[str] = "holds no verdict"
+    REMEDY: ClassVar[str] = "Evaluate the model again."
 
     outcome: Outcome
     rules: tuple[RuleResult, ...]
@@ -61,7 +61,6 @@ class Verdict:
     data_hash: str
     test_rows: int
     override: Override | None = None
-    version: int = VERSION
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -90,7 +89,7 @@ def override_holds(rules: tuple[RuleResult, ...], override: Override) -> bool:
 
 def write_verdict(path: Path, verdict: Verdict) -> None:
     """Writes the verdict, atomically."""
-    write_json(path, asdict(verdict))
+    verdict.write(path)
 
 
 def read_verdict(path: Path) -> Verdict:
@@ -101,19 +100,7 @@ def read_verdict(path: Path) -> Verdict:
             pass with a failed rule and no override, without rules, or with a number that is not
             finite).
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        rules = tuple(RuleResult(**rule) for rule in content.pop("rules"))
-        override = content.pop("override", None)
-        verdict = Verdict(
-            rules=rules, override=Override(**override) if override else None, **content
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SlipwayError(f"{path} is not a verdict that can be read: {error}.") from error
-    if verdict.version != VERSION:
-        raise SlipwayError(f"{path} has version {verdict.version}; this release reads {VERSION}.")
-    if verdict.outcome not in ("pass", "fail"):
-        raise SlipwayError(f"{path}: outcome '{verdict.outcome}' is neither pass nor fail.")
+    verdict = Verdict.read(path)
     if verdict.outcome == "pass" and not _is_sound(verdict):
         raise SlipwayError(f"{path} says pass, but its rules do not. The model is refused.")
     return verdict
@@ -122,18 +109,12 @@ def read_verdict(path: Path) -> Verdict:
 def _is_sound(verdict: Verdict) -> bool:
     """Whether the parts of a verdict bear out its overall pass."""
     passed = [rule for rule in verdict.rules if rule.outcome == "pass"]
-    measured = all(
-        rule.value is not None
-        and all(
-            number is None or math.isfinite(number)
-            for number in (rule.threshold, rule.value, rule.low, rule.high)
-        )
-        for rule in passed
-    )
-    finite = all(value is not None and math.isfinite(value) for value in verdict.metrics.values())
+    # A number that is not finite is not even read.
+    measured = all(rule.value is not None for rule in passed)
+    measured = measured and all(value is not None for value in verdict.metrics.values())
     if verdict.override is not None:
-        return measured and finite and override_holds(verdict.rules, verdict.override)
-    return measured and finite and bool(passed) and len(passed) == len(verdict.rules)
+        return measured and override_holds(verdict.rules, verdict.override)
+    return measured and bool(passed) and len(passed) == len(verdict.rules)
 
 
 def check_verdict(verdict: Verdict, model_hash: str, data_hash: str) -> None:

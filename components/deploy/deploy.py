@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from slipway.components.config.deployment import DeploymentConfig
-from slipway.components.config.parameters import with_parameters
 from slipway.components.contracts.bundle import bundle_hash, read_bundle
-from slipway.components.contracts.release import Deployment, Release, read_record, write_record
+from slipway.components.contracts.release import Deployment, Release
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.deploy.golden import Golden, golden_rows
 from slipway.components.support import environment, tracking
@@ -69,16 +68,14 @@ def deploy_model(
             the registered one, or the new model does not load, answers wrongly or is too slow. An
             earlier model then keeps serving, and stays champion.
     """
-    settings = DeploymentConfig.model_validate(
-        with_parameters(config, "deployment", parameters or {})
-    )
-    version = read_record(release, Release)
+    settings = DeploymentConfig.parse(config, "deployment", parameters)
+    version = Release.read(release)
     check_passed(verdict, version)
     with tempfile.TemporaryDirectory(prefix="slipway-deploy-") as scratch:
         folder = fetch_bundle(version, Path(scratch))
         golden = golden_rows(folder, read_bundle(folder), splits)
         record = put_in_service(version, folder, golden, project, settings)
-    write_record(deployment, record)
+    record.write(deployment)
     return DeployResult(record=record)
 
 

@@ -7,12 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from slipway.components.config.gate import GateConfig
-from slipway.components.config.messages import settings_problems
 from slipway.components.config.monitoring import MonitoringConfig
-from slipway.components.config.parameters import with_parameters
 from slipway.components.contracts.bundle import Bundle, bundle_hash, read_bundle
 from slipway.components.contracts.scoring import open_model, predict
 from slipway.components.contracts.splits import Splits, read_splits
@@ -42,7 +38,6 @@ from slipway.components.evaluate.rules import (
 )
 from slipway.components.evaluate.slices import plan_slices
 from slipway.components.metrics.tally import Tally
-from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress, stage
 
 MODEL = "model"
@@ -124,7 +119,7 @@ def evaluate_model(
     Raises:
         SlipwayError: the settings are wrong, or bundle.json or splits.json cannot be read.
     """
-    gate = _settings(with_parameters(config, "gate", parameters or {}))
+    gate = GateConfig.parse(config, "gate", parameters)
     model, table = read_bundle(bundle), read_splits(splits)
     model_hash = bundle_hash(bundle)
     with tempfile.TemporaryDirectory(prefix="slipway-evaluate-") as scratch:
@@ -137,7 +132,7 @@ def evaluate_model(
     outcome: Outcome = "pass" if override else decide(rules)
     found.notes["advice"] = advise(
         gate,
-        MonitoringConfig.model_validate(monitoring or {}) if outcome == "pass" else None,
+        MonitoringConfig.parse(monitoring or {}, "monitoring") if outcome == "pass" else None,
         {name: estimate.value for name, estimate in found.shown.items()},
         rows=found.evidence.rows,
         positives=found.evidence.positives,
@@ -179,14 +174,6 @@ def evaluate_model(
     )
     write_verdict(verdict, decision)
     return result
-
-
-def _settings(config: dict[str, Any]) -> GateConfig:
-    try:
-        return GateConfig.model_validate(config)
-    except ValidationError as error:
-        found = settings_problems(error, config, GateConfig, "gate")
-        raise SlipwayError(f"The gate's settings are wrong: {found}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

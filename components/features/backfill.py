@@ -13,7 +13,6 @@ from slipway.components.config.reach import longest_window
 from slipway.components.contracts.backfill_record import (
     BackfillRecord,
     FilledView,
-    write_backfill_record,
 )
 from slipway.components.contracts.dataset import Manifest, read_manifest
 from slipway.components.contracts.feature_store import locate
@@ -56,7 +55,7 @@ def backfill_features(
         SlipwayError: the dataset does not reach far enough, the store's views have other columns, or the
             configuration names what the dataset does not have. Nothing is written in the first two cases.
     """
-    settings = FeaturesConfig.model_validate(config)
+    settings = FeaturesConfig.parse(config, "features")
     manifest = read_manifest(dataset)
     start, end = window
     for view in settings.views:
@@ -97,7 +96,7 @@ def backfill_features(
         views=filled,
         data_hash=manifest.content_hash,
     )
-    write_backfill_record(record, result)
+    result.write(record)
     return result
 
 

@@ -47,7 +47,7 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
         SlipwayError: the configuration names what the dataset does not have, would use the future, or
             leaves a part without rows.
     """
-    settings = FeaturesConfig.model_validate(config)
+    settings = FeaturesConfig.parse(config, "features")
     manifest = read_manifest(dataset)
     windows = cutting.part_windows(manifest, settings)
     examples = cutting.read_examples(dataset, manifest, settings)

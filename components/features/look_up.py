@@ -48,7 +48,7 @@ def look_up_features(
     """
     import polars as pl
 
-    settings = FeaturesConfig.model_validate(config)
+    settings = FeaturesConfig.parse(config, "features")
     manifest = read_manifest(dataset)
     _require_reach(settings, manifest, window[0])
     examples = cutting.read_rows(dataset, manifest, settings, window)

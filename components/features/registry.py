@@ -40,6 +40,8 @@ def open_store(place: StoreLocation, engine: OfflineStore | None = None) -> "Fea
     from feast import FeatureStore, RepoConfig
     from pydantic import ValidationError
 
+    from slipway.components.config.messages import settings_problems
+
     engine = engine or OfflineStore()
     base = place.folder if place.folder is not None else place.root
     config = {
@@ -54,10 +56,10 @@ def open_store(place: StoreLocation, engine: OfflineStore | None = None) -> "Fea
         settings = RepoConfig(**config, repo_path=place.folder)
         _ = settings.offline_store  # read here, so that a wrong option is told by its name
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+        found = settings_problems(
+            error, config["offline_store"], RepoConfig, "features.offline_store.options"
         )
-        raise SlipwayError(f"features.offline_store.options are wrong: {problems}.") from error
+        raise SlipwayError(f"features.offline_store.options are wrong: {found}") from error
     if place.folder is None:
         return FeatureStore(config=settings)
     written = dict(config)

@@ -6,12 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from slipway.components.config.base import format_instant
 from slipway.components.config.data import DataConfig, Table
-from slipway.components.config.messages import settings_problems
-from slipway.components.config.parameters import with_parameters
 from slipway.components.contracts.content_hash import combined
 from slipway.components.contracts.dataset import Manifest, TableInfo, TableWriter, write_manifest
 from slipway.components.ingest.reader import TableReader
@@ -64,13 +60,8 @@ def ingest_tables(
 
 
 def _settings(config: dict[str, Any], root: str, start: str, end: str) -> DataConfig:
-    values = {"data_root": root, "window_start": start.strip(), "window_end": end.strip()}
-    given = with_parameters(config, "data", values)
-    try:
-        return DataConfig.model_validate(given)
-    except ValidationError as error:
-        found = settings_problems(error, given, DataConfig, "data")
-        raise SlipwayError(f"The data settings are wrong: {found}") from error
+    window = {"window_start": start.strip(), "window_end": end.strip()}
+    return DataConfig.parse(config, "data", {"data_root": root, **window})
 
 
 def _ingest_table(

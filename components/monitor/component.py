@@ -138,15 +138,15 @@ def retrain(
     from pathlib import Path
 
     from slipway.components.config.monitoring import MonitoringConfig
-    from slipway.components.contracts.monitoring_record import read_monitoring_record
+    from slipway.components.contracts.monitoring_record import MonitoringRecord
     from slipway.components.monitor.retraining.launcher import KubeflowRuns, in_pod, launch, leave
     from slipway.components.monitor.retraining.retrain import arguments_for, find_request
     from slipway.components.support import environment
 
     if not kubeflow and not in_pod():
         return leave().run
-    key = read_monitoring_record(Path(record.path)).details["request"]
-    settings = MonitoringConfig.model_validate(config)
+    key = MonitoringRecord.read(Path(record.path)).details["request"]
+    settings = MonitoringConfig.parse(config, "monitoring")
     request = find_request(environment.monitoring_uri(), project, key)
     return launch(
         root=environment.monitoring_uri(),

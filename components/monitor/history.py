@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import parse_instant
 from slipway.components.config.data import Window, parse_window
-from slipway.components.contracts.monitoring_record import Alert, MLSystemMetrics, MonitoringRecord
+from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.monitor import state
 from slipway.components.monitor.measures.sketch import Sketch, merge, sketch_from_dict
 from slipway.components.monitor.state import Root, folder
@@ -63,7 +63,7 @@ def append(root: Root, record: MonitoringRecord) -> str:
         "total_predictions": record.summary["total_predictions"],
         "alerts": [alert.name for alert in record.alerts],
         "retrain": record.retrain,
-        "record": json.dumps(asdict(record), sort_keys=True, allow_nan=False),
+        "record": record.to_json(),
     }
     path = f"{folder(root, record.model)}/windows/{window_name(record.window)}.parquet"
     _write(path, pa.Table.from_pylist([row], schema=schema))
@@ -211,11 +211,7 @@ def _window_of(name: str) -> Window:
 
 
 def _record(path: str) -> MonitoringRecord:
-    content = json.loads(_read(path)["record"][0].as_py())
-    content["metrics"] = MLSystemMetrics(**content["metrics"])
-    content["alerts"] = tuple(Alert(**alert) for alert in content["alerts"])
-    content["window"] = tuple(content["window"])
-    return MonitoringRecord(**content)
+    return MonitoringRecord.parse(_read(path)["record"][0].as_py(), path)
 
 
 def _read(path: str) -> "pa.Table":

@@ -9,7 +9,6 @@ from slipway.components.config.features import FeaturesConfig
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.monitoring_record import (
     MonitoringRecord,
-    write_monitoring_record,
 )
 from slipway.components.monitor import history
 from slipway.components.monitor.alerting.routes import notify
@@ -103,7 +102,7 @@ def monitor_window(task: MonitoringTask) -> MonitoringResult:
         SlipwayError: the log, labels or reference cannot be read. Too few predictions are no error:
             the record says so.
     """
-    settings = MonitoringConfig.model_validate(task.config)
+    settings = MonitoringConfig.parse(task.config, "monitoring")
     series = task.series or task.project
     measures = measure_window(
         MeasuredSeries(
@@ -111,7 +110,7 @@ def monitor_window(task: MonitoringTask) -> MonitoringResult:
             series=series,
             log_uri=task.log_uri or environment.inference_log_uri(),
             labels=task.labels_path,
-            features=FeaturesConfig.model_validate(task.features),
+            features=FeaturesConfig.parse(task.features, "features"),
         ),
         task.window,
         settings,
@@ -124,7 +123,7 @@ def monitor_window(task: MonitoringTask) -> MonitoringResult:
     history.append(environment.monitoring_uri(), record)
     for alert in record.alerts:
         progress(f"{alert.severity.upper()} {alert.name}: {alert.message}")
-    write_monitoring_record(task.record_path, record)
+    record.write(task.record_path)
     for failure in notify(environment.monitoring_uri(), record, settings, task.report_path):
         progress(failure)
     return MonitoringResult(record=record)

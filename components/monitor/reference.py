@@ -1,16 +1,15 @@
 """The reference kept with a model version at release: what a window is compared with.
 
-Register writes it as artifacts of the version's run and names it in the version's tag
-`slipway.reference_uri`: `reference.parquet`, a bounded sample of the train and test parts with the
-features, `label` and `probability`, and `reference.json` with the features and the metrics at release.
+Register writes it as artifacts of the version's run (`contracts.reference`) and names it in the version's
+tag `slipway.reference_uri`.
 """
 
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from slipway.components.contracts.reference import FILE, ROWS, ReferenceSummary
 from slipway.components.contracts.splits import TIME, Feature, Kind, Part
 from slipway.components.monitor.measures.sketch import (
     Floats,
@@ -28,7 +27,6 @@ from slipway.components.support.tracking import connect
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 1
 TAG = "slipway.reference_uri"
 PROBABILITY = "probability"
 
@@ -122,17 +120,12 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    summary = ReferenceSummary.read(folder / FILE)
     try:
-        content: dict[str, Any] = json.loads((folder / "reference.json").read_text("utf-8"))
-        table = pq.ParquetFile(folder / "reference.parquet").read()
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise SlipwayError(f"The reference in {folder} cannot be read: {error}.") from error
-    if content.get("version") != VERSION:
-        raise SlipwayError(
-            f"The reference of version {model_version} has layout version {content.get('version')};"
-            f" this release reads {VERSION}. Register the model again."
-        )
-    features = tuple(Feature(**feature) for feature in content["features"])
+        table = pq.ParquetFile(folder / ROWS).read()
+    except (OSError, pa.ArrowException) as error:
+        raise SlipwayError(f"{folder / ROWS} cannot be read: {error}.") from error
+    features = summary.features
     missing = [
         name
         for name in ("part", PROBABILITY, *(f.name for f in features))
@@ -160,11 +153,7 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
     probabilities = numbers(table[PROBABILITY], "numeric")
     probability = NumericSketch.empty(bin_edges(probabilities))
     probability.add(probabilities, hours)
-    release = {
-        name: float(value)
-        for name, value in content.get("release", {}).items()
-        if isinstance(value, int | float)
-    }
+    release = {name: value for name, value in summary.release.items() if value is not None}
     return Reference(
         model_version=model_version,
         features=features,
@@ -173,5 +162,5 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
         sketches=sketches,
         probability=probability,
         release=release,
-        threshold=float(content["threshold"]),
+        threshold=summary.threshold,
     )

@@ -1,33 +1,18 @@
-"""The reference: what monitoring compares a served model with. Kept with the registered version.
+"""Samples and scores the parts that monitoring compares a served model with."""
 
-Layout, version 1::
-
-    reference.json      metrics and intervals at release, statistics of the training part, row counts
-    reference.parquet   at most 50,000 rows of each of the parts train and test
-    splits.json         as the splits had it
-
-The rows are evenly spaced in the part's order (time), so the sample is the same for the same splits.
-Their columns are those of the splits, then `part` (string), `probability` (double) and `predicted`
-(int8).
-"""
-
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.contracts.bundle import Bundle
+from slipway.components.contracts.reference import FILE, ROWS, ReferenceSummary
 from slipway.components.contracts.scoring import open_model, predict, read_part_batches
 from slipway.components.contracts.splits import LABEL, Part, Splits, write_splits
 from slipway.components.contracts.verdict import Verdict
 from slipway.components.metrics.labels import reaches_threshold
-from slipway.components.support.files import write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 1
-FILE = "reference.json"
-ROWS = "reference.parquet"
 MAX_ROWS = 50_000
 PARTS: tuple[Part, ...] = ("train", "test")
 
@@ -51,7 +36,8 @@ def write_reference(
     import pyarrow.parquet as pq
 
     session = open_model(bundle_path)
-    tables, means = [], {}
+    tables = []
+    means: dict[str, float | None] = {}
     for part in PARTS:
         table = _sample(splits_path, splits, part)
         probability = predict(session, bundle, table).astype(np.float64)
@@ -62,26 +48,22 @@ def write_reference(
         tables.append(table.append_column("predicted", pa.array(predicted)))
     pq.write_table(pa.concat_tables(tables), folder / ROWS, compression="zstd")
     write_splits(folder, splits)
-    write_json(
-        folder / FILE,
-        {
-            "version": VERSION,
-            "model": bundle.name,
-            "model_hash": verdict.model_hash,
-            "data_hash": verdict.data_hash,
-            "threshold": bundle.threshold,
-            "key": splits.key,
-            "features": [asdict(feature) for feature in splits.features],
-            "rows": {part: splits.rows[part] for part in PARTS},
-            "sampled": {part: tables[i].num_rows for i, part in enumerate(PARTS)},
-            "windows": splits.windows,
-            "statistics": splits.statistics,
-            "release": verdict.metrics,
-            "intervals": verdict.notes.get("intervals", {}),
-            "label_rate": {part: _rate(splits, part) for part in PARTS},
-            "probability_mean": means,
-        },
-    )
+    ReferenceSummary(
+        model=bundle.name,
+        model_hash=verdict.model_hash,
+        data_hash=verdict.data_hash,
+        threshold=bundle.threshold,
+        key=splits.key,
+        features=splits.features,
+        rows={part: splits.rows[part] for part in PARTS},
+        sampled={part: tables[i].num_rows for i, part in enumerate(PARTS)},
+        windows=splits.windows,
+        statistics=splits.statistics,
+        release=verdict.metrics,
+        intervals=verdict.notes.get("intervals", {}),
+        label_rate={part: _rate(splits, part) for part in PARTS},
+        probability_mean=means,
+    ).write(folder / FILE)
 
 
 def _rate(splits: Splits, part: str) -> float | None:

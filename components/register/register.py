@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway.components.contracts.bundle import ONNX, Bundle, bundle_hash, model_inputs, read_bundle
-from slipway.components.contracts.release import Release, write_record
+from slipway.components.contracts.release import Release
 from slipway.components.contracts.scoring import open_model, predict, read_part_batches
 from slipway.components.contracts.splits import Splits, read_splits
 from slipway.components.contracts.verdict import Verdict, check_verdict, read_verdict
@@ -57,7 +57,7 @@ def register_model(inputs: RegistrationInputs, *, project: str, release_path: Pa
         for name, value in _override_tags(verdict).items():
             client.set_model_version_tag(project, found.model_version, name, value)
     release = _take_alias(client, found)
-    write_record(release_path, release)
+    release.write(release_path)
     return release
 
 

@@ -53,16 +53,29 @@ def read_header(
         SlipwayError: the file is missing, damaged or of another version.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except FileNotFoundError as error:
         raise SlipwayError(f"{path.parent} {absent}: it has no {path.name}.") from error
+    except OSError as error:
+        raise SlipwayError(f"{path} cannot be read: {error.strerror}. {remedy}") from error
+    return parse_header(text, str(path), version, remedy)
+
+
+def parse_header(text: str | bytes, source: str, version: int, remedy: str) -> dict[str, Any]:
+    """The same from the file's content; `source` names it in a message.
+
+    Raises:
+        SlipwayError: the content is damaged or of another version.
+    """
+    try:
+        content = json.loads(text)
     except ValueError as error:
-        raise SlipwayError(f"{path} is damaged: {error}. {remedy}") from error
+        raise SlipwayError(f"{source} is damaged: {error}. {remedy}") from error
     if not isinstance(content, dict):
-        raise SlipwayError(f"{path} is damaged: it is no JSON object. {remedy}")
+        raise SlipwayError(f"{source} is damaged: it is no JSON object. {remedy}")
     if content.get("version") != version:
         raise SlipwayError(
-            f"{path} has layout version {content.get('version')}; this release reads {version}."
+            f"{source} has layout version {content.get('version')}; this release reads {version}."
             f" {remedy}"
         )
     return content

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.parameters import with_parameters
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import TRAINING
 from slipway.components.contracts.splits import read_splits
@@ -86,7 +85,7 @@ class TrainingTask:
                 "gpu_node_selector": dict(self.gpu_node_selector),
                 "gpu_tolerations": list(self.gpu_tolerations),
             }
-        return TrainingConfig.model_validate(with_parameters(self.config, "training", given))
+        return TrainingConfig.parse(self.config, "training", given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

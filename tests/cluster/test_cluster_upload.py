@@ -160,7 +160,7 @@ def test_set_changes_one_key_of_a_struct(compiled: Path) -> None:
     default = package.parameters["training"]["defaultValue"]
     assert values["training"]["batch_size"] == 512
     assert values["training"]["network"]["width"] == 64
-    assert values["training"]["seed"] == default["seed"]
+    assert values["training"]["patience"] == default["patience"]
     assert default["batch_size"] != 512
 
 

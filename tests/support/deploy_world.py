@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slipway.components.contracts.bundle import bundle_hash
-from slipway.components.contracts.release import Release, write_record
+from slipway.components.contracts.release import Release
 from slipway.components.contracts.splits import Splits, write_splits
 from slipway.components.contracts.verdict import RuleResult, Verdict, write_verdict
 from support import serving_bundles as bundles
@@ -78,7 +78,7 @@ class World:
             model_hash=digest,
         )
         release, verdict = self.root / f"release-{version}.json", self.root / f"v-{version}.json"
-        write_record(release, record)
+        record.write(release)
         write_verdict(verdict, passing(digest))
         return release, verdict
 

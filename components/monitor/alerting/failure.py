@@ -71,7 +71,7 @@ def report_pipeline(
         A sentence for each route that could not be notified: never an exception, since a pipeline that
         failed must not look as if its exit handler had.
     """
-    settings = MonitoringConfig.model_validate(config)
+    settings = MonitoringConfig.parse(config, "monitoring")
     alert = Alert(
         name=NAME,
         severity="critical",

@@ -47,7 +47,7 @@ def notify_of_override(*, project: str, config: dict[str, Any], verdict: Verdict
     """
     if verdict.override is None:
         return []
-    settings = MonitoringConfig.model_validate(config)
+    settings = MonitoringConfig.parse(config, "monitoring")
     alert = _alert(verdict, verdict.override)
     failures = []
     for route in routes_for(settings, alert):

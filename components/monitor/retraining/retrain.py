@@ -16,8 +16,6 @@ from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.monitoring_record import (
     Alert,
     RetrainRequest,
-    parse_retrain_request,
-    retrain_request_json,
 )
 from slipway.components.monitor import state
 from slipway.components.monitor.state import Root, folder
@@ -188,10 +186,10 @@ def _keep_model(reasons: str, why: str) -> Decision:
 
 
 def _read(path: str) -> RetrainRequest:
-    return parse_retrain_request(path, state.read(path) or b"")
+    return RetrainRequest.parse(state.read(path) or b"", path)
 
 
 def _write(root: Root, request: RetrainRequest) -> None:
     moment = parse_instant(request.data_end)
     name = f"{moment:%Y%m%dT%H%M%SZ}-{request.key}.json"
-    state.write(f"{folder(root, request.model)}/retrain/{name}", retrain_request_json(request))
+    state.write(f"{folder(root, request.model)}/retrain/{name}", request.to_json().encode())

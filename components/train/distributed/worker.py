@@ -47,7 +47,7 @@ def _train(uri: str, job: WorkerJob, world: World, device: "torch.device") -> "l
     from slipway.components.train.loop import Training
     from slipway.components.train.tracking import Tracker
 
-    settings = TrainingConfig.model_validate(job.config)
+    settings = TrainingConfig.parse(job.config, "training")
     torch.set_num_threads(settings.threads)
     with job_splits(uri, job) as folder:
         prepared = prepare(folder, read_splits(folder), job.project, settings, device)

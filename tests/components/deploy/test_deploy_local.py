@@ -16,7 +16,7 @@ import mlflow
 import pytest
 from support.deploy_world import World, bundles, passing, refused
 
-from slipway.components.contracts.release import Deployment, read_record
+from slipway.components.contracts.release import Deployment
 from slipway.components.contracts.verdict import write_verdict
 from slipway.components.deploy.deploy import deploy_model
 from slipway.components.deploy.local import target as local
@@ -83,7 +83,7 @@ def test_first_deploy_serves_and_becomes_champion(world: World) -> None:
     assert result.endpoint == f"http://127.0.0.1:{world.port}"
     assert served(world) == "1" and champion() == "1"
     assert result.headline == f"flights version 1 at {result.endpoint}"
-    record = read_record(world.root / "deployment.json", Deployment)
+    record = Deployment.read(world.root / "deployment.json")
     assert result.metadata()["model_hash"] == record.model_hash and record.target == "local"
     answer = httpx.post(
         f"{result.endpoint}/v2/models/flights/infer", json={"inputs": bundles.flight_tensors(2)}

@@ -63,6 +63,7 @@ def rule(**values: Any) -> Callable[[dict[str, Any]], None]:
 
 
 UNSOUND = "says pass, but its rules do not. The model is refused."
+MAYBE = 'rules[0].outcome is "maybe", and must be pass or fail.'
 CASES = [
     Case("a pass"),
     Case("a fail", FAIL),
@@ -75,17 +76,21 @@ CASES = [
     Case("written before there were overrides", change=lambda c: c.pop("override")),
     Case("pass without rules", replace(PASS, rules=()), error=UNSOUND),
     Case("pass with a failed rule", replace(PASS, rules=(PASSED, FAILED)), error=UNSOUND),
-    Case("pass with a rule of another outcome", change=rule(outcome="maybe"), error=UNSOUND),
+    Case("pass with a rule of another outcome", change=rule(outcome="maybe"), error=MAYBE),
     Case("pass without a value", change=rule(value=None), error=UNSOUND),
     *(
-        Case(f"{name} is {value}", change=rule(**{name: value}), error=UNSOUND)
+        Case(
+            f"{name} is {value!r}",
+            change=rule(**{name: value}),
+            error=f"rules[0].{name} is {json.dumps(value)}, and must be a finite number.",
+        )
         for name in ("value", "low", "high", "threshold")
-        for value in (float("nan"), float("inf"), float("-inf"))
+        for value in (float("nan"), float("inf"), float("-inf"), "0.9", True)
     ),
     Case(
         "a metric is NaN",
         change=lambda c: c["metrics"].update(recall=float("nan")),
-        error=UNSOUND,
+        error="metrics.recall is NaN, and must be a finite number. Evaluate the model again.",
     ),
     Case("a metric is missing", change=lambda c: c["metrics"].update(auc=None), error=UNSOUND),
     Case("an override of nothing", replace(PASS, override=ADA), error=UNSOUND),
@@ -119,25 +124,33 @@ CASES = [
         "overridable is a text",
         replace(FAIL, outcome="pass", override=ADA),
         lambda c: c["rules"][1].update(overridable="false"),
-        UNSOUND,
+        'rules[1].overridable is "false", and must be true or false.',
     ),
-    Case("another version", replace(PASS, version=2), error="has version 2; this release reads 1."),
+    Case(
+        "another version",
+        replace(PASS, version=2),
+        error="has layout version 2; this release reads 1.",
+    ),
     Case(
         "an outcome of its own",
         change=lambda c: c.update(outcome="maybe"),
-        error="outcome 'maybe' is neither pass nor fail.",
+        error='outcome is "maybe", and must be pass or fail.',
+    ),
+    Case("no rules at all", change=lambda c: c.pop("rules"), error="the field rules is missing"),
+    Case("no hash", change=lambda c: c.pop("model_hash"), error="the field model_hash is missing"),
+    Case("an unknown key", change=lambda c: c.update(more=1), error="knows no field more"),
+    Case(
+        "a half key", change=lambda c: c["rules"][0].pop("name"), error="rules[0].name is missing"
     ),
     Case(
-        "no rules at all", change=lambda c: c.pop("rules"), error="not a verdict that can be read"
-    ),
-    Case("no hash", change=lambda c: c.pop("model_hash"), error="not a verdict that can be read"),
-    Case(
-        "an unknown key", change=lambda c: c.update(more=1), error="not a verdict that can be read"
+        "rows are a share",
+        change=lambda c: c.update(test_rows=0.5),
+        error="test_rows is 0.5, and must be a whole number.",
     ),
     Case(
         "rules of another kind",
         change=lambda c: c.update(rules=[1]),
-        error="not a verdict that can",
+        error="rules[0] is 1, and must be an object.",
     ),
 ]
 
@@ -169,9 +182,9 @@ def test_what_is_written_is_read_back(verdict: Verdict, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"pass"'])
 def test_a_damaged_file_is_an_error(text: str, tmp_path: Path) -> None:
     (tmp_path / "verdict.json").write_text(text)
-    with pytest.raises(SlipwayError, match="is not a verdict that can be read"):
+    with pytest.raises(SlipwayError, match=r"verdict\.json is damaged"):
         read_verdict(tmp_path / "verdict.json")
-    with pytest.raises(SlipwayError, match="is not a verdict that can be read"):
+    with pytest.raises(SlipwayError, match=r"holds no verdict: it has no nothing\.json"):
         read_verdict(tmp_path / "nothing.json")
 
 

@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.config.reach import backfill_margins, scoring_history
-from slipway.components.contracts.backfill_record import read_backfill_record
+from slipway.components.contracts.backfill_record import BackfillRecord
 from slipway.components.contracts.feature_rows import ROWS, read_feature_rows
 from slipway.components.contracts.feature_store import locate, repo_config
 from slipway.components.contracts.splits import LABEL, read_part
@@ -217,7 +217,7 @@ def test_a_corrected_range_gives_what_training_on_the_corrected_data_gives(
     for name, rows in _tables().items():
         assert_frame_equal(rows, wanted[name])
     assert [_online(driver) for driver in range(7)] == wanted_online
-    assert read_backfill_record(record) == result
+    assert BackfillRecord.read(record) == result
     # Values up to 36 hours after the range look back into it.
     assert result.views["driver_delays"].until == "2024-01-11T12:00:00Z"
     assert result.views["driver_delays"].replaced > result.views["driver_delays"].written > 0

@@ -1,6 +1,5 @@
 """A small released model on the real flights: its registry, reference, log and labels, by contract."""
 
-import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import pytest
 
 from slipway.components.contracts.dataset import Manifest, TableInfo, write_manifest
 from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
+from slipway.components.contracts.reference import FILE, ReferenceSummary
 from slipway.components.contracts.splits import Feature
 
 LEAD = timedelta(hours=2)
@@ -225,16 +225,22 @@ def write_reference(folder: Path, flights: pl.DataFrame) -> dict[str, float]:
         )
     folder.mkdir(parents=True, exist_ok=True)
     pl.concat(tables).write_parquet(folder / "reference.parquet")
-    content = {
-        "version": 1,
-        "model": "flights",
-        "model_hash": "c0ffee" * 10,
-        "threshold": THRESHOLD,
-        "features": [{"name": f.name, "kind": f.kind, "view": f.view} for f in FEATURES],
-        "key": "flight_id",
-        "release": release,
-    }
-    (folder / "reference.json").write_text(json.dumps(content))
+    ReferenceSummary(
+        model="flights",
+        model_hash="c0ffee" * 10,
+        data_hash="da7a" * 16,
+        threshold=THRESHOLD,
+        features=FEATURES,
+        key="flight_id",
+        rows={name: rows.height for name, rows in parts.items()},
+        sampled=dict.fromkeys(parts, 30_000),
+        windows={},
+        statistics={},
+        release=dict(release),
+        intervals={},
+        label_rate={},
+        probability_mean={},
+    ).write(folder / FILE)
     return release
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from slipway.components.contracts.monitoring_record import read_monitoring_record
+from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.monitor import history
 from slipway.components.support.errors import SlipwayError
 
@@ -44,7 +44,7 @@ def test_a_december_week_drifts_and_its_accuracy_is_that_of_the_labels(world: An
     assert "FEATURE_DRIFT" in names(result)
     assert result.decision == "keep"
     assert all(isinstance(value, float) for value in result.numbers.values())
-    assert read_monitoring_record(world.root / "record.json") == result.record
+    assert MonitoringRecord.read(world.root / "record.json") == result.record
 
 
 def test_the_report_stands_alone_and_names_what_was_found(world: Any) -> None:

@@ -25,7 +25,7 @@ from slipway.components.contracts.bundle import (
     read_bundle,
     write_bundle,
 )
-from slipway.components.contracts.release import Release, read_record
+from slipway.components.contracts.release import Release
 from slipway.components.contracts.splits import read_part
 from slipway.components.contracts.verdict import Override, RuleResult, Verdict, write_verdict
 from slipway.components.register import register as stage
@@ -104,7 +104,7 @@ def test_a_passed_model_is_registered_whole(
     bundle: Path, splits: Path, tmp_path: Path, registry: str
 ) -> None:
     result = register(bundle, passed(bundle), splits, tmp_path)
-    assert read_record(tmp_path / "release.json", Release) == result
+    assert Release.read(tmp_path / "release.json") == result
     assert (result.name, result.model_version, result.alias) == ("toy", "1", "challenger")
     assert result.model_hash == bundle_hash(bundle)
     json.dumps(result.metadata())
@@ -192,7 +192,7 @@ def changed(path: Path) -> None:
         ("one byte of the model changed", "it was changed after it was evaluated"),
         ("one byte of the signature changed", "it was changed after it was evaluated"),
         ("a file was added", "it was changed after it was evaluated"),
-        ("half a file", "is not a verdict that can be read"),
+        ("half a file", "is damaged"),
     ],
 )
 def test_refused(name: str, reason: str, splits: Path, tmp_path: Path, registry: str) -> None:

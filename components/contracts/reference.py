@@ -1,0 +1,52 @@
+"""Reference: what monitoring compares a served model with. Written by register, kept with the version.
+
+Layout, version 1::
+
+    reference.json      metrics and intervals at release, statistics of the training part, row counts
+    reference.parquet   at most 50,000 rows of each of the parts train and test
+    splits.json         as the splits had it
+
+The rows are evenly spaced in the part's order (time), so the sample is the same for the same splits.
+Their columns are those of the splits, then `part` (string), `probability` (double) and `predicted`
+(int8).
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from slipway.components.contracts.record import Record
+from slipway.components.contracts.splits import Feature
+
+FILE = "reference.json"
+ROWS = "reference.parquet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceSummary(Record):
+    """What reference.json holds.
+
+    Attributes:
+        threshold: the label is 1 where the probability reaches it.
+        rows: rows a part. sampled: how many of them are in reference.parquet.
+        release: metric to its value on the test part when the model was released.
+        intervals: metric to its interval there.
+        label_rate: share of positives a part. probability_mean: mean answer a part.
+    """
+
+    ABSENT: ClassVar[str] = "holds no reference"
+    REMEDY: ClassVar[str] = "Register the model again."
+
+    model: str
+    model_hash: str
+    data_hash: str
+    threshold: float
+    key: str
+    features: tuple[Feature, ...]
+    rows: dict[str, int]
+    sampled: dict[str, int]
+    windows: dict[str, tuple[str, str]]
+    statistics: dict[str, dict[str, Any]]
+    release: dict[str, float | None]
+    intervals: dict[str, Any]
+    label_rate: dict[str, float | None]
+    probability_mean: dict[str, float | None]
