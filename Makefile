@@ -67,9 +67,9 @@ image-%:
 	@$(ENGINE) $(IMAGES_PYTHON) -m images.build $*
 
 .PHONY: push
-push: $(VENV)/run.done ## Push the images to REGISTRY, lock their digests, compile against them.
+push: $(VENV)/run.done ## Push the images to REGISTRY, lock their digests, compile against them for the data in DATA_ROOT=s3://…
 	@$(ENGINE) $(BIN)/python -m images.push $(IMAGES)
-	@$(BIN)/slipway compile --cluster
+	@$(BIN)/slipway compile --cluster $(if $(DATA_ROOT),--set data.root=$(DATA_ROOT))
 
 .PHONY: engine
 engine: ## Start a container engine of our own where none answers (root on Debian); images/engine.sh stop ends it.

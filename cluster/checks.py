@@ -1,18 +1,24 @@
 """What is checked before anything is sent: rules that the server, the cluster or an auditor has."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from slipway.components.support.errors import SlipwayError
-from slipway.pipelines.package import Package
+from slipway.pipelines.package import Package, beyond_mysql, bounds, bytes_of
 from slipway.pipelines.pod_values import find_pod_values
 
 MAX_BYTES = 32 << 20
 MAX_NAME = 128
 MAX_VERSION_NAME = 127
 MAX_DESCRIPTION = 10_000
+# What a process takes in one argument (Linux, MAX_ARG_STRLEN): each driver and each task gets its inputs,
+# its component and its container in one.
+MAX_ARGUMENT = 131_072
+# A workflow is one Kubernetes object, and etcd takes 1.5 MiB; the nodes' own inputs come on top.
+MAX_WORKFLOW = 1 << 20
 SCHEMA_VERSION = "2.1.0"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 KINDS = frozenset({"STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE", "BOOLEAN", "LIST", "STRUCT"})
@@ -131,6 +137,39 @@ def _pods(package: Package) -> Iterator[str]:
             )
 
 
+def _limits(package: Package) -> Iterator[str]:
+    defaults = {
+        name: declared["defaultValue"]
+        for name, declared in package.parameters.items()
+        if "defaultValue" in declared
+    }
+    yield from bounds(defaults)
+    spec = package.spec
+    parts = {
+        "all parameters together": defaults,
+        **{f"component {name}": part for name, part in spec.get("components", {}).items()},
+        **containers(package),
+    }
+    for what, part in parts.items():
+        if (size := bytes_of(part)) > MAX_ARGUMENT:
+            yield f"{what} has {size:,} bytes; a process takes {MAX_ARGUMENT:,} in one argument"
+    if (size := bytes_of([spec, package.platform])) > MAX_WORKFLOW:
+        yield f"the pipeline has {size:,} bytes; a workflow in the cluster has room for {MAX_WORKFLOW:,}"
+
+
+def _characters(package: Package) -> Iterator[str]:
+    found = {
+        f"parameter {name}": beyond_mysql(json.dumps(declared, ensure_ascii=False))
+        for name, declared in package.parameters.items()
+    }
+    if not any(found.values()):
+        everything = json.dumps([package.spec, package.platform], ensure_ascii=False)
+        found = {"the pipeline": beyond_mysql(everything)}
+    for what, character in found.items():
+        if character:
+            yield f"{what} holds {character!a}, and Kubeflow's MySQL stores none beyond U+FFFF"
+
+
 RULES: dict[str, Rule] = {
     "size": _size,
     "name": _name,
@@ -138,6 +177,8 @@ RULES: dict[str, Rule] = {
     "schema": _schema,
     "parameters": _parameters,
     "pods": _pods,
+    "limits": _limits,
+    "characters": _characters,
     "images": _images,
     "secrets": _secrets,
 }

@@ -4,6 +4,7 @@ Compiled YAML differs in thousands of lines when one docstring changed. What mat
 there are, what runs in them and with what, which parameters a person can set, and what waits for what.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ def _facts(package: Package) -> Iterator[tuple[tuple[str, str], Any]]:
         spec.get("root", {}).get("inputDefinitions", {}).get("parameters", {}).items()
     ):
         yield ("parameters", name), declared.get("parameterType")
-        yield from _flat("parameters", f"{name} default", declared.get("defaultValue"))
+        yield from _flat("parameters", f"{name} default", _unpacked(declared.get("defaultValue")))
     platforms = platform.get("platforms", {}).get("kubernetes", {})
     for key, value in platforms.get("pipelineConfig", {}).items():
         yield from _flat("platform", f"pipeline {key}", value)
@@ -83,6 +84,14 @@ def _facts(package: Package) -> Iterator[tuple[tuple[str, str], Any]]:
                 yield ("wiring", f"{path} {name}"), json.dumps(source, sort_keys=True)
         code = json.dumps([container.get("command"), container.get("args")])
         yield ("code", path), "sha256:" + hashlib.sha256(code.encode()).hexdigest()[:12]
+
+
+def _unpacked(value: Any) -> Any:
+    """What a parameter holds: a setting that travels as text, taken apart."""
+    if isinstance(value, str) and value.startswith("{"):
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value
 
 
 def _tasks(

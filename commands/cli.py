@@ -148,7 +148,11 @@ def compile_(
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the YAML.")] = Path("compiled"),
     cluster: Annotated[
-        bool, typer.Option("--cluster", help="For a cluster: refuse images without a digest.")
+        bool,
+        typer.Option(
+            "--cluster",
+            help="Refuse images without a digest, and places of this machine.",
+        ),
     ] = False,
 ) -> None:
     """Compile a project's pipelines and the components to YAML.
@@ -157,12 +161,30 @@ def compile_(
     """
     from slipway.pipelines.compiler import STAGES, compile_project
 
+    loaded = _load(project, overrides)
     if cluster:
         from slipway.components.support.images import require_digests
 
         require_digests([*STAGES, "predictor"])
-    for path in compile_project(_load(project, overrides), out):
+        _refuse_local_places(loaded.project)
+    for path in compile_project(loaded, out):
         console.print(str(path), highlight=False, soft_wrap=True)
+
+
+def _refuse_local_places(project: Any) -> None:
+    """Refuses what a pod cannot see: it starts on an empty disk, on another machine."""
+    from slipway.components.config.data import local_sources
+
+    found = local_sources(project.data.to_struct(), project.data.root)
+    if (checkpoints := project.training.checkpoints) and "://" not in checkpoints:
+        found.append(f"training.checkpoints ({checkpoints})")
+    if project.deployment.target == "local":
+        found.append("deployment.target (local)")
+    if found:
+        raise ProjectError(
+            f"{', '.join(found)}: on a cluster that is no place. Name an object store, as in --set"
+            " data.root=s3://bucket/lake, and deployment.target kserve."
+        )
 
 
 @app.command()

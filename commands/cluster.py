@@ -127,7 +127,8 @@ def submit(
     arguments = read_anew(package, arguments_from(package, overrides or []))
     pause, longest = _seconds("--every", every), _seconds("--limit", limit)
     kubeflow = _kubeflow(host, namespace, context, ca)
-    uploaded = send(kubeflow, package)
+    uploaded = send(kubeflow, package, str(arguments.get("data_root", "")))
+    _warn_of_local_sources(package, arguments)
     state = start(
         kubeflow,
         package,
@@ -262,6 +263,7 @@ def schedule(
     **Example:** `slipway schedule --project examples/flights --dry-run`
     """
     from slipway.cluster.schedules import reconcile, wanted_for
+    from slipway.cluster.upload import place_settings
     from slipway.cluster.upload import upload as send
 
     loaded = _load(project)
@@ -273,6 +275,9 @@ def schedule(
             versions[name] = _version_ids(kubeflow, package)
         else:
             uploaded = send(kubeflow, package)
+            for schedule in loaded.recurring.values():
+                if schedule.pipeline == name and "data_root" in schedule.parameters:
+                    place_settings(package, str(schedule.parameters["data_root"]))
             versions[name] = (uploaded.pipeline_id, uploaded.version_id)
     wanted = wanted_for(loaded, packages, versions, service_account)
     steps = reconcile(
@@ -399,6 +404,21 @@ def _version_ids(kubeflow: "Kubeflow", package: "Package") -> tuple[str, str]:
 def _project_of(package: "Package") -> str:
     default = package.parameters.get("project", {}).get("defaultValue")
     return str(default or package.name)
+
+
+def _warn_of_local_sources(package: "Package", arguments: dict[str, Any]) -> None:
+    from slipway.components.config.data import local_sources
+
+    values = {name: part.get("defaultValue") for name, part in package.parameters.items()}
+    values |= arguments
+    data = values.get("data")
+    if isinstance(data, dict) and data.get("tables"):
+        found = local_sources(data, str(values.get("data_root") or ""))
+        if found:
+            _say(
+                f"warning: {', '.join(found)} is a place on one machine, which a pod does not see. Give"
+                " --set data_root=s3://…, or compile with --cluster, which refuses it."
+            )
 
 
 def _follow(

@@ -14,6 +14,7 @@ from slipway.components.contracts.release import Deployment, Release
 from slipway.components.contracts.verdict import Override, Verdict, read_verdict
 from slipway.components.support import files
 from slipway.components.support.errors import ProjectError, SlipwayError
+from slipway.components.support.settings import locate
 from slipway.local.execution import (
     PipelineRun,
     TaskRun,
@@ -336,7 +337,8 @@ class Job:
         settings = {**self.workspace.settings(), "SLIPWAY_TRUST_REQUEST_TIME": "1"}
         request = RunRequest(
             pipeline=str(self.workspace.compiled / f"{project}-{name}.yaml"),
-            arguments=arguments,
+            # What is too large for an argument lies beside the compiled pipelines.
+            arguments={n: locate(v, self.workspace.compiled) for n, v in arguments.items()},
             root=str(self.workspace.outputs),
             cache=str(self.workspace.cache),
             runner=self.runner,

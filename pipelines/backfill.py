@@ -10,6 +10,7 @@ from slipway.components.config.project import Project
 from slipway.components.config.reach import backfill_margins
 from slipway.components.features.component import backfill
 from slipway.components.ingest.component import ingest
+from slipway.components.support.settings import pack_struct, pack_text
 from slipway.components.validate.component import validate
 from slipway.pipelines.tasks import kept, reported, scratch_of, settle
 
@@ -27,8 +28,8 @@ def backfill_arguments(project: Project, schema: dict[str, Any]) -> dict[str, An
         "after": format_duration(after),
         "online": True,
         "data": struct_of(project.data, "data"),
-        "schema": schema,
-        "feature_views": project.features.to_struct(),
+        "schema": pack_text("schema", schema).value,
+        "feature_views": pack_struct("feature_views", project.features.to_struct()).value,
     }
 
 
@@ -56,7 +57,7 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
         after: str = default["after"],
         online: bool = default["online"],
         data: dict = default["data"],
-        schema: dict = default["schema"],
+        schema: str = default["schema"],
         feature_views: dict = default["feature_views"],
     ) -> None:
         """Fills a range of the feature store.
@@ -72,7 +73,8 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
             after: How long after it: so long a changed event still counts, or is known ahead.
             online: Whether to bring the online store up to date too.
             data: The project file's data section: tables, formats, time columns.
-            schema: What the tables must satisfy.
+            schema: What the tables must satisfy, as JSON text; or the file below the data root that holds
+                it, where it is large.
             feature_views: The project file's features section.
         """
         due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
@@ -91,13 +93,20 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
                 loaded,
             ).set_caching_options(False)
             validated = settle(
-                validate(dataset=ingested.outputs["dataset"], schema=schema, **scratch), loaded
+                validate(
+                    dataset=ingested.outputs["dataset"],
+                    schema=schema,
+                    data_root=data_root,
+                    **scratch,
+                ),
+                loaded,
             )
             settle(
                 backfill(
                     dataset=validated.outputs["good"],
                     project=project,
                     config=feature_views,
+                    data_root=data_root,
                     window_start=window_start,
                     window_end=window_end,
                     online=online,

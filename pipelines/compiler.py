@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 from kfp import compiler
 
-from slipway.components.config.project import LoadedProject
+from slipway.components.config.project import LoadedProject, Project
 from slipway.components.support import files
+from slipway.components.support.settings import pack_struct, pack_text
 from slipway.pipelines.backfill import backfill_pipeline
 from slipway.pipelines.monitoring import monitoring_pipeline
 from slipway.pipelines.package import read_package
@@ -34,7 +35,7 @@ def compile_project(loaded: LoadedProject, folder: Path) -> list[Path]:
 
     Those are <project>-training.yaml, -retraining.yaml, -monitoring.yaml, -scoring.yaml and
     -backfill.yaml, components/<stage>.yaml, and gitops/ with each pipeline as `Pipeline` and
-    `PipelineVersion` objects.
+    `PipelineVersion` objects. A setting that is too large for a parameter is a file in _slipway/.
 
     Args:
         loaded: the project.
@@ -57,7 +58,20 @@ def compile_project(loaded: LoadedProject, folder: Path) -> list[Path]:
         face = importlib.import_module(f"slipway.components.{package}.component")
         targets[f"components/{file}.yaml"] = getattr(face, function)
     written = [_write(definition, folder / file) for file, definition in targets.items()]
-    return written + [_write_manifests(folder / file) for file in pipelines]
+    written += [_write_manifests(folder / file) for file in pipelines]
+    for path, content in packed_files(project, schema).items():
+        files.write_text(folder / path, content.decode())
+        written.append(folder / path)
+    return written
+
+
+def packed_files(project: Project, schema: dict[str, Any]) -> dict[str, bytes]:
+    """The files of the settings that are too large for a parameter: path to content."""
+    packed = (
+        pack_text("schema", schema),
+        pack_struct("feature_views", project.features.to_struct()),
+    )
+    return {path: content for setting in packed for path, content in setting.files.items()}
 
 
 def _write_manifests(path: Path) -> Path:
@@ -96,6 +110,9 @@ def _write(definition: Any, path: Path) -> Path:
         compiler.Compiler().compile(definition, str(compiled))
         text = compiled.read_text(encoding="utf-8")
     # The compiler's heading shows structs in the order of a hash table, another one every time.
-    text = re.sub(r"^(#    \w+: (?:dict|list)) \[Default: .*\]$", r"\1", text, flags=re.MULTILINE)
+    # A setting that travels as text is JSON, too.
+    text = re.sub(
+        r"^(#    \w+: (?:dict|list|str)) \[Default: '?[\[{].*\]$", r"\1", text, flags=re.MULTILINE
+    )
     files.write_text(path, text)
     return path

@@ -8,6 +8,7 @@ from slipway.components.config.parameters import struct_of
 from slipway.components.config.project import Project
 from slipway.components.ingest.component import ingest
 from slipway.components.monitor.component import monitor, retrain
+from slipway.components.support.settings import pack_struct
 from slipway.pipelines.tasks import kept, reported, route_secrets, scratch_of, settle
 
 
@@ -28,7 +29,7 @@ def monitoring_arguments(project: Project) -> dict[str, Any]:
         "data_start": window["start"],
         "endpoint": "",
         "data": struct_of(data, "data"),
-        "feature_views": project.features.to_struct(),
+        "feature_views": pack_struct("feature_views", project.features.to_struct()).value,
         "monitoring": project.monitoring.to_struct(),
     }
 
@@ -95,6 +96,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
                     project=project,
                     config=monitoring,
                     features=feature_views,
+                    data_root=data_root,
                     window_start=window_start,
                     window_end=window_end,
                     endpoint=endpoint,

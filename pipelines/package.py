@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,9 @@ import yaml
 from slipway.components.config.parameters import repeated
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.pipelines.pod_values import COUNT, find_pod_values
+
+# Kubeflow's own bound for the parameters of a run (MAX_PARAMETER_BYTES of its server).
+MAX_PARAMETER = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +191,14 @@ def check_arguments(package: Package, values: dict[str, Any]) -> None:
                     f"{key} is no key of the struct '{section}' of {package.name}: it travels as the"
                     f" parameter {parameter}. Set {parameter} instead."
                 )
+    for problem in bounds(values):
+        raise ProjectError(f"{package.name}: {problem}.")
+    for name, value in values.items():
+        if beyond := beyond_mysql(json.dumps(value, ensure_ascii=False)):
+            raise ProjectError(
+                f"Parameter {name} of {package.name} holds {beyond!a}, and Kubeflow's MySQL stores no"
+                " character beyond U+FFFF."
+            )
     for found in find_pod_values(package.spec, package.platform):
         value = values.get(found.parameter)
         if value is not None and found.field == COUNT and not re.fullmatch(r"\d+", str(value)):
@@ -208,6 +220,23 @@ def _unknown(package: Package, name: str) -> str:
     near = difflib.get_close_matches(name, package.parameters, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]}?" if near else f" It has: {', '.join(package.parameters)}."
     return f"{package.name} has no parameter {name}.{hint}"
+
+
+def bounds(values: dict[str, Any]) -> Iterator[str]:
+    """What Kubeflow's API would not take of a run's parameters: too many bytes, the largest named."""
+    for name, value in values.items():
+        if (size := bytes_of(value)) > MAX_PARAMETER:
+            yield f"parameter {name} has {size:,} bytes; Kubeflow's API takes {MAX_PARAMETER:,}"
+
+
+def bytes_of(value: Any) -> int:
+    """Bytes of a JSON value as it is sent."""
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def beyond_mysql(text: str) -> str:
+    """The first character that a connection of MySQL's `utf8`, as Kubeflow opens it, has no place for."""
+    return next((character for character in text if ord(character) > 0xFFFF), "")
 
 
 def fits(kind: str, value: Any) -> bool:

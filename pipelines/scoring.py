@@ -12,6 +12,7 @@ from slipway.components.deploy.component import score
 from slipway.components.features.component import scoring_features
 from slipway.components.ingest.component import ingest
 from slipway.components.monitor.component import monitor_predictions
+from slipway.components.support.settings import pack_struct, pack_text
 from slipway.components.validate.component import validate
 from slipway.pipelines.tasks import kept, reported, route_secrets, scratch_of, settle
 
@@ -29,8 +30,8 @@ def scoring_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any
         "history": format_duration(history),
         "publish": "",
         "data": struct_of(data, "data"),
-        "schema": schema,
-        "feature_views": project.features.to_struct(),
+        "schema": pack_text("schema", schema).value,
+        "feature_views": pack_struct("feature_views", project.features.to_struct()).value,
         "monitoring": project.monitoring.to_struct(),
     }
 
@@ -59,7 +60,7 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
         history: str = default["history"],
         publish: str = default["publish"],
         data: dict = default["data"],
-        schema: dict = default["schema"],
+        schema: str = default["schema"],
         feature_views: dict = default["feature_views"],
         monitoring: dict = default["monitoring"],
     ) -> None:
@@ -76,7 +77,8 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
             publish: Folder or object-store prefix that the predictions are copied below; empty: they
                 are the run's artifact alone.
             data: The project file's data section: tables, formats, time columns.
-            schema: What the tables must satisfy.
+            schema: What the tables must satisfy, as JSON text; or the file below the data root that holds
+                it, where it is large.
             feature_views: The project file's features section.
             monitoring: The project file's monitoring section.
         """
@@ -95,13 +97,20 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
                 loaded,
             ).set_caching_options(False)
             validated = settle(
-                validate(dataset=ingested.outputs["dataset"], schema=schema, **scratch), loaded
+                validate(
+                    dataset=ingested.outputs["dataset"],
+                    schema=schema,
+                    data_root=data_root,
+                    **scratch,
+                ),
+                loaded,
             )
             looked_up = settle(
                 scoring_features(
                     dataset=validated.outputs["good"],
                     project=project,
                     config=feature_views,
+                    data_root=data_root,
                     window_start=window_start,
                     window_end=window_end,
                     scheduled_at=due,
@@ -124,6 +133,7 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
                     project=project,
                     config=monitoring,
                     features=feature_views,
+                    data_root=data_root,
                 ),
                 loaded,
                 settings=("MLFLOW_TRACKING_URI", "MONITORING_URI"),

@@ -14,6 +14,7 @@ from slipway.components.features.component import features
 from slipway.components.ingest.component import ingest
 from slipway.components.register.component import register
 from slipway.components.support.images import image
+from slipway.components.support.settings import pack_struct, pack_text
 from slipway.components.train.component import train
 from slipway.components.validate.component import validate
 from slipway.pipelines.tasks import RESOURCES, kept, override_told, reported, scratch_of, settle
@@ -37,8 +38,8 @@ def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, An
         "window_end": window["end"],
         "data_version": "",
         "data": struct_of(data, "data"),
-        "schema": schema,
-        "feature_views": project.features.to_struct(),
+        "schema": pack_text("schema", schema).value,
+        "feature_views": pack_struct("feature_views", project.features.to_struct()).value,
         "training": struct_of(training, "training"),
         "seed": training.seed,
         # A number in the UI; 0 stands for what the section leaves to the table's size.
@@ -95,7 +96,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
         window_end: str = default["window_end"],
         data_version: str = default["data_version"],
         data: dict = default["data"],
-        schema: dict = default["schema"],
+        schema: str = default["schema"],
         feature_views: dict = default["feature_views"],
         training: dict = default["training"],
         seed: int = default["seed"],
@@ -126,7 +127,8 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                 was scheduled.
             data_version: Any text. A cached ingest serves as long as it stays the same.
             data: The project file's data section: tables, formats, time columns.
-            schema: What the tables must satisfy.
+            schema: What the tables must satisfy, as JSON text; or the file below the data root that holds
+                it, where it is large.
             feature_views: The project file's features section.
             training: The project file's training section.
             seed: Seed of every random choice of training.
@@ -162,13 +164,20 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                 loaded,
             )
             validated = settle(
-                validate(dataset=ingested.outputs["dataset"], schema=schema, **scratch), loaded
+                validate(
+                    dataset=ingested.outputs["dataset"],
+                    schema=schema,
+                    data_root=data_root,
+                    **scratch,
+                ),
+                loaded,
             )
             featured = settle(
                 features(
                     dataset=validated.outputs["good"],
                     project=project,
                     config=feature_views,
+                    data_root=data_root,
                     **scratch,
                 ),
                 loaded,
@@ -234,6 +243,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                         project=project,
                         schema=schema,
                         feature_views=feature_views,
+                        data_root=data_root,
                         images={stage: image(stage) for stage in (*RESOURCES, "predictor")},
                         pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
                     ),

@@ -251,7 +251,7 @@ def _read_schema(project_file: Path, name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ProjectError(f"{path}: a schema is a JSON object.")
     if where := _null_in(content, ""):
-        raise ProjectError(f"{path}: {where} is null, which a pipeline parameter cannot hold.")
+        raise ProjectError(f"{path}: {where} is null: leave the key out.")
     return content
 
 

@@ -11,6 +11,7 @@ def features(
     project: str,
     config: dict,
     splits: dsl.Output[dsl.Dataset],
+    data_root: str = "",
     scratch: str = "",
 ):
     """Joins features point in time through Feast, splits by time, fills the online store.
@@ -20,16 +21,21 @@ def features(
         project: The project's name: the Feast project.
         config: The project's `features` section: entities, examples, label, views, split.
         splits: Train, validation and test tables with the statistics of the training part.
+        data_root: Folder or object-store prefix below which large settings lie as files.
         scratch: Folder for what does not fit into memory; empty: the pod's own disk.
     """
     from pathlib import Path
 
     from slipway.components.features.features import build_features
     from slipway.components.support.environment import use_scratch
+    from slipway.components.support.settings import given
 
     use_scratch(scratch)
     result = build_features(
-        dataset=Path(dataset.path), project=project, config=config, output=Path(splits.path)
+        dataset=Path(dataset.path),
+        project=project,
+        config=given("feature_views", config, data_root),
+        output=Path(splits.path),
     )
     splits.metadata.update(result.metadata())
 
@@ -43,6 +49,7 @@ def scoring_features(
     window_end: str,
     rows: dsl.Output[dsl.Dataset],
     scheduled_at: str = "",
+    data_root: str = "",
     scratch: str = "",
 ):
     """Joins features point in time to the rows of a window, whether or not they have a label.
@@ -56,6 +63,7 @@ def scoring_features(
         window_end: First instant after them; empty: when the run was scheduled.
         rows: The rows with their features.
         scheduled_at: When the run was scheduled; it stands in for an empty window_end.
+        data_root: Folder or object-store prefix below which large settings lie as files.
         scratch: Folder for what does not fit into memory; empty: the pod's own disk.
     """
     from pathlib import Path
@@ -63,13 +71,14 @@ def scoring_features(
     from slipway.components.config.data import resolve_window
     from slipway.components.features.look_up import look_up_features
     from slipway.components.support.environment import use_scratch
+    from slipway.components.support.settings import given
 
     use_scratch(scratch)
     window = resolve_window(window_start, window_end, scheduled_at)
     result = look_up_features(
         dataset=Path(dataset.path),
         project=project,
-        config=config,
+        config=given("feature_views", config, data_root),
         window=(window.start, window.end),
         output=Path(rows.path),
     )
@@ -86,6 +95,7 @@ def backfill(
     online: bool,
     record: dsl.Output[dsl.Artifact],
     scheduled_at: str = "",
+    data_root: str = "",
     scratch: str = "",
 ):
     """Computes the feature values of a range anew, in the offline and the online store.
@@ -100,6 +110,7 @@ def backfill(
         online: Whether to write the online store too.
         record: Rows a view that were replaced and written, as JSON.
         scheduled_at: When the run was scheduled; it stands in for an empty window_end.
+        data_root: Folder or object-store prefix below which large settings lie as files.
         scratch: Folder for what does not fit into memory; empty: the pod's own disk.
     """
     from pathlib import Path
@@ -107,13 +118,14 @@ def backfill(
     from slipway.components.config.data import resolve_window
     from slipway.components.features.backfill import backfill_features
     from slipway.components.support.environment import use_scratch
+    from slipway.components.support.settings import given
 
     use_scratch(scratch)
     window = resolve_window(window_start, window_end, scheduled_at)
     result = backfill_features(
         dataset=Path(dataset.path),
         project=project,
-        config=config,
+        config=given("feature_views", config, data_root),
         window=(window.start, window.end),
         online=online,
         record=Path(record.path),

@@ -18,6 +18,7 @@ def monitor(
     report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
     scheduled_at: str = "",
+    data_root: str = "",
     scratch: str = "",
 ) -> str:
     """Watches drift, accuracy, latency, throughput and errors of one window; raises alerts.
@@ -35,6 +36,7 @@ def monitor(
         report: The same, to look at.
         metrics: The window's metrics.
         scheduled_at: When the run was scheduled; it stands in for an empty window_end.
+        data_root: Folder or object-store prefix below which large settings lie as files.
         scratch: Folder for what does not fit into memory; empty: the pod's own disk.
 
     Returns:
@@ -45,6 +47,7 @@ def monitor(
     from slipway.components.config.data import resolve_window
     from slipway.components.monitor.monitor import MonitoringTask, monitor_window
     from slipway.components.support.environment import use_scratch
+    from slipway.components.support.settings import given
 
     use_scratch(scratch)
     result = monitor_window(
@@ -52,7 +55,7 @@ def monitor(
             labels_path=Path(labels.path),
             project=project,
             config=config,
-            features=features,
+            features=given("feature_views", features, data_root),
             window=resolve_window(window_start, window_end, scheduled_at),
             endpoint=endpoint,
             record_path=Path(record.path),
@@ -75,6 +78,7 @@ def monitor_predictions(
     record: dsl.Output[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
+    data_root: str = "",
 ):
     """Records the drift, and where labels are known the accuracy, of a scored table; raises alerts.
 
@@ -87,12 +91,14 @@ def monitor_predictions(
         record: What was found, as JSON.
         report: The same, to look at.
         metrics: The table's metrics.
+        data_root: Folder or object-store prefix below which large settings lie as files.
     """
     from pathlib import Path
 
     from slipway.components.config.data import parse_window
     from slipway.components.contracts.predictions import read_predictions
     from slipway.components.monitor.monitor import MonitoringTask, monitor_window
+    from slipway.components.support.settings import given
 
     result = monitor_window(
         MonitoringTask(
@@ -100,7 +106,7 @@ def monitor_predictions(
             project=project,
             # A scored table raises alerts; only what is served decides about retraining.
             config={**config, "retrain": False},
-            features=features,
+            features=given("feature_views", features, data_root),
             window=parse_window(*read_predictions(Path(predictions.path)).moments),
             endpoint="",
             record_path=Path(record.path),

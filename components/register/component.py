@@ -12,10 +12,11 @@ def register(
     splits: dsl.Input[dsl.Dataset],
     card: dsl.Input[dsl.HTML],
     project: str,
-    schema: dict,
+    schema: str,
     feature_views: dict,
     images: dict,
     release: dsl.Output[dsl.Artifact],
+    data_root: str = "",
     pipeline_run: str = "",
 ):
     """Registers a model that passed the gate, with its evidence, as challenger.
@@ -26,16 +27,18 @@ def register(
         splits: The data that it was trained and tested on: the reference for monitoring.
         card: The model card.
         project: The project's name: the registered model.
-        schema: What the tables had to satisfy, for the evidence.
+        schema: What the tables had to satisfy, as JSON text, for the evidence.
         feature_views: The project's `features` section, for the evidence.
         images: The image of each stage and of the predictor, for the evidence.
         release: Name, version, alias and artifact URI of the registered version.
+        data_root: Folder or object-store prefix below which large settings lie as files.
         pipeline_run: Id of the KFP run, for the evidence.
     """
     from pathlib import Path
 
     from slipway.components.register.evidence import Provenance, RegistrationInputs
     from slipway.components.register.register import register_model
+    from slipway.components.support.settings import given
 
     result = register_model(
         RegistrationInputs(
@@ -44,7 +47,10 @@ def register(
             verdict_path=Path(verdict.path),
             card_path=Path(card.path),
             provenance=Provenance(
-                schema=schema, features=feature_views, images=images, pipeline_run=pipeline_run
+                schema=given("schema", schema, data_root),
+                features=given("feature_views", feature_views, data_root),
+                images=images,
+                pipeline_run=pipeline_run,
             ),
         ),
         project=project,

@@ -112,6 +112,30 @@ CASES = [
         "secrets",
         "looks like a secret in the clear",
     ),
+    Case(
+        "a parameter of 10,001 bytes",
+        _default("project", "x" * 9_999),
+        "limits",
+        "parameter project has 10,001 bytes; Kubeflow's API takes 10,000",
+    ),
+    Case(
+        "a container beyond an argument",
+        _environment("NOTES", "x" * 131_072),
+        "limits",
+        "exec-train has 13",
+    ),
+    Case(
+        "an emoji",
+        _default("data_version", "\N{ROCKET}"),
+        "characters",
+        "parameter data_version holds '\\U0001f680'",
+    ),
+    Case(
+        "an emoji in a key",
+        _environment("\N{ROCKET}", "x"),
+        "characters",
+        "the pipeline holds '\\U0001f680'",
+    ),
     Case("environment", _environment("DB_PASSWORD", "hunter2"), "secrets", "looks like a secret"),
 ]
 

@@ -139,6 +139,17 @@ SETS = [
     SetCase("wrong type", ["epochs=many"], error="epochs of flights-training is a NUMBER_INTEGER"),
     SetCase("not whole", ["epochs=1.5"], error="NUMBER_INTEGER"),
     SetCase("truth is no number", ["epochs=true"], error="NUMBER_INTEGER"),
+    SetCase("too long", ["data_version=" + "x" * 9_999], error="data_version has 10,001 bytes"),
+    SetCase(
+        "no character of MySQL",
+        ["data_version=\N{ROCKET}"],
+        error="data_version holds '..U0001f680'",
+    ),
+    SetCase(
+        "a script that it has",
+        ["data_version=\N{CJK UNIFIED IDEOGRAPH-4E2D}"],
+        {"data_version": "\N{CJK UNIFIED IDEOGRAPH-4E2D}"},
+    ),
     SetCase("no value", ["epochs"], error="write NAME=VALUE"),
     SetCase("key of a number", ["epochs.x=1"], error="epochs is no struct"),
 ]

@@ -108,6 +108,8 @@ def test_push_lock_compile_run(
         Path(sys.executable).with_name("slipway"),
         "compile",
         "--cluster",
+        "--set",
+        "data.root=s3://lake",
         "--out",
         str(tmp_path / "compiled"),
     ]
