@@ -145,7 +145,7 @@ def fetch_bundle(version: Release, scratch: Path) -> Path:
     except (MlflowException, OSError) as error:
         raise SlipwayError(
             f"The bundle of {version.name} version {version.model_version} cannot be fetched from"
-            f" {version.bundle_uri}: {error}"
+            f" {version.bundle_uri}: {tracking.describe(error)}"
         ) from error
     found = bundle_hash(folder)
     if found != version.model_hash:
@@ -168,5 +168,6 @@ def _make_champion(version: Release) -> None:
     except MlflowException as error:
         raise SlipwayError(
             f"Version {version.model_version} of {version.name} serves, but the alias {ALIAS} could"
-            f" not be moved to it: {error}. Run deploy again; it will find the endpoint as it is."
+            f" not be moved to it: {tracking.describe(error)} Run deploy again; it will find the"
+            " endpoint as it is."
         ) from error

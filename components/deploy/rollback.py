@@ -67,15 +67,13 @@ def _find(
     client: "MlflowClient", project: str, wanted: str | None
 ) -> tuple[Release, dict[str, str]]:
     """The version to return to, and its tags without their prefix."""
-    from mlflow.exceptions import MlflowException
-
-    try:
+    with tracking.asking(f"name the versions of {project}"):
         versions = {
             int(found.version): found for found in client.search_model_versions(f"name='{project}'")
         }
-        champion = client.get_registered_model(project).aliases.get(ALIAS)
-    except MlflowException as error:
-        raise SlipwayError(f"The registry has no model {project}: {error}") from error
+        champion = client.get_registered_model(project).aliases.get(ALIAS) if versions else None
+    if not versions:
+        raise SlipwayError(f"The registry has no version of the model {project}.")
     served = sorted(number for number, found in versions.items() if SERVED in found.tags)
     known = ", ".join(str(number) for number in served) or "none"
     if wanted is None:
@@ -125,7 +123,7 @@ def _fetch(uri: str, name: str, scratch: Path) -> Path:
             artifact_uri=f"{uri.rstrip('/')}/{name}", dst_path=str(scratch)
         )
     except (MlflowException, OSError) as error:
-        raise SlipwayError(f"{uri}/{name} cannot be fetched: {error}") from error
+        raise SlipwayError(f"{uri}/{name} cannot be fetched: {tracking.describe(error)}") from error
     return Path(path)
 
 

@@ -89,20 +89,7 @@ def find_version(project: str, wanted: str) -> Release:
     Raises:
         SlipwayError: there is none, or Slipway did not register it.
     """
-    from mlflow.exceptions import MlflowException
-
-    client = tracking.connect()
-    try:
-        found = (
-            client.get_model_version(project, wanted)
-            if wanted.isdigit()
-            else client.get_model_version_by_alias(project, wanted)
-        )
-    except MlflowException as error:
-        raise SlipwayError(
-            f"The registry has no version '{wanted}' of {project}: {error}. Give an alias, such as"
-            " champion or challenger, or a version's number."
-        ) from error
+    found = tracking.find_version(tracking.connect(), project, wanted)
     missing = [tag for tag in _TAGS.values() if not found.tags.get(tag)]
     if missing:
         raise SlipwayError(

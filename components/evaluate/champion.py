@@ -2,14 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from slipway.components.contracts.bundle import Bundle, bundle_hash, read_bundle
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.tracking import connect
-
-if TYPE_CHECKING:
-    from mlflow.exceptions import MlflowException
+from slipway.components.support.tracking import connect, failure, is_absent
 
 ALIAS = "champion"
 
@@ -39,13 +35,13 @@ def fetch_champion(project: str, into: Path) -> Champion | None:
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    client = connect()
     try:
-        client = connect()
         version = client.get_model_version_by_alias(project, ALIAS)
     except MlflowException as error:
-        if _is_absent(error):
+        if is_absent(error):
             return None
-        raise SlipwayError(f"The registry could not be asked for the champion: {error}") from error
+        raise failure(error, "name the champion") from error
     try:
         source = version.tags["slipway.bundle_uri"]
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(into)))
@@ -63,13 +59,3 @@ def fetch_champion(project: str, into: Path) -> Champion | None:
             f" {found[:12]}, not {expected[:12]} as registered."
         )
     return Champion(model_version=str(version.version), folder=folder, bundle=bundle)
-
-
-def _is_absent(error: "MlflowException") -> bool:
-    """Whether the registry answered that the model, or its alias, does not exist.
-
-    For a missing alias of a model that exists, MLflow answers INVALID_PARAMETER_VALUE.
-    """
-    if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-        return True
-    return error.error_code == "INVALID_PARAMETER_VALUE" and "alias" in str(error).lower()

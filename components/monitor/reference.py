@@ -22,7 +22,7 @@ from slipway.components.monitor.measures.sketch import (
     numbers,
 )
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.tracking import connect
+from slipway.components.support.tracking import asking, connect, describe
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,10 +75,8 @@ def fetch_reference(model: str, model_version: str, part: Part) -> Reference:
     from mlflow.exceptions import MlflowException
 
     client = connect()
-    try:
+    with asking(f"name the versions of {model}"):
         versions = client.search_model_versions(f"name='{model}'")
-    except MlflowException as error:
-        raise SlipwayError(f"The model registry cannot be searched for {model}: {error}") from error
     found = [v for v in versions if str(v.version) == model_version] or [
         v
         for v in versions
@@ -105,7 +103,7 @@ def fetch_reference(model: str, model_version: str, part: Part) -> Reference:
         except (MlflowException, OSError) as error:
             raise SlipwayError(
                 f"The reference of {model} version {version.version} cannot be fetched from"
-                f" {uri}: {error}"
+                f" {uri}: {describe(error)}"
             ) from error
         return read_reference(Path(folder), str(version.version), part)
 

@@ -11,7 +11,7 @@ from slipway.components.contracts.verdict import read_verdict
 from slipway.components.register.evidence import INDEX, VERSION, hash_files
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file
-from slipway.components.support.tracking import connect
+from slipway.components.support.tracking import connect, describe, find_version
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -97,14 +97,7 @@ def show_evidence(model: str, alias_or_version: str = "challenger") -> EvidenceR
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    client = connect()
-    try:
-        if alias_or_version.isdigit():
-            version = client.get_model_version(model, alias_or_version)
-        else:
-            version = client.get_model_version_by_alias(model, alias_or_version)
-    except MlflowException as error:
-        raise SlipwayError(f"The registry has no {model}@{alias_or_version}: {error}") from error
+    version = find_version(connect(), model, alias_or_version)
     with tempfile.TemporaryDirectory(prefix="slipway-evidence-") as scratch:
         folders = {}
         for part in _PARTS:
@@ -119,7 +112,7 @@ def show_evidence(model: str, alias_or_version: str = "challenger") -> EvidenceR
                     artifact_uri=uri, dst_path=str(Path(scratch) / part)
                 )
             except (MlflowException, OSError) as error:
-                raise SlipwayError(f"{uri} cannot be downloaded: {error}") from error
+                raise SlipwayError(f"{uri} cannot be downloaded: {describe(error)}") from error
             folders[part] = Path(path)
         return _check(version, folders)
 

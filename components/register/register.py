@@ -15,7 +15,7 @@ from slipway.components.register.evidence import RegistrationInputs, write_evide
 from slipway.components.register.reference import write_reference
 from slipway.components.support.files import hash_directory
 from slipway.components.support.stage import progress, stage
-from slipway.components.support.tracking import connect, open_experiment
+from slipway.components.support.tracking import asking, connect, open_experiment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,17 +46,18 @@ def register_model(inputs: RegistrationInputs, *, project: str, release_path: Pa
     verdict = read_verdict(inputs.verdict_path)
     bundle, splits = read_bundle(inputs.bundle_path), read_splits(inputs.splits_path)
     check_verdict(verdict, bundle_hash(inputs.bundle_path), splits.data_hash)
-    client = connect()
-    found = _find_version(client, project, verdict.model_hash)
-    if found is None:
-        run_id = _find_run(client, project, bundle)
-        uploads = _upload(client, run_id, inputs, verdict, bundle, splits)
-        found = _create_version(client, project, run_id, verdict, bundle, uploads)
-    else:
-        progress(f"this bundle is registered already, as version {found.model_version}")
-        for name, value in _override_tags(verdict).items():
-            client.set_model_version_tag(project, found.model_version, name, value)
-    release = _take_alias(client, found)
+    with asking(f"register a version of {project}"):
+        client = connect()
+        found = _find_version(client, project, verdict.model_hash)
+        if found is None:
+            run_id = _find_run(client, project, bundle)
+            uploads = _upload(client, run_id, inputs, verdict, bundle, splits)
+            found = _create_version(client, project, run_id, verdict, bundle, uploads)
+        else:
+            progress(f"this bundle is registered already, as version {found.model_version}")
+            for name, value in _override_tags(verdict).items():
+                client.set_model_version_tag(project, found.model_version, name, value)
+        release = _take_alias(client, found)
     release.write(release_path)
     return release
 
@@ -188,7 +189,10 @@ def _find_run(client: "MlflowClient", project: str, bundle: Bundle) -> str:
     known = bundle.notes.get("mlflow_run_id")
     if known:
         try:
-            return str(client.get_run(known).info.run_id)
+            run = client.get_run(known)
+            # A run that somebody deleted is still told of, and takes nothing more.
+            if run.info.lifecycle_stage == "active":
+                return str(run.info.run_id)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
 
 _SECONDS = 10.0
@@ -52,7 +53,10 @@ class SystemMetricsSampler:
                 monitor.collect_metrics()
                 values |= monitor.aggregate_metrics()
                 monitor.clear_metrics()
-            self._log({_PREFIX + name: float(value) for name, value in values.items()}, step)
+            try:
+                self._log({_PREFIX + name: float(value) for name, value in values.items()}, step)
+            except SlipwayError:  # the training hears of it too, and ends with it
+                return
             step += 1
             if self._over.wait(self._seconds):
                 return

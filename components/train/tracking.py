@@ -3,8 +3,9 @@
 Training hands over what there is to log and goes on; the thread imports MLflow, opens the run and sends.
 It begins with the first thing that was measured, after an epoch or ten seconds: importing MLflow takes as
 long as importing torch, and would stand in the way of the first step.
-A server that does not answer is tried again for some minutes. What could not be sent by then is written
-into the bundle's training log, so no result is lost.
+A server that refuses the run ends the training at the next thing that it logs: registering would fail
+all the same. A server that does not answer is tried again for some minutes. What could not be sent by
+then is written into the bundle's training log, so no result is lost.
 """
 
 import os
@@ -15,12 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from slipway.components.support import environment
+from slipway.components.support import environment, tracking
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.retry import wait_until
 from slipway.components.support.stage import progress
-from slipway.components.support.tracking import open_experiment
 
 _GIVE_UP_SECONDS = 300.0
-_REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"}
 _WAITS = (0.5, 1, 2, 4, 8, 15)
 Action = Callable[[Any, str], None]
 """Takes the MLflow client and the run id."""
@@ -50,6 +51,7 @@ class Tracker:
         injected = os.environ.get("MLFLOW_RUN_ID") or None
         self.run_id = injected or run_id
         self.problem = ""
+        self._refusal: SlipwayError | None = None
         self._leave_open = leave_open or injected is not None
         self._tags = tags or {}
         self._uri = environment.tracking_uri()
@@ -71,7 +73,12 @@ class Tracker:
         self._actions.put(lambda client, run: _log_parameters(client, run, values))
 
     def metrics(self, values: dict[str, float], step: int = 0) -> None:
-        """Logs metrics of one step."""
+        """Logs metrics of one step.
+
+        Raises:
+            SlipwayError: the server has refused the run.
+        """
+        self._require_run()
         stamp = int(time.time() * 1000)
         self._actions.put(lambda client, run: _log_metrics(client, run, values, stamp, step))
         self._begin()
@@ -114,10 +121,17 @@ class Tracker:
         self._actions.put(send)
         self._begin()
 
+    def _require_run(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+
     def finish(self, status: str = "FINISHED", give_up: float | None = None) -> None:
         """Sends the rest and ends the run, or gives up after a while.
 
         A run that the environment named is left open: who opened it ends it.
+
+        Raises:
+            SlipwayError: the server has refused the run of a training that went well.
         """
         if not self._leave_open:
             self._actions.put(lambda client, run: client.set_terminated(run, status))
@@ -128,13 +142,18 @@ class Tracker:
         self._thread.join(wait + 60)
         if self.problem:
             progress(self.problem)
+        if status == "FINISHED":
+            self._require_run()
 
     def wait_for_run(self, seconds: float) -> str | None:
-        """The run's id, once it is open; None if that takes longer."""
+        """The run's id, once it is open; None if that takes longer.
+
+        Raises:
+            SlipwayError: the server has refused the run.
+        """
         self._begin()
-        deadline = time.monotonic() + seconds
-        while self.run_id is None and time.monotonic() < deadline and not self.problem:
-            time.sleep(0.05)
+        wait_until(lambda: bool(self.run_id or self.problem or self._refusal), timeout=seconds)
+        self._require_run()
         return self.run_id
 
     def _work(self) -> None:
@@ -151,15 +170,19 @@ class Tracker:
                     self.run_id = _open_run(client, self.experiment, self._tags)
                 action(client, self.run_id)
             except Exception as error:  # a failure of the server is tried again until the deadline
-                if client is not None and self.run_id is not None and _is_refusal(error):
-                    progress(f"MLflow refused what was to be logged: {error}"[:300])
+                told = tracking.describe(error)
+                if self.run_id is None and (refusal := _refusal(error, self.experiment)):
+                    self._refusal = refusal
+                    return
+                if self.run_id is not None and tracking.is_refusal(error):
+                    progress(f"MLflow refused what was to be logged: {told}")
                     waits, action = 0, self._actions.get()
                     continue
                 if time.monotonic() > self._deadline:
-                    self.problem = f"MLflow at {self._uri} did not take the run: {error}"
+                    self.problem = f"MLflow at {self._uri} did not take the run: {told}"
                     return
                 if waits == 0:
-                    progress(f"MLflow does not answer, training goes on: {error}"[:300])
+                    progress(f"MLflow does not answer, training goes on: {told}")
                 time.sleep(_WAITS[min(waits, len(_WAITS) - 1)])
                 waits += 1
                 continue
@@ -167,11 +190,15 @@ class Tracker:
             action = self._actions.get()
 
 
-def _is_refusal(error: Exception) -> bool:
-    """Whether the server answered, and would answer the same again."""
+def _refusal(error: Exception, experiment: str) -> SlipwayError | None:
+    """What to tell where a run cannot be opened, now or later; None: another try may do it."""
     from mlflow.exceptions import MlflowException
 
-    return isinstance(error, MlflowException) and error.error_code in _REFUSALS
+    if isinstance(error, SlipwayError):
+        return error
+    if isinstance(error, MlflowException) and tracking.is_refusal(error):
+        return tracking.failure(error, f"open a run of the experiment '{experiment}'")
+    return None
 
 
 def _connect(uri: str) -> Any:
@@ -181,7 +208,10 @@ def _connect(uri: str) -> Any:
 
 
 def _open_run(client: Any, experiment: str, tags: dict[str, str]) -> str:
-    identity = os.environ.get("MLFLOW_EXPERIMENT_ID") or open_experiment(client, experiment)
+    # Monitoring comes last and could not say it before: its experiment is asked for now.
+    tracking.find_experiment(client, tracking.monitoring_experiment(experiment))
+    known = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    identity = known or tracking.open_experiment(client, experiment)
     run = client.create_run(identity, tags=tags, run_name=tags.get("mlflow.runName"))
     return str(run.info.run_id)
 

@@ -85,7 +85,7 @@ def test_what_may_not_serve_is_refused_and_version_2_serves_on(two: World) -> No
     mlflow.MlflowClient().delete_registered_model_alias("flights", "champion")
     with pytest.raises(SlipwayError, match="has no champion, so there is nothing"):
         back(two)
-    with pytest.raises(SlipwayError, match="The registry has no model trains"):
+    with pytest.raises(SlipwayError, match="The registry has no version of the model trains"):
         roll_back(project="trains", config=DeploymentConfig(target="local"))
 
 

@@ -113,7 +113,7 @@ def test_against_a_champion(bundle: Path, splits: Path, tmp_path: Path, registry
         ("one byte changed", "but its files have the hash"),
         ("other features", "lacks the features"),
         ("answers NaN", "is not a probability"),
-        ("registry gone", "registry could not be asked"),
+        ("registry gone", "does not answer; it was asked to name the champion"),
     ],
 )
 def test_a_champion_that_cannot_be_compared_refuses_the_challenger(

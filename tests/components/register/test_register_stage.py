@@ -368,7 +368,7 @@ def test_evidence_holds_and_every_change_is_seen(
 
 @pytest.mark.parametrize("which", ["champion", "7", "challenger"])
 def test_evidence_of_nothing_is_a_clear_error(registry: str, which: str) -> None:
-    with pytest.raises(SlipwayError, match=f"no toy@{which}"):
+    with pytest.raises(SlipwayError, match=f"has no version '{which}' of toy"):
         show_evidence("toy", which)
 
 

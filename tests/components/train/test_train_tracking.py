@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import slipway.components.train.tracking as module
+from slipway.components.support.errors import SlipwayError
 from slipway.components.train.system import SystemMetricsSampler
 from slipway.components.train.tracking import Tracker
 from slipway.components.train.train import TrainingTask, train_model
@@ -34,12 +35,17 @@ class Server:
         self.metrics: list[tuple[str, float, int]] = []
         self.params: dict[str, str] = {}
         self.status = ""
+        self.refuses: dict[str, tuple[int, dict[str, Any]]] = {}
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if self.broken:
             return 503, {"error_code": "TEMPORARILY_UNAVAILABLE", "message": "being moved"}
+        for end, answer in self.refuses.items():
+            if path.endswith(end):
+                return answer
         if path.endswith("experiments/get-by-name"):
-            return 200, {"experiment": {"experiment_id": "7", "name": "toy"}}
+            stage = {"lifecycle_stage": "active"}
+            return 200, {"experiment": {"experiment_id": "7", "name": "toy", **stage}}
         if path.endswith("runs/create"):
             self.runs.append(body)
             identity = f"run-{len(self.runs)}"
@@ -153,6 +159,62 @@ def test_what_the_server_refuses_does_not_hold_up_the_rest(
     assert state.metrics == [("auc", 0.5, 1)]
     assert state.status == "FINISHED"
     assert "MLflow refused what was to be logged" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("end", "answer", "told"),
+    [
+        (
+            "experiments/get-by-name",
+            (
+                200,
+                {"experiment": {"experiment_id": "7", "name": "x", "lifecycle_stage": "deleted"}},
+            ),
+            r"was deleted, and MLflow keeps its name. Restore it with `MLFLOW_TRACKING_URI=http://",
+        ),
+        (
+            "runs/create",
+            (403, {"error_code": "PERMISSION_DENIED", "message": "no write access"}),
+            r"refuses to open a run of the experiment 'toy': no write access. Check MLFLOW_TRACKING_",
+        ),
+        ("runs/create", (401, {"error_code": "401", "message": "who are you?"}), "who are you\\?"),
+        (
+            "runs/create",
+            (
+                400,
+                {
+                    "error_code": "INVALID_PARAMETER_VALUE",
+                    "message": "must be in the 'active' state",
+                },
+            ),
+            r"must be in the 'active' state",
+        ),
+        (
+            "runs/create",
+            (404, {"error_code": "ENDPOINT_NOT_FOUND", "message": "?"}),
+            "the address of",
+        ),
+    ],
+)
+def test_a_refused_run_ends_the_training_at_once_and_says_what_to_do(
+    port: int, end: str, answer: tuple[int, dict[str, Any]], told: str
+) -> None:
+    """A refusal is no absence: waiting does not mend it, and registering would fail all the same."""
+    state = Server()
+    state.refuses[end] = answer
+    with serving(state, port):
+        tracker = Tracker("toy")
+        tracker.metrics({"auc": 0.5}, 1)
+        started = time.monotonic()
+        with pytest.raises(SlipwayError, match=told):
+            tracker.wait_for_run(100)
+        with pytest.raises(SlipwayError, match=told):
+            tracker.metrics({"auc": 0.6}, 2)
+        with pytest.raises(SlipwayError, match=told):
+            tracker.finish()
+        assert time.monotonic() - started < 60
+        tracker.finish("FAILED")  # where the training has failed of this already
+    assert state.runs == []
 
 
 def test_a_server_that_stays_away_is_named(port: int, capfd: pytest.CaptureFixture[str]) -> None:
