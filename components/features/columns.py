@@ -6,6 +6,7 @@ by value, so that "7" and 7 are one key in every store. Whole numbers of 64 bits
 there: Feast's keys have no type for them.
 """
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from slipway.components.config.features import FeaturesConfig, Kind
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 KeyType = Literal["text", "number"]
+EARLIEST = datetime(1700, 1, 1, tzinfo=UTC)
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""From here on a time says that something never becomes known."""
 _LARGEST = 3.4028234663852886e38  # of float32
 _TEXTS = ("string", "large_string", "string_view", "null")
 
@@ -86,21 +90,59 @@ def as_utc(rows: "pl.DataFrame") -> "pl.DataFrame":
             column = pl.col(name).dt.cast_time_unit("us")
             expressions.append(column.dt.convert_time_zone("UTC") if kind.time_zone else column)
         elif kind == pl.Date:
-            expressions.append(pl.col(name).cast(pl.Datetime("us")))
+            # A day at the ends of 32 bits is no instant in 64.
+            day = pl.col(name).clip(pl.lit(EARLIEST.date()), pl.lit(NEVER.date()))
+            expressions.append(day.cast(pl.Datetime("us")))
         elif isinstance(kind, pl.Categorical | pl.Enum):
             expressions.append(pl.col(name).cast(pl.String))
     return rows.with_columns(expressions)
 
 
 def moment(column: str, schema: "pl.Schema") -> "pl.Expr":
-    """A timestamp column as an instant; one without zone is taken as UTC."""
+    """A timestamp column as an instant; one without zone is taken as UTC.
+
+    Databases write "always" and "never" as times at the ends of 64 bits. Such a time becomes EARLIEST or
+    NEVER, so that no sum with a window or a lead wraps: what is never known would be known always.
+    """
     import polars as pl
 
     kind = schema[column]
     if kind == pl.Null:
         return pl.lit(None, pl.Datetime("us", "UTC"))
     zone = isinstance(kind, pl.Datetime) and kind.time_zone
-    return pl.col(column) if zone else pl.col(column).dt.replace_time_zone("UTC")
+    instant = pl.col(column) if zone else pl.col(column).dt.replace_time_zone("UTC")
+    return instant.clip(pl.lit(EARLIEST, instant_type()), pl.lit(NEVER, instant_type()))
+
+
+def require_years(rows: "pl.DataFrame", column: str, where: str) -> None:
+    """Refuses a time that no feature can be: before the year 1700, or in 9999 and after.
+
+    Raises:
+        SlipwayError: naming the column.
+    """
+    import polars as pl
+
+    kind = rows.schema[column]
+    if not isinstance(kind, pl.Datetime | pl.Date):
+        return
+    unit = pl.Datetime(kind.time_unit) if isinstance(kind, pl.Datetime) else pl.Date()
+    limits = pl.Series([EARLIEST, NEVER]).dt.replace_time_zone(None)
+    low, high = limits.cast(unit).to_physical()
+    ticks = rows[column].drop_nulls().to_physical()
+    outside = ticks.filter((ticks < low) | (ticks >= high))
+    if len(outside):
+        raise SlipwayError(
+            f"{where} has {len(outside):,} times before the year 1700, or in 9999 and after, which says"
+            " that something never is: no feature can be made of them. Write null there at the source,"
+            " or leave the field out."
+        )
+
+
+def instant_type() -> "pl.Datetime":
+    """The type of an instant."""
+    import polars as pl
+
+    return pl.Datetime("us", "UTC")
 
 
 def typed(column: "pl.Expr", dtype: "pl.DataType", kind: Kind) -> "pl.Expr":

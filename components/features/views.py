@@ -30,6 +30,7 @@ from slipway.components.features.aggregates import (
     event_columns,
 )
 from slipway.components.features.columns import (
+    NEVER,
     KeyType,
     as_key,
     as_utc,
@@ -39,6 +40,7 @@ from slipway.components.features.columns import (
     kind_of,
     moment,
     require_numeric,
+    require_years,
     typed,
 )
 from slipway.components.support.errors import SlipwayError
@@ -151,6 +153,9 @@ def _made(
 
     key = config.entities[view.entity]
     source_key = view.source_key or key
+    for name, field in view.fields.items():
+        source = field if isinstance(field, str) else field.column
+        require_years(rows, source, f"View {view.name}, field {name}: column {source}")
     rows = as_utc(rows)
     for column in (view.time, view.known):
         if column and not isinstance(rows.schema[column], pl.Datetime | pl.Null):
@@ -162,7 +167,9 @@ def _made(
     own = as_key(pl.col(source_key), rows.schema[source_key], key_type, where).alias(KEY)
     kinds, untyped, values = _values(rows.schema, view)
     events = rows.select(own, *_moments(rows.schema, config, view), *values)
-    events = events.drop_nulls([KEY, KNOWN, HAPPENED])
+    events = events.drop_nulls([KEY, KNOWN, HAPPENED]).filter(
+        pl.col(KNOWN) < NEVER - view.available
+    )
     begins = events.select(pl.min_horizontal(pl.min(KNOWN), pl.min(HAPPENED))).item()
     if view.aggregates:
         made = aggregate_rows(events, {name: view.aggregates[name] for name in view.feature_names})

@@ -304,7 +304,8 @@ class CategorySketch:
             used = np.flatnonzero(found)
             names = chunk.dictionary.take(pa.array(used)).to_pylist()
             for value, count in zip(names, found[used].tolist(), strict=True):
-                if value is None:
+                # An empty text is a missing value, as it is to ingest and to the predictor.
+                if value is None or value == "":
                     self.nulls += count
                 else:
                     name = _category(value)
@@ -387,8 +388,8 @@ def hours_since_1970(column: "pa.ChunkedArray") -> Counts:
     """A timestamp column without nulls as int64 [N] hours."""
     import pyarrow as pa
 
-    seconds = column.cast(pa.timestamp("s", getattr(column.type, "tz", None)), safe=False)
-    hours: Counts = seconds.cast(pa.int64()).to_numpy() // 3600
+    stamps = column.cast(pa.timestamp("us", getattr(column.type, "tz", None)))
+    hours: Counts = stamps.cast(pa.int64()).to_numpy() // 3_600_000_000
     return hours
 
 

@@ -227,7 +227,9 @@ def _compare(rows: "pl.DataFrame", name: str) -> FeatureSkew:
             None
         ).cast(wall)
     else:
-        same = online.cast(pl.String) == offline.cast(pl.String)
+        # An empty text is a missing value, as it is to ingest and to the predictor.
+        online, offline = (side.cast(pl.String).replace("", None) for side in (online, offline))
+        same = online == offline
     neither = online.is_null() & offline.is_null()
     counted = rows.select(
         differ=(~(neither | same.fill_null(value=False))).mean(),

@@ -55,6 +55,14 @@ def categories(values: list[str | None]) -> CategorySketch:
     return made
 
 
+def test_an_empty_text_is_a_missing_value() -> None:
+    """To ingest and to the predictor it is one, so a reference of old data must say the same."""
+    assert categories(["a", "", None]) == categories(["a", None, None])
+    bools = CategorySketch()
+    bools.add(pa.chunked_array([pa.array([True, False, None])]))
+    assert (bools.counts, bools.nulls) == ({"true": 1, "false": 1}, 1)
+
+
 @given(FLOATS, FLOATS, FLOATS)
 @settings(max_examples=60, deadline=None)
 def test_merged_chunks_are_the_sketch_of_the_whole(

@@ -98,6 +98,15 @@ def test_a_value_that_one_side_lacks_differs(world: Any, store: Any) -> None:
     assert features["temp"]["only_offline"] == 0
 
 
+def test_an_empty_text_on_one_side_is_what_is_missing_on_the_other(world: Any, store: Any) -> None:
+    store(operator=pl.lit(""))
+    day = world.between(*DAY)
+    world.write_log(day.with_columns(operator=pl.lit(None, pl.String)))
+    features = {f["name"]: f for f in skew_of(world.run(*DAY))["features"]}
+    assert features["operator"]["differ"] == 0
+    assert features["leaves_from"]["differ"] == 0 and features["operator"]["compared"] > 300
+
+
 def test_a_store_that_ends_before_the_window_says_so(world: Any, store: Any) -> None:
     store(until="2013-11-01")
     world.write_log(world.between(*DAY))
