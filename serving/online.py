@@ -49,7 +49,8 @@ class OnlineFeatures:
         default for a known entity (a count of 0), and else missing.
 
         Raises:
-            RequestError: 400, an entity key is not of its type; 503, the store does not answer.
+            RequestError: 400, an entity key is not of its type; 503, the store does not answer, or is
+                another model's.
         """
         absent = reader.absent(tensors)
         rows = reader.entity_rows(tensors)
@@ -60,6 +61,12 @@ class OnlineFeatures:
             raise
         except Exception as error:  # each store behind Feast has errors of its own
             raise RequestError(f"The online store does not answer: {error}", 503) from error
+        lacking = [feature.name for feature in absent if feature.name not in values]
+        if lacking:
+            raise RequestError(
+                f"The feature store has no feature {', '.join(lacking)}: it was filled for another model."
+                " Send a value, or run the features stage with this model's project file.", 503
+            )  # fmt: skip
         made = []
         for feature in absent:
             known = self._known(feature.name, rows)

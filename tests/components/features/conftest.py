@@ -9,8 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-
-from slipway.components.contracts.dataset import Manifest, TableInfo, write_manifest
+from support.datasets import write_dataset
 
 MakeDataset = Callable[..., Path]
 
@@ -22,23 +21,7 @@ def make_dataset(tmp_path: Path) -> MakeDataset:
     def make(
         tables: dict[str, pl.DataFrame], window: tuple[str, str], name: str = "dataset"
     ) -> Path:
-        folder = tmp_path / name
-        for table, rows in tables.items():
-            (folder / table).mkdir(parents=True, exist_ok=True)
-            half = rows.height // 2
-            for number, part in enumerate((rows[:half], rows[half:])):
-                part.write_parquet(folder / table / f"part-{number:05d}.parquet")
-        infos = {
-            table: TableInfo(
-                rows=rows.height,
-                bytes=0,
-                content_hash="",
-                columns={field.name: str(field.type) for field in rows.to_arrow().schema},
-            )
-            for table, rows in tables.items()
-        }
-        write_manifest(folder, Manifest(tables=infos, window=window, content_hash="hash"))
-        return folder
+        return write_dataset(tmp_path / name, tables, window)
 
     return make
 
