@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -31,7 +30,7 @@ class Model:
     model_hash: str
     bundle: Bundle
     reader: RowReader
-    session: Any
+    session: ort.InferenceSession
     inputs: tuple[str, ...]
 
     def predict(self, rows: Rows) -> np.ndarray:

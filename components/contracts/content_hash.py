@@ -88,7 +88,8 @@ def _mixed(values: "np.ndarray") -> "np.ndarray":
 
     values = (values ^ (values >> np.uint64(30))) * np.uint64(_M1)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(_M2)
-    return values ^ (values >> np.uint64(31))
+    mixed: np.ndarray = values ^ (values >> np.uint64(31))
+    return mixed
 
 
 def _cell_hashes(column: "pa.Array") -> "np.ndarray":
@@ -100,7 +101,8 @@ def _cell_hashes(column: "pa.Array") -> "np.ndarray":
     if pa.types.is_string(kind) or pa.types.is_binary(kind):
         return _bytes_hashes(column)
     if pa.types.is_boolean(kind):
-        return column.fill_null(False).to_numpy(zero_copy_only=False).astype(np.uint64)
+        words: np.ndarray = column.fill_null(False).to_numpy(zero_copy_only=False)
+        return words.astype(np.uint64)
     width = kind.bit_width if pa.types.is_primitive(kind) else 0
     if width in (8, 16, 32, 64):
         buffer = column.buffers()[1]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.contracts.bundle import ONNX, Bundle, model_inputs
 from slipway.components.contracts.splits import Part, part_file
@@ -11,17 +11,15 @@ from slipway.components.support.errors import SlipwayError
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+    from onnxruntime import InferenceSession
 
 BATCH_ROWS = 65_536
 _RUN_ROWS = 4096
 """Rows of one run of the model: its activations are what takes the memory."""
 
 
-def open_model(folder: Path) -> Any:
+def open_model(folder: Path) -> "InferenceSession":
     """Opens a bundle's ONNX model on the CPU.
-
-    Returns:
-        An `onnxruntime.InferenceSession`.
 
     Raises:
         SlipwayError: the model is missing or cannot be loaded.
@@ -39,7 +37,7 @@ def open_model(folder: Path) -> Any:
         raise SlipwayError(f"{folder / ONNX} cannot be loaded: {error}") from error
 
 
-def predict(session: Any, bundle: Bundle, table: "pa.Table") -> "np.ndarray":
+def predict(session: "InferenceSession", bundle: Bundle, table: "pa.Table") -> "np.ndarray":
     """The model's probabilities.
 
     Args:

@@ -24,8 +24,8 @@ def advise(
         rows: test rows.
         positives: those with label 1.
     """
-    told = _reached_by_constants(gate, rows, positives)
-    return told + (_fires_at_once(monitoring, metrics) if monitoring else [])
+    advice = _reached_by_constants(gate, rows, positives)
+    return advice + (_fires_at_once(monitoring, metrics) if monitoring else [])
 
 
 def _reached_by_constants(gate: GateConfig, rows: int, positives: int) -> list[str]:
@@ -39,19 +39,19 @@ def _reached_by_constants(gate: GateConfig, rows: int, positives: int) -> list[s
         **{f"gate.metrics.{name}": (name, bound) for name, bound in gate.metrics.items()},
     }
     constants = _constants(positives / rows)
-    told = []
+    advice = []
     for setting, (metric, bound) in asked.items():
         value, answer = constants.get(metric, (math.nan, ""))
         lower = metric in LOWER_IS_BETTER
         limit = bound.max if lower else bound.min
         if limit is None or not (value <= limit if lower else value >= limit):
             continue
-        told.append(
+        advice.append(
             f"{setting} is {limit:g}, which {answer} reaches too, with {value:.4f} on the test part:"
             f" the rule keeps no model back. Set it {'below' if lower else 'above'} {value:.4f}, or"
             " rely on the other rules."
         )
-    return told
+    return advice
 
 
 def _constants(rate: float) -> dict[str, tuple[float, str]]:

@@ -4,10 +4,10 @@ Also the search for a feature that gives the label away on its own.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.contracts.scoring import read_part_batches
-from slipway.components.contracts.splits import LABEL, Splits, part_file
+from slipway.components.contracts.splits import LABEL, Part, Splits, part_file
 from slipway.components.evaluate.measure import Scorer
 from slipway.components.metrics.binary import auc
 
@@ -23,7 +23,7 @@ _CATEGORIES = 30
 
 
 def sample_part(
-    folder: Path, splits: Splits, part: Any, rows: int, columns: list[str]
+    folder: Path, splits: Splits, part: Part, rows: int, columns: list[str]
 ) -> "pa.Table":
     """At most `rows` rows of a part, evenly spaced in its order."""
     import numpy as np

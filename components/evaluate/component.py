@@ -32,7 +32,7 @@ def evaluate(
         gate_accuracy: Least accuracy on the test table, at the model's threshold.
         gate_f1: Least F1, at the model's threshold.
         gate_auc: Least area under the ROC curve.
-        monitoring: The project's `monitoring` section: an alert that would fire at once is told.
+        monitoring: The project's `monitoring` section: alerts that would fire at once are named.
         verdict: The decision, rule by rule, as JSON.
         metrics: The metrics on the test table.
         curves: Confusion matrix and ROC curve.
@@ -45,19 +45,21 @@ def evaluate(
     """
     from pathlib import Path
 
-    from slipway.components.evaluate.evaluate import evaluate_model
+    from slipway.components.evaluate.evaluate import EvaluationTask, evaluate_model
 
     result = evaluate_model(
-        bundle=Path(bundle.path),
-        splits=Path(splits.path),
-        project=project,
-        config=config,
-        parameters={"gate_accuracy": gate_accuracy, "gate_f1": gate_f1, "gate_auc": gate_auc},
-        verdict=Path(verdict.path),
-        card=Path(card.path),
-        override_approver=override_approver,
-        override_reason=override_reason,
-        monitoring=monitoring,
+        EvaluationTask(
+            bundle_path=Path(bundle.path),
+            splits_path=Path(splits.path),
+            project=project,
+            config=config,
+            parameters={"gate_accuracy": gate_accuracy, "gate_f1": gate_f1, "gate_auc": gate_auc},
+            verdict_path=Path(verdict.path),
+            card_path=Path(card.path),
+            override_approver=override_approver,
+            override_reason=override_reason,
+            monitoring=monitoring,
+        )
     )
     verdict.metadata.update(result.metadata())
     for name, value in result.metrics.items():

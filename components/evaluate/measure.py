@@ -45,7 +45,7 @@ class Scorer:
 
 
 @dataclass(slots=True, kw_only=True)
-class Measured:
+class MeasuredModel:
     """What one model did on the test rows.
 
     Attributes:
@@ -63,7 +63,7 @@ class Measured:
 class TestPass:
     """The result of the pass: all models by name, and the weights that all intervals share."""
 
-    models: dict[str, Measured]
+    models: dict[str, MeasuredModel]
     rows: int
     positives: int
     blocks: "np.ndarray"
@@ -91,18 +91,7 @@ def run_pass(
     needed = {LABEL, TIME, splits.key, column_of(config.block, splits.key)}
     needed |= {column for scorer in scorers for column in scorer.columns}
     needed |= {column.source for column in columns}
-    measured = {
-        scorer.name: Measured(
-            scorer=scorer,
-            tally=Tally(),
-            slices={
-                column.name: Tally(len(column.values), _SLICE_BLOCKS, _SLICE_BINS)
-                for column in columns
-                if column.values
-            },
-        )
-        for scorer in scorers
-    }
+    measured = {scorer.name: _start(scorer, columns) for scorer in scorers}
     first = measured[scorers[0].name]
     shuffled = Tally(blocks=1)
     shuffle = np.random.default_rng(config.seed)
@@ -117,28 +106,20 @@ def run_pass(
             table, label = table.filter(known), label[known]
         label = label.astype(np.int8)
         positives += int(label.sum())
-        block = block_of(table, config.block, splits.key)
-        groups = {column.name: column.groups(table) for column in columns if column.values}
+        batch = _Batch(
+            table=table,
+            label=label,
+            block=block_of(table, config.block, splits.key),
+            groups={column.name: column.groups(table) for column in columns if column.values},
+        )
         for model in measured.values():
             if model.problems and model is not first:
                 continue
-            probability = _score(model, table, required=model is first)
-            if probability is None:
-                continue
-            good = np.isfinite(probability) & (probability >= 0) & (probability <= 1)
-            if not good.all():
-                model.problems.append(
-                    f"{int((~good).sum()):,} of {len(good):,} rows got an answer that is not a"
-                    " probability."
-                )
-                probability = np.where(good, probability, 0.5).astype(np.float32)
-            threshold = model.scorer.threshold
-            model.tally.add(probability, label, threshold, block)
-            for name, group in groups.items():
-                model.slices[name].add(probability, label, threshold, block % _SLICE_BLOCKS, group)
-            if model is first:
+            probability = _add(model, batch, required=model is first)
+            if model is first and probability is not None:
                 mixed = shuffle.permutation(label)
-                shuffled.add(probability, mixed, threshold, np.zeros(len(label), np.int64))
+                nowhere = np.zeros(len(label), np.int64)
+                shuffled.add(probability, mixed, model.scorer.threshold, nowhere)
         progress(f"scored {rows:,} of {expected:,} test rows", min(rows / expected, 1.0))
     if unlabelled:
         first.problems.append(f"{unlabelled:,} test rows have no label of 0 or 1.")
@@ -155,6 +136,49 @@ def run_pass(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """Test rows with labels: each has its block, and its group in every slice column."""
+
+    table: "pa.Table"
+    label: "np.ndarray"
+    block: "np.ndarray"
+    groups: dict[str, "np.ndarray"]
+
+
+def _start(scorer: Scorer, columns: Sequence[SliceColumn]) -> MeasuredModel:
+    return MeasuredModel(
+        scorer=scorer,
+        tally=Tally(),
+        slices={
+            column.name: Tally(len(column.values), _SLICE_BLOCKS, _SLICE_BINS)
+            for column in columns
+            if column.values
+        },
+    )
+
+
+def _add(model: MeasuredModel, batch: _Batch, *, required: bool) -> "np.ndarray | None":
+    """Counts a batch; its probabilities, or None where a model that is not required fails."""
+    import numpy as np
+
+    probability = _score(model, batch.table, required)
+    if probability is None:
+        return None
+    good = np.isfinite(probability) & (probability >= 0) & (probability <= 1)
+    if not good.all():
+        model.problems.append(
+            f"{int((~good).sum()):,} of {len(good):,} rows got an answer that is not a probability."
+        )
+        probability = np.where(good, probability, 0.5).astype(np.float32)
+    threshold = model.scorer.threshold
+    model.tally.add(probability, batch.label, threshold, batch.block)
+    for name, group in batch.groups.items():
+        block = batch.block % _SLICE_BLOCKS
+        model.slices[name].add(probability, batch.label, threshold, block, group)
+    return probability
+
+
 def _present(folder: Path, needed: set[str]) -> list[str]:
     """The needed columns that the test table has; a model that lacks one says so itself."""
     import pyarrow.parquet as pq
@@ -162,7 +186,7 @@ def _present(folder: Path, needed: set[str]) -> list[str]:
     return [name for name in pq.read_schema(part_file(folder, "test")).names if name in needed]
 
 
-def _score(model: Measured, table: "pa.Table", required: bool) -> "np.ndarray | None":
+def _score(model: MeasuredModel, table: "pa.Table", required: bool) -> "np.ndarray | None":
     try:
         return model.scorer.score(table)
     except Exception as error:
@@ -173,14 +197,14 @@ def _score(model: Measured, table: "pa.Table", required: bool) -> "np.ndarray | 
         return None
 
 
-def estimates(model: Measured, done: TestPass, config: GateConfig) -> dict[str, Estimate]:
+def estimates(model: MeasuredModel, done: TestPass, config: GateConfig) -> dict[str, Estimate]:
     """Every metric of a model with its interval."""
     rows = model.tally.rows()[0]
     return _estimate(model.tally.measure(), resampled(model.tally, done), config.confidence, rows)
 
 
 def differences(
-    model: Measured, other: Measured, done: TestPass, config: GateConfig
+    model: MeasuredModel, other: MeasuredModel, done: TestPass, config: GateConfig
 ) -> dict[str, Estimate]:
     """Every metric's difference (model − other) on the same rows, paired: the same blocks drawn."""
     ours, theirs = model.tally.measure(), other.tally.measure()

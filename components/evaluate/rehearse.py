@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from slipway.components.config.gate import RehearsalRule
 from slipway.components.contracts.bundle import Bundle
@@ -25,6 +25,7 @@ from slipway.components.contracts.splits import Splits
 from slipway.components.evaluate.baselines import sample_part
 from slipway.components.evaluate.rules import RehearsalEvidence
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.retry import wait_until
 
 if TYPE_CHECKING:
     import httpx
@@ -240,7 +241,7 @@ def _predictor(
     """
     import httpx
 
-    kept = {
+    environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("SLIPWAY_")
@@ -258,7 +259,7 @@ def _predictor(
             [*command, *flags],
             stdout=output,
             stderr=output,
-            env=kept,
+            env=environment,
             cwd=scratch,
             pass_fds=[listener.fileno()],
         )
@@ -277,27 +278,26 @@ def _predictor(
                 process.wait()
 
 
-def _wait(client: "httpx.Client", process: "subprocess.Popen[bytes]", output: Any) -> None:
+def _wait(client: "httpx.Client", process: "subprocess.Popen[bytes]", output: "IO[bytes]") -> None:
     import httpx
 
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
+    def is_ready() -> bool:
         if process.poll() is not None:
             raise SlipwayError(
                 f"The predictor ended with {process.returncode} before it was ready: {_tail(output)}"
             )
         try:
-            if client.get("/v2/health/ready", timeout=1).status_code == 200:
-                return
+            return client.get("/v2/health/ready", timeout=1).status_code == 200
         except httpx.HTTPError:
-            pass
-        time.sleep(0.05)
-    raise SlipwayError(
-        f"The predictor was not ready after {_START_SECONDS:g} seconds: {_tail(output)}"
-    )
+            return False
+
+    if not wait_until(is_ready, timeout=_START_SECONDS):
+        raise SlipwayError(
+            f"The predictor was not ready after {_START_SECONDS:g} seconds: {_tail(output)}"
+        )
 
 
-def _tail(output: Any) -> str:
+def _tail(output: "IO[bytes]") -> str:
     output.seek(0)
     return output.read().decode(errors="replace")[-800:].strip() or "it printed nothing."
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
-from slipway.components.config.gate import LOWER_IS_BETTER, Bound, GateConfig, Judge
+from slipway.components.config.gate import LOWER_IS_BETTER, Bound, GateConfig, Judge, LeakAlarm
 from slipway.components.contracts.verdict import Outcome, Override, RuleResult, override_holds
 
 
@@ -156,22 +156,25 @@ def check(
     for side, threshold in (("min", bound.min), ("max", bound.max)):
         if threshold is not None:
             suffix = f" {side}" if bound.min is not None and bound.max is not None else ""
-            results.append(
-                _check(name + suffix, metric, what, estimate, threshold, side == "min", mode)
-            )
+            limit = _Limit(threshold=threshold, at_least=side == "min", mode=mode)
+            results.append(_check(name + suffix, metric, what, estimate, limit))
     return results
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limit:
+    """What an estimate is held against; `strict`: it must be above, not only as good."""
+
+    threshold: float
+    at_least: bool = True
+    mode: Judge | Literal["tie"] = "point"
+    strict: bool = False
+
+
 def _check(
-    name: str,
-    metric: str,
-    what: str,
-    estimate: Estimate | None,
-    threshold: float,
-    at_least: bool,
-    mode: Judge | Literal["tie"],
-    strict: bool = False,
+    name: str, metric: str, what: str, estimate: Estimate | None, limit: _Limit
 ) -> RuleResult:
+    threshold, at_least, mode = limit.threshold, limit.at_least, limit.mode
     estimate = estimate or Estimate(value=None)
     judged = _number(estimate.value)
     where = what
@@ -201,7 +204,7 @@ def _check(
         relation = "is at least" if at_least else "is at most"
     else:
         relation = "is below" if at_least else "is above"
-    if strict:
+    if limit.strict:
         holds = judged > threshold
         relation = "is above" if holds else "is not above"
     return RuleResult(
@@ -396,10 +399,7 @@ def _baselines(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
             "auc",
             f"the lead in AUC over the {name}",
             evidence.baselines.get(name),
-            rule.margin,
-            at_least=True,
-            mode=rule.judge,
-            strict=True,
+            _Limit(threshold=rule.margin, mode=rule.judge, strict=True),
         )
         if rule.judge == "tie" and name == "logistic regression":
             result = _let_tie_pass(result, rule.margin)
@@ -412,7 +412,7 @@ def _baselines(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
 def _let_tie_pass(lead: RuleResult, margin: float) -> RuleResult:
     """The result where only a model that is worse beyond chance is refused, not one that is as good.
 
-    Without an interval a tie cannot be told from a loss, and the measured lead decides.
+    Without an interval a tie cannot be distinguished from a loss, and the measured lead decides.
     """
     if lead.outcome == "pass" or not lead.overridable:
         return lead
@@ -428,11 +428,14 @@ def _let_tie_pass(lead: RuleResult, margin: float) -> RuleResult:
 
 
 def _leak(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
-    rule = config.leak
+    return [_judge_shuffled(evidence), _judge_suspects(evidence, config.leak)]
+
+
+def _judge_shuffled(evidence: Evidence) -> RuleResult:
+    """Against shuffled labels nothing but chance is left, unless the measuring itself leaks."""
     shuffled = evidence.shuffled or Estimate(value=None)
     numbers = (shuffled.value, shuffled.low, shuffled.high)
     auc, low, high = (_number(number) for number in numbers)
-    results = []
     outcome: Outcome = "fail"
     if not _finite(*numbers):
         numbers = (None, None, None)
@@ -443,19 +446,22 @@ def _leak(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
         reason = (
             f"Against shuffled labels the AUC is {auc:.4f}; chance gives {low:.4f} to {high:.4f}."
         )
-    results.append(
-        RuleResult(
-            name="shuffled labels",
-            metric="auc",
-            outcome=outcome,
-            reason=reason,
-            threshold=0.5,
-            value=numbers[0],
-            low=numbers[1],
-            high=numbers[2],
-            rows=shuffled.rows,
-        )
+    return RuleResult(
+        name="shuffled labels",
+        metric="auc",
+        outcome=outcome,
+        reason=reason,
+        threshold=0.5,
+        value=numbers[0],
+        low=numbers[1],
+        high=numbers[2],
+        rows=shuffled.rows,
     )
+
+
+def _judge_suspects(evidence: Evidence, rule: LeakAlarm) -> RuleResult:
+    """A model, or a single feature, that is too good to be true has seen the label."""
+    outcome: Outcome
     suspects = {"the model": (evidence.metrics.get("auc") or Estimate(value=None)).value}
     suspects.update({f"the feature {name} alone": auc for name, auc in evidence.features.items()})
     worst = max(suspects, key=lambda name: _suspicion(suspects[name]))
@@ -477,19 +483,16 @@ def _leak(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
             f"{_capital(worst)} has AUC {value:.4f}, which is too good to be true: look for a leak of"
             " the label. If it is right, say why in gate.leak.acknowledged."
         )
-    results.append(
-        RuleResult(
-            name="too good to be true",
-            metric="auc",
-            outcome=outcome,
-            reason=reason,
-            threshold=rule.auc,
-            value=value,
-            rows=evidence.rows,
-            overridable=value is not None,
-        )
+    return RuleResult(
+        name="too good to be true",
+        metric="auc",
+        outcome=outcome,
+        reason=reason,
+        threshold=rule.auc,
+        value=value,
+        rows=evidence.rows,
+        overridable=value is not None,
     )
-    return results
 
 
 def _suspicion(auc: float | None) -> float:

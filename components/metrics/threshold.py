@@ -32,12 +32,13 @@ def choose_threshold(labels: "np.ndarray", probability: "np.ndarray", rule: str 
     positives, rows = hits[-1], len(scores)
     false = predicted - hits
     measured = from_counts(hits, false, positives, rows)
-    quality = {
-        "f1": lambda: measured["f1"],
-        "accuracy": lambda: measured["accuracy"],
-        "youden": lambda: measured["recall"] - false / max(rows - positives, 1),
-        "prevalence": lambda: -np.abs(predicted - positives),
-    }[rule]().astype(np.float64)
+    qualities = {
+        "f1": measured["f1"],
+        "accuracy": measured["accuracy"],
+        "youden": measured["recall"] - false / max(rows - positives, 1),
+        "prevalence": -np.abs(predicted - positives),
+    }
+    quality = qualities[rule].astype(np.float64)
     # Rows of the same score fall on the same side: only the last of them can be a cut.
     cut = np.append(scores[:-1] != scores[1:], True)
     best = int(np.argmax(np.where(cut, quality, -np.inf)))

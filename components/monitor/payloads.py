@@ -18,17 +18,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any, TypedDict
 
 from slipway.components.config.data import Window
 from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
 from slipway.components.support.errors import SlipwayError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from fsspec import AbstractFileSystem
 
 SCHEME = "kserve+"
 _SUFFIXES = (".json", ".parquet")
 # An answer may be in a later batch than its request.
 _LATE = timedelta(minutes=10)
 _KINDS = {"BYTES": "string", "BOOL": "bool"}
+
+
+class _LogRecord(TypedDict):
+    """One line of a batch; `bytes` is the payload as it was sent."""
+
+    id: str
+    type: str
+    service: str | None
+    bytes: bytes
 
 
 @dataclass(slots=True)
@@ -78,7 +91,7 @@ def convert(uri: str, model: str, window: Window, target: Path) -> int:
     return len(rows)
 
 
-def _files(uri: str, window: Window) -> Iterator[tuple[str, int, list[Any]]]:
+def _files(uri: str, window: Window) -> Iterator[tuple[str, int, list[_LogRecord]]]:
     """Each file that was written in the window: its path, when, and its records."""
     import fsspec
 
@@ -103,14 +116,14 @@ def _files(uri: str, window: Window) -> Iterator[tuple[str, int, list[Any]]]:
             yield path, int(at.timestamp() * 1e6), records
 
 
-def _written(system: Any, path: str, info: dict[str, Any]) -> datetime:
+def _written(system: "AbstractFileSystem", path: str, info: dict[str, Any]) -> datetime:
     moment = info.get("LastModified") or info.get("mtime") or system.modified(path)
     if isinstance(moment, int | float):
         return datetime.fromtimestamp(moment, UTC)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _records(path: str, file: Any) -> list[dict[str, Any]]:
+def _records(path: str, file: "IO[bytes]") -> list[_LogRecord]:
     """A batch's records, as {"id", "type", "service", "bytes"}."""
     if path.endswith(".json"):
         return [
@@ -136,7 +149,7 @@ def _records(path: str, file: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _content(path: str, record: dict[str, Any]) -> dict[str, Any]:
+def _content(path: str, record: _LogRecord) -> dict[str, Any]:
     try:
         content = json.loads(record["bytes"])
     except ValueError as error:
@@ -213,7 +226,7 @@ def _write(rows: list[dict[str, Any]], model: str, target: Path) -> None:
         pq.write_table(table, folder / "payloads.parquet", compression="zstd")
 
 
-def _feature(values: list[Any]) -> Any:
+def _feature(values: list[Any]) -> "pa.Array":
     """Texts that are all ISO times become times by their wall clock, as the predictor takes them."""
     import pyarrow as pa
 

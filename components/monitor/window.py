@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.config.data import Window
 from slipway.components.contracts.inference_log import FEATURE_PREFIX
@@ -23,6 +23,7 @@ from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from fsspec import AbstractFileSystem
 
 ANSWERS = (
     "row", "key", "time", "served_at", "model_version", "status", "probability", "label",
@@ -45,8 +46,8 @@ class LogWindow:
     model: str
     window: Window
     files: list[str]
-    filesystem: Any
-    scratch: Any = None
+    filesystem: "AbstractFileSystem"
+    scratch: "tempfile.TemporaryDirectory[str] | None" = None
 
     def batches(self, columns: list[str]) -> Iterator["pa.Table"]:
         """Reads columns of the window's rows, row group by row group.
@@ -94,7 +95,7 @@ class LogWindow:
                 ) from error
 
 
-def keep(table: "pa.Table", wanted: Any) -> "pa.Table":
+def keep(table: "pa.Table", wanted: "pa.ChunkedArray") -> "pa.Table":
     """The rows where a mask holds; the table itself, not a copy, where it holds everywhere."""
     import pyarrow.compute as pc
 

@@ -14,6 +14,7 @@ from slipway.components.contracts.verdict import Verdict, check_verdict, read_ve
 from slipway.components.register.evidence import RegistrationInputs, write_evidence
 from slipway.components.register.reference import write_reference
 from slipway.components.support.files import hash_directory
+from slipway.components.support.retry import retry
 from slipway.components.support.stage import progress, stage
 from slipway.components.support.tracking import asking, connect, open_experiment
 
@@ -274,12 +275,14 @@ def _point_alias(client: "MlflowClient", name: str, version: str) -> None:
     """Points the alias to a version, also where another task makes it at the same moment."""
     from mlflow.exceptions import MlflowException
 
-    try:
-        client.set_registered_model_alias(name, CHALLENGER, version)
-    except MlflowException:
-        # MLflow looks whether the alias exists and then inserts it: of two tasks that both found none,
-        # one is refused by the table's key. Now it exists, and the same call moves it.
-        client.set_registered_model_alias(name, CHALLENGER, version)
+    # MLflow looks whether the alias exists and then inserts it: of two tasks that both found none,
+    # one is refused by the table's key. Then it exists, and the same call moves it.
+    retry(
+        lambda: client.set_registered_model_alias(name, CHALLENGER, version),
+        attempts=2,
+        first_wait=0,
+        when=lambda error: isinstance(error, MlflowException),
+    )
 
 
 def _latest(client: "MlflowClient", name: str) -> str:

@@ -8,10 +8,13 @@ import hashlib
 import io
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 VERSION = 1
 _OBJECT_STORES = ("s3", "gs", "abfs", "abfss")
@@ -115,7 +118,7 @@ class Checkpoint:
             system.rm_file(path)
 
 
-def _protocols(system: Any) -> tuple[str, ...]:
+def _protocols(system: "AbstractFileSystem") -> tuple[str, ...]:
     return (system.protocol,) if isinstance(system.protocol, str) else tuple(system.protocol)
 
 

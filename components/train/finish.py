@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -25,6 +24,7 @@ from slipway.components.train.model.export import (
     forward_in_chunks,
 )
 from slipway.components.train.provenance import read_environment
+from slipway.components.train.report import FeatureImportance, MemberLog, TrainingLog
 from slipway.components.train.search import Trial
 
 
@@ -45,8 +45,8 @@ class FinishedModel:
     threshold: float
     metrics: dict[str, float]
     curves: dict[str, list[dict[str, float]]]
-    importance: list[dict[str, Any]]
-    members: list[dict[str, Any]]
+    importance: list[FeatureImportance]
+    members: list[MemberLog]
 
 
 def calibrate_members(prepared: Prepared, members: list[TrainedMember]) -> FinishedModel:
@@ -118,9 +118,16 @@ def _sign(prepared: Prepared, finished: FinishedModel, run_id: str | None) -> Bu
 
 
 def describe_training(
-    meta: Splits, prepared: Prepared, finished: FinishedModel, trials: list[Trial]
-) -> dict[str, Any]:
-    """The training log: what training.json holds and the report shows."""
+    meta: Splits,
+    prepared: Prepared,
+    finished: FinishedModel,
+    trials: list[Trial],
+    *,
+    export_difference: float,
+    seconds: float,
+    run_id: str | None,
+) -> TrainingLog:
+    """What training.json holds and the report shows."""
     settings = prepared.config
     return {
         "project": meta.project,
@@ -135,6 +142,9 @@ def describe_training(
         "threshold": finished.threshold,
         "calibration": finished.curves,
         "importance": finished.importance,
+        "export_difference": export_difference,
+        "seconds": round(seconds, 3),
         "environment": read_environment(),
         "packages": installed_packages(),
+        "mlflow_run_id": run_id,
     }

@@ -1,7 +1,6 @@
 """Permutation importance: what a feature is worth to the trained model."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -10,13 +9,14 @@ from slipway.components.contracts.bundle import Bundle
 from slipway.components.metrics.binary import auc
 from slipway.components.train.model.export import forward_in_chunks
 from slipway.components.train.model.preprocess import RawArrays
+from slipway.components.train.report import FeatureImportance
 
 _ROWS = 4000
 
 
 def permutation_importance(
     model: nn.Module, bundle: Bundle, raw: RawArrays, labels: np.ndarray, seed: int
-) -> list[dict[str, Any]]:
+) -> list[FeatureImportance]:
     """AUC that is lost when one feature's values are shuffled among the rows (Breiman, 2001).
 
     Args:
@@ -36,7 +36,7 @@ def permutation_importance(
     if truth.min() == truth.max():
         return []
     base = auc(truth, forward_in_chunks(model, sample))
-    drops = []
+    drops: list[FeatureImportance] = []
     for kind, names in (
         ("numeric", bundle.numeric),
         ("codes", bundle.categorical),

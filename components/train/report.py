@@ -3,9 +3,54 @@
 import html
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from slipway.components.support.files import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+class MemberLog(TypedDict):
+    """A member's training: what each epoch measured, and the number of the best one."""
+
+    history: list[dict[str, float]]
+    best_epoch: int
+
+
+class FeatureImportance(TypedDict):
+    """What a feature is worth: the AUC that is lost when its values are shuffled."""
+
+    feature: str
+    auc_drop: float
+
+
+class TrainingLog(TypedDict):
+    """The training log: what training.json holds and the report shows.
+
+    `settings` is the `training` section without `auto`; `search` has the fields of a `Trial`; `seconds`
+    are those of the whole stage; `mlflow_run_id` is None where no run could be opened.
+    """
+
+    project: str
+    data_hash: str
+    rows: dict[str, int]
+    positives: dict[str, int]
+    settings: dict[str, Any]
+    architecture: str
+    members: list[MemberLog]
+    search: list[dict[str, Any]]
+    metrics: dict[str, float]
+    threshold: float
+    calibration: dict[str, list[dict[str, float]]]
+    importance: list[FeatureImportance]
+    export_difference: float
+    seconds: float
+    environment: dict[str, str]
+    packages: dict[str, str]
+    mlflow_run_id: str | None
+
 
 _STYLE = """
 :root{color-scheme:light}body{font:15px/1.5 system-ui,sans-serif;color:#1c2430;background:#fff;
@@ -19,7 +64,7 @@ font-size:1.3rem}.tile span{color:#5a6675}figure{margin:0}
 """
 
 
-def write_report(path: Path, title: str, training: dict[str, Any]) -> None:
+def write_report(path: Path, title: str, training: TrainingLog) -> None:
     """Writes the report.
 
     Args:
@@ -45,13 +90,13 @@ def write_report(path: Path, title: str, training: dict[str, Any]) -> None:
         f"<div class='tiles'>{tiles}</div>"
         f"<h2>Training</h2><figure>{_curves(training['members'])}</figure>"
         f"<h2>Calibration</h2><figure>{_calibration(training['calibration'])}</figure>"
-        f"{_importance(training.get('importance', []))}"
-        f"{_search(training.get('search', []))}"
+        f"{_importance(training['importance'])}"
+        f"{_search(training['search'])}"
         f"<h2>Settings</h2><table>{settings}</table></body></html>",
     )
 
 
-def _summary(training: dict[str, Any]) -> dict[str, Any]:
+def _summary(training: TrainingLog) -> dict[str, object]:
     settings = training["settings"]
     rows, positives = training["rows"], training["positives"]
     shares = ", ".join(f"{p} {rows[p]:,} ({positives[p] / max(rows[p], 1):.1%})" for p in rows)
@@ -70,7 +115,7 @@ def _summary(training: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _figure(width: float, height: float, columns: int) -> Any:
+def _figure(width: float, height: float, columns: int) -> "tuple[Figure, list[Axes]]":
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -79,13 +124,15 @@ def _figure(width: float, height: float, columns: int) -> Any:
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
-def _svg(figure: Any) -> str:
+def _svg(figure: "Figure") -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
-def _curves(members: list[dict[str, Any]]) -> str:
+def _curves(members: list[MemberLog]) -> str:
+    from matplotlib.ticker import MaxNLocator
+
     figure, (left, right) = _figure(9.6, 3.2, 2)
     for number, member in enumerate(members, 1):
         epochs = range(1, len(member["history"]) + 1)
@@ -102,7 +149,7 @@ def _curves(members: list[dict[str, Any]]) -> str:
     for axis, name in ((left, "log loss"), (right, "validation AUC")):
         axis.set_xlabel("epoch")
         axis.set_title(name)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize=8, title="member")
     return _svg(figure)
@@ -126,7 +173,7 @@ def _calibration(curves: dict[str, list[dict[str, float]]]) -> str:
     return _svg(figure)
 
 
-def _importance(importance: list[dict[str, Any]]) -> str:
+def _importance(importance: list[FeatureImportance]) -> str:
     if not importance:
         return ""
     figure, (axis,) = _figure(7.2, 0.6 + 0.24 * len(importance), 1)

@@ -12,7 +12,8 @@ before it, so a search that was killed goes on and finds what it would have foun
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from slipway.components.config.training import SEARCHED, Range, SearchConfig, TrainingConfig
 from slipway.components.support.errors import SlipwayError
@@ -189,7 +190,7 @@ def _quality(config: TrainingConfig, measured: dict[str, float]) -> float:
     return measured["auc"] if config.monitor == "auc" else -measured["log_loss"]
 
 
-def _optuna() -> Any:
+def _optuna() -> ModuleType:
     try:
         import optuna
     except ImportError as error:

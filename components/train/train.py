@@ -256,11 +256,15 @@ def _finish(
     with new_directory(task.bundle) as folder:
         difference = write_model(folder, task.splits, prepared, finished, run_id)
         seconds = time.monotonic() - started
-        log = describe_training(meta, prepared, finished, trials) | {
-            "export_difference": difference,
-            "seconds": round(seconds, 3),
-            "mlflow_run_id": run_id,
-        }
+        log = describe_training(
+            meta,
+            prepared,
+            finished,
+            trials,
+            export_difference=difference,
+            seconds=seconds,
+            run_id=run_id,
+        )
         write_json(folder / TRAINING, log)
     write_report(task.report, f"{meta.project}: training report", log)
     tracker.artifacts("training", [task.report, task.bundle / TRAINING])

@@ -11,7 +11,7 @@ from slipway.components.config.parameters import PARAMETERS, repeated, struct_of
 from slipway.components.config.project import load_project
 from slipway.components.config.training import TrainingConfig
 from slipway.components.deploy.deploy import deploy_model
-from slipway.components.evaluate.evaluate import evaluate_model
+from slipway.components.evaluate.evaluate import EvaluationTask, evaluate_model
 from slipway.components.ingest.ingest import ingest_tables
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.pipelines.package import arguments_from, check_arguments, read_package
@@ -107,13 +107,15 @@ def test_evaluate_does_not_let_the_parameter_win_silently(tmp_path: Path) -> Non
     """Editing the struct in the Kubeflow UI changed nothing; now it is refused."""
     with pytest.raises(SlipwayError, match=r"gate\.auc is 0\.99 .* parameter gate_auc is 0\.7"):
         evaluate_model(
-            bundle=tmp_path,
-            splits=tmp_path,
-            project="toy",
-            config={**struct_of(GateConfig(), "gate"), "auc": 0.99},
-            verdict=tmp_path / "verdict",
-            card=tmp_path / "card",
-            parameters={"gate_accuracy": 0.7, "gate_f1": 0.3, "gate_auc": 0.7},
+            EvaluationTask(
+                bundle_path=tmp_path,
+                splits_path=tmp_path,
+                project="toy",
+                config={**struct_of(GateConfig(), "gate"), "auc": 0.99},
+                verdict_path=tmp_path / "verdict",
+                card_path=tmp_path / "card",
+                parameters={"gate_accuracy": 0.7, "gate_f1": 0.3, "gate_auc": 0.7},
+            )
         )
     assert not list(tmp_path.iterdir())
 

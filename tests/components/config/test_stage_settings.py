@@ -9,7 +9,7 @@ import pytest
 
 from slipway.components.config.data import parse_window
 from slipway.components.deploy.deploy import deploy_model
-from slipway.components.evaluate.evaluate import evaluate_model
+from slipway.components.evaluate.evaluate import EvaluationTask, evaluate_model
 from slipway.components.features.backfill import backfill_features
 from slipway.components.features.features import build_features
 from slipway.components.features.look_up import look_up_features
@@ -62,7 +62,16 @@ def ingest(config: dict[str, Any]) -> None:
 
 
 def evaluate(config: dict[str, Any]) -> None:
-    evaluate_model(NOWHERE, NOWHERE, "toy", config, NOWHERE, NOWHERE)
+    evaluate_model(
+        EvaluationTask(
+            bundle_path=NOWHERE,
+            splits_path=NOWHERE,
+            project="toy",
+            config=config,
+            verdict_path=NOWHERE,
+            card_path=NOWHERE,
+        )
+    )
 
 
 def deploy(config: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from slipway.components.config.gate import GateConfig
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.evaluate.advice import _constants, advise
-from slipway.components.evaluate.evaluate import evaluate_model
+from slipway.components.evaluate.evaluate import EvaluationTask, evaluate_model
 
 
 @dataclass(frozen=True)
@@ -138,20 +138,22 @@ def test_the_stage_says_it_in_the_verdict_and_on_the_card(
     bundle: Path, splits: Path, tmp_path: Path, registry: str
 ) -> None:
     result = evaluate_model(
-        bundle=bundle,
-        splits=splits,
-        project="toy",
-        config={
-            "accuracy": 0.5,
-            "f1": 0.6,
-            "auc": 0.7,
-            "resamples": 200,
-            "rehearsal": {"enabled": False},
-            "baseline": {"logistic": False},
-        },
-        verdict=tmp_path / "verdict.json",
-        card=tmp_path / "card.html",
-        monitoring={"alerts": {"accuracy": 0.99}},
+        EvaluationTask(
+            bundle_path=bundle,
+            splits_path=splits,
+            project="toy",
+            config={
+                "accuracy": 0.5,
+                "f1": 0.6,
+                "auc": 0.7,
+                "resamples": 200,
+                "rehearsal": {"enabled": False},
+                "baseline": {"logistic": False},
+            },
+            verdict_path=tmp_path / "verdict.json",
+            card_path=tmp_path / "card.html",
+            monitoring={"alerts": {"accuracy": 0.99}},
+        )
     )
     assert result.outcome == "pass"
     constant, alert = read_verdict(tmp_path / "verdict.json").notes["advice"]

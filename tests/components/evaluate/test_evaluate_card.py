@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.components.evaluate.evaluate import evaluate_model
+from slipway.components.evaluate.evaluate import EvaluationTask, evaluate_model
 
 BROWSER = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -17,17 +17,19 @@ BROWSER = (
 @pytest.mark.skipif(BROWSER is None, reason="needs a browser: Debian's package chromium")
 def test_card_in_a_browser(bundle: Path, splits: Path, tmp_path: Path, registry: str) -> None:
     evaluate_model(
-        bundle=bundle,
-        splits=splits,
-        project="toy <&> co",
-        config={
-            "accuracy": 0.99,
-            "resamples": 200,
-            "rehearsal": {"enabled": False},
-            "slices": {"columns": ["colour"], "least": {"auc": {"min": 0.5}}},
-        },
-        verdict=tmp_path / "verdict.json",
-        card=tmp_path / "card.html",
+        EvaluationTask(
+            bundle_path=bundle,
+            splits_path=splits,
+            project="toy <&> co",
+            config={
+                "accuracy": 0.99,
+                "resamples": 200,
+                "rehearsal": {"enabled": False},
+                "slices": {"columns": ["colour"], "least": {"auc": {"min": 0.5}}},
+            },
+            verdict_path=tmp_path / "verdict.json",
+            card_path=tmp_path / "card.html",
+        )
     )
     command = [
         str(BROWSER),

@@ -9,7 +9,7 @@ from support import gate_world as world
 
 from slipway.components.contracts.bundle import ONNX, bundle_hash
 from slipway.components.evaluate.champion import fetch_champion
-from slipway.components.evaluate.evaluate import Evaluation, evaluate_model
+from slipway.components.evaluate.evaluate import Evaluation, EvaluationTask, evaluate_model
 from slipway.components.support.tracking import connect, open_experiment
 
 GATE: dict[str, Any] = {
@@ -28,12 +28,14 @@ WORSE = (1.5, 0.0, 0.5, -1.0)
 
 def run(bundle: Path, splits: Path, out: Path, **gate: Any) -> Evaluation:
     return evaluate_model(
-        bundle=bundle,
-        splits=splits,
-        project="toy",
-        config={**GATE, **gate},
-        verdict=out / "verdict.json",
-        card=out / "card.html",
+        EvaluationTask(
+            bundle_path=bundle,
+            splits_path=splits,
+            project="toy",
+            config={**GATE, **gate},
+            verdict_path=out / "verdict.json",
+            card_path=out / "card.html",
+        )
     )
 
 

@@ -607,7 +607,7 @@ def as_line(r: RuleResult) -> str:
 def test_every_verdict_word_for_word() -> None:
     """What every case comes to stands in verdicts.txt, so that a change of any shows in review.
 
-    `PYTHONPATH=. python tests/components/evaluate/test_evaluate_rules.py` writes the file anew.
+    `PYTHONPATH=. python tests/components/evaluate/test_evaluate_rules.py` rewrites the file.
     """
     assert every_verdict() == VERDICTS.read_text()
 

@@ -15,7 +15,7 @@ from slipway.components.contracts.bundle import ONNX, bundle_hash
 from slipway.components.contracts.splits import Splits, part_file, read_part
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.evaluate.baselines import feature_aucs
-from slipway.components.evaluate.evaluate import Evaluation, evaluate_model
+from slipway.components.evaluate.evaluate import Evaluation, EvaluationTask, evaluate_model
 from slipway.components.support.errors import SlipwayError
 
 GATE: dict[str, Any] = {
@@ -33,13 +33,15 @@ def run(
 ) -> Evaluation:
     out.mkdir(exist_ok=True)
     return evaluate_model(
-        bundle=bundle,
-        splits=splits,
-        project="toy",
-        config={**GATE, **(gate or {})},
-        verdict=out / "verdict.json",
-        card=out / "card.html",
-        **more,
+        EvaluationTask(
+            bundle_path=bundle,
+            splits_path=splits,
+            project="toy",
+            config={**GATE, **(gate or {})},
+            verdict_path=out / "verdict.json",
+            card_path=out / "card.html",
+            **more,
+        )
     )
 
 
