@@ -89,7 +89,7 @@ def backfill(
     runner: Stages = Runner.subprocess,
     out: Out = Path("build/run"),
 ) -> None:
-    """Compute the feature values of a past range anew, in the offline and the online store.
+    """Recompute the feature values of a past range, in the offline and the online store.
 
     Runs the compiled backfill pipeline on this machine, on the feature store that `slipway run` filled
     (or FEATURE_STORE_URI). Values outside the range stay as they are.
@@ -129,7 +129,7 @@ def _job(
         resolve_window(start, end)
     except SlipwayError as error:
         raise ProjectError(f"--start and --end: {error}") from error
-    # A command that is told to end (by a CI system, say) ends its stages as Ctrl-C does.
+    # A command that receives SIGTERM (from a CI system, say) ends its stages as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     job = Job(loaded, Workspace.at(out), Display(console), runner.value)
     return job, (start, end)

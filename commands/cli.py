@@ -99,7 +99,7 @@ def run(
         str, typer.Option(help="Who lets the model pass where the gate refuses it.")
     ] = "",
     override_reason: Annotated[
-        str, typer.Option(help="Why; both are kept with the model and told to the alert routes.")
+        str, typer.Option(help="Why; both are kept with the model and sent to the alert routes.")
     ] = "",
 ) -> None:
     """Run the whole way on this machine: train, gate, register, deploy, monitor.
@@ -116,7 +116,7 @@ def run(
 
     loaded = _load(project, overrides)
     workspace = Workspace.at(out)
-    # A run that is told to end (by a CI system, say) ends its stages as Ctrl-C does.
+    # A run that receives SIGTERM (from a CI system, say) ends its stages as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         result = run_project(

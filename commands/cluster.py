@@ -111,7 +111,7 @@ def submit(
 ) -> None:
     """Upload a compiled pipeline where it is new, and run it.
 
-    Sources are read anew, unless `--set data_version=TEXT` names what they hold: then a run on the same
+    Sources are read again, unless `--set data_version=TEXT` names what they hold: then a run on the same
     window and version takes from the cache what did not change.
 
     Exit codes with --wait: 0 done (also where the gate refused the model), 1 a stage broke or the run

@@ -162,12 +162,14 @@ def show_retraining(console: Console, result: "RunResult") -> None:
     _show_verdict(console, result)
     if result.deployment:
         console.print(
-            f"Trained anew: version {result.deployment.model_version} serves at"
+            f"Retrained: version {result.deployment.model_version} serves at"
             f" {result.deployment.endpoint}",
             highlight=False,
         )
     else:
-        console.print("Trained anew, and refused by the gate: what served before still does.")
+        console.print(
+            "Retrained, and refused by the gate: the model that served before still serves."
+        )
 
 
 def show_status(console: Console, endpoints: list[str], records: list[dict[str, Any]]) -> None:

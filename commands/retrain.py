@@ -49,7 +49,7 @@ def retrain(
     context: Context = "",
     ca: Authorities = "",
 ) -> None:
-    """Train the model anew on data up to now, through the same gate, whatever monitoring says.
+    """Retrain the model on data up to now, through the same gate, whatever monitoring says.
 
     Cooldown and weekly budget hold back alerts, not people; but nothing starts while a training runs,
     and the same words for the same data start nothing twice, unless it failed here.
@@ -61,7 +61,7 @@ def retrain(
 
     loaded = load(project, overrides)
     if not why.strip():
-        raise ProjectError("--why is empty: say why the model is to be trained anew.")
+        raise ProjectError("--why is empty: say why to retrain the model.")
     try:
         end = parse_instant(until) if until else None
     except ValueError as error:

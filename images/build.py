@@ -136,7 +136,7 @@ def main(arguments: Sequence[str]) -> int:
         settings = BuildSettings.read(os.environ)
         builder = find_builder()
         wanted = [images[name] for name in arguments or images]
-        # For whichever image: wheels that come and go would make another builder, and all anew.
+        # For every image alike: wheels that come and go would change the builder and rebuild all images.
         own = PLATFORMS.get(platform.machine(), "")
         if settings.wheelhouse is None and settings.platform in ("", own):
             settings = replace(settings, wheelhouse=_find_torch(CACHE / "wheels"))

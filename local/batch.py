@@ -66,7 +66,7 @@ def score_project(job: Job, *, model: str, window: tuple[str, str], publish: str
 
 
 def backfill_project(job: Job, *, window: tuple[str, str], online: bool = True) -> BackfillRecord:
-    """Computes the feature values of a range anew in the workspace's feature store.
+    """Recomputes the feature values of a range in the workspace's feature store.
 
     Args:
         job: the project and where it is run.

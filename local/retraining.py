@@ -1,4 +1,4 @@
-"""Training anew, on this machine or on a cluster: what serves a request that monitor or a person made."""
+"""Retraining, on this machine or on a cluster, for a request that monitor or a person made."""
 
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def serve_if_asked(job: "Job", record: MonitoringRecord | None) -> "RunResult | None":
-    """Trains anew, here, where the record of a window asked for it and no run has it yet."""
+    """Retrains here, where the record of a window asks for it and no run has served it yet."""
     if record is None or not record.retrain:
         return None
     root = job.workspace.settings()["MONITORING_URI"]

@@ -25,11 +25,11 @@ def roll_back_project(
 
     Args:
         loaded: the project.
-        workspace: where local runs keep the registry, the log and the endpoint's state; what the
-            environment sets goes before it.
+        workspace: where local runs keep the registry, the log and the endpoint's state;
+            environment variables take precedence.
         target: "local" or "kserve".
         version: the version to return to; None: the one that served before the champion.
-        show: is told each step.
+        show: called with each step.
 
     Raises:
         SlipwayError: the older version does not take over; what served serves on.

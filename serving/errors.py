@@ -1,4 +1,4 @@
-"""What a client is told when its request cannot be answered."""
+"""The error that a client receives when its request cannot be answered."""
 
 
 class RequestError(Exception):

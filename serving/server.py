@@ -213,7 +213,7 @@ def _open_log(settings: PredictorSettings, model: Model, metrics: Metrics) -> In
 
 
 def serve(settings: PredictorSettings) -> None:
-    """Runs the predictor until it is told to end.
+    """Runs the predictor until SIGTERM or SIGINT.
 
     Raises:
         SlipwayError: as `Server.run`.

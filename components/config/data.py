@@ -62,7 +62,7 @@ def resolve_window(start: str, end: str, scheduled_at: str = "") -> Window:
     Args:
         start: an instant, or how long before the end, as in "1d".
         end: an instant; empty: when the run was scheduled.
-        scheduled_at: when the run was scheduled, as Kubeflow told the task.
+        scheduled_at: when the run was scheduled, as Kubeflow gives it to the task.
 
     Raises:
         SlipwayError: they do not make a window; the message says which is wrong.
@@ -70,8 +70,8 @@ def resolve_window(start: str, end: str, scheduled_at: str = "") -> Window:
     last = end.strip() or scheduled_at.strip()
     if not last or last.startswith("{{"):
         raise SlipwayError(
-            "window_end is empty, and nothing told this task when its run was scheduled. Give"
-            " window_end, or run it on a Kubeflow that fills in the schedule's time."
+            "window_end is empty, and this task was not given the time that its run was scheduled for."
+            " Give window_end, or run it on a Kubeflow that fills in the schedule's time."
         )
     try:
         until = parse_instant(last)

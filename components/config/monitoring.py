@@ -83,14 +83,14 @@ class Route(Section):
     """Where alerts go.
 
     Attributes:
-        name: names the route in messages, and what it was told so far in the state folder.
+        name: names the route in messages, and its file in the state folder.
         kind: `webhook` posts JSON; `apprise` any of Apprise's services (chat, mail, …);
             `alertmanager` its v2 API; `pushgateway` gauges for those who alert in Prometheus; `log` a
             line of JSON in the task's own log.
         url: of the service; a `log` has none. `${NAME}` stands for an environment variable, so that a
             token stays in a secret.
         least: alerts below this severity are not sent.
-        repeat: an alert that goes on is told again after this long; None: once.
+        repeat: an alert that goes on is sent again after this long; None: once.
     """
 
     name: Name
@@ -108,7 +108,7 @@ class Route(Section):
 
 
 class RetrainSettings(Section):
-    """When a decayed model may be trained anew, so that an alert cannot start training after training.
+    """When a decayed model may be retrained, so that an alert cannot start training after training.
 
     Attributes:
         reasons: alerts that ask for it.

@@ -44,7 +44,7 @@ def backfill_margins(config: FeaturesConfig) -> tuple[timedelta, timedelta]:
     """How far before and after a range of feature values the tables are read, in whole days.
 
     Before: the events that still count at its start. After: a changed event changes values until it has
-    left the longest window, so those are computed anew too; and what is known in advance is read from
+    left the longest window, so those are recomputed too; and what is known in advance is read from
     rows that happen later.
     """
     windows = max(longest_window(view) for view in config.views)

@@ -1,4 +1,4 @@
-"""The record of a backfill: which feature values were computed anew. Written by the features stage.
+"""The record of a backfill: which feature values were recomputed. Written by the features stage.
 
 One JSON file: for each view how many rows the offline store had in the range, has now, and has in all,
 and how many entities were written online.

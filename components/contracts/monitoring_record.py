@@ -70,7 +70,7 @@ class MonitoringRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainRequest(Record):
-    """That a model should be trained anew. Monitor writes it, whoever starts the training updates it.
+    """A request to retrain a model. Monitor writes it; what starts the training updates it.
 
     Attributes:
         key: the same for the same model version and window: whoever starts a run for it names the

@@ -65,7 +65,7 @@ def fetch_reference(model: str, model_version: str, part: Part) -> Reference:
     Args:
         model: the registered model.
         model_version: as in the inference log: a version of the registry, or the beginning of the
-            model's hash, which the predictor uses where nobody told it the version.
+            model's hash, which the predictor uses where it was given no version.
         part: "train" or "test".
 
     Raises:

@@ -111,7 +111,7 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(scratch: Path) -> None:
-    """Removes a scratch folder unless its writer holds it, or that cannot be told (no locks there)."""
+    """Removes a scratch folder unless its writer holds it, or that is unknown (no locks there)."""
     try:
         held = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:

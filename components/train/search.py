@@ -141,7 +141,7 @@ def _try(prepared: Prepared, trials: list[Trial]) -> Trial:
 
 
 def _study(config: TrainingConfig, trials: list[Trial]) -> "optuna.Study":
-    """The study as it stands after some trials: made anew each time, so that a resumed one is alike."""
+    """The study as it stands after some trials: rebuilt each time, so a resumed one is alike."""
     optuna = _optuna()
     distributions = _distributions(config.search)
     study = optuna.create_study(

@@ -10,7 +10,7 @@ import pytest
 
 from slipway.components.contracts.splits import LABEL, TIME
 from slipway.components.support.errors import SlipwayError
-from slipway.examples.flights.replay.months import Released, Served, begin_anew, months
+from slipway.examples.flights.replay.months import Released, Served, clear_workspace, months
 from slipway.examples.flights.replay.picture import draw
 from slipway.local.workspace import Workspace
 
@@ -49,12 +49,12 @@ def test_the_turned_year_shows_every_flight_once_on_its_weekday(
 
 def test_a_replay_begins_without_what_an_earlier_one_left(tmp_path: Path) -> None:
     workspace = Workspace.at(tmp_path)
-    begin_anew(workspace)
+    clear_workspace(workspace)
     left = ("mlflow.db", "inference_log/flights/a.parquet", "monitoring/flights/retrain/a.json")
     for name in ("lake/flights/year.parquet", *left):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    begin_anew(workspace)
+    clear_workspace(workspace)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".replay", "lake"]
     assert (tmp_path / "lake" / "flights" / "year.parquet").exists()
 
@@ -62,7 +62,7 @@ def test_a_replay_begins_without_what_an_earlier_one_left(tmp_path: Path) -> Non
 def test_a_replay_leaves_the_folder_of_other_runs_alone(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").touch()
     with pytest.raises(SlipwayError, match="models of other runs"):
-        begin_anew(Workspace.at(tmp_path))
+        clear_workspace(Workspace.at(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 

@@ -82,7 +82,7 @@ class Supervisor:
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Serves requests of the control socket until it is told to stop."""
+        """Serves requests of the control socket until `stop` or a signal."""
         path = control_path(self._folder)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.unlink(missing_ok=True)

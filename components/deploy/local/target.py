@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from slipway.components.deploy.rollout import judge_answers, observe_rollout
 from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory
+from slipway.components.support.retry import wait_until
 from slipway.components.support.stage import progress
 
 HOST = "127.0.0.1"
@@ -164,7 +166,7 @@ def stop(home: Path, project: str | None = None) -> list[str]:
         before = _describe(folder)
         if before.state == "running":
             _call(folder, "stop")
-            _wait_until(lambda folder=folder: not _is_supervised(folder), 60)
+            wait_until(partial(_is_unsupervised, folder), timeout=60)
         elif before.state == "orphaned":
             _end_orphan(folder)
         if before.state == "stopped":
@@ -245,8 +247,8 @@ def _ensure_supervisor(home: Path, project: str, port: int) -> None:
             pass_fds=[public.fileno()],
             start_new_session=True,
         )
-        if not _wait_until(
-            lambda: process.poll() is not None or (home / STATE).exists(), _READY_SECONDS
+        if not wait_until(
+            lambda: process.poll() is not None or (home / STATE).exists(), timeout=_READY_SECONDS
         ):
             process.kill()
     if process.poll() is not None or not _is_supervised(home):
@@ -324,6 +326,10 @@ def _wait_ready(home: Path, url: str) -> None:
     )
 
 
+def _has_ended(member: dict[str, Any] | None) -> bool:
+    return not _alive(member)
+
+
 def _alive(member: dict[str, Any] | None) -> bool:
     """Whether the member's process runs and is a predictor of ours (a pid is used again)."""
     if not member or not member["pid"]:
@@ -339,6 +345,10 @@ def _alive(member: dict[str, Any] | None) -> bool:
         return member["bundle"].encode() in command.read_bytes()
     except OSError:
         return not Path("/proc/self").exists()
+
+
+def _is_unsupervised(folder: Path) -> bool:
+    return not _is_supervised(folder)
 
 
 def _is_supervised(folder: Path) -> bool:
@@ -387,7 +397,7 @@ def _end_orphan(folder: Path) -> None:
     for member in (state.get("stable"), state.get("candidate")):
         if _alive(member):
             os.kill(member["pid"], signal.SIGTERM)
-            if not _wait_until(lambda member=member: not _alive(member), 40):
+            if not wait_until(partial(_has_ended, member), timeout=40):
                 os.kill(member["pid"], signal.SIGKILL)
 
 
@@ -425,15 +435,6 @@ def _forget_bundles(home: Path, keep: set[Path]) -> None:
     for folder in (home / "versions").iterdir():
         if folder not in keep:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait_until(done: Any, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def _tail(path: Path, lines: int = 5) -> str:

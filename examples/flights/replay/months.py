@@ -1,4 +1,4 @@
-"""The whole loop, replayed: months one after another, monitored, and trained anew where they decay.
+"""The whole loop, replayed: months one after another, monitored, and retrained where they decay.
 
 The first model learns from what lies before the first window. Then each window's rows are sent to the
 endpoint as requests at their own moments, the monitoring pipeline looks at the window, and a training
@@ -90,7 +90,7 @@ def replay(
     display: Progress,
     starts: list[datetime],
     every: int = 1,
-    told: Callable[[Served], None] = lambda served: None,
+    on_window: Callable[[Served], None] = lambda served: None,
 ) -> tuple[list[Served], list[Released]]:
     """Replays the windows that begin at `starts`, the last up to the end of the project's data.
 
@@ -101,7 +101,7 @@ def replay(
         display: shows progress.
         starts: beginnings of the windows; the first model learns from what lies before the first.
         every: of the rows, one in so many is sent.
-        told: is called after each window.
+        on_window: called after each window.
 
     Raises:
         SlipwayError: a stage failed, the gate refused the first model, or the folder is not a replay's.
@@ -110,7 +110,7 @@ def replay(
     from slipway.examples.flights.replay.picture import draw
 
     with workspace.locked(), ExitStack() as at_end:
-        begin_anew(workspace)
+        clear_workspace(workspace)
         at_end.callback(stop, workspace.home)
         job = Job(loaded, workspace, display)
         job.compile()
@@ -131,11 +131,11 @@ def replay(
                 released.append(_released(new, end, _splits_of(new)))
             _keep(workspace, windows, released)
             draw(workspace.root / "replay.png", windows, released, rows)
-            told(served)
+            on_window(served)
     return windows, released
 
 
-def begin_anew(workspace: Workspace) -> None:
+def clear_workspace(workspace: Workspace) -> None:
     """Empties the folder of an earlier replay, but for its tables.
 
     Raises:
@@ -170,7 +170,7 @@ def _window(
     every: int,
     first: Path,
 ) -> tuple[Served, RunResult | None]:
-    """Sends one window, monitors it, and trains anew where that is asked for."""
+    """Sends one window, monitors it, and retrains where that is asked for."""
     import polars as pl
 
     if result.deployment is None:
