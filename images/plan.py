@@ -14,7 +14,7 @@ IGNORED = re.compile(r"(^|/)(__pycache__/.*|[^/]*\.pyc|README\.md)$")  # takes p
 COMMON = ("images/build.py", "images/plan.py", "images/wheelhouse")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
     """One image.
 
@@ -52,7 +52,7 @@ def read_images(root: Path = ROOT) -> dict[str, Image]:
     base = sources_of(root, BASE)
     names = sorted(path.parent.name for path in root.glob("images/*/Dockerfile"))
     return {
-        name: Image(name, tuple(sorted({*base, *sources_of(root, name)})))
+        name: Image(name=name, sources=tuple(sorted({*base, *sources_of(root, name)})))
         for name in names
         if name != BASE
     }

@@ -18,7 +18,7 @@ from slipway.local.local_run import RunRequest, request_json
 LAST_LINES = 15
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class TaskRun:
     """How one task of a run went.
 
@@ -38,7 +38,7 @@ class TaskRun:
     outputs: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class PipelineRun:
     """How a pipeline run went, task by task in the order in which they started."""
 
@@ -119,7 +119,7 @@ def execute(
 def _apply(run: PipelineRun, event: dict[str, Any], watch: Watcher) -> None:
     kind = event["event"]
     if kind == "task_start":
-        task = run.tasks[event["task"]] = TaskRun(event["task"], status="cached")
+        task = run.tasks[event["task"]] = TaskRun(name=event["task"], status="cached")
     elif kind == "task_end":
         task = run.tasks[event["task"]]
         task.seconds = event["seconds"]
@@ -130,7 +130,7 @@ def _apply(run: PipelineRun, event: dict[str, Any], watch: Watcher) -> None:
         elif task.status == "running":
             task.status = "succeeded"
     else:
-        task = next(reversed(run.tasks.values()), TaskRun("start"))
+        task = next(reversed(run.tasks.values()), TaskRun(name="start"))
         if kind == "start":
             task.status = "running"
         elif kind == "end":

@@ -108,7 +108,7 @@ class ClusterRuns:
         """The last runs that train, the newest first."""
         ids = {pipeline.pipeline_id for pipeline in self._pipelines.values() if pipeline}
         return [
-            Run(run.run_id, run.display_name, (run.state or "").lower())
+            Run(run_id=run.run_id, name=run.display_name, state=(run.state or "").lower())
             for run in self._kubeflow.runs(self._experiment)
             if run.pipeline_version_reference and run.pipeline_version_reference.pipeline_id in ids
         ]

@@ -34,7 +34,7 @@ STAGES = ("ingest", "validate", "features", "train", "evaluate", "register", "de
 TRAFFIC = timedelta(days=7)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class RunResult:
     """What a run came to; `summary()` is what summary.json holds."""
 
@@ -280,7 +280,7 @@ def monitor(
 
 def _all_stages(training: PipelineRun) -> list[TaskRun]:
     """The stages in order; those that the gate kept from running count as skipped."""
-    return [training.tasks.get(name) or TaskRun(name, status="skipped") for name in STAGES]
+    return [training.tasks.get(name) or TaskRun(name=name, status="skipped") for name in STAGES]
 
 
 def _add_report(result: RunResult, name: str, path: str | None) -> None:
@@ -355,7 +355,7 @@ class Job:
         if result.deployment is None:
             raise SlipwayError("There is no endpoint to send requests to.")
         deployment = result.deployment
-        task = TaskRun("requests")
+        task = TaskRun(name="requests")
         started = datetime.now(UTC)
         # A replay of the same stretch is the same traffic again, not more of it.
         log = Path(self.workspace.settings()["INFERENCE_LOG_URI"])

@@ -21,7 +21,7 @@ _ASK_EVERY = 0.2
 DATATYPES = {"numeric": "FP64", "categorical": "BYTES", "boolean": "BOOL", "time": "BYTES"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
     """What was sent: how many requests, how many failed, and the window of their moments."""
 
@@ -47,7 +47,12 @@ def send_traffic(endpoint: str, model: str, splits_folder: Path, stretch: timede
         require_traffic(splits_folder, stretch)
     lead = timedelta(seconds=splits.lead_seconds)
     failed = send_rows(endpoint, model, splits, rows)
-    return Traffic(rows.height, failed, format_instant(start - lead), format_instant(end))
+    return Traffic(
+        requests=rows.height,
+        failed=failed,
+        window_start=format_instant(start - lead),
+        window_end=format_instant(end),
+    )
 
 
 def require_traffic(splits_folder: Path, stretch: timedelta) -> None:

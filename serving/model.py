@@ -16,7 +16,7 @@ from slipway.serving.settings import PredictorSettings
 OUTPUT = "probability"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A loaded bundle.
 

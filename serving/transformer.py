@@ -30,7 +30,7 @@ _MAX_ROWS = 16384
 _MAX_BODY = 16_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerSettings:
     """How the transformer runs. KServe gives `model_name`, `predictor_host` and `http_port` itself.
 
@@ -52,7 +52,7 @@ class TransformerSettings:
         return self.predictor_host.rstrip("/") if known else f"http://{self.predictor_host}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Signature:
     """What the predictor's model takes, as its metadata says; `at` is when it said so."""
 
@@ -166,7 +166,9 @@ class Transformer:
             name, features, json.loads(properties["entities"]), service, properties["key"]
         )
         reader = RowReader(bundle, max_rows=_MAX_ROWS, missing_as_null=False)
-        made = _Signature(content["versions"][0], reader, service, time.monotonic())
+        made = _Signature(
+            version=content["versions"][0], reader=reader, service=service, at=time.monotonic()
+        )
         self._signature = made
         return made
 

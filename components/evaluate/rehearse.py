@@ -48,7 +48,7 @@ _ROUNDS = 3
 _UNSEEN = "\u2603 a value that no training row had"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Answers:
     """What the predictor did so far."""
 

@@ -192,7 +192,7 @@ def main_version(answers: "pa.Table") -> tuple[str | None, dict[str, int]]:
     return (ordered[0][0] if ordered else None), dict(ordered)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class FeatureScan:
     """What the features of one version looked like in the window.
 
@@ -223,7 +223,7 @@ def scan_features(
 
     kinds = reference.kinds
     scan = FeatureScan(
-        {name: new_sketch(kind, reference.edges.get(name)) for name, kind in kinds.items()}
+        sketches={name: new_sketch(kind, reference.edges.get(name)) for name, kind in kinds.items()}
     )
     seen: set[str] = set()
     draw = random.Random(0)  # noqa: S311

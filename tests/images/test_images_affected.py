@@ -133,7 +133,7 @@ def test_an_image_keeps_its_revision_while_nothing_of_it_changes(checkout: Path)
 
 
 def test_without_git_an_image_has_no_revision(tmp_path: Path) -> None:
-    image = plan.Image("train", ("components/train",))
+    image = plan.Image(name="train", sources=("components/train",))
     assert plan.last_change(image, tmp_path) == ("", 0)
 
 

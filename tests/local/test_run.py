@@ -119,8 +119,8 @@ def broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def execute(request: Any, settings: Any, log: Path, watch: Any) -> PipelineRun:
         verdict = verdict_in(tmp_path / "evaluate")
         tasks = {
-            "evaluate": TaskRun("evaluate", "succeeded", outputs={"verdict": verdict}),
-            "deploy": TaskRun("deploy", "failed"),
+            "evaluate": TaskRun(name="evaluate", status="succeeded", outputs={"verdict": verdict}),
+            "deploy": TaskRun(name="deploy", status="failed"),
         }
         return PipelineRun(tasks=tasks, log=log, error="The new predictor did not become ready.")
 

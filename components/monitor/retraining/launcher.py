@@ -25,7 +25,7 @@ SERVICE = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
 TOKEN = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105 - a path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A run of the training pipeline: `state` as KFP names it, in lower case."""
 
@@ -57,7 +57,7 @@ class Runs(Protocol):
         """Ends a run."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """What became of a request: the id of its run, or empty, and why."""
 
@@ -79,7 +79,7 @@ def launch(*, root: Root, model: str, key: str, runs: Runs, arguments: dict[str,
 @stage("retrain")
 def leave() -> Launch:
     """What the task does where there is no Kubeflow: nothing, and says who does it."""
-    return Launch("", "left to the command that runs this pipeline")
+    return Launch(run="", why="left to the command that runs this pipeline")
 
 
 def start_once(
@@ -107,14 +107,14 @@ def start_once(
     busy = [run for run in known if run.active]
     if busy:
         why = f"Nothing was started: {busy[0].name} is still {busy[0].state or 'starting'}."
-        return Launch("", why)
+        return Launch(run="", why=why)
     run_id = runs.start(name, arguments)
     # Of two that looked at the same moment the earlier one stays; both agree on which that is.
     twins = [run for run in runs.newest() if run.name == name and run.active]
     if len(twins) > 1 and twins[-1].run_id != run_id:
         runs.cancel(run_id)
         return _noted(root, request, twins[-1], "was started by another at the same moment")
-    return _noted(root, request, Run(run_id, name, "pending"), "was started")
+    return _noted(root, request, Run(run_id=run_id, name=name, state="pending"), "was started")
 
 
 def follow_up(root: Root, model: str, runs: list[Run]) -> None:
@@ -130,7 +130,7 @@ def _noted(root: Root, request: RetrainRequest, run: Run, what: str) -> Launch:
     if request.status == "requested":
         mark(root, request, "started", run.run_id)
     why = f"{run.name} ({run.run_id}) {what}: {', '.join(request.reasons)}."
-    return Launch(run.run_id, why)
+    return Launch(run=run.run_id, why=why)
 
 
 class KubeflowRuns:
@@ -169,7 +169,11 @@ class KubeflowRuns:
             sort_by="created_at desc",
         )
         return [
-            Run(run["run_id"], run["display_name"], (run.get("state") or "").lower())
+            Run(
+                run_id=run["run_id"],
+                name=run["display_name"],
+                state=(run.get("state") or "").lower(),
+            )
             for run in answer.get("runs", ())
             if (run.get("pipeline_version_reference") or {}).get("pipeline_id")
             in self._ids.values()
