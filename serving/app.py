@@ -15,7 +15,7 @@ import orjson
 
 from slipway.serving.batcher import Batcher
 from slipway.serving.errors import RequestError
-from slipway.serving.log.writer import InferenceLog, Record
+from slipway.serving.log.writer import InferenceLog, LogRecord
 from slipway.serving.metrics import CONTENT_TYPE, Metrics
 from slipway.serving.model import Model
 from slipway.serving.online import OnlineFeatures
@@ -236,7 +236,7 @@ class Predictor:
     async def _predict(
         self,
         request: HttpRequest,
-        answer: Callable[..., Awaitable[tuple[bytes, Headers, Record | None]]],
+        answer: Callable[..., Awaitable[tuple[bytes, Headers, LogRecord | None]]],
     ) -> Answer:
         """Answers an inference, and sees that every outcome is counted and logged."""
         model = self.model
@@ -264,7 +264,7 @@ class Predictor:
 
     async def _infer(
         self, model: Model, body: bytes, header_length: int | None, call: Call
-    ) -> tuple[bytes, Headers, Record | None]:
+    ) -> tuple[bytes, Headers, LogRecord | None]:
         clock = time.perf_counter()
         request = parse_request(body, header_length)
         call.request_id = request.id
@@ -280,7 +280,7 @@ class Predictor:
 
     async def infer(
         self, model: Model, request: InferRequest
-    ) -> tuple[np.ndarray, np.ndarray, Record | None]:
+    ) -> tuple[np.ndarray, np.ndarray, LogRecord | None]:
         """The probabilities (float32 [N]) and labels (int64 [N]) of a request, and its log record.
 
         Raises:
@@ -300,11 +300,11 @@ class Predictor:
             self._metrics.log_skipped.labels("asked").inc(rows.count)
             return probability, label, None
         self._metrics.probabilities.add(probability)
-        record = Record(request.id, moment, 0, model.version, 200, 0.0, rows, probability, label)
+        record = LogRecord(request.id, moment, 0, model.version, 200, 0.0, rows, probability, label)
         return probability, label, record
 
     async def account(
-        self, answer: Callable[[Model, Call], Awaitable[tuple[Any, Record | None]]]
+        self, answer: Callable[[Model, Call], Awaitable[tuple[Any, LogRecord | None]]]
     ) -> tuple[int, Any]:
         """Runs an inference that arrived by another protocol than HTTP; it is counted and logged alike.
 
@@ -325,7 +325,7 @@ class Predictor:
 
     async def _predict_v1(
         self, model: Model, body: bytes, header_length: int | None, call: Call
-    ) -> tuple[bytes, Headers, Record | None]:
+    ) -> tuple[bytes, Headers, LogRecord | None]:
         content = load_json(body)
         call.request_id = request_id(content.get("id"))
         tensors = model.reader.instance_tensors(
@@ -343,7 +343,9 @@ class Predictor:
         self._metrics.rows.inc(rows.count)
         self._metrics.probabilities.add(probability)
         now = time.time_ns() // 1000
-        record = Record(call.request_id, now, 0, model.version, 200, 0.0, rows, probability, label)
+        record = LogRecord(
+            call.request_id, now, 0, model.version, 200, 0.0, rows, probability, label
+        )
         return orjson.dumps({"predictions": predictions}), [_JSON], record
 
     def _moment(self, request: InferRequest) -> int:
@@ -360,7 +362,7 @@ class Predictor:
             raise RequestError("The parameter 'time' is not between 1970 and 2200.")
         return int(seconds * 1_000_000)
 
-    def _finish(self, model: Model, status: int, call: Call, record: Record | None) -> None:
+    def _finish(self, model: Model, status: int, call: Call, record: LogRecord | None) -> None:
         """Counts and logs what a request came to."""
         if record is None and status == 200:
             # Rehearsals and golden rows: they would distort the figures of real requests.
@@ -377,12 +379,12 @@ class Predictor:
         return f"{self._id_prefix}{next(self._ids):012x}"
 
     def _write_log(
-        self, model: Model, status: int, seconds: float, record: Record | None, request_id: str
+        self, model: Model, status: int, seconds: float, record: LogRecord | None, request_id: str
     ) -> None:
         assert self._log is not None  # noqa: S101 - the caller looked
         now = time.time_ns() // 1000
         if record is None:
-            record = Record(request_id, now, now, model.version, status, 0.0)
+            record = LogRecord(request_id, now, now, model.version, status, 0.0)
         sample = self._settings.log_sample
         if sample < 1 and random.random() >= sample:  # noqa: S311 - no secret hangs on it
             self._metrics.log_skipped.labels("sampling").inc(record.count)

@@ -59,9 +59,6 @@ class Server:
         )
         metrics.watch("slipway_waiting_rows", "rows before the model", lambda: batcher.waiting_rows)
         log = _open_log(settings, model, metrics)
-        if log is not None:
-            text = "inference log rows that were accepted and are not stored yet"
-            metrics.watch("slipway_log_pending_rows", text, lambda: log.pending_rows)
         online = None
         if settings.online:
             online = OnlineFeatures(settings.feature_project or model.bundle.name, model.bundle)
@@ -71,24 +68,14 @@ class Server:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         loop.add_signal_handler(signal.SIGUSR1, self._join)
-        rpc = None
-        if settings.grpc_port:
-            from slipway.serving.grpc.server import start_grpc
-
-            try:
-                limit = settings.max_body_mb * 1_000_000
-                rpc = await start_grpc(app, settings.host, settings.grpc_port, limit)
-            except RuntimeError as error:
-                raise SlipwayError(
-                    f"Port {settings.grpc_port} cannot be listened on for gRPC: {error}."
-                ) from error
+        rpc = await _start_grpc(app, settings) if settings.grpc_port else None
         self._hub = Hub(app, settings.receive_seconds, settings.keep_alive_seconds)
         listener = await self._listen(_socket(settings))
         address = listener.sockets[0].getsockname()  # type: ignore[attr-defined]
         _logger.info(
             "%s version %s serves on %s:%s.", model.name, model.version, address[0], address[1]
         )
-        # What is loaded stays; looking it through again and again for garbage cost a tenth of the CPU.
+        # What is loaded stays; scanning it for garbage again and again cost a tenth of the CPU.
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 100)
@@ -196,7 +183,7 @@ def _open_log(settings: PredictorSettings, model: Model, metrics: Metrics) -> In
         return None
     spool = Path(settings.log_spool) if settings.log_spool else default_spool()
     try:
-        return InferenceLog(
+        log = InferenceLog(
             LogStore(settings.log_uri),
             spool,
             metrics,
@@ -209,6 +196,21 @@ def _open_log(settings: PredictorSettings, model: Model, metrics: Metrics) -> In
         raise SlipwayError(
             f"The inference log cannot be spooled in {spool}: {error.strerror}. Give another folder"
             " with --log-spool."
+        ) from error
+    text = "inference log rows that were accepted and are not stored yet"
+    metrics.watch("slipway_log_pending_rows", text, lambda: log.pending_rows)
+    return log
+
+
+async def _start_grpc(app: Predictor, settings: PredictorSettings) -> Any:
+    from slipway.serving.grpc.server import start_grpc
+
+    try:
+        limit = settings.max_body_mb * 1_000_000
+        return await start_grpc(app, settings.host, settings.grpc_port, limit)
+    except RuntimeError as error:
+        raise SlipwayError(
+            f"Port {settings.grpc_port} cannot be listened on for gRPC: {error}."
         ) from error
 
 

@@ -106,12 +106,9 @@ def run_pass(
             table, label = table.filter(known), label[known]
         label = label.astype(np.int8)
         positives += int(label.sum())
-        batch = _Batch(
-            table=table,
-            label=label,
-            block=block_of(table, config.block, splits.key),
-            groups={column.name: column.groups(table) for column in columns if column.values},
-        )
+        block = block_of(table, config.block, splits.key)
+        groups = {column.name: column.groups(table) for column in columns if column.values}
+        batch = _Batch(table=table, label=label, block=block, groups=groups)
         for model in measured.values():
             if model.problems and model is not first:
                 continue

@@ -57,6 +57,21 @@ def _texts(table: "pa.Table", name: str) -> "pa.ChunkedArray":
     return table[name].cast(pa.string()).fill_null(MISSING)
 
 
+def _check_declared(name: str, schema: "pa.Schema") -> None:
+    import pyarrow as pa
+
+    if name not in schema.names or name == LABEL:
+        raise SlipwayError(
+            f"gate.slices.columns names '{name}', which the test table does not have. It has:"
+            f" {', '.join(n for n in schema.names if n != LABEL)}, and {MONTH}."
+        )
+    if pa.types.is_floating(schema.field(name).type):
+        raise SlipwayError(
+            f"gate.slices.columns names '{name}', a number: slices need categories. Name a"
+            " categorical or boolean feature, a key, or month."
+        )
+
+
 def plan_slices(folder: Path, splits: Splits, rule: SliceRule) -> list[SliceColumn]:
     """Finds the columns to slice by and their values, in one pass over those columns only.
 
@@ -68,22 +83,13 @@ def plan_slices(folder: Path, splits: Splits, rule: SliceRule) -> list[SliceColu
         SlipwayError: a declared column is not in the test table, is the label, is a number, or has
             more values to judge than memory allows for.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pq.read_schema(part_file(folder, "test"))
     source = {name: _source(name, schema.names) for name in rule.columns}
     for name in rule.columns:
-        if source[name] != TIME and (name not in schema.names or name == LABEL):
-            raise SlipwayError(
-                f"gate.slices.columns names '{name}', which the test table does not have. It has:"
-                f" {', '.join(n for n in schema.names if n != LABEL)}, and {MONTH}."
-            )
-        if source[name] != TIME and pa.types.is_floating(schema.field(name).type):
-            raise SlipwayError(
-                f"gate.slices.columns names '{name}', a number: slices need categories. Name a"
-                " categorical or boolean feature, a key, or month."
-            )
+        if source[name] != TIME:
+            _check_declared(name, schema)
     automatic = []
     if rule.automatic:
         for name in splits.of_kind("categorical"):
@@ -106,18 +112,18 @@ def plan_slices(folder: Path, splits: Splits, rule: SliceRule) -> list[SliceColu
         ranked = sorted(counts[name], key=lambda value: (-counts[name][value], value))
         wanted = [value for value in rule.required.get(name, []) if value in counts[name]]
         enough = [value for value in ranked if counts[name][value] >= rule.min_rows]
-        kept = tuple(dict.fromkeys([*wanted, *enough]))
-        if len(kept) > MAX_VALUES and name in rule.columns:
+        chosen = tuple(dict.fromkeys([*wanted, *enough]))
+        if len(chosen) > MAX_VALUES and name in rule.columns:
             # Leaving some out would let them pass unseen.
             raise SlipwayError(
-                f"gate.slices.columns names '{name}', which has {len(kept):,} values with at least"
+                f"gate.slices.columns names '{name}', which has {len(chosen):,} values with at least"
                 f" {rule.min_rows:,} rows; at most {MAX_VALUES} can be judged. Raise"
                 " gate.slices.min_rows, or slice by a coarser column."
             )
         columns.append(
             SliceColumn(
                 name=name,
-                values=kept[:MAX_VALUES],
+                values=chosen[:MAX_VALUES],
                 declared=name in rule.columns,
                 source=source[name],
             )

@@ -40,7 +40,7 @@ _logger = logging.getLogger("slipway.serving.log.writer")
 
 
 @dataclass(slots=True)
-class Record:
+class LogRecord:
     """One answered or refused request. `time` and `served_at` are microseconds since 1970, UTC.
 
     `rows` is None, and `probability` and `label` too, where the request was refused.
@@ -80,7 +80,7 @@ class InferenceLog:
         self._model_name, self._bundle = model_name, bundle
         self._roll_seconds, self._spool_bytes = roll_seconds, spool_mb * 1_000_000
         self._accepted = metrics.log_rows.labels("accepted")
-        self._buffer: deque[tuple[Bundle, Record]] = deque()
+        self._buffer: deque[tuple[Bundle, LogRecord]] = deque()
         self._buffered = 0
         self._segment: _Segment | None = None
         self._number = 0
@@ -104,7 +104,7 @@ class InferenceLog:
         """Records that follow are of this model."""
         self._bundle = bundle
 
-    def add(self, record: Record) -> None:
+    def add(self, record: LogRecord) -> None:
         """Takes one record; never waits, never raises."""
         count = record.count
         if self._buffered + count > _MEMORY_ROWS:
@@ -165,7 +165,7 @@ class InferenceLog:
                 left -= 1
             self._spool_records(bundle, taken)
 
-    def _spool_records(self, bundle: Bundle, records: list[Record]) -> None:
+    def _spool_records(self, bundle: Bundle, records: list[LogRecord]) -> None:
         count = sum(record.count for record in records)
         self._buffered -= count
         try:
@@ -287,7 +287,7 @@ def _rows_in(folder: Path) -> int:
     return sum(batch.num_rows for path in segments for batch in read_segment(path)[1])
 
 
-def to_batch(records: list[Record], bundle: Bundle) -> pa.RecordBatch:
+def to_batch(records: list[LogRecord], bundle: Bundle) -> pa.RecordBatch:
     """The log rows of some records of one model, in the contract's schema."""
     schema = log_schema(bundle.features)
     counts = np.array([record.count for record in records])
@@ -327,7 +327,7 @@ def _optional(values: list[np.ndarray | None], kind: pa.DataType) -> pa.Array:
     return pa.array(np.concatenate(filled).astype(np.float64), from_pandas=True).cast(kind)
 
 
-def _features(records: list[Record], bundle: Bundle) -> dict[str, pa.Array]:
+def _features(records: list[LogRecord], bundle: Bundle) -> dict[str, pa.Array]:
     refused = Rows(
         1,
         np.full((1, len(bundle.numeric)), np.nan),

@@ -322,20 +322,16 @@ def test_a_weight_column_is_no_input(make_splits: Any) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("given", "section", "found"),
-    [(0, {"epochs": 2, "learning_rate": 4e-3}, (2, 4e-3)), (0, {}, (10, 6e-3)), (1, {}, (1, 1.0))],
-)
-def test_a_parameter_of_0_leaves_it_to_the_section(
+@pytest.mark.parametrize(("given", "found"), [(0, (10, 6e-3)), (1, (1, 1.0))])
+def test_a_parameter_of_0_follows_the_size_of_the_table(
     given: int,
-    section: dict[str, Any],
     found: tuple[int, float],
     make_splits: Any,
     tmp_path: Path,
     tracking: str,
 ) -> None:
     small = {"network": {"width": 8, "architecture": "mlp"}, "patience": 1, "calibration": "none"}
-    config = {**small, "batch_size": 512, **section}
+    config = {**small, "batch_size": 512}
     splits = make_splits(rows=700)
     run(splits, tmp_path, config=config, epochs=given, learning_rate=float(given))
     settings = json.loads((tmp_path / "bundle" / TRAINING).read_text())["settings"]
