@@ -1,4 +1,4 @@
-"""The backfill pipeline: feature values of a past range, computed anew in the feature store."""
+"""The backfill pipeline: feature values of a past range, recomputed in the feature store."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from slipway.components.features.component import backfill
 from slipway.components.ingest.component import ingest
 from slipway.components.support.settings import pack_struct, pack_text
 from slipway.components.validate.component import validate
-from slipway.pipelines.tasks import kept, reported, scratch_of, settle
+from slipway.pipelines.tasks import notify_at_end, pipeline_config, scratch_of, settle
 
 
 def backfill_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def backfill_arguments(project: Project, schema: dict[str, Any]) -> dict[str, An
         "online": True,
         "data": struct_of(project.data, "data"),
         "schema": pack_text("schema", schema).value,
-        "feature_views": pack_struct("feature_views", project.features.to_struct()).value,
+        "features": pack_struct("features", project.features.to_struct()).value,
     }
 
 
@@ -43,10 +43,10 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
         name=f"{name}-backfill",
         display_name=f"{name}: feature backfill",
         description=(
-            "Computes the feature values of a past range anew from validated sources, puts them in"
-            " their place in the offline store, and brings the online store up to date."
+            "Recomputes the feature values of a past range from validated sources, replaces them in"
+            " the offline store, and brings the online store up to date."
         ),
-        pipeline_config=kept(loaded.orchestration, "backfill"),
+        pipeline_config=pipeline_config(loaded.orchestration, "backfill"),
     )
     def backfilling(
         project: str = default["project"],
@@ -58,7 +58,7 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
         online: bool = default["online"],
         data: dict = default["data"],
         schema: str = default["schema"],
-        feature_views: dict = default["feature_views"],
+        features: dict = default["features"],
     ) -> None:
         """Fills a range of the feature store.
 
@@ -75,11 +75,11 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
             data: The project file's data section: tables, formats, time columns.
             schema: What the tables must satisfy, as JSON text; or the file below the data root that holds
                 it, where it is large.
-            feature_views: The project file's features section.
+            features: The project file's features section.
         """
         due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
-        with reported(loaded, f"{name}-backfill", loaded.monitoring.to_struct()):
-            # The sources were corrected, or this would not run.
+        with notify_at_end(loaded, f"{name}-backfill", loaded.monitoring.to_struct()):
+            # The sources were corrected since they were read: a backfill has no other reason.
             ingested = settle(
                 ingest(
                     config=data,
@@ -105,7 +105,7 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
                 backfill(
                     dataset=validated.outputs["good"],
                     project=project,
-                    config=feature_views,
+                    config=features,
                     data_root=data_root,
                     window_start=window_start,
                     window_end=window_end,
@@ -114,7 +114,6 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
                     **scratch,
                 ),
                 loaded,
-                settings=("FEATURE_STORE_URI", "FEAST_REDIS_URL"),
             ).set_caching_options(False)
 
     return backfilling

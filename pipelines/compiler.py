@@ -69,7 +69,7 @@ def packed_files(project: Project, schema: dict[str, Any]) -> dict[str, bytes]:
     """The files of the settings that are too large for a parameter: path to content."""
     packed = (
         pack_text("schema", schema),
-        pack_struct("feature_views", project.features.to_struct()),
+        pack_struct("features", project.features.to_struct()),
     )
     return {path: content for setting in packed for path, content in setting.files.items()}
 

@@ -9,7 +9,13 @@ from slipway.components.config.project import Project
 from slipway.components.ingest.component import ingest
 from slipway.components.monitor.component import monitor, retrain
 from slipway.components.support.settings import pack_struct
-from slipway.pipelines.tasks import kept, reported, route_secrets, scratch_of, settle
+from slipway.pipelines.tasks import (
+    notify_at_end,
+    pipeline_config,
+    route_secrets,
+    scratch_of,
+    settle,
+)
 
 
 def monitoring_arguments(project: Project) -> dict[str, Any]:
@@ -29,7 +35,7 @@ def monitoring_arguments(project: Project) -> dict[str, Any]:
         "data_start": window["start"],
         "endpoint": "",
         "data": struct_of(data, "data"),
-        "feature_views": pack_struct("feature_views", project.features.to_struct()).value,
+        "features": pack_struct("features", project.features.to_struct()).value,
         "monitoring": project.monitoring.to_struct(),
     }
 
@@ -47,7 +53,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
             "Watches drift, accuracy, latency, throughput and errors of one window of the served"
             " model, raises alerts, and starts the retraining pipeline where it must."
         ),
-        pipeline_config=kept(loaded.orchestration, "monitoring"),
+        pipeline_config=pipeline_config(loaded.orchestration, "monitoring"),
     )
     def monitoring(
         project: str = default["project"],
@@ -58,7 +64,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
         data_start: str = default["data_start"],
         endpoint: str = default["endpoint"],
         data: dict = default["data"],
-        feature_views: dict = default["feature_views"],
+        features: dict = default["features"],
         monitoring: dict = default["monitoring"],
     ) -> None:
         """Looks at one window of a served model.
@@ -75,10 +81,10 @@ def monitoring_pipeline(loaded: Project) -> Any:
                 section does not say how long its window is.
             endpoint: Base URL of the predictor, for its metrics; empty reads the log alone.
             data: The project file's data section: where late labels are.
-            feature_views: The project file's features section: what the label is.
+            features: The project file's features section: what the label is.
             monitoring: The project file's monitoring section.
         """
-        with reported(loaded, f"{name}-monitoring", monitoring):
+        with notify_at_end(loaded, f"{name}-monitoring", monitoring):
             # Labels of this window arrive later, so what was read once must not be served again.
             labels = settle(
                 ingest(
@@ -95,7 +101,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
                     labels=labels.outputs["dataset"],
                     project=project,
                     config=monitoring,
-                    features=feature_views,
+                    features=features,
                     data_root=data_root,
                     window_start=window_start,
                     window_end=window_end,
@@ -104,13 +110,6 @@ def monitoring_pipeline(loaded: Project) -> Any:
                     **scratch,
                 ),
                 loaded,
-                settings=(
-                    "MLFLOW_TRACKING_URI",
-                    "INFERENCE_LOG_URI",
-                    "MONITORING_URI",
-                    "FEATURE_STORE_URI",
-                    "FEAST_REDIS_URL",
-                ),
             ).set_caching_options(False)
             route_secrets(watched, loaded)
             with dsl.If(watched.outputs["Output"] == "retrain", name="retraining-asked-for"):
@@ -122,7 +121,6 @@ def monitoring_pipeline(loaded: Project) -> Any:
                         data_start=data_start,
                     ),
                     loaded,
-                    settings=("MONITORING_URI",),
                 ).set_caching_options(False)
                 # Kubeflow's webhook gives a pod with this label the token that its API asks for.
                 kubernetes.add_pod_label(started, "access-ml-pipeline", "true")

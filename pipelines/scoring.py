@@ -14,7 +14,13 @@ from slipway.components.ingest.component import ingest
 from slipway.components.monitor.component import monitor_predictions
 from slipway.components.support.settings import pack_struct, pack_text
 from slipway.components.validate.component import validate
-from slipway.pipelines.tasks import kept, reported, route_secrets, scratch_of, settle
+from slipway.pipelines.tasks import (
+    notify_at_end,
+    pipeline_config,
+    route_secrets,
+    scratch_of,
+    settle,
+)
 
 
 def scoring_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
@@ -31,7 +37,7 @@ def scoring_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any
         "publish": "",
         "data": struct_of(data, "data"),
         "schema": pack_text("schema", schema).value,
-        "feature_views": pack_struct("feature_views", project.features.to_struct()).value,
+        "features": pack_struct("features", project.features.to_struct()).value,
         "monitoring": project.monitoring.to_struct(),
     }
 
@@ -49,7 +55,7 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
             "Predicts the rows of a window with a registered version, on the features that training"
             " gave it, and records how far they drifted from what it was trained on."
         ),
-        pipeline_config=kept(loaded.orchestration, "scoring"),
+        pipeline_config=pipeline_config(loaded.orchestration, "scoring"),
     )
     def scoring(
         project: str = default["project"],
@@ -61,7 +67,7 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
         publish: str = default["publish"],
         data: dict = default["data"],
         schema: str = default["schema"],
-        feature_views: dict = default["feature_views"],
+        features: dict = default["features"],
         monitoring: dict = default["monitoring"],
     ) -> None:
         """Predicts a table.
@@ -79,11 +85,11 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
             data: The project file's data section: tables, formats, time columns.
             schema: What the tables must satisfy, as JSON text; or the file below the data root that holds
                 it, where it is large.
-            feature_views: The project file's features section.
+            features: The project file's features section.
             monitoring: The project file's monitoring section.
         """
         due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
-        with reported(loaded, f"{name}-scoring", monitoring):
+        with notify_at_end(loaded, f"{name}-scoring", monitoring):
             # New rows come in, and labels of old ones: what was read once must not be served again.
             ingested = settle(
                 ingest(
@@ -109,7 +115,7 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
                 scoring_features(
                     dataset=validated.outputs["good"],
                     project=project,
-                    config=feature_views,
+                    config=features,
                     data_root=data_root,
                     window_start=window_start,
                     window_end=window_end,
@@ -124,7 +130,6 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
                     rows=looked_up.outputs["rows"], project=project, model=model, publish=publish
                 ),
                 loaded,
-                settings=("MLFLOW_TRACKING_URI",),
             ).set_caching_options(False)
             watched = settle(
                 monitor_predictions(
@@ -132,11 +137,10 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
                     labels=validated.outputs["good"],
                     project=project,
                     config=monitoring,
-                    features=feature_views,
+                    features=features,
                     data_root=data_root,
                 ),
                 loaded,
-                settings=("MLFLOW_TRACKING_URI", "MONITORING_URI"),
             ).set_caching_options(False)
             route_secrets(watched, loaded)
 

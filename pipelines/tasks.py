@@ -14,11 +14,10 @@ from slipway.components.config.orchestration import (
     PipelineName,
     TaskName,
     TaskSettings,
-    Workspace,
+    WorkspaceVolume,
 )
 from slipway.components.config.project import Project
 from slipway.components.monitor.component import report_end, report_override
-from slipway.components.support import environment
 
 CONFIG_MAP = "slipway-config"
 SECRETS = "slipway-secrets"
@@ -34,7 +33,7 @@ VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
+class TaskResources:
     """What a task may use: cores as in "2", memory as in "4Gi"."""
 
     cpu: str = "1"
@@ -42,41 +41,67 @@ class Resources:
 
 
 RESOURCES = {
-    "ingest": Resources(cpu="2"),
-    "validate": Resources(cpu="2"),
-    "features": Resources(cpu="4", memory="8Gi"),
-    "train": Resources(cpu="4", memory="16Gi"),
-    "evaluate": Resources(cpu="2", memory="4Gi"),
-    "register": Resources(),
-    "deploy": Resources(),
-    "monitor": Resources(cpu="2", memory="4Gi"),
+    "ingest": TaskResources(cpu="2"),
+    "validate": TaskResources(cpu="2"),
+    "features": TaskResources(cpu="4", memory="8Gi"),
+    "train": TaskResources(cpu="4", memory="16Gi"),
+    "evaluate": TaskResources(cpu="2", memory="4Gi"),
+    "register": TaskResources(),
+    "deploy": TaskResources(),
+    "monitor": TaskResources(cpu="2", memory="4Gi"),
 }
 
 # Tasks beside the stages', each from the image of one of them.
 HELPERS = {
     "scoring-features": RESOURCES["features"],
     "backfill": RESOURCES["features"],
-    "score": Resources(cpu="2", memory="4Gi"),
+    "score": TaskResources(cpu="2", memory="4Gi"),
     "monitor-predictions": RESOURCES["monitor"],
-    "retrain": Resources(memory="1Gi"),
-    "report-end": Resources(memory="1Gi"),
-    "report-override": Resources(memory="1Gi"),
+    "retrain": TaskResources(memory="1Gi"),
+    "report-end": TaskResources(memory="1Gi"),
+    "report-override": TaskResources(memory="1Gi"),
 }
 
 
-def settle(
-    task: dsl.PipelineTask, project: Project, *, settings: tuple[str, ...] = ()
-) -> dsl.PipelineTask:
+# What a task reads of `slipway.components.support.environment.VARIABLES`.
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "features": ("FEATURE_STORE_URI", "FEAST_REDIS_URL"),
+    "backfill": ("FEATURE_STORE_URI", "FEAST_REDIS_URL"),
+    "train": ("MLFLOW_TRACKING_URI",),
+    "evaluate": ("MLFLOW_TRACKING_URI",),
+    "register": ("MLFLOW_TRACKING_URI",),
+    "deploy": (
+        "MLFLOW_TRACKING_URI",
+        "INFERENCE_LOG_URI",
+        "SLIPWAY_HOME",
+        "FEATURE_STORE_URI",
+        "FEAST_REDIS_URL",
+    ),
+    "score": ("MLFLOW_TRACKING_URI",),
+    "monitor": (
+        "MLFLOW_TRACKING_URI",
+        "INFERENCE_LOG_URI",
+        "MONITORING_URI",
+        "FEATURE_STORE_URI",
+        "FEAST_REDIS_URL",
+    ),
+    "monitor-predictions": ("MLFLOW_TRACKING_URI", "MONITORING_URI"),
+    "retrain": ("MONITORING_URI",),
+    "report-end": ("MONITORING_URI",),
+    "report-override": ("MONITORING_URI",),
+}
+
+
+def settle(task: dsl.PipelineTask, project: Project) -> dsl.PipelineTask:
     """Gives a task what the design asks of every one.
 
     Three retries with backoff, a timeout of an hour, cores and memory, a numeric user, labels that
     costs are counted by, and the environment settings that its stage reads, by reference to the
-    namespace's config map and secret. What the project's `orchestration.tasks` says goes before.
+    namespace's config map and secret. The project's `orchestration.tasks` takes precedence.
 
     Args:
         task: the task of a stage.
         project: the project.
-        settings: names from `slipway.components.support.environment.VARIABLES` that the stage reads.
     """
     usual = {**RESOURCES, **HELPERS}[task.name]
     own = project.orchestration.tasks.get(cast(TaskName, task.name), TaskSettings())
@@ -106,9 +131,7 @@ def settle(
     kubernetes.use_secret_as_env(
         task, SECRETS, {name: name for name in STORE_SECRETS}, optional=True
     )
-    for name in settings:
-        if name not in environment.VARIABLES:
-            raise KeyError(name)
+    for name in SETTINGS.get(task.name, ()):
         if name in SECRET_SETTINGS:
             kubernetes.use_secret_as_env(
                 task, SECRETS, {name: name}, optional=name == "FEAST_REDIS_URL"
@@ -125,8 +148,8 @@ def route_secrets(task: dsl.PipelineTask, project: Project) -> None:
         kubernetes.use_secret_as_env(task, SECRETS, {name: name}, optional=True)
 
 
-def reported(project: Project, pipeline: str, config: Any) -> dsl.ExitHandler:
-    """An exit handler around a pipeline: it says how the run ended, to the alert routes where it failed.
+def notify_at_end(project: Project, pipeline: str, config: Any) -> dsl.ExitHandler:
+    """An exit handler around a pipeline: it notifies the alert routes of a run that failed.
 
     A project without routes gets it too: routes may come with a run's own parameters.
 
@@ -135,17 +158,17 @@ def reported(project: Project, pipeline: str, config: Any) -> dsl.ExitHandler:
         pipeline: the pipeline's name.
         config: the `monitoring` section, as the pipeline's parameter or as a struct.
     """
-    told = report_end(project=project.project_name, config=config, pipeline=pipeline)
-    settle(told, project, settings=("MONITORING_URI",)).set_caching_options(False)
-    route_secrets(told, project)
-    return dsl.ExitHandler(told, name="told-when-it-fails")
+    report = report_end(project=project.project_name, config=config, pipeline=pipeline)
+    settle(report, project).set_caching_options(False)
+    route_secrets(report, project)
+    return dsl.ExitHandler(report, name="notify-at-end")
 
 
-def override_told(project: Project, verdict: Any, config: Any) -> None:
-    """Where the project has alert routes: they are told if a person let the model pass.
+def notify_of_override(project: Project, verdict: Any, config: Any) -> None:
+    """Where the project has alert routes: notifies them if a person overrode the gate.
 
-    Nothing but the verdict decides it: kfp 2.17 takes a condition on a name with an apostrophe for
-    false.
+    The task itself reads that from the verdict: in kfp 2.17 a condition on a name with an apostrophe
+    is false.
 
     Args:
         project: the project.
@@ -154,9 +177,9 @@ def override_told(project: Project, verdict: Any, config: Any) -> None:
     """
     if not project.monitoring.routes:
         return
-    told = report_override(verdict=verdict, project=project.project_name, config=config)
-    settle(told, project, settings=("MONITORING_URI",)).set_caching_options(False)
-    route_secrets(told, project)
+    report = report_override(verdict=verdict, project=project.project_name, config=config)
+    settle(report, project).set_caching_options(False)
+    route_secrets(report, project)
 
 
 def scratch_of(orchestration: Orchestration, pipeline: PipelineName) -> dict[str, Any]:
@@ -165,13 +188,13 @@ def scratch_of(orchestration: Orchestration, pipeline: PipelineName) -> dict[str
     return {"scratch": dsl.WORKSPACE_PATH_PLACEHOLDER} if has_one else {}
 
 
-def volume_of(orchestration: Orchestration, pipeline: PipelineName) -> Workspace | None:
+def volume_of(orchestration: Orchestration, pipeline: PipelineName) -> WorkspaceVolume | None:
     """The volume that a run of a pipeline gets, or None."""
     volume = orchestration.workspace
     return volume if volume and pipeline in volume.pipelines else None
 
 
-def kept(orchestration: Orchestration, pipeline: PipelineName) -> dsl.PipelineConfig:
+def pipeline_config(orchestration: Orchestration, pipeline: PipelineName) -> dsl.PipelineConfig:
     """When a run is given up, how long the pods of an ended one stay, and its volume.
 
     Args:
@@ -186,7 +209,7 @@ def kept(orchestration: Orchestration, pipeline: PipelineName) -> dsl.PipelineCo
     )
 
 
-def _volume(volume: Workspace) -> dsl.WorkspaceConfig:
+def _volume(volume: WorkspaceVolume) -> dsl.WorkspaceConfig:
     patch: dict[str, Any] = {}
     if volume.storage_class:
         patch["storageClassName"] = volume.storage_class

@@ -1,5 +1,6 @@
 """The training pipeline: from source tables to a served model, if the gate lets it pass."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from kfp import dsl, kubernetes
@@ -10,17 +11,34 @@ from slipway.components.config.parameters import struct_of
 from slipway.components.config.project import Project
 from slipway.components.deploy.component import deploy
 from slipway.components.evaluate.component import evaluate
-from slipway.components.features.component import features
+from slipway.components.features.component import features as build_features
 from slipway.components.ingest.component import ingest
 from slipway.components.register.component import register
 from slipway.components.support.images import image
 from slipway.components.support.settings import pack_struct, pack_text
 from slipway.components.train.component import train
 from slipway.components.validate.component import validate
-from slipway.pipelines.tasks import RESOURCES, kept, override_told, reported, scratch_of, settle
+from slipway.pipelines.tasks import (
+    RESOURCES,
+    notify_at_end,
+    notify_of_override,
+    pipeline_config,
+    scratch_of,
+    settle,
+)
 
 # A container has 64 MB there, too few for NCCL and for torch's loaders.
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Accelerators:
+    """The pipeline's parameters that say where to train."""
+
+    type: Any
+    count: Any
+    node_selector: Any
+    tolerations: Any
 
 
 def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
@@ -39,7 +57,7 @@ def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, An
         "data_version": "",
         "data": struct_of(data, "data"),
         "schema": pack_text("schema", schema).value,
-        "feature_views": pack_struct("feature_views", project.features.to_struct()).value,
+        "features": pack_struct("features", project.features.to_struct()).value,
         "training": struct_of(training, "training"),
         "seed": training.seed,
         # A number in the UI; 0 stands for what the section leaves to the table's size.
@@ -75,10 +93,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
     default = training_arguments(loaded, schema)
     name = loaded.project_name
     title: PipelineName = "retraining" if scheduled else "training"
-    accelerator = loaded.training.accelerator
     scratch = scratch_of(loaded.orchestration, title)
-    # On several nodes the devices are those of the job that the task creates: it needs none itself.
-    nodes = loaded.training.nodes.count
 
     @dsl.pipeline(
         name=f"{name}-{title}",
@@ -87,7 +102,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
             "Ingests and validates data, joins features point in time, trains on GPU nodes,"
             " and registers and deploys the model only if it passes the gate."
         ),
-        pipeline_config=kept(loaded.orchestration, title),
+        pipeline_config=pipeline_config(loaded.orchestration, title),
     )
     def training(
         project: str = default["project"],
@@ -97,7 +112,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
         data_version: str = default["data_version"],
         data: dict = default["data"],
         schema: str = default["schema"],
-        feature_views: dict = default["feature_views"],
+        features: dict = default["features"],
         training: dict = default["training"],
         seed: int = default["seed"],
         epochs: int = default["epochs"],
@@ -129,7 +144,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
             data: The project file's data section: tables, formats, time columns.
             schema: What the tables must satisfy, as JSON text; or the file below the data root that holds
                 it, where it is large.
-            feature_views: The project file's features section.
+            features: The project file's features section.
             training: The project file's training section.
             seed: Seed of every random choice of training.
             epochs: Passes over the training table, at most; 0: as the table's size asks.
@@ -148,7 +163,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
             deployment: The project file's deployment section.
             deploy_target: kserve, or local for a process on this machine.
         """
-        with reported(loaded, f"{name}-{title}", loaded.monitoring.to_struct()):
+        with notify_at_end(loaded, f"{name}-{title}", loaded.monitoring.to_struct()):
             ingested = settle(
                 ingest(
                     config=data,
@@ -173,15 +188,14 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                 loaded,
             )
             featured = settle(
-                features(
+                build_features(
                     dataset=validated.outputs["good"],
                     project=project,
-                    config=feature_views,
+                    config=features,
                     data_root=data_root,
                     **scratch,
                 ),
                 loaded,
-                settings=("FEATURE_STORE_URI", "FEAST_REDIS_URL"),
             )
             splits = featured.outputs["splits"]
             trained = settle(
@@ -200,21 +214,19 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                     **scratch,
                 ),
                 loaded,
-                settings=("MLFLOW_TRACKING_URI",),
             )
-            if nodes == 1:
-                trained.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
-                # kfp 2.17 forgets to hand this one on where an exit handler wraps the pipeline.
-                trained.register_pipeline_channels([gpu_type])
-                kubernetes.add_node_selector_json(trained, gpu_node_selector)
-                kubernetes.add_toleration_json(trained, gpu_tolerations)
-            kubernetes.empty_dir_mount(
-                trained, volume_name="shm", mount_path=_SHARED_MEMORY, medium="Memory"
+            _place(
+                trained,
+                loaded,
+                _Accelerators(
+                    type=gpu_type,
+                    count=gpus,
+                    node_selector=gpu_node_selector,
+                    tolerations=gpu_tolerations,
+                ),
             )
-            if accelerator.affinity and nodes == 1:
-                kubernetes.add_node_affinity_json(trained, accelerator.affinity)
             bundle = trained.outputs["bundle"]
-            # What it decides depends on the champion of the day, so it is asked every time.
+            # The verdict depends on the current champion, so it is never taken from the cache.
             evaluated = settle(
                 evaluate(
                     bundle=bundle,
@@ -229,11 +241,10 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                     monitoring=loaded.monitoring.to_struct(),
                 ),
                 loaded,
-                settings=("MLFLOW_TRACKING_URI",),
             ).set_caching_options(False)
             verdict = evaluated.outputs["verdict"]
             with dsl.If(evaluated.outputs["Output"] == "pass", name="gate-passed"):
-                override_told(loaded, verdict, loaded.monitoring.to_struct())
+                notify_of_override(loaded, verdict, loaded.monitoring.to_struct())
                 registered = settle(
                     register(
                         bundle=bundle,
@@ -242,13 +253,12 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                         card=evaluated.outputs["card"],
                         project=project,
                         schema=schema,
-                        feature_views=feature_views,
+                        features=features,
                         data_root=data_root,
                         images={stage: image(stage) for stage in (*RESOURCES, "predictor")},
                         pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
                     ),
                     loaded,
-                    settings=("MLFLOW_TRACKING_URI",),
                 ).set_caching_options(False)
                 settle(
                     deploy(
@@ -260,13 +270,21 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                         target=deploy_target,
                     ),
                     loaded,
-                    settings=(
-                        "MLFLOW_TRACKING_URI",
-                        "INFERENCE_LOG_URI",
-                        "SLIPWAY_HOME",
-                        "FEATURE_STORE_URI",
-                        "FEAST_REDIS_URL",
-                    ),
                 ).set_caching_options(False)
 
     return training
+
+
+def _place(task: dsl.PipelineTask, project: Project, accelerators: _Accelerators) -> None:
+    """Gives the training task its devices, the nodes that have them, and shared memory."""
+    affinity = project.training.accelerator.affinity
+    # On several nodes the devices are those of the job that the task creates: it needs none itself.
+    if project.training.nodes.count == 1:
+        task.set_accelerator_type(accelerators.type).set_accelerator_limit(accelerators.count)
+        # kfp 2.17 forgets to hand this one on where an exit handler wraps the pipeline.
+        task.register_pipeline_channels([accelerators.type])
+        kubernetes.add_node_selector_json(task, accelerators.node_selector)
+        kubernetes.add_toleration_json(task, accelerators.tolerations)
+    kubernetes.empty_dir_mount(task, volume_name="shm", mount_path=_SHARED_MEMORY, medium="Memory")
+    if affinity and project.training.nodes.count == 1:
+        kubernetes.add_node_affinity_json(task, affinity)

@@ -78,7 +78,7 @@ class TaskSettings(Section):
     labels: dict[str, str] = {}
 
 
-class Workspace(Section):
+class WorkspaceVolume(Section):
     """A volume that lives as long as a run, for what fits neither memory nor a node's own disk.
 
     Attributes:
@@ -108,7 +108,7 @@ class Orchestration(Section):
 
     deadline: Duration = timedelta(days=1)
     keep: Duration = timedelta(days=7)
-    workspace: Workspace | None = None
+    workspace: WorkspaceVolume | None = None
     tasks: dict[TaskName, TaskSettings] = {}
 
     @model_validator(mode="after")

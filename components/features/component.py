@@ -34,7 +34,7 @@ def features(
     result = build_features(
         dataset=Path(dataset.path),
         project=project,
-        config=given("feature_views", config, data_root),
+        config=given("features", config, data_root),
         output=Path(splits.path),
     )
     splits.metadata.update(result.metadata())
@@ -78,7 +78,7 @@ def scoring_features(
     result = look_up_features(
         dataset=Path(dataset.path),
         project=project,
-        config=given("feature_views", config, data_root),
+        config=given("features", config, data_root),
         window=(window.start, window.end),
         output=Path(rows.path),
     )
@@ -125,7 +125,7 @@ def backfill(
     result = backfill_features(
         dataset=Path(dataset.path),
         project=project,
-        config=given("feature_views", config, data_root),
+        config=given("features", config, data_root),
         window=(window.start, window.end),
         online=online,
         record=Path(record.path),

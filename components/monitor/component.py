@@ -55,7 +55,7 @@ def monitor(
             labels_path=Path(labels.path),
             project=project,
             config=config,
-            features=given("feature_views", features, data_root),
+            features=given("features", features, data_root),
             window=resolve_window(window_start, window_end, scheduled_at),
             endpoint=endpoint,
             record_path=Path(record.path),
@@ -106,7 +106,7 @@ def monitor_predictions(
             project=project,
             # A scored table raises alerts; only what is served decides about retraining.
             config={**config, "retrain": False},
-            features=given("feature_views", features, data_root),
+            features=given("features", features, data_root),
             window=parse_window(*read_predictions(Path(predictions.path)).moments),
             endpoint="",
             record_path=Path(record.path),

@@ -13,7 +13,7 @@ def register(
     card: dsl.Input[dsl.HTML],
     project: str,
     schema: str,
-    feature_views: dict,
+    features: dict,
     images: dict,
     release: dsl.Output[dsl.Artifact],
     data_root: str = "",
@@ -28,7 +28,7 @@ def register(
         card: The model card.
         project: The project's name: the registered model.
         schema: What the tables had to satisfy, as JSON text, for the evidence.
-        feature_views: The project's `features` section, for the evidence.
+        features: The project's `features` section, for the evidence.
         images: The image of each stage and of the predictor, for the evidence.
         release: Name, version, alias and artifact URI of the registered version.
         data_root: Folder or object-store prefix below which large settings lie as files.
@@ -48,7 +48,7 @@ def register(
             card_path=Path(card.path),
             provenance=Provenance(
                 schema=given("schema", schema, data_root),
-                features=given("feature_views", feature_views, data_root),
+                features=given("features", features, data_root),
                 images=images,
                 pipeline_run=pipeline_run,
             ),

@@ -57,12 +57,12 @@ def test_submit_puts_the_files_beside_the_data_that_the_run_reads(
     assert find_faults(package) == []
     result = slipway("submit", path, "--set", f"data_root={lake}")
     assert result.exit_code == 0, result.output
-    assert stored(lake) == ["feature_views", "schema"]
+    assert stored(lake) == ["features", "schema"]
     # What a task is given is what it reads.
     schema = package.parameters["schema"]["defaultValue"]
     assert read_setting("schema", schema, lake) == flights.schema_content
-    views = package.parameters["feature_views"]["defaultValue"]
-    assert read_setting("feature_views", views, lake) == flights.project.features.to_struct()
+    views = package.parameters["features"]["defaultValue"]
+    assert read_setting("features", views, lake) == flights.project.features.to_struct()
     # A second time nothing is written anew, and what was damaged is mended.
     store, place = fsspec.core.url_to_fs(f"{lake}/{reference_in(schema)}")
     store.pipe_file(place, b"{}")
@@ -86,14 +86,14 @@ def test_schedules_put_them_where_their_own_runs_read(
     compile_project(load_project(project), tmp_path / "other")
     result = slipway("schedule", "--project", project, "--compiled", tmp_path / "other")
     assert result.exit_code == 0, result.output
-    assert stored(f"{lake}-a") == stored(f"{lake}-b") == ["feature_views", "schema"]
+    assert stored(f"{lake}-a") == stored(f"{lake}-b") == ["features", "schema"]
 
 
 @pytest.mark.parametrize(
     ("root", "said"),
     [
         ("", "data_root (build/lake) is on this machine"),
-        ("nosuch://lake", "could not be written to nosuch://lake/_slipway/feature_views-"),
+        ("nosuch://lake", "could not be written to nosuch://lake/_slipway/features-"),
     ],
 )
 def test_where_they_cannot_go_nothing_is_sent(

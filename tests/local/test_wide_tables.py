@@ -154,5 +154,5 @@ def test_the_compiled_pipelines_of_a_wide_table_fit_a_cluster(
         assert find_faults(package) == [], path.name
         assert path.stat().st_size < 200_000
     files = sorted(path.name for path in written if path.parent.name == "_slipway")
-    assert [name.split("-")[0] for name in files] == ["feature_views", "schema"]
+    assert [name.split("-")[0] for name in files] == ["features", "schema"]
     assert sorted(os.listdir(tmp_path / "_slipway")) == files

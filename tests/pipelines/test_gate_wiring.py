@@ -83,6 +83,6 @@ def test_register_is_told_what_the_model_was_made_from(
     executors = spec["deploymentSpec"]["executors"]
     for stage in ("train", "evaluate", "register"):
         assert images[stage] == executors[f"exec-{stage}"]["container"]["image"]
-    for given, parameter in (("schema", "schema"), ("feature_views", "feature_views")):
+    for given, parameter in (("schema", "schema"), ("features", "features")):
         assert inputs[given]["componentInputParameter"].endswith(parameter)
     assert inputs["pipeline_run"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"

@@ -40,7 +40,7 @@ def test_what_is_packed_as_text_is_read_exactly(content: dict[str, Any]) -> None
 
 @given_(st.dictionaries(st.text(), VALUES))
 def test_a_struct_is_itself(content: dict[str, Any]) -> None:
-    assert read_setting("feature_views", pack_struct("feature_views", content).value, "") == content
+    assert read_setting("features", pack_struct("features", content).value, "") == content
 
 
 WIDE = {"tables": {"t": {"columns": {f"c{n}": {"maximum": 2**53 + n} for n in range(2000)}}}}
