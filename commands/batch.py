@@ -1,4 +1,4 @@
-"""The commands `slipway score` and `slipway backfill`."""
+"""The commands over a window: `slipway monitor`, `slipway score` and `slipway backfill`."""
 
 import signal
 import sys
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from slipway.commands.projects import ProjectFolder, Runner
+from slipway.commands.projects import RUN_FOLDER, ProjectFolder, Runner
 from slipway.components.support.extras import require_extra
 
 if TYPE_CHECKING:
@@ -37,8 +37,36 @@ End = Annotated[
 
 def add_commands(app: typer.Typer) -> None:
     """Adds the commands of this module to the slipway command."""
+    app.command()(monitor)
     app.command()(score)
     app.command()(backfill)
+
+
+def monitor(
+    project: ProjectFolder,
+    start: Start = "7d",
+    end: End = "",
+    overrides: Overrides = None,
+    runner: Stages = Runner.subprocess,
+    out: Out = RUN_FOLDER,
+) -> None:
+    """Watch a window of what the endpoint here was asked: drift, accuracy, latency, alerts.
+
+    Runs the compiled monitoring pipeline on this machine, on the inference log that `slipway run` filled
+    (or INFERENCE_LOG_URI); nothing is sent. A window that was watched before is measured again.
+
+    **Example:** `slipway monitor --start 2013-12-24 --end 2013-12-31`
+    """
+    from slipway.commands.console import show_monitoring
+    from slipway.local.batch import monitor_project
+
+    job, (first, last) = _job(project, overrides, runner, out, start, end)
+    try:
+        record, report = monitor_project(job, window=(first, last))
+    except KeyboardInterrupt as interrupt:
+        raise typer.Exit(INTERRUPTED) from interrupt
+    show_monitoring(console, record)
+    _say(f"  monitoring report {report}")
 
 
 def score(
@@ -51,7 +79,7 @@ def score(
     ] = "",
     overrides: Overrides = None,
     runner: Stages = Runner.subprocess,
-    out: Out = Path("build/run"),
+    out: Out = RUN_FOLDER,
 ) -> None:
     """Predict the rows of a window with a registered version, and record their drift.
 
@@ -87,7 +115,7 @@ def backfill(
     online: Annotated[bool, typer.Option(help="Bring the online store up to date too.")] = True,
     overrides: Overrides = None,
     runner: Stages = Runner.subprocess,
-    out: Out = Path("build/run"),
+    out: Out = RUN_FOLDER,
 ) -> None:
     """Recompute the feature values of a past range, in the offline and the online store.
 

@@ -16,7 +16,7 @@ from slipway.commands import batch as batch_cli
 from slipway.commands.cluster import add_commands
 from slipway.commands.images import images_app
 from slipway.commands.init import init
-from slipway.commands.projects import ProjectFolder, Runner
+from slipway.commands.projects import RUN_FOLDER, ProjectFolder, Runner
 from slipway.commands.projects import load as _load
 from slipway.commands.retrain import retrain
 from slipway.commands.schema import schema_app
@@ -48,7 +48,6 @@ Overrides = Annotated[
     typer.Option("--set", help="Override a key of the project file.", metavar="KEY=VALUE"),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder for all that the run keeps.")]
-RUN_FOLDER = Path("build/run")
 
 
 class Target(StrEnum):

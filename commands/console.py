@@ -1,7 +1,9 @@
 """What a person sees in the terminal."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -9,9 +11,11 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
+from slipway.commands.projects import RUN_FOLDER
 from slipway.local.execution import TaskRun
 
 if TYPE_CHECKING:
+    from slipway.components.contracts.monitoring_record import MonitoringRecord
     from slipway.local.run import RunResult
     from slipway.local.workspace import Workspace
 
@@ -91,21 +95,26 @@ def show_result(console: Console, result: "RunResult", workspace: "Workspace") -
         console.print(f"Endpoint: {result.deployment.endpoint}", highlight=False)
     elif result.verdict and result.verdict.outcome == "fail":
         console.print("Nothing was registered and nothing deployed; what served before still does.")
-    _show_monitoring(console, result)
+    if result.record:
+        show_monitoring(console, result.record)
     if result.retraining:
         show_retraining(console, result.retraining)
     console.print("\nWhere to look next", style="bold")
-    for name, path in result.reports.items():
-        console.print(f"  {name:<18} {path}", soft_wrap=True, highlight=False)
     tracking = workspace.settings()["MLFLOW_TRACKING_URI"]
-    console.print(
-        f"  {'experiments':<18} mlflow ui --backend-store-uri {tracking}",
-        soft_wrap=True,
-        highlight=False,
-    )
-    console.print(f"  {'this summary':<18} {workspace.summary}", soft_wrap=True, highlight=False)
+    places = {
+        **result.reports,
+        "experiments": shlex.join(["mlflow", "ui", "--backend-store-uri", tracking]),
+        "this summary": str(workspace.summary),
+    }
     if result.deployment and result.deployment.target == "local":
-        console.print(f"  {'stop the predictor':<18} slipway stop", highlight=False)
+        places["stop the predictor"] = shlex.join(["slipway", "stop", *out_option(workspace.root)])
+    for name, place in places.items():
+        console.print(f"  {name:<18} {escape(place)}", soft_wrap=True, highlight=False)
+
+
+def out_option(root: Path) -> list[str]:
+    """The option that leads another command to a folder of runs; none where it goes there anyway."""
+    return [] if root == RUN_FOLDER.resolve() else ["--out", str(root)]
 
 
 def _show_verdict(console: Console, result: "RunResult") -> None:
@@ -135,21 +144,20 @@ def _show_verdict(console: Console, result: "RunResult") -> None:
         console.print(f"Model: {result.release.name} version {result.release.model_version}")
 
 
-def _show_monitoring(console: Console, result: "RunResult") -> None:
-    if result.record is None:
-        return
-    summary = result.record.summary
+def show_monitoring(console: Console, record: "MonitoringRecord") -> None:
+    """What a window came to, and its alerts."""
+    summary = record.summary
     accuracy, latency = summary["current_accuracy"], summary["avg_latency"]
     console.print(
-        f"Monitoring: {summary['total_predictions']:,} predictions, drift {result.record.drift_status},"
+        f"Monitoring: {summary['total_predictions']:,} predictions, drift {record.drift_status},"
         f" accuracy {'—' if accuracy is None else f'{accuracy:.4f}'},"
         f" latency {'—' if latency is None else f'{latency:.1f} ms'}",
         highlight=False,
         soft_wrap=True,
     )
-    if not result.record.alerts:
+    if not record.alerts:
         console.print("Alerts: none")
-    for alert in result.record.alerts:
+    for alert in record.alerts:
         console.print(
             f"Alert: [yellow]{alert.name}[/yellow] {escape(alert.message)}",
             highlight=False,

@@ -10,6 +10,7 @@ from slipway.components.config.project import FILE_NAME, LoadedProject, load_pro
 from slipway.components.support.errors import ProjectError
 
 EXAMPLE = Path("examples/flights")
+RUN_FOLDER = Path("build/run")
 
 
 def find_project() -> Path:

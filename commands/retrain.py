@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from slipway.commands.cluster import Authorities, Context, Host, Namespace
-from slipway.commands.projects import ProjectFolder
+from slipway.commands.projects import RUN_FOLDER, ProjectFolder
 from slipway.components.config.base import format_instant, parse_instant
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.components.support.extras import require_extra
@@ -36,7 +36,7 @@ def retrain(
     cluster: Annotated[
         bool, typer.Option("--cluster", help="Start it on Kubeflow instead of on this machine.")
     ] = False,
-    out: Annotated[Path, typer.Option("--out", help="Folder of local runs.")] = Path("build/run"),
+    out: Annotated[Path, typer.Option("--out", help="Folder of local runs.")] = RUN_FOLDER,
     fail_on_refusal: Annotated[
         bool, typer.Option("--fail-on-refusal", help="Exit with 3 where the gate refuses.")
     ] = False,

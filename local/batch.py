@@ -1,4 +1,4 @@
-"""`slipway score` and `slipway backfill`: the batch pipelines on one machine, from compiled YAML."""
+"""`slipway monitor`, `score` and `backfill`: pipelines over a window on one machine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from slipway.components.contracts.backfill_record import BackfillRecord
 from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.contracts.predictions import Predictions, read_predictions
 from slipway.components.support.errors import ProjectError
-from slipway.local.run import Job
+from slipway.local.run import Job, monitor
 from slipway.pipelines.backfill import backfill_arguments
 from slipway.pipelines.scoring import scoring_arguments
 
@@ -20,6 +20,31 @@ class Scored:
     folder: Path
     record: MonitoringRecord
     report: Path
+
+
+def monitor_project(job: Job, *, window: tuple[str, str]) -> tuple[MonitoringRecord, Path]:
+    """Monitors a window of what the workspace's endpoint was asked, and nothing is sent.
+
+    Args:
+        job: the project and where it is run.
+        window: first instant of the moments of prediction, and the first after them.
+
+    Returns:
+        The window's record, and its report.
+
+    Raises:
+        SlipwayError: a stage failed; the message says which, why, and where its log is.
+    """
+    from slipway.components.deploy.local.target import status
+
+    name = job.loaded.project.project_name
+    home = Path(job.workspace.settings()["SLIPWAY_HOME"])
+    running = [e.url for e in status(home) if e.project == name and e.state == "running"]
+    with job.workspace.locked():
+        job.workspace.prune()
+        job.compile()
+        run, record = monitor(job, window, running[0] if running else "")
+    return record, Path(run.output("monitor", "report"))
 
 
 def score_project(job: Job, *, model: str, window: tuple[str, str], publish: str = "") -> Scored:

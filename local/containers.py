@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 from collections import deque
@@ -327,9 +328,10 @@ def _find_endpoint(
     except docker.errors.NotFound:
         existing = None
     if running and existing is None:
+        home = shlex.quote(str(folder.parent.parent))
         raise SlipwayError(
             f"A predictor that runs outside containers serves {project}. End it with"
-            " `slipway stop`, then run again."
+            f" `SLIPWAY_HOME={home} slipway stop`, then run again."
         )
     if existing is not None and not running:
         existing.remove(force=True)

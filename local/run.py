@@ -380,6 +380,8 @@ class Job:
         elif kind == "task_end":
             if task.status == "cached":
                 task.headline = cached_headline(task)
+                for output in task.outputs.values():
+                    self.workspace.use(output)
             elif task.status == "succeeded":
                 keep_headline(task)
             self.display.ended(task)

@@ -2,7 +2,9 @@
 
 import fcntl
 import hashlib
+import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from slipway.components.support.packages import installed_packages
 
 SOURCE = Path(__file__).resolve().parents[1]
 KEPT_RUNS = 10
+_RUN_MOMENT = re.compile(r"-\d{4}-\d{2}-\d{2}-\d{2}-\d{2}-\d{2}-\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +97,56 @@ class Workspace:
                 ) from error
             yield
 
+    def use(self, output: object) -> None:
+        """Notes that an earlier run's output was used again, so that its run counts as a new one."""
+        path = Path(str(output))
+        if path.is_relative_to(self.outputs) and path.exists():
+            os.utime(self.outputs / path.relative_to(self.outputs).parts[0])
+
     def prune(self) -> None:
-        """Deletes the outputs of the oldest runs and the caches of other states of the code."""
+        """Deletes the outputs of old runs that nothing needs, and the caches of other states of the code.
+
+        Of each pipeline the ten runs that were made or used last stay, so that scoring again and again
+        takes nothing from training's cache; and whatever their age, those that a link leads to and
+        those that made what serves here.
+        """
         if self.outputs.is_dir():
-            runs = sorted(self.outputs.iterdir(), key=lambda run: run.stat().st_mtime)
-            for run in runs[:-KEPT_RUNS]:
+            by_pipeline: dict[str, list[Path]] = {}
+            for run in sorted(self.outputs.iterdir(), key=lambda run: run.stat().st_mtime):
+                by_pipeline.setdefault(_RUN_MOMENT.sub("", run.name), []).append(run)
+            old = [run for runs in by_pipeline.values() for run in runs[:-KEPT_RUNS]]
+            texts, served = self._links(), self._served()
+            for run in old:
+                release = _read_text(run / "register" / "release")
+                if run.name in texts or any(model in release for model in served):
+                    continue
                 shutil.rmtree(run, ignore_errors=True)
         if self.cache.parent.is_dir():
             for cache in self.cache.parent.iterdir():
                 if cache != self.cache:
                     shutil.rmtree(cache, ignore_errors=True)
+
+    def _links(self) -> str:
+        """What names outputs by their path: the summary, and what alert routes were told."""
+        told = self.root.glob("monitoring/*/routes/*.json")
+        return "\n".join(_read_text(path) for path in (self.summary, *told))
+
+    def _served(self) -> list[str]:
+        """Hashes of the models that local endpoints serve, or served last."""
+        found = []
+        for path in self.home.glob("endpoints/*/state.json"):
+            try:
+                found.append(json.loads(_read_text(path))["stable"]["model_hash"])
+            except (ValueError, KeyError, TypeError):
+                continue
+        return found
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def code_version() -> str:

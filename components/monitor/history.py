@@ -7,7 +7,7 @@ the run; two models, or two windows at once, do not touch each other.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import parse_instant
@@ -49,6 +49,7 @@ def append(root: Root, record: MonitoringRecord) -> str:
             ("total_predictions", pa.int64()),
             ("alerts", pa.list_(pa.string())),
             ("retrain", pa.bool_()),
+            ("measured_at", instant),
             ("record", pa.string()),
         ]
     )
@@ -63,6 +64,7 @@ def append(root: Root, record: MonitoringRecord) -> str:
         "total_predictions": record.summary["total_predictions"],
         "alerts": [alert.name for alert in record.alerts],
         "retrain": record.retrain,
+        "measured_at": datetime.now(UTC),
         "record": record.to_json(),
     }
     path = f"{folder(root, record.model)}/windows/{window_name(record.window)}.parquet"
@@ -145,7 +147,7 @@ def merged_sketches(
 def records(
     root: Root, model: str, before: datetime | None = None, after: datetime | None = None
 ) -> list[MonitoringRecord]:
-    """The records of a model's windows, the oldest first.
+    """The records of a model's windows, the oldest first; of two that end at once the newer one last.
 
     Args:
         root: where monitoring keeps its files.
@@ -153,17 +155,26 @@ def records(
         before: only windows that ended earlier.
         after: only windows that ended at this time or later.
     """
+    return [record for _, record in _measured(root, model, before, after)]
+
+
+def _measured(
+    root: Root, model: str, before: datetime | None = None, after: datetime | None = None
+) -> list[tuple[datetime, MonitoringRecord]]:
+    """As `records`, each with the time at which its window was measured last."""
     found = []
     place = f"{folder(root, model)}/windows"
     for name in state.names(place):
         end = _window_of(name).end
         if (before is None or end < before) and (after is None or end >= after):
             found.append(_record(f"{place}/{name}"))
-    return sorted(found, key=lambda record: parse_instant(record.window[1]))
+    return sorted(found, key=lambda entry: (parse_instant(entry[1].window[1]), entry[0]))
 
 
 def latest(root: Root) -> list[dict[str, Any]]:
-    """What `slipway status` shows: for each model its last window and the trend.
+    """What `slipway status` shows: for each model the window that was measured last, and the trend.
+
+    That need not be the window that ends last: of two runs on other data the newer one counts.
 
     Returns:
         A dict a model: model, model_version, window, drift_status, summary, alerts (as dicts), retrain,
@@ -172,10 +183,11 @@ def latest(root: Root) -> list[dict[str, Any]]:
     """
     shown = []
     for model in state.names(str(root)):
-        history = records(root, model)
-        if not history:
+        entries = _measured(root, model)
+        if not entries:
             continue
-        last = history[-1]
+        history = [record for _, record in entries]
+        last = entries[max(range(len(entries)), key=lambda i: (entries[i][0], i))][1]
         late = {
             tuple(w["window"]): w["accuracy"] for r in history for w in r.details.get("late", ())
         }
@@ -210,8 +222,11 @@ def _window_of(name: str) -> Window:
     return parse_window(*name.removesuffix(".parquet").split("_"))
 
 
-def _record(path: str) -> MonitoringRecord:
-    return MonitoringRecord.parse(_read(path)["record"][0].as_py(), path)
+def _record(path: str) -> tuple[datetime, MonitoringRecord]:
+    row = _read(path).to_pylist()[0]
+    # Rows of an earlier release do not say when they were measured: before all others.
+    measured_at = row.get("measured_at") or datetime.min.replace(tzinfo=UTC)
+    return measured_at, MonitoringRecord.parse(row["record"], path)
 
 
 def _read(path: str) -> "pa.Table":

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -411,9 +412,10 @@ def _call(folder: Path, do: str, **request: Any) -> dict[str, Any]:
             with sock.makefile("rb") as file:
                 answer: dict[str, Any] = json.loads(file.readline())
     except (OSError, ValueError) as error:
+        home = shlex.quote(str(folder.parent.parent))
         raise SlipwayError(
             f"The supervisor of the local endpoint in {folder} does not answer ({error})."
-            f" Its log is {folder / 'supervisor.log'}; `slipway stop` ends it."
+            f" Its log is {folder / 'supervisor.log'}; `SLIPWAY_HOME={home} slipway stop` ends it."
         ) from error
     if "error" in answer:
         raise SlipwayError(

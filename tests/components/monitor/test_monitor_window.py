@@ -238,6 +238,12 @@ def test_status_shows_the_last_window_and_the_trend(world: Any) -> None:
         "2013-12-16T05:00:00Z",
     ]
     assert history.latest(world.root / "nowhere") == []
+    # Of two windows that end at once, or on other data, the one that was measured last.
+    for window in (("2013-12-12T05:00:00", WEEK[1]), WEEK, ("2013-12-02T05:00:00", WEEK[0])):
+        again = world.run(*window)
+        (shown,) = history.latest(world.root / "home")
+        assert shown["window"] == again.record.window
+        assert shown["trend"][-1]["window_end"] == "2013-12-16T05:00:00Z"
 
 
 def test_a_rule_may_have_to_hold_for_a_while(world: Any) -> None:
