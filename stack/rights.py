@@ -26,6 +26,7 @@ TASK_RIGHTS = (
         ("get", "create", "delete"),
         "train on several nodes",
     ),
+    Right("", ("events",), ("list",), "train on several nodes"),
     Right("", ("pods",), ("get", "list", "patch"), "every task, to report where it runs"),
     Right("", ("pods/log",), ("get",), "every task"),
     Right("", ("configmaps",), ("get",), "every task", ("kfp-launcher", "slipway-config")),

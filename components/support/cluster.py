@@ -1,9 +1,11 @@
 """The Kubernetes API as the stages use it: patient with what passes, plain about what does not."""
 
+import base64
 import json
 import os
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from slipway.components.support.errors import SlipwayError
 
 MANAGER = "slipway"
 _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_TOKEN = _NAMESPACE.with_name("token")
 _TRIES = 6
 _TIMEOUT_SECONDS = 30
 PATHS = {
@@ -120,6 +123,23 @@ class Cluster:
             return self._call("GET", f"{PATHS['Pod']}/{pod}/log", query, None).strip()
         except ApiError:
             return ""
+
+    def read_log(self, pod: str, container: str, after: str = "") -> Iterator[tuple[str, str]]:
+        """The lines that a container printed after a moment, each with its own.
+
+        Yields:
+            Moment and line; nothing where there is no log yet.
+        """
+        query = {"container": container, "timestamps": "true"}
+        if after:
+            query["sinceTime"] = f"{after[:19]}Z"  # whole seconds: what is older is left out below
+        try:
+            text = self._call("GET", f"{PATHS['Pod']}/{pod}/log", query, None)
+        except ApiError:
+            return
+        for moment, _, line in (line.partition(" ") for line in text.splitlines()):
+            if moment > after:
+                yield moment, line
 
     def _request(
         self,
@@ -282,3 +302,13 @@ def _own_namespace() -> str:
             "No namespace is set (deployment.namespace), and this is no pod whose namespace could be"
             " taken."
         ) from error
+
+
+def own_account() -> str:
+    """The name of the service account that this pod runs as; empty where this is no pod."""
+    try:
+        payload = _TOKEN.read_text().split(".")[1]
+        subject = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["sub"]
+    except (OSError, IndexError, ValueError, KeyError):
+        return ""
+    return str(subject).rsplit(":", 1)[-1]

@@ -85,7 +85,10 @@ class KubeApi:
         self.log_text = ""
         self._rules = rules
         self._versions = itertools.count(1)
-        self._schemas = {"inferenceservices": _schema("serving.kserve.io_inferenceservices.yaml")}
+        self._schemas = {
+            "inferenceservices": _schema("serving.kserve.io_inferenceservices.yaml"),
+            "trainjobs": _schema("trainer.kubeflow.org_trainjobs.yaml"),
+        }
 
     # What a client asks.
 
@@ -101,6 +104,9 @@ class KubeApi:
         if fault := self.take_fault(method):
             raise Refused(fault.status, fault.reason, fault.message, fault.causes)
         if resource == "pods/log":
+            lines = enumerate(self.log_text.splitlines())
+            if query.get("timestamps"):
+                return "\n".join(f"2026-11-27T00:00:00.{n:09d}Z {line}" for n, line in lines)
             return self.log_text
         if method == "PATCH":
             assert body is not None
@@ -194,6 +200,10 @@ class KubeApi:
         name = manifest["metadata"]["name"]
         if (kind, name) in self.objects:
             raise Refused(409, "AlreadyExists", f'{kind}.{GROUPS[kind]} "{name}" already exists')
+        schema = self._schemas.get(kind)
+        if schema and (unknown := _undeclared(manifest, schema, "")):
+            text = f'strict decoding error: unknown field "{unknown.lstrip(".")}"'
+            raise Refused(400, "BadRequest", text)
         new = self._blank(manifest) | {"spec": copy.deepcopy(manifest.get("spec", {}))}
         new["metadata"] |= copy.deepcopy(manifest["metadata"])
         self._admitted(kind, name, None, new)

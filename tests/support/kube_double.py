@@ -129,28 +129,10 @@ class KubeDouble:
 
     def serve(self, folder: Path) -> dict[str, str]:
         """KUBECONFIG and the proxy, as a task would have its network."""
-        self._servers = [_serve(_Api, self), _serve(_Proxy, self)]
-        api, proxy = (f"http://127.0.0.1:{server.server_address[1]}" for server in self._servers)
-        config = folder / "kubeconfig"
-        config.write_text(
-            json.dumps(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "clusters": [{"name": "c", "cluster": {"server": api}}],
-                    "users": [{"name": "u", "user": {"token": "t"}}],
-                    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-                    "current-context": "x",
-                }
-            )
-        )
-        return {
-            "KUBECONFIG": str(config),
-            "http_proxy": proxy,
-            "HTTP_PROXY": proxy,
-            "no_proxy": "127.0.0.1",
-            "NO_PROXY": "127.0.0.1",
-        }
+        api, settings = serve_api(self, folder)
+        self._servers = [api, _serve(_Proxy, self)]
+        proxy = f"http://127.0.0.1:{self._servers[1].server_address[1]}"
+        return settings | {"http_proxy": proxy, "HTTP_PROXY": proxy}
 
     def close(self) -> None:
         for server in self._servers:
@@ -166,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1
     disable_nagle_algorithm = True
-    double: KubeDouble
+    double: Any
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -235,7 +217,32 @@ class _Proxy(_Handler):
     do_GET = do_POST = _forward
 
 
-def _serve(handler: type[_Handler], double: KubeDouble) -> ThreadingHTTPServer:
+def serve_api(double: Any, folder: Path) -> tuple[ThreadingHTTPServer, dict[str, str]]:
+    """Serves a double's API server over HTTP; gives the environment that leads there."""
+    server = _serve(_Api, double)
+    config = folder / "kubeconfig"
+    config.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [
+                    {
+                        "name": "c",
+                        "cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"},
+                    }
+                ],
+                "users": [{"name": "u", "user": {"token": "t"}}],
+                "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+                "current-context": "x",
+            }
+        )
+    )
+    settings = {"KUBECONFIG": str(config), "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
+    return server, settings
+
+
+def _serve(handler: type[_Handler], double: Any) -> ThreadingHTTPServer:
     bound = type(handler.__name__, (handler,), {"double": double})
     server = ThreadingHTTPServer(("127.0.0.1", 0), bound)
     server.daemon_threads = True

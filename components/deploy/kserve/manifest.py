@@ -6,7 +6,7 @@ from typing import Any
 
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.release import Release
-from slipway.components.support import environment
+from slipway.components.support import environment, pod_security
 from slipway.components.support.images import image
 
 GROUP, VERSION, KIND = "serving.kserve.io", "v1beta1", "InferenceService"
@@ -34,20 +34,8 @@ UNTEMPLATED = (
 )
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 _USER = 1000
-# The restricted profile of the Pod Security Standards.
-_POD = {
-    "runAsNonRoot": True,
-    "runAsUser": _USER,
-    "fsGroup": _USER,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-_RESTRICTED = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "privileged": False,
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-}
+_POD = pod_security.POD | {"runAsUser": _USER, "fsGroup": _USER}
+_RESTRICTED = pod_security.CONTAINER | {"readOnlyRootFilesystem": True}
 _TAG_ROUTING = "serving.kserve.io/enable-tag-routing"
 
 

@@ -5,15 +5,17 @@ job of its earlier try, and follows it in place of starting another.
 """
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from slipway.components.config.training import TrainingConfig
+from slipway.components.support import pod_security
+from slipway.components.support.cluster import Cluster, own_account
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.images import image
-from slipway.components.support.stage import progress
+from slipway.components.train.distributed.follow import TrainJobRunner
 from slipway.components.train.distributed.processes import (
     WorkerJob,
     read_members,
@@ -21,7 +23,6 @@ from slipway.components.train.distributed.processes import (
     send_splits,
     write_job,
 )
-from slipway.components.train.preemption import stop_on_sigterm
 
 if TYPE_CHECKING:
     from slipway.components.train.loop import TrainedMember
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 CONFIG_MAP, SECRETS = "slipway-config", "slipway-secrets"
 STORE_SETTINGS = ("AWS_ENDPOINT_URL", "AWS_REGION")
 STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-_GROUP, _VERSION, _PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
-POLL_SECONDS = 5.0
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where torch's loaders and NCCL look for it
-_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+# The name of a node's pod is at most 63 characters (JobSet's webhook): the job's name, "-node-0-", the
+# node's number, and six of Kubernetes' own.
+_PROJECT_CHARACTERS = 30
 
 
 def run_on_nodes(
@@ -49,12 +50,13 @@ def run_on_nodes(
             f"training.nodes.count is {config.nodes.count}: set training.checkpoints to a prefix in"
             " an object store (s3://bucket/checkpoints) that all nodes can reach."
         )
-    name = f"{job.project[:40]}-train-{identity[:10]}"
+    cluster = Cluster(None, "task-role.yaml")
+    name = f"{job.project[:_PROJECT_CHARACTERS]}-train-{identity[:10]}"
     uri = f"{job.checkpoints.rstrip('/')}/{job.project}/jobs/{identity[:16]}"
     send_splits(uri, splits)
     write_job(uri, replace(job, splits=""))
     manifest = train_job(name=name, uri=uri, image=image("train"), config=config, gpus=gpus)
-    TrainJobRunner().run(manifest)
+    TrainJobRunner(cluster).run(manifest)
     members = read_members(uri)
     remove_job(uri)
     return members
@@ -79,17 +81,25 @@ def train_job(
     }
     pod: dict[str, Any] = {
         "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}],
+        # The runtime that the job refers to sets no security context and no account.
+        "securityContext": pod_security.POD,
         "containers": [
-            {"name": "node", "volumeMounts": [{"name": "shm", "mountPath": _SHARED_MEMORY}]}
+            {
+                "name": "node",
+                "volumeMounts": [{"name": "shm", "mountPath": _SHARED_MEMORY}],
+                "securityContext": pod_security.CONTAINER,
+            }
         ],
     }
+    if account := own_account():
+        pod["serviceAccountName"] = account
     if gpus:
         resources["limits"][accelerator.type] = str(gpus)
         pod["nodeSelector"] = accelerator.node_selector
         pod["tolerations"] = accelerator.tolerations
     replica = {"name": "node", "template": {"spec": {"template": {"spec": pod}}}}
     return {
-        "apiVersion": f"{_GROUP}/{_VERSION}",
+        "apiVersion": "trainer.kubeflow.org/v1alpha1",
         "kind": "TrainJob",
         "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "slipway"}},
         "spec": {
@@ -133,134 +143,3 @@ def _reference(kind: str, place: str, name: str) -> dict[str, Any]:
             kind: {"name": place, "key": name, "optional": name != "MLFLOW_TRACKING_URI"}
         },
     }
-
-
-@dataclass(slots=True, kw_only=True)
-class TrainJobRunner:
-    """Creates a TrainJob or finds it, follows it, and deletes it at the end.
-
-    Attributes:
-        namespace: empty takes the pod's own.
-        poll_seconds: between two looks at the job.
-    """
-
-    namespace: str = ""
-    poll_seconds: float = field(default_factory=lambda: POLL_SECONDS)
-    _jobs: Any = field(init=False)
-    _pods: Any = field(init=False)
-    _shown: int = 0
-
-    def __post_init__(self) -> None:
-        from kubernetes import client, config
-
-        try:
-            config.load_incluster_config()
-        except config.ConfigException:
-            config.load_kube_config()
-        self._jobs, self._pods = client.CustomObjectsApi(), client.CoreV1Api()
-        if not self.namespace and _NAMESPACE_FILE.exists():
-            self.namespace = _NAMESPACE_FILE.read_text().strip()
-        self.namespace = self.namespace or "default"
-
-    def run(self, manifest: dict[str, Any]) -> None:
-        """Runs the job to its end.
-
-        Raises:
-            SlipwayError: the job failed, was deleted by someone else, or this task received SIGTERM.
-        """
-        name = manifest["metadata"]["name"]
-        with stop_on_sigterm() as cancelled:
-            self._start(name, manifest)
-            while True:
-                job = self._get(name)
-                if job is None:
-                    raise SlipwayError(f"TrainJob {name} in {self.namespace} was deleted.")
-                self._show_logs(name)
-                state, message = _condition(job)
-                if state == "Complete":
-                    self._delete(name)
-                    return
-                if state == "Failed":
-                    raise SlipwayError(
-                        f"TrainJob {name} in namespace {self.namespace} failed: {message}. It is"
-                        " kept to look at; the next try replaces it."
-                    )
-                if cancelled.wait(self.poll_seconds):
-                    self._delete(name)
-                    raise SlipwayError(
-                        f"Training received SIGTERM; TrainJob {name} was deleted, its checkpoint"
-                        " kept."
-                    )
-
-    def _start(self, name: str, manifest: dict[str, Any]) -> None:
-        found = self._get(name)
-        if found is not None and _condition(found)[0] == "Failed":
-            self._delete(name)
-            found = None
-        if found is not None:
-            progress(f"TrainJob {name} is there from an earlier try: following it")
-            return
-        nodes = manifest["spec"]["trainer"]["numNodes"]
-        self._jobs.create_namespaced_custom_object(
-            _GROUP, _VERSION, self.namespace, _PLURAL, manifest
-        )
-        progress(f"TrainJob {name} created in namespace {self.namespace}, {nodes} nodes")
-
-    def _get(self, name: str) -> dict[str, Any] | None:
-        from kubernetes.client import ApiException
-
-        try:
-            found: dict[str, Any] = self._jobs.get_namespaced_custom_object(
-                _GROUP, _VERSION, self.namespace, _PLURAL, name
-            )
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
-        return found
-
-    def _delete(self, name: str) -> None:
-        from kubernetes.client import ApiException
-
-        try:
-            self._jobs.delete_namespaced_custom_object(
-                _GROUP, _VERSION, self.namespace, _PLURAL, name
-            )
-        except ApiException as error:
-            if error.status != 404:
-                raise
-
-    def _show_logs(self, name: str) -> None:
-        """Prints what the first node has printed since the last look."""
-        from kubernetes.client import ApiException
-
-        try:
-            pods = self._pods.list_namespaced_pod(
-                self.namespace,
-                label_selector=(
-                    f"jobset.sigs.k8s.io/jobset-name={name},"
-                    "batch.kubernetes.io/job-completion-index=0"
-                ),
-            ).items
-            text = (
-                self._pods.read_namespaced_pod_log(pods[0].metadata.name, self.namespace)
-                if pods
-                else ""
-            )
-        except ApiException:
-            # A pod that is being made has no log yet; the job's status tells what matters.
-            return
-        lines = text.splitlines()
-        if len(lines) < self._shown:
-            self._shown = 0
-        for line in lines[self._shown :]:
-            print(line, flush=True)
-        self._shown = len(lines)
-
-
-def _condition(job: dict[str, Any]) -> tuple[str, str]:
-    """The condition that ended the job, and its message; empty while it runs."""
-    for condition in job.get("status", {}).get("conditions", []):
-        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
-            return condition["type"], condition.get("message", "no reason given")
-    return "", ""

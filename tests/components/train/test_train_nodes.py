@@ -1,24 +1,33 @@
-"""Several nodes: the TrainJob that is made, and how it is followed, against a small API server."""
+"""Several nodes: the TrainJob that is made, and how it is followed, against a double of Trainer."""
 
+import base64
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from support.kube_workloads import violations
+from support.sim_clock import SimClock
+from support.trainer_double import COMPLETE, FAILED, TrainerDouble, pod_spec
 
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import read_bundle
+from slipway.components.support import cluster as cluster_module
+from slipway.components.support.cluster import Cluster
 from slipway.components.support.errors import SlipwayError
+from slipway.components.train.distributed import follow
+from slipway.components.train.distributed import trainjob as module
+from slipway.components.train.distributed.follow import TrainJobRunner
 from slipway.components.train.distributed.processes import WorkerJob
-from slipway.components.train.distributed.trainjob import TrainJobRunner, run_on_nodes, train_job
+from slipway.components.train.distributed.trainjob import run_on_nodes, train_job
 from slipway.components.train.train import TrainingTask, train_model
 
 CRD = Path(__file__).parents[4] / "shared/crds/trainer.kubeflow.org_trainjobs.yaml"
@@ -32,86 +41,41 @@ CONFIG = TrainingConfig.model_validate(
         },
     }
 )
-COMPLETE = {"conditions": [{"type": "Complete", "status": "True"}]}
-FAILED = {"conditions": [{"type": "Failed", "status": "True", "message": "a node was lost"}]}
 
 
 def manifest() -> dict[str, Any]:
     return train_job(name="toy-train", uri="s3://b/jobs/1", image="train:1", config=CONFIG, gpus=4)
 
 
-class Cluster:
-    """Jobs by name; a job that is looked at `looks` times gets the status `ends`."""
+class SlowClock(SimClock):
+    """Simulated time that takes a little real time, for what really runs."""
 
-    def __init__(self) -> None:
-        self.jobs: dict[str, dict[str, Any]] = {}
-        self.calls: list[str] = []
-        self.ends: dict[str, Any] = COMPLETE
-        self.looks = 3
-
-    def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        name = path.rpartition("/")[2].partition("?")[0]
-        if "trainjobs" not in path:
-            if path.endswith("/log"):
-                return 200, "epoch 1\nepoch 2\n"
-            return 200, {"items": [{"metadata": {"name": "toy-train-0"}}]}
-        if method != "GET":
-            self.calls.append(method)
-        if method == "POST":
-            self.jobs[body["metadata"]["name"]] = {**body, "status": {}}
-            return 201, body
-        if name not in self.jobs:
-            return 404, {"kind": "Status", "code": 404}
-        if method == "DELETE":
-            return 200, self.jobs.pop(name)
-        self.looks -= 1
-        if self.looks <= 0:
-            self.jobs[name]["status"] = self.ends
-        return 200, self.jobs[name]
+    def sleep(self, seconds: float) -> None:
+        time.sleep(0.02)
+        super().sleep(seconds)
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    state = Cluster()
+def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainerDouble]:
+    double = TrainerDouble()
+    yield attach(double, tmp_path, monkeypatch)
+    double.close()
 
-    class Handler(BaseHTTPRequestHandler):
-        def handle_any(self) -> None:
-            size = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(size)) if size else {}
-            code, content = state.answer(self.command, self.path, body)
-            data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
-            self.send_response(code)
-            kind = "text/plain" if isinstance(content, str) else "application/json"
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
 
-        do_GET = do_POST = do_DELETE = handle_any
+def attach(double: TrainerDouble, folder: Path, monkeypatch: pytest.MonkeyPatch) -> TrainerDouble:
+    for name, value in double.serve(folder).items():
+        monkeypatch.setenv(name, value)
+    for user in (follow, cluster_module):
+        monkeypatch.setattr(user, "time", double.clock)
+    double.api.log_text = "epoch 1\nepoch 2\n"
+    # A kubeconfig names no namespace that a pod would have.
+    (folder / "namespace").write_text("models")
+    monkeypatch.setattr(cluster_module, "_NAMESPACE", folder / "namespace")
+    return double
 
-        def log_message(self, *_: Any) -> None:
-            pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    access = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "clusters": [
-            {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
-        ],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "users": [{"name": "u", "user": {}}],
-    }
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(access))
-    import kubernetes.config.kube_config as module
-
-    monkeypatch.setattr(module, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
-    yield state
-    server.shutdown()
-    server.server_close()
+def run(job: dict[str, Any] | None = None) -> None:
+    TrainJobRunner(Cluster("models", "task-role.yaml")).run(job or manifest())
 
 
 def test_the_job_asks_for_what_the_project_says() -> None:
@@ -168,72 +132,167 @@ def test_the_job_is_what_the_definition_allows() -> None:
 
 
 def test_a_job_is_created_followed_and_deleted(
-    cluster: Cluster, capfd: pytest.CaptureFixture[str]
+    trainer: TrainerDouble, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    TrainJobRunner(namespace="ns", poll_seconds=0.01).run(manifest())
-    assert cluster.calls == ["POST", "DELETE"]
-    assert capfd.readouterr().out.count("epoch 2") == 1
+    run()
+    assert ("trainer.kubeflow.org", "trainjobs", "create") in trainer.api.verbs
+    assert capfd.readouterr().out.count("epoch 2") == 1, "each line is printed once"
+    trainer.clock.sleep(60)
+    assert trainer.api.objects == {} and trainer.job_sets == {} and trainer.pods == []
 
 
-def test_a_retry_follows_the_job_that_is_there(cluster: Cluster) -> None:
-    cluster.jobs["toy-train"] = {**manifest(), "status": {}}
-    TrainJobRunner(namespace="ns", poll_seconds=0.01).run(manifest())
-    assert cluster.calls == ["DELETE"]
+def test_its_pods_may_be_made_in_a_restricted_namespace(trainer: TrainerDouble) -> None:
+    """The runtime sets no security context: a job without ours gets no pod, and no condition."""
+    assert violations(pod_spec(manifest())) == ""
+    bare = manifest()
+    bare["spec"]["runtimePatches"] = []
+    with pytest.raises(
+        SlipwayError, match=r"No pod of TrainJob toy-train may be made .*PodSecurity"
+    ):
+        run(bare)
+    trainer.clock.sleep(60)
+    assert trainer.api.objects == {}
 
 
-def test_a_failed_job_is_named_and_replaced_by_the_next_try(cluster: Cluster) -> None:
-    cluster.ends = FAILED
-    with pytest.raises(SlipwayError, match="toy-train in namespace ns failed: a node was lost"):
-        TrainJobRunner(namespace="ns", poll_seconds=0.01).run(manifest())
-    cluster.ends, cluster.looks = COMPLETE, 3
-    TrainJobRunner(namespace="ns", poll_seconds=0.01).run(manifest())
-    assert cluster.calls == ["POST", "DELETE", "POST", "DELETE"]
+def test_a_retry_follows_the_job_that_is_there(
+    trainer: TrainerDouble, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Cluster("models", "task-role.yaml").create(manifest())
+    run()
+    assert "is there from an earlier try: following it" in capfd.readouterr().out
 
 
-def test_a_cancelled_task_deletes_its_job(cluster: Cluster) -> None:
-    cluster.looks = 10**9
+@pytest.mark.parametrize("seed", range(20))
+def test_a_failed_job_is_named_and_replaced_by_the_next_try(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next job has the same name: until the JobSet of the failed one is gone it would fail too."""
+    trainer = attach(TrainerDouble(seed=seed), tmp_path, monkeypatch)
+    trainer.end_after(10, FAILED)
+    with pytest.raises(SlipwayError, match=r"toy-train in namespace models failed: jobset failed"):
+        run()
+    assert trainer.api.objects, "it is kept to look at"
+    trainer.end_after(10, COMPLETE)
+    run()
+    trainer.close()
+
+
+def test_a_job_that_another_deletes_is_waited_for(trainer: TrainerDouble) -> None:
+    """A try that was stopped deletes its job; the next one comes while its pods still end."""
+    cluster = Cluster("models", "task-role.yaml")
+    cluster.create(manifest())
+    trainer.clock.sleep(20)
+    cluster.delete("TrainJob", "toy-train")
+    run()
+    path = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/models/trainjobs/toy-train"
+    trainer.clock.after(20, lambda: trainer.api.request("DELETE", path, {}, None))
+    with pytest.raises(SlipwayError, match="toy-train in namespace models was deleted"):
+        run()
+
+
+def test_quota_and_a_queue_are_waited_for(
+    trainer: TrainerDouble, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trainer.quota_pods = 0
+    trainer.clock.after(900, lambda: setattr(trainer, "quota_pods", 9))
+    run()
+    said = capfd.readouterr().out
+    assert said.count("waits for the namespace's quota: ") == 1
+    job = manifest()
+    job["spec"]["suspend"] = True  # as Kueue's webhook does it, and its controller takes it back
+
+    def resume() -> None:
+        found = trainer.api.objects["trainjobs", "toy-train"]
+        trainer.api.store(
+            "trainjobs", "toy-train", found | {"spec": found["spec"] | {"suspend": False}}
+        )
+
+    trainer.clock.after(900, resume)
+    run(job)
+    assert capfd.readouterr().out.count("is suspended: TrainJob is suspended") == 1
+
+
+def test_what_the_webhooks_refuse_is_told(
+    trainer: TrainerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = manifest()
+    long["metadata"]["name"] = f"{'p' * 40}-train-0123456789"
+    with pytest.raises(SlipwayError, match=r"No pod of .* may be made .*JobSet name is too long"):
+        run(long)
+    trainer.runtime = False
+    refused = r"admission webhook or policy .*clusterTrainingRuntime must be created before"
+    with pytest.raises(SlipwayError, match=refused):
+        run()
+    unknown = manifest()
+    unknown["spec"]["nodes"] = 3
+    if CRD.exists():
+        with pytest.raises(SlipwayError, match=r"has no field spec\.nodes"):
+            run(unknown)
+
+
+@pytest.mark.parametrize("project", ["toy", "p" * 40])
+def test_the_names_of_its_pods_are_short_enough(
+    project: str, trainer: TrainerDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr(module, "send_splits", lambda *_: None)
+    monkeypatch.setattr(module, "write_job", lambda *_: None)
+    monkeypatch.setattr(module, "read_members", lambda *_: [])
+    monkeypatch.setattr(module, "remove_job", lambda *_: None)
+    monkeypatch.setattr(module.TrainJobRunner, "run", lambda self, job: made.append(job))
+    job = WorkerJob(
+        splits="", project=project, config={}, device="cpu", run_id=None, checkpoints="s3://b/c"
+    )
+    many = CONFIG.model_copy(update={"nodes": CONFIG.nodes.model_copy(update={"count": 100})})
+    module.run_on_nodes(job, tmp_path, many, "0123456789abcdef", 0)
+    name = made[0]["metadata"]["name"]
+    assert len(f"{name}-node-0-99-abcde") <= 63 and name.endswith("-train-0123456789")
+
+
+def test_its_pods_run_as_the_tasks_own_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default account has no pull secret, and no identity in a cloud."""
+    assert "serviceAccountName" not in pod_spec(manifest())
+    claims = {"sub": "system:serviceaccount:models:pipeline-runner"}
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    (tmp_path / "token").write_text(f"head.{payload}.signature")
+    monkeypatch.setattr(cluster_module, "_TOKEN", tmp_path / "token")
+    assert pod_spec(manifest())["serviceAccountName"] == "pipeline-runner"
+
+
+def test_a_cancelled_task_deletes_its_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = attach(TrainerDouble(SlowClock()), tmp_path, monkeypatch)
+    trainer.end_after(10**9, COMPLETE)
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     with pytest.raises(SlipwayError, match="TrainJob toy-train was deleted"):
-        TrainJobRunner(namespace="ns", poll_seconds=0.05).run(manifest())
-    assert cluster.calls == ["POST", "DELETE"]
-
-
-class Runner(Cluster):
-    """A cluster that runs what a job's pod would: its command, on this machine, as one node."""
-
-    process: subprocess.Popen[bytes] | None = None
-
-    def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        if method == "POST":
-            trainer = body["spec"]["trainer"]
-            assert trainer["command"] == ["python", "-m", "torch.distributed.run"]
-            self.process = subprocess.Popen(
-                [sys.executable, *trainer["command"][1:], "--standalone", *trainer["args"]],
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
-            )
-        self.looks = 10**9
-        if self.process is not None and self.process.poll() is not None:
-            self.looks = 0
-            self.ends = FAILED if self.process.returncode else COMPLETE
-        return super().answer(method, path, body)
+        run()
+    trainer.clock.sleep(60)
+    assert trainer.api.objects == {}
+    trainer.close()
 
 
 def test_the_stage_takes_the_result_of_its_job_back(
-    cluster: Cluster,
-    make_splits: Any,
-    tmp_path: Path,
-    tracking: str,
-    monkeypatch: pytest.MonkeyPatch,
+    make_splits: Any, tmp_path: Path, tracking: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole stage on nodes: the job's workers train and log, the stage exports and cleans up."""
     from mlflow.tracking import MlflowClient
 
-    import slipway.components.train.distributed.trainjob as module
+    trainer = attach(TrainerDouble(SlowClock()), tmp_path, monkeypatch)
+    started: list[subprocess.Popen[bytes]] = []
 
-    runner = Runner()
-    monkeypatch.setattr(cluster, "answer", runner.answer)
-    monkeypatch.setattr(module, "POLL_SECONDS", 0.1)
+    def end(job_set: dict[str, Any]) -> tuple[str, str] | None:
+        """What a job's pod would run, on this machine, as one node."""
+        command = job_set["job"]["spec"]["trainer"]
+        assert command["command"] == ["python", "-m", "torch.distributed.run"]
+        if not started:
+            line = [sys.executable, *command["command"][1:], "--standalone", *command["args"]]
+            started.append(subprocess.Popen(line))
+        code = started[0].poll()
+        return None if code is None else FAILED if code else COMPLETE
+
+    trainer.outcome = end
     store = tmp_path / "store"
     result = train_model(
         TrainingTask(
@@ -256,13 +315,15 @@ def test_the_stage_takes_the_result_of_its_job_back(
             report=tmp_path / "report.html",
         )
     )
-    assert runner.calls == ["POST", "DELETE"]
+    trainer.clock.sleep(60)
+    assert started and trainer.api.objects == {}
     assert result.members == 2
     assert result.metrics["auc"] > 0.7
     assert read_bundle(tmp_path / "bundle").threshold == result.threshold
     assert [path for path in store.rglob("*") if path.is_file()] == []
     history = MlflowClient(tracking).get_metric_history(str(result.run_id), "member_2/auc")
     assert len(history) == 2, "the workers log into the run that the stage opened"
+    trainer.close()
 
 
 def test_nodes_need_a_shared_store(tmp_path: Path) -> None:
