@@ -143,6 +143,8 @@ class ColumnGuess:
             why = "its numbers are not all written in one way"
         elif self._kind == "boolean":
             why = f"it has {', '.join(sorted(self._truths))}"
+        elif self.odd is not None and is_plain(self.odd):
+            why = f"no number keeps all digits of '{self.odd}'"
         elif re.match(r"[+-]?(?!0\d)", self.odd or "0") and re.fullmatch(LENIENT, self.odd or ""):
             why = f"'{self.odd}' is not how that number is written"
         else:
@@ -209,7 +211,11 @@ def convert_text(
     try:
         made = column.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ValueError(" ".join(str(error).split()).rstrip(".")) from error
+        value = re.search(
+            r"Failed to parse (?:string|value): '?(.*?)'?(?: as a scalar|$)", str(error)
+        )
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"'{value[1]}' is no {declared}" if value else reason) from error
     if declared == "number" and pc.any(pc.invert(pc.is_finite(made))).as_py():
         raise ValueError("a value is larger than any number")
     return made

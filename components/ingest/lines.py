@@ -61,8 +61,7 @@ def csv_batches(
         return stream, counting, pc.open_csv(counting, read, parse, convert)
 
     with source.store.open(file, "rb", compression="infer") as stream:
-        if stream.read(2) in UTF16:
-            raise SlipwayError(f"{name} is not UTF-8 text: it begins as UTF-16 does. Convert it.")
+        _require_utf8(stream.read(2), name)
     done = 0
     try:
         # First only for the names. As binary, so that no value can fail yet.
@@ -88,6 +87,11 @@ def csv_batches(
             _require_pairs(source, file, name)
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise SlipwayError(_csv_problem(name, done, " ".join(str(error).split()))) from error
+
+
+def _require_utf8(beginning: bytes, name: str) -> None:
+    if beginning.startswith(UTF16):
+        raise SlipwayError(f"{name} is not UTF-8 text: it begins as UTF-16 does. Convert it.")
 
 
 def _require_pairs(source: Source, file: str, name: str) -> None:
@@ -134,6 +138,7 @@ def jsonl_batches(
     line = 1
     with source.store.open(file, "rb", compression="infer") as stream:
         rest = stream.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
+        _require_utf8(rest, name)
         while block := stream.read(BLOCK):
             whole, newline, rest_of_block = block.rpartition(b"\n")
             if not newline:
@@ -149,7 +154,6 @@ def jsonl_batches(
 def _json_batch(text: bytes, name: str, line: int, columns: Columns) -> Iterator["pa.RecordBatch"]:
     import polars as pl
     import pyarrow as pa
-    import pyarrow.json as pj
 
     if not text.strip():
         return
@@ -160,13 +164,8 @@ def _json_batch(text: bytes, name: str, line: int, columns: Columns) -> Iterator
         raise SlipwayError(
             _json_problem(text, name, line) or f"{name}, from line {line:,}: {reason}."
         ) from error
-    try:
-        # Polars takes a repeated key, and half a surrogate pair, without a word; this parser does not.
-        whole = pj.ReadOptions(use_threads=False, block_size=len(text) + 1)
-        pj.read_json(io.BytesIO(text), whole)
-    except pa.ArrowInvalid as error:
-        if problem := _json_problem(text, name, line):
-            raise SlipwayError(problem) from error
+    if not _is_plain(text, frame):
+        _require_plain(text, name, line)
     chosen = columns.chosen(name, frame.columns, sparse=True)
     frame = frame.select(pl.col(columns.source(column)).alias(column) for column in chosen)
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -177,6 +176,38 @@ def _json_batch(text: bytes, name: str, line: int, columns: Columns) -> Iterator
         ]
     )
     yield from table.cast(schema).combine_chunks().to_batches()
+
+
+def _is_plain(text: bytes, frame: "pl.DataFrame") -> bool:
+    """Whether counting alone shows that no row repeats a key and no text has an escaped character.
+
+    As many keys as rows and columns ask for, and as many nulls as are written: no key is left out, and
+    so none repeated.
+    """
+    nulls = text.count(b":null") + text.count(b": null")
+    return (
+        b"\\u" not in text
+        and text.count(b'":') == frame.height * frame.width
+        and nulls == sum(frame.null_count().row(0))
+    )
+
+
+def _require_plain(text: bytes, name: str, line: int) -> None:
+    """Refuses a repeated key, and half a surrogate pair: polars takes both without a word.
+
+    Raises:
+        SlipwayError: with the line.
+    """
+    import pyarrow as pa
+    import pyarrow.json as pj
+
+    try:
+        whole = pj.ReadOptions(use_threads=False, block_size=len(text) + 1)
+        pj.read_json(io.BytesIO(text), whole)
+    except pa.ArrowInvalid as error:
+        # It refuses other things too, such as a column of numbers and texts.
+        if problem := _json_problem(text, name, line):
+            raise SlipwayError(problem) from error
 
 
 def _parsed(text: bytes) -> "pl.DataFrame":

@@ -125,7 +125,9 @@ class ParquetTable:
 
     def why_no_time(self, column: str) -> str:
         """Why a column is no time, where more is known than its type."""
-        return ""
+        days = (file.partition.get(column) for file in self._files)
+        odd = next((day for day in days if isinstance(day, str) and not _is_day(day)), None)
+        return "" if odd is None else f" The folder {column}={odd} is no day."
 
     def extent(self, column: str) -> str:
         """What times there are, for the message about a window without rows."""

@@ -225,7 +225,7 @@ def test_a_retry_leaves_one_copy(ingest, events, write_lake, tmp_path: Path) -> 
 def test_the_flights_year(lake: Path, repository: Path, tmp_path: Path) -> None:
     data = yaml.safe_load((repository / "examples/flights/project.yaml").read_text())["data"]
     # As a struct parameter carries it: every number is a float.
-    config = json.loads(json.dumps(data, default=str), parse_int=float)
+    config = json.loads(json.dumps({"tables": data["tables"]}), parse_int=float)
     manifest = ingest_tables(
         config=config,
         data_root=str(lake),

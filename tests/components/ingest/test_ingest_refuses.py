@@ -207,6 +207,22 @@ CASES = [
     Case("jsonl too large", text(JSONL + '{"n": 1e400}\n', ending="jsonl"), [
         "0.jsonl, line 2", "1e400 is larger than any number"
     ], {"format": "jsonl"}),
+    Case("jsonl repeated key, another left out", text(
+        JSONL + '{"id": "a", "id": "b", "n": 1}\n', ending="jsonl"
+    ), ["0.jsonl, line 2: the key 'id' stands"], {"format": "jsonl"}),
+    Case("jsonl repeated key beside null", text(
+        JSONL + '{"id":"a","time":null,"n":1}\n{"id":":null","id":"b","n":1}\n', ending="jsonl"
+    ), ["0.jsonl, line 3: the key 'id' stands"], {"format": "jsonl"}),
+    Case("jsonl utf-16", text(JSONL.encode("utf-16"), ending="jsonl"), [
+        "0.jsonl is not UTF-8", "UTF-16"
+    ], {"format": "jsonl"}),
+    Case("csv declared time", text(CSV.replace("2024-01-02T00:00:00Z", "soon")), [
+        "'soon' is no timestamp"
+    ], {"format": "csv", "types": {"time": "timestamp"}}),
+    Case("a folder that is no day", lambda folder: [
+        (folder / f"day={day}").mkdir() or pq.write_table(GOOD, folder / f"day={day}" / "a.parquet")
+        for day in ("2024-02-29", "2024-02-30")
+    ], ["time column day is string", "The folder day=2024-02-30 is no day."], {"time": "day"}),
     Case("jsonl column nowhere", text(JSONL, ending="jsonl"), ["`columns:` names m"], {
         "format": "jsonl", "columns": ["time", "m"]
     }),
