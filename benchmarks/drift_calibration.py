@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from benchmarks.harness import FOLDER, Row, report
 from slipway.components.config.monitoring import DriftConfig
+from slipway.components.config.parameters import struct_of
 from slipway.components.config.project import load_project
 from slipway.components.contracts.splits import Kind, read_part, read_splits
 from slipway.components.monitor.measures.drift import conclude, measure
@@ -46,7 +47,7 @@ def flights_splits() -> Path:
         project = load_project(Path("examples/flights")).project
         window = project.data.window.to_struct()
         ingest_tables(
-            config=project.data.to_struct(),
+            config=struct_of(project.data, "data"),
             data_root=project.data.root,
             window_start=window["start"],
             window_end=window["end"],

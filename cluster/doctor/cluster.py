@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from slipway.cluster.doctor.findings import Line, Site, fail, ok, skip, warn
+from slipway.cluster.doctor.findings import DoctorTarget, Line, fail, ok, skip, warn
 from slipway.stack.rights import DEPLOY_RIGHTS, TASK_RIGHTS
 
 BACKEND = (2, 17)
 KSERVE_NAMESPACE = "kserve"
 
 
-def kubeflow_version(site: Site) -> Iterator[Line]:
+def kubeflow_version(site: DoctorTarget) -> Iterator[Line]:
     """The tag of the API server's image."""
     from kubernetes.client import AppsV1Api
 
@@ -34,7 +34,7 @@ def kubeflow_version(site: Site) -> Iterator[Line]:
         )
 
 
-def namespace(site: Site) -> Iterator[Line]:
+def namespace(site: DoctorTarget) -> Iterator[Line]:
     """That it is there, and which pods it takes."""
     from kubernetes.client import ApiException, CoreV1Api
 
@@ -51,7 +51,7 @@ def namespace(site: Site) -> Iterator[Line]:
     yield ok("namespace", f"{site.namespace}, pod security {level}")
 
 
-def service_account(site: Site) -> Iterator[Line]:
+def service_account(site: DoctorTarget) -> Iterator[Line]:
     """That the account is there and may do what the stages do, asked as that account."""
     from kubernetes.client import ApiException, CoreV1Api
 
@@ -83,7 +83,7 @@ def service_account(site: Site) -> Iterator[Line]:
         yield ok("service account", f"{site.account} may do what the stages do")
 
 
-def _may(site: Site, group: str, resource: str, verb: str, object_name: str) -> bool:
+def _may(site: DoctorTarget, group: str, resource: str, verb: str, object_name: str) -> bool:
     """A SelfSubjectAccessReview, sent as the service account."""
     name, _, sub = resource.partition("/")
     attributes = {"namespace": site.namespace, "group": group, "resource": name, "verb": verb}
@@ -106,7 +106,7 @@ def _may(site: Site, group: str, resource: str, verb: str, object_name: str) -> 
 
 
 def _request(
-    site: Site,
+    site: DoctorTarget,
     method: str,
     path: str,
     body: dict[str, Any] | None = None,
@@ -125,7 +125,7 @@ def _request(
     return content
 
 
-def config_map(site: Site) -> Iterator[Line]:
+def config_map(site: DoctorTarget) -> Iterator[Line]:
     """That the settings that the tasks read are there."""
     from kubernetes.client import CoreV1Api
 
@@ -140,7 +140,7 @@ def config_map(site: Site) -> Iterator[Line]:
         yield _keys("config map", name, keys, set(values))
 
 
-def secret(site: Site) -> Iterator[Line]:
+def secret(site: DoctorTarget) -> Iterator[Line]:
     """That the secret's keys are there; its values are not shown."""
     from kubernetes.client import CoreV1Api
 
@@ -169,7 +169,7 @@ def _keys(what: str, name: str, keys: dict[str, bool], present: set[str]) -> Lin
     return ok(what, f"{name} has {', '.join(sorted(set(keys) & present))}")
 
 
-def kserve(site: Site) -> Iterator[Line]:
+def kserve(site: DoctorTarget) -> Iterator[Line]:
     """That KServe's types are there, and the mode that it deploys in."""
     if site.default("deploy_target") != "kserve":
         yield skip("KServe", "this pipeline does not deploy to it")
@@ -196,7 +196,7 @@ def kserve(site: Site) -> Iterator[Line]:
     yield ok("KServe", f"serves {versions}, default mode {mode}")
 
 
-def gpu_nodes(site: Site) -> Iterator[Line]:
+def gpu_nodes(site: DoctorTarget) -> Iterator[Line]:
     """That a node has as many free accelerators as training asks for, and would take its pod."""
     count = int(site.default("gpus") or 0)
     if not count:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from slipway.cluster.connection import Connection
 from slipway.cluster.doctor import cluster as doctor_cluster
 from slipway.cluster.doctor import stores as doctor_stores
-from slipway.cluster.doctor.findings import Line, Site, fail, ok, skip
+from slipway.cluster.doctor.findings import DoctorTarget, Line, fail, ok, skip
 from slipway.components.support.errors import SlipwayError
 from slipway.pipelines.package import Package
 
 if TYPE_CHECKING:
     from slipway.cluster.api import Kubeflow
 
-Check = Callable[[Site], Iterator[Line]]
+Check = Callable[[DoctorTarget], Iterator[Line]]
 ON_CLUSTER: dict[str, Check] = {
     "Kubeflow version": doctor_cluster.kubeflow_version,
     "namespace": doctor_cluster.namespace,
@@ -61,7 +61,7 @@ def examine(connection: Connection, package: Package, account: str) -> Iterator[
     except SlipwayError as error:
         yield skip("cluster", f"not examined: {error}")
         return
-    site = Site(
+    site = DoctorTarget(
         api=api,
         namespace=connection.namespace or current,
         kfp_namespace=connection.kfp_namespace,
@@ -90,7 +90,7 @@ def _permission(kubeflow: "Kubeflow", multi_user: bool) -> Iterator[Line]:
     yield ok("permission", "may read pipelines" + (" of that name" if pipeline else ""))
 
 
-def _safely(what: str, check: Check, site: Site) -> Iterator[Line]:
+def _safely(what: str, check: Check, site: DoctorTarget) -> Iterator[Line]:
     """One check's lines; what keeps it from an answer is a line too."""
     from kubernetes.client import ApiException
     from urllib3.exceptions import HTTPError

@@ -21,7 +21,7 @@ class Line:
 
 
 @dataclass(slots=True)
-class Site:
+class DoctorTarget:
     """Where a pipeline is to run.
 
     Attributes:

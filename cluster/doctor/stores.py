@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from slipway.cluster.checks import containers
-from slipway.cluster.doctor.findings import Line, Site, fail, ok, skip
+from slipway.cluster.doctor.findings import DoctorTarget, Line, fail, ok, skip
 
 PATIENCE = 5.0
 INSIDE = re.compile(
@@ -25,7 +25,7 @@ MANIFESTS = ", ".join(
 )
 
 
-def mlflow(site: Site) -> Iterator[Line]:
+def mlflow(site: DoctorTarget) -> Iterator[Line]:
     """That the tracking server answers; a service inside the cluster is asked through its API."""
     uri = site.settings.get("MLFLOW_TRACKING_URI", "")
     if not uri:
@@ -64,7 +64,7 @@ def mlflow(site: Site) -> Iterator[Line]:
         yield fail("MLflow", f"{shown} answered {answer.status_code} to /health")
 
 
-def feature_registry(site: Site) -> Iterator[Line]:
+def feature_registry(site: DoctorTarget) -> Iterator[Line]:
     """That the Feast registry's place can be read."""
     uri = site.settings.get("FEATURE_STORE_URI", "")
     if not uri:
@@ -90,7 +90,7 @@ def feature_registry(site: Site) -> Iterator[Line]:
     )
 
 
-def online_store(site: Site) -> Iterator[Line]:
+def online_store(site: DoctorTarget) -> Iterator[Line]:
     """That Redis answers a PING, where it can be reached from here."""
     text = site.settings.get("FEAST_REDIS_URL", "").strip()
     if not text:
@@ -125,7 +125,7 @@ def online_store(site: Site) -> Iterator[Line]:
         server.close()
 
 
-def object_store(site: Site) -> Iterator[Line]:
+def object_store(site: DoctorTarget) -> Iterator[Line]:
     """That a small object can be written, read and deleted where features, logs and alerts are kept."""
     import fsspec
 
@@ -154,7 +154,7 @@ def object_store(site: Site) -> Iterator[Line]:
             yield fail("object store", f"{uri} gives back other bytes than were written")
 
 
-def images(site: Site) -> Iterator[Line]:
+def images(site: DoctorTarget) -> Iterator[Line]:
     """That the registry has each image; a private one is asked without a login and may decline."""
     found = sorted({str(c.get("image", "")) for c in containers(site.package).values()})
     local = [image for image in found if not _registry(image)]

@@ -1,13 +1,14 @@
-"""Feature values of a past range, computed anew and put in their place in the stores."""
+"""Feature values of a past range, recomputed and replaced in the stores."""
 
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_duration, format_instant
+from slipway.components.config.data import Window
 from slipway.components.config.features import FeaturesConfig, FeatureView
 from slipway.components.config.reach import longest_window
 from slipway.components.contracts.backfill_record import (
@@ -25,13 +26,16 @@ from slipway.components.features.views import ViewTable, require_columns, write_
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress, stage
 
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
 
 @stage("backfill")
 def backfill_features(
     dataset: Path,
     project: str,
     config: dict[str, Any],
-    window: tuple[datetime, datetime],
+    window: Window,
     online: bool,
     record: Path,
 ) -> BackfillRecord:
@@ -46,7 +50,7 @@ def backfill_features(
             (`slipway.components.config.reach`).
         project: the project's name.
         config: the project's `features` section.
-        window: first instant of the range, and the first after it.
+        window: the range.
         online: whether to write the online store. It then stands for the end of the range, or for the
             moment that it stood for already if that is later.
         record: where the record of what was done goes.
@@ -57,9 +61,8 @@ def backfill_features(
     """
     settings = FeaturesConfig.parse(config, "features")
     manifest = read_manifest(dataset)
-    start, end = window
     for view in settings.views:
-        _require_reach(view, manifest, start, end)
+        _require_reach(view, manifest, window)
     spec = settings.examples
     require_columns(
         manifest, spec.table, sorted(set(settings.entities.values())), "features.entities"
@@ -77,22 +80,16 @@ def backfill_features(
         # Only now is anything replaced.
         for view in settings.views:
             fresh = f"{scratch}/{view.name}.parquet"
-            filled[view.name] = _merge(view, fresh, place.table(view.name), start, end)
+            filled[view.name] = _merge(view, fresh, place.table(view.name), window)
             Path(fresh).unlink()
             progress(f"view {view.name}: {filled[view.name].written:,} rows")
     store = open_store(place, settings.offline_store)
     apply_definitions(store, place, settings, keys, made)
     if online:
-        moment = min(end, datetime.now(UTC))
-        for view in settings.views:
-            if view.online:
-                earlier = stands_for(store, view.name)
-                written = materialise(store, view.name, max(moment, earlier or moment))
-                filled[view.name] = replace(filled[view.name], online=written)
-                progress(f"online store: {view.name}, {written:,} entities")
+        _update_online_store(store, settings, window.end, filled)
     result = BackfillRecord(
         project=project,
-        window=(format_instant(start), format_instant(end)),
+        window=window.texts,
         views=filled,
         data_hash=manifest.content_hash,
     )
@@ -100,15 +97,31 @@ def backfill_features(
     return result
 
 
-def _require_reach(view: FeatureView, manifest: Manifest, start: datetime, end: datetime) -> None:
+def _update_online_store(
+    store: "FeatureStore",
+    settings: FeaturesConfig,
+    end: datetime,
+    filled: dict[str, FilledView],
+) -> None:
+    """Brings the online store to the range's end, or leaves it at the later moment that it stands for."""
+    moment = min(end, datetime.now(UTC))
+    for view in settings.views:
+        if view.online:
+            earlier = stands_for(store, view.name)
+            written = materialise(store, view.name, max(moment, earlier or moment))
+            filled[view.name] = replace(filled[view.name], online=written)
+            progress(f"online store: {view.name}, {written:,} entities")
+
+
+def _require_reach(view: FeatureView, manifest: Manifest, window: Window) -> None:
     """Values at the range's ends must not be computed from half of what they look at."""
     if view.time is None:
         return
     longest = longest_window(view)
     first, last = (datetime.fromisoformat(instant) for instant in manifest.window)
     missing = {
-        "before": first - (start - longest),
-        "after": (end + longest + view.available) - last,
+        "before": first - (window.start - longest),
+        "after": (window.end + longest + view.available) - last,
     }
     for margin, short in missing.items():
         if short > timedelta(0):
@@ -154,9 +167,7 @@ def _require_columns(view: FeatureView, made: ViewTable, fresh: str, stored: str
         )
 
 
-def _merge(
-    view: FeatureView, fresh: str, stored: str, start: datetime, end: datetime
-) -> FilledView:
+def _merge(view: FeatureView, fresh: str, stored: str, window: Window) -> FilledView:
     """Replaces the stored rows of the range with the fresh ones, and says what that came to.
 
     Both tables are read a row group at a time and merged a share of the entities at a time, so memory
@@ -168,7 +179,8 @@ def _merge(
     types = next(read_parts(stored if exists else fresh)).schema
     names = next(read_parts(fresh)).columns
     key = names[0]
-    since, until = start - view.available, end + longest_window(view)
+    since = window.start - view.available
+    until = window.end + longest_window(view)
     before, later, inside = pl.col(TIME) < since, pl.col(TIME) >= until, pl.col(TIME) >= since
     if view.time is None:
         before, later, inside = pl.lit(value=False), pl.lit(value=False), pl.lit(value=True)

@@ -79,7 +79,7 @@ def scoring_features(
         dataset=Path(dataset.path),
         project=project,
         config=given("features", config, data_root),
-        window=(window.start, window.end),
+        window=window,
         output=Path(rows.path),
     )
     rows.metadata.update(result.metadata())
@@ -126,7 +126,7 @@ def backfill(
         dataset=Path(dataset.path),
         project=project,
         config=given("features", config, data_root),
-        window=(window.start, window.end),
+        window=window,
         online=online,
         record=Path(record.path),
     )

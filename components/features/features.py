@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_instant
 from slipway.components.config.features import FeaturesConfig
-from slipway.components.contracts.dataset import read_manifest
+from slipway.components.contracts.dataset import Manifest, read_manifest
 from slipway.components.contracts.feature_store import StoreLocation, locate
 from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature, Splits, write_splits
 from slipway.components.features import parts as cutting
@@ -54,10 +54,7 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     ends = cutting.end_of_data(examples.rows[TIME], (windows["train"][0], windows["test"][1]))
     place = locate(project)
 
-    made: dict[str, ViewTable] = {}
-    for view in settings.views:
-        made[view.name] = write_view(dataset, manifest, settings, view, place.table(view.name))
-        progress(f"view {view.name}: {made[view.name].rows:,} rows")
+    made = write_views(dataset, manifest, settings, place)
     keys = key_columns(manifest, settings)
     store = open_store(place, settings.offline_store)
     apply_definitions(store, place, settings, keys, made)
@@ -73,14 +70,10 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     )
     parts = cutting.cut(table, windows)
     progress(f"joined {table.height:,} examples")
-    for view in settings.views:
-        if view.online:
-            written = materialise(store, view.name, windows["test"][1])
-            progress(f"online store: {view.name}, {written:,} entities")
+    _fill_online_store(store, settings, windows["test"][1])
 
-    dropped = dict(examples.dropped)
-    dropped["in_gap"] = table.height - sum(part.height for part in parts.values())
-    result = Splits(
+    in_gap = table.height - sum(part.height for part in parts.values())
+    splits = Splits(
         project=project,
         key=settings.examples.key,
         entities=keys,
@@ -97,18 +90,40 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
         feature_service=place.project,
         lead_seconds=int(settings.examples.lead.total_seconds()),
         notes={
-            "dropped": dropped,
+            "dropped": {**examples.dropped, "in_gap": in_gap},
             "before_data": _before_data(settings, examples.rows, begins),
             **({"data_end": format_instant(ends)} if ends else {}),
         },
     )
-    for warning in result.mostly_null:
+    _write_parts(output, parts, splits)
+    return splits
+
+
+def write_views(
+    dataset: Path, manifest: Manifest, settings: FeaturesConfig, place: StoreLocation
+) -> dict[str, ViewTable]:
+    """Writes the table of every view, by name."""
+    made: dict[str, ViewTable] = {}
+    for view in settings.views:
+        made[view.name] = write_view(dataset, manifest, settings, view, place.table(view.name))
+        progress(f"view {view.name}: {made[view.name].rows:,} rows")
+    return made
+
+
+def _fill_online_store(store: "FeatureStore", settings: FeaturesConfig, moment: datetime) -> None:
+    for view in settings.views:
+        if view.online:
+            written = materialise(store, view.name, moment)
+            progress(f"online store: {view.name}, {written:,} entities")
+
+
+def _write_parts(output: Path, parts: Mapping[str, "pl.DataFrame"], splits: Splits) -> None:
+    for warning in splits.mostly_null:
         progress(f"WARNING: {warning}")
     with new_directory(output) as scratch:
         for part in PARTS:
             write_table(parts[part], str(scratch / f"{part}.parquet"))
-        write_splits(scratch, result)
-    return result
+        write_splits(scratch, splits)
 
 
 def model_features(settings: FeaturesConfig, made: Mapping[str, ViewTable]) -> tuple[Feature, ...]:

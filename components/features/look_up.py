@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.components.config.base import format_duration, format_instant
+from slipway.components.config.data import Window
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.config.reach import look_back
 from slipway.components.contracts.dataset import Manifest, read_manifest
@@ -14,13 +15,13 @@ from slipway.components.contracts.feature_store import StoreLocation, feast_name
 from slipway.components.contracts.splits import TIME
 from slipway.components.features import parts as cutting
 from slipway.components.features.columns import key_columns
-from slipway.components.features.features import join, model_features
+from slipway.components.features.features import join, model_features, write_views
 from slipway.components.features.registry import apply_definitions, open_store
 from slipway.components.features.tables import write_table
-from slipway.components.features.views import ALWAYS, ViewTable, write_view
+from slipway.components.features.views import ALWAYS
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory
-from slipway.components.support.stage import progress, stage
+from slipway.components.support.stage import stage
 
 
 @stage("scoring-features")
@@ -28,7 +29,7 @@ def look_up_features(
     dataset: Path,
     project: str,
     config: dict[str, Any],
-    window: tuple[datetime, datetime],
+    window: Window,
     output: Path,
 ) -> FeatureRows:
     """Joins features, point in time, to the rows of a window of the examples' table.
@@ -40,7 +41,7 @@ def look_up_features(
         dataset: the validated dataset; it reaches as far back before the window as the views look.
         project: the project's name.
         config: the project's `features` section.
-        window: first instant of the rows, and the first after them.
+        window: of the rows.
         output: where the rows go; replaced whole.
 
     Raises:
@@ -50,15 +51,12 @@ def look_up_features(
 
     settings = FeaturesConfig.parse(config, "features")
     manifest = read_manifest(dataset)
-    _require_reach(settings, manifest, window[0])
-    examples = cutting.read_rows(dataset, manifest, settings, window)
+    _require_reach(settings, manifest, window.start)
+    examples = cutting.read_rows(dataset, manifest, settings, (window.start, window.end))
     keys = key_columns(manifest, settings)
-    made: dict[str, ViewTable] = {}
     with tempfile.TemporaryDirectory(prefix="slipway-features-") as scratch:
         place = StoreLocation(root=f"{scratch}/store", project=feast_name(project), redis=None)
-        for view in settings.views:
-            made[view.name] = write_view(dataset, manifest, settings, view, place.table(view.name))
-            progress(f"view {view.name}: {made[view.name].rows:,} rows")
+        made = write_views(dataset, manifest, settings, place)
         # Ours joins whatever engine the project has: it gives the same values, on this machine.
         here = settings.model_copy(update={"offline_store": None})
         store = open_store(place)
@@ -79,7 +77,7 @@ def look_up_features(
         features=features,
         untyped=tuple(untyped),
         rows=table.height,
-        window=(format_instant(window[0]), format_instant(window[1])),
+        window=window.texts,
         data_hash=manifest.content_hash,
         lead_seconds=int(settings.examples.lead.total_seconds()),
         notes={"dropped": examples.dropped},

@@ -24,7 +24,7 @@ _LABEL_KNOWN = "__label_known"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Examples:
+class ExampleRows:
     """The rows: key, entity keys, TIME, READ_AT (the moment of prediction), and LABEL where asked for.
 
     `dropped` counts the rows that were left out, by reason.
@@ -34,7 +34,7 @@ class Examples:
     dropped: dict[str, int]
 
 
-def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> Examples:
+def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> ExampleRows:
     """Reads the examples inside the dataset's window, ordered by time, with their labels.
 
     Raises:
@@ -81,12 +81,12 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
             f"No row of table '{spec.table}' has a label ({label.column}) and lies in the window"
             f" {manifest.window[0]} to {manifest.window[1]}; left out: {dropped}."
         )
-    return Examples(rows=rows.drop(_LABEL_KNOWN).sort(TIME, spec.key), dropped=dropped)
+    return ExampleRows(rows=rows.drop(_LABEL_KNOWN).sort(TIME, spec.key), dropped=dropped)
 
 
 def read_rows(
     dataset: Path, manifest: Manifest, config: FeaturesConfig, window: tuple[datetime, datetime]
-) -> Examples:
+) -> ExampleRows:
     """Reads the rows to predict: those of a window, ordered by time, whether or not they have a label.
 
     Their LABEL is left out, so that nothing after this can depend on it.
@@ -116,7 +116,7 @@ def read_rows(
             f"Table '{spec.table}' has no row with {spec.time} from {start} to {end}: there is nothing"
             " to predict. Check the window, and that the source has these rows already."
         )
-    return Examples(rows=rows.sort(TIME, spec.key), dropped=dropped)
+    return ExampleRows(rows=rows.sort(TIME, spec.key), dropped=dropped)
 
 
 def part_windows(

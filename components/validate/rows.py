@@ -33,7 +33,7 @@ _EXAMPLES = 5
 
 
 @dataclass(slots=True, kw_only=True)
-class Tally:
+class CheckTally:
     """How many rows failed one check, and the first few of them."""
 
     check: Check
@@ -47,7 +47,7 @@ class Checked:
 
     good: TableInfo
     quarantine: TableInfo
-    tallies: list[Tally]
+    tallies: list[CheckTally]
     nulls: dict[str, int]
 
 
@@ -82,7 +82,7 @@ class RowChecker:
     ):
         self._folder, self._table, self._info = folder, table, info
         self._checks, self._repeated = checks, repeated
-        self._tallies = [Tally(check=check) for check in checks]
+        self._tallies = [CheckTally(check=check) for check in checks]
         self._nulls = dict.fromkeys(info.columns, 0)
         self._latest: Any = None
 

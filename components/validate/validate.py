@@ -21,7 +21,7 @@ from slipway.components.support.files import new_directory, write_json, write_te
 from slipway.components.support.stage import stage
 from slipway.components.validate.checks import column_checks, table_checks, type_problem
 from slipway.components.validate.report import render
-from slipway.components.validate.rows import Checked, RowChecker, Tally, evaluates
+from slipway.components.validate.rows import Checked, CheckTally, RowChecker, evaluates
 from slipway.components.validate.schema import Level, Moments, TableSchema, parse_schema
 from slipway.components.validate.unique import repeated_keys
 
@@ -126,41 +126,50 @@ def validate_dataset(
     tables = parse_schema(schema, moments)
     with new_directory(good) as good_folder:
         with new_directory(quarantine) as bad_folder:
-            checks: list[CheckResult] = []
-            goods: dict[str, TableInfo] = {}
-            bads: dict[str, TableInfo] = {}
-            for name in [*manifest.tables, *(n for n in tables if n not in manifest.tables)]:
-                if name not in manifest.tables:
-                    checks.append(_problem(name, "table", "the dataset has no such table"))
-                elif name not in tables:
-                    hint = (
-                        "the schema does not name it; `slipway schema infer` writes a first entry"
-                    )
-                    checks.append(_problem(name, "table", hint))
-                else:
-                    found, checked = _validate_table(
-                        dataset, tables[name], manifest.tables[name], good_folder, bad_folder
-                    )
-                    checks += found
-                    goods[name], bads[name] = checked.good, checked.quarantine
-            validation = Validation(
-                good=_manifest(manifest, goods),
-                quarantine=_manifest(manifest, bads),
-                checks=tuple(checks),
-            )
+            validation = _validate_tables(dataset, manifest, tables, good_folder, bad_folder)
             write_manifest(bad_folder, validation.quarantine)
         write_manifest(good_folder, validation.good)
         _write_results(validation, manifest, report, results)
-        failures = [check.sentence for check in checks if check.status == "fail"]
+        failures = [check.sentence for check in validation.checks if check.status == "fail"]
         if failures:
-            # An earlier try's rows are not to be taken for this one's.
+            # Rows of an earlier try must not be taken for those of this one.
             shutil.rmtree(good, ignore_errors=True)
             raise SlipwayError(
-                f"The data are not as the schema says; {len(failures)} of {len(checks)} checks"
+                f"The data are not as the schema says; {len(failures)} of {len(validation.checks)} checks"
                 f" failed. {'; '.join(failures)}. The report is {report}, the rows are in"
                 f" {quarantine}. Mend the source, or change the schema if it is what is wrong."
             )
     return validation
+
+
+def _validate_tables(
+    dataset: Path,
+    manifest: Manifest,
+    tables: dict[str, TableSchema],
+    good_folder: Path,
+    bad_folder: Path,
+) -> Validation:
+    """Checks every table that the dataset or the schema has."""
+    checks: list[CheckResult] = []
+    goods: dict[str, TableInfo] = {}
+    bads: dict[str, TableInfo] = {}
+    for name in [*manifest.tables, *(n for n in tables if n not in manifest.tables)]:
+        if name not in manifest.tables:
+            checks.append(_problem(name, "table", "the dataset has no such table"))
+        elif name not in tables:
+            hint = "the schema does not name it; `slipway schema infer` writes a first entry"
+            checks.append(_problem(name, "table", hint))
+        else:
+            found, checked = _validate_table(
+                dataset, tables[name], manifest.tables[name], good_folder, bad_folder
+            )
+            checks += found
+            goods[name], bads[name] = checked.good, checked.quarantine
+    return Validation(
+        good=_manifest(manifest, goods),
+        quarantine=_manifest(manifest, bads),
+        checks=tuple(checks),
+    )
 
 
 def _manifest(source: Manifest, tables: dict[str, TableInfo]) -> Manifest:
@@ -246,7 +255,7 @@ def _check_columns(schema: TableSchema, found: list[str]) -> list[CheckResult]:
     return results
 
 
-def _judge(table: str, tally: Tally, rows: int) -> CheckResult:
+def _judge(table: str, tally: CheckTally, rows: int) -> CheckResult:
     fraction = tally.failed / rows if rows else 0.0
     status: Status
     if tally.failed == 0:

@@ -221,6 +221,7 @@ def _history(job: Job) -> tuple[Splits, "pl.DataFrame"]:
     """All rows of the project's data with their features, joined once."""
     import polars as pl
 
+    from slipway.components.config.parameters import struct_of
     from slipway.components.features.features import build_features
     from slipway.components.ingest.ingest import ingest_tables
 
@@ -231,7 +232,7 @@ def _history(job: Job) -> tuple[Splits, "pl.DataFrame"]:
     features["split"] = {**features["split"], "gap": "0s"}  # no row is left out
     with job.display.pipeline("history"), _environment(FEATURE_STORE_URI=str(folder / "store")):
         ingest_tables(
-            config=project.data.to_struct(),
+            config=struct_of(project.data, "data"),
             data_root=job.data_root,
             window_start=window["start"],
             window_end=window["end"],

@@ -100,7 +100,11 @@ CASES: dict[str, tuple[Callable[[], object], list[str]]] = {
     "features": (lambda: build_features(NOWHERE, "toy", BAD_VIEWS, NOWHERE), ["features.views"]),
     "look up": (
         lambda: look_up_features(
-            dataset=NOWHERE, project="toy", config=BAD_VIEWS, window=DAY, output=NOWHERE
+            dataset=NOWHERE,
+            project="toy",
+            config=BAD_VIEWS,
+            window=parse_window(*DAY),
+            output=NOWHERE,
         ),
         ["features.views", "3"],
     ),
@@ -109,7 +113,7 @@ CASES: dict[str, tuple[Callable[[], object], list[str]]] = {
             dataset=NOWHERE,
             project="toy",
             config=BAD_VIEWS,
-            window=DAY,
+            window=parse_window(*DAY),
             online=False,
             record=NOWHERE,
         ),

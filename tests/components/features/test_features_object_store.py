@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from slipway.components.config.data import Window
 from slipway.components.contracts.feature_store import locate, repo_config
 from slipway.components.contracts.splits import PARTS, read_part
 from slipway.components.features.backfill import backfill_features
@@ -92,7 +93,12 @@ def test_the_same_features_as_on_this_machine(
         monkeypatch.setenv("FEAST_REDIS_URL", redis)
         build_features(dataset, "trips", CONFIG, tmp_path / name)
         result = backfill_features(
-            changed, "trips", CONFIG, (START + 3 * DAY, START + 5 * DAY), True, tmp_path / "record"
+            changed,
+            "trips",
+            CONFIG,
+            Window(start=START + 3 * DAY, end=START + 5 * DAY),
+            True,
+            tmp_path / "record",
         )
         store = FeatureStore(config=RepoConfig(**repo_config("trips")))
         served = store.get_online_features(

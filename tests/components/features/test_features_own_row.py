@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
+from slipway.components.config.data import Window
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.contracts.feature_rows import ROWS
 from slipway.components.contracts.feature_store import repo_config
@@ -220,10 +221,15 @@ def test_online_a_backfill_and_scoring_are_one_at_the_instant_itself(
     for view in config["views"]:
         view["ttl"] = "14d"  # scoring reads no further back
     backfill_features(
-        dataset, "shop", config, (end - 7 * DAY, end), online=True, record=tmp_path / "record.json"
+        dataset,
+        "shop",
+        config,
+        Window(start=end - 7 * DAY, end=end),
+        online=True,
+        record=tmp_path / "record.json",
     )
     look_up_features(
-        dataset=dataset, project="shop", config=config, window=(end, end + HOUR),
+        dataset=dataset, project="shop", config=config, window=Window(start=end, end=end + HOUR),
         output=tmp_path / "rows",
     )  # fmt: skip
     scored = pl.read_parquet(tmp_path / "rows" / ROWS).sort("customer")

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from slipway.components.config.data import Window
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.config.reach import backfill_margins, scoring_history
 from slipway.components.contracts.backfill_record import BackfillRecord
@@ -97,17 +98,17 @@ def test_rows_to_predict_have_the_features_that_training_gave_them(
     """The test part's rows, from no more history than the configuration asks for, without a label."""
     build_features(dataset("whole", trips()), "trips", CONFIG, tmp_path / "splits")
     trained = pl.DataFrame(read_part(tmp_path / "splits", "test"))
-    window = (END - 2 * DAY, END)
+    window = Window(start=END - 2 * DAY, end=END)
     history = scoring_history(FeaturesConfig.model_validate(CONFIG), whole=20 * DAY)
     assert history == timedelta(days=6)  # 2 d TTL, 36 h window, 1 h lead, 2 d until all is known
     unlabelled = trips().with_columns(
-        pl.when(pl.col("starts") < window[0]).then("delay").alias("delay")
+        pl.when(pl.col("starts") < window.start).then("delay").alias("delay")
     )
     # What happens in the window is not known when it is predicted: only the schedule is.
     unlabelled = unlabelled.with_columns(
-        pl.when(pl.col("starts") < window[0]).then("ends").alias("ends")
+        pl.when(pl.col("starts") < window.start).then("ends").alias("ends")
     )
-    folder = dataset("recent", unlabelled, window[0] - history, END)
+    folder = dataset("recent", unlabelled, window.start - history, END)
     before = sorted(p for p in store_uri.rglob("*") if p.is_file())
     stamps = [p.stat().st_mtime_ns for p in before]
 
@@ -139,7 +140,9 @@ def test_all_rows_agree_where_the_outcomes_are_known(
     build_features(dataset("whole", trips()), "trips", CONFIG, tmp_path / "splits")
     trained = pl.DataFrame(read_part(tmp_path / "splits", "test")).drop(LABEL)
     folder = dataset("recent", trips(), END - 8 * DAY, END)
-    look_up_features(folder, "trips", CONFIG, (END - 2 * DAY, END), tmp_path / "rows")
+    look_up_features(
+        folder, "trips", CONFIG, Window(start=END - 2 * DAY, end=END), tmp_path / "rows"
+    )
     assert_frame_equal(pl.read_parquet(tmp_path / "rows" / ROWS), trained)
 
 
@@ -148,14 +151,18 @@ def test_too_short_a_history_is_refused(dataset: Callable[..., Path], tmp_path: 
     with pytest.raises(
         SlipwayError, match="driver_delays looks 85h back from the first row, to 2024-01-15T11"
     ):
-        look_up_features(folder, "trips", CONFIG, (END - 2 * DAY, END), tmp_path / "rows")
+        look_up_features(
+            folder, "trips", CONFIG, Window(start=END - 2 * DAY, end=END), tmp_path / "rows"
+        )
     assert not (tmp_path / "rows").exists()
 
 
 def test_a_window_without_rows_is_refused(dataset: Callable[..., Path], tmp_path: Path) -> None:
     folder = dataset("whole", trips())
     with pytest.raises(SlipwayError, match="has no row with starts from 2024-01-21"):
-        look_up_features(folder, "trips", CONFIG, (END, END + DAY), tmp_path / "rows")
+        look_up_features(
+            folder, "trips", CONFIG, Window(start=END, end=END + DAY), tmp_path / "rows"
+        )
 
 
 def test_a_view_without_a_ttl_looks_back_over_all_data() -> None:
@@ -166,7 +173,7 @@ def test_a_view_without_a_ttl_looks_back_over_all_data() -> None:
 
 # A range of the past
 
-RANGE = (START + 6 * DAY, START + 9 * DAY)
+RANGE = Window(start=START + 6 * DAY, end=START + 9 * DAY)
 
 
 def _tables(project: str = "trips") -> dict[str, pl.DataFrame]:
@@ -187,12 +194,12 @@ def _online(driver: int) -> dict[str, Any]:
 
 def _around(dataset: Callable[..., Path], rows: pl.DataFrame) -> Path:
     before, after = backfill_margins(FeaturesConfig.model_validate(CONFIG))
-    return dataset("around", rows, RANGE[0] - before, RANGE[1] + after)
+    return dataset("around", rows, RANGE.start - before, RANGE.end + after)
 
 
 def _corrected() -> pl.DataFrame:
     """Trips in the range had other delays, and one of them never took place."""
-    inside = pl.col("starts").is_between(*RANGE, closed="left")
+    inside = pl.col("starts").is_between(RANGE.start, RANGE.end, closed="left")
     rows = trips().with_columns(pl.when(inside).then(pl.col("delay") + 5).otherwise("delay"))
     return rows.filter(pl.col("trip_id") != "t170")
 
@@ -264,13 +271,13 @@ def test_a_range_mended_a_share_of_the_entities_at_a_time_is_the_same(
 def test_an_empty_store_is_filled_and_serves(
     dataset: Callable[..., Path], store_uri: Path, tmp_path: Path
 ) -> None:
-    window = (START + 17 * DAY, END)
+    window = Window(start=START + 17 * DAY, end=END)
     before, after = backfill_margins(FeaturesConfig.model_validate(CONFIG))
-    folder = dataset("late", trips(), window[0] - before, window[1] + after)
+    folder = dataset("late", trips(), window.start - before, window.end + after)
     result = backfill_features(folder, "trips", CONFIG, window, True, tmp_path / "record.json")
     build_features(dataset("whole", trips()), "fresh", CONFIG, tmp_path / "splits")
     for name, ahead in (("plan", 2 * DAY), ("driver_delays", 0 * DAY)):
-        known = pl.col("event_timestamp") >= window[0] - ahead
+        known = pl.col("event_timestamp") >= window.start - ahead
         assert_frame_equal(_tables()[name], _tables("fresh")[name].filter(known))
     assert result.views["driver_delays"].replaced == 0
     assert result.views["driver_delays"].until == ""
@@ -290,8 +297,8 @@ def test_the_online_store_is_left_alone_on_request(
 @pytest.mark.parametrize(
     ("start", "end", "said"),
     [
-        (RANGE[0] - DAY, RANGE[1] + 4 * DAY, r"36h.*Ingest 12h more \(before\)"),
-        (RANGE[0] - 2 * DAY, RANGE[1] + DAY, r"Ingest \d+[dh] more \(after\)"),
+        (RANGE.start - DAY, RANGE.end + 4 * DAY, r"36h.*Ingest 12h more \(before\)"),
+        (RANGE.start - 2 * DAY, RANGE.end + DAY, r"Ingest \d+[dh] more \(after\)"),
     ],
 )
 def test_a_dataset_that_does_not_reach_around_the_range_is_refused(

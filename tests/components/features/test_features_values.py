@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
+from slipway.components.config.data import Window
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.contracts.feature_rows import ROWS, read_feature_rows
 from slipway.components.contracts.feature_store import locate, repo_config
@@ -117,7 +118,7 @@ def test_an_entity_without_events_has_counted_none_once_the_data_begin(
     # Scoring reads a part of the data, of which c2 and c3 have no event and nobody has an early one.
     look_up_features(
         dataset=dataset, project="shop", config=CONFIG, output=tmp_path / "rows",
-        window=(START + 15 * DAY, START + 20 * DAY),
+        window=Window(start=START + 15 * DAY, end=START + 20 * DAY),
     )  # fmt: skip
     scored = pl.read_parquet(tmp_path / "rows" / ROWS)
     trained = pl.DataFrame(rows, infer_schema_length=None).join(
@@ -272,7 +273,7 @@ def test_a_column_that_is_all_null_and_has_no_type_is_a_feature_all_the_same(
     later = make_dataset({"orders": orders(), "visits": empty}, WINDOW, "later")
     result = look_up_features(
         dataset=later, project="shop", config=config, output=tmp_path / "rows",
-        window=(START + 15 * DAY, START + 20 * DAY),
+        window=Window(start=START + 15 * DAY, end=START + 20 * DAY),
     )  # fmt: skip
     assert read_feature_rows(tmp_path / "rows") == result
     assert result.untyped == ("coupon", "seen", "until", "vip")
@@ -282,7 +283,7 @@ def test_a_column_that_is_all_null_and_has_no_type_is_a_feature_all_the_same(
 
     stored = pl.read_parquet(locate("shop").table("newest"))
     record = backfill_features(
-        later, "shop", config, (START + 8 * DAY, START + 12 * DAY), online=True,
+        later, "shop", config, Window(start=START + 8 * DAY, end=START + 12 * DAY), online=True,
         record=tmp_path / "record.json",
     )  # fmt: skip
     assert record.views["newest"].written > 5
@@ -305,7 +306,7 @@ def test_a_column_that_is_all_null_and_has_no_type_is_a_feature_all_the_same(
     look_up_features(
         dataset=make_dataset({"orders": nobody, "visits": unknown}, WINDOW, "unknown"),
         project="shop", config=config, output=tmp_path / "rows",
-        window=(START + 15 * DAY, START + 20 * DAY),
+        window=Window(start=START + 15 * DAY, end=START + 20 * DAY),
     )  # fmt: skip
     assert pl.read_parquet(tmp_path / "rows" / ROWS)["seen"].null_count() == 5 * 24
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import yaml
 
+from slipway.components.config.parameters import struct_of
+from slipway.components.config.project import load_project
 from slipway.components.contracts.dataset import read_table, table_files
 from slipway.components.ingest.ingest import ingest_tables
 from slipway.components.support.errors import SlipwayError
@@ -95,7 +96,7 @@ def test_the_flights_year(lake: Path, repository: Path, tmp_path: Path) -> None:
     """All of 2013 is accepted; the one impossible wind speed is set apart."""
     folder = repository / "examples/flights"
     ingest_tables(
-        config=yaml.safe_load((folder / "project.yaml").read_text())["data"],
+        config=struct_of(load_project(folder).project.data, "data"),
         data_root=str(lake),
         window_start="2013-01-01T05:00:00Z",
         window_end="2014-01-01T05:00:00Z",
