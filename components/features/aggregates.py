@@ -27,8 +27,8 @@ _MICROSECOND = timedelta(microseconds=1)
 
 def event_columns(aggregates: dict[str, Aggregate]) -> dict[tuple[str, float | None], str]:
     """The columns that the aggregates sum up: (source column, `above`) to the name it has in events."""
-    wanted = dict.fromkeys((a.column, a.above) for a in aggregates.values() if a.column)
-    return {(column, above): f":value {n}" for n, (column, above) in enumerate(wanted) if column}
+    wanted = {(a.column, a.above) for a in aggregates.values() if a.column}
+    return {(column, above): f":{column} above {above}" for column, above in wanted if column}
 
 
 def aggregate_rows(events: "pl.DataFrame", aggregates: dict[str, Aggregate]) -> "pl.DataFrame":

@@ -129,6 +129,28 @@ def test_an_entity_without_events_has_counted_none_once_the_data_begin(
     assert defaults == dict.fromkeys(FUNCTIONS) | dict.fromkeys(("count", "sum", "rate"), 0.0)
 
 
+def test_each_aggregate_is_of_its_own_column_whatever_the_order(
+    make_dataset: MakeDataset, store_uri: Path, tmp_path: Path
+) -> None:
+    """Features are taken in the order of their names, and may be declared in any other."""
+    seen = visits(START).with_columns(price=pl.col("pages") * 100 + 0.5, kind=pl.col("pages") * -1)
+    specs = {
+        "z_price": {"function": "sum", "column": "price", "window": "2d"},
+        "b_kind": {"function": "min", "column": "kind", "window": "2d"},
+        "a_pages": {"function": "sum", "column": "pages", "window": "2d"},
+        "m_price": {"function": "mean", "column": "price", "above": 700, "window": "2d"},
+        "c_count": {"function": "count", "window": "2d"},
+    }
+    config = deepcopy(CONFIG)
+    config["views"][0]["aggregates"] = specs
+    dataset = make_dataset({"orders": orders(), "visits": seen}, WINDOW)
+    rows = build(dataset, config, tmp_path / "splits").filter(pl.col("c_count") > 0)
+    assert rows.height > 100
+    assert (rows["z_price"] == rows["a_pages"] * 100 + rows["c_count"] * 0.5).all()
+    assert (rows["b_kind"] <= 0).all() and rows["b_kind"].n_unique() > 5
+    assert rows["m_price"].is_between(0, 1).all() and rows["m_price"].n_unique() > 1
+
+
 def test_a_table_without_rows_says_nothing(
     make_dataset: MakeDataset, store_uri: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
