@@ -22,7 +22,7 @@ from slipway.components.contracts.scoring import open_model, predict
 from slipway.components.contracts.splits import TIME, part_file, read_splits
 from slipway.components.deploy.local.target import stop
 from slipway.components.metrics.labels import reaches_threshold
-from slipway.local.run import Job, RunResult, monitor, train
+from slipway.local.job import Job, RunResult, monitor, train
 from slipway.local.workspace import Workspace
 from slipway.serving.log.store import LogStore
 

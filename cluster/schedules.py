@@ -19,8 +19,8 @@ import kfp_server_api as kfp
 from slipway.cluster.api import Kubeflow
 from slipway.cluster.transport import ApiError
 from slipway.components.config.base import format_duration
+from slipway.components.config.model import Project
 from slipway.components.config.orchestration import Schedule, cron_with_seconds
-from slipway.components.config.project import Project
 from slipway.components.support.errors import SlipwayError
 from slipway.pipelines.package import Package, check_arguments
 

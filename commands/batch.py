@@ -14,7 +14,7 @@ from slipway.commands.projects import RUN_FOLDER, ProjectFolder, Runner
 from slipway.components.support.extras import require_extra
 
 if TYPE_CHECKING:
-    from slipway.local.run import Job
+    from slipway.local.job import Job
 
 INTERRUPTED = 130
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -148,7 +148,7 @@ def _job(
     from slipway.components.config.base import format_instant
     from slipway.components.config.data import resolve_window
     from slipway.components.support.errors import ProjectError, SlipwayError
-    from slipway.local.run import Job
+    from slipway.local.job import Job
     from slipway.local.workspace import Workspace
 
     loaded = load(project, overrides)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from slipway.cluster.api import Kubeflow
     from slipway.cluster.runs import RunState, TaskState
     from slipway.cluster.schedules import Step
-    from slipway.components.config.project import Project as ProjectFile
+    from slipway.components.config.model import Project as ProjectFile
     from slipway.pipelines.package import Package
 
 BROKEN, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130

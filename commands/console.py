@@ -16,7 +16,7 @@ from slipway.local.execution import TaskRun
 
 if TYPE_CHECKING:
     from slipway.components.contracts.monitoring_record import MonitoringRecord
-    from slipway.local.run import RunResult
+    from slipway.local.job import RunResult
     from slipway.local.workspace import Workspace
 
 COLOURS = {"succeeded": "green", "cached": "cyan", "failed": "red", "skipped": "dim"}

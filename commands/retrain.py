@@ -132,8 +132,8 @@ def _train_here(
 ) -> None:
     require_extra("local", "A training on this machine")
     from slipway.commands.console import Display, show_retraining
+    from slipway.local.job import Job
     from slipway.local.retraining import close_lost, serve
-    from slipway.local.run import Job
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     root = workspace.settings()["MONITORING_URI"]

@@ -7,7 +7,7 @@ from slipway.components.contracts.backfill_record import BackfillRecord
 from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.contracts.predictions import Predictions, read_predictions
 from slipway.components.support.errors import ProjectError
-from slipway.local.run import Job, monitor
+from slipway.local.job import Job, monitor
 from slipway.pipelines.backfill import backfill_arguments
 from slipway.pipelines.scoring import scoring_arguments
 

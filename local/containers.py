@@ -6,7 +6,7 @@ in a quarter to half of all runs (docs/images.md). Here a container is deleted o
 was read, and whatever cannot be read is a failure.
 
 A predictor outlives the stage that deploys it, so it needs a container of its own: the supervisor of
-`components/deploy`, in the predictor's image. The stage finds it by its lock, as it finds one that
+`serving`, in the predictor's image. The stage finds it by its lock, as it finds one that
 runs without containers.
 """
 
@@ -22,6 +22,14 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slipway.components.contracts.endpoint import (
+    LOG,
+    STATE,
+    control_path,
+    endpoint_folder,
+    last_lines,
+    read_state,
+)
 from slipway.components.support import images, stage
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.retry import wait_until
@@ -31,7 +39,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from docker.models.images import Image
 
-    from slipway.local.local_run import RunRequest
+    from slipway.local.request import RunRequest
 
 USER = "10001:0"  # where the person is root: a stage never is
 TMP = {"/tmp": "rw,nosuid,nodev,size=4g,mode=1777"}  # noqa: S108 - the one writable place of an image
@@ -39,17 +47,6 @@ STAGES = ("ingest", "validate", "features", "train", "evaluate", "register", "de
 NETWORKED = ("deploy", "monitor")  # they ask the endpoint
 LAST_LINES = 15
 _START_SECONDS = 30.0
-_LOG = "supervisor.log"
-# The container deletes itself when it ends, so what it says goes to a file.
-_SUPERVISE = f"""
-import os, socket, sys
-with open(os.path.join(sys.argv[1], "{_LOG}"), "ab") as log:
-    os.dup2(log.fileno(), 1)
-    os.dup2(log.fileno(), 2)
-from slipway.components.deploy.local.supervisor import main
-with socket.create_server(("127.0.0.1", int(sys.argv[2])), backlog=2048) as public:
-    sys.exit(main([sys.argv[1], str(public.detach())]))
-"""
 
 
 class Containers:
@@ -201,8 +198,6 @@ class Containers:
         return any("://" in place and not place.startswith(local) for place in places)
 
     def _endpoint_folder(self) -> Path:
-        from slipway.components.deploy.local.target import endpoint_folder
-
         home = Path(self._request.environment["SLIPWAY_HOME"])
         return endpoint_folder(home, self._request.arguments["project"])
 
@@ -215,8 +210,6 @@ class Containers:
         Raises:
             SlipwayError: a predictor outside containers has the project, or its container does not start.
         """
-        from slipway.components.deploy.local.supervisor import control_path
-
         if self._request.arguments.get("deploy_target") != "local":
             return None, False
         folder = self._endpoint_folder()
@@ -242,24 +235,16 @@ class Containers:
         Raises:
             SlipwayError: it does not start.
         """
-        from docker.types import Mount
-
-        from slipway.components.deploy.local import target as local
-        from slipway.components.deploy.local.supervisor import STATE
+        from slipway.serving import supervisor
 
         port = int(self._request.arguments["deployment"]["port"])
         folder.mkdir(parents=True, exist_ok=True)
         (folder / STATE).unlink(missing_ok=True)
         self._hand_over(folder.parent.parent)
         hardening = self._hardening(needs_network=True)
-        # The predictor's image has no stage in it; the supervisor needs nothing but the contracts.
-        code = str(Path(local.__file__).parents[1])
-        hardening["mounts"].append(
-            Mount(target="/app/slipway/components/deploy", source=code, type="bind", read_only=True)
-        )
         container = client.containers.run(
             image=_present(client, images.image("predictor")),
-            command=["python3", "-c", _SUPERVISE, str(folder), str(port)],
+            command=["python3", "-m", supervisor.__name__, str(folder), "--port", str(port)],
             name=title,
             detach=True,
             auto_remove=True,
@@ -271,10 +256,9 @@ class Containers:
         )
         if not (folder / STATE).exists():
             _remove(container)
-            log = folder / _LOG
-            lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-            tail = "\n".join(lines[-LAST_LINES:])
-            raise SlipwayError(f"The predictor's container did not start. Its last lines:\n{tail}")
+            raise SlipwayError(
+                f"The predictor's container did not start: {last_lines(folder / LOG, LAST_LINES)}"
+            )
         return container
 
     def _hand_over(self, folder: Path) -> None:
@@ -402,12 +386,7 @@ def _is_up(container: "Container") -> bool:
 
 
 def _serves(folder: Path) -> bool:
-    from slipway.components.deploy.local.supervisor import STATE
-
-    try:
-        return bool(json.loads((folder / STATE).read_text())["stable"])
-    except (OSError, ValueError, KeyError):
-        return False
+    return bool(read_state(folder).get("stable"))
 
 
 def _remove(container: "Container") -> None:

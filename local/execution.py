@@ -13,7 +13,8 @@ from typing import Any
 
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import EVENT_PREFIX
-from slipway.local.local_run import RunRequest, request_json
+from slipway.local import local_run
+from slipway.local.request import RunRequest, request_json
 
 LAST_LINES = 15
 
@@ -76,7 +77,7 @@ def execute(
     with (
         log.open("w", encoding="utf-8") as file,
         subprocess.Popen(
-            [sys.executable, "-m", "slipway.local.local_run", str(request_file)],
+            [sys.executable, "-m", local_run.__name__, str(request_file)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

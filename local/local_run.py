@@ -15,36 +15,13 @@ import logging
 import sys
 import time
 import warnings
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from slipway.components.support import stage
 from slipway.components.support.errors import SlipwayError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRequest:
-    """What to run.
-
-    Attributes:
-        pipeline: the compiled YAML.
-        arguments: pipeline parameters.
-        root: folder for the tasks' outputs.
-        cache: folder of the cache; one for each state of the code.
-        runner: "subprocess" or "docker".
-        environment: environment variables for the containers of the runner "docker".
-        mounts: folders that those containers see under the same path, besides `root`.
-    """
-
-    pipeline: str
-    arguments: dict[str, Any]
-    root: str
-    cache: str
-    runner: str
-    environment: dict[str, str]
-    mounts: list[str]
+from slipway.local.request import RunRequest
 
 
 def main() -> None:
@@ -153,11 +130,6 @@ def _runner(request: RunRequest) -> Any:
     containers.check()
     containers.install()
     return local.DockerRunner(environment=request.environment)
-
-
-def request_json(request: RunRequest) -> str:
-    """The request as the file that this program reads."""
-    return json.dumps(asdict(request))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_instant
-from slipway.components.config.project import Project
+from slipway.components.config.model import Project
 from slipway.components.contracts.monitoring_record import MonitoringRecord, RetrainRequest
 from slipway.components.monitor import history
 from slipway.components.monitor.retraining.launcher import Run
@@ -20,14 +20,14 @@ from slipway.components.monitor.retraining.retrain import (
 )
 from slipway.components.monitor.state import Root
 from slipway.components.support.errors import SlipwayError
+from slipway.local.job import Job, RunResult, train
 
 if TYPE_CHECKING:
     from slipway.cluster.api import Kubeflow
-    from slipway.local.run import Job, RunResult
     from slipway.local.workspace import Workspace
 
 
-def serve_if_asked(job: "Job", record: MonitoringRecord | None) -> "RunResult | None":
+def serve_if_asked(job: Job, record: MonitoringRecord | None) -> RunResult | None:
     """Retrains here, where the record of a window asks for it and no run has served it yet."""
     if record is None or not record.retrain:
         return None
@@ -36,14 +36,12 @@ def serve_if_asked(job: "Job", record: MonitoringRecord | None) -> "RunResult | 
     return serve(job, request) if request.status == "requested" else None
 
 
-def serve(job: "Job", request: RetrainRequest) -> "RunResult":
+def serve(job: Job, request: RetrainRequest) -> RunResult:
     """Runs the training that a request asks for, in this process, past the same gate.
 
     Raises:
         SlipwayError: a stage failed; the request is marked so, and what served before still does.
     """
-    from slipway.local.run import train
-
     project, root = job.loaded.project, job.workspace.settings()["MONITORING_URI"]
     request = mark(root, request, "started", run_name(request))
     start = format_instant(project.data.window.start)

@@ -1,95 +1,22 @@
 """`slipway run`: the main job on one machine, from source tables to a monitored endpoint."""
 
-import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from slipway.components.config.base import format_duration
 from slipway.components.config.project import LoadedProject
-from slipway.components.contracts.monitoring_record import MonitoringRecord
-from slipway.components.contracts.release import Deployment, Release
-from slipway.components.contracts.verdict import Override, Verdict, read_verdict
+from slipway.components.contracts.verdict import Override
 from slipway.components.support import files
 from slipway.components.support.errors import ProjectError, SlipwayError
-from slipway.components.support.settings import locate
-from slipway.local.execution import (
-    PipelineRun,
-    TaskRun,
-    cached_headline,
-    execute,
-    keep_headline,
-    require_success,
-)
-from slipway.local.local_run import RunRequest
+from slipway.local.job import Job, RunResult, add_report, monitor, train
 from slipway.local.progress import Progress
-from slipway.local.traffic import Traffic, require_traffic, send_traffic, wait_until_logged
-from slipway.local.workspace import Workspace, source_version
-from slipway.pipelines.monitoring import monitoring_arguments
-from slipway.pipelines.training import training_arguments
+from slipway.local.retraining import serve_if_asked
+from slipway.local.traffic import require_traffic
+from slipway.local.workspace import Workspace
 
-STAGES = ("ingest", "validate", "features", "train", "evaluate", "register", "deploy", "monitor")
 TRAFFIC = timedelta(days=7)
-
-
-@dataclass(slots=True, kw_only=True)
-class RunResult:
-    """What a run came to; `summary()` is what summary.json holds."""
-
-    project: str
-    verdict: Verdict | None = None
-    release: Release | None = None
-    deployment: Deployment | None = None
-    traffic: Traffic | None = None
-    record: MonitoringRecord | None = None
-    retraining: "RunResult | None" = None
-    tasks: list[TaskRun] = field(default_factory=list)
-    reports: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    error: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether the gate let the model pass."""
-        return self.verdict is not None and self.verdict.outcome == "pass"
-
-    def summary(self) -> dict[str, Any]:
-        """The run as JSON values."""
-        names = ("accuracy", "f1", "auc")
-        monitoring = None
-        if self.record:
-            monitoring = {
-                "drift_status": self.record.drift_status,
-                "summary": self.record.summary,
-                "alerts": [asdict(alert) for alert in self.record.alerts],
-            }
-        verdict = self.verdict
-        return {
-            "project": self.project,
-            "error": self.error or None,
-            "verdict": verdict and verdict.outcome,
-            "reasons": verdict.reasons if verdict else [],
-            "override": verdict and verdict.override and asdict(verdict.override),
-            "metrics": {name: verdict and verdict.metrics.get(name) for name in names},
-            "thresholds": {name: verdict and verdict.thresholds.get(name) for name in names},
-            "notes": self.notes,
-            "model": self.release
-            and {
-                "name": self.release.name,
-                "version": self.release.model_version,
-                "alias": "champion" if self.deployment else self.release.alias,
-            },
-            "endpoint": self.deployment and self.deployment.endpoint,
-            "stages": [
-                {"name": task.name, "status": task.status, "seconds": task.seconds}
-                for task in self.tasks
-            ],
-            "monitoring": monitoring,
-            "retraining": self.retraining and self.retraining.summary(),
-            "reports": self.reports,
-        }
 
 
 class RunError(SlipwayError):
@@ -183,10 +110,8 @@ def check_request(
     return min(TRAFFIC, test) if traffic is None else traffic
 
 
-def _run(job: "Job", result: RunResult, stretch: timedelta, changes: dict[str, Any] | None) -> None:
+def _run(job: Job, result: RunResult, stretch: timedelta, changes: dict[str, Any] | None) -> None:
     """Fills in the result, as far as it gets."""
-    from slipway.local.retraining import serve_if_asked
-
     if stretch:
         job.after["features"] = lambda outputs: require_traffic(Path(outputs["splits"]), stretch)
     training, _ = train(job, changes, result)
@@ -198,192 +123,12 @@ def _run(job: "Job", result: RunResult, stretch: timedelta, changes: dict[str, A
         result.retraining = serve_if_asked(job, result.record)
 
 
-def train(
-    job: "Job", changes: dict[str, Any] | None = None, result: RunResult | None = None
-) -> tuple[PipelineRun, RunResult]:
-    """Runs the training pipeline to its end: ingest to deploy, past the gate or not.
-
-    Args:
-        job: what the pipeline runs share.
-        changes: parameters that differ from the project's.
-        result: is filled in, also where a stage fails; None: a new one.
-    """
-    project = job.loaded.project
-    arguments = training_arguments(project, job.loaded.schema_content)
-    arguments |= {
-        "data_root": job.data_root,
-        "data_version": source_version(job.data_root),
-        "gpus": "0" if job.target == "local" else arguments["gpus"],
-        "deploy_target": job.target,
-        **(changes or {}),
-    }
-    result = result or RunResult(project=project.project_name)
-    training = job.attempt("training", arguments)
-    result.tasks = _all_stages(training)
-    verdict, card = (training.output("evaluate", name) for name in ("verdict", "card"))
-    release = training.output("register", "release")
-    deployment = training.output("deploy", "deployment")
-    _add_report(result, "model card", card)
-    _add_report(result, "training report", training.output("train", "report"))
-    _add_report(result, "validation report", training.output("validate", "report"))
-    if _is_there(verdict):
-        result.verdict = read_verdict(Path(verdict))
-    if _is_there(release):
-        result.release = Release.read(Path(release))
-    if _is_there(deployment):
-        result.deployment = Deployment.read(Path(deployment))
-    require_success(training)
-    if result.verdict is None:
-        raise SlipwayError(f"The training pipeline ended without a verdict: see {training.log}.")
-    return training, result
-
-
-def _is_there(path: Any) -> bool:
-    return bool(path) and Path(path).is_file()
-
-
-def _monitor(job: "Job", result: RunResult) -> None:
+def _monitor(job: Job, result: RunResult) -> None:
     deployment, traffic = result.deployment, result.traffic
     if deployment is None or traffic is None:
         raise SlipwayError("There is nothing to monitor: no model was deployed.")
     window = (traffic.window_start, traffic.window_end)
     run, result.record = monitor(job, window, deployment.endpoint)
-    _add_report(result, "monitoring report", run.output("monitor", "report"))
+    add_report(result, "monitoring report", run.output("monitor", "report"))
     result.tasks = [task for task in result.tasks if task.name != "monitor"]
     result.tasks.append(run.tasks["monitor"])
-
-
-def monitor(
-    job: "Job", window: tuple[str, str], endpoint: str
-) -> tuple[PipelineRun, MonitoringRecord]:
-    """Runs the monitoring pipeline on a window, without sending anything.
-
-    Args:
-        job: what the pipeline runs share.
-        window: first instant of the window, and the first after it.
-        endpoint: base URL of the predictor, whose log is waited for; empty: none is asked.
-    """
-    if endpoint and (missing := wait_until_logged(endpoint)):
-        job.notes.append(missing)
-        job.display.note(missing)
-    arguments = monitoring_arguments(job.loaded.project)
-    arguments |= {
-        "data_root": job.data_root,
-        "window_start": window[0],
-        "window_end": window[1],
-        "labels_start": window[0],
-        "endpoint": endpoint,
-    }
-    run = job.run("monitoring", arguments)
-    return run, MonitoringRecord.read(Path(run.output("monitor", "record")))
-
-
-def _all_stages(training: PipelineRun) -> list[TaskRun]:
-    """The stages in order; those that the gate kept from running count as skipped."""
-    return [training.tasks.get(name) or TaskRun(name=name, status="skipped") for name in STAGES]
-
-
-def _add_report(result: RunResult, name: str, path: str | None) -> None:
-    if path and Path(path).is_file():
-        result.reports[name] = path
-
-
-class Job:
-    """One command's local runs: what they share.
-
-    Args:
-        loaded: the project.
-        workspace: where everything is kept.
-        display: shows progress.
-        runner: "subprocess" or "docker".
-        target: where models are deployed.
-    """
-
-    def __init__(
-        self,
-        loaded: LoadedProject,
-        workspace: Workspace,
-        display: Progress,
-        runner: str = "subprocess",
-        target: str = "local",
-    ) -> None:
-        self.loaded = loaded
-        self.workspace = workspace
-        self.display = display
-        self.runner = runner
-        self.target = target
-        root = loaded.project.data.root
-        self.data_root = root if "://" in root or not root else str(Path(root).resolve())
-        self.notes: list[str] = []
-        # Stage to what is asked once it has ended well: what fails there need not wait for the rest.
-        self.after: dict[str, Callable[[dict[str, Any]], None]] = {}
-
-    def compile(self) -> None:
-        """Compiles the project into the workspace."""
-        from slipway.pipelines.compiler import compile_project
-
-        compile_project(self.loaded, self.workspace.compiled)
-
-    def run(self, name: str, arguments: dict[str, Any]) -> PipelineRun:
-        """Runs one compiled pipeline; raises where a task failed."""
-        run = self.attempt(name, arguments)
-        require_success(run)
-        return run
-
-    def attempt(self, name: str, arguments: dict[str, Any]) -> PipelineRun:
-        """Runs one compiled pipeline, whatever comes of it."""
-        project = self.loaded.project.project_name
-        # The predictor of a local run trusts the requests' own time: the traffic is a replay.
-        settings = {**self.workspace.settings(), "SLIPWAY_TRUST_REQUEST_TIME": "1"}
-        request = RunRequest(
-            pipeline=str(self.workspace.compiled / f"{project}-{name}.yaml"),
-            # What is too large for an argument lies beside the compiled pipelines.
-            arguments={n: locate(v, self.workspace.compiled) for n, v in arguments.items()},
-            root=str(self.workspace.outputs),
-            cache=str(self.workspace.cache),
-            runner=self.runner,
-            environment=settings,
-            mounts=[str(self.workspace.root), self.data_root],
-        )
-        moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        log = self.workspace.logs / f"{moment}-{name}.log"
-        with self.display.pipeline(name):
-            return execute(request, settings, log, self._watch)
-
-    def send(self, result: RunResult, splits: Path, stretch: timedelta) -> Traffic:
-        """Sends the traffic and notes it among the tasks."""
-        if result.deployment is None:
-            raise SlipwayError("There is no endpoint to send requests to.")
-        deployment = result.deployment
-        task = TaskRun(name="requests")
-        started = datetime.now(UTC)
-        # A replay of the same stretch is the same traffic again, not more of it.
-        log = Path(self.workspace.settings()["INFERENCE_LOG_URI"])
-        if log.is_relative_to(self.workspace.root):
-            shutil.rmtree(log / deployment.name, ignore_errors=True)
-        with self.display.pipeline("requests"):
-            self.display.started(task)
-            traffic = send_traffic(deployment.endpoint, deployment.name, splits, stretch)
-            task.seconds = round((datetime.now(UTC) - started).total_seconds(), 3)
-            task.status = "succeeded" if not traffic.failed else "failed"
-            task.headline = f"{traffic.requests:,} requests, {traffic.failed:,} failed"
-            self.display.ended(task)
-        result.tasks.insert(-1, task)
-        return traffic
-
-    def _watch(self, task: TaskRun, event: dict[str, Any]) -> None:
-        kind = event["event"]
-        if kind == "task_start":
-            self.display.started(task)
-        elif kind == "progress":
-            self.display.progress(task, event["message"], event.get("done"))
-        elif kind == "task_end":
-            if task.status == "cached":
-                task.headline = cached_headline(task)
-                for output in task.outputs.values():
-                    self.workspace.use(output)
-            elif task.status == "succeeded":
-                keep_headline(task)
-            self.display.ended(task)
-            if task.status in ("cached", "succeeded") and task.name in self.after:
-                self.after[task.name](task.outputs)

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 from kfp import compiler
 
-from slipway.components.config.project import LoadedProject, Project
+from slipway.components.config.model import Project
+from slipway.components.config.project import LoadedProject
 from slipway.components.support import files
 from slipway.components.support.settings import pack_struct, pack_text
 from slipway.pipelines.backfill import backfill_pipeline

@@ -4,8 +4,8 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
+from slipway.components.config.model import Project
 from slipway.components.config.parameters import struct_of
-from slipway.components.config.project import Project
 from slipway.components.ingest.component import ingest
 from slipway.components.monitor.component import monitor, retrain
 from slipway.components.support.settings import pack_struct

@@ -5,8 +5,8 @@ from typing import Any
 from kfp import dsl
 
 from slipway.components.config.base import format_duration
+from slipway.components.config.model import Project
 from slipway.components.config.parameters import struct_of
-from slipway.components.config.project import Project
 from slipway.components.config.reach import scoring_history
 from slipway.components.deploy.component import score
 from slipway.components.features.component import scoring_features

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from kfp import dsl, kubernetes
 
+from slipway.components.config.model import Project
 from slipway.components.config.orchestration import (
     PROJECT_LABEL,
     STAGE_LABEL,
@@ -16,7 +17,6 @@ from slipway.components.config.orchestration import (
     TaskSettings,
     WorkspaceVolume,
 )
-from slipway.components.config.project import Project
 from slipway.components.monitor.component import report_end, report_override
 
 CONFIG_MAP = "slipway-config"

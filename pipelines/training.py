@@ -6,9 +6,9 @@ from typing import Any
 from kfp import dsl, kubernetes
 
 from slipway.components.config.consistency import required_columns
+from slipway.components.config.model import Project
 from slipway.components.config.orchestration import PipelineName
 from slipway.components.config.parameters import struct_of
-from slipway.components.config.project import Project
 from slipway.components.deploy.component import deploy
 from slipway.components.evaluate.component import evaluate
 from slipway.components.features.component import features as build_features

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from slipway.components.config.project import Project
+from slipway.components.config.model import Project
 from slipway.components.support.errors import ProjectError
 
 CLOUDS = ("aws", "gcp", "azure", "onprem")

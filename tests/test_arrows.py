@@ -1,13 +1,19 @@
 """The arrows between packages run one way (see [tool.importlinter] in pyproject.toml)."""
 
+import ast
+import functools
+import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 from slipway.commands import stage_pages
 
+PODS = "slipway.components.contracts.endpoint"
 STAGES = "ingest", "validate", "features", "train", "evaluate", "register", "deploy", "monitor"
 
 
@@ -15,6 +21,68 @@ def test_arrows(repository: Path) -> None:
     linter = Path(sys.executable).parent / "lint-imports"
     done = subprocess.run([linter], cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+@functools.cache
+def graph() -> grimp.ImportGraph:
+    rooms = ("serving", "pipelines", "cluster", "stack", "local", "commands", "images", "examples")
+    return grimp.build_graph(
+        "slipway.components", *(f"slipway.{room}" for room in rooms), cache_dir=None
+    )
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Imports inside a function and those for a type checker alone count too."""
+    arrows = {name: graph().find_modules_directly_imported_by(name) for name in graph().modules}
+    try:
+        graphlib.TopologicalSorter(arrows).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_a_module_that_is_named_in_a_text_is_imported_there_or_of_the_same_room(
+    repository: Path,
+) -> None:
+    """What a room starts as a process is an arrow too: `python -m` takes a module's own __name__.
+
+    What a pod starts, whose image the room that asks for it is not in, has its name in one place.
+    """
+    hidden = []
+    for name in sorted(graph().modules):
+        for target in named(repository, name) & graph().modules:
+            if room(target) != room(name) and not imports(name, target) and name != PODS:
+                hidden.append(f"{name} names {target}")
+    assert hidden == []
+    assert named(repository, PODS) <= graph().modules
+
+
+def room(module: str) -> str:
+    """The folder that a module belongs to: a stage, or one at the top."""
+    parts = module.split(".")
+    return ".".join(parts[: 3 if parts[1] == "components" else 2])
+
+
+def imports(module: str, target: str) -> bool:
+    found = graph().find_modules_directly_imported_by(module)
+    return any(one == target or one.startswith(f"{target}.") for one in found)
+
+
+def named(repository: Path, module: str) -> set[str]:
+    """Modules of ours that stand in a module's texts, docstrings left out."""
+    path = repository / module.removeprefix("slipway.").replace(".", "/")
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    tree = ast.parse(path.read_text())
+    prose = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    return {
+        found
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose
+        for found in re.findall(r"slipway(?:\.[a-z_]+)+", node.value)
+    }
 
 
 @pytest.mark.parametrize("stage", STAGES)

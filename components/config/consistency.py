@@ -11,7 +11,7 @@ from slipway.components.config.features import FeaturesConfig, FeatureView
 
 if TYPE_CHECKING:
     from slipway.components.config.messages import Location
-    from slipway.components.config.project import Project
+    from slipway.components.config.model import Project
 
 _MONTH = "month"
 _BLOCKS = ("day", "hour", "week", "row")

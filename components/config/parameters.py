@@ -8,9 +8,8 @@ ignored.
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from slipway.components.config.base import Section
 from slipway.components.support.errors import SlipwayError
 
 PARAMETERS: dict[str, dict[str, str]] = {
@@ -33,7 +32,11 @@ PARAMETERS: dict[str, dict[str, str]] = {
 _ABSENT = object()
 
 
-def struct_of(section: Section, name: str) -> dict[str, Any]:
+class _Settings(Protocol):
+    def to_struct(self) -> dict[str, Any]: ...
+
+
+def struct_of(section: _Settings, name: str) -> dict[str, Any]:
     """A section as its struct parameter: without what is a parameter of its own.
 
     Args:

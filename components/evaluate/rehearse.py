@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from slipway import serving
 from slipway.components.config.gate import RehearsalRule
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.scoring import open_model, predict
@@ -39,7 +40,7 @@ _START = (
     "import runpy, sys\n"
     f"sys.modules.update(dict.fromkeys({FORBIDDEN!r}))\n"
     "sys.argv[0] = 'serving'\n"
-    "runpy.run_module('slipway.serving', run_name='__main__')\n"
+    f"runpy.run_module({serving.__name__!r}, run_name='__main__')\n"
 )
 COMMAND = (sys.executable, "-c", _START)
 _START_SECONDS = 60.0

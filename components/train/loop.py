@@ -24,7 +24,7 @@ from slipway.components.support.stage import progress
 from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.source import RowSource
 from slipway.components.train.data.tables import TrainingRows
-from slipway.components.train.distributed.processes import World
+from slipway.components.train.distributed.world import World
 from slipway.components.train.model.adamw import AdamW
 from slipway.components.train.preemption import Preempted, stop_on_sigterm
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from slipway.commands.cli import app
 from slipway.commands.console import show_result
 from slipway.components.contracts.release import Deployment
-from slipway.local.run import RunResult
+from slipway.local.job import RunResult
 from slipway.local.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]

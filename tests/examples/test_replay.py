@@ -10,8 +10,9 @@ import pytest
 
 from slipway.components.contracts.splits import LABEL, TIME
 from slipway.components.support.errors import SlipwayError
-from slipway.examples.flights.replay.months import Released, Served, clear_workspace, months
+from slipway.examples.flights.replay.months import clear_workspace, months
 from slipway.examples.flights.replay.picture import draw
+from slipway.examples.flights.replay.records import Released, Served
 from slipway.local.workspace import Workspace
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from slipway.components.support.stage import EVENT_PREFIX
 from slipway.local.containers import Containers
-from slipway.local.local_run import RunRequest
+from slipway.local.request import RunRequest
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ def test_terminating_a_run_ends_its_container(
     program = f"""
 import docker
 from slipway.local.containers import Containers
-from slipway.local.local_run import RunRequest
+from slipway.local.request import RunRequest
 root = {str(tmp_path / "run" / "pipelines")!r}
 c = Containers(RunRequest(pipeline="none", arguments={{}}, root=root, cache="none", runner="docker",
     environment={{}}, mounts=[]))

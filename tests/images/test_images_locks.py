@@ -21,7 +21,12 @@ IMAGES = sorted(read_images())
 # In every image whole; what a stage uses of it is reached from the stage.
 SHARED = {f"slipway.components.{name}" for name in ("contracts", "config", "metrics", "support")}
 # Distributions that several import names, or one of many that share a name, hide.
-DISTRIBUTION = {"google": "protobuf", "prometheus_client": "prometheus-client", "yaml": "pyyaml"}
+DISTRIBUTION = {
+    "google": "protobuf",
+    "pydantic_core": "pydantic",
+    "prometheus_client": "prometheus-client",
+    "yaml": "pyyaml",
+}
 TORCH = {"torch"}
 # serving imports Feast only for online features, and says so where the image has none; aiohttp and
 # uvicorn are the transformer's, which runs in the image of features.

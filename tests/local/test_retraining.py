@@ -307,7 +307,7 @@ def test_a_pipeline_that_fails_is_told_by_its_exit_handler(
     with_route: Any, webhook: tuple[str, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
     from slipway.local.execution import execute
-    from slipway.local.local_run import RunRequest
+    from slipway.local.request import RunRequest
 
     url, received = webhook
     folder = with_route(url)
@@ -412,11 +412,12 @@ def test_a_wrong_request_says_what_is_wrong(
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What was trained on this machine: each job; the gate lets all of them pass."""
     from slipway.components.contracts.verdict import Verdict
-    from slipway.local import run
+    from slipway.local import job as run_job
+    from slipway.local import retraining
 
     jobs: list[Any] = []
 
-    def train(job: Any, changes: dict[str, Any]) -> tuple[None, run.RunResult]:
+    def train(job: Any, changes: dict[str, Any]) -> tuple[None, run_job.RunResult]:
         jobs.append((job, changes))
         if len(jobs) == 1:
             raise SlipwayError("train: no space left on the disk")
@@ -424,9 +425,9 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             outcome="pass", rules=(), metrics={}, thresholds={}, model_hash="a" * 64,
             data_hash="b" * 64, test_rows=1000,
         )  # fmt: skip
-        return None, run.RunResult(project="flights", verdict=verdict)
+        return None, run_job.RunResult(project="flights", verdict=verdict)
 
-    monkeypatch.setattr(run, "train", train)
+    monkeypatch.setattr(retraining, "train", train)
     monkeypatch.delenv("MONITORING_URI", raising=False)
     return jobs
 

@@ -13,7 +13,7 @@ from slipway.components.config.project import LoadedProject
 from slipway.components.contracts.verdict import RuleResult, Verdict, write_verdict
 from slipway.components.features.parts import end_of_data
 from slipway.components.support.errors import ProjectError, SlipwayError
-from slipway.local import run as module
+from slipway.local import job as module
 from slipway.local.execution import PipelineRun, TaskRun
 from slipway.local.run import RunError, check_request, run_project
 from slipway.local.workspace import Workspace

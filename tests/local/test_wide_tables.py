@@ -16,7 +16,7 @@ from slipway.components.config.project import LoadedProject, load_project
 from slipway.components.contracts.dataset import read_manifest
 from slipway.components.support.settings import locate
 from slipway.local.execution import PipelineRun, execute
-from slipway.local.local_run import RunRequest
+from slipway.local.request import RunRequest
 from slipway.pipelines.compiler import compile_project
 from slipway.pipelines.package import read_package
 from slipway.pipelines.training import training_arguments

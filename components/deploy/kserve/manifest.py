@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from slipway.components.config.deployment import DeploymentConfig
+from slipway.components.contracts.endpoint import TRANSFORMER
 from slipway.components.contracts.release import Release
 from slipway.components.support import environment, pod_security
 from slipway.components.support.images import image
@@ -180,7 +181,7 @@ def transformer(project: str, config: DeploymentConfig) -> dict[str, Any]:
             {
                 "name": CONTAINER,
                 "image": image("features"),
-                "command": ["python3", "-m", "slipway.serving.transformer"],
+                "command": ["python3", "-m", TRANSFORMER],
                 # As two arguments each: KServe adds those that it does not find so.
                 "args": ["--model_name", project, "--http_port", str(PORT)],
                 "env": [

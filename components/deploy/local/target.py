@@ -5,10 +5,7 @@ predictor.log, versions/<hash>/ (the bundles), spool/ (of the inference log).
 """
 
 import contextlib
-import fcntl
-import json
 import os
-import shlex
 import shutil
 import signal
 import socket
@@ -22,10 +19,19 @@ from typing import Any
 
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.bundle import bundle_hash
+from slipway.components.contracts.endpoint import (
+    LOG,
+    OUTPUT,
+    STATE,
+    ask_supervisor,
+    endpoint_folder,
+    is_supervised,
+    last_lines,
+    read_state,
+)
 from slipway.components.contracts.release import Release
 from slipway.components.deploy.golden import Golden, ask
 from slipway.components.deploy.kserve.canary import observe
-from slipway.components.deploy.local.supervisor import LOCK, OUTPUT, STATE, control_path
 from slipway.components.deploy.rollout import judge_answers, observe_rollout
 from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
@@ -88,20 +94,20 @@ def roll_out(
     model = _keep_bundle(home, folder, release.model_hash)
     url = f"http://{HOST}:{config.port}"
     member = _member(home, model, release, project, config)
-    stable = _call(home, "status").get("stable")
+    stable = ask_supervisor(home, "status").get("stable")
     if stable and {**stable, **member, "environment": None} == {**stable, "environment": None}:
         ask(golden, url, project, release.model_version)
         return url
     try:
-        candidate = _call(home, "start", **member)["candidate"]
+        candidate = ask_supervisor(home, "start", **member)["candidate"]
         _wait_ready(home, candidate["private_url"])
         judge_answers(ask(golden, candidate["private_url"], project, release.model_version), config)
         if stable:
             _share(home, candidate, stable, golden, project, config)
-        _call(home, "promote")
+        ask_supervisor(home, "promote")
     except (SlipwayError, OSError, KeyboardInterrupt):
         with contextlib.suppress(SlipwayError):
-            _call(home, "discard")
+            ask_supervisor(home, "discard")
         raise
     ask(golden, url, project, release.model_version)
     _forget_bundles(home, keep={model, Path(stable["bundle"])} if stable else {model})
@@ -121,7 +127,7 @@ def _share(
     if not seconds:
         return
     progress(f"version {version} answers beside {stable['model_version']} for {seconds:.0f} s")
-    _call(home, "join")
+    ask_supervisor(home, "join")
     observe_rollout(
         version=version,
         seconds=seconds,
@@ -166,7 +172,7 @@ def stop(home: Path, project: str | None = None) -> list[str]:
             continue
         before = _describe(folder)
         if before.state == "running":
-            _call(folder, "stop")
+            ask_supervisor(folder, "stop")
             wait_until(partial(_is_unsupervised, folder), timeout=60)
         elif before.state == "orphaned":
             _end_orphan(folder)
@@ -178,11 +184,6 @@ def stop(home: Path, project: str | None = None) -> list[str]:
                 f" {before.url}"
             )
     return lines or [f"{project or home}: no local endpoint was ever started"]
-
-
-def endpoint_folder(home: Path, project: str) -> Path:
-    """Where one project's local endpoint keeps its state."""
-    return home / "endpoints" / project
 
 
 def _member(
@@ -222,21 +223,22 @@ def _environment() -> dict[str, str]:
 
 def _ensure_supervisor(home: Path, project: str, port: int) -> None:
     """Starts the supervisor on the port, or ends one that holds another port."""
-    supervised = _is_supervised(home)
-    if supervised and _call(home, "status")["port"] == port:
+    supervised = is_supervised(home)
+    if supervised and ask_supervisor(home, "status")["port"] == port:
         return
+    supervisor = _supervisor_module(port)
     # The new port first: where it cannot be had, the endpoint on the old one keeps serving.
     public = _bind(home, port)
     if supervised:
         stop(home.parent.parent, project)
     # The state of an earlier supervisor says nothing about this one.
     (home / STATE).unlink(missing_ok=True)
-    with public, (home / "supervisor.log").open("ab") as sink:
+    with public, (home / LOG).open("ab") as sink:
         process = subprocess.Popen(
             [
                 sys.executable,
                 "-m",
-                "slipway.components.deploy.local.supervisor",
+                supervisor,
                 str(home),
                 str(public.fileno()),
             ],
@@ -252,10 +254,26 @@ def _ensure_supervisor(home: Path, project: str, port: int) -> None:
             lambda: process.poll() is not None or (home / STATE).exists(), timeout=_READY_SECONDS
         ):
             process.kill()
-    if process.poll() is not None or not _is_supervised(home):
+    if process.poll() is not None or not is_supervised(home):
         raise SlipwayError(
-            f"The supervisor of the local endpoint did not start: {_tail(home / 'supervisor.log')}"
+            f"The supervisor of the local endpoint did not start: {last_lines(home / LOG)}"
         )
+
+
+def _supervisor_module(port: int) -> str:
+    """The module that is started as the supervisor: it is the predictor's, which a stage's image lacks.
+
+    Raises:
+        SlipwayError: it is not installed here.
+    """
+    try:
+        from slipway.serving import supervisor
+    except ModuleNotFoundError as error:
+        raise SlipwayError(
+            f"This environment has no predictor to start on port {port}. Where one runs in a container"
+            " on another port, end it with `slipway stop`, then run again."
+        ) from error
+    return supervisor.__name__
 
 
 def _bind(home: Path, port: int) -> socket.socket:
@@ -317,13 +335,13 @@ def _wait_ready(home: Path, url: str) -> None:
             if httpx.get(f"{url}/v2/health/ready", timeout=5).status_code == 200:
                 return
         # The supervisor says whether it lives: its processes may be in another container.
-        candidate = json.loads((home / STATE).read_text())["candidate"]
+        candidate = read_state(home).get("candidate")
         if not candidate or not candidate["pid"]:
             break
         time.sleep(0.05)
     raise SlipwayError(
         f"The new predictor did not become ready within {_READY_SECONDS:.0f} s; the old one, if any,"
-        f" keeps serving. Its last words: {_tail(home / OUTPUT)}"
+        f" keeps serving. Its last words: {last_lines(home / OUTPUT)}"
     )
 
 
@@ -349,29 +367,14 @@ def _alive(member: dict[str, Any] | None) -> bool:
 
 
 def _is_unsupervised(folder: Path) -> bool:
-    return not _is_supervised(folder)
-
-
-def _is_supervised(folder: Path) -> bool:
-    """Whether a living supervisor holds the folder's lock; a stale pid file does not count."""
-    try:
-        with (folder / LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return (folder / STATE).exists()
-    return False
+    return not is_supervised(folder)
 
 
 def _describe(folder: Path) -> LocalEndpoint:
-    try:
-        state = json.loads((folder / STATE).read_text())
-        stable = state["stable"] or {}
-        url = f"http://{state['host']}:{state['port']}"
-    except (OSError, ValueError, KeyError):
-        state, stable, url = {}, {}, ""
-    if _is_supervised(folder):
+    state = read_state(folder)
+    stable = state.get("stable") or {}
+    url = f"http://{state['host']}:{state['port']}" if {"host", "port"} <= state.keys() else ""
+    if is_supervised(folder):
         condition = "running"
     elif _alive(stable):
         condition = "orphaned"
@@ -389,39 +392,14 @@ def _describe(folder: Path) -> LocalEndpoint:
 
 def _end_orphan(folder: Path) -> None:
     """Ends predictors whose supervisor was killed: nobody could restart or replace them."""
-    if _is_supervised(folder):
+    if is_supervised(folder):
         return
-    try:
-        state = json.loads((folder / STATE).read_text())
-    except (OSError, ValueError):
-        return
+    state = read_state(folder)
     for member in (state.get("stable"), state.get("candidate")):
-        if _alive(member):
+        if member and _alive(member):
             os.kill(member["pid"], signal.SIGTERM)
             if not wait_until(partial(_has_ended, member), timeout=40):
                 os.kill(member["pid"], signal.SIGKILL)
-
-
-def _call(folder: Path, do: str, **request: Any) -> dict[str, Any]:
-    """Asks the supervisor one thing."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(90)
-            sock.connect(str(control_path(folder)))
-            sock.sendall(json.dumps({"do": do, **request}).encode() + b"\n")
-            with sock.makefile("rb") as file:
-                answer: dict[str, Any] = json.loads(file.readline())
-    except (OSError, ValueError) as error:
-        home = shlex.quote(str(folder.parent.parent))
-        raise SlipwayError(
-            f"The supervisor of the local endpoint in {folder} does not answer ({error})."
-            f" Its log is {folder / 'supervisor.log'}; `SLIPWAY_HOME={home} slipway stop` ends it."
-        ) from error
-    if "error" in answer:
-        raise SlipwayError(
-            f"The local endpoint cannot {do}: {answer['error']}. {_tail(folder / OUTPUT)}"
-        )
-    return answer
 
 
 def _keep_bundle(home: Path, folder: Path, model_hash: str) -> Path:
@@ -437,8 +415,3 @@ def _forget_bundles(home: Path, keep: set[Path]) -> None:
     for folder in (home / "versions").iterdir():
         if folder not in keep:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _tail(path: Path, lines: int = 5) -> str:
-    text = " | ".join(_lines(path)[-lines:])
-    return text[-600:] or f"{path} is empty"

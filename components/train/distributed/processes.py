@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 JOB = "job.json"
 MEMBERS = "members.pt"
+WORKER = "slipway.components.train.distributed.worker"
+"""The program of each process, here and on nodes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +49,6 @@ class WorkerJob:
     device: str
     run_id: str | None
     checkpoints: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """Which of how many processes this is."""
-
-    rank: int = 0
-    size: int = 1
 
 
 def write_job(uri: str, job: WorkerJob) -> None:
@@ -155,7 +149,7 @@ def run_workers(job: WorkerJob, processes: int) -> "list[TrainedMember]":
         command = [
             sys.executable, "-m", "torch.distributed.run", "--standalone",
             "--nproc-per-node", str(processes),
-            "-m", "slipway.components.train.distributed.worker", folder,
+            "-m", WORKER, folder,
         ]  # fmt: skip
         process = subprocess.Popen(command, env={"OMP_NUM_THREADS": "1", **os.environ})
         preempted = False

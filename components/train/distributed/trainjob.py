@@ -17,6 +17,7 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.images import image
 from slipway.components.train.distributed.follow import TrainJobRunner
 from slipway.components.train.distributed.processes import (
+    WORKER,
     WorkerJob,
     read_members,
     remove_job,
@@ -107,7 +108,7 @@ def train_job(
             "trainer": {
                 "image": image,
                 "command": ["python", "-m", "torch.distributed.run"],
-                "args": ["-m", "slipway.components.train.distributed.worker", uri],
+                "args": ["-m", WORKER, uri],
                 "env": _worker_environment(),
                 "numNodes": nodes.count,
                 "numProcPerNode": max(gpus, 1),

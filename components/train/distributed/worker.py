@@ -7,11 +7,11 @@ from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.splits import read_splits
 from slipway.components.train.distributed.processes import (
     WorkerJob,
-    World,
     job_splits,
     read_job,
     write_members,
 )
+from slipway.components.train.distributed.world import World
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,8 @@ from rich.console import Console
 
 from slipway.commands.console import Display
 from slipway.components.config.project import load_project
-from slipway.examples.flights.replay.months import Served, months, replay
+from slipway.examples.flights.replay.months import months, replay
+from slipway.examples.flights.replay.records import Served
 from slipway.local.workspace import Workspace
 
 HERE = Path(__file__).parents[1]

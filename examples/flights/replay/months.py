@@ -16,7 +16,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,9 +30,10 @@ from slipway.components.metrics.binary import measure
 from slipway.components.metrics.labels import reaches_threshold
 from slipway.components.support import files
 from slipway.components.support.errors import SlipwayError
+from slipway.examples.flights.replay.records import Released, Served
+from slipway.local.job import Job, RunResult, monitor, train
 from slipway.local.progress import Progress
 from slipway.local.retraining import serve_if_asked
-from slipway.local.run import Job, RunResult, monitor, train
 from slipway.local.traffic import send_rows
 from slipway.local.workspace import Workspace
 
@@ -42,46 +43,6 @@ if TYPE_CHECKING:
 TOLD = ("warning", "critical")
 MARK = ".replay"  # in a folder that a replay made
 KEPT = (MARK, ".lock", "lake")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """How one window went.
-
-    Attributes:
-        accuracy, interval, auc, f1: of what was served, on the labels known by the window's end.
-        release_accuracy: of the served version on its test part.
-        kept: accuracy, f1 and auc of the first model on the same rows.
-        drift: share of the features that drifted.
-        alerts: those of warning and above.
-        retrained: None: nothing was asked for; else "pass" or "fail", as the gate said.
-    """
-
-    window: tuple[str, str]
-    requests: int
-    version: str
-    accuracy: float | None
-    interval: tuple[float, float] | None
-    auc: float | None
-    f1: float | None
-    release_accuracy: float | None
-    kept: dict[str, float | None]
-    drift: float | None
-    alerts: tuple[str, ...]
-    decision: str
-    retrained: str | None
-    report: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Released:
-    """A model that passed the gate: its version, when it began to serve, and what it was tested on."""
-
-    version: str
-    at: str
-    parts: dict[str, tuple[str, str]]
-    metrics: dict[str, float | None]
-    thresholds: dict[str, float | None]
 
 
 def replay(

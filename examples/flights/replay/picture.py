@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import polars as pl
 
-    from slipway.examples.flights.replay.months import Released, Served
+    from slipway.examples.flights.replay.records import Released, Served
 
 SERVED, KEPT, ALARM, QUIET = "#1f5fa8", "#8a8f98", "#c4432b", "#2e7d4f"
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 
 from slipway.components.config.messages import problems, settings_problems
-from slipway.components.config.project import Project
+from slipway.components.config.model import Project
 
 WRONG = [
     None, "", "x y", "!", 5, -1, 10**9, 1.5, -0.5, float("nan"), float("inf"), True, [], [1], ["x y"],

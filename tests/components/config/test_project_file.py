@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from slipway.components.config.base import format_duration, parse_duration
-from slipway.components.config.project import CHOICES, load_project
+from slipway.components.config.model import CHOICES
+from slipway.components.config.project import load_project
 from slipway.components.support.errors import ProjectError
 
 

@@ -2,8 +2,11 @@
 
 It is a small process that outlives the pipeline. It holds the listening socket and hands it to each
 predictor, so the port stays open through rollouts and restarts: a connection that comes in between
-waits in the socket's queue for the next predictor. It is asked over a Unix socket, one JSON object a
-line: start, join, promote, discard, status, stop.
+waits in the socket's queue for the next predictor. It is asked over a Unix socket, in the words of
+`components/contracts/endpoint.py`.
+
+    python -m slipway.serving.supervisor FOLDER FD            FD is a listening socket that it inherits
+    python -m slipway.serving.supervisor FOLDER --port PORT   it listens itself, in a container of its own
 """
 
 import asyncio
@@ -19,11 +22,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slipway import serving
+from slipway.components.contracts.endpoint import LOCK, LOG, OUTPUT, STATE, control_path
 from slipway.components.support.files import write_json
 
-STATE = "state.json"
-LOCK = "supervisor.lock"
-OUTPUT = "predictor.log"
 _STOP_SECONDS = 40.0
 _LONGEST_PAUSE = 30.0
 _LOG_BYTES = 10_000_000
@@ -150,7 +152,7 @@ class Supervisor:
             member._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "slipway.serving",
+                serving.__name__,
                 *flags,
                 *member.arguments,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -232,22 +234,18 @@ async def _end(member: Member) -> None:
         await process.wait()
 
 
-def control_path(folder: Path) -> Path:
-    """The control socket of an endpoint: a Unix socket's path is at most 107 bytes."""
-    path = folder / "control.sock"
-    if len(os.fsencode(path)) <= 100:
-        return path
-    import hashlib
-    import tempfile
-
-    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"slipway-{os.getuid()}-{digest}" / "control.sock"
-
-
 def main(arguments: list[str]) -> int:
-    """Runs as `… FOLDER FD`, where FD is the public listening socket."""
-    folder, public = Path(arguments[0]), socket.socket(fileno=int(arguments[1]))
-    with (folder / LOCK).open("wb") as lock:
+    """Runs the supervisor of a folder until it is told to stop."""
+    folder = Path(arguments[0])
+    if arguments[1] == "--port":
+        # Its container deletes itself at the end, so what it says goes to a file.
+        with (folder / LOG).open("ab") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        public = socket.create_server(("127.0.0.1", int(arguments[2])), backlog=2048)
+    else:
+        public = socket.socket(fileno=int(arguments[1]))
+    with public, (folder / LOCK).open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         asyncio.run(Supervisor(folder, public).run())
     return 0

@@ -1,0 +1,79 @@
+"""A project file as one model: the choices of its stack, and its sections."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, field_validator
+
+from slipway.components.config.base import Section
+from slipway.components.config.data import DataConfig
+from slipway.components.config.deployment import DeploymentConfig
+from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.gate import GateConfig
+from slipway.components.config.monitoring import MonitoringConfig
+from slipway.components.config.orchestration import Orchestration, Schedule
+from slipway.components.config.training import TrainingConfig
+
+# The values that each choice of the stack may have, and which of them Slipway supports today.
+CHOICES: dict[str, dict[str, bool]] = {
+    "cloud_provider": {"aws": True, "gcp": True, "azure": True, "onprem": True},
+    "experiment_tracker": {"mlflow": True, "wandb": False, "neptune": False, "comet": False},
+    "model_registry": {"mlflow": True, "kubeflow": False, "sagemaker": False, "vertex": False},
+    "feature_store": {"feast": True, "tecton": False, "hopsworks": False},
+    "orchestrator": {"kubeflow": True, "airflow": False, "argo": False, "prefect": False},
+    "monitoring_tool": {"evidently": True, "whylogs": False, "arize": False},
+    "ci_cd_platform": {"github-actions": True, "gitlab-ci": True, "tekton": True},
+}
+
+
+def _is_label(value: str) -> str:
+    """A name that stands in names of Kubernetes objects too."""
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,39}", value):
+        raise ValueError(
+            f"'{value}' is not a name: use small letters, digits and - (first a letter), at most 40"
+        )
+    return value
+
+
+Label = Annotated[str, AfterValidator(_is_label)]
+
+
+class Project(Section):
+    """A whole project file."""
+
+    project_name: Label
+    cloud_provider: str
+    experiment_tracker: str
+    model_registry: str
+    feature_store: str
+    orchestrator: str
+    monitoring_tool: str
+    ci_cd_platform: str
+
+    data: DataConfig
+    input_schema: str = Field(alias="schema")
+    features: FeaturesConfig
+    training: TrainingConfig = TrainingConfig()
+    gate: GateConfig = GateConfig()
+    deployment: DeploymentConfig = DeploymentConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
+    orchestration: Orchestration = Orchestration()
+    schedules: dict[Label, Schedule] | None = None
+
+    @property
+    def recurring(self) -> dict[str, Schedule]:
+        """The recurring runs: those declared, or without any the monitoring section's own."""
+        if self.schedules is not None:
+            return self.schedules
+        return {"monitoring": Schedule(pipeline="monitoring", cron=self.monitoring.schedule)}
+
+    @field_validator(*CHOICES)
+    @classmethod
+    def _is_supported(cls, value: str, info: Any) -> str:
+        choices = CHOICES[info.field_name]
+        supported = ", ".join(name for name, works in choices.items() if works)
+        if value not in choices:
+            raise ValueError(f"'{value}' is not a {info.field_name}. Supported: {supported}")
+        if not choices[value]:
+            raise ValueError(f"{value} is not supported yet. Supported: {supported}")
+        return value
