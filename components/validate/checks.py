@@ -5,7 +5,6 @@ row of the group fails; then the column is not even read.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -13,33 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from slipway.components.support.errors import SlipwayError
 from slipway.components.validate.bounds import greatest, least
-from slipway.components.validate.schema import Column, Level, Rule, TableSchema
+from slipway.components.validate.footers import Span
+from slipway.components.validate.schema import Column, Level
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """What a footer says of one column in one row group; None: it does not say.
-
-    For floats `low` and `high` are unknown, since a footer passes over NaN; those of times are whole
-    numbers of the column's unit since 1970, since no date is past the year 9999.
-    """
-
-    rows: int
-    nulls: int | None = None
-    low: Any = None
-    high: Any = None
-
-    def within(self, low: Any = None, high: Any = None) -> bool:
-        """Whether all values that are not null surely are from `low` to `high`, both inclusive."""
-        if self.nulls == self.rows:
-            return True
-        return (low is None or (self.low is not None and self.low >= low)) and (
-            high is None or (self.high is not None and self.high <= high)
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,88 +184,6 @@ def _polars(kind: "pa.DataType") -> "pl.DataType":
     series = pl.from_arrow(pa.array([], kind))
     assert isinstance(series, pl.Series)  # noqa: S101
     return series.dtype
-
-
-def table_checks(schema: TableSchema, frame: "pl.DataFrame") -> list[Check]:
-    """The checks over several columns or rows: rules, keys, time order.
-
-    Args:
-        schema: the table's schema.
-        frame: a frame without rows that has the table's columns and types.
-
-    Raises:
-        SlipwayError: a rule is not a condition on the table's columns.
-    """
-    default = schema.tolerance or 0.0
-    checks: list[Check] = []
-    for rule in schema.rules:
-        condition = _condition(schema.name, rule, frame)
-        checks.append(
-            Check(
-                text=f"rule {rule.name}",
-                columns=tuple(condition.meta.root_names()),
-                level=rule.level,
-                tolerance=rule.tolerance,
-                fails=condition.not_().fill_null(False),
-            )
-        )
-    checks += [
-        Check(
-            text=f"duplicate {', '.join(key)}",
-            columns=key,
-            level="fail",
-            tolerance=default,
-            fails=None,
-            kind="unique",
-        )
-        for key in schema.unique
-    ]
-    if schema.time_order is not None:
-        checks.append(
-            Check(
-                text=f"{schema.time_order}: goes back in time",
-                columns=(schema.time_order,),
-                level="fail",
-                tolerance=default,
-                fails=None,
-                kind="order",
-            )
-        )
-    return checks
-
-
-def _condition(table: str, rule: Rule, frame: "pl.DataFrame") -> "pl.Expr":
-    import polars as pl
-
-    where = f"The schema file is wrong. tables.{table}.x-rules.{rule.name}: '{rule.sql}'"
-    try:
-        expression = pl.sql_expr(rule.sql)
-        result = frame.select(expression.alias("result"))
-    except pl.exceptions.PolarsError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise SlipwayError(f"{where} cannot be evaluated: {reason}.") from error
-    if result.schema["result"] != pl.Boolean:
-        raise SlipwayError(f"{where} is no condition: it gives {result.schema['result']}.")
-    if _looks_at_other_rows(expression):
-        raise SlipwayError(
-            f"{where} looks at more than one row (an aggregate, OVER, LAG). Rules are evaluated some rows"
-            " at a time, so its answer would depend on how the table is cut. Compare columns of one row."
-        )
-    return expression
-
-
-def _looks_at_other_rows(expression: "pl.Expr") -> bool:
-    import polars as pl
-
-    parts = [expression]
-    while parts:
-        part = parts.pop()
-        # Of some functions polars cannot say it without the columns' types; their arguments can be asked.
-        with suppress(pl.exceptions.PolarsError):
-            if not part.meta.is_row_separable() and not part.meta.is_literal():
-                return True
-        parts += part.meta.pop()
-    return False
 
 
 def _try_pattern(name: str, pattern: str) -> None:

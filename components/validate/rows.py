@@ -1,7 +1,7 @@
 """One pass over a table's row groups: every check, the good rows here, the others there."""
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,10 +16,12 @@ from slipway.components.contracts.dataset import (
     time_extent,
     writes_to,
 )
-from slipway.components.support.errors import SlipwayError, is_failure
+from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
 from slipway.components.validate.bounds import ticks
-from slipway.components.validate.checks import Check, Span
+from slipway.components.validate.checks import Check
+from slipway.components.validate.footers import spans_of
+from slipway.components.validate.frames import all_in, evaluates, frame_of, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,7 +156,7 @@ class RowChecker:
     def _check_group(self, parquet: "pq.ParquetFile", index: int, start: int) -> _Group:
         """Reads the columns that the footer does not clear, and evaluates what is left to check."""
         footer = parquet.metadata.row_group(index)
-        spans = _spans(footer, parquet.schema_arrow)
+        spans = spans_of(footer, parquet.schema_arrow)
         for name, span in spans.items():
             self._nulls[name] += span.nulls or 0
         pending = [
@@ -188,13 +190,13 @@ class RowChecker:
                     failing[number] = self._repeated[check.columns][start : start + rows]
             elif check.kind == "order":
                 expressions[number] = self._back_in_time(table, check.columns[0])
-            elif check.enum is None or not _all_in(table[check.columns[0]], check.enum):
+            elif check.enum is None or not all_in(table[check.columns[0]], check.enum):
                 assert check.fails is not None  # noqa: S101
                 expressions[number] = check.fails
         if expressions:
             columns = {c for n in expressions for c in self._checks[n].columns}
             with evaluates(self._table, columns):
-                frame = _frame(table, columns)
+                frame = frame_of(table, columns)
                 found = frame.select(e.alias(str(n)) for n, e in expressions.items())
             # Only what fails is unpacked from bits to bytes.
             failing |= {int(column.name): column.to_numpy() for column in found if column.any()}
@@ -228,7 +230,7 @@ class RowChecker:
             tally.failed += int(np.count_nonzero(mask))
             wanted = _EXAMPLES - len(tally.examples)
             for row in np.flatnonzero(mask)[: max(wanted, 0)].tolist():
-                values = {name: _shown(table[name][row]) for name in tally.check.columns}
+                values = {name: shown(table[name][row]) for name in tally.check.columns}
                 tally.examples.append({"row": start + row, "values": values})
 
     def _apart(self, group: _Group) -> "np.ndarray | None":
@@ -289,76 +291,3 @@ def _reads(file: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise SlipwayError(f"{file} is damaged: {error}. Ingest the data again.") from error
-
-
-@contextmanager
-def evaluates(table: str, columns: Iterable[str]) -> Iterator[None]:
-    """Turns whatever polars raises, a panic too, into a message that names the columns.
-
-    Raises:
-        SlipwayError: in place of a failure.
-    """
-    try:
-        yield
-    except BaseException as error:
-        if isinstance(error, SlipwayError) or not is_failure(error):
-            raise
-        reason = " ".join(str(error).split()).rstrip(".")[:300]
-        raise SlipwayError(
-            f"Table {table}: the checks of {', '.join(sorted(columns))} cannot be evaluated:"
-            f" {reason}. Leave the column out with `columns:`, or its checks out of the schema."
-        ) from error
-
-
-def _shown(value: "pa.Scalar") -> str:
-    """A value as a report shows it; a time past the year 9999 is no Python object."""
-    try:
-        return str(value.as_py())
-    except (OverflowError, ValueError):
-        return f"{ticks(value).as_py():,} {getattr(value.type, 'unit', 'days')} since 1970"
-
-
-def _all_in(column: "pa.ChunkedArray", allowed: frozenset[str]) -> bool:
-    """Whether a dictionary column's dictionaries hold allowed values only."""
-    return all(
-        allowed.issuperset(value for value in chunk.dictionary.to_pylist() if value is not None)
-        for chunk in column.chunks
-    )
-
-
-def _frame(table: "pa.Table", names: set[str]) -> "pl.DataFrame":
-    """The columns as a polars frame, with text as text."""
-    import polars as pl
-    import pyarrow as pa
-
-    table = table.select(sorted(names))
-    schema = pa.schema(
-        [f.with_type(pa.string()) if pa.types.is_dictionary(f.type) else f for f in table.schema]
-    )
-    frame = pl.from_arrow(table.cast(schema))
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101
-    return frame
-
-
-def _spans(footer: "pq.RowGroupMetaData", schema: "pa.Schema") -> dict[str, Span]:
-    """What the footer of a row group says of each column."""
-    import pyarrow as pa
-
-    # Text statistics may be cut off, and those of floats pass over NaN. Times as they stand in the
-    # file: past the year 9999 they are no Python object.
-    integers = {field.name for field in schema if pa.types.is_integer(field.type)}
-    times = {field.name for field in schema if pa.types.is_temporal(field.type)}
-    spans = dict.fromkeys(schema.names, Span(rows=footer.num_rows))
-    for index in range(footer.num_columns):
-        column = footer.column(index)
-        name, found = column.path_in_schema, column.statistics
-        if found is None or name not in spans:
-            continue
-        nulls = found.null_count if found.has_null_count else None
-        low = high = None
-        if found.has_min_max and name in integers:
-            low, high = found.min, found.max
-        elif found.has_min_max and name in times and found.physical_type in ("INT64", "INT32"):
-            low, high = found.min_raw, found.max_raw
-        spans[name] = Span(rows=footer.num_rows, nulls=nulls, low=low, high=high)
-    return spans

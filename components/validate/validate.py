@@ -2,10 +2,10 @@
 
 import difflib
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from slipway.components.config.base import parse_instant
 from slipway.components.contracts.content_hash import combined
@@ -19,56 +19,16 @@ from slipway.components.contracts.dataset import (
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory, write_json, write_text
 from slipway.components.support.stage import stage
-from slipway.components.validate.checks import column_checks, table_checks, type_problem
+from slipway.components.validate.checks import column_checks, type_problem
+from slipway.components.validate.frames import evaluates
 from slipway.components.validate.report import render
-from slipway.components.validate.rows import Checked, CheckTally, RowChecker, evaluates
-from slipway.components.validate.schema import Level, Moments, TableSchema, parse_schema
+from slipway.components.validate.results import CheckResult, judge, overall, passed, problem
+from slipway.components.validate.rows import Checked, RowChecker
+from slipway.components.validate.rules import table_checks
+from slipway.components.validate.schema import Moments, TableSchema, parse_schema
 from slipway.components.validate.unique import repeated_keys
 
-Status = Literal["pass", "tolerated", "warn", "fail"]
 RESULTS_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckResult:
-    """What came out of one check.
-
-    Attributes:
-        table: the table.
-        check: what was checked; a quarantined row's reason has the same words.
-        level: what a failure means.
-        status: `tolerated` means that rows failed, no more of them than the schema allows.
-        failed: rows that failed; for a check of a whole table or column, 0.
-        fraction: of the table's rows.
-        allowed: the tolerated fraction.
-        detail: in words, where the count does not say all.
-        examples: the first failing rows, by their number in the table, with the values looked at.
-    """
-
-    table: str
-    check: str
-    level: Level
-    status: Status
-    failed: int = 0
-    fraction: float = 0.0
-    allowed: float = 0.0
-    detail: str = ""
-    examples: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def sentence(self) -> str:
-        """The result in words, for messages."""
-        if self.detail:
-            return f"{self.table}: {self.check}: {self.detail}"
-        first = self.examples[0] if self.examples else None
-        shown = ""
-        if first:
-            values = ", ".join(f"{name} {value}" for name, value in first["values"].items())
-            shown = f", first row {first['row']:,} ({values})"
-        return (
-            f"{self.table}: {self.check}: {self.failed:,} rows ({self.fraction:.3%}, allowed"
-            f" {self.allowed:.3%}){shown}"
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,10 +115,10 @@ def _validate_tables(
     bads: dict[str, TableInfo] = {}
     for name in [*manifest.tables, *(n for n in tables if n not in manifest.tables)]:
         if name not in manifest.tables:
-            checks.append(_problem(name, "table", "the dataset has no such table"))
+            checks.append(problem(name, "table", "the dataset has no such table"))
         elif name not in tables:
             hint = "the schema does not name it; `slipway schema infer` writes a first entry"
-            checks.append(_problem(name, "table", hint))
+            checks.append(problem(name, "table", hint))
         else:
             found, checked = _validate_table(
                 dataset, tables[name], manifest.tables[name], good_folder, bad_folder
@@ -181,15 +141,6 @@ def _manifest(source: Manifest, tables: dict[str, TableInfo]) -> Manifest:
     )
 
 
-def _problem(table: str, check: str, detail: str, level: Level = "fail") -> CheckResult:
-    """A failure of a whole table or column."""
-    return CheckResult(table=table, check=check, level=level, status=level, detail=detail)
-
-
-def _passed(table: str, check: str) -> CheckResult:
-    return CheckResult(table=table, check=check, level="fail", status="pass")
-
-
 def _validate_table(
     dataset: Path, schema: TableSchema, info: TableInfo, good: Path, quarantine: Path
 ) -> tuple[list[CheckResult], Checked]:
@@ -206,14 +157,15 @@ def _validate_table(
             sound = False
             continue
         kind = arrow.field(column.name).type
-        problem = type_problem(column, kind, window=column.name == info.time)
+        wrong = type_problem(column, kind, window=column.name == info.time)
         text = f"{column.name}: type"
-        if problem:
+        if wrong:
             sound = False
-            results.append(_problem(schema.name, text, problem))
+            results.append(problem(schema.name, text, wrong))
         else:
-            results += [_passed(schema.name, text)] if column.kind else []
-            checks += column_checks(column, kind)
+            results += [passed(schema.name, text)] if column.kind else []
+            with evaluates(schema.name, [column.name]):
+                checks += column_checks(column, kind)
     if sound:
         with evaluates(schema.name, arrow.names):
             empty = pl.from_arrow(arrow.empty_table()) if schema.rules else pl.DataFrame()
@@ -222,7 +174,7 @@ def _validate_table(
     elif schema.rules or schema.unique or schema.time_order:
         text = "rules, keys and order"
         detail = "not checked, since columns are missing or of another type"
-        results.append(_problem(schema.name, text, detail))
+        results.append(problem(schema.name, text, detail))
     repeated = {}
     for key in schema.unique if sound else ():
         with evaluates(schema.name, key):
@@ -230,7 +182,7 @@ def _validate_table(
         if mask is not None:
             repeated[key] = mask
     checked = RowChecker(dataset, schema.name, info, checks, repeated).run(good, quarantine)
-    results += [_judge(schema.name, tally, info.rows) for tally in checked.tallies]
+    results += [judge(schema.name, tally, info.rows) for tally in checked.tallies]
     results += _check_fractions(schema, info, checked)
     return results, checked
 
@@ -242,38 +194,17 @@ def _check_columns(schema: TableSchema, found: list[str]) -> list[CheckResult]:
     others = [name for name in found if name not in known]
     for name in schema.required:
         if name in found:
-            results.append(_passed(schema.name, f"{name}: required"))
+            results.append(passed(schema.name, f"{name}: required"))
             continue
         near = difflib.get_close_matches(name, others, n=1, cutoff=0.5)
         hint = f"the column is missing; is it {near[0]} now?" if near else "the column is missing"
-        results.append(_problem(schema.name, f"{name}: required", hint))
+        results.append(problem(schema.name, f"{name}: required", hint))
     if not schema.others_allowed:
         results += [
-            _problem(schema.name, f"{name}: additionalProperties", "the schema has no such column")
+            problem(schema.name, f"{name}: additionalProperties", "the schema has no such column")
             for name in others
-        ] or [_passed(schema.name, "additionalProperties")]
+        ] or [passed(schema.name, "additionalProperties")]
     return results
-
-
-def _judge(table: str, tally: CheckTally, rows: int) -> CheckResult:
-    fraction = tally.failed / rows if rows else 0.0
-    status: Status
-    if tally.failed == 0:
-        status = "pass"
-    elif fraction <= tally.check.tolerance:
-        status = "tolerated"
-    else:
-        status = tally.check.level
-    return CheckResult(
-        table=table,
-        check=tally.check.text,
-        level=tally.check.level,
-        status=status,
-        failed=tally.failed,
-        fraction=fraction,
-        allowed=tally.check.tolerance,
-        examples=tally.examples,
-    )
 
 
 def _check_fractions(schema: TableSchema, info: TableInfo, checked: Checked) -> list[CheckResult]:
@@ -283,7 +214,7 @@ def _check_fractions(schema: TableSchema, info: TableInfo, checked: Checked) -> 
         text = f"at least {schema.min_rows:,} rows"
         few = info.rows < schema.min_rows
         found = f"there are {info.rows:,}"
-        results.append(_problem(schema.name, text, found) if few else _passed(schema.name, text))
+        results.append(problem(schema.name, text, found) if few else passed(schema.name, text))
     for column in schema.columns:
         if column.max_null_fraction is None or column.name not in checked.nulls:
             continue
@@ -321,7 +252,7 @@ def _write_results(validation: Validation, manifest: Manifest, report: Path, res
     """Writes what was found as JSON and as HTML."""
     content = {
         "version": RESULTS_VERSION,
-        "status": _overall(validation.checks),
+        "status": overall(validation.checks),
         "window": list(manifest.window),
         "data_hash": manifest.content_hash,
         "tables": {
@@ -343,9 +274,3 @@ def _write_results(validation: Validation, manifest: Manifest, report: Path, res
     }
     write_json(results, content)
     write_text(report, render(content))
-
-
-def _overall(checks: tuple[CheckResult, ...]) -> Status:
-    """The worst status."""
-    order: tuple[Status, ...] = ("fail", "warn", "tolerated", "pass")
-    return next(s for s in order if s == "pass" or any(c.status == s for c in checks))

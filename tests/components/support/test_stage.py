@@ -90,3 +90,22 @@ def test_an_error_for_a_person_comes_without_a_traceback(
     )
     assert done.returncode == 1
     assert ("Traceback" in done.stderr) is traceback
+
+
+def test_a_panic_of_a_library_is_told_as_the_failure_that_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What a library in Rust raises is no `Exception`; a person's Ctrl-C is none either."""
+    from polars.exceptions import PanicException
+
+    @stage("ingest")
+    def work(error: BaseException) -> Result:
+        raise error
+
+    with pytest.raises(PanicException):
+        work(PanicException("index out of bounds"))
+    last = events(capsys.readouterr().out)[-1]
+    assert (last["event"], last["message"]) == ("error", "PanicException: index out of bounds")
+    with pytest.raises(KeyboardInterrupt):
+        work(KeyboardInterrupt())
+    assert [event["event"] for event in events(capsys.readouterr().out)] == ["start"]

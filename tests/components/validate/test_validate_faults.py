@@ -375,3 +375,34 @@ def test_an_earlier_result_does_not_outlive_a_refusal(validate, places) -> None:
     assert sorted(p.name for p in places.folder.iterdir()) == [
         "dataset", "quarantine", "report.html", "results.json",
     ]  # fmt: skip
+
+
+def test_what_polars_cannot_take_is_named(validate) -> None:
+    """A dataset that another tool wrote: polars panics on decimals of 256 bits."""
+    table = pa.table({"x": pa.array([1, 2], pa.decimal256(60, 2)), "n": [1, 2]})
+    column = {"type": "number", "minimum": 0}
+    with pytest.raises(
+        SlipwayError, match=r"Table t: the checks of x cannot be evaluated: .*Int256"
+    ):
+        validate(table, {"properties": {"x": column}})
+    validate(table, {"properties": {"x": {}, "n": column}})
+
+
+def test_examples_of_times_past_the_year_9999_are_shown(validate) -> None:
+    never = pa.array([2**63 - 1, 0], pa.timestamp("us", "UTC"))
+    column = {"type": "string", "format": "date-time", "formatMaximum": "now"}
+    with pytest.raises(
+        SlipwayError, match=r"first row 0 \(x 9,223,372,036,854,775,807 us since 1970\)"
+    ):
+        validate(pa.table({"x": never}), {"properties": {"x": column}})
+
+
+def test_an_order_holds_past_the_year_9999(validate) -> None:
+    ticks = [0, 2**62, 2**63 - 1, 5]
+    for kind, values in (
+        (pa.timestamp("us", "UTC"), ticks),
+        (pa.date32(), [0, 2**30, 2**31 - 1, 5]),
+    ):
+        table = pa.table({"x": pa.array(values, kind)})
+        with pytest.raises(SlipwayError, match="x: goes back in time: 1 rows"):
+            validate(table, {"properties": {"x": {}}, "x-timeOrder": "x"})
