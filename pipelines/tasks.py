@@ -18,6 +18,7 @@ from slipway.components.config.orchestration import (
     WorkspaceVolume,
 )
 from slipway.components.monitor.component import report_end, report_override
+from slipway.components.support import environment
 
 CONFIG_MAP = "slipway-config"
 SECRETS = "slipway-secrets"
@@ -134,7 +135,10 @@ def settle(task: dsl.PipelineTask, project: Project) -> dsl.PipelineTask:
     for name in SETTINGS.get(task.name, ()):
         if name in SECRET_SETTINGS:
             kubernetes.use_secret_as_env(
-                task, SECRETS, {name: name}, optional=name == "FEAST_REDIS_URL"
+                task,
+                SECRETS,
+                {name: environment.OWN_NAMES.get(name, name)},
+                optional=name == "FEAST_REDIS_URL",
             )
         else:
             kubernetes.use_config_map_as_env(task, CONFIG_MAP, {name: name})

@@ -13,6 +13,7 @@ from slipway.components.contracts.splits import Splits, read_splits
 from slipway.components.contracts.verdict import Verdict, check_verdict, read_verdict
 from slipway.components.register.evidence import RegistrationInputs, write_evidence
 from slipway.components.register.reference import write_reference
+from slipway.components.support import environment
 from slipway.components.support.files import hash_directory
 from slipway.components.support.retry import retry
 from slipway.components.support.stage import progress, stage
@@ -184,7 +185,7 @@ def _override_tags(verdict: Verdict) -> dict[str, str]:
 
 
 def _find_run(client: "MlflowClient", project: str, bundle: Bundle) -> str:
-    """The training run, where the server knows it; else a new one."""
+    """The training run, where the server knows it; else this task's own, which may be open already."""
     from mlflow.exceptions import MlflowException
 
     known = bundle.notes.get("mlflow_run_id")
@@ -197,6 +198,8 @@ def _find_run(client: "MlflowClient", project: str, bundle: Bundle) -> str:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
+    if opened := environment.plugin_run():
+        return str(client.get_run(opened).info.run_id)
     run = client.create_run(open_experiment(client, project), run_name="register")
     client.set_terminated(run.info.run_id)
     return str(run.info.run_id)

@@ -19,6 +19,11 @@ VARIABLES = {
     "SLIPWAY_HOME": "where local endpoints keep their state",
 }
 
+# Kubeflow's MLflow plug-in sets MLFLOW_TRACKING_URI on a task's container where an administrator lets it.
+# Argo merges that with a variable of the same name that comes from a secret into one with a value and a
+# reference, which Kubernetes refuses: so ours has a name of its own on a cluster.
+OWN_NAMES = {"MLFLOW_TRACKING_URI": "SLIPWAY_TRACKING_URI"}
+
 
 def required(name: str) -> str:
     """Reads a setting that the stage cannot do without.
@@ -26,13 +31,28 @@ def required(name: str) -> str:
     Raises:
         SlipwayError: it is not set; the message says what it is and where it comes from.
     """
-    value = os.environ.get(name, "").strip()
+    value = optional(name)
     if not value:
         raise SlipwayError(
             f"{name} is not set. It is {VARIABLES[name]}. On a cluster the config map or secret"
             " of the namespace gives it; `slipway run` sets it on a laptop."
         )
     return value
+
+
+def optional(name: str) -> str:
+    """Reads a setting, under its own name or the one that it has on a cluster; empty: it is not set."""
+    value = os.environ.get(name, "").strip()
+    own = OWN_NAMES.get(name)
+    return value or (os.environ.get(own, "").strip() if own else "")
+
+
+def plugin_run() -> str:
+    """The run that Kubeflow's MLflow plug-in opened for this task; empty: there is none.
+
+    Whoever opened it ends it. Its id means something on the server that MLFLOW_TRACKING_URI names alone.
+    """
+    return os.environ.get("MLFLOW_RUN_ID", "").strip()
 
 
 def tracking_uri() -> str:

@@ -48,7 +48,7 @@ class Tracker:
         leave_open: bool = False,
     ) -> None:
         self.experiment = experiment
-        injected = os.environ.get("MLFLOW_RUN_ID") or None
+        injected = environment.plugin_run() or None
         self.run_id = injected or run_id
         self.problem = ""
         self._refusal: SlipwayError | None = None

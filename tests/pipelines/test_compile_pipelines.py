@@ -399,3 +399,35 @@ def test_on_several_nodes_the_task_itself_takes_no_devices(
     assert "accelerator" not in containers(package)["exec-train"]["resources"]
     platform = package.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert not {"nodeSelector", "tolerations"} & set(platform["exec-train"])
+
+
+# What the driver of KFP 2.17.0 gives a container where the MLflow plug-in may (injectUserEnvVars):
+# backend/src/v2/common/plugins/mlflow/handler.go and backend/src/common/plugins/mlflow/config.go.
+PLUGIN = {
+    "MLFLOW_RUN_ID",
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_WORKSPACE",
+    "MLFLOW_TRACKING_AUTH",
+    "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+}
+
+
+def test_no_variable_is_set_twice_not_even_by_kubeflow_s_plug_in(
+    pipeline: tuple[str, Any],
+) -> None:
+    """Argo merges two of one name: a value and a reference in one, which no pod may have."""
+    _, package = pipeline
+    platform = package.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for label, executor in platform.items():
+        names = [
+            pair["envVar"]
+            for kind in ("secretAsEnv", "configMapAsEnv")
+            for entry in executor.get(kind, ())
+            for pair in entry["keyToEnv"]
+        ]
+        names += [entry["name"] for entry in executor.get("fieldPathAsEnv", ())]
+        assert len(names) == len(set(names)), label
+        assert not set(names) & PLUGIN, label

@@ -4,14 +4,13 @@ The job's name follows from what decides the weights. A task that is tried again
 job of its earlier try, and follows it in place of starting another.
 """
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from slipway.components.config.training import TrainingConfig
-from slipway.components.support import pod_security
+from slipway.components.support import environment, pod_security
 from slipway.components.support.cluster import Cluster, own_account
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.images import image
@@ -127,7 +126,7 @@ def train_job(
 def _worker_environment() -> list[dict[str, Any]]:
     """What a worker reads: the MLflow server and the object store, secrets only by reference."""
     variables: list[dict[str, Any]] = []
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    uri = environment.optional("MLFLOW_TRACKING_URI")
     if uri and urlsplit(uri).password is None:
         variables.append({"name": "MLFLOW_TRACKING_URI", "value": uri})
     elif uri:

@@ -175,6 +175,28 @@ def test_the_training_run_is_used_where_it_is_known(
     assert read_bundle(folder).notes
 
 
+def test_a_run_that_kubeflow_s_plug_in_opened_is_not_opened_again(
+    splits: Path, tmp_path: Path, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every task has one (KEP-12862). The version is of the training's, if there is one."""
+    client = connect()
+    experiment = client.create_experiment("KFP-Default", (tmp_path / "files").as_uri())
+    training, mine = (client.create_run(experiment).info.run_id for _ in range(2))
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
+    for name, notes, used in (
+        ("joined", {"mlflow_run_id": training}, training),
+        ("never heard of it", {}, mine),
+    ):
+        # MLflow forgets it at the end of a run; each task is a process of its own.
+        monkeypatch.setenv("MLFLOW_RUN_ID", mine)
+        folder = tmp_path / name
+        model = world.make_bundle(folder, threshold=0.41 if notes else 0.42)
+        write_bundle(folder, replace(model, notes=notes))
+        assert register(folder, passed(folder), splits, tmp_path).run_id == used
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert {run.info.run_id for run in runs} == {training, mine}
+
+
 def changed(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
