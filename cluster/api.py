@@ -9,7 +9,7 @@ from typing import Any
 import kfp_server_api as kfp
 
 from slipway.cluster.connection import Connection
-from slipway.cluster.transport import BACKOFF, ApiError, connect, ensure, explained
+from slipway.cluster.transport import BACKOFF, KfpApiError, connect, ensure, explained
 
 PAGE = 100
 
@@ -220,7 +220,7 @@ class Kubeflow:
                 self._recurring.recurring_run_service_delete_recurring_run,
                 identity,
             )
-        except ApiError as error:
+        except KfpApiError as error:
             if error.status != 404:
                 raise
 
@@ -247,7 +247,7 @@ class Kubeflow:
         for _ in range(2):
             try:
                 return self._call(what, function, *args)
-            except ApiError as error:
+            except KfpApiError as error:
                 if not error.unknown:
                     raise
         return self._call(what, function, *args)
@@ -255,7 +255,7 @@ class Kubeflow:
     def _or_none(self, what: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         try:
             return self._call(what, function, *args, **options)
-        except ApiError as error:
+        except KfpApiError as error:
             if error.status == 404:
                 return None
             raise

@@ -17,7 +17,7 @@ from typing import Any
 import kfp_server_api as kfp
 
 from slipway.cluster.api import Kubeflow
-from slipway.cluster.transport import ApiError
+from slipway.cluster.transport import KfpApiError
 from slipway.components.config.base import format_duration
 from slipway.components.config.model import Project
 from slipway.components.config.orchestration import Schedule, cron_with_seconds
@@ -252,7 +252,7 @@ def _create(kubeflow: Kubeflow, want: Wanted, experiment_id: str) -> str:
     body.experiment_id = experiment_id
     try:
         return str(kubeflow.create_recurring_run(body).recurring_run_id)
-    except ApiError as error:
+    except KfpApiError as error:
         if not error.unknown:
             raise
         for run in kubeflow.recurring_runs(experiment_id):

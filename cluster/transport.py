@@ -27,7 +27,7 @@ REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 T = TypeVar("T")
 
 
-class ApiError(SlipwayError):
+class KfpApiError(SlipwayError):
     """The API refused a request, or did not answer.
 
     Attributes:
@@ -84,38 +84,38 @@ def connect(connection: Connection, *, backoff: float = BACKOFF) -> kfp_server_a
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Turns the faults of a request into an `ApiError` that says what was tried and what to do."""
+    """Turns the faults of a request into an `KfpApiError` that says what was tried and what to do."""
     try:
         yield
     except kfp_server_api.ApiException as error:
         status = int(error.status or 0)
         detail = _detail(error.body)
         unknown = status in (500, 502, 504)
-        raise ApiError(f"{what}: {_advice(status, detail)}", status, unknown) from error
+        raise KfpApiError(f"{what}: {_advice(status, detail)}", status, unknown) from error
     except urllib3.exceptions.HTTPError as error:
         reason = getattr(error, "reason", None) or error
         if isinstance(reason, urllib3.exceptions.SSLError):
             text = f"the server's certificate was not accepted ({reason}). Give its CA with --ca."
-            raise ApiError(f"{what}: {text}") from error
+            raise KfpApiError(f"{what}: {text}") from error
         unknown = not isinstance(
             reason, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError
         )
         text = f"Kubeflow Pipelines did not answer: {_plain(reason)}."
-        raise ApiError(f"{what}: {text}", unknown=unknown) from error
+        raise KfpApiError(f"{what}: {text}", unknown=unknown) from error
 
 
 def ensure(create: Callable[[], T], find: Callable[[], T | None], *, backoff: float = BACKOFF) -> T:
     """Creates something once: where the outcome is unknown, looks before it tries again.
 
     Args:
-        create: sends the request; raises `ApiError`.
+        create: sends the request; raises `KfpApiError`.
         find: looks whether it is there.
         backoff: seconds before the second try, doubled for each further one.
     """
     for attempt in range(TRIES):
         try:
             return create()
-        except ApiError as error:
+        except KfpApiError as error:
             if not error.unknown and error.status != 409:
                 raise
             if (found := find()) is not None:

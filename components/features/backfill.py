@@ -16,7 +16,7 @@ from slipway.components.contracts.backfill_record import (
     FilledView,
 )
 from slipway.components.contracts.dataset import Manifest, read_manifest
-from slipway.components.contracts.feature_store import locate
+from slipway.components.contracts.feature_store import StoreLocation, locate
 from slipway.components.contracts.splits import TIME
 from slipway.components.features.columns import key_columns, kind_of
 from slipway.components.features.online import materialise, stands_for
@@ -69,6 +69,29 @@ def backfill_features(
     )
     keys = key_columns(manifest, settings)
     place = locate(project)
+    made, filled = _replace_values(dataset, manifest, settings, place, window)
+    store = open_store(place, settings.offline_store)
+    apply_definitions(store, place, settings, keys, made)
+    if online:
+        _update_online_store(store, settings, window.end, filled)
+    result = BackfillRecord(
+        project=project,
+        window=window.texts,
+        views=filled,
+        data_hash=manifest.content_hash,
+    )
+    result.write(record)
+    return result
+
+
+def _replace_values(
+    dataset: Path,
+    manifest: Manifest,
+    settings: FeaturesConfig,
+    place: StoreLocation,
+    window: Window,
+) -> tuple[dict[str, ViewTable], dict[str, FilledView]]:
+    """Makes all views of the dataset first, then replaces the range in each stored one."""
     made: dict[str, ViewTable] = {}
     filled: dict[str, FilledView] = {}
     with tempfile.TemporaryDirectory(prefix="slipway-backfill-") as scratch:
@@ -83,18 +106,7 @@ def backfill_features(
             filled[view.name] = _merge(view, fresh, place.table(view.name), window)
             Path(fresh).unlink()
             progress(f"view {view.name}: {filled[view.name].written:,} rows")
-    store = open_store(place, settings.offline_store)
-    apply_definitions(store, place, settings, keys, made)
-    if online:
-        _update_online_store(store, settings, window.end, filled)
-    result = BackfillRecord(
-        project=project,
-        window=window.texts,
-        views=filled,
-        data_hash=manifest.content_hash,
-    )
-    result.write(record)
-    return result
+    return made, filled
 
 
 def _update_online_store(

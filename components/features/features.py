@@ -1,6 +1,7 @@
 """Features: from the dataset's tables to train, validation and test tables, through Feast."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,11 +73,33 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     progress(f"joined {table.height:,} examples")
     _fill_online_store(store, settings, windows["test"][1])
 
+    splits = _describe(project, settings, manifest, features, windows, parts)
     in_gap = table.height - sum(part.height for part in parts.values())
-    splits = Splits(
+    splits = replace(
+        splits,
+        notes={
+            "dropped": {**examples.dropped, "in_gap": in_gap},
+            "before_data": _before_data(settings, examples.rows, begins),
+            **({"data_end": format_instant(ends)} if ends else {}),
+        },
+    )
+    _write_parts(output, parts, splits)
+    return splits
+
+
+def _describe(
+    project: str,
+    settings: FeaturesConfig,
+    manifest: Manifest,
+    features: tuple[Feature, ...],
+    windows: Mapping[str, tuple[datetime, datetime]],
+    parts: dict[str, "pl.DataFrame"],
+) -> Splits:
+    """What the parts hold, without notes."""
+    return Splits(
         project=project,
         key=settings.examples.key,
-        entities=keys,
+        entities=key_columns(manifest, settings),
         features=features,
         rows={part: parts[part].height for part in PARTS},
         positives={part: int(parts[part][LABEL].sum()) for part in PARTS},
@@ -87,16 +110,9 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
         statistics=cutting.statistics(parts["train"], features),
         nulls=cutting.null_shares(parts, features),
         data_hash=manifest.content_hash,
-        feature_service=place.project,
+        feature_service=locate(project).project,
         lead_seconds=int(settings.examples.lead.total_seconds()),
-        notes={
-            "dropped": {**examples.dropped, "in_gap": in_gap},
-            "before_data": _before_data(settings, examples.rows, begins),
-            **({"data_end": format_instant(ends)} if ends else {}),
-        },
     )
-    _write_parts(output, parts, splits)
-    return splits
 
 
 def write_views(

@@ -66,10 +66,8 @@ def look_up_features(
         joined = join(store, place, here, keys, examples.rows, begins)
     features = model_features(settings, made)
     untyped = sorted(set().union(*(view.untyped for view in made.values())))
-    table = joined.select(
-        *dict.fromkeys([settings.examples.key, TIME, *keys]),
-        *(feature.name for feature in features),
-    ).with_columns(pl.lit(None).alias(name) for name in untyped)
+    columns = dict.fromkeys([settings.examples.key, TIME, *keys, *(f.name for f in features)])
+    table = joined.select(*columns).with_columns(pl.lit(None).alias(name) for name in untyped)
     result = FeatureRows(
         project=project,
         key=settings.examples.key,

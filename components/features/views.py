@@ -73,7 +73,7 @@ class ViewTable:
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _ViewFrame:
     rows: "pl.DataFrame"
     kinds: dict[str, Kind]
     untyped: set[str]
@@ -143,7 +143,7 @@ def _source_columns(manifest: Manifest, config: FeaturesConfig, view: FeatureVie
 
 def _made(
     rows: "pl.DataFrame", config: FeaturesConfig, view: FeatureView, key_type: KeyType
-) -> _Made:
+) -> _ViewFrame:
     """The view's rows from all rows of some entities: ordered by key and time, one a key and moment.
 
     The source's columns are read into names that no column of a project can have, and get their own
@@ -175,7 +175,7 @@ def _made(
         made = aggregate_rows(events, {name: view.aggregates[name] for name in view.feature_names})
     else:
         made = _newest_known(events).select(KEY, KNOWN, *view.feature_names)
-    return _Made(made.rename({KEY: key, KNOWN: TIME}), kinds, untyped, begins)
+    return _ViewFrame(made.rename({KEY: key, KNOWN: TIME}), kinds, untyped, begins)
 
 
 def _values(

@@ -17,7 +17,7 @@ from support.kfp_double import Double, Fault
 from slipway.cluster import connection as module
 from slipway.cluster.api import Kubeflow
 from slipway.cluster.connection import Connection
-from slipway.cluster.transport import ApiError
+from slipway.cluster.transport import KfpApiError
 from slipway.components.support.errors import ProjectError, SlipwayError
 
 
@@ -216,7 +216,7 @@ def test_certificates_are_verified(tmp_path: Path) -> None:
     certificate.write_text((tmp_path / "key.pem").read_text() + (tmp_path / "ca.pem").read_text())
     recorder = Recorder(certificate)
     try:
-        with pytest.raises(ApiError, match=r"certificate was not accepted.*--ca"):
+        with pytest.raises(KfpApiError, match=r"certificate was not accepted.*--ca"):
             ask(recorder)
         assert recorder.headers == []
         assert ask(recorder, SLIPWAY_KFP_CA=str(tmp_path / "ca.pem"))
@@ -226,18 +226,18 @@ def test_certificates_are_verified(tmp_path: Path) -> None:
 
 def test_errors_carry_the_server_s_words_and_advice(kubeflow_server: Double) -> None:
     kubeflow_server.faults.append(Fault("GET", "healthz", 403, 9))
-    with pytest.raises(ApiError, match=r"--namespace and the role.*It said: made to fail"):
+    with pytest.raises(KfpApiError, match=r"--namespace and the role.*It said: made to fail"):
         Kubeflow(Connection.of(host=kubeflow_server.url)).health()
 
 
 def test_a_namespace_of_another_user_is_refused(kubeflow_server: Double) -> None:
     kubeflow_server.multi_user, kubeflow_server.namespaces = True, {"mine"}
     Kubeflow(Connection.of(host=kubeflow_server.url, namespace="mine")).find_experiment("x")
-    with pytest.raises(ApiError, match="403"):
+    with pytest.raises(KfpApiError, match="403"):
         Kubeflow(Connection.of(host=kubeflow_server.url, namespace="theirs")).find_experiment("x")
 
 
 def test_a_port_where_nothing_listens() -> None:
-    with pytest.raises(ApiError, match="did not answer") as caught:
+    with pytest.raises(KfpApiError, match="did not answer") as caught:
         Kubeflow(Connection.of(host="http://127.0.0.1:9", variables={}), backoff=0.01).health()
     assert not caught.value.unknown

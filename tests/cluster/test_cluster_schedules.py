@@ -14,7 +14,7 @@ from support.kfp_double import Double, Fault, serve
 from slipway.cluster.api import Kubeflow
 from slipway.cluster.connection import Connection
 from slipway.cluster.schedules import Wanted, arguments_for, reconcile
-from slipway.cluster.transport import ApiError
+from slipway.cluster.transport import KfpApiError
 from slipway.cluster.upload import upload
 from slipway.components.config.orchestration import Schedule, cron_with_seconds
 from slipway.pipelines.package import Package, read_package
@@ -212,7 +212,7 @@ def test_a_replacement_that_is_cut_short_is_finished_by_the_next(after: int, ben
     bench.double.on_request = cut
     try:
         bench.reconcile({"a": daily(7)})
-    except ApiError as error:
+    except KfpApiError as error:
         assert error.status == 403
     working = [status for _, status in bench.double.titles() if status == "ENABLED"]
     assert len(working) <= 1

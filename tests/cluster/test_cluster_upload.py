@@ -11,7 +11,7 @@ from support.kfp_double import Double, Fault
 from slipway.cluster.api import Kubeflow
 from slipway.cluster.connection import Connection
 from slipway.cluster.runs import follow, submit
-from slipway.cluster.transport import ApiError
+from slipway.cluster.transport import KfpApiError
 from slipway.cluster.upload import upload
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.pipelines.package import arguments_from, read_package
@@ -93,7 +93,7 @@ def test_upload_survives_passing_faults_and_names_lasting_ones(
         assert list(kubeflow_server.versions) == [uploaded.version_id]
         assert len(kubeflow_server.pipelines) == 1
     else:
-        with pytest.raises(ApiError, match=case.error) as caught:
+        with pytest.raises(KfpApiError, match=case.error) as caught:
             upload(kubeflow, package)
         assert caught.value.status == case.status
         assert kubeflow_server.versions == {}
@@ -101,7 +101,7 @@ def test_upload_survives_passing_faults_and_names_lasting_ones(
 
 def test_a_slow_server_meets_the_timeout(kubeflow_server: Double, compiled: Path) -> None:
     kubeflow_server.faults.append(Fault("GET", "healthz", "slow", 99, seconds=0.6))
-    with pytest.raises(ApiError, match="did not answer"):
+    with pytest.raises(KfpApiError, match="did not answer"):
         connected(kubeflow_server, timeout=0.1).health()
 
 
