@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from slipway.components.support import pod_security
 from slipway.pipelines.tasks import CONFIG_MAP, SECRETS
 from slipway.stack.rights import TASK_RIGHTS
 from slipway.stack.site import PREDICTOR, TASKS, Site
@@ -33,6 +34,16 @@ def base(site: Site) -> dict[str, list[Object]]:
         "task-role.yaml": _task_role(),
         "network-policies.yaml": _network_policies(site),
         "quota.yaml": [_quota(site), _limits()],
+    }
+
+
+def storage_initializer() -> dict[str, Any]:
+    """A security context for the container that KServe adds to fetch a model, as a server-side apply."""
+    return {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "ClusterStorageContainer",
+        "metadata": {"name": "default"},
+        "spec": {"container": {"securityContext": pod_security.ADDED}},
     }
 
 

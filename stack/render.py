@@ -40,9 +40,8 @@ def render(sites: list[Site], out: Path) -> list[Path]:
         The files, in the order written.
     """
     written = _write_all(out / "base", objects.base(sites[0]))
-    role = out / "base" / DEPLOY_ROLE
-    if not role.is_file():
-        source = OUR_MANIFESTS / "base" / DEPLOY_ROLE
+    role, source = out / "base" / DEPLOY_ROLE, OUR_MANIFESTS / "base" / DEPLOY_ROLE
+    if not (role.is_file() and role.samefile(source)):
         shutil.copyfile(source, role)
     names = sorted([*objects.base(sites[0]), DEPLOY_ROLE])
     kustomization: dict[str, Any] = {"namespace": sites[0].namespace, "resources": names}
@@ -95,11 +94,17 @@ def _platform(site: Site, folder: Path) -> list[Path]:
     written = [
         _write(folder / f"{name}.values.yaml", [content]) for name, content in values.items()
     ]
+    written.append(_write(folder / "storage-initializer.yaml", [objects.storage_initializer()]))
     lines = ["# The platform beside the cluster", ""]
     lines += ["Pointers to charts that others keep; read them before you install them.", ""]
     for meaning, command in PLATFORM.values():
         lines += [f"- {meaning}", "", f"      {command}", ""]
     lines += [
+        "- KServe: a namespace of the restricted level refuses the container that fetches models, unless"
+        " KServe was installed with its Helm values; `slipway doctor` tells.",
+        "",
+        "      kubectl apply --server-side --field-manager slipway -f storage-initializer.yaml",
+        "",
         f"The address of each goes into the secret `{objects.SECRETS}` of the project's namespace.",
         "",
     ]

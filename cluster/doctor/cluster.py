@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from slipway.cluster.doctor.findings import DoctorTarget, Line, fail, ok, skip, warn
+from slipway.cluster.doctor.findings import DoctorTarget, Line, fail, ok, or_none, skip, warn
 from slipway.stack.rights import DEPLOY_RIGHTS, TASK_RIGHTS
 
 BACKEND = (2, 17)
-KSERVE_NAMESPACE = "kserve"
 
 
 def kubeflow_version(site: DoctorTarget) -> Iterator[Line]:
@@ -131,7 +130,7 @@ def config_map(site: DoctorTarget) -> Iterator[Line]:
 
     core = CoreV1Api(site.api)
     for name, keys in site.references("configMap").items():
-        found = _or_none(core.read_namespaced_config_map, name, site.namespace)
+        found = or_none(core.read_namespaced_config_map, name, site.namespace)
         if found is None:
             yield fail("config map", f"there is no {name} in {site.namespace}: apply manifests/")
             continue
@@ -146,7 +145,7 @@ def secret(site: DoctorTarget) -> Iterator[Line]:
 
     core = CoreV1Api(site.api)
     for name, keys in site.references("secret").items():
-        found = _or_none(core.read_namespaced_secret, name, site.namespace)
+        found = or_none(core.read_namespaced_secret, name, site.namespace)
         if found is None:
             yield fail(
                 "secret",
@@ -167,33 +166,6 @@ def _keys(what: str, name: str, keys: dict[str, bool], present: set[str]) -> Lin
     if missing:
         return fail(what, f"{name} lacks {', '.join(missing)}")
     return ok(what, f"{name} has {', '.join(sorted(set(keys) & present))}")
-
-
-def kserve(site: DoctorTarget) -> Iterator[Line]:
-    """That KServe's types are there, and the mode that it deploys in."""
-    if site.default("deploy_target") != "kserve":
-        yield skip("KServe", "this pipeline does not deploy to it")
-        return
-    from kubernetes.client import ApiextensionsV1Api, CoreV1Api
-
-    name = "inferenceservices.serving.kserve.io"
-    found = _or_none(ApiextensionsV1Api(site.api).read_custom_resource_definition, name)
-    if found is None:
-        yield fail("KServe", f"the cluster has no {name}: install KServe 0.20 or later")
-        return
-    versions = ", ".join(v.name for v in found.spec.versions if v.served)
-    settings = _or_none(
-        CoreV1Api(site.api).read_namespaced_config_map, "inferenceservice-config", KSERVE_NAMESPACE
-    )
-    mode = "not told"
-    if settings is not None:
-        try:
-            mode = json.loads((settings.data or {}).get("deploy", "{}")).get(
-                "defaultDeploymentMode", mode
-            )
-        except ValueError:
-            mode = "not readable"
-    yield ok("KServe", f"serves {versions}, default mode {mode}")
 
 
 def gpu_nodes(site: DoctorTarget) -> Iterator[Line]:
@@ -265,14 +237,3 @@ def _tolerated(taint: Any, tolerations: list[dict[str, Any]]) -> bool:
         if operator == "Equal" and same:
             return True
     return False
-
-
-def _or_none(function: Any, *arguments: Any) -> Any:
-    from kubernetes.client import ApiException
-
-    try:
-        return function(*arguments)
-    except ApiException as error:
-        if error.status == 404:
-            return None
-        raise

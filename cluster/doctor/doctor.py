@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.cluster.connection import Connection
 from slipway.cluster.doctor import cluster as doctor_cluster
+from slipway.cluster.doctor import serving as doctor_serving
 from slipway.cluster.doctor import stores as doctor_stores
 from slipway.cluster.doctor.findings import DoctorTarget, Line, fail, ok, skip
 from slipway.components.support.errors import SlipwayError
@@ -28,7 +29,9 @@ ON_CLUSTER: dict[str, Check] = {
     "feature registry": doctor_stores.feature_registry,
     "online store": doctor_stores.online_store,
     "object store": doctor_stores.object_store,
-    "KServe": doctor_cluster.kserve,
+    "KServe": doctor_serving.kserve,
+    "canary": doctor_serving.canary,
+    "storage initializer": doctor_serving.storage_initializer,
     "GPU nodes": doctor_cluster.gpu_nodes,
     "images": doctor_stores.images,
 }

@@ -74,3 +74,15 @@ def fail(what: str, message: str) -> Line:
 def skip(what: str, message: str) -> Line:
     """It could not be examined."""
     return Line("skip", what, message)
+
+
+def or_none(function: Any, *arguments: Any) -> Any:
+    """What a call of the Kubernetes client gives; None where there is no such object."""
+    from kubernetes.client import ApiException
+
+    try:
+        return function(*arguments)
+    except ApiException as error:
+        if error.status == 404:
+            return None
+        raise

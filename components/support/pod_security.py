@@ -13,3 +13,5 @@ CONTAINER: dict[str, Any] = {
     "privileged": False,
     "runAsNonRoot": True,
 }
+# What the pod's own context cannot say for a container that somebody else adds to it.
+ADDED: dict[str, Any] = {k: CONTAINER[k] for k in ("allowPrivilegeEscalation", "capabilities")}

@@ -48,6 +48,24 @@ class Cluster:
         return 404, {"kind": "Status", "message": "not found", "code": 404}
 
 
+CONTROLLER = "/apis/apps/v1/namespaces/kserve/deployments/kserve-controller-manager"
+STORAGE = "/apis/serving.kserve.io/v1alpha1/clusterstoragecontainers"
+RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def storage_container(**context: Any) -> dict[str, Any]:
+    """As in kserve's config/storagecontainers/default.yaml, which has no security context."""
+    container = {"name": "storage-initializer"} | ({"securityContext": context} if context else {})
+    return {
+        "metadata": {"name": "default"},
+        "spec": {
+            "container": container,
+            "supportedUriFormats": [{"prefix": "gs://"}, {"prefix": "s3://"}],
+            "workloadType": "initContainer",
+        },
+    }
+
+
 def healthy(mlflow: str, registry: str, redis_port: int, bucket: str) -> dict[str, Any]:
     def encoded(text: str) -> str:
         return base64.b64encode(text.encode()).decode()
@@ -88,8 +106,18 @@ def healthy(mlflow: str, registry: str, redis_port: int, bucket: str) -> dict[st
             }
         },
         f"{core}/kserve/configmaps/inferenceservice-config": {
-            "data": {"deploy": json.dumps({"defaultDeploymentMode": "Standard"})}
+            "data": {
+                "deploy": json.dumps({"defaultDeploymentMode": "Standard"}),
+                "ingress": json.dumps({"enableGatewayApi": True}),
+            }
         },
+        CONTROLLER: {
+            "spec": {
+                "selector": {},
+                "template": {"spec": {"containers": [{"name": "m", "image": "x/kserve:v0.21.0"}]}},
+            }
+        },
+        STORAGE: {"items": [storage_container(**RESTRICTED)]},
         "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
         "inferenceservices.serving.kserve.io": {
             "spec": {
@@ -246,6 +274,8 @@ def test_a_site_that_is_well(site: Site) -> None:
             "online store",
             "object store",
             "KServe",
+            "canary",
+            "storage initializer",
             "GPU nodes",
             "images",
         ],
@@ -355,6 +385,50 @@ CASES = [
         ),
     ),
     Case("no KServe", "KServe", "fail", "install KServe", remove="inferenceservices"),
+    Case(
+        "a storage initializer without a security context",
+        "storage initializer",
+        "fail",
+        """kubectl patch clusterstoragecontainer default --type merge -p '{"spec": {"container":"""
+        """ {"securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}""",
+        change=(STORAGE, "items", [storage_container()]),
+    ),
+    Case(
+        "no storage container for the URI",
+        "storage initializer",
+        "fail",
+        "no ClusterStorageContainer fetches s3://",
+        change=(STORAGE, "items", []),
+    ),
+    Case(
+        "a namespace that enforces nothing",
+        "storage initializer",
+        "ok",
+        "does not enforce the restricted level",
+        change=(f"{CORE}/team", "metadata", {"name": "team"}),
+    ),
+    Case(
+        "KServe before canaries got requests",
+        "canary",
+        "warn",
+        "KServe 0.20 routes no request to a canary in mode Standard (kserve#5912)",
+        change=(
+            CONTROLLER,
+            "spec",
+            {
+                "selector": {},
+                "template": {"spec": {"containers": [{"name": "m", "image": "x/kserve:v0.20.0"}]}},
+            },
+        ),
+    ),
+    Case(
+        "KServe without the Gateway API",
+        "canary",
+        "warn",
+        "set deployment.canary.share to 0 (golden rows only), or deployment.mode to Knative",
+        change=(f"{CORE}/kserve/configmaps/inferenceservice-config", "data", {}),
+    ),
+    Case("KServe elsewhere", "canary", "warn", "its release is not known", remove=CONTROLLER),
     Case("no GPU", "GPU nodes", "warn", "no node offers", change=("/api/v1/nodes", "items", [])),
     Case(
         "GPUs in use",

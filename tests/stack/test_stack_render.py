@@ -176,7 +176,7 @@ def test_the_names_that_the_compiled_pipelines_read_are_there(
     manifests: Path, compiled: Path
 ) -> None:
     """What a task takes from the config map or the secret is what the stack renders."""
-    from slipway.cluster.doctor.findings import Site as Examined
+    from slipway.cluster.doctor.findings import DoctorTarget as Examined
 
     settings = _one(_documents(manifests / "base"), "ConfigMap", CONFIG_MAP)["data"]
     for path in compiled.glob("*.yaml"):

@@ -1,13 +1,16 @@
 """Where the cluster reads a bundle from: a URI that KServe's storage initializer understands."""
 
+import re
 from pathlib import Path
 
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.release import Release
 from slipway.components.support.errors import SlipwayError
 
-# The schemes of KServe's storage initializer.
-_READABLE = ("s3://", "gs://", "abfss://", "hdfs://", "webhdfs://", "pvc://", "oci://", "https://")
+# The schemes of KServe's storage initializer (python/storage/kserve_storage); it knows no abfss.
+_READABLE = ("s3://", "gs://", "hdfs://", "webhdfs://", "pvc://", "oci://", "https://")
+_STORES = ("s3://", "gs://", "abfss://")
+_ABFSS = re.compile(r"abfss://(?P<container>[^@/]+)@(?P<account>[^./]+)\.dfs\.[^/]+/?(?P<path>.*)")
 
 
 def storage_uri(release: Release, folder: Path, config: DeploymentConfig) -> str:
@@ -24,13 +27,13 @@ def storage_uri(release: Release, folder: Path, config: DeploymentConfig) -> str
     """
     if config.storage:
         uri = f"{config.storage.rstrip('/')}/{release.name}/{release.model_hash}"
-        if not uri.startswith(_READABLE[:3]):
+        if not uri.startswith(_STORES):
             raise SlipwayError(
                 f"deployment.storage is {config.storage}: give an object-store prefix (s3, gs, abfss)."
             )
         _copy(folder, uri)
-        return uri
-    uri = _resolve(release.bundle_uri)
+        return as_kserve_reads(uri)
+    uri = as_kserve_reads(_resolve(release.bundle_uri))
     if not uri.startswith(_READABLE):
         raise SlipwayError(
             f"The bundle of version {release.model_version} lies at {uri}, which KServe cannot read."
@@ -38,6 +41,14 @@ def storage_uri(release: Release, folder: Path, config: DeploymentConfig) -> str
             " may be copied to, or give the MLflow server an object store that pods reach directly."
         )
     return uri
+
+
+def as_kserve_reads(uri: str) -> str:
+    """A URI as KServe's storage initializer takes it: Azure's by its blob address."""
+    found = _ABFSS.match(uri)
+    if not found:
+        return uri
+    return f"https://{found['account']}.blob.core.windows.net/{found['container']}/{found['path']}"
 
 
 def _resolve(uri: str) -> str:

@@ -284,3 +284,12 @@ def test_a_bundle_that_the_cluster_cannot_read_is_refused(world: World, tmp_path
         storage_uri(release, tmp_path, DeploymentConfig())
     with pytest.raises(SlipwayError, match="give an object-store prefix"):
         storage_uri(release, tmp_path, DeploymentConfig(storage="/tmp/x"))
+
+
+def test_azure_is_read_by_its_blob_address() -> None:
+    """KServe's storage initializer knows no abfss."""
+    from slipway.components.deploy.kserve.storage import as_kserve_reads
+
+    uri = "abfss://models@lake.dfs.core.windows.net/flights/abc"
+    assert as_kserve_reads(uri) == "https://lake.blob.core.windows.net/models/flights/abc"
+    assert as_kserve_reads("s3://models/flights/abc") == "s3://models/flights/abc"
