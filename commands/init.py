@@ -1,4 +1,4 @@
-"""`slipway init`: the flights example, written into a folder of one's own."""
+"""`slipway init`: the flights example, written into a folder of your own."""
 
 from importlib import resources
 from pathlib import Path

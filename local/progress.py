@@ -1,4 +1,4 @@
-"""What a run on this machine tells whoever watches it; the console is one that does."""
+"""The progress events of a run on this machine; the console shows them."""
 
 from contextlib import AbstractContextManager
 from typing import Protocol

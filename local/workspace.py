@@ -127,7 +127,7 @@ class Workspace:
                     shutil.rmtree(cache, ignore_errors=True)
 
     def _links(self) -> str:
-        """What names outputs by their path: the summary, and what alert routes were told."""
+        """What names outputs by their path: the summary, and the state of the alert routes."""
         told = self.root.glob("monitoring/*/routes/*.json")
         return "\n".join(_read_text(path) for path in (self.summary, *told))
 

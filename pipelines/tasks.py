@@ -24,7 +24,7 @@ CONFIG_MAP = "slipway-config"
 SECRETS = "slipway-secrets"
 # The settings that may hold a password; the rest stand in the config map.
 SECRET_SETTINGS = ("MLFLOW_TRACKING_URI", "FEAST_REDIS_URL")
-# An object store of one's own needs these; in a cloud the pod's identity opens the bucket instead.
+# A self-hosted object store needs these; in a cloud the pod's identity opens the bucket instead.
 STORE_SETTINGS = ("AWS_ENDPOINT_URL", "AWS_REGION")
 STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 USER = 10001

@@ -31,7 +31,7 @@ class Hub:
     """What the connections of one process share.
 
     Attributes:
-        members: the open connections. busy: how many of them have a request in hand.
+        members: the open connections. busy: how many of them are answering a request.
         draining: each answer ends its connection.
         receive_seconds: a request must have arrived whole, and an answer be taken, within it.
         keep_alive_seconds: a connection may be idle for it.
@@ -84,7 +84,7 @@ class HttpConnection(asyncio.Protocol):
         self._hub.members.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forgets what was on its way; a request in hand is still run, and logged."""
+        """Drops what was arriving; a request that is being answered still runs and is logged."""
         self._hub.members.discard(self)
         self._refused = True
         for item, _, _ in self._queue:

@@ -6,7 +6,7 @@ class RequestError(Exception):
 
     Attributes:
         status: 4xx for what the client did, 503 where the predictor is overloaded or going.
-        close: the connection is of no more use (its body was not read).
+        close: the connection must end (the body was not read).
     """
 
     def __init__(self, message: str, status: int = 400, *, close: bool = False) -> None:

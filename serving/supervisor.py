@@ -235,7 +235,7 @@ async def _end(member: Member) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the supervisor of a folder until it is told to stop."""
+    """Runs the supervisor of a folder until `stop` or a signal."""
     folder = Path(arguments[0])
     if arguments[1] == "--port":
         # Its container deletes itself at the end, so what it says goes to a file.

@@ -9,8 +9,8 @@ One row a predicted row, one row a refused or failed request. Columns:
     request_id    string           the V2 request's id, or one that the predictor made
     row           int32            position in the request; -1 where the request was refused
     key           string, null     the example's key, where the request carried it: labels join on it
-    time          timestamp[us, UTC]  when the prediction was made: the clock, or, in a replay that
-                                   the predictor was told to trust, the request's parameter `time`
+    time          timestamp[us, UTC]  when the prediction was made: the clock; where the predictor
+                                   trusts requests (replays), the request's parameter `time`
     served_at     timestamp[us, UTC]  the clock when the answer was sent
     model_version string
     status        int16            HTTP status of the answer

@@ -73,7 +73,7 @@ class RetrainRequest(Record):
     """A request to retrain a model. Monitor writes it; what starts the training updates it.
 
     Attributes:
-        key: the same for the same model version and window: whoever starts a run for it names the
+        key: the same for the same model version and window: what starts a run for it names the
             run so, and a repeated request starts nothing.
         model_version: the version that is to be replaced.
         window: the window that gave the reasons: names of alerts, or a person's words.
@@ -82,7 +82,7 @@ class RetrainRequest(Record):
         run: the run that was started for it.
     """
 
-    ABSENT: ClassVar[str] = "holds no request to train anew"
+    ABSENT: ClassVar[str] = "holds no request to retrain"
     REMEDY: ClassVar[str] = "Take the file away, or monitor the window again."
 
     key: str

@@ -30,7 +30,7 @@ def roll_back(*, project: str, config: DeploymentConfig, version: str | None = N
 
     What a deploy has from the pipeline comes from the registry: the bundle, whose hash is checked, the
     gate's verdict from the evidence, and the golden rows from the reference. There is no observation
-    window: whoever rolls back wants the other model gone.
+    window: a rollback is to remove the other model at once.
 
     Args:
         project: the project's name: the registered model and the endpoint.

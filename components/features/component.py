@@ -98,7 +98,7 @@ def backfill(
     data_root: str = "",
     scratch: str = "",
 ):
-    """Computes the feature values of a range anew, in the offline and the online store.
+    """Recomputes the feature values of a range, in the offline and the online store.
 
     Args:
         dataset: The validated tables, reaching beyond the range as far as the features do.

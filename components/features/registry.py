@@ -54,7 +54,7 @@ def open_store(place: StoreLocation, engine: OfflineStore | None = None) -> "Fea
     }
     try:
         settings = RepoConfig(**config, repo_path=place.folder)
-        _ = settings.offline_store  # read here, so that a wrong option is told by its name
+        _ = settings.offline_store  # read here, so that an error names the wrong option
     except ValidationError as error:
         found = settings_problems(
             error, config["offline_store"], RepoConfig, "features.offline_store.options"

@@ -263,7 +263,7 @@ def _take_alias(client: "MlflowClient", release: Release) -> Release:
     latest = _latest(client, release.name)
     while True:
         _point_alias(client, release.name, latest)
-        # Looking again after the alias was set is what makes it right: whoever sets it last has seen
+        # Reading again after setting the alias makes it right: the task that sets it last has seen
         # every task that wrote down its time before.
         seen, latest = latest, _latest(client, release.name)
         if latest == seen:

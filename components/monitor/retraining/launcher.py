@@ -160,7 +160,7 @@ class KubeflowRuns:
         self._ids = {name: self._pipeline_id(name) for name in names}
 
     def newest(self) -> list[Run]:
-        """The last runs of the project that train, whoever started them, the newest first."""
+        """The last runs of the project that train, by whatever they were started, the newest first."""
         answer = self._ask(
             "GET",
             "/runs",

@@ -1,6 +1,6 @@
 """Whether to retrain a decayed model: once for the same reasons, not too often, one training at a time.
 
-A request is a file (see `state`). Monitor writes it; whoever starts the training (`launcher` on a
+A request is a file (see `state`). Monitor writes it; what starts the training (`launcher` on a
 cluster, `slipway` on a laptop) names the run after the key, and says how it went with `mark`. The new
 model passes the same gate as any other. All times are those of the windows, so a late or repeated
 run decides as the first did.
