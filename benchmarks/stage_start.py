@@ -29,11 +29,10 @@ from typing import Any
 import yaml
 
 from benchmarks.harness import Row, interleave, report
-from slipway.components.support.images import image
+from slipway.components.support.images import STAGES, image
 from slipway.images.build import BASE_IMAGE
 from slipway.images.plan import ROOT
 
-STAGES = ("ingest", "validate", "features", "train", "evaluate", "register", "deploy", "monitor")
 INSTALLED_AT_RUN_TIME = ("validate", "ingest")
 HARDENED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--network", "none")
 FOLDER = "/tmp/bench"

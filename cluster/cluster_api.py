@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from slipway.cluster.connection import POD_NAMESPACE
-from slipway.components.support.errors import SlipwayError
+from slipway.components.support.pod import cluster_access
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -15,24 +14,11 @@ def cluster_client(context: str) -> tuple["ApiClient", str]:
     Raises:
         SlipwayError: there is neither a pod's account nor a kubeconfig.
     """
-    from kubernetes import client, config
+    from kubernetes import client
 
-    configuration = client.Configuration()
-    configuration.retries = 2
-    namespace = "default"
-    try:
-        if POD_NAMESPACE.is_file() and not context:
-            config.load_incluster_config(client_configuration=configuration)
-            namespace = POD_NAMESPACE.read_text(encoding="utf-8").strip()
-        else:
-            config.load_kube_config(client_configuration=configuration, context=context or None)
-            _, current = config.list_kube_config_contexts()
-            namespace = str((current or {}).get("context", {}).get("namespace") or namespace)
-    except (config.ConfigException, OSError) as error:
-        raise SlipwayError(
-            f"There is no cluster to ask: {str(error).rstrip('.')}. Set KUBECONFIG, or give --context."
-        ) from error
-    return client.ApiClient(configuration), namespace
+    settings, namespace = cluster_access(context, instead=", or give --context")
+    settings.retries = 2
+    return client.ApiClient(settings), namespace or "default"
 
 
 def core_api(context: str, namespace: str) -> tuple[Any, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from slipway.components.support import pod
 from slipway.components.support.errors import ProjectError, SlipwayError
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 SERVICE = "http://ml-pipeline.{}.svc.cluster.local:8888"
 PROXY_PATH = "/api/v1/namespaces/{}/services/ml-pipeline:8888/proxy"
-POD_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
-POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 # Each way in, with the variables that choose it. More than one is an error, not a guess.
 WAYS = {
@@ -112,8 +111,8 @@ def configure(connection: Connection) -> tuple["Configuration", str | None]:
             raise ProjectError(f"There is no file {connection.ca} of certificate authorities.")
         configuration.ssl_ca_cert = connection.ca
     source = _token_source(way, connection)
-    if source is None and not way and not connection.host and POD_TOKEN.is_file():
-        source = _from_file(POD_TOKEN)
+    if source is None and not way and not connection.host and pod.PIPELINES_TOKEN.is_file():
+        source = _from_file(pod.PIPELINES_TOKEN)
     if source or cookie:
         _refuse_clear_text(configuration.host, way)
     if source:
@@ -127,18 +126,15 @@ def configure(connection: Connection) -> tuple["Configuration", str | None]:
 
 def _find_host(connection: Connection, configuration: "Configuration") -> None:
     """Inside a pod: the service. Elsewhere: the kubeconfig's API server, which passes requests on."""
-    if POD_NAMESPACE.is_file():
+    if pod.in_pod():
         configuration.host = SERVICE.format(connection.kfp_namespace)
         return
-    from kubernetes import client, config
-
-    cluster = client.Configuration()
     try:
-        config.load_kube_config(client_configuration=cluster, context=connection.context or None)
-    except (config.ConfigException, OSError) as error:
+        cluster, _ = pod.cluster_access(connection.context)
+    except SlipwayError as error:
         raise SlipwayError(
-            "Where is Kubeflow Pipelines? Give its address with --host or KF_PIPELINES_ENDPOINT,"
-            f" or a kubeconfig ({error})."
+            "Where is Kubeflow Pipelines? Give its address with --host or KF_PIPELINES_ENDPOINT."
+            f" {error}"
         ) from error
     # Copied, not loaded into: when it renews a token, the kubeconfig's hook sets the host back.
     configuration.host = cluster.host.rstrip("/") + PROXY_PATH.format(connection.kfp_namespace)

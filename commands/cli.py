@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from enum import StrEnum
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +23,8 @@ from slipway.commands.stack import stack_app
 from slipway.components.config.base import parse_duration
 from slipway.components.contracts.verdict import Override
 from slipway.components.support.errors import ProjectError, SlipwayError
-from slipway.components.support.extras import DISTRIBUTION, explain_missing, require_extra
+from slipway.components.support.extras import explain_missing, require_extra
+from slipway.components.support.packages import own_version
 
 BROKEN, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
 
@@ -59,7 +59,7 @@ class Target(StrEnum):
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"slipway {metadata.version(DISTRIBUTION)}")
+        print(f"slipway {own_version()}")
         raise typer.Exit
 
 
@@ -158,7 +158,8 @@ def compile_(
 
     **Example:** `slipway compile --project examples/flights --out compiled`
     """
-    from slipway.pipelines.compiler import STAGES, compile_project
+    from slipway.components.support.images import STAGES
+    from slipway.pipelines.compiler import compile_project
 
     loaded = _load(project, overrides)
     if cluster:

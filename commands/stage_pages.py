@@ -14,7 +14,7 @@ import docstring_parser
 
 from slipway.components.support import files
 from slipway.components.support.errors import SlipwayError
-from slipway.pipelines.tasks import RESOURCES
+from slipway.components.support.images import STAGES
 
 FOLDER = Path(__file__).resolve().parents[1] / "components"
 START, END = "<!-- inputs and outputs: from component.py, by `make compile` -->", "<!-- end -->"
@@ -22,7 +22,7 @@ START, END = "<!-- inputs and outputs: from component.py, by `make compile` -->"
 
 def main() -> None:
     """Renews the table in every stage's README."""
-    for stage in RESOURCES:
+    for stage in STAGES:
         page = FOLDER / stage / "README.md"
         files.write_text(page, renewed(page, stage))
 

@@ -4,7 +4,7 @@
 
 Settings, from the environment (`make images TAG=1.2.0`):
     REGISTRY    prefix of the names, for example registry.example.com/team; empty for local images
-    TAG         of the images; default 0.1.0
+    TAG         of the images; default: the project's version
     BASE_IMAGE  Python 3.11 on glibc; default python:3.11-slim-bookworm
     PLATFORM    linux/amd64 or linux/arm64; default this machine's. Another one than this machine's needs
                 its emulation (Debian: qemu-user-static), and a TAG of its own
@@ -27,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -45,7 +46,7 @@ from .plan import (
 LOGS = ROOT / "build" / "images"
 LICENCE = "Apache-2.0"
 SOURCE_URL = "https://github.com/kfp-slipway/slipway"
-TAG = "0.1.0"
+TAG = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 BASE_IMAGE = "python:3.11-slim-bookworm"
 LAST_LINES = 25
 TORCH_LOCK = "images/torch-cpu.lock"
@@ -193,6 +194,7 @@ def build(image: Image, settings: BuildSettings, builder: list[str]) -> None:
         "BUILDER": settings.reference("builder"),
         "TORCH": settings.torch_of(image.name),
         "GIT_COMMIT": revision,
+        "SLIPWAY_VERSION": TAG,
     }
     step = BuildStep(
         name=image.name,

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 USER = "10001:0"  # where the person is root: a stage never is
 TMP = {"/tmp": "rw,nosuid,nodev,size=4g,mode=1777"}  # noqa: S108 - the one writable place of an image
-STAGES = ("ingest", "validate", "features", "train", "evaluate", "register", "deploy", "monitor")
 NETWORKED = ("deploy", "monitor")  # they ask the endpoint
 LAST_LINES = 15
 _START_SECONDS = 30.0
@@ -58,7 +57,7 @@ class Containers:
 
     def __init__(self, request: "RunRequest") -> None:
         self._request = request
-        self._stages = {images.image(name): name for name in STAGES}
+        self._stages = {images.image(name): name for name in images.STAGES}
         self._user = _user()
         Path(request.root).mkdir(parents=True, exist_ok=True)
         self._hand_over(Path(request.root).parent)

@@ -12,6 +12,7 @@ from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.contracts.release import Deployment, Release
 from slipway.components.contracts.verdict import Verdict, read_verdict
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.images import STAGES
 from slipway.components.support.settings import locate
 from slipway.local.execution import (
     PipelineRun,
@@ -27,8 +28,6 @@ from slipway.local.traffic import Traffic, send_traffic, wait_until_logged
 from slipway.local.workspace import Workspace, source_version
 from slipway.pipelines.monitoring import monitoring_arguments
 from slipway.pipelines.training import training_arguments
-
-STAGES = ("ingest", "validate", "features", "train", "evaluate", "register", "deploy", "monitor")
 
 
 @dataclass(slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_duration, format_instant
+from slipway.components.contracts.requests import DATATYPES
 from slipway.components.contracts.splits import TIME, Splits, part_file, read_splits
 from slipway.components.monitor.measures.system import scrape
 from slipway.components.support.errors import SlipwayError
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 CONNECTIONS = 8
 LOG_SECONDS = 60.0
 _ASK_EVERY = 0.2
-DATATYPES = {"numeric": "FP64", "categorical": "BYTES", "boolean": "BOOL", "time": "BYTES"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,30 +6,29 @@ from kfp import dsl
 
 from slipway.components.config.base import format_duration
 from slipway.components.config.model import Project
-from slipway.components.config.parameters import struct_of
 from slipway.components.config.reach import backfill_margins
 from slipway.components.features.component import backfill
 from slipway.components.ingest.component import ingest
-from slipway.components.support.settings import pack_struct, pack_text
 from slipway.components.validate.component import validate
-from slipway.pipelines.tasks import notify_at_end, pipeline_config, scratch_of, settle
+from slipway.pipelines.tasks import (
+    batch_arguments,
+    notify_at_end,
+    pipeline_config,
+    scratch_of,
+    settle,
+)
 
 
 def backfill_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
     """The pipeline's parameters as a project sets them."""
     window = project.data.window.to_struct()
     before, after = backfill_margins(project.features)
-    return {
-        "project": project.project_name,
-        "data_root": project.data.root,
+    return batch_arguments(project, schema) | {
         "window_start": window["start"],
         "window_end": window["end"],
         "before": format_duration(before),
         "after": format_duration(after),
         "online": True,
-        "data": struct_of(project.data, "data"),
-        "schema": pack_text("schema", schema).value,
-        "features": pack_struct("features", project.features.to_struct()).value,
     }
 
 

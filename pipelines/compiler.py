@@ -12,15 +12,14 @@ from kfp import compiler
 from slipway.components.config.model import Project
 from slipway.components.config.project import LoadedProject
 from slipway.components.support import files
+from slipway.components.support.images import STAGES
 from slipway.components.support.settings import pack_struct, pack_text
 from slipway.pipelines.backfill import backfill_pipeline
 from slipway.pipelines.monitoring import monitoring_pipeline
 from slipway.pipelines.package import read_package
 from slipway.pipelines.scoring import scoring_pipeline
-from slipway.pipelines.tasks import RESOURCES
 from slipway.pipelines.training import training_pipeline
 
-STAGES = tuple(RESOURCES)
 # Faces beside the stages' own that another pipeline may use: file to package and function.
 MORE_FACES = {
     "scoring-features": ("features", "scoring_features"),

@@ -6,15 +6,14 @@ from kfp import dsl
 
 from slipway.components.config.base import format_duration
 from slipway.components.config.model import Project
-from slipway.components.config.parameters import struct_of
 from slipway.components.config.reach import scoring_history
 from slipway.components.deploy.component import score
 from slipway.components.features.component import scoring_features
 from slipway.components.ingest.component import ingest
 from slipway.components.monitor.component import monitor_predictions
-from slipway.components.support.settings import pack_struct, pack_text
 from slipway.components.validate.component import validate
 from slipway.pipelines.tasks import (
+    batch_arguments,
     notify_at_end,
     pipeline_config,
     route_secrets,
@@ -27,17 +26,12 @@ def scoring_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any
     """The pipeline's parameters as a project sets them."""
     data = project.data
     history = scoring_history(project.features, data.window.end - data.window.start)
-    return {
-        "project": project.project_name,
+    return batch_arguments(project, schema) | {
         "model": "champion",
-        "data_root": data.root,
         "window_start": "1d",
         "window_end": "",
         "history": format_duration(history),
         "publish": "",
-        "data": struct_of(data, "data"),
-        "schema": pack_text("schema", schema).value,
-        "features": pack_struct("features", project.features.to_struct()).value,
         "monitoring": project.monitoring.to_struct(),
     }
 

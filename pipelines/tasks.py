@@ -17,16 +17,13 @@ from slipway.components.config.orchestration import (
     TaskSettings,
     WorkspaceVolume,
 )
+from slipway.components.config.parameters import struct_of
 from slipway.components.monitor.component import report_end, report_override
 from slipway.components.support import environment
+from slipway.components.support.settings import pack_struct, pack_text
 
-CONFIG_MAP = "slipway-config"
-SECRETS = "slipway-secrets"
 # The settings that may hold a password; the rest stand in the config map.
 SECRET_SETTINGS = ("MLFLOW_TRACKING_URI", "FEAST_REDIS_URL")
-# A self-hosted object store needs these; in a cloud the pod's identity opens the bucket instead.
-STORE_SETTINGS = ("AWS_ENDPOINT_URL", "AWS_REGION")
-STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 USER = 10001
 RETRIES = 3
 TIMEOUT = timedelta(hours=1)
@@ -93,6 +90,17 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 }
 
 
+def batch_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that scoring and backfill share: where the tables are, and what is made of them."""
+    return {
+        "project": project.project_name,
+        "data_root": project.data.root,
+        "data": struct_of(project.data, "data"),
+        "schema": pack_text("schema", schema).value,
+        "features": pack_struct("features", project.features.to_struct()).value,
+    }
+
+
 def settle(task: dsl.PipelineTask, project: Project) -> dsl.PipelineTask:
     """Gives a task what the design asks of every one.
 
@@ -127,21 +135,24 @@ def settle(task: dsl.PipelineTask, project: Project) -> dsl.PipelineTask:
     if own.affinity:
         kubernetes.add_node_affinity_json(task, own.affinity)
     kubernetes.use_config_map_as_env(
-        task, CONFIG_MAP, {name: name for name in STORE_SETTINGS}, optional=True
+        task,
+        environment.CONFIG_MAP,
+        {name: name for name in environment.STORE_SETTINGS},
+        optional=True,
     )
     kubernetes.use_secret_as_env(
-        task, SECRETS, {name: name for name in STORE_SECRETS}, optional=True
+        task, environment.SECRETS, {name: name for name in environment.STORE_SECRETS}, optional=True
     )
     for name in SETTINGS.get(task.name, ()):
         if name in SECRET_SETTINGS:
             kubernetes.use_secret_as_env(
                 task,
-                SECRETS,
+                environment.SECRETS,
                 {name: environment.OWN_NAMES.get(name, name)},
                 optional=name == "FEAST_REDIS_URL",
             )
         else:
-            kubernetes.use_config_map_as_env(task, CONFIG_MAP, {name: name})
+            kubernetes.use_config_map_as_env(task, environment.CONFIG_MAP, {name: name})
     return task
 
 
@@ -149,7 +160,7 @@ def route_secrets(task: dsl.PipelineTask, project: Project) -> None:
     """Gives a task the variables that the alert routes' urls name, from the namespace's secret."""
     urls = " ".join(route.url for route in project.monitoring.routes)
     for name in sorted(set(VARIABLE.findall(urls))):
-        kubernetes.use_secret_as_env(task, SECRETS, {name: name}, optional=True)
+        kubernetes.use_secret_as_env(task, environment.SECRETS, {name: name}, optional=True)
 
 
 def notify_at_end(project: Project, pipeline: str, config: Any) -> dsl.ExitHandler:

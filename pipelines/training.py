@@ -14,12 +14,11 @@ from slipway.components.evaluate.component import evaluate
 from slipway.components.features.component import features as build_features
 from slipway.components.ingest.component import ingest
 from slipway.components.register.component import register
-from slipway.components.support.images import image
+from slipway.components.support.images import STAGES, image
 from slipway.components.support.settings import pack_struct, pack_text
 from slipway.components.train.component import train
 from slipway.components.validate.component import validate
 from slipway.pipelines.tasks import (
-    RESOURCES,
     notify_at_end,
     notify_of_override,
     pipeline_config,
@@ -255,7 +254,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
                         schema=schema,
                         features=features,
                         data_root=data_root,
-                        images={stage: image(stage) for stage in (*RESOURCES, "predictor")},
+                        images={stage: image(stage) for stage in (*STAGES, "predictor")},
                         pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
                     ),
                     loaded,

@@ -13,19 +13,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
+from slipway.components.support.packages import own_version
 from slipway.serving.batcher import Batcher
 from slipway.serving.errors import RequestError
 from slipway.serving.log.writer import InferenceLog, LogRecord
 from slipway.serving.metrics import CONTENT_TYPE, Metrics
 from slipway.serving.model import Model
 from slipway.serving.online import OnlineFeatures
+from slipway.serving.protocol.v1 import encode_predictions, parse_instances
 from slipway.serving.protocol.v2 import (
     InferRequest,
     encode_response,
-    load_json,
     model_metadata,
     parse_request,
-    request_id,
 )
 from slipway.serving.settings import PredictorSettings
 
@@ -326,27 +326,15 @@ class Predictor:
     async def _predict_v1(
         self, model: Model, body: bytes, header_length: int | None, call: Call
     ) -> tuple[bytes, Headers, LogRecord | None]:
-        content = load_json(body)
-        call.request_id = request_id(content.get("id"))
-        tensors = model.reader.instance_tensors(
-            content.get("instances"), keyed=self._online is not None
-        )
-        if self._online is not None and model.reader.absent(tensors):
-            tensors = await self._online.complete(model.reader, tensors)
-        rows = model.reader.read(tensors)
-        probability = await self._batcher.predict(model, rows)
-        label = model.labels(probability)
-        predictions = [
-            {"probability": float(p), "label": int(y)}
-            for p, y in zip(probability, label, strict=True)
-        ]
-        self._metrics.rows.inc(rows.count)
-        self._metrics.probabilities.add(probability)
-        now = time.time_ns() // 1000
-        record = LogRecord(
-            call.request_id, now, 0, model.version, 200, 0.0, rows, probability, label
-        )
-        return orjson.dumps({"predictions": predictions}), [_JSON], record
+        clock = time.perf_counter()
+        request = parse_instances(body, model.reader, keyed=self._online is not None)
+        call.request_id = request.id
+        self._metrics.preprocess.observe(time.perf_counter() - clock)
+        probability, label, record = await self.infer(model, request)
+        clock = time.perf_counter()
+        payload = encode_predictions(probability, label)
+        self._metrics.postprocess.observe(time.perf_counter() - clock)
+        return payload, [_JSON], record
 
     def _moment(self, request: InferRequest) -> int:
         """When the prediction was made, in microseconds since 1970, UTC."""
@@ -399,7 +387,7 @@ def server_metadata() -> dict[str, Any]:
     """The V2 server metadata."""
     return {
         "name": "slipway-predictor",
-        "version": "0.1.0",
+        "version": own_version(),
         "extensions": ["binary_tensor_data"],
     }
 

@@ -10,13 +10,15 @@ from typing import Any
 
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.feature_store import repo_config
+from slipway.components.contracts.requests import DATATYPES
 from slipway.components.contracts.splits import Feature
 from slipway.components.support.errors import SlipwayError
 from slipway.serving.errors import RequestError
 from slipway.serving.protocol.rows import RowReader
 
 _EPOCH = datetime(1970, 1, 1)
-_DATATYPES = {"numeric": "FP64", "boolean": "BOOL", "categorical": "BYTES", "time": "INT64"}
+# A time comes from the store as microseconds, not as text.
+_DATATYPES = DATATYPES | {"time": "INT64"}
 
 
 class OnlineFeatures:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from slipway.components.support import pod_security
-from slipway.pipelines.tasks import CONFIG_MAP, SECRETS
+from slipway.components.support.environment import CONFIG_MAP, SECRETS
 from slipway.stack.rights import TASK_RIGHTS
 from slipway.stack.site import PREDICTOR, TASKS, Site
 

@@ -12,9 +12,9 @@ import grimp
 import pytest
 
 from slipway.commands import stage_pages
+from slipway.components.support.images import STAGES
 
 PODS = "slipway.components.contracts.endpoint"
-STAGES = "ingest", "validate", "features", "train", "evaluate", "register", "deploy", "monitor"
 
 
 def test_arrows(repository: Path) -> None:

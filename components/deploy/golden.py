@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.contracts.bundle import ONNX, Bundle, model_inputs
+from slipway.components.contracts.requests import DATATYPES, wire_values
 from slipway.components.contracts.splits import read_part
 from slipway.components.metrics.labels import reaches_threshold
 from slipway.components.support.errors import SlipwayError
@@ -22,7 +23,6 @@ class NotReached(SlipwayError):
 TOLERANCE = 1e-5
 _ROWS = 32
 _TIMED = 20
-_DATATYPES = {"numeric": "FP64", "boolean": "BOOL", "categorical": "BYTES", "time": "BYTES"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,29 +87,13 @@ def golden_of(folder: Path, bundle: Bundle, table: "pa.Table") -> Golden:
     if not np.isfinite(answer).all():
         raise SlipwayError("The model answers real rows with values that are not finite.")
     return Golden(
-        columns=_columns(bundle, table),
+        columns=[
+            (feature.name, DATATYPES[feature.kind], wire_values(feature.kind, table[feature.name]))
+            for feature in bundle.features
+        ],
         probability=[float(value) for value in answer],
         threshold=bundle.threshold,
     )
-
-
-def _columns(bundle: Bundle, table: "pa.Table") -> list[tuple[str, str, list[Any]]]:
-    import pyarrow.compute as pc
-
-    columns: list[tuple[str, str, list[Any]]] = []
-    for feature in bundle.features:
-        column = table[feature.name]
-        if feature.kind == "time":
-            if getattr(column.type, "tz", None):
-                column = pc.local_timestamp(column)
-            values = [value and value.isoformat() for value in column.to_pylist()]
-        elif feature.kind == "numeric":
-            # JSON has no NaN: what is missing travels as null.
-            values = [None if v is None or v != v else float(v) for v in column.to_pylist()]
-        else:
-            values = column.to_pylist()
-        columns.append((feature.name, _DATATYPES[feature.kind], values))
-    return columns
 
 
 def ask(

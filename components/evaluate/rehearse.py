@@ -16,11 +16,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from slipway import serving
 from slipway.components.config.gate import RehearsalRule
 from slipway.components.contracts.bundle import Bundle
+from slipway.components.contracts.requests import v2_inputs
 from slipway.components.contracts.scoring import open_model, predict
 from slipway.components.contracts.splits import Splits
 from slipway.components.evaluate.baselines import sample_part
@@ -183,32 +184,11 @@ def _body(bundle: Bundle, table: "pa.Table") -> bytes:
     """Rows as the JSON of a V2 request that stays out of the inference log."""
     import json
 
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    types = {"numeric": "FP64", "boolean": "BOOL", "categorical": "BYTES", "time": "BYTES"}
-    inputs: list[dict[str, Any]] = []
-    for feature in bundle.features:
-        column = table[feature.name]
-        if feature.kind == "numeric":
-            values = [
-                None if value is None or math.isnan(value) else value
-                for value in column.cast(pa.float64()).to_pylist()
-            ]
-        elif feature.kind == "time":
-            local = pc.local_timestamp(column) if column.type.tz else column
-            values = [value and value.isoformat() for value in local.to_pylist()]
-        else:
-            values = column.to_pylist()
-        inputs.append(
-            {
-                "name": feature.name,
-                "shape": [table.num_rows],
-                "datatype": types[feature.kind],
-                "data": values,
-            }
-        )
-    request = {"id": "rehearsal", "parameters": {"log": False}, "inputs": inputs}
+    request = {
+        "id": "rehearsal",
+        "parameters": {"log": False},
+        "inputs": v2_inputs(bundle.features, table),
+    }
     return json.dumps(request, allow_nan=False).encode()
 
 

@@ -145,9 +145,10 @@ def retrain(
 
     from slipway.components.config.monitoring import MonitoringConfig
     from slipway.components.contracts.monitoring_record import MonitoringRecord
-    from slipway.components.monitor.retraining.launcher import KubeflowRuns, in_pod, launch, leave
+    from slipway.components.monitor.retraining.launcher import KubeflowRuns, launch, leave
     from slipway.components.monitor.retraining.retrain import arguments_for, find_request
     from slipway.components.support import environment
+    from slipway.components.support.pod import in_pod
 
     if not kubeflow and not in_pod():
         return leave().run

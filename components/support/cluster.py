@@ -1,19 +1,15 @@
 """The Kubernetes API as the stages use it: patient with what passes, plain about what does not."""
 
-import base64
 import json
-import os
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.pod import cluster_access, own_namespace
 
 MANAGER = "slipway"
-_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_TOKEN = _NAMESPACE.with_name("token")
 _TRIES = 6
 _TIMEOUT_SECONDS = 30
 PATHS = {
@@ -45,23 +41,15 @@ class Cluster:
     """
 
     def __init__(self, namespace: str | None, role: str) -> None:
-        from kubernetes import client, config
+        from kubernetes import client
 
-        settings = client.Configuration()
-        try:
-            config.load_incluster_config(client_configuration=settings)
-        except config.ConfigException:
-            try:
-                config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=settings)
-            except (config.ConfigException, OSError) as error:
-                raise SlipwayError(
-                    f"There is no cluster to talk to: this is no pod, and no kubeconfig was found"
-                    f" ({error}). Set KUBECONFIG, or choose what runs on this machine"
-                    " (deployment.target: local, training.nodes.count: 1)."
-                ) from error
+        settings, _ = cluster_access(
+            instead=", or choose what runs on this machine (deployment.target: local,"
+            " training.nodes.count: 1)"
+        )
         settings.retries = False  # `_request` does it, and knows what passes
         self._client = client.ApiClient(settings)
-        self.namespace = namespace or _own_namespace()
+        self.namespace = namespace or _required_namespace()
         self.role = role
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
@@ -294,21 +282,9 @@ def _text(body: Any) -> str:
     return body or ""
 
 
-def _own_namespace() -> str:
-    try:
-        return _NAMESPACE.read_text().strip()
-    except OSError as error:
-        raise SlipwayError(
-            "No namespace is set (deployment.namespace), and this is no pod whose namespace could be"
-            " taken."
-        ) from error
-
-
-def own_account() -> str:
-    """The name of the service account that this pod runs as; empty where this is no pod."""
-    try:
-        payload = _TOKEN.read_text().split(".")[1]
-        subject = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["sub"]
-    except (OSError, IndexError, ValueError, KeyError):
-        return ""
-    return str(subject).rsplit(":", 1)[-1]
+def _required_namespace() -> str:
+    if namespace := own_namespace():
+        return namespace
+    raise SlipwayError(
+        "No namespace is set (deployment.namespace), and this is no pod whose namespace could be taken."
+    )

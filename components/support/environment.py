@@ -10,6 +10,11 @@ from pathlib import Path
 
 from slipway.components.support.errors import SlipwayError
 
+# The objects of the namespace that every task takes its settings from, by reference.
+CONFIG_MAP, SECRETS = "slipway-config", "slipway-secrets"
+# A self-hosted object store needs these; in a cloud the pod's identity opens the bucket instead.
+STORE_SETTINGS = ("AWS_ENDPOINT_URL", "AWS_REGION")
+STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 VARIABLES = {
     "MLFLOW_TRACKING_URI": "the MLflow server, or sqlite:///PATH on a laptop",
     "FEATURE_STORE_URI": "the folder or object-store prefix of the Feast registry and offline tables",

@@ -13,6 +13,8 @@ import yaml
 
 from slipway.components.support.errors import SlipwayError
 
+STAGES = ("ingest", "validate", "features", "train", "evaluate", "register", "deploy", "monitor")
+"""The eight stages in their order, each with an image of its name."""
 LOCK = Path(__file__).resolve().parents[2] / "images" / "images.lock.yaml"
 
 

@@ -5,6 +5,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from slipway.components.support.extras import DISTRIBUTION
+
 
 def installed_packages() -> dict[str, str]:
     """Installed distributions with their versions, by normalised name, sorted."""
@@ -14,6 +16,14 @@ def installed_packages() -> dict[str, str]:
         if name:
             found[name.lower().replace("_", "-")] = distribution.version
     return dict(sorted(found.items()))
+
+
+def own_version() -> str:
+    """The version of Slipway: the installed package's, or the one baked into the image."""
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return os.environ.get("SLIPWAY_VERSION", "")
 
 
 def git_commit() -> str:

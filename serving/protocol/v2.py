@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import orjson
 
+from slipway.components.contracts.requests import DATATYPES as WIRE_TYPES
 from slipway.serving.errors import RequestError
 from slipway.serving.model import Model
 from slipway.serving.protocol.tensors import DATATYPES, attach, short_text
 
-_WIRE_TYPES = {"numeric": "FP64", "boolean": "BOOL", "categorical": "BYTES", "time": "BYTES"}
 OUTPUTS = ("probability", "label")
 MAX_ID = 256
 
@@ -57,23 +57,33 @@ def parse_request(body: bytes, header_length: int | None) -> InferRequest:
                     f"Input '{short_text(tensor.get('name'))}' is a binary tensor: the request needs"
                     " the header Inference-Header-Content-Length."
                 )
+    time, log, binary = read_parameters(content)
+    return InferRequest(
+        request_id(content.get("id")),
+        inputs,
+        outputs_wanted(content.get("outputs"), binary),
+        time,
+        log,
+    )
+
+
+def read_parameters(content: dict[str, Any]) -> tuple[str | None, bool, bool]:
+    """A request's parameters: its `time`, whether to `log` it, whether its outputs are to be binary.
+
+    Raises:
+        RequestError: 400, one is of another type.
+    """
     parameters = content.get("parameters")
     if parameters is None:
-        parameters = {}
-    elif type(parameters) is not dict:
+        return None, True, False
+    if type(parameters) is not dict:
         raise RequestError("'parameters' must be an object.")
     time, log = parameters.get("time"), parameters.get("log", True)
     if time is not None and type(time) is not str:
         raise RequestError("The parameter 'time' must be an ISO 8601 text.")
     if type(log) is not bool:
         raise RequestError("The parameter 'log' must be true or false.")
-    return InferRequest(
-        request_id(content.get("id")),
-        inputs,
-        outputs_wanted(content.get("outputs"), parameters.get("binary_data_output") is True),
-        time,
-        log,
-    )
+    return time, log, parameters.get("binary_data_output") is True
 
 
 def load_json(body: bytes) -> dict[str, Any]:
@@ -162,7 +172,7 @@ def encode_response(
 def model_metadata(model: Model) -> dict[str, Any]:
     """The V2 model metadata: one input a feature, and the key column where it is not one."""
     inputs = [
-        {"name": feature.name, "datatype": _WIRE_TYPES[feature.kind], "shape": [-1]}
+        {"name": feature.name, "datatype": WIRE_TYPES[feature.kind], "shape": [-1]}
         for feature in model.bundle.features
     ]
     return {

@@ -18,6 +18,7 @@ from slipway.cluster import connection as module
 from slipway.cluster.api import Kubeflow
 from slipway.cluster.connection import Connection
 from slipway.cluster.transport import KfpApiError
+from slipway.components.support import pod
 from slipway.components.support.errors import ProjectError, SlipwayError
 
 
@@ -129,8 +130,8 @@ def test_in_a_pod_the_projected_token_and_the_service(
 ) -> None:
     (tmp_path / "token").write_text("pod-token")
     (tmp_path / "namespace").write_text("team")
-    monkeypatch.setattr(module, "POD_TOKEN", tmp_path / "token")
-    monkeypatch.setattr(module, "POD_NAMESPACE", tmp_path / "namespace")
+    monkeypatch.setattr(pod, "PIPELINES_TOKEN", tmp_path / "token")
+    monkeypatch.setattr(pod, "NAMESPACE_FILE", tmp_path / "namespace")
     monkeypatch.setattr(module, "SERVICE", recorder.url.replace("{}", ""))
     Kubeflow(Connection.of(variables={})).health()
     assert recorder.headers[-1]["Authorization"] == "Bearer pod-token"

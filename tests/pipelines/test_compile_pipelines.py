@@ -15,7 +15,8 @@ from slipway.cluster.checks import containers, find_faults
 from slipway.components.config.orchestration import TaskName
 from slipway.components.config.project import LoadedProject, load_project
 from slipway.components.support.errors import ProjectError
-from slipway.pipelines.compiler import MORE_FACES, STAGES, compile_project
+from slipway.components.support.images import STAGES
+from slipway.pipelines.compiler import MORE_FACES, compile_project
 from slipway.pipelines.package import read_package
 from slipway.pipelines.training import training_arguments
 

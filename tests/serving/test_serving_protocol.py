@@ -119,6 +119,24 @@ def test_v1_predict(served: Running) -> None:
     assert response.status_code == 400 and "Instance 1 lacks" in response.json()["error"]
 
 
+def test_v1_is_counted_and_logged_as_v2_is(served: Running) -> None:
+    """It skipped `log: false` and the request histograms."""
+    rows = [{t["name"]: t["data"][0] for t in flight_tensors(1) if t["name"] != "flight_id"}]
+    url = f"{served.url}/v1/models/flights:predict"
+    names = [
+        *(f"request_{part}_seconds_count" for part in ("preprocess", "predict", "postprocess")),
+        "slipway_unlogged_requests_total",
+        "slipway_probability_count",
+    ]
+    before = [served.metric(name) for name in names]
+    body = {"instances": rows, "parameters": {"log": False}}
+    assert httpx.post(url, json=body).status_code == 200
+    after = [served.metric(name) for name in names]
+    assert [b - a for a, b in zip(before, after, strict=True)] == [1, 1, 1, 1, 0]
+    refused = httpx.post(url, json={"instances": rows, "parameters": {"log": "no"}})
+    assert refused.status_code == 400 and "'log' must be true or false" in refused.json()["error"]
+
+
 def test_missing_features_may_be_taken_as_null(tmp_path: Any) -> None:
     from support.serving_bundles import make_bundle
 

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from slipway.commands.stack import stack_app
 from slipway.components.config.project import LoadedProject, load_project
+from slipway.components.support.environment import CONFIG_MAP, SECRETS
 from slipway.components.support.errors import ProjectError
 from slipway.pipelines.package import read_package
-from slipway.pipelines.tasks import CONFIG_MAP, SECRETS
 from slipway.stack.ci import ENVIRONMENTS, gitlab, tekton
 from slipway.stack.objects import SECRET_KEYS
 from slipway.stack.rights import DEPLOY_RIGHTS, TASK_RIGHTS

@@ -13,16 +13,15 @@ from typing import Any, Protocol
 from slipway.components.contracts.monitoring_record import RetrainRequest
 from slipway.components.monitor.retraining.retrain import find_request, mark, requests, run_name
 from slipway.components.monitor.state import Root
+from slipway.components.support import pod
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import stage
 
-POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 ACTIVE = frozenset({"", "pending", "running", "paused", "canceling"})
 PAGE = 100
 TIMEOUT_S = 30.0
 ATTEMPTS = 3
 SERVICE = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
-TOKEN = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105 - a path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +36,6 @@ class Run:
     def active(self) -> bool:
         """Whether it has not ended."""
         return self.state in ACTIVE
-
-
-def in_pod() -> bool:
-    """Whether this process runs in a cluster."""
-    return POD.is_file()
 
 
 class Runs(Protocol):
@@ -153,7 +147,7 @@ class KubeflowRuns:
             transport=httpx.HTTPTransport(retries=ATTEMPTS),
         )
         shared = self._ask("GET", "/healthz").get("multi_user", False)
-        self._namespace = POD.read_text(encoding="utf-8").strip() if shared and in_pod() else ""
+        self._namespace = pod.own_namespace() if shared else ""
         self._retraining = f"{project}-retraining"
         self._experiment = self._experiment_of(project)
         names = (self._retraining, f"{project}-training")
@@ -249,5 +243,5 @@ class KubeflowRuns:
 
 def _token() -> str:
     """The token that Kubeflow puts into the pod; read each time, since it is renewed in place."""
-    path = Path(os.environ.get("KF_PIPELINES_SA_TOKEN_PATH") or TOKEN)
+    path = Path(os.environ.get("KF_PIPELINES_SA_TOKEN_PATH") or pod.PIPELINES_TOKEN)
     return path.read_text(encoding="utf-8").strip() if path.is_file() else ""

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 from slipway.components.config.training import TrainingConfig
 from slipway.components.support import environment, pod_security
-from slipway.components.support.cluster import Cluster, own_account
+from slipway.components.support.cluster import Cluster
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.images import image
+from slipway.components.support.pod import own_account
 from slipway.components.train.distributed.follow import TrainJobRunner
 from slipway.components.train.distributed.processes import (
     WORKER,
@@ -27,10 +28,6 @@ from slipway.components.train.distributed.processes import (
 if TYPE_CHECKING:
     from slipway.components.train.loop import TrainedMember
 
-# The namespace's own, as every task has them: see pipelines/tasks.py.
-CONFIG_MAP, SECRETS = "slipway-config", "slipway-secrets"
-STORE_SETTINGS = ("AWS_ENDPOINT_URL", "AWS_REGION")
-STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where torch's loaders and NCCL look for it
 # The name of a node's pod is at most 63 characters (JobSet's webhook): the job's name, "-node-0-", the
 # node's number, and six of Kubernetes' own.
@@ -130,9 +127,14 @@ def _worker_environment() -> list[dict[str, Any]]:
     if uri and urlsplit(uri).password is None:
         variables.append({"name": "MLFLOW_TRACKING_URI", "value": uri})
     elif uri:
-        variables.append(_reference("secretKeyRef", SECRETS, "MLFLOW_TRACKING_URI"))
-    variables += [_reference("configMapKeyRef", CONFIG_MAP, name) for name in STORE_SETTINGS]
-    variables += [_reference("secretKeyRef", SECRETS, name) for name in STORE_SECRETS]
+        variables.append(_reference("secretKeyRef", environment.SECRETS, "MLFLOW_TRACKING_URI"))
+    variables += [
+        _reference("configMapKeyRef", environment.CONFIG_MAP, name)
+        for name in environment.STORE_SETTINGS
+    ]
+    variables += [
+        _reference("secretKeyRef", environment.SECRETS, name) for name in environment.STORE_SECRETS
+    ]
     return variables
 
 

@@ -8,6 +8,7 @@ import pytest
 from support.kube_double import Fault, KubeDouble
 
 from slipway.components.support import cluster as cluster_module
+from slipway.components.support import pod
 from slipway.components.support.cluster import Cluster
 from slipway.components.support.errors import SlipwayError
 
@@ -175,7 +176,7 @@ def test_a_pod_uses_its_service_account(tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
     monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
-    monkeypatch.setattr(cluster_module, "_NAMESPACE", tmp_path / "namespace")
+    monkeypatch.setattr(pod, "NAMESPACE_FILE", tmp_path / "namespace")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     seen: dict[str, Any] = {}

@@ -21,6 +21,7 @@ from support.trainer_double import COMPLETE, FAILED, TrainerDouble, pod_spec
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import read_bundle
 from slipway.components.support import cluster as cluster_module
+from slipway.components.support import pod
 from slipway.components.support.cluster import Cluster
 from slipway.components.support.errors import SlipwayError
 from slipway.components.train.distributed import follow
@@ -70,7 +71,7 @@ def attach(double: TrainerDouble, folder: Path, monkeypatch: pytest.MonkeyPatch)
     double.api.log_text = "epoch 1\nepoch 2\n"
     # A kubeconfig names no namespace that a pod would have.
     (folder / "namespace").write_text("models")
-    monkeypatch.setattr(cluster_module, "_NAMESPACE", folder / "namespace")
+    monkeypatch.setattr(pod, "NAMESPACE_FILE", folder / "namespace")
     return double
 
 
@@ -92,7 +93,7 @@ def test_the_job_asks_for_what_the_project_says() -> None:
 
 
 def test_no_secret_stands_in_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    from slipway.pipelines import tasks
+    from slipway.components.support import environment
 
     def variables() -> dict[str, Any]:
         return {entry["name"]: entry for entry in manifest()["spec"]["trainer"]["env"]}
@@ -102,9 +103,13 @@ def test_no_secret_stands_in_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:hunter2@mlflow")
     assert "hunter2" not in json.dumps(manifest())
     found = variables()
-    assert found["MLFLOW_TRACKING_URI"]["valueFrom"]["secretKeyRef"]["name"] == tasks.SECRETS
-    assert found["AWS_REGION"]["valueFrom"]["configMapKeyRef"]["name"] == tasks.CONFIG_MAP
-    assert set(found) == {"MLFLOW_TRACKING_URI", *tasks.STORE_SETTINGS, *tasks.STORE_SECRETS}
+    assert found["MLFLOW_TRACKING_URI"]["valueFrom"]["secretKeyRef"]["name"] == environment.SECRETS
+    assert found["AWS_REGION"]["valueFrom"]["configMapKeyRef"]["name"] == environment.CONFIG_MAP
+    assert set(found) == {
+        "MLFLOW_TRACKING_URI",
+        *environment.STORE_SETTINGS,
+        *environment.STORE_SECRETS,
+    }
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow")
     assert variables()["MLFLOW_TRACKING_URI"]["value"] == "https://mlflow"
 
@@ -257,7 +262,7 @@ def test_its_pods_run_as_the_tasks_own_account(
     claims = {"sub": "system:serviceaccount:models:pipeline-runner"}
     payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     (tmp_path / "token").write_text(f"head.{payload}.signature")
-    monkeypatch.setattr(cluster_module, "_TOKEN", tmp_path / "token")
+    monkeypatch.setattr(pod, "TOKEN_FILE", tmp_path / "token")
     assert pod_spec(manifest())["serviceAccountName"] == "pipeline-runner"
 
 

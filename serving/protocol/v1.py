@@ -1,0 +1,33 @@
+"""The V1 protocol on the wire: `instances` in, `predictions` out, with the parameters of V2."""
+
+import numpy as np
+import orjson
+
+from slipway.serving.protocol.rows import RowReader
+from slipway.serving.protocol.v2 import InferRequest, load_json, read_parameters, request_id
+
+
+def parse_instances(body: bytes, reader: RowReader, *, keyed: bool) -> InferRequest:
+    """Reads the body of a predict request; `parameters` may say `log` and `time`, as in V2.
+
+    Args:
+        body: JSON.
+        reader: of the model's features.
+        keyed: whether features may be left out that the online store has.
+
+    Raises:
+        RequestError: 400, with what is wrong.
+    """
+    content = load_json(body)
+    name = request_id(content.get("id"))
+    moment, log, _ = read_parameters(content)
+    inputs = reader.instance_tensors(content.get("instances"), keyed=keyed)
+    return InferRequest(name, inputs, {}, moment, log)
+
+
+def encode_predictions(probability: np.ndarray, label: np.ndarray) -> bytes:
+    """The body of the answer."""
+    predictions = [
+        {"probability": float(p), "label": int(y)} for p, y in zip(probability, label, strict=True)
+    ]
+    return orjson.dumps({"predictions": predictions})
