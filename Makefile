@@ -40,6 +40,11 @@ replay: $(VENV)/run.done build/lake/.complete ## Replay June to February: decay,
 test: $(VENV)/dev.done services build/lake/.complete ## Set up what is missing, then run every test. TEST_ARGS="-k gate"
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(TEST_ARGS)
 
+.PHONY: coverage
+coverage: $(VENV)/dev.done services build/lake/.complete ## Run the tests and say which lines they reach. TEST_ARGS="tests/components"
+	@rm -f build/.coverage*
+	@$(BIN)/coverage run -m pytest $(TEST_ARGS) && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
+
 .PHONY: lint
 lint: $(VENV)/dev.done ## Check style, types and the arrows between packages.
 	$(BIN)/ruff check .

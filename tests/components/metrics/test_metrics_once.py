@@ -41,7 +41,15 @@ def evaluate_says(probability: np.ndarray, threshold: float) -> list[int]:
 def predictor_says(probability: np.ndarray, threshold: float) -> list[int]:
     bundle: Any = SimpleNamespace(threshold=threshold)
     nothing: Any = None
-    model = Model("m", "1", "", bundle, nothing, nothing, ())
+    model = Model(
+        name="m",
+        version="1",
+        model_hash="",
+        bundle=bundle,
+        reader=nothing,
+        session=nothing,
+        inputs=(),
+    )
     return list(model.labels(probability))
 
 
