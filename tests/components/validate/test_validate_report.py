@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +13,12 @@ import pytest
 
 from slipway.components.config.parameters import struct_of
 from slipway.components.config.project import load_project
-from slipway.components.contracts.dataset import read_table, table_files
+from slipway.components.contracts.dataset import (
+    read_manifest,
+    read_table,
+    table_files,
+    write_manifest,
+)
 from slipway.components.ingest.ingest import ingest_tables
 from slipway.components.support.errors import SlipwayError
 from slipway.components.validate.validate import validate_dataset
@@ -90,6 +96,27 @@ def test_a_missing_and_a_damaged_dataset(validate, places, tmp_path: Path) -> No
     file.write_bytes(data)
     with pytest.raises(SlipwayError, match=r"part-00000.parquet is damaged"):
         validate_dataset(dataset=places.dataset, **places_of | {"schema": schema})
+
+
+def test_the_report_counts_what_ingest_left_out(validate, places) -> None:
+    validate(pa.table({"n": [1, 2, 3]}), {"properties": {"n": {}}})
+    manifest = read_manifest(places.dataset)
+    info = replace(manifest.tables["t"], before=1000, after=104, warnings=["b.csv has no <row>"])
+    write_manifest(places.dataset, replace(manifest, tables={"t": info}))
+    validation = validate_dataset(
+        dataset=places.dataset,
+        schema={"tables": {"t": {"properties": {"n": {}}}}},
+        good=places.good,
+        quarantine=places.quarantine,
+        report=places.report,
+        results=places.results,
+    )
+    text = places.report.read_text()
+    cells = "".join(f'<td class="number">{n}</td>' for n in ("1,107", "1,000", "104", 3, 3, 0))
+    assert cells in text and "b.csv has no &lt;row&gt;" in text
+    counts = json.loads(places.results.read_text())["tables"]["t"]
+    assert (counts["before"], counts["after"]) == (1000, 104)
+    assert (validation.good.tables["t"].before, validation.good.tables["t"].after) == (1000, 104)
 
 
 def test_the_flights_year(lake: Path, repository: Path, tmp_path: Path) -> None:
