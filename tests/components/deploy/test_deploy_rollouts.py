@@ -43,6 +43,7 @@ class Site:
     def __init__(self, mode: str, seed: int, release: str, patch: pytest.MonkeyPatch) -> None:
         self.double = double = KubeDouble({}, seed, release)
         self.wrong: set[str] = set()
+        self.spoiled: set[str] = set()
         self.calls, self.last_call = 0, 10**9
         site = self
 
@@ -64,7 +65,7 @@ class Site:
             found = pod["metadata"]["labels"][LABEL] if pod else "none"
             if found != version:
                 raise NotReached(f"Version {found} answers where {version} was deployed.")
-            if version in site.wrong:
+            if version in site.wrong or (version in site.spoiled and double.split.get(version)):
                 raise SlipwayError("it answers otherwise: the model itself says 0.5.")
             return Answered(rows=1, difference=0, median_ms=1, p95_ms=1)
 
@@ -136,6 +137,12 @@ class Scenes:
         with pytest.raises(SlipwayError, match=f"says 0.5.*version {self.stable} serves all"):
             self.site.deploy(self.next)
 
+    def spoiled_canary(self) -> None:
+        """It answers rightly until it has real requests: in the window, or only after promotion."""
+        self.site.spoiled.add(str(self.next))
+        with pytest.raises(SlipwayError, match=f"says 0.5.*version {self.stable} serves all"):
+            self.site.deploy(self.next)
+
     def crash_loop(self) -> None:
         self.site.double.broken[str(self.next)] = CRASH
         self.site.double.api.log_text = "no such file"
@@ -158,12 +165,13 @@ class Scenes:
 
 
 def live_through(mode: str, seed: int, patch: pytest.MonkeyPatch) -> tuple[int, list[str]]:
-    """Four scenes in an order of the seed: how many ended right, and what was wrong."""
+    """Five scenes in an order of the seed: how many ended right, and what was wrong."""
     site = Site(mode, seed, random.Random(seed).choice(["0.20", "0.21"]), patch)
     scenes = Scenes(site, seed)
     order: list[Callable[[], None]] = [
         scenes.promotion,
         scenes.refusal,
+        scenes.spoiled_canary,
         scenes.crash_loop,
         scenes.interruption,
     ]
@@ -189,4 +197,4 @@ def test_every_rollout_ends_right_and_leaves_no_gap(
         with monkeypatch.context() as patch:
             ended, found = live_through(mode, seed, patch)
         right, faults = right + ended, faults + found
-    assert (right, faults) == (4 * SEEDS, [])
+    assert (right, faults) == (5 * SEEDS, [])
