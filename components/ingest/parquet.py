@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from slipway.components.ingest.columns import Columns
 from slipway.components.ingest.numbers import is_whole_number
-from slipway.components.ingest.sources import Source, reading
+from slipway.components.ingest.sources import Source, empty_files, reading
 from slipway.components.ingest.types import UnifiedSchema
 from slipway.components.ingest.window import Bounds, Outside, Side, in_units
 from slipway.components.support.errors import SlipwayError
@@ -77,11 +77,9 @@ class ParquetTable:
         self.schema = unified.schema()
         self.files = len(self._files)
         if any(file.footer.num_rows for file in self._files):
-            self.warnings += [
-                f"{file.name} has columns and no row"
-                for file in self._files
-                if not file.footer.num_rows
-            ]
+            self.warnings += empty_files(
+                {f.name: "has columns and no row" for f in self._files if not f.footer.num_rows}
+            )
 
     def batches(self, bounds: Bounds | None) -> Iterator[tuple[str, "pa.RecordBatch"]]:
         """Gives the file's name and a batch; row groups outside the window are not read.

@@ -220,6 +220,19 @@ def _missing(table: str, uri: str, store: "AbstractFileSystem", base: str) -> st
     return text
 
 
+def empty_files(found: dict[str, str]) -> list[str]:
+    """Warnings of a table's empty files, one a kind: file to what is wrong with it."""
+    kinds: dict[str, list[str]] = {}
+    for file, problem in found.items():
+        kinds.setdefault(problem, []).append(file)
+    return [
+        f"{files[0]} {problem}"
+        if len(files) == 1
+        else f"{len(files):,} files: {_few(files)}: each {problem}"
+        for problem, files in kinds.items()
+    ]
+
+
 def _few(names: list[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

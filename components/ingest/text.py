@@ -15,7 +15,7 @@ from slipway.components.contracts.dataset import writes_to
 from slipway.components.ingest.columns import Columns
 from slipway.components.ingest.guess import ColumnGuess, convert_text
 from slipway.components.ingest.lines import csv_batches, jsonl_batches
-from slipway.components.ingest.sources import Source, reading
+from slipway.components.ingest.sources import Source, empty_files, reading
 from slipway.components.ingest.types import empty_as_null
 from slipway.components.ingest.window import Bounds, Outside
 from slipway.components.support.errors import SlipwayError
@@ -52,14 +52,14 @@ class TextTable:
         self._chunks: list[int] = []
         # Has no name in the folder, so it is gone when it is closed or the process ends.
         self._scratch: IO[bytes] = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115
-        empty = [
-            f"{source.name(file)} {problem}"
+        empty = {
+            source.name(file): problem
             for number, file in enumerate(source.files)
             if (problem := self._stage(number, file, scratch))
-        ]
+        }
         if len(empty) == self.files and (not self._guesses or self._form == "jsonl"):
-            raise SlipwayError(f"Table {table}: {empty[0]}.")
-        self.warnings += empty if len(empty) < self.files else []
+            raise SlipwayError(f"Table {table}: {' '.join(next(iter(empty.items())))}.")
+        self.warnings += empty_files(empty) if len(empty) < self.files else []
         columns.require_renamed(self._guesses)
         self._require(columns.wanted or [], "columns:")
         self._require(list(self._declared), "types:")

@@ -366,6 +366,15 @@ def test_an_empty_file_among_full_ones_is_said(form: str, ingest, events, tmp_pa
     assert f"WARNING: events: {warning}" in manifest.headline
 
 
+def test_many_empty_files_are_one_warning(ingest, events, write_lake) -> None:
+    write_lake(
+        {f"events/{n:03}.parquet": events(0) for n in range(500)} | {"events/x.parquet": events(9)}
+    )
+    (warning,) = ingest().tables["events"].warnings
+    assert warning.startswith("500 files: ") and "000.parquet" in warning and len(warning) < 2000
+    assert warning.endswith("and 492 more: each has columns and no row")
+
+
 def test_a_column_that_training_needs_is_asked_for_before_anything_is_read(
     ingest, events, write_lake, tmp_path: Path
 ) -> None:
