@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_duration, format_instant
 from slipway.components.contracts.requests import DATATYPES
-from slipway.components.contracts.splits import TIME, Splits, part_file, read_splits
+from slipway.components.contracts.splits import TIME, UNLABELLED, Splits, part_file, read_splits
 from slipway.components.monitor.measures.system import scrape
 from slipway.components.support.errors import SlipwayError
 
@@ -85,8 +85,13 @@ def _stretch(splits: Splits, stretch: timedelta) -> tuple[datetime, datetime]:
 def _rows(splits_folder: Path, start: datetime, end: datetime) -> "pl.LazyFrame":
     import polars as pl
 
-    part = pl.scan_parquet(part_file(splits_folder, "test"))
-    return part.filter(pl.col(TIME) >= start, pl.col(TIME) < end)
+    rows = pl.scan_parquet(part_file(splits_folder, "test"))
+    if (unlabelled := splits_folder / UNLABELLED).is_file():
+        # Their users would have asked for them too: nobody knows yet which will have a label.
+        begins = datetime.fromisoformat(read_splits(splits_folder).windows["test"][0])
+        rest = pl.scan_parquet(unlabelled).filter(pl.col(TIME) >= begins)
+        rows = pl.concat([rows, rest.select(rows.collect_schema().names())])
+    return rows.filter(pl.col(TIME) >= start, pl.col(TIME) < end)
 
 
 def wait_until_logged(endpoint: str, seconds: float = LOG_SECONDS) -> str:

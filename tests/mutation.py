@@ -30,13 +30,7 @@ COPIED = {
 KILLED = ("killed", "timeout", "segfault", "caught by type check")
 
 # Function and changed line (as mutmut shows it, "old -> new"), to why nothing else is decided.
-_READ = 'content = json.loads(path.read_text(encoding="utf-8"))'
 EQUIVALENT: dict[tuple[str, str], str] = {
-    ("read_verdict", f"{_READ} -> {_READ.replace('utf-8', 'UTF-8')}"): "Two names of one encoding.",
-    (
-        "read_verdict",
-        f"{_READ} -> content = json.loads(path.read_text(encoding=None))",
-    ): "Verdicts are ASCII: json.dumps escapes the rest, so every locale reads the same.",
     (
         "_number",
         "return math.nan if value is None else value"

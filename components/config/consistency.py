@@ -78,6 +78,7 @@ def inconsistencies(project: "Project", schema: dict[str, Any]) -> Iterator[tupl
     yield from _missing_tables(project)
     yield from _missing_columns(project, schema)
     yield from _split(project)
+    yield from _retraining(project)
     yield from _gate(project)
     yield from _schema(project, schema)
 
@@ -122,6 +123,17 @@ def _split(project: "Project") -> Iterator[tuple["Location", str]]:
         project.features.split.cut(window.start, window.end)
     except ValueError as error:
         yield ("features", "split"), f"features.split: {error}."
+
+
+def _retraining(project: "Project") -> Iterator[tuple["Location", str]]:
+    """A training that monitoring asks for cuts its own window by the same split."""
+    length, end = project.monitoring.retraining.window, project.data.window.end
+    if length is None:
+        return
+    try:
+        project.features.split.cut(end - length, end)
+    except ValueError as error:
+        yield ("monitoring", "retraining", "window"), f"monitoring.retraining.window: {error}."
 
 
 def _gate(project: "Project") -> Iterator[tuple["Location", str]]:

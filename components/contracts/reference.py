@@ -6,7 +6,8 @@ Layout, version 1::
     reference.parquet   at most 50,000 rows of each of the parts train and test
     splits.json         as the splits had it
 
-The rows are evenly spaced in the part's order (time), so the sample is the same for the same splits.
+The rows are evenly spaced in the part's order (time), so the sample is the same for the same splits. Rows
+without a label are among them in their share, with a null label: what is served and scored has them too.
 Their columns are those of the splits, then `part` (string), `probability` (double) and `predicted`
 (int8).
 """

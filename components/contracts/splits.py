@@ -4,11 +4,16 @@ Layout, version 1::
 
     splits.json
     train.parquet, validation.parquet, test.parquet
+    unlabelled.parquet  where there are any: rows of the training and test windows without a label
 
 Each table is ordered by time and has the columns: the example's key, `event_timestamp` (UTC, when the
 predicted thing happens), the entities' keys, the features under their names, `label` (int8, 0 or 1).
 Kinds and Arrow types: numeric float64 · categorical string · boolean bool · time timestamp[us] (with
 or without zone); each may be null.
+
+Nobody knows at the moment of prediction which rows will have a label, so what is served and scored has
+both kinds, and monitoring must compare it with both. `unlabelled.parquet` is for that alone: at most
+50,000 rows of each window, evenly spaced, with a null label.
 """
 
 from dataclasses import dataclass, field
@@ -23,7 +28,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FILE = "splits.json"
+UNLABELLED = "unlabelled.parquet"
 PARTS = ("train", "validation", "test")
+SAMPLE_ROWS = 50_000
+"""Rows of a part that are kept where not all are needed: without a label here, and in the reference."""
 MOSTLY_NULL = 0.99
 """A feature that is null in a larger share of a part tells next to nothing there."""
 
@@ -56,6 +64,7 @@ class Splits(Record):
         entities: entity key columns with their Arrow types.
         features: the model's inputs, in order.
         rows: rows a part. positives: rows with label 1 a part.
+        unlabelled: rows without a label in the window of a part, where there are any (train and test).
         windows: part to its [start, end) in ISO 8601, UTC.
         statistics: of the training part only, a feature: numeric {"mean", "std", "nulls", "min",
             "max"}, categorical {"nulls", "values": {value: count}}, boolean {"nulls", "true"},
@@ -82,6 +91,7 @@ class Splits(Record):
     feature_service: str
     lead_seconds: int = 0
     nulls: dict[str, dict[str, float]] = field(default_factory=dict)
+    unlabelled: dict[str, int] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

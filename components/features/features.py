@@ -10,7 +10,15 @@ from slipway.components.config.base import format_instant
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.contracts.dataset import Manifest, read_manifest
 from slipway.components.contracts.feature_store import StoreLocation, locate
-from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature, Splits, write_splits
+from slipway.components.contracts.splits import (
+    LABEL,
+    PARTS,
+    TIME,
+    UNLABELLED,
+    Feature,
+    Splits,
+    write_splits,
+)
 from slipway.components.features import parts as cutting
 from slipway.components.features.columns import as_key, key_columns, key_types
 from slipway.components.features.online import materialise
@@ -48,6 +56,8 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
         SlipwayError: the configuration names what the dataset does not have, would use the future, or
             leaves a part without rows.
     """
+    import polars as pl
+
     settings = FeaturesConfig.parse(config, "features")
     manifest = read_manifest(dataset)
     windows = cutting.part_windows(manifest, settings)
@@ -63,27 +73,31 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
 
     features = model_features(settings, made)
     begins = {name: view.begins for name, view in made.items()}
-    joined = join(store, place, settings, keys, examples.rows, begins)
+    unlabelled, without_label = cutting.sample_unlabelled(examples.unlabelled, windows)
+    joined = join(store, place, settings, keys, pl.concat([examples.rows, unlabelled]), begins)
     table = joined.select(
         *dict.fromkeys([settings.examples.key, TIME, *keys]),
         *(feature.name for feature in features),
         LABEL,
     )
-    parts = cutting.cut(table, windows)
+    labelled = table.filter(pl.col(LABEL).is_not_null())
+    parts = cutting.cut(labelled, windows)
     progress(f"joined {table.height:,} examples")
     _fill_online_store(store, settings, windows["test"][1])
 
     splits = _describe(project, settings, manifest, features, windows, parts)
-    in_gap = table.height - sum(part.height for part in parts.values())
+    in_gap = labelled.height - sum(part.height for part in parts.values())
     splits = replace(
         splits,
+        unlabelled=without_label,
         notes={
             "dropped": {**examples.dropped, "in_gap": in_gap},
             "before_data": _before_data(settings, examples.rows, begins),
             **({"data_end": format_instant(ends)} if ends else {}),
         },
     )
-    _write_parts(output, parts, splits)
+    rest = table.filter(pl.col(LABEL).is_null()).sort(TIME, settings.examples.key)
+    _write_parts(output, parts, rest, splits)
     return splits
 
 
@@ -133,12 +147,19 @@ def _fill_online_store(store: "FeatureStore", settings: FeaturesConfig, moment: 
             progress(f"online store: {view.name}, {written:,} entities")
 
 
-def _write_parts(output: Path, parts: Mapping[str, "pl.DataFrame"], splits: Splits) -> None:
+def _write_parts(
+    output: Path,
+    parts: Mapping[str, "pl.DataFrame"],
+    unlabelled: "pl.DataFrame",
+    splits: Splits,
+) -> None:
     for warning in splits.mostly_null:
         progress(f"WARNING: {warning}")
     with new_directory(output) as scratch:
         for part in PARTS:
             write_table(parts[part], str(scratch / f"{part}.parquet"))
+        if unlabelled.height:
+            write_table(unlabelled, str(scratch / UNLABELLED))
         write_splits(scratch, splits)
 
 

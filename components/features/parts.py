@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from slipway.components.config.base import format_instant
 from slipway.components.config.features import FeaturesConfig, Kind
 from slipway.components.contracts.dataset import Manifest, read_table
-from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature
+from slipway.components.contracts.splits import LABEL, PARTS, SAMPLE_ROWS, TIME, Feature
 from slipway.components.features.columns import as_utc, moment
 from slipway.components.features.views import require_columns
 from slipway.components.metrics.outcome import read_label, tell
@@ -27,10 +27,12 @@ _LABEL_KNOWN = "__label_known"
 class ExampleRows:
     """The rows: key, entity keys, TIME, READ_AT (the moment of prediction), and LABEL where asked for.
 
-    `dropped` counts the rows that were left out, by reason.
+    `unlabelled` has the rows inside the window without a label, their LABEL null. `dropped` counts the
+    rows that were left out, by reason.
     """
 
     rows: "pl.DataFrame"
+    unlabelled: "pl.DataFrame"
     dropped: dict[str, int]
 
 
@@ -70,6 +72,8 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
     if label.known:
         # Its own outcome could be among its features: this is no prediction.
         reasons["label_known_before_prediction"] = pl.col(_LABEL_KNOWN) <= pl.col(READ_AT)
+    inside = pl.col(TIME).is_between(start, end, closed="left")
+    unlabelled = rows.filter(pl.col(LABEL).is_null() & inside)
     dropped = {}
     for reason, condition in reasons.items():
         kept = rows.filter(~condition.fill_null(value=False))
@@ -81,7 +85,26 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
             f"No row of table '{spec.table}' has a label ({label.column}) and lies in the window"
             f" {manifest.window[0]} to {manifest.window[1]}; left out: {dropped}."
         )
-    return ExampleRows(rows=rows.drop(_LABEL_KNOWN).sort(TIME, spec.key), dropped=dropped)
+    return ExampleRows(
+        rows=rows.drop(_LABEL_KNOWN).sort(TIME, spec.key),
+        unlabelled=unlabelled.drop(_LABEL_KNOWN).sort(TIME, spec.key),
+        dropped=dropped,
+    )
+
+
+def sample_unlabelled(
+    rows: "pl.DataFrame", windows: dict[str, tuple[datetime, datetime]]
+) -> tuple["pl.DataFrame", dict[str, int]]:
+    """Of the training and the test window an even sample of rows without a label, and their number."""
+    import polars as pl
+
+    samples, counts = [rows.head(0)], {}
+    for part in ("train", "test"):
+        found = rows.filter(pl.col(TIME).is_between(*windows[part], closed="left"))
+        if found.height:
+            counts[part] = found.height
+            samples.append(found.gather_every(-(-found.height // SAMPLE_ROWS)))
+    return pl.concat(samples), counts
 
 
 def read_rows(
@@ -116,7 +139,7 @@ def read_rows(
             f"Table '{spec.table}' has no row with {spec.time} from {start} to {end}: there is nothing"
             " to predict. Check the window, and that the source has these rows already."
         )
-    return ExampleRows(rows=rows.sort(TIME, spec.key), dropped=dropped)
+    return ExampleRows(rows=rows.sort(TIME, spec.key), unlabelled=rows.head(0), dropped=dropped)
 
 
 def part_windows(

@@ -1,19 +1,28 @@
 """Samples and scores the parts that monitoring compares a served model with."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.reference import FILE, ROWS, ReferenceSummary
 from slipway.components.contracts.scoring import open_model, predict, read_part_batches
-from slipway.components.contracts.splits import LABEL, Part, Splits, write_splits
+from slipway.components.contracts.splits import (
+    LABEL,
+    SAMPLE_ROWS,
+    TIME,
+    UNLABELLED,
+    Part,
+    Splits,
+    write_splits,
+)
 from slipway.components.contracts.verdict import Verdict
 from slipway.components.metrics.labels import reaches_threshold
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MAX_ROWS = 50_000
+MAX_ROWS = SAMPLE_ROWS
 PARTS: tuple[Part, ...] = ("train", "test")
 
 
@@ -72,15 +81,40 @@ def _rate(splits: Splits, part: str) -> float | None:
 
 
 def _sample(folder: Path, splits: Splits, part: Part) -> "pa.Table":
-    """At most `MAX_ROWS` rows, every n-th, read batch by batch."""
+    """At most `MAX_ROWS` rows of a part's window, with a label and without, as they come when asked for.
+
+    Every n-th row with a label, read batch by batch, and as many of those without as that is of all.
+    """
     import numpy as np
     import pyarrow as pa
 
-    step = -(-splits.rows[part] // MAX_ROWS) or 1
+    unlabelled = splits.unlabelled.get(part, 0)
+    step = -(-(splits.rows[part] + unlabelled) // MAX_ROWS) or 1
     start, sampled = 0, []
     for table in read_part_batches(folder, part):
         picks: Any = np.arange(-start % step, table.num_rows, step)
         sampled.append(table.take(pa.array(picks)))
         start += table.num_rows
+    if wanted := round(unlabelled / step):
+        rest = _without_label(folder, splits, part)
+        picks = np.arange(wanted) * rest.num_rows // wanted
+        sampled.append(rest.take(pa.array(picks)).cast(sampled[0].schema))
     sample = pa.concat_tables(sampled)
+    if wanted:
+        sample = sample.sort_by(TIME)
     return sample.set_column(sample.column_names.index(LABEL), LABEL, sample[LABEL].cast(pa.int8()))
+
+
+def _without_label(folder: Path, splits: Splits, part: Part) -> "pa.Table":
+    """The kept rows without a label of a part's window."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.ParquetFile(folder / UNLABELLED).read()
+    kind = table.schema.field(TIME).type
+    start, end = (
+        pa.scalar(datetime.fromisoformat(instant)).cast(kind) for instant in splits.windows[part]
+    )
+    inside = pc.and_(pc.greater_equal(table[TIME], start), pc.less(table[TIME], end))
+    return table.filter(inside)

@@ -12,7 +12,7 @@ import pytest
 from support import gate_world as world
 from support.serving_bundles import flight_tensors, free_port, predictor, wait_for
 
-from slipway.components.contracts.splits import TIME, part_file, write_splits
+from slipway.components.contracts.splits import TIME, UNLABELLED, part_file, write_splits
 from slipway.components.support.errors import SlipwayError
 from slipway.local import traffic
 from slipway.local.traffic import require_traffic, send_traffic, wait_until_logged
@@ -130,6 +130,19 @@ def test_the_last_stretch_is_sent(splits: Path, sent: list[Any]) -> None:
     assert times.is_sorted() and done.requests == sent[0].height > 100
     assert times.min() >= datetime(2013, 4, 4, tzinfo=UTC) > times.min() - DAY
     assert (done.window_start, done.window_end) == ("2013-04-04T00:00:00Z", "2013-04-11T00:00:00Z")
+
+
+def test_rows_that_never_got_a_label_are_asked_for_too(splits: Path, sent: list[Any]) -> None:
+    part = pl.read_parquet(part_file(splits, "test"))
+    without = part.gather_every(7).with_columns(
+        pl.concat_str(pl.lit("no-label-"), "row_id").alias("row_id"),
+        pl.lit(None, part.schema["label"]).alias("label"),
+    )
+    old = without.with_columns(pl.col(TIME) - 60 * DAY)  # of the training window
+    pl.concat([old, without]).write_parquet(splits / UNLABELLED)
+    send_traffic("", "toy", splits, 30 * DAY)
+    assert sent[0].height == part.height + without.height
+    assert sent[0][TIME].is_sorted()
 
 
 def test_where_the_data_end_early_their_last_stretch_is_sent(splits: Path, sent: list[Any]) -> None:

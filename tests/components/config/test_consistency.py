@@ -20,6 +20,8 @@ def folder(repository: Path, tmp_path: Path) -> Path:
 WRONG = [
     ({"features.split.test": "400d"}, r"features.split: 31d of validation, 400d of test .* Shorten"),
     ({"features.split.gap": "300d"}, r"features.split: .* gaps of 300d leave nothing to train on"),
+    ({"monitoring.retraining.window": "60d"},
+     r"monitoring.retraining.window: 31d of validation, 61d of test .*"),
     ({"gate.slices.columns": "[carier]", "gate.slices.least": "{auc: {min: 0.1}}"},
      r"gate.slices.columns: 'carier' is no feature and no key. Did you mean carrier\?"),
     ({"gate.slices.columns": "[zzzz]", "gate.slices.least": "{auc: {min: 0.1}}"},

@@ -15,7 +15,7 @@ from support.trips_world import CONFIG, DAY, HOUR, START, WINDOW, trips_table, w
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.contracts.dataset import read_manifest
 from slipway.components.contracts.feature_store import locate, repo_config
-from slipway.components.contracts.splits import PARTS, read_part, read_splits
+from slipway.components.contracts.splits import PARTS, UNLABELLED, read_part, read_splits
 from slipway.components.features import views
 from slipway.components.features.features import build_features
 from slipway.components.support.errors import SlipwayError
@@ -57,6 +57,16 @@ def test_the_small_world(make_dataset: MakeDataset, store_uri: Path, tmp_path: P
     # 12 hours in the two gaps; one trip in twenty has no label, one of them inside a gap.
     assert result.notes["dropped"] == {"without_label": 12, "in_gap": 12 - 1}
     assert result.rows == {"train": 138 - 7, "validation": 42 - 2, "test": 48 - 2}
+    # Those without a label are predicted like all others, so they are kept for what is compared with it.
+    assert result.unlabelled == {"train": 7, "test": 2}
+    without = pl.read_parquet(output / UNLABELLED)
+    assert without.schema == pl.read_parquet(output / "test.parquet").schema
+    assert (without.height, without["label"].null_count()) == (9, 9)
+    assert without["event_timestamp"].is_sorted() and without["miles"].null_count() == 0
+    trips = world()["trips"].filter(pl.col("trip_id").is_in(without["trip_id"].to_list()))
+    assert trips["delay"].null_count() == 9
+    same = without.join(trips, on="trip_id", suffix=" source")
+    assert same["miles"].to_list() == same["miles source"].to_list()
 
     rows = parts_of(output)
     assert rows["event_timestamp"].is_sorted()

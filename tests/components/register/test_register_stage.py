@@ -1,6 +1,7 @@
 """Registration: what gets in, what never does, and what is kept as evidence."""
 
 import json
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModelAlias
@@ -144,6 +147,49 @@ def test_a_passed_model_is_registered_whole(
         path for path in tmp_path.rglob("*") if path.suffix in (".pkl", ".pickle", ".cloudpickle")
     ]
     assert files == []
+
+
+def test_the_reference_has_rows_without_a_label_in_their_share(
+    bundle: Path, splits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is served and scored has both kinds; a third of each window here, and kept in part."""
+    from slipway.components.contracts.bundle import read_bundle
+    from slipway.components.contracts.splits import UNLABELLED, read_splits, write_splits
+    from slipway.components.register import reference as module
+
+    folder = tmp_path / "splits"
+    shutil.copytree(splits, folder)
+    tables = []
+    for part in ("train", "test"):
+        table = read_part(splits, part).slice(0, 3000)
+        key = pa.array([f"{part}-without-{i}" for i in range(3000)])
+        table = table.set_column(table.column_names.index("row_id"), "row_id", key)
+        none = pa.nulls(3000, table["label"].type)
+        tables.append(table.set_column(table.column_names.index("label"), "label", none))
+    pq.write_table(pa.concat_tables(tables), folder / UNLABELLED)
+    counts = {"train": 3000, "test": 3000}
+    write_splits(folder, replace(read_splits(folder), unlabelled=counts))
+    for most, step in ((50_000, 1), (3000, 3)):
+        monkeypatch.setattr(module, "MAX_ROWS", most)
+        out = tmp_path / f"reference-{most}"
+        out.mkdir()
+        module.write_reference(
+            out,
+            splits_path=folder,
+            splits=read_splits(folder),
+            bundle_path=bundle,
+            bundle=read_bundle(bundle),
+            verdict=passed(bundle),
+        )
+        rows = pq.read_table(out / "reference.parquet")
+        for part in ("train", "test"):
+            mine = rows.filter(pc.equal(rows["part"], part))
+            without = mine.filter(pc.is_null(mine["label"]))
+            assert (mine.num_rows, without.num_rows) == (9000 // step, 3000 // step)
+            assert all(key.startswith(f"{part}-without") for key in without["row_id"].to_pylist())
+            assert without["probability"].null_count == 0
+            times = mine["event_timestamp"].to_pylist()
+            assert times == sorted(times)
 
 
 def test_the_same_bundle_gives_the_same_version(
