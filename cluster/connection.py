@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from slipway.components.support import pod
+from slipway.components.support.cluster import cluster_access
 from slipway.components.support.errors import ProjectError, SlipwayError
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _find_host(connection: Connection, configuration: "Configuration") -> None:
         configuration.host = SERVICE.format(connection.kfp_namespace)
         return
     try:
-        cluster, _ = pod.cluster_access(connection.context)
+        cluster, _ = cluster_access(connection.context)
     except SlipwayError as error:
         raise SlipwayError(
             "Where is Kubeflow Pipelines? Give its address with --host or KF_PIPELINES_ENDPOINT."

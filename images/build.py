@@ -120,7 +120,7 @@ class BuildSettings:
         return f"{prefix}slipway/{name}:{tag or self.tag}{variant}"
 
     def torch_of(self, name: str) -> str:
-        """The build of torch that an image gets: evaluate judges on CPUs whatever trained the model."""
+        """The build of torch that an image gets: training alone has one for GPUs."""
         return self.torch if name == "train" else "cpu"
 
 

@@ -8,7 +8,7 @@ hashes for everything but torch, which is installed before, by pip: pip can take
 
 An image asks for packages by name in `images/<image>/requirements.in` and gets the versions of run.lock,
 so that it runs what the tests ran. Its `requirements.lock` leaves out what the base image has. torch has
-two locks that train and evaluate share: `images/torch-cpu.lock` and `images/torch-cuda.lock`.
+two locks of its own, for train: `images/torch-cpu.lock` and `images/torch-cuda.lock`.
 """
 
 import hashlib

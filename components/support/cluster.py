@@ -1,13 +1,17 @@
 """The Kubernetes API as the stages use it: patient with what passes, plain about what does not."""
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.pod import cluster_access, own_namespace
+from slipway.components.support.pod import own_namespace
+
+if TYPE_CHECKING:
+    from kubernetes.client import Configuration
 
 MANAGER = "slipway"
 _TRIES = 6
@@ -30,6 +34,40 @@ _NEEDS = {
 _UNDECLARED = re.compile(
     r"(?P<path>\S+): field not declared in schema|unknown field \\?\"(?P<name>[^\"\\]+)"
 )
+
+
+def cluster_access(context: str = "", *, instead: str = "") -> "tuple[Configuration, str]":
+    """How to reach the cluster's API: as the pod's account, else as the kubeconfig says.
+
+    Args:
+        context: of the kubeconfig, which is then taken in a pod too; empty: the current one.
+        instead: what else a person can do, as the end of a sentence, where there is no cluster.
+
+    Returns:
+        Settings of a client, and the namespace that is meant where none is named; empty: not known.
+
+    Raises:
+        SlipwayError: there is neither.
+    """
+    from kubernetes import client, config
+
+    settings = client.Configuration()
+    if not context:
+        try:
+            config.load_incluster_config(client_configuration=settings)
+            return settings, own_namespace()
+        except config.ConfigException:
+            pass
+    file = os.environ.get("KUBECONFIG")
+    try:
+        config.load_kube_config(file, client_configuration=settings, context=context or None)
+        _, current = config.list_kube_config_contexts(file)
+    except (config.ConfigException, OSError) as error:
+        raise SlipwayError(
+            "There is no cluster to talk to: this is no pod, and no kubeconfig was found"
+            f" ({str(error).rstrip('.')}). Set KUBECONFIG{instead}."
+        ) from error
+    return settings, str((current or {}).get("context", {}).get("namespace") or "")
 
 
 class Cluster:

@@ -28,7 +28,7 @@ def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Builder:
     [
         ("train", "cpu", ("slipway/train:0.1.0", "TORCH=cpu")),
         ("train", "cuda", ("slipway/train:0.1.0-cuda", "TORCH=cuda")),
-        ("evaluate", "cuda", ("slipway/evaluate:0.1.0", "TORCH=cpu")),
+        ("evaluate", "cuda", ("slipway/evaluate:0.1.0", "BASE=slipway/base:0.1.0")),
     ],
 )
 def test_the_cuda_variant_is_trains_alone(

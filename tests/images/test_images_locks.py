@@ -152,6 +152,7 @@ def test_no_image_holds_a_package_of_the_base_again() -> None:
         ("features", {"torch", "mlflow-skinny"}),
         ("deploy", {"torch", "pandas", "scikit-learn", "polars", "feast"}),
         ("predictor", {"torch", "kfp", "pandas", "mlflow-skinny", "pydantic", "polars"}),
+        ("evaluate", {"torch", "torchmetrics", "pandas"}),
         ("ingest", {"torch", "pandas", "mlflow-skinny"}),
         ("validate", {"torch", "pandas", "mlflow-skinny"}),
     ],
