@@ -1,46 +1,117 @@
-"""Writes each stage's inputs and outputs into its README, from its face.
+"""Writes each stage's inputs, outputs and settings into its README, from its face and its section.
 
     python -m slipway.commands.stage_pages        # `make compile` does
 
-The table stands between two marks, and takes the place of the one that stood there; the rest of the page
-is a person's.
+A table stands between two marks, and takes the place of the one that stood there; the rest of the page is
+a person's.
 """
 
 import importlib
+import json
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import docstring_parser
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
+from slipway.components.config.base import format_duration
+from slipway.components.config.model import Project
 from slipway.components.support import files
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.images import STAGES
 
 FOLDER = Path(__file__).resolve().parents[1] / "components"
 START, END = "<!-- inputs and outputs: from component.py, by `make compile` -->", "<!-- end -->"
+SETTINGS = "<!-- settings: from components/config, by `make compile` -->"
+# The section of the project file that a stage reads; validate and register have none.
+SECTIONS = {
+    "ingest": "data",
+    "features": "features",
+    "train": "training",
+    "evaluate": "gate",
+    "deploy": "deployment",
+    "monitor": "monitoring",
+}
 
 
 def main() -> None:
-    """Renews the table in every stage's README."""
+    """Renews the tables in every stage's README."""
     for stage in STAGES:
         page = FOLDER / stage / "README.md"
         files.write_text(page, renewed(page, stage))
 
 
 def renewed(page: Path, stage: str) -> str:
-    """A page's text with the table that its stage's face gives now.
+    """A page's text with the tables that its stage's face and settings give now.
 
     Raises:
         SlipwayError: the page lacks the marks.
     """
-    text = page.read_text(encoding="utf-8")
-    before, start, rest = text.partition(START)
+    text = _replaced(page, page.read_text(encoding="utf-8"), START, _table(stage))
+    if stage in SECTIONS:
+        text = _replaced(page, text, SETTINGS, settings_table(SECTIONS[stage]))
+    return text
+
+
+def _replaced(page: Path, text: str, mark: str, table: str) -> str:
+    before, start, rest = text.partition(mark)
     _, end, after = rest.partition(END)
     if not (start and end):
-        raise SlipwayError(
-            f"{page} lacks the lines {START} and {END}: the table goes between them."
-        )
-    return f"{before}{START}\n{_table(stage)}{END}{after}"
+        raise SlipwayError(f"{page} lacks the lines {mark} and {END}: the table goes between them.")
+    return f"{before}{mark}\n{table}{END}{after}"
+
+
+def settings_table(name: str) -> str:
+    """Markdown: a row for each setting of a section, those of its parts below their part's name.
+
+    Args:
+        name: of the section in the project file.
+    """
+    section: Any = Project.model_fields[name].annotation
+    rows = [f"| setting (below `{name}`) | default | |", "| --- | --- | --- |"]
+    for key, field in leaves(section):
+        text = " ".join((field.description or "").split()).replace("|", "\\|")
+        rows.append(f"| `{key}` | {_default(field)} | {text} |")
+    return "\n".join(rows) + "\n"
+
+
+def leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """The settings of a section and of the sections in it: the key's path, and the field."""
+    for name, field in section.model_fields.items():
+        key = f"{prefix}{field.alias or name}"
+        inner, many = _section_in(field.annotation)
+        if inner is None:
+            yield key, field
+        else:
+            yield from leaves(inner, f"{key}{many}.")
+
+
+def _section_in(annotation: Any) -> tuple[type[BaseModel] | None, str]:
+    """The section in a field's type, and the mark of a list or a table of them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, ""
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return None, ""
+    for argument in get_args(annotation):
+        inner, many = _section_in(argument)
+        if inner is not None:
+            return inner, {list: "[]", dict: ".<name>"}.get(origin, "") + many
+    return None, ""
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "–"
+    value = field.get_default(call_default_factory=True)
+    if value is None or value == "":
+        return ""
+    shown = format_duration(value) if isinstance(value, timedelta) else to_jsonable_python(value)
+    return f"`{shown if isinstance(shown, str) else json.dumps(shown)}`"
 
 
 def _table(stage: str) -> str:

@@ -12,9 +12,11 @@ import grimp
 import pytest
 
 from slipway.commands import stage_pages
+from slipway.components.config.model import Project
 from slipway.components.support.images import STAGES
 
-PODS = "slipway.components.contracts.endpoint"
+# Where a program that another image has, and a class that Feast loads, have their names.
+NAMED_ONCE = ("slipway.components.contracts.endpoint", "slipway.components.config.features")
 
 
 def test_arrows(repository: Path) -> None:
@@ -45,15 +47,16 @@ def test_a_module_that_is_named_in_a_text_is_imported_there_or_of_the_same_room(
 ) -> None:
     """What a room starts as a process is an arrow too: `python -m` takes a module's own __name__.
 
-    What a pod starts, whose image the room that asks for it is not in, has its name in one place.
+    What others load by its name has that name in one place.
     """
     hidden = []
     for name in sorted(graph().modules):
         for target in named(repository, name) & graph().modules:
-            if room(target) != room(name) and not imports(name, target) and name != PODS:
+            if room(target) != room(name) and not imports(name, target) and name not in NAMED_ONCE:
                 hidden.append(f"{name} names {target}")
     assert hidden == []
-    assert named(repository, PODS) <= graph().modules
+    for name in NAMED_ONCE:
+        assert named(repository, name) & graph().modules
 
 
 def room(module: str) -> str:
@@ -93,3 +96,10 @@ def test_every_stage_has_its_face_its_work_and_its_page(repository: Path, stage:
     page = folder / "README.md"
     assert stage_pages.renewed(page, stage) == page.read_text(), "stale: run `make compile`"
     assert "| input |" in page.read_text()
+
+
+@pytest.mark.parametrize("section", stage_pages.SECTIONS.values())
+def test_every_setting_says_what_it_is_where_it_stands(section: str) -> None:
+    fields = dict(stage_pages.leaves(Project.model_fields[section].annotation))
+    assert fields
+    assert [key for key, field in fields.items() if not field.description] == []

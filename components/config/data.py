@@ -20,8 +20,8 @@ from slipway.components.support.errors import SlipwayError
 class Window(Section):
     """The half-open stretch of time [start, end) that a run looks at."""
 
-    start: Instant
-    end: Instant
+    start: Instant = Field(description="First instant of the window, ISO 8601.")
+    end: Instant = Field(description="First instant after it.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -117,24 +117,30 @@ ColumnType = Literal["string", "integer", "number", "boolean", "timestamp", "dat
 
 
 class Table(Section):
-    """One source table.
+    """One source table."""
 
-    Attributes:
-        path: below `data.root`, or a full URI (file, s3, gs, abfss, https).
-        rename: the source's name of a column to the one that it has from here on, as in
-            {"Unit Price (€)": unit_price}; every other setting knows the new name only.
-        time: the timestamp column that the window cuts on; None takes the table whole.
-        columns: the columns to read; None reads all.
-        types: for csv and jsonl, the types of columns that are not to be guessed from the text, as
-            in {tailnum: string}.
-    """
-
-    path: str
-    format: Format = "parquet"
-    rename: dict[str, Name] = {}
-    time: Name | None = None
-    columns: list[str] | None = None
-    types: dict[str, ColumnType] = {}
+    path: str = Field(description="Below `data.root`, or a full URI (file, s3, gs, abfss, https).")
+    format: Format = Field(
+        default="parquet",
+        description="How the files are written; parquet and csv folders may be hive-partitioned.",
+    )
+    rename: dict[str, Name] = Field(
+        default={},
+        description="The source's name of a column to the one that it has from here on, as in "
+        '{"Unit Price (€)": unit_price}; every other setting knows the new name only.',
+    )
+    time: Name | None = Field(
+        default=None,
+        description="The timestamp column that the window cuts on; None takes the table whole.",
+    )
+    columns: list[str] | None = Field(
+        default=None, description="The columns to read; None reads all."
+    )
+    types: dict[str, ColumnType] = Field(
+        default={},
+        description="For csv and jsonl, the types of columns that are not to be guessed from the "
+        "text, as in {tailnum: string}.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -155,9 +161,14 @@ class Table(Section):
 class DataConfig(Section):
     """The `data` section."""
 
-    root: str = ""
-    window: Window
-    tables: dict[Name, Table] = Field(min_length=1)
+    root: str = Field(
+        default="",
+        description="Folder or prefix that table paths lie below; also a pipeline parameter.",
+    )
+    window: Window = Field(description="The half-open stretch of time that is read.")
+    tables: dict[Name, Table] = Field(
+        min_length=1, description="By name, the tables of the dataset."
+    )
 
 
 def local_sources(data: Mapping[str, Any], root: str) -> list[str]:

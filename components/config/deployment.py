@@ -9,99 +9,151 @@ from slipway.components.config.base import Duration, Section
 
 
 class CanaryConfig(Section):
-    """How a new model proves itself on a cluster before it takes all traffic.
+    """How a new model proves itself on a cluster before it takes all traffic."""
 
-    Attributes:
-        share: percent of real requests that the new model answers meanwhile; 0: only golden rows.
-        window: for how long.
-        local_window: the same for the target `local`, where both models share the port and the kernel
-            deals out the connections, whatever `share` says; 0: golden rows only.
-        min_requests: requests that both models must have answered for a comparison to count.
-        max_error_rate: by how much the share of 5xx answers may be above the stable model's.
-        max_latency_ratio: how many times the stable model's mean latency it may take.
-        max_prediction_shift: the population stability index between both models' probabilities,
-            above what chance explains with as few rows.
-    """
-
-    share: int = Field(default=10, ge=0, le=50)
-    window: Duration = timedelta(minutes=5)
-    local_window: Duration = timedelta(0)
-    min_requests: int = Field(default=50, ge=1)
-    max_error_rate: float = Field(default=0.01, ge=0, le=1)
-    max_latency_ratio: float = Field(default=2.0, gt=0)
-    max_prediction_shift: float = Field(default=0.25, gt=0)
+    share: int = Field(
+        default=10,
+        ge=0,
+        le=50,
+        description="Percent of real requests that the new model answers meanwhile; 0: only "
+        "golden rows.",
+    )
+    window: Duration = Field(default=timedelta(minutes=5), description="For how long.")
+    local_window: Duration = Field(
+        default=timedelta(0),
+        description="The same for the target `local`, where both models share the port and the "
+        "kernel deals out the connections, whatever `share` says; 0: golden rows "
+        "only.",
+    )
+    min_requests: int = Field(
+        default=50,
+        ge=1,
+        description="Requests that both models must have answered for a comparison to count.",
+    )
+    max_error_rate: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="By how much the share of 5xx answers may be above the stable model's.",
+    )
+    max_latency_ratio: float = Field(
+        default=2.0, gt=0, description="How many times the stable model's mean latency it may take."
+    )
+    max_prediction_shift: float = Field(
+        default=0.25,
+        gt=0,
+        description="The population stability index between both models' probabilities, above "
+        "what chance explains with as few rows.",
+    )
 
 
 class Autoscaling(Section):
-    """Between how many replicas, and on what, the predictor scales.
+    """Between how many replicas, and on what, the predictor scales."""
 
-    Attributes:
-        by: `hpa` and `keda` go with the mode Standard, `knative` with the mode Knative.
-        metric: cpu or memory (percent of the request) for hpa; concurrency or rps for knative;
-            keda takes `query` to a Prometheus `server`.
-    """
-
-    by: Literal["hpa", "keda", "knative"]
-    max_replicas: int = Field(ge=1)
-    metric: Literal["cpu", "memory", "concurrency", "rps"] = "cpu"
-    target: int = Field(default=70, ge=1)
-    server: str | None = None
-    query: str | None = None
+    by: Literal["hpa", "keda", "knative"] = Field(
+        description="`hpa` and `keda` go with the mode Standard, `knative` with the mode Knative."
+    )
+    max_replicas: int = Field(ge=1, description="Most pods.")
+    metric: Literal["cpu", "memory", "concurrency", "rps"] = Field(
+        default="cpu",
+        description="Cpu or memory (percent of the request) for hpa; concurrency or rps for "
+        "knative; keda takes `query` to a Prometheus `server`.",
+    )
+    target: int = Field(
+        default=70, ge=1, description="The value of the metric that is held for each pod."
+    )
+    server: str | None = Field(default=None, description="Address of Prometheus, for keda.")
+    query: str | None = Field(default=None, description="Query whose value keda scales by.")
 
 
 class Resources(Section):
     """What one replica asks for, and may take."""
 
-    cpu: str = "500m"
-    memory: str = "512Mi"
-    max_cpu: str = "2"
-    max_memory: str = "1Gi"
-    gpus: int = Field(default=0, ge=0)
-    gpu_type: str = "nvidia.com/gpu"
+    cpu: str = Field(default="500m", description="Cores that a pod asks for.")
+    memory: str = Field(default="512Mi", description="Memory that a pod asks for.")
+    max_cpu: str = Field(default="2", description="Most cores of a pod.")
+    max_memory: str = Field(default="1Gi", description="Most memory of a pod.")
+    gpus: int = Field(default=0, ge=0, description="GPUs of a pod.")
+    gpu_type: str = Field(default="nvidia.com/gpu", description="Resource name of the GPUs.")
 
 
 class DeploymentConfig(Section):
-    """The `deployment` section.
+    """The `deployment` section."""
 
-    Attributes:
-        target: `kserve` applies an InferenceService; `local` runs the predictor as a process.
-        mode: KServe's deployment mode.
-        namespace: None: the one that the task's pod runs in.
-        port: the loopback port of the target `local`.
-        max_latency_ms: what single rows may take, in the median, before a model is promoted.
-        log_sample: share of requests that the inference log keeps.
-        trust_request_time: a request may say at what time it is made, for replays of the past.
-        ready_timeout: how long a new revision may take to become ready.
-        storage: object-store prefix that bundles are copied to for the cluster to read; None: the
-            registry's own artifact URI, which then must be one that KServe reads.
-        image: another predictor image than the project's own: one with onnxruntime-gpu or Feast in it.
-        grpc: gRPC on port 9000 too; only Standard mode, where a pod may have several ports.
-        online: who looks features up for requests with entity keys only. `predictor`: it itself, which
-            needs Feast in its image. `transformer`: a part of its own before it.
-        service_account: of the predictor's pods; None: `slipway-predictor`, which `slipway stack render`
-            makes, where the namespace has it.
-        secret: a Secret whose keys the predictor gets as environment (for its log's store).
-        allow_from: namespaces beside its own that may reach the predictor's pods.
-    """
-
-    target: Literal["kserve", "local"] = "kserve"
-    mode: Literal["Standard", "Knative"] = "Standard"
-    namespace: str | None = None
-    replicas: int = Field(default=3, ge=1)
-    port: int = Field(default=8080, ge=1, le=65535)
-    max_latency_ms: float = Field(default=100, gt=0)
-    log_sample: float = Field(default=1.0, ge=0, le=1)
-    trust_request_time: bool = False
-    ready_timeout: Duration = timedelta(minutes=10)
-    storage: str | None = None
-    image: str | None = None
-    grpc: bool = False
-    online: Literal["none", "predictor", "transformer"] = "none"
-    service_account: str | None = None
-    secret: str | None = None
-    allow_from: list[str] = ["istio-system", "envoy-gateway-system", "kserve", "monitoring"]
-    node_selector: dict[str, str] = {}
-    tolerations: list[dict[str, Any]] = []
+    target: Literal["kserve", "local"] = Field(
+        default="kserve",
+        description="`kserve` applies an InferenceService; `local` runs the predictor as a "
+        "process.",
+    )
+    mode: Literal["Standard", "Knative"] = Field(
+        default="Standard", description="KServe's deployment mode."
+    )
+    namespace: str | None = Field(
+        default=None, description="None: the one that the task's pod runs in."
+    )
+    replicas: int = Field(
+        default=3, ge=1, description="Pods of the predictor, the fewest where it scales."
+    )
+    port: int = Field(
+        default=8080, ge=1, le=65535, description="The loopback port of the target `local`."
+    )
+    max_latency_ms: float = Field(
+        default=100,
+        gt=0,
+        description="What single rows may take, in the median, before a model is promoted.",
+    )
+    log_sample: float = Field(
+        default=1.0, ge=0, le=1, description="Share of requests that the inference log keeps."
+    )
+    trust_request_time: bool = Field(
+        default=False,
+        description="A request may say at what time it is made, for replays of the past.",
+    )
+    ready_timeout: Duration = Field(
+        default=timedelta(minutes=10),
+        description="How long a new revision may take to become ready.",
+    )
+    storage: str | None = Field(
+        default=None,
+        description="Object-store prefix that bundles are copied to for the cluster to read; "
+        "None: the registry's own artifact URI, which then must be one that KServe "
+        "reads.",
+    )
+    image: str | None = Field(
+        default=None,
+        description="Another predictor image than the project's own: one with onnxruntime-gpu or "
+        "Feast in it.",
+    )
+    grpc: bool = Field(
+        default=False,
+        description="GRPC on port 9000 too; only Standard mode, where a pod may have several "
+        "ports.",
+    )
+    online: Literal["none", "predictor", "transformer"] = Field(
+        default="none",
+        description="Who looks features up for requests with entity keys only. `predictor`: it "
+        "itself, which needs Feast in its image. `transformer`: a part of its own "
+        "before it.",
+    )
+    service_account: str | None = Field(
+        default=None,
+        description="Of the predictor's pods; None: `slipway-predictor`, which `slipway stack "
+        "render` makes, where the namespace has it.",
+    )
+    secret: str | None = Field(
+        default=None,
+        description="A Secret whose keys the predictor gets as environment (for its log's store).",
+    )
+    allow_from: list[str] = Field(
+        default=["istio-system", "envoy-gateway-system", "kserve", "monitoring"],
+        description="Namespaces beside its own that may reach the predictor's pods.",
+    )
+    node_selector: dict[str, str] = Field(
+        default={}, description="Labels of the nodes that pods may run on."
+    )
+    tolerations: list[dict[str, Any]] = Field(
+        default=[], description="Taints that pods tolerate, as Kubernetes writes them."
+    )
     resources: Resources = Resources()
     autoscaling: Autoscaling | None = None
     canary: CanaryConfig = CanaryConfig()

@@ -17,16 +17,15 @@ _RESERVED = f"has a name that Slipway uses itself ({', '.join(RESERVED)}, and wh
 
 
 class Split(Section):
-    """How the window is cut by time: train, then validation, then test at its end.
+    """How the window is cut by time: train, then validation, then test at its end."""
 
-    Attributes:
-        gap: rows this close before the next part are left out, so that no label of one part is
-            known only inside the next.
-    """
-
-    validation: Duration
-    test: Duration
-    gap: Duration = timedelta(0)
+    validation: Duration = Field(description="Length of the validation part.")
+    test: Duration = Field(description="Length of the test part, at the end of the window.")
+    gap: Duration = Field(
+        default=timedelta(0),
+        description="Rows this close before the next part are left out, so that no label of one "
+        "part is known only inside the next.",
+    )
 
     def cut(self, start: datetime, end: datetime) -> dict[str, tuple[datetime, datetime]]:
         """The half-open stretch of time of each part: train first, test last, with the gap before each.
@@ -51,16 +50,18 @@ class Split(Section):
 
 
 class OfflineStore(Section):
-    """The engine that joins the views to the examples: ours on one machine, Feast's on many.
+    """The engine that joins the views to the examples: ours on one machine, Feast's on many."""
 
-    Attributes:
-        type: polars (slipway.components.features.offline_store), or Feast's own spark or ray.
-        options: the engine's settings as Feast's page on it lists them, as in
-            {spark_conf: {spark.master: "k8s://https://host"}}.
-    """
-
-    type: Literal["polars", "spark", "ray"] = "polars"
-    options: dict[str, Any] = {}
+    type: Literal["polars", "spark", "ray"] = Field(
+        default="polars",
+        description="Polars (slipway.components.features.offline_store), or Feast's own spark or "
+        "ray.",
+    )
+    options: dict[str, Any] = Field(
+        default={},
+        description="The engine's settings as Feast's page on it lists them, as in {spark_conf: "
+        '{spark.master: "k8s://https://host"}}.',
+    )
 
     @model_validator(mode="after")
     def _has_its_options(self) -> Self:
@@ -72,10 +73,12 @@ class OfflineStore(Section):
 class FeaturesConfig(Section):
     """The `features` section. `offline_store`: None means Polars."""
 
-    entities: dict[Name, Name] = Field(min_length=1)
+    entities: dict[Name, Name] = Field(
+        min_length=1, description="Entity's name to the examples' column with its key."
+    )
     examples: Examples
     label: Label
-    views: list[FeatureView] = Field(min_length=1)
+    views: list[FeatureView] = Field(min_length=1, description="The feature views.")
     split: Split
     offline_store: OfflineStore | None = None
 

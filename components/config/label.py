@@ -61,21 +61,27 @@ Threshold = Annotated[
 
 
 class Label(Section):
-    """What is predicted: a boolean column or one of 0 and 1 as it is, or what is said of any other.
+    """What is predicted: a boolean column or one of 0 and 1 as it is, or what is said of any other."""
 
-    Attributes:
-        column: in the examples' table. A row where it is null has no label.
-        positive: the value, or values, that are positive; all others are negative.
-        unknown: values that mean that the label is not known: such a row has no label.
-        above: positive is what is greater: a number, or a duration (15m) where the column is one.
-        known: the column with the time at which the label is known; None: the example's time.
-    """
-
-    column: Name
-    positive: Values | None = None
-    unknown: Values | None = None
-    above: Threshold | None = None
-    known: Name | None = None
+    column: Name = Field(description="In the examples' table. A row where it is null has no label.")
+    positive: Values | None = Field(
+        default=None,
+        description="The value, or values, that are positive; all others are negative.",
+    )
+    unknown: Values | None = Field(
+        default=None,
+        description="Values that mean that the label is not known: such a row has no label.",
+    )
+    above: Threshold | None = Field(
+        default=None,
+        description="Positive is what is greater: a number, or a duration (15m) where the column "
+        "is one.",
+    )
+    known: Name | None = Field(
+        default=None,
+        description="The column with the time at which the label is known; None: the example's "
+        "time.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

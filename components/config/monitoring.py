@@ -26,12 +26,24 @@ AlertName = Literal[
 class AlertThresholds(Section):
     """When each default alert fires."""
 
-    accuracy: float = Field(default=0.85, ge=0, le=1)
-    accuracy_drop: float = Field(default=0.05, ge=0, le=1)
-    latency_ms: float = Field(default=100, gt=0)
-    error_rate: float = Field(default=0.01, ge=0, le=1)
-    drift: float = Field(default=0.3, ge=0, le=1)
-    skew: float = Field(default=0.02, ge=0, le=1)
+    accuracy: float = Field(default=0.85, ge=0, le=1, description="LOW_ACCURACY below.")
+    accuracy_drop: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="ACCURACY_DROP above, against the accuracy at release.",
+    )
+    latency_ms: float = Field(default=100, gt=0, description="HIGH_LATENCY above (mean).")
+    error_rate: float = Field(default=0.01, ge=0, le=1, description="HIGH_ERROR_RATE above (5xx).")
+    drift: float = Field(
+        default=0.3, ge=0, le=1, description="DATA_DRIFT above: share of features that drifted."
+    )
+    skew: float = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description="SKEW above: share of sampled rows whose feature differs from the offline store.",
+    )
 
 
 class DriftConfig(Section):
@@ -39,65 +51,86 @@ class DriftConfig(Section):
 
     Real: it would be seen in at most `false_alarms` of windows without drift, over all features and
     tests together. Large enough: it reaches the least effect for its kind.
-
-    Attributes:
-        reference: what windows are compared with. `train`: what the model learnt from. `test`: the
-            latest data before its release. `rolling`: the windows of the last `span`. `season`: of
-            those, the ones a whole number of `season` earlier (the same weekday for 7d).
-        span: how far back `rolling` and `season` look.
-        season: the length after which the data is expected to repeat.
-        false_alarms: the share of windows without drift in which any feature may be called drifted.
-        distance: numeric and time: least Wasserstein-1 distance in standard deviations of the
-            reference; also the least Jensen-Shannon distance (base 2, 0 to 1) of the shape.
-        moved: categorical and boolean: least share of rows that changed category.
-        nulls: least change of the share of missing values.
-        unseen: least share of values that the reference does not have.
     """
 
-    reference: Literal["train", "test", "rolling", "season"] = "train"
-    span: Duration = timedelta(days=28)
-    season: Duration = timedelta(days=7)
-    false_alarms: float = Field(default=0.01, gt=0, lt=1)
-    distance: float = Field(default=0.1, gt=0)
-    moved: float = Field(default=0.05, gt=0, le=1)
-    nulls: float = Field(default=0.02, gt=0, le=1)
-    unseen: float = Field(default=0.005, gt=0, le=1)
+    reference: Literal["train", "test", "rolling", "season"] = Field(
+        default="train",
+        description="What windows are compared with. `train`: what the model learnt from. `test`: "
+        "the latest data before its release. `rolling`: the windows of the last "
+        "`span`. `season`: of those, the ones a whole number of `season` earlier (the "
+        "same weekday for 7d).",
+    )
+    span: Duration = Field(
+        default=timedelta(days=28), description="How far back `rolling` and `season` look."
+    )
+    season: Duration = Field(
+        default=timedelta(days=7),
+        description="The length after which the data is expected to repeat.",
+    )
+    false_alarms: float = Field(
+        default=0.01,
+        gt=0,
+        lt=1,
+        description="The share of windows without drift in which any feature may be called "
+        "drifted.",
+    )
+    distance: float = Field(
+        default=0.1,
+        gt=0,
+        description="Numeric and time: least Wasserstein-1 distance in standard deviations of the "
+        "reference; also the least Jensen-Shannon distance (base 2, 0 to 1) of the "
+        "shape.",
+    )
+    moved: float = Field(
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Categorical and boolean: least share of rows that changed category.",
+    )
+    nulls: float = Field(
+        default=0.02, gt=0, le=1, description="Least change of the share of missing values."
+    )
+    unseen: float = Field(
+        default=0.005,
+        gt=0,
+        le=1,
+        description="Least share of values that the reference does not have.",
+    )
 
 
 class RuleSettings(Section):
-    """How one rule behaves; its threshold is in `alerts`.
+    """How one rule behaves; its threshold is in `alerts`."""
 
-    Attributes:
-        enabled: whether it is judged at all.
-        severity: in place of the rule's own.
-        lasting: `for` in the project file: fires once it has held without a break for this long, from
-            the start of the first window in which it held. 0: at once.
-    """
-
-    enabled: bool = True
-    severity: Severity | None = None
-    lasting: Duration = Field(default=timedelta(0), alias="for")
+    enabled: bool = Field(default=True, description="Whether it is judged at all.")
+    severity: Severity | None = Field(default=None, description="In place of the rule's own.")
+    lasting: Duration = Field(
+        default=timedelta(0),
+        alias="for",
+        description="`for` in the project file: fires once it has held without a break for this "
+        "long, from the start of the first window in which it held. 0: at once.",
+    )
 
 
 class Route(Section):
-    """Where alerts go.
+    """Where alerts go."""
 
-    Attributes:
-        name: names the route in messages, and its file in the state folder.
-        kind: `webhook` posts JSON; `apprise` any of Apprise's services (chat, mail, …);
-            `alertmanager` its v2 API; `pushgateway` gauges for those who alert in Prometheus; `log` a
-            line of JSON in the task's own log.
-        url: of the service; a `log` has none. `${NAME}` stands for an environment variable, so that a
-            token stays in a secret.
-        least: alerts below this severity are not sent.
-        repeat: an alert that goes on is sent again after this long; None: once.
-    """
-
-    name: Name
-    kind: Literal["webhook", "apprise", "alertmanager", "pushgateway", "log"]
-    url: str = ""
-    least: Severity = "warning"
-    repeat: Duration | None = None
+    name: Name = Field(description="Names the route in messages, and its file in the state folder.")
+    kind: Literal["webhook", "apprise", "alertmanager", "pushgateway", "log"] = Field(
+        description="`webhook` posts JSON; `apprise` any of Apprise's services (chat, mail, …); "
+        "`alertmanager` its v2 API; `pushgateway` gauges for those who alert in "
+        "Prometheus; `log` a line of JSON in the task's own log."
+    )
+    url: str = Field(
+        default="",
+        description="Of the service; a `log` has none. `${NAME}` stands for an environment "
+        "variable, so that a token stays in a secret.",
+    )
+    least: Severity = Field(
+        default="warning", description="Alerts below this severity are not sent."
+    )
+    repeat: Duration | None = Field(
+        default=None, description="An alert that goes on is sent again after this long; None: once."
+    )
 
     @model_validator(mode="after")
     def _led_somewhere(self) -> Self:
@@ -108,55 +141,78 @@ class Route(Section):
 
 
 class RetrainSettings(Section):
-    """When a decayed model may be retrained, so that an alert cannot start training after training.
+    """When a decayed model may be retrained, so that an alert cannot start training after training."""
 
-    Attributes:
-        reasons: alerts that ask for it.
-        cooldown: least time between the windows of two requests.
-        budget: most requests in seven days.
-        patience: a training that was asked for and neither ended nor replaced the model after this
-            long counts as lost and no longer holds up the next.
-        window: how long a stretch of data, up to the window's end, the new model learns from; None:
-            all since the start of the project's `data.window`.
-    """
-
-    reasons: list[AlertName] = ["LOW_ACCURACY", "ACCURACY_DROP", "DATA_DRIFT"]
-    cooldown: Duration = timedelta(days=3)
-    budget: int = Field(default=1, ge=0)
-    patience: Duration = timedelta(days=1)
-    window: Duration | None = None
+    reasons: list[AlertName] = Field(
+        default=["LOW_ACCURACY", "ACCURACY_DROP", "DATA_DRIFT"],
+        description="Alerts that ask for it.",
+    )
+    cooldown: Duration = Field(
+        default=timedelta(days=3), description="Least time between the windows of two requests."
+    )
+    budget: int = Field(default=1, ge=0, description="Most requests in seven days.")
+    patience: Duration = Field(
+        default=timedelta(days=1),
+        description="A training that was asked for and neither ended nor replaced the model after "
+        "this long counts as lost and no longer holds up the next.",
+    )
+    window: Duration | None = Field(
+        default=None,
+        description="How long a stretch of data, up to the window's end, the new model learns "
+        "from; None: all since the start of the project's `data.window`.",
+    )
 
 
 class MonitoringConfig(Section):
-    """The `monitoring` section.
+    """The `monitoring` section."""
 
-    Attributes:
-        min_rows: with fewer predictions (or, for accuracy, fewer labels) nothing is concluded.
-        label_wait: a label counts if it was known this long after the window's end at the latest.
-        look_back: windows that ended within so long before are measured again with the labels that have
-            become known since.
-        skew_rows: logged rows that are compared with the offline store; 0: none.
-        report_rows: rows of the window, and of the reference, that Evidently renders; 0: no
-            Evidently pages in the report.
-        retrain: whether decay may start a training; `retraining` says how often.
-        rules: the name of an alert to how it behaves.
-        report_url: where people find the report: text with {model}, {window_start} and {window_end}.
-            Empty: the path of the file.
-    """
-
-    schedule: str = "0 6 * * *"
+    schedule: str = Field(
+        default="0 6 * * *", description="When the pipeline runs, as cron writes it."
+    )
     alerts: AlertThresholds = AlertThresholds()
     drift: DriftConfig = DriftConfig()
-    min_rows: int = Field(default=200, ge=1)
-    label_wait: Duration = timedelta(0)
-    look_back: Duration = timedelta(days=7)
-    skew_rows: int = Field(default=2000, ge=0, le=100_000)
-    report_rows: int = Field(default=2000, ge=0, le=20_000)
-    retrain: bool = False
+    min_rows: int = Field(
+        default=200,
+        ge=1,
+        description="With fewer predictions (or, for accuracy, fewer labels) nothing is concluded.",
+    )
+    label_wait: Duration = Field(
+        default=timedelta(0),
+        description="A label counts if it was known this long after the window's end at the "
+        "latest.",
+    )
+    look_back: Duration = Field(
+        default=timedelta(days=7),
+        description="Windows that ended within so long before are measured again with the labels "
+        "that have become known since.",
+    )
+    skew_rows: int = Field(
+        default=2000,
+        ge=0,
+        le=100_000,
+        description="Logged rows that are compared with the offline store; 0: none.",
+    )
+    report_rows: int = Field(
+        default=2000,
+        ge=0,
+        le=20_000,
+        description="Rows of the window, and of the reference, that Evidently renders; 0: no "
+        "Evidently pages in the report.",
+    )
+    retrain: bool = Field(
+        default=False,
+        description="Whether decay may start a training; `retraining` says how often.",
+    )
     retraining: RetrainSettings = RetrainSettings()
-    rules: dict[AlertName, RuleSettings] = {}
-    routes: list[Route] = []
-    report_url: str = ""
+    rules: dict[AlertName, RuleSettings] = Field(
+        default={}, description="The name of an alert to how it behaves."
+    )
+    routes: list[Route] = Field(default=[], description="Where alerts are sent.")
+    report_url: str = Field(
+        default="",
+        description="Where people find the report: text with {model}, {window_start} and "
+        "{window_end}. Empty: the path of the file.",
+    )
 
     @field_validator("routes")
     @classmethod

@@ -56,60 +56,61 @@ Quantity = Annotated[str, AfterValidator(_is_quantity)]
 
 
 class TaskSettings(Section):
-    """What one task asks of the cluster, where it is not what Slipway gives it.
+    """What one task asks of the cluster, where it is not what Slipway gives it."""
 
-    Attributes:
-        cpu, memory: requested and not exceeded, as in "8" and 32Gi.
-        timeout: after so long a try of the task is given up.
-        retries: how often it is tried again.
-        node_selector: labels that its node must have.
-        tolerations: taints that it tolerates, as Kubernetes writes them.
-        affinity: node affinity, as Kubernetes writes it.
-        labels: of its pods, beside the project and the stage: a cost centre, say.
-    """
-
-    cpu: Quantity | None = None
-    memory: Quantity | None = None
-    timeout: Duration | None = None
-    retries: int | None = Field(default=None, ge=0, le=10)
-    node_selector: dict[str, str] = {}
-    tolerations: list[dict[str, Any]] = []
-    affinity: dict[str, Any] = {}
-    labels: dict[str, str] = {}
+    cpu: Quantity | None = Field(
+        default=None, description='Requested and not exceeded, as in "8" and 32Gi.'
+    )
+    memory: Quantity | None = Field(
+        default=None, description='Requested and not exceeded, as in "8" and 32Gi.'
+    )
+    timeout: Duration | None = Field(
+        default=None, description="After so long a try of the task is given up."
+    )
+    retries: int | None = Field(
+        default=None, ge=0, le=10, description="How often it is tried again."
+    )
+    node_selector: dict[str, str] = Field(default={}, description="Labels that its node must have.")
+    tolerations: list[dict[str, Any]] = Field(
+        default=[], description="Taints that it tolerates, as Kubernetes writes them."
+    )
+    affinity: dict[str, Any] = Field(
+        default={}, description="Node affinity, as Kubernetes writes it."
+    )
+    labels: dict[str, str] = Field(
+        default={}, description="Of its pods, beside the project and the stage: a cost centre, say."
+    )
 
 
 class WorkspaceVolume(Section):
-    """A volume that lives as long as a run, for what fits neither memory nor a node's own disk.
+    """A volume that lives as long as a run, for what fits neither memory nor a node's own disk."""
 
-    Attributes:
-        size: as in 100Gi.
-        storage_class: empty: the one that Kubeflow's administrator set.
-        access_modes: Kubeflow refuses a run whose volume has none.
-        pipelines: whose runs get such a volume.
-    """
-
-    size: Quantity
-    storage_class: str = ""
-    access_modes: list[Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]] = [
-        "ReadWriteOnce"
-    ]
-    pipelines: list[PipelineName] = ["training", "retraining"]
+    size: Quantity = Field(description="As in 100Gi.")
+    storage_class: str = Field(
+        default="", description="Empty: the one that Kubeflow's administrator set."
+    )
+    access_modes: list[Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]] = Field(
+        default=["ReadWriteOnce"], description="Kubeflow refuses a run whose volume has none."
+    )
+    pipelines: list[PipelineName] = Field(
+        default=["training", "retraining"], description="Whose runs get such a volume."
+    )
 
 
 class Orchestration(Section):
-    """The `orchestration` section.
+    """The `orchestration` section."""
 
-    Attributes:
-        deadline: after this long a run is given up.
-        keep: how long the pods of an ended run stay to be looked at.
-        workspace: a volume for runs; None: each task uses its pod's own disk.
-        tasks: task to what it asks for.
-    """
-
-    deadline: Duration = timedelta(days=1)
-    keep: Duration = timedelta(days=7)
-    workspace: WorkspaceVolume | None = None
-    tasks: dict[TaskName, TaskSettings] = {}
+    deadline: Duration = Field(
+        default=timedelta(days=1), description="After this long a run is given up."
+    )
+    keep: Duration = Field(
+        default=timedelta(days=7),
+        description="How long the pods of an ended run stay to be looked at.",
+    )
+    workspace: WorkspaceVolume | None = Field(
+        default=None, description="A volume for runs; None: each task uses its pod's own disk."
+    )
+    tasks: dict[TaskName, TaskSettings] = Field(default={}, description="Task to what it asks for.")
 
     @model_validator(mode="after")
     def _places_training_once(self) -> Self:
@@ -123,29 +124,33 @@ class Orchestration(Section):
 
 
 class Schedule(Section):
-    """One recurring run.
+    """One recurring run."""
 
-    Attributes:
-        pipeline: what runs: `monitoring`, `scoring`, `backfill`, or `retraining`, which is the
-            training pipeline on a window that ends when the run is due.
-        cron: when, as five fields (minute hour day month weekday) or six with seconds first; in UTC
-            unless the cluster's scheduler was given another zone.
-        every: instead of `cron`, how often.
-        window: how long a stretch of data before the scheduled time a run looks at.
-        enabled: false keeps the recurring run, paused.
-        catchup: whether runs that were missed while the cluster was down are made up for.
-        max_concurrency: runs of this schedule that may be at work at once.
-        parameters: pipeline parameters that differ from the project's own.
-    """
-
-    pipeline: Literal["retraining", "monitoring", "scoring", "backfill"]
-    cron: str | None = None
-    every: Duration | None = None
-    window: Duration = timedelta(days=1)
-    enabled: bool = True
-    catchup: bool = False
-    max_concurrency: int = Field(default=1, ge=1, le=10)
-    parameters: dict[str, Any] = {}
+    pipeline: Literal["retraining", "monitoring", "scoring", "backfill"] = Field(
+        description="What runs: `monitoring`, `scoring`, `backfill`, or `retraining`, which is "
+        "the training pipeline on a window that ends when the run is due."
+    )
+    cron: str | None = Field(
+        default=None,
+        description="When, as five fields (minute hour day month weekday) or six with seconds "
+        "first; in UTC unless the cluster's scheduler was given another zone.",
+    )
+    every: Duration | None = Field(default=None, description="Instead of `cron`, how often.")
+    window: Duration = Field(
+        default=timedelta(days=1),
+        description="How long a stretch of data before the scheduled time a run looks at.",
+    )
+    enabled: bool = Field(default=True, description="False keeps the recurring run, paused.")
+    catchup: bool = Field(
+        default=False,
+        description="Whether runs that were missed while the cluster was down are made up for.",
+    )
+    max_concurrency: int = Field(
+        default=1, ge=1, le=10, description="Runs of this schedule that may be at work at once."
+    )
+    parameters: dict[str, Any] = Field(
+        default={}, description="Pipeline parameters that differ from the project's own."
+    )
 
     @field_validator("cron")
     @classmethod

@@ -12,71 +12,88 @@ SectionType = TypeVar("SectionType", bound=Section)
 class Accelerator(Section):
     """What the training task asks the cluster for. A count of 0 means CPU."""
 
-    type: str = "nvidia.com/gpu"
-    count: int = Field(default=1, ge=0)
-    node_selector: dict[str, str] = {}
-    tolerations: list[dict[str, Any]] = []
-    affinity: dict[str, Any] = {}
+    type: str = Field(default="nvidia.com/gpu", description="Resource name of the GPUs.")
+    count: int = Field(default=1, ge=0, description="GPUs of the task; 0: it trains on the CPU.")
+    node_selector: dict[str, str] = Field(
+        default={}, description="Labels of the nodes that the task may run on."
+    )
+    tolerations: list[dict[str, Any]] = Field(
+        default=[], description="Taints that the task tolerates, as Kubernetes writes them."
+    )
+    affinity: dict[str, Any] = Field(
+        default={}, description="The pod's affinity, as Kubernetes writes it."
+    )
 
 
 class NodesConfig(Section):
-    """Training on several nodes, through Kubeflow Trainer.
+    """Training on several nodes, through Kubeflow Trainer."""
 
-    Attributes:
-        count: nodes; 1 trains in the task's own pod. More need `training.checkpoints` in an object
-            store that all nodes can reach.
-        runtime: name of the ClusterTrainingRuntime.
-        cpu: cores, and memory: as Kubernetes writes them, of each node.
-    """
-
-    count: int = Field(default=1, ge=1)
-    runtime: str = "torch-distributed"
-    cpu: str = "4"
-    memory: str = "16Gi"
+    count: int = Field(
+        default=1,
+        ge=1,
+        description="Nodes; 1 trains in the task's own pod. More need `training.checkpoints` in "
+        "an object store that all nodes can reach.",
+    )
+    runtime: str = Field(
+        default="torch-distributed", description="Name of the ClusterTrainingRuntime."
+    )
+    cpu: str = Field(default="4", description="Cores.")
+    memory: str = Field(default="16Gi", description="As Kubernetes writes them, of each node.")
 
 
 class NetworkConfig(Section):
-    """The shape of the network.
+    """The shape of the network."""
 
-    Attributes:
-        architecture: `mlp`, `tabm`, or `auto`: tabm below `auto_rows` training rows, else mlp.
-        layers: hidden layers. width: units of each; `auto`: 128 below `auto_rows` rows, else 256.
-        dropout: share of them left out in a step; `auto`: 0.15 below `auto_rows` rows, else 0.2.
-        bins: pieces of the piecewise-linear encoding of a numeric feature; embedding: its width.
-        distinct: a numeric feature with at most so many different values has an edge at each of them
-            instead. `auto`: 128 below `auto_rows` training rows, where finer pieces cost little and
-            counts and amounts are common; else 0.
-        category_embedding: greatest width of a category's embedding.
-        tabm_heads: sub-models that share one tabm network.
-        max_categories: values a categorical feature keeps, the most frequent; the rest is unknown.
-        min_category_rows: a value seen less often in training is treated as unknown.
-    """
-
-    architecture: Literal["auto", "mlp", "tabm"] = "auto"
-    auto_rows: int = Field(default=50_000, ge=0)
-    layers: int = Field(default=2, ge=1, le=16)
-    width: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    dropout: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = "auto"
-    bins: int = Field(default=24, ge=2)
-    distinct: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
-    embedding: int = Field(default=8, ge=1)
-    category_embedding: int = Field(default=16, ge=1)
-    tabm_heads: int = Field(default=16, ge=2)
-    max_categories: int = Field(default=5000, ge=1)
-    min_category_rows: int = Field(default=10, ge=1)
+    architecture: Literal["auto", "mlp", "tabm"] = Field(
+        default="auto",
+        description="`mlp`, `tabm`, or `auto`: tabm below `auto_rows` training rows, else mlp.",
+    )
+    auto_rows: int = Field(
+        default=50_000,
+        ge=0,
+        description="Training rows below which `auto` takes what suits small tables.",
+    )
+    layers: int = Field(default=2, ge=1, le=16, description="Hidden layers.")
+    width: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        default="auto", description="Units of each; `auto`: 128 below `auto_rows` rows, else 256."
+    )
+    dropout: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = Field(
+        default="auto",
+        description="Share of them left out in a step; `auto`: 0.15 below `auto_rows` rows, else "
+        "0.2.",
+    )
+    bins: int = Field(
+        default=24,
+        ge=2,
+        description="Pieces of the piecewise-linear encoding of a numeric feature.",
+    )
+    distinct: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        default="auto",
+        description="A numeric feature with at most so many different values has an edge at each "
+        "of them instead. `auto`: 128 below `auto_rows` training rows, where finer "
+        "pieces cost little and counts and amounts are common; else 0.",
+    )
+    embedding: int = Field(default=8, ge=1, description="Its width.")
+    category_embedding: int = Field(
+        default=16, ge=1, description="Greatest width of a category's embedding."
+    )
+    tabm_heads: int = Field(default=16, ge=2, description="Sub-models that share one tabm network.")
+    max_categories: int = Field(
+        default=5000,
+        ge=1,
+        description="Values a categorical feature keeps, the most frequent; the rest is unknown.",
+    )
+    min_category_rows: int = Field(
+        default=10, ge=1, description="A value seen less often in training is treated as unknown."
+    )
 
 
 class Range(Section):
-    """Numbers that a search may take.
+    """Numbers that a search may take."""
 
-    Attributes:
-        low, high: the ends, both included.
-        log: whether to draw evenly on a logarithmic scale.
-    """
-
-    low: float
-    high: float
-    log: bool = False
+    low: float = Field(description="The ends, both included.")
+    high: float = Field(description="The ends, both included.")
+    log: bool = Field(default=False, description="Whether to draw evenly on a logarithmic scale.")
 
     @model_validator(mode="after")
     def _in_order(self) -> "Range":
@@ -99,25 +116,26 @@ SEARCHED: dict[str, type[int] | type[float]] = {
 
 
 class SearchConfig(Section):
-    """A search for better settings before the training: Optuna's TPE, with median pruning.
+    """A search for better settings before the training: Optuna's TPE, with median pruning."""
 
-    Attributes:
-        trials: short trainings, of one member each; 0 searches nothing. The first one has the
-            settings that the project file gives.
-        minutes: no trial starts after so long.
-        space: setting to what it may be: a list of values, or a range.
-    """
-
-    trials: int = Field(default=0, ge=0)
-    minutes: float = Field(default=30, gt=0)
-    space: dict[str, Range | list[float]] = {
-        "learning_rate": Range(low=5e-4, high=1e-2, log=True),
-        "weight_decay": Range(low=1e-3, high=1e-1, log=True),
-        "network.layers": Range(low=1, high=4),
-        "network.width": [128, 256, 512],
-        "network.dropout": Range(low=0.0, high=0.5),
-        "network.bins": [16, 24, 48],
-    }
+    trials: int = Field(
+        default=0,
+        ge=0,
+        description="Short trainings, of one member each; 0 searches nothing. The first one has "
+        "the settings that the project file gives.",
+    )
+    minutes: float = Field(default=30, gt=0, description="No trial starts after so long.")
+    space: dict[str, Range | list[float]] = Field(
+        default={
+            "learning_rate": Range(low=5e-4, high=1e-2, log=True),
+            "weight_decay": Range(low=1e-3, high=1e-1, log=True),
+            "network.layers": Range(low=1, high=4),
+            "network.width": [128, 256, 512],
+            "network.dropout": Range(low=0.0, high=0.5),
+            "network.bins": [16, 24, 48],
+        },
+        description="Setting to what it may be: a list of values, or a range.",
+    )
 
     @field_validator("space")
     @classmethod
@@ -132,64 +150,99 @@ class SearchConfig(Section):
 
 
 class TrainingConfig(Section):
-    """The `training` section. What says `auto` follows the number of training rows.
+    """The `training` section. What says `auto` follows the number of training rows."""
 
-    Attributes:
-        epochs: passes over the training table, at most; after each, the validation part is measured.
-            `auto` takes 10 below `network.auto_rows` rows, else 5.
-        min_steps: a small table is passed over more than once an epoch, so that training takes about
-            this many steps in all. `auto` takes 3000 below `network.auto_rows` rows, else 600.
-        learning_rate: of the first step; it falls along a cosine. `auto` takes 0.006 below
-            `network.auto_rows` rows, else 0.002.
-        weight_decay: `auto` takes 0.05 below `network.auto_rows` rows, else 0.01.
-        batch_size: rows a step; `auto` takes 1024, or 256 below `network.auto_rows` rows.
-        members: networks trained from different seeds; the model is the mean of their answers.
-            `auto` takes 2, or 1 of tabm, which is an ensemble in itself.
-        monitor: what early stopping watches on the validation part.
-        patience: epochs without improvement after which training ends. `auto` takes 4 below
-            `network.auto_rows` rows, where epochs are short, else 2.
-        calibration: how probabilities are calibrated on the validation part.
-        threshold: the rule that chooses the class threshold on the validation part (best F1, best
-            accuracy, Youden's J, or as many positives as there are), or the threshold itself.
-        positive_weight: weight of a positive row; `balanced` gives both classes the same total.
-        sample_weight: a numeric feature that weighs the rows; it is then no input of the model.
-        checkpoints: folder or object-store prefix; empty: below SLIPWAY_HOME where that is set.
-        checkpoint_seconds: how often training saves itself.
-        threads: CPU threads of one operation. Batches of this size gain little from more than one,
-            and with one the result does not depend on the machine's number of cores.
-        processes: training processes on the CPU; on GPUs there is one a device.
-        compile: whether the network goes through torch.compile.
-        buffer_rows: rows that are on the device at once, 0 for all. `auto`: all, or fewer where those
-            would take more than 40 % of the device's memory or 20 % of the container's. The rest then
-            waits on the disk, and a buffer is filled with pieces from all over the table.
-        search: a search for better settings before the training.
-    """
-
-    seed: int = 0
-    epochs: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    min_steps: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    batch_size: Literal["auto"] | Annotated[int, Field(ge=2)] = "auto"
-    learning_rate: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
-    weight_decay: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
-    patience: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    members: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    monitor: Literal["auc", "log_loss"] = "auc"
+    seed: int = Field(default=0, description="Of every random choice; also a pipeline parameter.")
+    epochs: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        default="auto",
+        description="Passes over the training table, at most; after each, the validation part is "
+        "measured. `auto` takes 10 below `network.auto_rows` rows, else 5.",
+    )
+    min_steps: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        default="auto",
+        description="A small table is passed over more than once an epoch, so that training takes "
+        "about this many steps in all. `auto` takes 3000 below `network.auto_rows` "
+        "rows, else 600.",
+    )
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=2)] = Field(
+        default="auto",
+        description="Rows a step; `auto` takes 1024, or 256 below `network.auto_rows` rows.",
+    )
+    learning_rate: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        default="auto",
+        description="Of the first step; it falls along a cosine. `auto` takes 0.006 below "
+        "`network.auto_rows` rows, else 0.002.",
+    )
+    weight_decay: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
+        default="auto", description="`auto` takes 0.05 below `network.auto_rows` rows, else 0.01."
+    )
+    patience: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        default="auto",
+        description="Epochs without improvement after which training ends. `auto` takes 4 below "
+        "`network.auto_rows` rows, where epochs are short, else 2.",
+    )
+    members: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        default="auto",
+        description="Networks trained from different seeds; the model is the mean of their "
+        "answers. `auto` takes 2, or 1 of tabm, which is an ensemble in itself.",
+    )
+    monitor: Literal["auc", "log_loss"] = Field(
+        default="auc", description="What early stopping watches on the validation part."
+    )
     network: NetworkConfig = NetworkConfig()
-    calibration: Literal["platt", "none"] = "platt"
+    calibration: Literal["platt", "none"] = Field(
+        default="platt", description="How probabilities are calibrated on the validation part."
+    )
     threshold: (
         Literal["f1", "accuracy", "youden", "prevalence"] | Annotated[float, Field(gt=0, lt=1)]
-    ) = "f1"
-    positive_weight: Literal["balanced"] | Annotated[float, Field(gt=0)] = 1.0
-    sample_weight: str | None = None
-    checkpoints: str = ""
-    checkpoint_seconds: float = Field(default=60, ge=0)
-    threads: int = Field(default=1, ge=1)
-    processes: int = Field(default=1, ge=1)
-    compile: bool = False
-    buffer_rows: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
-    search: SearchConfig = SearchConfig()
+    ) = Field(
+        default="f1",
+        description="The rule that chooses the class threshold on the validation part (best F1, "
+        "best accuracy, Youden's J, or as many positives as there are), or the "
+        "threshold itself.",
+    )
+    positive_weight: Literal["balanced"] | Annotated[float, Field(gt=0)] = Field(
+        default=1.0,
+        description="Weight of a positive row; `balanced` gives both classes the same total.",
+    )
+    sample_weight: str | None = Field(
+        default=None,
+        description="A numeric feature that weighs the rows; it is then no input of the model.",
+    )
+    checkpoints: str = Field(
+        default="",
+        description="Folder or object-store prefix; empty: below SLIPWAY_HOME where that is set.",
+    )
+    checkpoint_seconds: float = Field(
+        default=60, ge=0, description="How often training saves itself."
+    )
+    threads: int = Field(
+        default=1,
+        ge=1,
+        description="CPU threads of one operation. Batches of this size gain little from more "
+        "than one, and with one the result does not depend on the machine's number of "
+        "cores.",
+    )
+    processes: int = Field(
+        default=1, ge=1, description="Training processes on the CPU; on GPUs there is one a device."
+    )
+    compile: bool = Field(
+        default=False, description="Whether the network goes through torch.compile."
+    )
+    buffer_rows: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        default="auto",
+        description="Rows that are on the device at once, 0 for all. `auto`: all, or fewer where "
+        "those would take more than 40 % of the device's memory or 20 % of the "
+        "container's. The rest then waits on the disk, and a buffer is filled with "
+        "pieces from all over the table.",
+    )
+    search: SearchConfig = Field(
+        default=SearchConfig(), description="A search for better settings before the training."
+    )
     nodes: NodesConfig = NodesConfig()
-    allow_cpu: bool = False
+    allow_cpu: bool = Field(
+        default=False, description="Train on the CPU where the GPU that was asked for is not there."
+    )
     accelerator: Accelerator = Accelerator()
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from slipway.components.config.base import Duration, Name, Section, format_duration
 
@@ -12,42 +12,42 @@ Kind = Literal["numeric", "categorical", "boolean", "time"]
 
 
 class Examples(Section):
-    """The rows that are predicted.
+    """The rows that are predicted."""
 
-    Attributes:
-        table: the table with one row an example.
-        key: the column that names an example uniquely.
-        time: when the predicted thing happens.
-        lead: how long before `time` the prediction is made: nothing known later is used.
-    """
-
-    table: Name
-    key: Name
-    time: Name
-    lead: Duration = timedelta(0)
+    table: Name = Field(description="The table with one row an example.")
+    key: Name = Field(description="The column that names an example uniquely.")
+    time: Name = Field(description="When the predicted thing happens.")
+    lead: Duration = Field(
+        default=timedelta(0),
+        description="How long before `time` the prediction is made: nothing known later is used.",
+    )
 
 
 class TableField(Section):
     """A feature that is a column as it stands."""
 
-    column: Name
-    kind: Kind | None = None
+    column: Name = Field(description="Column of the table.")
+    kind: Kind | None = Field(
+        default=None, description="Numeric, categorical, boolean or time; None: by the type."
+    )
 
 
 class Aggregate(Section):
-    """A feature that sums up an entity's events over the last `window`.
+    """A feature that sums up an entity's events over the last `window`."""
 
-    Attributes:
-        function: count, sum, mean, min, max, std, last, or rate (events an hour).
-        column: the events' column; count and rate need none.
-        above: aggregate the indicator "column > above" (0/1) in place of the column.
-        window: how far back events count, by the time at which they became known.
-    """
-
-    function: Aggregation
-    column: Name | None = None
-    above: float | None = None
-    window: Duration
+    function: Aggregation = Field(
+        description="Count, sum, mean, min, max, std, last, or rate (events an hour)."
+    )
+    column: Name | None = Field(
+        default=None, description="The events' column; count and rate need none."
+    )
+    above: float | None = Field(
+        default=None,
+        description='Aggregate the indicator "column > above" (0/1) in place of the column.',
+    )
+    window: Duration = Field(
+        description="How far back events count, by the time at which they became known."
+    )
 
     @model_validator(mode="after")
     def _has_column(self) -> Self:
@@ -64,30 +64,40 @@ class Aggregate(Section):
 
 
 class FeatureView(Section):
-    """Features of one entity from one table.
+    """Features of one entity from one table."""
 
-    Attributes:
-        entity: a name from `features.entities`.
-        source_key: the table's column that holds the entity's key, where it is named otherwise
-            there than in the examples.
-        time: when the row's thing happened; None for a table without time (always known).
-        known: the column with the time at which its values became known; None: `time`. A row
-            whose `known` is null is never used.
-        available: how long before `time` the values are already known (a schedule): 30d.
-        ttl: a value older than this at the prediction is not used; None: no limit.
-    """
-
-    name: Name
-    entity: Name
-    table: Name
-    source_key: Name | None = None
-    time: Name | None = None
-    known: Name | None = None
-    available: Duration = timedelta(0)
-    ttl: Duration | None = None
-    fields: dict[Name, Name | TableField] = {}
-    aggregates: dict[Name, Aggregate] = {}
-    online: bool = True
+    name: Name = Field(description="Name of the view.")
+    entity: Name = Field(description="A name from `features.entities`.")
+    table: Name = Field(description="Table that its rows are in.")
+    source_key: Name | None = Field(
+        default=None,
+        description="The table's column that holds the entity's key, where it is named otherwise "
+        "there than in the examples.",
+    )
+    time: Name | None = Field(
+        default=None,
+        description="When the row's thing happened; None for a table without time (always known).",
+    )
+    known: Name | None = Field(
+        default=None,
+        description="The column with the time at which its values became known; None: `time`. A "
+        "row whose `known` is null is never used.",
+    )
+    available: Duration = Field(
+        default=timedelta(0),
+        description="How long before `time` the values are already known (a schedule): 30d.",
+    )
+    ttl: Duration | None = Field(
+        default=None,
+        description="A value older than this at the prediction is not used; None: no limit.",
+    )
+    fields: dict[Name, Name | TableField] = Field(
+        default={}, description="Feature to column, or to `{column, kind}`."
+    )
+    aggregates: dict[Name, Aggregate] = Field(
+        default={}, description="Feature to what sums up the events of a window."
+    )
+    online: bool = Field(default=True, description="Keep the newest values in the online store.")
 
     @model_validator(mode="after")
     def _has_features(self) -> Self:
