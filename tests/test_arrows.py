@@ -15,8 +15,8 @@ from slipway.commands import stage_pages
 from slipway.components.config.model import Project
 from slipway.components.support.images import STAGES
 
-# Where a program that another image has, and a class that Feast loads, have their names.
-NAMED_ONCE = ("slipway.components.contracts.endpoint", "slipway.components.config.features")
+# Where a program that another image has has its name.
+PODS = "slipway.components.contracts.endpoint"
 
 
 def test_arrows(repository: Path) -> None:
@@ -47,16 +47,15 @@ def test_a_module_that_is_named_in_a_text_is_imported_there_or_of_the_same_room(
 ) -> None:
     """What a room starts as a process is an arrow too: `python -m` takes a module's own __name__.
 
-    What others load by its name has that name in one place.
+    What a pod starts, whose image the room that asks for it is not in, has its name in one place.
     """
     hidden = []
     for name in sorted(graph().modules):
         for target in named(repository, name) & graph().modules:
-            if room(target) != room(name) and not imports(name, target) and name not in NAMED_ONCE:
+            if room(target) != room(name) and not imports(name, target) and name != PODS:
                 hidden.append(f"{name} names {target}")
     assert hidden == []
-    for name in NAMED_ONCE:
-        assert named(repository, name) & graph().modules
+    assert named(repository, PODS) & graph().modules
 
 
 def room(module: str) -> str:
@@ -71,7 +70,7 @@ def imports(module: str, target: str) -> bool:
 
 
 def named(repository: Path, module: str) -> set[str]:
-    """Modules of ours that stand in a module's texts, docstrings left out."""
+    """Modules of ours that stand in a module's texts, docstrings and descriptions left out."""
     path = repository / module.removeprefix("slipway.").replace(".", "/")
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     tree = ast.parse(path.read_text())
@@ -79,6 +78,11 @@ def named(repository: Path, module: str) -> set[str]:
         id(node.value)
         for node in ast.walk(tree)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    prose |= {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.keyword) and node.arg == "description"
     }
     return {
         found
