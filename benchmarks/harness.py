@@ -101,13 +101,6 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return _cpu() - before
 
 
-def wall_seconds(work: Callable[[], object]) -> float:
-    """Wall-clock seconds that a call takes."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
 def run_python(code: str, *arguments: str, env: dict[str, str] | None = None) -> dict[str, float]:
     """Runs Python code in a fresh process: {"cpu_s", "wall_s", "peak_mb"} of that process.
 

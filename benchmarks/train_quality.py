@@ -115,13 +115,6 @@ def frames(folder: Path) -> dict[str, tuple[pd.DataFrame, np.ndarray]]:
     return result
 
 
-def answer_of(predict: Callable[[pd.DataFrame], Any], data: dict[str, Any]) -> Answer:
-    return (
-        np.asarray(predict(data["validation"][0]))[:, 1],
-        np.asarray(predict(data["test"][0]))[:, 1],
-    )
-
-
 def lightgbm(data: dict[str, Any], rate: float, seed: int) -> Answer:
     import lightgbm as lgb
 

@@ -11,7 +11,6 @@ from slipway.pipelines.package import Package, beyond_mysql, bounds, bytes_of
 from slipway.pipelines.pod_values import find_pod_values
 
 MAX_BYTES = 32 << 20
-MAX_NAME = 128
 MAX_VERSION_NAME = 127
 MAX_DESCRIPTION = 10_000
 # What a process takes in one argument (Linux, MAX_ARG_STRLEN): each driver and each task gets its inputs,

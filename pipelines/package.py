@@ -13,6 +13,7 @@ import yaml
 
 from slipway.components.config.parameters import repeated
 from slipway.components.support.errors import ProjectError, SlipwayError
+from slipway.components.support.settings import reference_in
 from slipway.pipelines.pod_values import COUNT, find_pod_values
 
 # Kubeflow's own bound for the parameters of a run (MAX_PARAMETER_BYTES of its server).
@@ -141,6 +142,11 @@ def arguments_from(package: Package, overrides: list[str]) -> dict[str, Any]:
         if path:
             if declared.get("parameterType") != "STRUCT":
                 raise ProjectError(f"--set {text}: {name} is no struct: it has no keys.")
+            if reference_in(declared.get("defaultValue")):
+                raise ProjectError(
+                    f"--set {text}: {name} is too large for a parameter, so it lies in a file, of which"
+                    " no key can be changed here. Change the project file and compile again."
+                )
             struct = values.setdefault(
                 name, json.loads(json.dumps(declared.get("defaultValue", {})))
             )

@@ -56,7 +56,7 @@ class Autoscaling(Section):
     max_replicas: int = Field(ge=1, description="Most pods.")
     metric: Literal["cpu", "memory", "concurrency", "rps"] = Field(
         default="cpu",
-        description="Cpu or memory (percent of the request) for hpa; concurrency or rps for "
+        description="`cpu` or `memory` (percent of the request) for hpa; `concurrency` or `rps` for "
         "knative; keda takes `query` to a Prometheus `server`.",
     )
     target: int = Field(
@@ -126,7 +126,7 @@ class DeploymentConfig(Section):
     )
     grpc: bool = Field(
         default=False,
-        description="GRPC on port 9000 too; only Standard mode, where a pod may have several "
+        description="Also gRPC, on port 9000; only Standard mode, where a pod may have several "
         "ports.",
     )
     online: Literal["none", "predictor", "transformer"] = Field(

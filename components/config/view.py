@@ -28,7 +28,8 @@ class TableField(Section):
 
     column: Name = Field(description="Column of the table.")
     kind: Kind | None = Field(
-        default=None, description="Numeric, categorical, boolean or time; None: by the type."
+        default=None,
+        description="`numeric`, `categorical`, `boolean` or `time`; None: by the type.",
     )
 
 
@@ -36,7 +37,7 @@ class Aggregate(Section):
     """A feature that sums up an entity's events over the last `window`."""
 
     function: Aggregation = Field(
-        description="Count, sum, mean, min, max, std, last, or rate (events an hour)."
+        description="`count`, `sum`, `mean`, `min`, `max`, `std`, `last`, or `rate` (events an hour)."
     )
     column: Name | None = Field(
         default=None, description="The events' column; count and rate need none."

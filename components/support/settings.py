@@ -87,8 +87,15 @@ def read_setting(name: str, value: str | Mapping[str, Any], root: str) -> dict[s
         root: the folder or object-store prefix that table paths start from.
 
     Raises:
-        SlipwayError: it is no JSON object, the file is not there, or it holds something else than it did.
+        SlipwayError: it is no JSON object, the file is not there, it holds something else than it did, or
+            the parameter has keys beside the file, which would be ignored.
     """
+    if isinstance(value, Mapping) and FILE in value and len(value) > 1:
+        others = ", ".join(sorted(value.keys() - {FILE}))
+        raise SlipwayError(
+            f"{name} is the file {value[FILE]}, and has {others} beside it. Give the whole setting, or"
+            " change the project file and compile again."
+        )
     path = reference_in(value)
     if path is not None:
         return _parsed(name, _read(name, path, root))

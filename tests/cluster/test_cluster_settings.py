@@ -16,7 +16,7 @@ from slipway.components.config.project import LoadedProject
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.settings import read_setting, reference_in
 from slipway.pipelines.compiler import compile_project
-from slipway.pipelines.package import read_package
+from slipway.pipelines.package import arguments_from, read_package
 
 app = typer.Typer()
 add_commands(app)
@@ -113,6 +113,19 @@ def test_a_file_that_was_left_behind_is_missed_before_anything_is_sent(
     result = slipway("submit", wide / "flights-training.yaml", "--set", f"data_root={lake}")
     assert "which is not there. Run `slipway compile`" in str(result.exception)
     assert kubeflow_server.requests == []
+
+
+def test_a_key_of_a_setting_in_a_file_cannot_be_set(
+    wide: Path, compiled: Path, lake: str, kubeflow_server: Double
+) -> None:
+    path = wide / "flights-training.yaml"
+    result = slipway("submit", path, "--set", f"data_root={lake}", "--set", "features.split.gap=1d")
+    assert "features is too large for a parameter" in str(result.exception)
+    assert kubeflow_server.requests == []
+    assert stored(lake) == []
+    package = read_package(compiled / "flights-training.yaml")
+    changed = arguments_from(package, ["features.split.gap=1d"])["features"]
+    assert changed["split"]["gap"] == "1d"
 
 
 def test_a_place_on_this_machine_is_said_before_a_pod_looks_for_it(

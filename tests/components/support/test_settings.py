@@ -113,3 +113,13 @@ def test_a_file_that_is_not_what_it_was_is_refused(
 def test_text_that_is_no_setting_is_refused(text: str) -> None:
     with pytest.raises(SlipwayError, match="schema is no JSON"):
         read_setting("schema", text, "")
+
+
+def test_keys_beside_a_file_are_refused_since_they_would_be_ignored(tmp_path: Path) -> None:
+    packed = pack_struct("features", WIDE)
+    for path, content in packed.files.items():
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_bytes(content)
+    assert read_setting("features", packed.value, str(tmp_path)) == WIDE
+    with pytest.raises(SlipwayError, match=r"features is the file _slipway/.*, and has gap beside"):
+        read_setting("features", {**packed.value, "gap": "1d"}, str(tmp_path))
