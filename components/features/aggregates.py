@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from slipway.components.config.features import Aggregate
-from slipway.components.features.columns import finite
+from slipway.components.features.columns import LARGEST, finite
 
 if TYPE_CHECKING:
     import polars as pl
@@ -76,8 +76,12 @@ def aggregate_rows(events: "pl.DataFrame", aggregates: dict[str, Aggregate]) -> 
     last_of_moment = (pl.struct(KEY, KNOWN) != pl.struct(KEY, KNOWN).shift(-1)).fill_null(
         value=True
     )
-    # A sum of numbers near the largest may be larger than it.
-    whole = [finite(pl.col(name)).alias(name) for name in aggregates]
+    # A sum of numbers near the largest may be larger than it. It stays there: a null would be read as 0,
+    # which a sum without events is.
+    whole = [
+        finite(pl.col(name)) if aggregate.empty is None else pl.col(name).clip(-LARGEST, LARGEST)
+        for name, aggregate in aggregates.items()
+    ]
     return rows.filter(last_of_moment).with_columns(whole)
 
 

@@ -21,7 +21,8 @@ KeyType = Literal["text", "number"]
 EARLIEST = datetime(1700, 1, 1, tzinfo=UTC)
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 """From here on a time says that something never becomes known."""
-_LARGEST = 3.4028234663852886e38  # of float32
+LARGEST = 3.4028234663852886e38
+"""The largest number of float32."""
 _TEXTS = ("string", "large_string", "string_view", "null")
 
 
@@ -167,7 +168,7 @@ def finite(numbers: "pl.Expr") -> "pl.Expr":
     """
     import polars as pl
 
-    return pl.when(numbers.abs() <= _LARGEST).then(numbers)
+    return pl.when(numbers.abs() <= LARGEST).then(numbers)
 
 
 def kind_of(dtype: "pl.DataType", where: str) -> Kind:

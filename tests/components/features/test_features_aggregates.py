@@ -182,17 +182,18 @@ def test_an_event_that_counts_only_after_its_moment_is_as_old_as_any_other() -> 
     assert rows["max"].to_list() == [4.0, 8.0, 8.0, None]
 
 
-def test_numbers_near_the_largest_give_a_null_and_no_infinity() -> None:
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_sum_of_numbers_near_the_largest_is_neither_infinite_nor_0(sign: int) -> None:
     specs = {
         function: Aggregate(function=function, column="value", window=60 * MINUTE)
         for function in FUNCTIONS
     }
     largest = 3.4028234663852886e38
-    rows = rows_of(
-        [("a", m, m, largest, False) for m in (0, 1)] + [("a", 70, 70, 5.0, False)], specs
-    )
-    assert rows["sum"].to_list() == [largest, None, largest, 0.0, 5.0, 0.0]
-    assert rows["max"].to_list() == [largest, largest, largest, None, 5.0, None]
+    near = sign * largest
+    rows = rows_of([("a", m, m, near, False) for m in (0, 1)] + [("a", 70, 70, 5.0, False)], specs)
+    # A null would become 0 in the join and online, as where there was no event.
+    assert rows["sum"].to_list() == [near, near, near, 0.0, 5.0, 0.0]
+    assert rows["max"].to_list() == [near, near, near, None, 5.0, None]
     assert rows["count"].to_list() == [1.0, 2.0, 1.0, 0.0, 1.0, 0.0]
     for function in FUNCTIONS:
         assert (rows[function].drop_nulls().abs() <= largest).all(), function
