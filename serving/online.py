@@ -40,7 +40,7 @@ class OnlineFeatures:
             raise SlipwayError(
                 f"The feature store has no service '{bundle.feature_service}'. Run the features stage."
             ) from error
-        self._keys, self._stand_ins = self._join_keys()
+        self._keys, self._stand_ins, self._kept = self._join_keys()
         # Feast's sqlite connection belongs to one thread.
         self._thread = ThreadPoolExecutor(1, "online-features")
 
@@ -55,6 +55,13 @@ class OnlineFeatures:
                 another model's.
         """
         absent = reader.absent(tensors)
+        if not_kept := [
+            f.name for f in absent if f.name in self._keys and f.name not in self._kept
+        ]:
+            raise RequestError(
+                f"The online store does not keep {', '.join(not_kept)} (the view says `online: false`):"
+                " send a value."
+            )
         rows = reader.entity_rows(tensors)
         loop = asyncio.get_running_loop()
         try:
@@ -82,16 +89,19 @@ class OnlineFeatures:
             )
         return [*tensors, *made]
 
-    def _join_keys(self) -> tuple[dict[str, list[str]], dict[str, Any]]:
-        """Feature to the key columns that it is looked up by; and a value of each key's type."""
+    def _join_keys(self) -> tuple[dict[str, list[str]], dict[str, Any], dict[str, str]]:
+        """Feature to its key columns; a value of each key's type; what is kept, as Feast calls it."""
         keys: dict[str, list[str]] = {}
         some: dict[str, Any] = {}
+        kept: dict[str, str] = {}
         for projection in self._service.feature_view_projections:
             view = self._store.get_feature_view(projection.name)
             keys |= {feature.name: list(view.join_keys) for feature in projection.features}
+            if view.online:
+                kept |= {f.name: f"{view.name}:{f.name}" for f in projection.features}
             for column in view.entity_columns:
                 some[column.name] = "" if str(column.dtype) == "String" else 0
-        return keys, some
+        return keys, some, kept
 
     def _known(self, feature: str, rows: list[dict[str, Any]]) -> list[bool]:
         """Of each row, whether it names the entity of a feature."""
@@ -111,7 +121,9 @@ class OnlineFeatures:
             }
             for row in rows
         ]
-        answer = self._store.get_online_features(features=self._service, entity_rows=rows)
+        # Not the service: it has the views with `online: false` too, which no online store holds.
+        asked = list(self._kept.values())
+        answer = self._store.get_online_features(features=asked, entity_rows=rows)
         found: dict[str, list[Any]] = answer.to_dict()
         return found
 

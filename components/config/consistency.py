@@ -76,6 +76,7 @@ def inconsistencies(project: "Project", schema: dict[str, Any]) -> Iterator[tupl
         schema: the content of the schema file.
     """
     yield from _missing_tables(project)
+    yield from _second_names(project)
     yield from _missing_columns(project, schema)
     yield from _split(project)
     yield from _retraining(project)
@@ -95,6 +96,21 @@ def _missing_tables(project: "Project") -> Iterator[tuple["Location", str]]:
     for place, table in used:
         if table not in tables:
             yield place, f"{_key(place)}: data.tables has no {table}.{_near(table, tables)}"
+
+
+def _second_names(project: "Project") -> Iterator[tuple["Location", str]]:
+    """Views of the examples' own table under another name: an example would see itself there."""
+    tables, own = project.data.tables, project.features.examples.table
+    for number, view in enumerate(project.features.views):
+        if view.table == own or view.table not in tables or own not in tables:
+            continue
+        if tables[view.table].path.rstrip("/") == tables[own].path.rstrip("/"):
+            place: Location = ("features", "views", number, "table")
+            yield (
+                place,
+                f"{_key(place)}: {view.table} is read from the same path as the examples' table {own},"
+                f" so that an example would see itself in it. Set `table: {own}`.",
+            )
 
 
 def _missing_columns(

@@ -91,9 +91,9 @@ class FeaturesConfig(Section):
                 raise ValueError(f"the key column {key} {_RESERVED}. Rename the column")
         taken = set(keys)
         for view in self.views:
-            if view.name in views:
-                raise ValueError(f"two views are named {view.name}")
-            views.add(view.name)
+            if view.name.lower() in views:
+                raise ValueError(f"two views are named {view.name}, in capitals or not")
+            views.add(view.name.lower())
             if view.entity not in self.entities:
                 raise ValueError(
                     f"view {view.name} is of entity '{view.entity}', which is not among the"

@@ -2,6 +2,7 @@
 
 import math
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
@@ -10,7 +11,7 @@ from slipway.components.config.base import Name, Section, format_duration, parse
 
 
 def value_text(value: Any) -> str:
-    """A label's value as text, the same for all that are equal: 9 and 9.0 are "9".
+    """A label's value as text, the same for all that are equal: 9 and 9.0 are "9", 9.50 is "9.5".
 
     A pipeline parameter makes every number a float, and a project file cannot write each type that a
     column may have: so a value is declared, and compared, as its text.
@@ -21,8 +22,18 @@ def value_text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float) and math.isnan(value):
         return "NaN"
-    whole = not isinstance(value, float) or math.isfinite(value)
-    return str(int(value)) if whole and value == int(value) else str(value)
+    if math.isfinite(value) and value == int(value):
+        return str(int(value))
+    return f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
+
+
+def number_text(text: str) -> str:
+    """A declared value as the text of the number that it is, where the label's column has numbers."""
+    try:
+        number = Decimal(text)
+    except ArithmeticError:
+        return text
+    return "NaN" if number.is_nan() else value_text(number if number.is_finite() else float(text))
 
 
 def _values(declared: Any) -> Any:

@@ -33,9 +33,14 @@ def refuse_leaks(
     Raises:
         ValueError: with what to write instead.
     """
+    if entities[view.entity] == label.column:
+        raise ValueError(
+            f"view {view.name} is looked up by the label's column {label.column}, which nobody knows at"
+            " the prediction: give it another entity"
+        )
     if view.table != examples.table:
         return
-    if label.column in view.source_columns:
+    if label.column in {*view.source_columns, view.source_key}:
         _refuse_early_label(view, examples, label)
     if shows_own_fields(view, examples, entities):
         _refuse_hidden_fields(view, examples, label)

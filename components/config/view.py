@@ -54,6 +54,11 @@ class Aggregate(Section):
     def _has_column(self) -> Self:
         if self.function not in ("count", "rate") and self.column is None:
             raise ValueError(f"function {self.function} needs a column")
+        if self.above is not None and self.function in ("count", "rate"):
+            raise ValueError(
+                f"{self.function} counts every event, whatever `above` says: take `function: sum`, which"
+                " then counts those above"
+            )
         if not self.window:
             raise ValueError("a window of 0s holds no event: make it longer")
         return self
@@ -108,6 +113,18 @@ class FeatureView(Section):
             raise ValueError(f"view {self.name} mixes fields and aggregates: make it two views")
         if self.aggregates and self.time is None:
             raise ValueError(f"view {self.name} aggregates events and so needs `time`")
+        if self.time is None and (self.known or self.ttl is not None):
+            said = "known" if self.known else "ttl"
+            raise ValueError(
+                f"view {self.name} has `{said}` and no `time`: without `time` its rows count as always"
+                f" known. Set `time` to the column with the time when a row's thing happened"
+                + (f" (it may be {self.known} itself)" if self.known else "")
+            )
+        if self.ttl is not None and not self.ttl:
+            raise ValueError(
+                f"view {self.name} has a ttl of 0s, after which nothing is left: make it longer, or leave"
+                " it out for no limit"
+            )
         longest = max((aggregate.window for aggregate in self.aggregates.values()), default=None)
         if longest and self.ttl and self.ttl < longest:
             raise ValueError(

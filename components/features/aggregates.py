@@ -10,8 +10,10 @@ An event known at k counts at t where t - window < k <= t; one that counts only 
 t - window < k < t: its first row is a microsecond later, since a microsecond is the finest time there is.
 """
 
+import itertools
+import math
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.features import Aggregate
 from slipway.components.features.columns import LARGEST, finite
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 KEY, KNOWN, AFTER, HAPPENED = ":key", ":known", ":after", ":happened"
 _EVENT, _TICK = ":event", ":tick"
 _MICROSECOND = timedelta(microseconds=1)
+# A rolling sum of float64 keeps the rounding of a number that has left the window: of 1e20 it is more
+# than 10,000. So numbers are summed up with those of their own size, where it is nothing.
+_SIZES = (0.0, 1e9, 1e18, 1e27, 1e36, math.inf)
 
 
 def event_columns(aggregates: dict[str, Aggregate]) -> dict[tuple[str, float | None], str]:
@@ -66,10 +71,12 @@ def aggregate_rows(events: "pl.DataFrame", aggregates: dict[str, Aggregate]) -> 
     moments = pl.concat([base, *leaving], how="diagonal").sort(
         [KEY, _TICK, HAPPENED], nulls_last=False, maintain_order=True
     )
+    largest = {name: events[name].abs().max() for name in columns.values()}
     features = []
     for name, aggregate in aggregates.items():
         column = columns.get((aggregate.column or "", aggregate.above), _EVENT)
-        features.append(_rolling(aggregate, pl.col(column)).cast(pl.Float64).alias(name))
+        value = _rolling(aggregate, pl.col(column), largest.get(column))
+        features.append(value.cast(pl.Float64).alias(name))
     rows = moments.select(
         KEY, ((pl.col(_TICK) + 1) // 2).cast(pl.Datetime("us", "UTC")).alias(KNOWN), *features
     )
@@ -89,7 +96,14 @@ def _ticks(window: timedelta) -> int:
     return window // _MICROSECOND * 2
 
 
-def _rolling(aggregate: Aggregate, value: "pl.Expr") -> "pl.Expr":
+def _rolling(aggregate: Aggregate, value: "pl.Expr", largest: Any) -> "pl.Expr":
+    """The aggregate at each moment.
+
+    Args:
+        aggregate: which.
+        value: the events' values.
+        largest: the largest of them, without its sign; None: there is none.
+    """
     import polars as pl
 
     function = aggregate.function
@@ -98,6 +112,8 @@ def _rolling(aggregate: Aggregate, value: "pl.Expr") -> "pl.Expr":
     if function == "last":
         seen = pl.when(value.is_not_null()).then(pl.col(_TICK)).forward_fill().over(KEY)
         return pl.when(pl.col(_TICK) - seen < reach).then(value.forward_fill().over(KEY))
+    if function in ("sum", "mean") and (largest or 0.0) >= _SIZES[1]:
+        return _rolling_by_size(function, value, largest, reach)
     rolling = {
         "count": pl.col(_EVENT).rolling_sum_by,
         "rate": pl.col(_EVENT).rolling_sum_by,
@@ -112,3 +128,23 @@ def _rolling(aggregate: Aggregate, value: "pl.Expr") -> "pl.Expr":
     if function == "rate":
         return result / (aggregate.window / timedelta(hours=1))
     return result.fill_null(0.0) if function == "sum" else result
+
+
+def _rolling_by_size(function: str, value: "pl.Expr", largest: float, reach: int) -> "pl.Expr":
+    """Sum or mean of numbers of which some are large."""
+    import polars as pl
+
+    def total(numbers: "pl.Expr") -> "pl.Expr":
+        rolled = numbers.rolling_sum_by(_TICK, f"{reach}i", min_samples=1, closed="right")
+        return rolled.over(KEY).fill_null(0.0)
+
+    size = value.abs()
+    result = pl.sum_horizontal(
+        total(pl.when((size >= low) & (size < high)).then(value))
+        for low, high in itertools.pairwise(_SIZES)
+        if low <= largest
+    )
+    if function == "sum":
+        return result
+    count = total(value.is_not_null().cast(pl.Float64))
+    return pl.when(count > 0).then(result / count)

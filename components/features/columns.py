@@ -190,6 +190,27 @@ def kind_of(dtype: "pl.DataType", where: str) -> Kind:
     raise SlipwayError(f"{where} is {dtype}, which no feature can be made of. Leave it out.")
 
 
+def require_kind(rows: "pl.DataFrame", column: str, kind: Kind, where: str) -> None:
+    """Refuses a declared kind that the column's values are not of.
+
+    Raises:
+        SlipwayError: naming the column.
+    """
+    import polars as pl
+
+    dtype = rows.schema[column]
+    fits = {
+        "numeric": dtype.is_numeric() or dtype == pl.Boolean,
+        "categorical": not (dtype.is_nested() or dtype in (pl.Duration, pl.Time, pl.Binary)),
+        "boolean": dtype == pl.Boolean
+        or (dtype.is_numeric() and rows[column].drop_nulls().is_in([0, 1]).all()),
+        "time": isinstance(dtype, pl.Datetime),
+    }
+    if dtype != pl.Null and not fits[kind]:
+        hint = " All values must be 0 or 1." if kind == "boolean" and dtype.is_numeric() else ""
+        raise SlipwayError(f"{where} is {dtype}, which is not `kind: {kind}`.{hint}")
+
+
 def require_numeric(schema: "pl.Schema", column: str, where: str) -> None:
     """Refuses a column that is no number, unless it has no type since all of it is null.
 

@@ -39,6 +39,7 @@ from slipway.components.features.columns import (
     key_types,
     kind_of,
     moment,
+    require_kind,
     require_numeric,
     require_years,
     typed,
@@ -163,6 +164,10 @@ def _made(
                 f"View {view.name}: column {column} of table {view.table} is"
                 f" {rows.schema[column]}, not a timestamp."
             )
+    for name, field in view.fields.items():
+        if not isinstance(field, str) and field.kind:
+            where = f"View {view.name}, field {name}: column {field.column}"
+            require_kind(rows, field.column, field.kind, where)
     where = f"view {view.name}: key column {source_key}"
     own = as_key(pl.col(source_key), rows.schema[source_key], key_type, where).alias(KEY)
     kinds, untyped, values = _values(rows.schema, view)

@@ -208,6 +208,12 @@ def convert_text(
                 raise ValueError(f"'{wrong[0]}' is no {declared}")
             # The parser knows no sign before a number that is not negative.
             column = pc.replace_substring_regex(column, r"^\+", "")
+    elif declared in ("timestamp", "date") and not pa.types.is_null(column.type):
+        raise ValueError(f"a number such as {_some(column)} does not say what it counts")
+    elif declared == "boolean" and not pa.types.is_boolean(column.type):
+        others = pc.invert(pc.or_(pc.equal(column, 0), pc.equal(column, 1)))
+        if wrong := column.filter(pc.fill_null(others, False)).slice(0, 1).to_pylist():
+            raise ValueError(f"'{wrong[0]}' is no boolean")
     try:
         made = column.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -219,6 +225,10 @@ def convert_text(
     if declared == "number" and pc.any(pc.invert(pc.is_finite(made))).as_py():
         raise ValueError("a value is larger than any number")
     return made
+
+
+def _some(column: "pa.Array") -> object:
+    return next(iter(column.drop_null().slice(0, 1).to_pylist()), None)
 
 
 def cut_to_microseconds(values: "pa.Array") -> "pa.Array":

@@ -8,7 +8,7 @@ values and how many rows have each: a value that nobody thought of is no negativ
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.label import Label, value_text
+from slipway.components.config.label import Label, number_text, value_text
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -45,6 +45,14 @@ def read_label(column: "pl.Series", label: Label, table: str, *, whole: bool = T
         column = column.cast(pl.String).cast(
             pl.Float64
         )  # 0.2 stays 0.2, and not its nearest double
+    if column.dtype.is_numeric():
+        declared = {"positive": label.positive, "unknown": label.unknown}
+        label = label.model_copy(
+            update={
+                name: values and tuple(map(number_text, values))
+                for name, values in declared.items()
+            }
+        )
     if label.above is not None:
         return _above(column, label, where)
     if not (column.dtype in (pl.Boolean, pl.String) or column.dtype.is_numeric()):

@@ -1,6 +1,7 @@
 """Online look-ups take every key that training takes: over V2 in JSON and binary, gRPC, and V1."""
 
 import asyncio
+import copy
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ class World:
         ]
 
 
-def fill(folder: Path, kind: Any, shops: list[Any]) -> Bundle:
+def fill(folder: Path, kind: Any, shops: list[Any], config: dict[str, Any] = CONFIG) -> Bundle:
     """Orders 0 to 239, all but the last day's in the three shops, some in none; only two have stock."""
     numbers = range(ORDERS)
     orders = pl.DataFrame(
@@ -96,7 +97,7 @@ def fill(folder: Path, kind: Any, shops: list[Any]) -> Bundle:
         folder / "dataset", {"orders": orders, "stock": stock},
         ("2024-01-01T00:00:00Z", "2024-01-11T00:00:00Z"),
     )  # fmt: skip
-    build_features(dataset=dataset, project="shop", config=CONFIG, output=folder / "splits")
+    build_features(dataset=dataset, project="shop", config=config, output=folder / "splits")
     splits = read_splits(folder / "splits")
     return Bundle(
         name="shop", features=splits.features, key=splits.key, entities=splits.entities,
@@ -307,3 +308,30 @@ def test_the_predictor_answers_for_whole_number_keys_on_all_its_ways(
             body = {"instances": [{"flight_id": key} for key in keys]}
             answer = httpx.post(url, json=body)
             assert [p["probability"] for p in answer.json()["predictions"]] == pytest.approx(truth)
+
+
+def test_a_view_that_is_not_kept_online_is_asked_of_the_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store would have none of its values: a count would be 0."""
+    monkeypatch.setenv("FEATURE_STORE_URI", str(tmp_path / "store"))
+    monkeypatch.delenv("FEAST_REDIS_URL", raising=False)
+    config = copy.deepcopy(CONFIG)
+    config["views"][2]["online"] = False
+    bundle = fill(tmp_path, pl.Int64, [1, 2, 3], config)
+    reader = RowReader(bundle, max_rows=100, missing_as_null=False)
+    online = OnlineFeatures("shop", bundle)
+    keys = [tensor("order", "INT64", [5]), tensor("shop", "INT64", [2])]
+    sent = [tensor("orders_1d", "FP64", [7.0]), tensor("mean_amount_1d", "FP64", [1.5])]
+    try:
+        with pytest.raises(
+            RequestError, match="does not keep mean_amount_1d, orders_1d"
+        ) as refused:
+            asyncio.run(online.complete(reader, keys))
+        assert refused.value.status == 400
+        row = reader.read(asyncio.run(online.complete(reader, [*keys, *sent]))).numeric[0]
+    finally:
+        online.close()
+    assert dict(zip(bundle.numeric, row, strict=True)) == {
+        "amount": 5.0, "shelf": 20.0, "orders_1d": 7.0, "mean_amount_1d": 1.5,
+    }  # fmt: skip

@@ -35,6 +35,8 @@ WRONG = [
     ({"features.examples.table": "flight"}, r"data.tables has no flight. Did you mean flights\?"),
     ({"data.tables.weather.columns": "[origin, observed]"},
      r"features.views.\d.fields.\w+: data.tables.weather.columns has no column"),
+    ({"data.tables.weather.path": "flights/"},
+     r"features.views.\d.table: weather is read from the same path as the examples' table flights"),
     ({"data.tables.more": "{path: more}"}, r"schemas/input.json does not name the table more. `slipway"),
 ]  # fmt: skip
 

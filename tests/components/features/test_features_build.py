@@ -252,6 +252,17 @@ BROKEN = [
     Refusal("text in an aggregate", {"aggregates": {
         "x": {"function": "mean", "column": "zone", "window": "1d"}}}, "not a number",
         "driver_delays"),
+    *(
+        Refusal(f"{kind} of {column}", {"fields": {"x": {"column": column, "kind": kind}}}, words, "plan")
+        for kind, column, words in (
+            ("numeric", "zone", "field x: column zone is String, which is not `kind: numeric`"),
+            ("numeric", "starts_local", "not `kind: numeric`"),
+            ("boolean", "zone", "not `kind: boolean`"),
+            ("boolean", "miles", "not `kind: boolean`. All values must be 0 or 1"),
+            ("time", "miles", "not `kind: time`"),
+            ("time", "zone", "not `kind: time`"),
+        )
+    ),
     Refusal("parts longer than the window", {"split": {"validation": "6d", "test": "6d"}},
             "leave nothing to train on"),
     Refusal("a label that is nowhere", {"label": {"column": "nothing", "above": 1}},

@@ -344,3 +344,36 @@ def test_an_aggregate_of_the_label_is_told_how_to_lag(
     config["label"] = {"column": "good"} | label
     with pytest.raises(ValidationError, match=words):
         FeaturesConfig.model_validate(config)
+
+
+@pytest.mark.parametrize(
+    ("view", "words"),
+    [
+        ({"entity": "outcome"}, "looked up by the label's column good"),
+        ({"table": "orders", "source_key": "good"}, "reads the label's column good"),
+        ({"time": None, "known": "at"}, "has `known` and no `time`.*it may be at itself"),
+        ({"time": None, "ttl": "1d"}, "has `ttl` and no `time`"),
+        ({"ttl": "0s"}, "a ttl of 0s, after which nothing is left"),
+    ],
+    ids=["keyed by the label", "matched by the label", "known at once", "for ever", "never"],
+)
+def test_a_setting_that_would_be_passed_over_is_refused(view: dict[str, Any], words: str) -> None:
+    config = deepcopy(CONFIG)
+    config["entities"]["outcome"] = "good"
+    own = {"name": "more", "entity": "customer", "table": "visits", "time": "at"}
+    config["views"].append(own | {"fields": {"page": "page"}})
+    FeaturesConfig.model_validate(config)
+    config["views"][-1] |= view
+    with pytest.raises(ValidationError, match=words):
+        FeaturesConfig.model_validate(config)
+
+
+@pytest.mark.parametrize("function", ["count", "rate"])
+def test_a_count_of_what_is_above_is_a_sum(function: str) -> None:
+    config = deepcopy(CONFIG)
+    above = {"function": function, "column": "rating", "above": 3, "window": "7d"}
+    config["views"][0]["aggregates"] = {"stars_7d": above | {"function": "sum"}}
+    FeaturesConfig.model_validate(config)
+    config["views"][0]["aggregates"] = {"stars_7d": above}
+    with pytest.raises(ValidationError, match="counts every event, whatever `above` says"):
+        FeaturesConfig.model_validate(config)

@@ -1,6 +1,7 @@
 """csv and jsonl: the types that hold for every row of every file."""
 
 import gzip
+import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from slipway.components.contracts.dataset import read_table
 from slipway.components.ingest import lines
+from slipway.components.support.errors import SlipwayError
 
 CSV = """id,time,n,x,b,zip,d,note
 a,2024-01-01T00:00:00Z,1,1,true,01234,2024-01-01,"one, two"
@@ -86,6 +88,31 @@ def test_declared_types_and_chosen_columns(ingest, write_text, tmp_path: Path) -
     assert out.column_names == ["n", "time", "zip"]
     assert out["n"].to_pylist() == ["1", None, "3", "4"]
     assert out["zip"].to_pylist() == [1234, 99999, 1, 12345]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "says"),
+    [
+        ("timestamp", "1700000000", "a number such as 1700000000 does not say what it counts"),
+        ("date", "19000", "a number such as 19000 does not say what it counts"),
+        ("boolean", "2", "'2' is no boolean"),
+        ("boolean", "0.5", "'0.5' is no boolean"),
+    ],
+)
+def test_what_json_typed_is_not_read_as_something_else(
+    kind: str, value: str, says: str, ingest, write_text
+) -> None:
+    row = '{"time": "2024-01-01T00:00:00Z", "x": %s}\n'
+    write_text("a.jsonl", row % "null" + row % value)
+    with pytest.raises(SlipwayError, match=re.escape(f"the type {kind}: {says}")):
+        ingest(format="jsonl", types={"x": kind})
+
+
+def test_0_and_1_are_booleans_where_that_is_declared(ingest, write_text, tmp_path: Path) -> None:
+    row = '{"time": "2024-01-01T00:00:00Z", "x": %s}\n'
+    write_text("a.jsonl", "".join(row % value for value in ("1", "0", "null")))
+    ingest(format="jsonl", types={"x": "boolean"})
+    assert read_table(tmp_path / "out", "events")["x"].to_pylist() == [True, False, None]
 
 
 def test_times_with_one_offset_become_utc(ingest, write_text, tmp_path: Path) -> None:
