@@ -38,8 +38,14 @@ class _CountsQuotes(io.RawIOBase):
         return block
 
 
+Folders = dict[str, str | None]
+"""What the `key=value` folders of a file say."""
+FOLDER = {"from": "folder"}
+"""Marks a column that comes from them."""
+
+
 def csv_batches(
-    source: Source, file: str, name: str, columns: Columns
+    source: Source, file: str, name: str, columns: Columns, folders: Folders
 ) -> Iterator["pa.RecordBatch"]:
     """Gives a csv file's rows, all columns as text; the first line has the names.
 
@@ -68,25 +74,46 @@ def csv_batches(
         stream, _, reader = opened(pc.ConvertOptions(check_utf8=False))
         names = reader.schema.names
         stream.close()
-        chosen = columns.chosen(name, names)
+        folders = {key: value for key, value in folders.items() if key not in names}
+        chosen = columns.chosen(name, [*names, *folders])
+        read = [column for column in chosen if columns.source(column) not in folders]
         stream, counting, reader = opened(
             pc.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
-                include_columns=[columns.source(column) for column in chosen],
+                include_columns=[columns.source(column) for column in read],
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
             )
         )
         with stream:
             # Also without rows, for the names.
-            yield pa.RecordBatch.from_pylist([], reader.schema).rename_columns(chosen)
+            nothing = pa.RecordBatch.from_pylist([], reader.schema).rename_columns(read)
+            yield _with_folders(nothing, chosen, columns, folders)
             for batch in reader:
-                yield batch.rename_columns(chosen)
+                yield _with_folders(batch.rename_columns(read), chosen, columns, folders)
                 done += batch.num_rows
         if counting.quotes % 2:
             _require_pairs(source, file, name)
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise SlipwayError(_csv_problem(name, done, " ".join(str(error).split()))) from error
+
+
+def _with_folders(
+    batch: "pa.RecordBatch", chosen: list[str], columns: Columns, folders: Folders
+) -> "pa.RecordBatch":
+    """The chosen columns in order, with what the file's folders say as text."""
+    import pyarrow as pa
+
+    if not folders:
+        return batch
+    made = {name: batch.column(name) for name in batch.schema.names}
+    fields = {field.name: field for field in batch.schema}
+    for name in chosen:
+        if name not in made:
+            made[name] = pa.array([folders[columns.source(name)]] * batch.num_rows, pa.string())
+            fields[name] = pa.field(name, pa.string(), metadata=FOLDER)
+    schema = pa.schema([fields[name] for name in chosen])
+    return pa.RecordBatch.from_arrays([made[name] for name in chosen], schema=schema)
 
 
 def _require_utf8(beginning: bytes, name: str) -> None:
@@ -128,7 +155,7 @@ def _csv_problem(name: str, done: int, text: str) -> str:
 
 
 def jsonl_batches(
-    source: Source, file: str, name: str, columns: Columns
+    source: Source, file: str, name: str, columns: Columns, folders: Folders
 ) -> Iterator["pa.RecordBatch"]:
     """Gives the rows of a file with one JSON object a line; a key that is left out is null.
 
@@ -145,13 +172,15 @@ def jsonl_batches(
                 rest += block
                 continue
             text, rest = rest + whole + newline, rest_of_block
-            yield from _json_batch(text, name, line, columns)
+            yield from _json_batch(text, name, line, columns, folders)
             line += text.count(b"\n")
         if rest.strip():
-            yield from _json_batch(rest, name, line, columns)
+            yield from _json_batch(rest, name, line, columns, folders)
 
 
-def _json_batch(text: bytes, name: str, line: int, columns: Columns) -> Iterator["pa.RecordBatch"]:
+def _json_batch(
+    text: bytes, name: str, line: int, columns: Columns, folders: Folders
+) -> Iterator["pa.RecordBatch"]:
     import polars as pl
     import pyarrow as pa
 
@@ -166,8 +195,10 @@ def _json_batch(text: bytes, name: str, line: int, columns: Columns) -> Iterator
         ) from error
     if not _is_plain(text, frame):
         _require_plain(text, name, line)
-    chosen = columns.chosen(name, frame.columns, sparse=True)
-    frame = frame.select(pl.col(columns.source(column)).alias(column) for column in chosen)
+    folders = {key: value for key, value in folders.items() if key not in frame.columns}
+    chosen = columns.chosen(name, [*frame.columns, *folders], sparse=True)
+    read = [column for column in chosen if columns.source(column) not in folders]
+    frame = frame.select(pl.col(columns.source(column)).alias(column) for column in read)
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     schema = pa.schema(
         [
@@ -175,7 +206,8 @@ def _json_batch(text: bytes, name: str, line: int, columns: Columns) -> Iterator
             for field in table.schema
         ]
     )
-    yield from table.cast(schema).combine_chunks().to_batches()
+    for batch in table.cast(schema).combine_chunks().to_batches():
+        yield _with_folders(batch, chosen, columns, folders)
 
 
 def _is_plain(text: bytes, frame: "pl.DataFrame") -> bool:

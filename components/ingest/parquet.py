@@ -1,14 +1,12 @@
 """Reads parquet: hive partitions, columns and the window pushed down, batch by batch."""
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from slipway.components.ingest.columns import Columns
-from slipway.components.ingest.numbers import is_whole_number
+from slipway.components.ingest.partitions import is_day, partition_values
 from slipway.components.ingest.sources import Source, empty_files, reading
 from slipway.components.ingest.types import UnifiedSchema
 from slipway.components.ingest.window import Bounds, Outside, Side, in_units
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 BATCH = 65_536
-_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 # Of a remote file's row group up to this size, all column chunks are fetched in few large requests;
 # a larger one is read in pieces, so that memory does not depend on how the file was written.
 _FETCHED_AT_ONCE = 64_000_000
@@ -54,7 +51,7 @@ class ParquetTable:
         self._source, self._columns = source, columns
         self.outside = Outside()
         self.warnings: list[str] = []
-        partitions = _partitions(table, source)
+        partitions = partition_values(table, source)
         unified = UnifiedSchema(table)
         self._files: list[_File] = []
         for path, partition in zip(source.files, partitions, strict=True):
@@ -124,7 +121,7 @@ class ParquetTable:
     def why_no_time(self, column: str) -> str:
         """Why a column is no time, where more is known than its type."""
         days = (file.partition.get(column) for file in self._files)
-        odd = next((day for day in days if isinstance(day, str) and not _is_day(day)), None)
+        odd = next((day for day in days if isinstance(day, str) and not is_day(day)), None)
         return "" if odd is None else f" The folder {column}={odd} is no day."
 
     def extent(self, column: str) -> str:
@@ -205,43 +202,3 @@ def _with_partition(schema: "pa.Schema", partition: dict[str, Any]) -> "pa.Schem
     for key, value in partition.items():
         schema = schema.append(pa.field(key, kinds[type(value)]))
     return schema
-
-
-def _partitions(table: str, source: Source) -> list[dict[str, Any]]:
-    """The `key=value` folders of each file; a key is a number or a day where all its values are."""
-    texts: list[dict[str, str]] = []
-    for file in source.files:
-        folders = file[len(source.base) :].split("/")[:-1]
-        pairs = [folder.partition("=") for folder in folders if "=" in folder]
-        texts.append({unquote(key): unquote(value) for key, _, value in pairs})
-        if texts[-1].keys() != texts[0].keys():
-            raise SlipwayError(
-                f"Table {table}: {source.name(file)} lies below the partitions"
-                f" {', '.join(texts[-1]) or 'none'}, and {source.name(source.files[0])} below"
-                f" {', '.join(texts[0]) or 'none'}. All files of a table have the same partitions."
-            )
-    missing = {_NO_PARTITION, ""}
-    parsers = {key: _partition_parser({text[key] for text in texts} - missing) for key in texts[0]}
-    return [
-        {key: None if value in missing else parsers[key](value) for key, value in text.items()}
-        for text in texts
-    ]
-
-
-def _partition_parser(values: set[str]) -> Callable[[str], Any]:
-    if values and all(is_whole_number(value) for value in values):
-        return int
-    if values and all(_is_day(value) for value in values):
-        return date.fromisoformat
-    return str
-
-
-def _is_day(text: str) -> bool:
-    """Whether a text is a day of the calendar: 2024-02-30 only looks like one."""
-    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
-        return False
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True

@@ -15,6 +15,7 @@ from slipway.components.contracts.dataset import writes_to
 from slipway.components.ingest.columns import Columns
 from slipway.components.ingest.guess import ColumnGuess, convert_text
 from slipway.components.ingest.lines import csv_batches, jsonl_batches
+from slipway.components.ingest.partitions import partition_kinds, partition_texts
 from slipway.components.ingest.sources import Source, empty_files, reading
 from slipway.components.ingest.types import empty_as_null
 from slipway.components.ingest.window import Bounds, Outside
@@ -49,6 +50,9 @@ class TextTable:
         self.outside = Outside()
         self.warnings: list[str] = []
         self._guesses: dict[str, ColumnGuess] = {}
+        self._folders = partition_texts(table, source)
+        kinds = partition_kinds(self._folders).items()
+        self._folder_kinds = {columns.name(key): kind for key, kind in kinds}
         self._chunks: list[int] = []
         # Has no name in the folder, so it is gone when it is closed or the process ends.
         self._scratch: IO[bytes] = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115
@@ -84,7 +88,7 @@ class TextTable:
             if self._source.store.size(file) == 0:
                 return "is empty: it has 0 bytes"
             read = csv_batches if self._form == "csv" else jsonl_batches
-            for batch in read(self._source, file, name, self._columns):
+            for batch in read(self._source, file, name, self._columns, self._folders[number]):
                 self._same_columns(name, batch.schema.names)
                 self._add(name, batch, scratch)
                 self._chunks.append(number)
@@ -100,12 +104,16 @@ class TextTable:
 
         columns = [empty_as_null(column) for column in batch.columns]
         for field, column in zip(batch.schema, columns, strict=True):
+            declared = self._declared.get(field.name)
+            if field.metadata:
+                # All files' folders say of which type they are, not those of this one.
+                declared = declared or self._folder_kinds[field.name]
             guess = self._guesses.setdefault(
                 field.name,
                 ColumnGuess(
                     field.name,
                     quoted=self._form == "jsonl",
-                    declared=self._declared.get(field.name),
+                    declared=declared,
                 ),
             )
             guess.add(self._table, name, column)

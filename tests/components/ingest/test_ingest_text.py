@@ -115,6 +115,26 @@ def test_0_and_1_are_booleans_where_that_is_declared(ingest, write_text, tmp_pat
     assert read_table(tmp_path / "out", "events")["x"].to_pylist() == [True, False, None]
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_folders_become_columns(form: str, ingest, write_text, tmp_path: Path) -> None:
+    row = {"csv": "n,time\n%d,2024-01-01\n", "jsonl": '{"n": %d, "time": "2024-01-01"}\n'}[form]
+    for number, folder in enumerate(
+        ("day=2024-01-01/shop=07", "day=2024-01-02/shop=a%20b", "day=/shop=8")
+    ):
+        write_text(f"{folder}/a.{form}", row % number)
+    ingest(format=form, columns=["store", "n", "time", "day"], rename={"shop": "store"})
+    out = read_table(tmp_path / "out", "events").sort_by("n")
+    assert out.column_names == ["store", "n", "time", "day"]
+    assert out["store"].to_pylist() == ["07", "a b", "8"]
+    assert out["day"].to_pylist() == [date(2024, 1, 1), date(2024, 1, 2), None]
+
+
+def test_a_folder_gives_way_to_a_column_of_its_name(ingest, write_text, tmp_path: Path) -> None:
+    write_text("n=7/a.csv", "n,time\n1,2024-01-01\n")
+    ingest(format="csv")
+    assert read_table(tmp_path / "out", "events")["n"].to_pylist() == [1]
+
+
 def test_times_with_one_offset_become_utc(ingest, write_text, tmp_path: Path) -> None:
     write_text("a.csv", "time,n\n2024-01-01 06:00:00+05:30,1\n2024-01-02 06:00:00+05:30,2\n")
     ingest(format="csv")
