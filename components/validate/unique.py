@@ -41,7 +41,7 @@ def repeated_keys(folder: Path, table: str, key: tuple[str, ...], rows: int) -> 
         scratch = [files.enter_context(tempfile.TemporaryFile()) for _ in range(_FILES)]
         start = 0
         for batch in read_batches(folder, table, list(key)):
-            hashes = row_hashes(batch)
+            hashes = row_hashes(_by_value(batch))
             entries = np.empty(len(hashes), record)
             entries["hash"], entries["row"] = hashes, np.arange(start, start + len(hashes))
             start += len(hashes)
@@ -68,6 +68,20 @@ def repeated_keys(folder: Path, table: str, key: tuple[str, ...], rows: int) -> 
     return _compared(folder, table, key, involved)
 
 
+def _by_value(batch: "pa.RecordBatch") -> "pa.RecordBatch":
+    """The batch with 0.0 for -0.0, which are one value in two ways to write it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not any(pa.types.is_floating(field.type) for field in batch.schema):
+        return batch
+    columns = [
+        pc.add(column, pa.scalar(0.0, column.type)) if pa.types.is_floating(column.type) else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
 def _whole(batch: "pa.RecordBatch") -> "np.ndarray":
     """The rows of a batch without a null."""
     import numpy as np
@@ -91,7 +105,7 @@ def _compared(
         mask = involved[start : start + batch.num_rows]
         start += batch.num_rows
         if mask.any():
-            parts.append(batch.filter(pa.array(mask)))
+            parts.append(_by_value(batch.filter(pa.array(mask))))
     keys = pl.DataFrame(pa.Table.from_batches(parts))
     later = np.zeros(len(involved), bool)
     first = keys.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()

@@ -406,3 +406,10 @@ def test_an_order_holds_past_the_year_9999(validate) -> None:
         table = pa.table({"x": pa.array(values, kind)})
         with pytest.raises(SlipwayError, match="x: goes back in time: 1 rows"):
             validate(table, {"properties": {"x": {}}, "x-timeOrder": "x"})
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32()])
+def test_a_key_of_zero_is_one_key_with_either_sign(kind: pa.DataType, validate) -> None:
+    table = pa.table({"x": pa.array([0.0, 1.0, -0.0, None], kind), "y": ["a"] * 4})
+    with pytest.raises(SlipwayError, match="first row 2"):
+        validate(table, {"properties": {"x": {}}, "x-unique": [["y", "x"]]})
