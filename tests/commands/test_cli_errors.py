@@ -1,6 +1,7 @@
 """The command's errors: one clear paragraph, the right exit code, a traceback only under --debug."""
 
 import re
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -32,7 +33,15 @@ CASES = [
     Case("compile into a file", ["compile", "--out", "{file}"], 1, "(?i)not a directory|exists"),
     Case(
         "missing data",
-        ["run", "--set", "data.root={tmp}/lake", "--out", "{tmp}/run"],
+        [
+            "run",
+            "--set",
+            "data.root={tmp}/lake",
+            "--set",
+            "deployment.port={port}",
+            "--out",
+            "{tmp}/run",
+        ],
         1,
         r"Stage ingest failed.*{tmp}/lake",
     ),
@@ -43,7 +52,10 @@ CASES = [
 def test_errors(case: Case, tmp_path: Path, repository: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    fill = {"{tmp}": str(tmp_path), "{file}": str(file)}
+    with socket.socket() as probe:  # the default port may be someone else's here
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    fill = {"{tmp}": str(tmp_path), "{file}": str(file), "{port}": str(port)}
 
     def filled(text: str) -> str:
         for name, value in fill.items():
