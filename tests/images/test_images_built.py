@@ -41,12 +41,20 @@ def run(engine: docker.DockerClient, built_images: dict[str, str]) -> Run:
     return run_python
 
 
-IMPORT_ALL = """
+# Rooms that every image has whole: what a stage needs of them, its own modules import.
+SHARED = tuple(
+    f"slipway.components.{room}." for room in ("contracts", "config", "metrics", "support")
+)
+IMPORT_ALL = (
+    f"""
+SHARED = {SHARED!r}
+"""
+    + """
 import importlib, pathlib, sys
 failed = []
 for path in sorted(pathlib.Path("/app").rglob("*.py")):
     module = ".".join(path.relative_to("/app").with_suffix("").parts)
-    if module.endswith(("__main__", ".component")) or module.startswith("slipway.components.contracts."):
+    if module.endswith(("__main__", ".component")) or module.startswith(SHARED):
         continue
     try:
         importlib.import_module(module.removesuffix(".__init__"))
@@ -59,6 +67,7 @@ for name in sys.argv[1:] or NAMES:
         failed.append(f"{name}: {type(error).__name__}: {error}")
 print(failed)
 """
+)
 # What an import is called where that is not the distribution's name.
 IMPORTED_AS = {
     "pyyaml": "yaml", "scikit-learn": "sklearn", "mlflow-skinny": "mlflow", "protobuf": "google.protobuf",
