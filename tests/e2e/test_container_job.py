@@ -213,9 +213,11 @@ def fail(
         )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    # What breaks after the verdict leaves a summary that says so; no run that failed leaves another.
+    # Where a run that failed before its verdict leaves a summary, that says so and names nothing made.
     summary = job.out / "summary.json"
-    assert not summary.exists() or json.loads(summary.read_text())["error"]
+    told = json.loads(summary.read_text()) if summary.exists() else {"error": done.stderr}
+    assert told["error"]
+    assert (told.get("verdict"), told.get("model"), told.get("endpoint")) == (None, None, None)
     return done, watch
 
 
