@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from slipway.components.config.model import check_label
 from slipway.components.config.parameters import repeated
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.components.support.settings import reference_in
@@ -50,7 +51,9 @@ class Package:
             return self.published
         from importlib.metadata import version
 
-        return f"v{version('kfp-slipway').replace('.', '-')}-{self.digest[:12]}"
+        # Under GitOps it is part of a Kubernetes name: a local version's + has no place there.
+        release = re.sub(r"[^a-z0-9]+", "-", version("kfp-slipway").lower())
+        return f"v{release}-{self.digest[:12]}"
 
     @property
     def parameters(self) -> dict[str, dict[str, Any]]:
@@ -190,6 +193,11 @@ def check_arguments(package: Package, values: dict[str, Any]) -> None:
             raise ProjectError(
                 f"Parameter {name} of {package.name} is a {kind}, and {value!r} is not.{quoted}"
             )
+    if "project" in values:
+        try:
+            check_label(values["project"])
+        except ValueError as error:
+            raise ProjectError(f"Parameter project of {package.name}: {error}.") from error
     for section, struct in values.items():
         for parameter, key, _ in repeated(struct, section):
             if parameter in package.parameters:

@@ -104,13 +104,14 @@ class Supervisor:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
-            line = await reader.readline()
+            # Up to its end: a line's length is bounded by the reader, and an environment has none.
+            text = await reader.read()
             try:
-                request = json.loads(line)
+                request = json.loads(text)
                 answer = await self._do(request.pop("do"), request)
             except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
                 answer = {"error": f"{type(error).__name__}: {error}"}
-            writer.write(json.dumps(answer).encode() + b"\n")
+            writer.write(json.dumps(answer).encode())
             await writer.drain()
             writer.close()
 

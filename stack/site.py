@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
+from slipway.components.config.kubernetes_names import LONGEST, check_namespace, host_problem
 from slipway.components.config.model import Project
 from slipway.components.support.errors import ProjectError
 
@@ -42,6 +44,23 @@ class Site:
     def __post_init__(self) -> None:
         if self.cloud not in CLOUDS:
             raise ProjectError(f"--cloud {self.cloud}: it is one of {', '.join(CLOUDS)}.")
+        names = {"environment": self.environment, "team": self.team, "namespace": self.namespace}
+        for option, value in names.items():
+            if option == "namespace" and not value:
+                continue  # Named by whoever applies what is rendered.
+            try:
+                check_namespace(value)
+            except ValueError as error:
+                raise ProjectError(f"--{option}: {error}.") from error
+        part = self.project.deployment.part_before
+        if part and (problem := host_problem(self.project.project_name, self.namespace, part=part)):
+            raise ProjectError(f"--namespace {self.namespace}: {problem}.")
+        bucket = urlsplit(self.bucket).netloc.partition("@")[0]
+        if len(bucket) > LONGEST:
+            raise ProjectError(
+                f"--environment {self.environment}: the object store's {bucket} has {len(bucket)}"
+                f" characters, and clouds take {LONGEST}. Give a shorter environment, or project_name."
+            )
 
     @property
     def labels(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.features import FeaturesConfig, FeatureView
+from slipway.components.config.kubernetes_names import host_problem
 
 if TYPE_CHECKING:
     from slipway.components.config.messages import Location
@@ -75,6 +76,7 @@ def inconsistencies(project: "Project", schema: dict[str, Any]) -> Iterator[tupl
         project: the project file.
         schema: the content of the schema file.
     """
+    yield from _endless_host(project)
     yield from _missing_tables(project)
     yield from _second_names(project)
     yield from _missing_columns(project, schema)
@@ -200,3 +202,13 @@ def _key(place: "Location") -> str:
 def _near(name: str, names: Collection[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f" Did you mean {near[0]}?" if near else ""
+
+
+def _endless_host(project: "Project") -> Iterator[tuple["Location", str]]:
+    deployment = project.deployment
+    if deployment.namespace and deployment.part_before:
+        found = host_problem(
+            project.project_name, deployment.namespace, part=deployment.part_before
+        )
+        if found:
+            yield ("deployment", "namespace"), f"deployment.namespace: {found}"

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from slipway.components.config.base import Duration, Section
+from slipway.components.config.kubernetes_names import Labels, Namespace, ObjectName
 
 
 class CanaryConfig(Section):
@@ -88,7 +89,7 @@ class DeploymentConfig(Section):
     mode: Literal["Standard", "Knative"] = Field(
         default="Standard", description="KServe's deployment mode."
     )
-    namespace: str | None = Field(
+    namespace: Namespace | None = Field(
         default=None, description="None: the one that the task's pod runs in."
     )
     replicas: int = Field(
@@ -135,20 +136,20 @@ class DeploymentConfig(Section):
         "itself, which needs Feast in its image. `transformer`: a part of its own "
         "before it.",
     )
-    service_account: str | None = Field(
+    service_account: ObjectName | None = Field(
         default=None,
         description="Of the predictor's pods; None: `slipway-predictor`, which `slipway stack "
         "render` makes, where the namespace has it.",
     )
-    secret: str | None = Field(
+    secret: ObjectName | None = Field(
         default=None,
         description="A Secret whose keys the predictor gets as environment (for its log's store).",
     )
-    allow_from: list[str] = Field(
+    allow_from: list[Namespace] = Field(
         default=["istio-system", "envoy-gateway-system", "kserve", "monitoring"],
         description="Namespaces beside its own that may reach the predictor's pods.",
     )
-    node_selector: dict[str, str] = Field(
+    node_selector: Labels = Field(
         default={}, description="Labels of the nodes that pods may run on."
     )
     tolerations: list[dict[str, Any]] = Field(
@@ -157,6 +158,13 @@ class DeploymentConfig(Section):
     resources: Resources = Resources()
     autoscaling: Autoscaling | None = None
     canary: CanaryConfig = CanaryConfig()
+
+    @property
+    def part_before(self) -> str:
+        """The part of an InferenceService whose name stands in a host that KServe makes; empty: none."""
+        if self.target == "local" or self.mode == "Knative":
+            return ""  # Knative takes the namespace as a label of its own
+        return "transformer" if self.online == "transformer" else "predictor"
 
     @model_validator(mode="after")
     def _is_obeyed(self) -> Self:

@@ -26,16 +26,21 @@ CHOICES: dict[str, dict[str, bool]] = {
 }
 
 
-def _is_label(value: str) -> str:
-    """A name that stands in names of Kubernetes objects too."""
-    if not re.fullmatch(r"[a-z][a-z0-9-]{0,39}", value):
+def check_label(value: str) -> str:
+    """A name that stands in names of Kubernetes objects too.
+
+    Raises:
+        ValueError: Kubernetes or KServe would refuse it.
+    """
+    if not re.fullmatch(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", value):
         raise ValueError(
-            f"'{value}' is not a name: use small letters, digits and - (first a letter), at most 40"
+            f"'{value}' is not a name: use small letters, digits and - (first a letter, last none of -),"
+            " at most 40"
         )
     return value
 
 
-Label = Annotated[str, AfterValidator(_is_label)]
+Label = Annotated[str, AfterValidator(check_label)]
 
 
 class Project(Section):

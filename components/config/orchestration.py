@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from slipway.components.config.base import Duration, Section
+from slipway.components.config.kubernetes_names import Labels, ObjectName
 
 _MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 _DAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
@@ -70,14 +71,14 @@ class TaskSettings(Section):
     retries: int | None = Field(
         default=None, ge=0, le=10, description="How often it is tried again."
     )
-    node_selector: dict[str, str] = Field(default={}, description="Labels that its node must have.")
+    node_selector: Labels = Field(default={}, description="Labels that its node must have.")
     tolerations: list[dict[str, Any]] = Field(
         default=[], description="Taints that it tolerates, as Kubernetes writes them."
     )
     affinity: dict[str, Any] = Field(
         default={}, description="Node affinity, as Kubernetes writes it."
     )
-    labels: dict[str, str] = Field(
+    labels: Labels = Field(
         default={}, description="Of its pods, beside the project and the stage: a cost centre, say."
     )
 
@@ -86,7 +87,7 @@ class WorkspaceVolume(Section):
     """A volume that lives as long as a run, for what fits neither memory nor a node's own disk."""
 
     size: Quantity = Field(description="As in 100Gi.")
-    storage_class: str = Field(
+    storage_class: ObjectName | Literal[""] = Field(
         default="", description="Empty: the one that Kubeflow's administrator set."
     )
     access_modes: list[Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]] = Field(

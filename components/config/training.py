@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from slipway.components.config.base import Section
+from slipway.components.config.kubernetes_names import Labels, ObjectName
 
 SectionType = TypeVar("SectionType", bound=Section)
 
@@ -14,7 +15,7 @@ class Accelerator(Section):
 
     type: str = Field(default="nvidia.com/gpu", description="Resource name of the GPUs.")
     count: int = Field(default=1, ge=0, description="GPUs of the task; 0: it trains on the CPU.")
-    node_selector: dict[str, str] = Field(
+    node_selector: Labels = Field(
         default={}, description="Labels of the nodes that the task may run on."
     )
     tolerations: list[dict[str, Any]] = Field(
@@ -34,7 +35,7 @@ class NodesConfig(Section):
         description="Nodes; 1 trains in the task's own pod. More need `training.checkpoints` in "
         "an object store that all nodes can reach.",
     )
-    runtime: str = Field(
+    runtime: ObjectName = Field(
         default="torch-distributed", description="Name of the ClusterTrainingRuntime."
     )
     cpu: str = Field(default="4", description="Cores.")

@@ -2,7 +2,8 @@
 
 Both see one folder, SLIPWAY_HOME/endpoints/<project>/: state.json, which the supervisor writes; its lock,
 held while it lives; a control socket; and what the supervisor and its predictors print. The supervisor
-(`serving/supervisor.py`) is asked one thing a connection, as a line of JSON, and answers with its state:
+(`serving/supervisor.py`) is asked one thing a connection: JSON up to the end of what is sent, as long as
+it may be. It answers in the same way, with its state:
 
     start     a candidate beside the stable predictor, behind a port of its own
     join      the candidate takes requests of the public port too
@@ -88,9 +89,10 @@ def ask_supervisor(folder: Path, do: str, **request: Any) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(_ANSWER_SECONDS)
             sock.connect(str(control_path(folder)))
-            sock.sendall(json.dumps({"do": do, **request}).encode() + b"\n")
+            sock.sendall(json.dumps({"do": do, **request}).encode())
+            sock.shutdown(socket.SHUT_WR)
             with sock.makefile("rb") as file:
-                answer: dict[str, Any] = json.loads(file.readline())
+                answer: dict[str, Any] = json.loads(file.read())
     except (OSError, ValueError) as error:
         home = shlex.quote(str(folder.parent.parent))
         raise SlipwayError(

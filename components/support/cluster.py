@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.support.errors import SlipwayError
@@ -34,6 +35,43 @@ _NEEDS = {
 _UNDECLARED = re.compile(
     r"(?P<path>\S+): field not declared in schema|unknown field \\?\"(?P<name>[^\"\\]+)"
 )
+
+
+Moment = tuple[int, int]
+"""Seconds since 1970 and nanoseconds: moments of the API compare as times, whatever they look like."""
+NEVER: Moment = (0, 0)
+_MOMENT = re.compile(
+    r"(?P<base>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.(?P<fraction>\d+))?(?P<zone>Z|[+-]\d\d:\d\d)"
+)
+
+
+def read_moment(text: str | None) -> Moment:
+    """A moment as the API writes it: with a fraction of a second or without, in UTC or in another zone.
+
+    Text does not order them: objects have whole seconds, events of the newer API microseconds, and a
+    full stop sorts before the Z of the same second.
+
+    Returns:
+        `NEVER` where there is none.
+    """
+    found = _MOMENT.fullmatch(text or "")
+    if not found:
+        return NEVER
+    whole = datetime.fromisoformat(found["base"] + found["zone"])
+    return int(whole.timestamp()), int((found["fraction"] or "0").ljust(9, "0")[:9])
+
+
+def created(thing: dict[str, Any]) -> Moment:
+    """When an object was created."""
+    return read_moment(thing["metadata"].get("creationTimestamp"))
+
+
+def last_seen(event: dict[str, Any]) -> Moment:
+    """When an event was seen last; those of the newer API have no `lastTimestamp`."""
+    series = event.get("series") or {}
+    return read_moment(
+        series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
+    )
 
 
 def cluster_access(context: str = "", *, instead: str = "") -> "tuple[Configuration, str]":
@@ -163,8 +201,9 @@ class Cluster:
             text = self._call("GET", f"{PATHS['Pod']}/{pod}/log", query, None)
         except ApiError:
             return
+        since = read_moment(after)
         for moment, _, line in (line.partition(" ") for line in text.splitlines()):
-            if moment > after:
+            if read_moment(moment) > since:
                 yield moment, line
 
     def _request(

@@ -37,6 +37,9 @@ def connect() -> "MlflowClient":
     """A client of the server (or sqlite file) that MLFLOW_TRACKING_URI names."""
     # A bar for each download is noise in a log.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # It would replace os.environ's methods for all threads while it logs a model, fail where another
+    # thread reads a variable meanwhile, and write down names of variables that our model does not read.
+    os.environ.setdefault("MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING", "false")
     import mlflow
 
     uri = environment.tracking_uri()

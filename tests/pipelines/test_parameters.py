@@ -147,6 +147,18 @@ def test_set_on_the_struct_names_the_parameter_before_anything_is_sent() -> None
         arguments_from(package, ["gate.auc=0.9"])
     with pytest.raises(ProjectError, match="Set seed instead"):
         check_arguments(package, {"training": {"seed": 3}})
+
+
+@pytest.mark.parametrize("name", ["Flights", "flights-", "1st", "f" * 41, ""])
+def test_a_project_that_kserve_would_refuse_at_the_end_is_refused_at_the_start(
+    name: str,
+) -> None:
+    package = read_package(ROOT / "compiled" / "flights-training.yaml")
+    with pytest.raises(
+        ProjectError, match=f"Parameter project of flights-training: '{name}' is no"
+    ):
+        check_arguments(package, {"project": name})
+    check_arguments(package, {"project": "f" * 40})
     assert arguments_from(package, ["gate_auc=0.9"]) == {"gate_auc": 0.9}
     assert arguments_from(package, ["training.batch_size=512"])["training"]["batch_size"] == 512
 

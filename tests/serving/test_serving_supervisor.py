@@ -59,6 +59,32 @@ def test_it_listens_on_a_port_and_answers_in_its_folder(tmp_path: Path) -> None:
         ask_supervisor(tmp_path, "status")
 
 
+@pytest.mark.parametrize("length", [10, 70_000, 1_000_000])
+def test_an_environment_of_any_length_reaches_the_predictor(tmp_path: Path, length: int) -> None:
+    """Kubernetes and CI systems hand on many variables: 64 KiB in all are soon there."""
+    values = {
+        f"LONG_{number}": "x" * min(length, 100_000) for number in range(length // 100_000 + 1)
+    }
+    member = {
+        "model_version": "1",
+        "model_hash": "0" * 64,
+        "bundle": str(tmp_path),
+        "arguments": ["--help"],
+        "environment": {**os.environ, **values},
+    }
+    with start(tmp_path, free_port()) as process:
+        try:
+            assert wait_until(lambda: bool(read_state(tmp_path)), timeout=30)
+            state = ask_supervisor(tmp_path, "start", **member)
+            assert state["candidate"]["model_version"] == "1"
+            assert wait_until(lambda: read_state(tmp_path)["candidate"]["pid"] == 0, timeout=30)
+            assert "ended with 0" in read_state(tmp_path)["notes"][-1]
+            ask_supervisor(tmp_path, "stop")
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
 def test_why_it_did_not_start_is_in_its_log(tmp_path: Path) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as other,

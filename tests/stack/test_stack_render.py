@@ -242,6 +242,31 @@ def test_an_unknown_cloud_is_refused(flights: LoadedProject) -> None:
         Site(project=flights.project, cloud="ibm")
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"environment": "Prod"}, "--environment: 'Prod' is not a name of Kubernetes"),
+        ({"environment": "dev-"}, "--environment: 'dev-' is not a name"),
+        ({"team": "Risk & Co"}, "--team: 'Risk & Co' is not a name"),
+        ({"namespace": "team_a"}, "--namespace: 'team_a' is not a name"),
+        ({"namespace": "n" * 46}, "--namespace n+: KServe makes the host .* shorten them to 52"),
+        (
+            {"environment": "e" * 56},
+            "--environment e+: the object store's flights-e+-ACCOUNT has 72",
+        ),
+    ],
+    ids=str,
+)
+def test_a_name_that_a_cluster_would_refuse_is_refused(
+    given: dict[str, str], says: str, repository: Path
+) -> None:
+    overrides = {"deployment.target": "kserve"}
+    project = load_project(repository / "examples" / "flights", overrides).project
+    with pytest.raises(ProjectError, match=says):
+        Site(project=project, cloud="aws", **given)
+    Site(project=project, cloud="aws", environment="e" * 40, namespace="n" * 45, team="t" * 63)
+
+
 # CI
 
 

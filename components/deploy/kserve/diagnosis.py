@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from slipway.components.deploy.kserve.seen import Seen
-from slipway.components.support.cluster import Cluster
+from slipway.components.support.cluster import NEVER, Cluster, Moment, created, last_seen
 
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 _CRASH = ("CrashLoopBackOff", "RunContainerError", "CreateContainerConfigError", "Error")
@@ -30,7 +30,7 @@ def diagnose(cluster: Cluster, seen: Seen, revision: str | None) -> str:
     for pod in pods:
         if found := _of_pod(cluster, pod):
             return found
-    newest = max((pod["metadata"].get("creationTimestamp", "") for pod in pods), default="")
+    newest = max(map(created, pods), default=NEVER)
     if refused := _refusal(cluster, seen.service["metadata"]["name"], newest):
         return refused
     failure = seen.status.get("modelStatus", {}).get("lastFailureInfo") or {}
@@ -53,14 +53,14 @@ def _matters(condition: dict[str, Any]) -> bool:
     return condition["type"] != "Stopped" and condition.get("severity") != "Info"
 
 
-def _refusal(cluster: Cluster, service: str, newest: str) -> str | None:
+def _refusal(cluster: Cluster, service: str, newest: Moment) -> str | None:
     """The latest event that says why no further pod of a service is made."""
     events = cluster.list("Event", fieldSelector="type=Warning")
-    for event in sorted(events, key=_moment, reverse=True):
+    for event in sorted(events, key=last_seen, reverse=True):
         about, message = event.get("involvedObject", {}), event.get("message", "")
         if event.get("reason") == "FailedCreate":
             ours = re.match(_REPLICA_SETS.format(service=service), about.get("name", ""))
-            if not ours or _moment(event) < newest:
+            if not ours or last_seen(event) < newest:
                 continue
             if "exceeded quota" in message:
                 return f"The namespace's quota does not let pods be created: {message}"
@@ -69,19 +69,10 @@ def _refusal(cluster: Cluster, service: str, newest: str) -> str | None:
                 return f"The namespace's Pod Security level refuses the pods: {message}.{hint}"
             return f"The cluster does not let pods be created: {message}"
         if event.get("reason") == "InternalError" and about.get("name") == service:
-            if _CONFLICT in message or _moment(event) < newest:
+            if _CONFLICT in message or last_seen(event) < newest:
                 continue
             return f"KServe's controller fails: {message}"
     return None
-
-
-def _moment(event: dict[str, Any]) -> str:
-    """When it was seen last; events of the newer API have no `lastTimestamp`."""
-    series = event.get("series") or {}
-    moment: str = (
-        series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or ""
-    )
-    return moment
 
 
 def _of_pod(cluster: Cluster, pod: dict[str, Any]) -> str | None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.components.config.deployment import DeploymentConfig
+from slipway.components.config.kubernetes_names import host_problem
 from slipway.components.contracts.release import Release
 from slipway.components.deploy.golden import Golden, NotReached, ask
 from slipway.components.deploy.kserve.canary import Observed, observe
@@ -76,6 +77,9 @@ def roll_out(
         SlipwayError: with what stood in the way; the earlier version then serves as before.
     """
     cluster = Cluster(config.namespace, "deploy-role.yaml")
+    part = config.part_before
+    if part and (problem := host_problem(project, cluster.namespace, part=part)):
+        raise SlipwayError(f"Version {release.model_version} was not deployed: {problem}.")
     config = _with_account(cluster, config)
     wanted = predictor(release, project, storage_uri(release, folder, config), config)
     return Rollout(cluster, release, golden, project, config, wanted).run()

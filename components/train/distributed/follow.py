@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from slipway.components.support.cluster import Cluster
+from slipway.components.support.cluster import Cluster, created, last_seen
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
 from slipway.components.train.preemption import stop_on_sigterm
@@ -117,8 +117,7 @@ class TrainJobRunner:
             if event.get("reason") in ("FailedCreate", "TrainJobResourcesCreationFailed")
             and jobs.match(event.get("involvedObject", {}).get("name", ""))
         ]
-        message: str = refusals[-1].get("message", "") if refusals else ""
-        return message
+        return str(max(refusals, key=last_seen).get("message", "")) if refusals else ""
 
     def _pods(self, name: str) -> list[dict[str, Any]]:
         """The first node's pods, the newest last: a job that is tried again has several."""
@@ -126,7 +125,7 @@ class TrainJobRunner:
             f"jobset.sigs.k8s.io/jobset-name={name},batch.kubernetes.io/job-completion-index=0"
         )
         pods = self.cluster.list("Pod", labelSelector=selector)
-        return sorted(pods, key=lambda pod: pod["metadata"].get("creationTimestamp", ""))
+        return sorted(pods, key=created)
 
     def _print_logs(self, pods: list[dict[str, Any]]) -> None:
         """Prints what the first node has printed since the last look."""

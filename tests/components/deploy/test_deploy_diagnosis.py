@@ -62,6 +62,24 @@ CASES = {
         "namespace's quota",
         [pod("a", EARLY)],
     ),
+    # As text "…:00.5Z" sorts before "…:00Z", and a zone of its own before or after all of UTC.
+    "in a fraction of the second after the last pod": Case(
+        [event("FailedCreate", QUOTA, SET, "", eventTime="2026-11-27T00:02:00.500000Z")],
+        "namespace's quota",
+        [pod("a", LATE)],
+    ),
+    "in another zone, before the last pod": Case(
+        [event("FailedCreate", QUOTA, SET, "2026-11-27T02:01:30+02:00")],
+        "1 pods run",
+        [pod("a", LATE)],
+    ),
+    "the latest of two, in fractions": Case(
+        [
+            event("FailedCreate", PSA.format("container"), SET, "", eventTime=f"{LATE[:-1]}.25Z"),
+            event("FailedCreate", QUOTA, SET, LATE),
+        ],
+        "Pod Security level refuses",
+    ),
     "of another service": Case(
         [event("FailedCreate", QUOTA, "flights-eu-predictor-5d", LATE)], "0 pods run"
     ),

@@ -31,6 +31,18 @@ def test_first_deploy(world: World, cluster: KubeDouble, mode: str) -> None:
     assert kinds == {"inferenceservices", "networkpolicies", "poddisruptionbudgets"}
 
 
+def test_a_host_that_kserve_could_not_make_is_refused_before_anything_is_applied(
+    world: World, cluster: KubeDouble
+) -> None:
+    namespace = "n" * 46
+    said = (
+        r"not deployed: KServe makes the host flights-predictor-n+ .* shorten them to 52 together"
+    )
+    with pytest.raises(SlipwayError, match=said):
+        deploy(world, 1, namespace=namespace)
+    assert cluster.applied == [] and cluster.api.objects == {}
+
+
 @MODES
 def test_canary_is_promoted(world: World, cluster: KubeDouble, mode: str) -> None:
     deploy(world, 1, mode=mode)

@@ -1,6 +1,7 @@
 """Registration: what gets in, what never does, and what is kept as evidence."""
 
 import json
+import os
 import shutil
 import sqlite3
 import threading
@@ -486,6 +487,34 @@ def test_runs_that_finish_at_once_agree_on_the_alias(
     alias = connect().get_model_version_by_alias("toy", "challenger")
     latest = max(versions(), key=lambda version: version.tags["slipway.requested_at"])
     assert str(alias.version) == str(latest.version)
+
+
+def test_what_other_threads_read_of_the_environment_meanwhile_is_no_matter(
+    splits: Path, tmp_path: Path, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow would note the names of variables that any thread reads, in a set that it walks through."""
+    monkeypatch.setenv("SOMEBODY_ELSES_API_KEY", "x")
+    world.make_bundle(tmp_path / "bundle")
+    getter, ended = type(os.environ).get, threading.Event()
+
+    def read() -> None:
+        while not ended.wait(0.001):
+            os.environ.get("SOMEBODY_ELSES_API_KEY")
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        register(tmp_path / "bundle", passed(tmp_path / "bundle"), splits, tmp_path / "out")
+    finally:
+        ended.set()
+        reader.join()
+    (version,) = versions()
+    model = Path(mlflow.artifacts.download_artifacts(version.tags["slipway.model_uri"]))
+    assert (model / "MLmodel").is_file()
+    assert "SOMEBODY_ELSES_API_KEY" not in "".join(
+        path.read_text(errors="replace") for path in model.rglob("*") if path.is_file()
+    )
+    assert type(os.environ).get is getter
 
 
 def test_an_alias_that_another_task_makes_at_the_same_moment_is_moved(

@@ -9,7 +9,7 @@ from support.kube_double import Fault, KubeDouble
 
 from slipway.components.support import cluster as cluster_module
 from slipway.components.support import pod
-from slipway.components.support.cluster import Cluster
+from slipway.components.support.cluster import Cluster, read_moment
 from slipway.components.support.errors import SlipwayError
 
 SERVICE: dict[str, Any] = {
@@ -201,3 +201,20 @@ def test_no_cluster_at_all_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(SlipwayError, match=r"no cluster to talk to.*Set KUBECONFIG"):
         client()
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("2026-11-27T00:02:00Z", "2026-11-27T00:02:00.000001Z"),
+        ("2026-11-27T00:02:00.12Z", "2026-11-27T00:02:00.123Z"),
+        ("2026-11-27T00:02:00.123456788Z", "2026-11-27T00:02:00.123456789Z"),
+        ("2026-11-27T02:01:59+02:00", "2026-11-27T00:02:00Z"),
+        ("2026-11-26T23:00:00-01:00", "2026-11-27T00:00:00.5Z"),
+        (None, "1970-01-01T00:00:01Z"),
+        ("", "2026-11-27T00:02:00Z"),
+    ],
+)
+def test_moments_compare_as_times(earlier: str | None, later: str) -> None:
+    assert read_moment(earlier) < read_moment(later)
+    assert read_moment("2026-11-27T01:00:00.50+01:00") == read_moment("2026-11-27T00:00:00.5Z")
