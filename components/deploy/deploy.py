@@ -132,21 +132,8 @@ def fetch_bundle(version: Release, scratch: Path) -> Path:
         SlipwayError: it cannot be fetched, or was changed after the gate.
     """
     progress(f"downloading {version.name} version {version.model_version}")
-    tracking.connect()
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    try:
-        folder = Path(
-            mlflow.artifacts.download_artifacts(
-                artifact_uri=version.bundle_uri, dst_path=str(scratch)
-            )
-        )
-    except (MlflowException, OSError) as error:
-        raise SlipwayError(
-            f"The bundle of {version.name} version {version.model_version} cannot be fetched from"
-            f" {version.bundle_uri}: {tracking.describe(error)}"
-        ) from error
+    what = f"The bundle of {version.name} version {version.model_version}"
+    folder = tracking.connect().fetch(version.bundle_uri, scratch, what=what)
     found = bundle_hash(folder)
     if found != version.model_hash:
         raise SlipwayError(
@@ -157,17 +144,14 @@ def fetch_bundle(version: Release, scratch: Path) -> Path:
 
 
 def _make_champion(version: Release) -> None:
-    from mlflow.exceptions import MlflowException
-
-    client = tracking.connect()
     try:
-        client.set_registered_model_alias(version.name, ALIAS, version.model_version)
+        server = tracking.connect()
+        server.point_alias(version.name, ALIAS, version.model_version)
         # A rollback returns to versions that have served, and to no other.
         moment = datetime.now(UTC).isoformat(timespec="seconds")
-        client.set_model_version_tag(version.name, version.model_version, SERVED, moment)
-    except MlflowException as error:
+        server.tag_version(version.name, version.model_version, {SERVED: moment})
+    except tracking.TrackingError as error:
         raise SlipwayError(
             f"Version {version.model_version} of {version.name} serves, but the alias {ALIAS} could"
-            f" not be moved to it: {tracking.describe(error)} Run deploy again; it will find the"
-            " endpoint as it is."
+            f" not be moved to it: {error} Run deploy again; it will find the endpoint as it is."
         ) from error

@@ -3,10 +3,11 @@
 import tempfile
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.bundle import Bundle, read_bundle
+from slipway.components.contracts.reference import ROWS
 from slipway.components.contracts.release import Deployment, Release
 from slipway.components.deploy.deploy import (
     ALIAS,
@@ -18,9 +19,7 @@ from slipway.components.deploy.deploy import (
 from slipway.components.deploy.golden import Golden, golden_of
 from slipway.components.support import tracking
 from slipway.components.support.errors import SlipwayError
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from slipway.components.support.tracking import MlflowServer
 
 _TAGS = ("model_hash", "bundle_uri", "reference_uri", "evidence_uri")
 
@@ -44,8 +43,8 @@ def roll_back(*, project: str, config: DeploymentConfig, version: str | None = N
         SlipwayError: there is no such version, it never passed the gate, or it does not answer as it
             should. What served then serves on, and `champion` stays where it is.
     """
-    client = tracking.connect()
-    release, tags = _find(client, project, version)
+    server = tracking.connect()
+    release, tags = _find(server, project, version)
     # The older version has proved itself in production; it answers golden rows and takes over.
     quick = config.model_copy(
         update={
@@ -55,23 +54,18 @@ def roll_back(*, project: str, config: DeploymentConfig, version: str | None = N
     with tempfile.TemporaryDirectory(prefix="slipway-rollback-") as scratch:
         for name in ("bundle", "evidence", "reference"):
             (Path(scratch) / name).mkdir()
-        evidence = _fetch(tags["evidence_uri"], "verdict.json", Path(scratch) / "evidence")
+        evidence = _fetch(server, tags["evidence_uri"], "verdict.json", Path(scratch) / "evidence")
         check_passed(evidence, release)
         folder = fetch_bundle(release, Path(scratch) / "bundle")
-        rows = _fetch(tags["reference_uri"], "reference.parquet", Path(scratch) / "reference")
+        rows = _fetch(server, tags["reference_uri"], ROWS, Path(scratch) / "reference")
         golden = _golden(folder, read_bundle(folder), rows)
         return put_in_service(release, folder, golden, project, quick)
 
 
-def _find(
-    client: "MlflowClient", project: str, wanted: str | None
-) -> tuple[Release, dict[str, str]]:
+def _find(server: MlflowServer, project: str, wanted: str | None) -> tuple[Release, dict[str, str]]:
     """The version to return to, and its tags without their prefix."""
-    with tracking.asking(f"name the versions of {project}"):
-        versions = {
-            int(found.version): found for found in client.search_model_versions(f"name='{project}'")
-        }
-        champion = client.get_registered_model(project).aliases.get(ALIAS) if versions else None
+    versions = {int(found.version): found for found in server.list_versions(project)}
+    champion = server.find_version(project, ALIAS) if versions else None
     if not versions:
         raise SlipwayError(f"The registry has no version of the model {project}.")
     served = sorted(number for number, found in versions.items() if SERVED in found.tags)
@@ -82,10 +76,10 @@ def _find(
                 f"{project} has no {ALIAS}, so there is nothing to roll back from. Versions that have"
                 f" served: {known}."
             )
-        before = [number for number in served if number < int(champion)]
+        before = [number for number in served if number < int(champion.version)]
         if not before:
             raise SlipwayError(
-                f"No version of {project} served before version {champion}, which is {ALIAS}."
+                f"No version of {project} served before version {champion.version}, which is {ALIAS}."
                 f" Versions that have served: {known}. Name one: slipway rollback VERSION."
             )
         wanted = str(before[-1])
@@ -105,7 +99,7 @@ def _find(
         name=project,
         model_version=wanted,
         alias=ALIAS,
-        run_id=found.run_id or "",
+        run_id=found.run_id,
         bundle_uri=tags["bundle_uri"],
         model_hash=tags["model_hash"],
         reference_uri=tags["reference_uri"],
@@ -113,18 +107,9 @@ def _find(
     return release, tags
 
 
-def _fetch(uri: str, name: str, scratch: Path) -> Path:
+def _fetch(server: MlflowServer, uri: str, name: str, scratch: Path) -> Path:
     """One file of the registry's artifacts."""
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    try:
-        path = mlflow.artifacts.download_artifacts(
-            artifact_uri=f"{uri.rstrip('/')}/{name}", dst_path=str(scratch)
-        )
-    except (MlflowException, OSError) as error:
-        raise SlipwayError(f"{uri}/{name} cannot be fetched: {tracking.describe(error)}") from error
-    return Path(path)
+    return server.fetch(f"{uri.rstrip('/')}/{name}", scratch, what=name)
 
 
 def _golden(folder: Path, bundle: Bundle, rows: Path) -> Golden:

@@ -89,7 +89,7 @@ def find_version(project: str, wanted: str) -> Release:
     Raises:
         SlipwayError: there is none, or Slipway did not register it.
     """
-    found = tracking.find_version(tracking.connect(), project, wanted)
+    found = tracking.connect().require_version(project, wanted)
     missing = [tag for tag in _TAGS.values() if not found.tags.get(tag)]
     if missing:
         raise SlipwayError(
@@ -98,9 +98,9 @@ def find_version(project: str, wanted: str) -> Release:
         )
     return Release(
         name=project,
-        model_version=str(found.version),
+        model_version=found.version,
         alias="" if wanted.isdigit() else wanted,
-        run_id=found.run_id or "",
+        run_id=found.run_id,
         bundle_uri=found.tags[_TAGS["bundle_uri"]],
         model_hash=found.tags[_TAGS["model_hash"]],
     )

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from slipway.components.contracts.bundle import Bundle, bundle_hash, read_bundle
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.tracking import connect, failure, is_absent
+from slipway.components.support.tracking import PATIENCE_SECONDS, TrackingError, connect
 
 ALIAS = "champion"
+_BUNDLE_URI, _MODEL_HASH = "slipway.bundle_uri", "slipway.model_hash"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,36 +20,35 @@ class Champion:
     bundle: Bundle
 
 
-def fetch_champion(project: str, into: Path) -> Champion | None:
+def fetch_champion(
+    project: str, into: Path, *, patience: float = PATIENCE_SECONDS
+) -> Champion | None:
     """Downloads the champion's bundle and checks its hash.
 
     Args:
         project: the registered model's name.
         into: a scratch folder.
+        patience: seconds for which a registry that does not answer is asked again.
 
     Returns:
         None only where the registry says that there is no such model or alias.
 
     Raises:
+        TrackingError: the registry could not be asked, so whether there is a champion is not known.
         SlipwayError: there is a champion, but it cannot be read, or it is not what was registered.
     """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    client = connect()
+    server = connect(patience=patience)
+    version = server.find_version(project, ALIAS)
+    if version is None:
+        return None
     try:
-        version = client.get_model_version_by_alias(project, ALIAS)
-    except MlflowException as error:
-        if is_absent(error):
-            return None
-        raise failure(error, "name the champion") from error
-    try:
-        source = version.tags["slipway.bundle_uri"]
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(into)))
-        found, expected = bundle_hash(folder), version.tags["slipway.model_hash"]
-        bundle = read_bundle(folder)
+        source, expected = version.tags[_BUNDLE_URI], version.tags[_MODEL_HASH]
+        folder = server.fetch(source, into, what=f"the bundle of version {version.version}")
+        found, bundle = bundle_hash(folder), read_bundle(folder)
+    except TrackingError:
+        raise
     except Exception as error:
-        # Whatever keeps the champion from being read, the comparison cannot be made.
+        # Whatever else keeps the champion from being read, the comparison cannot be made.
         raise SlipwayError(
             f"version {version.version} has the alias {ALIAS} but cannot be loaded:"
             f" {type(error).__name__}: {error}"

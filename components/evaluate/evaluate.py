@@ -93,11 +93,12 @@ def evaluate_model(task: EvaluationTask) -> Evaluation:
     """Measures a bundle on the test part, compares it with the champion, and writes the verdict.
 
     What is wrong with the model or with the test table is a verdict of `fail` with its reason. An
-    error is raised only where no verdict could be written: the gate's own settings, or an input
-    folder that is not what it should be.
+    error is raised only where no verdict could be reached: the gate's own settings, an input folder
+    that is not what it should be, or a registry that cannot be asked for the champion.
 
     Raises:
-        SlipwayError: the settings are wrong, or bundle.json or splits.json cannot be read.
+        SlipwayError: the settings are wrong, bundle.json or splits.json cannot be read, or MLflow
+            does not answer or refuses. Nothing is written then.
     """
     gate = GateConfig.parse(task.config, "gate", task.parameters)
     subject = GatedModel(

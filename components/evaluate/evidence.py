@@ -24,7 +24,9 @@ from slipway.components.evaluate.rehearse import rehearse
 from slipway.components.evaluate.rules import Estimate, Evidence, RehearsalEvidence
 from slipway.components.evaluate.slices import plan_slices
 from slipway.components.metrics.tally import Tally
+from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
+from slipway.components.support.tracking import TrackingError
 
 MODEL = "model"
 CHAMPION = "champion"
@@ -100,6 +102,9 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
         subject: the model to judge.
         gate: the `gate` section.
         scratch: an empty folder for the champion's files.
+
+    Raises:
+        TrackingError: the registry could not be asked for the champion.
     """
     notes: dict[str, Any] = {
         "threshold": subject.bundle.threshold,
@@ -162,7 +167,10 @@ def _find_champion(
     """The champion, if there is one, and why it could not be fetched; noted for the verdict."""
     try:
         champion = fetch_champion(project, scratch)
-    except Exception as error:
+    except TrackingError as error:
+        # Nothing is known of the champion: the gate has not refused, it could not be asked.
+        raise type(error)(f"The gate cannot judge without knowing the champion: {error}") from error
+    except SlipwayError as error:
         notes["champion"] = f"could not be compared: {error}"
         return None, str(error)
     if champion is None:

@@ -22,7 +22,7 @@ from slipway.components.monitor.measures.sketch import (
     numbers,
 )
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.tracking import asking, connect, describe
+from slipway.components.support.tracking import connect
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,20 +71,16 @@ def fetch_reference(model: str, model_version: str, part: Part) -> Reference:
     Raises:
         SlipwayError: the registry has no such version, or it was registered without a reference.
     """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    client = connect()
-    with asking(f"name the versions of {model}"):
-        versions = client.search_model_versions(f"name='{model}'")
-    found = [v for v in versions if str(v.version) == model_version] or [
+    server = connect()
+    versions = server.list_versions(model)
+    found = [v for v in versions if v.version == model_version] or [
         v
         for v in versions
         if len(model_version) >= 8
         and v.tags.get("slipway.model_hash", "").startswith(model_version)
     ]
     if not found:
-        known = ", ".join(sorted(str(v.version) for v in versions)) or "none"
+        known = ", ".join(v.version for v in versions) or "none"
         raise SlipwayError(
             f"The inference log names version {model_version} of {model}, which the registry does"
             f" not have (it has: {known}). Check MLFLOW_TRACKING_URI and INFERENCE_LOG_URI: they"
@@ -98,14 +94,9 @@ def fetch_reference(model: str, model_version: str, part: Part) -> Reference:
             f" tag {TAG}), so its drift cannot be measured. Register it with the register stage."
         )
     with tempfile.TemporaryDirectory() as scratch:
-        try:
-            folder = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch)
-        except (MlflowException, OSError) as error:
-            raise SlipwayError(
-                f"The reference of {model} version {version.version} cannot be fetched from"
-                f" {uri}: {describe(error)}"
-            ) from error
-        return read_reference(Path(folder), str(version.version), part)
+        what = f"The reference of {model} version {version.version}"
+        folder = server.fetch(uri, Path(scratch), what=what)
+        return read_reference(folder, version.version, part)
 
 
 def read_reference(folder: Path, model_version: str, part: Part) -> Reference:

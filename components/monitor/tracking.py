@@ -3,12 +3,7 @@
 from collections.abc import Mapping
 
 from slipway.components.config.base import parse_instant
-from slipway.components.support.tracking import (
-    asking,
-    connect,
-    monitoring_experiment,
-    open_experiment,
-)
+from slipway.components.support.tracking import connect, monitoring_experiment
 
 SERIES_TAG = "slipway.monitoring"
 
@@ -25,19 +20,12 @@ def log_series(model: str, window_end: str, numbers: Mapping[str, float]) -> str
     Raises:
         SlipwayError: MLflow refuses, or does not answer.
     """
-    from mlflow.entities import Metric
-
-    client = connect()
+    server = connect()
     end = parse_instant(window_end)
     stamp, step = int(end.timestamp() * 1000), int(end.timestamp() // 3600)
-    metrics = [Metric(name, value, stamp, step) for name, value in sorted(numbers.items())]
-    with asking(f"keep the window's numbers in the experiment '{monitoring_experiment(model)}'"):
-        identity = open_experiment(client, monitoring_experiment(model))
-        found = client.search_runs([identity], f"tags.`{SERIES_TAG}` = '{model}'", max_results=1)
-        if found:
-            run_id: str = found[0].info.run_id
-        else:
-            tags = {SERIES_TAG: model, "mlflow.runName": model}
-            run_id = client.create_run(identity, tags=tags).info.run_id
-        client.log_batch(run_id, metrics=metrics)
+    experiment = monitoring_experiment(model)
+    run_id = server.find_run(experiment, SERIES_TAG, model)
+    if run_id is None:
+        run_id = server.open_run(experiment, name=model, tags={SERIES_TAG: model})
+    server.log_metrics(run_id, dict(sorted(numbers.items())), stamp_ms=stamp, step=step)
     return run_id

@@ -2,19 +2,17 @@
 
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slipway.components.contracts.bundle import bundle_hash
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.register.evidence import INDEX, VERSION, hash_files
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file
-from slipway.components.support.tracking import connect, describe, find_version
-
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
+from slipway.components.support.tracking import RegisteredVersion, connect
 
 _PARTS = ("bundle", "reference", "model", "evidence")
 
@@ -94,10 +92,8 @@ def show_evidence(model: str, alias_or_version: str = "challenger") -> EvidenceR
     Raises:
         SlipwayError: there is no such version, or it has no evidence that can be read.
     """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    version = find_version(connect(), model, alias_or_version)
+    server = connect()
+    version = server.require_version(model, alias_or_version)
     with tempfile.TemporaryDirectory(prefix="slipway-evidence-") as scratch:
         folders = {}
         for part in _PARTS:
@@ -107,17 +103,12 @@ def show_evidence(model: str, alias_or_version: str = "challenger") -> EvidenceR
                     f"{model} version {version.version} was not registered by Slipway: it has no tag"
                     f" slipway.{part}_uri."
                 )
-            try:
-                path = mlflow.artifacts.download_artifacts(
-                    artifact_uri=uri, dst_path=str(Path(scratch) / part)
-                )
-            except (MlflowException, OSError) as error:
-                raise SlipwayError(f"{uri} cannot be downloaded: {describe(error)}") from error
-            folders[part] = Path(path)
+            what = f"The {part} of {model} version {version.version}"
+            folders[part] = server.fetch(uri, Path(scratch) / part, what=what)
         return _check(version, folders)
 
 
-def _check(version: "ModelVersion", folders: dict[str, Path]) -> EvidenceReport:
+def _check(version: RegisteredVersion, folders: dict[str, Path]) -> EvidenceReport:
     index_file = folders["evidence"] / INDEX
     try:
         index = json.loads(index_file.read_text(encoding="utf-8"))
@@ -154,8 +145,8 @@ def _check(version: "ModelVersion", folders: dict[str, Path]) -> EvidenceReport:
             problems.append("The verdict is not a pass for this bundle.")
     return EvidenceReport(
         name=version.name,
-        model_version=str(version.version),
-        aliases=tuple(version.aliases),
+        model_version=version.version,
+        aliases=version.aliases,
         override=_override(version.tags),
         index=index,
         files=len(found) + 1,
@@ -163,6 +154,6 @@ def _check(version: "ModelVersion", folders: dict[str, Path]) -> EvidenceReport:
     )
 
 
-def _override(tags: dict[str, str]) -> str:
+def _override(tags: Mapping[str, str]) -> str:
     approver = tags.get("slipway.override_approver")
     return f"{approver}: {tags.get('slipway.override_reason', '')}" if approver else ""

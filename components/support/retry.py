@@ -10,6 +10,7 @@ def retry(
     call: Callable[[], R],
     *,
     attempts: int = 3,
+    within: float | None = None,
     first_wait: float = 0.5,
     longest_wait: float = 4.0,
     when: Callable[[BaseException], bool] = lambda error: isinstance(error, Exception),
@@ -18,7 +19,8 @@ def retry(
 
     Args:
         call: what to do; it must be safe to repeat.
-        attempts: at most.
+        attempts: at most; not counted where `within` is given.
+        within: seconds after which no other attempt begins, instead of a number of attempts.
         first_wait: seconds after the first failure.
         longest_wait: seconds; no wait is longer.
         when: whether an error is worth another attempt; others are raised at once.
@@ -26,10 +28,16 @@ def retry(
     Raises:
         Exception: the error of the last attempt, as it was raised.
     """
-    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+    from tenacity import (
+        Retrying,
+        retry_if_exception,
+        stop_after_attempt,
+        stop_before_delay,
+        wait_exponential,
+    )
 
     return Retrying(
-        stop=stop_after_attempt(attempts),
+        stop=stop_after_attempt(attempts) if within is None else stop_before_delay(within),
         wait=wait_exponential(multiplier=first_wait, max=longest_wait),
         retry=retry_if_exception(when),
         reraise=True,

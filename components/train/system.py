@@ -6,11 +6,10 @@ answer that the server does not give. Here the readings go the way of all other 
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
 
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
+from slipway.components.support.tracking.monitors import system_monitors
 
 _SECONDS = 10.0
 _PREFIX = "system/"
@@ -42,7 +41,7 @@ class SystemMetricsSampler:
         if self._over.wait(self._seconds):
             return
         try:
-            monitors = _monitors()
+            monitors = system_monitors()
         except ImportError as error:
             progress(f"no system metrics: {error}")
             return
@@ -60,15 +59,3 @@ class SystemMetricsSampler:
             step += 1
             if self._over.wait(self._seconds):
                 return
-
-
-def _monitors() -> list[Any]:
-    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
-    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
-
-    monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
-    with suppress(ImportError, RuntimeError):  # no NVIDIA driver, or no nvidia-ml-py
-        monitors.append(GPUMonitor())
-    return monitors

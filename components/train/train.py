@@ -48,7 +48,7 @@ class TrainingTask:
         storage: where the pipeline keeps the bundle; an object store there also keeps the checkpoints,
             where no setting names another place.
         run_wait_seconds: how long to wait for MLflow to open the run that the bundle names.
-        give_up_seconds: how long to try to send to MLflow what is left when training has ended.
+        give_up_seconds: of silence after which MLflow is not waited for when training has ended.
         system_metrics_seconds: between two readings of CPU, memory and GPUs.
     """
 
@@ -67,7 +67,7 @@ class TrainingTask:
     gpu_tolerations: Sequence[Mapping[str, Any]] = ()
     storage: str = ""
     run_wait_seconds: float = 120.0
-    give_up_seconds: float = 300.0
+    give_up_seconds: float = 10.0
     system_metrics_seconds: float = 10.0
 
     def parse_config(self) -> TrainingConfig:
@@ -155,7 +155,7 @@ def train_model(task: TrainingTask) -> TrainResult:
         # The task comes back and goes on with the same run, so the run stays open.
         raise
     except BaseException:
-        tracker.finish("FAILED", give_up=10)
+        tracker.finish("FAILED")
         raise
     tracker.finish()
     checkpoint.delete()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.release import Release
+from slipway.components.support import tracking
 from slipway.components.support.errors import SlipwayError
 
 # The schemes of KServe's storage initializer (python/storage/kserve_storage); it knows no abfss.
@@ -33,7 +34,7 @@ def storage_uri(release: Release, folder: Path, config: DeploymentConfig) -> str
             )
         _copy(folder, uri)
         return as_kserve_reads(uri)
-    uri = as_kserve_reads(_resolve(release.bundle_uri))
+    uri = as_kserve_reads(tracking.connect().resolve(release.bundle_uri))
     if not uri.startswith(_READABLE):
         raise SlipwayError(
             f"The bundle of version {release.model_version} lies at {uri}, which KServe cannot read."
@@ -49,18 +50,6 @@ def as_kserve_reads(uri: str) -> str:
     if not found:
         return uri
     return f"https://{found['account']}.blob.core.windows.net/{found['container']}/{found['path']}"
-
-
-def _resolve(uri: str) -> str:
-    """MLflow's runs:/ and models:/ URIs as the place that they stand for."""
-    from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
-    from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
-
-    if uri.startswith("runs:/"):
-        return str(RunsArtifactRepository.get_underlying_uri(uri))
-    if uri.startswith("models:/"):
-        return str(ModelsArtifactRepository.get_underlying_uri(uri))
-    return uri
 
 
 def _copy(folder: Path, uri: str) -> None:

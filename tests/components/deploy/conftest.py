@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support import deploy_world
 from support.kube_double import KubeDouble
+from support.registry import mlflow_client
 
 
 @pytest.fixture(scope="session")
@@ -27,10 +28,9 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> str:
 def world(registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A project with splits and nothing deployed; what it starts is stopped at the end."""
     from slipway.components.deploy.local import target as local
-    from slipway.components.support import tracking
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", registry)
-    client = tracking.connect()
+    client = mlflow_client()
     client.delete_registered_model_alias("flights", "champion")
     for version in client.search_model_versions("name='flights'"):
         for tag in version.tags:

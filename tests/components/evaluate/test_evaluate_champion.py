@@ -1,16 +1,19 @@
 """The challenger against the champion: the same rows, each with its own preprocessing."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import gate_world as world
+from support.http_answers import answering, closed_port, silent
+from support.registry import mlflow_client
 
 from slipway.components.contracts.bundle import ONNX, bundle_hash
 from slipway.components.evaluate.champion import fetch_champion
 from slipway.components.evaluate.evaluate import Evaluation, EvaluationTask, evaluate_model
-from slipway.components.support.tracking import connect, open_experiment
+from slipway.components.support.tracking import NoAnswer, Refused, connect
 
 GATE: dict[str, Any] = {
     "accuracy": 0.5,
@@ -41,9 +44,8 @@ def run(bundle: Path, splits: Path, out: Path, **gate: Any) -> Evaluation:
 
 def crown(bundle: Path, **tags: str) -> Path:
     """Registers a bundle and gives it the alias `champion`; returns the folder of its files."""
-    client = connect()
-    run = client.create_run(open_experiment(client, "toy")).info
-    run_id = run.run_id
+    client = mlflow_client()
+    run_id = connect().open_run("toy")
     client.log_artifacts(run_id, str(bundle), "bundle")
     client.create_registered_model("toy")
     everything = {
@@ -58,14 +60,14 @@ def crown(bundle: Path, **tags: str) -> Path:
         tags={name: value for name, value in everything.items() if value},
     )
     client.set_registered_model_alias("toy", "champion", version.version)
-    return Path(run.artifact_uri.removeprefix("file://")) / "bundle"
+    return Path(client.get_run(run_id).info.artifact_uri.removeprefix("file://")) / "bundle"
 
 
 def test_no_champion_is_said_and_no_rule(
     bundle: Path, splits: Path, tmp_path: Path, registry: str
 ) -> None:
     assert fetch_champion("toy", tmp_path) is None
-    connect().create_registered_model("toy")
+    mlflow_client().create_registered_model("toy")
     assert fetch_champion("toy", tmp_path) is None
     verdict = run(bundle, splits, tmp_path).verdict
     assert verdict.notes["champion"].startswith("There is no champion yet")
@@ -83,7 +85,7 @@ def test_against_a_champion(bundle: Path, splits: Path, tmp_path: Path, registry
     assert rule.low is not None and rule.low > 0.02
     card = (tmp_path / "card.html").read_text()
     assert "Champion</th>" in card and ">champion (0.7" in card
-    connect().delete_registered_model("toy")
+    mlflow_client().delete_registered_model("toy")
 
     crown(bundle)
     equal = run(bundle, splits, tmp_path).verdict
@@ -115,7 +117,6 @@ def test_against_a_champion(bundle: Path, splits: Path, tmp_path: Path, registry
         ("one byte changed", "but its files have the hash"),
         ("other features", "lacks the features"),
         ("answers NaN", "is not a probability"),
-        ("registry gone", "does not answer; it was asked to name the champion"),
     ],
 )
 def test_a_champion_that_cannot_be_compared_refuses_the_challenger(
@@ -125,7 +126,6 @@ def test_a_champion_that_cannot_be_compared_refuses_the_challenger(
     splits: Path,
     tmp_path: Path,
     registry: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     champion = tmp_path / "champion"
     world.make_bundle(champion, weights=WORSE, broken="nan" if name == "answers NaN" else "")
@@ -144,11 +144,31 @@ def test_a_champion_that_cannot_be_compared_refuses_the_challenger(
         content = bytearray((files / ONNX).read_bytes())
         content[-3] ^= 1
         (files / ONNX).write_bytes(content)
-    elif name == "registry gone":
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     verdict = run(bundle, splits, tmp_path).verdict
     assert verdict.outcome == "fail"
     (rule,) = [rule for rule in verdict.rules if rule.outcome == "fail"]
     assert rule.name == "champion" and rule.overridable
     assert reason in rule.reason
+
+
+@pytest.mark.parametrize("name", ["nobody listens", "nobody answers", "no rights"])
+def test_a_registry_that_cannot_be_asked_is_an_error_and_no_verdict(
+    name: str, bundle: Path, splits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate has not refused, it could not be asked; in seconds, and no secret is shown."""
+    answers = {
+        "nobody listens": closed_port,
+        "nobody answers": silent,
+        "no rights": lambda: answering(403, b"Permission denied"),
+    }
+    started = time.monotonic()
+    with answers[name]() as url:
+        shown = url.removeprefix("http://")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ada:Gr4phite!@{shown}")
+        expected = Refused if name == "no rights" else NoAnswer
+        with pytest.raises(expected) as error:
+            run(bundle, splits, tmp_path)
+    assert time.monotonic() - started < 30
+    assert f"MLflow at {url} " in str(error.value)
+    assert "Gr4phite" not in str(error.value) and "ada" not in str(error.value)
+    assert not list(tmp_path.iterdir())

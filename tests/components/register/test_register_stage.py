@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -21,6 +20,7 @@ from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModelAlias
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 from support import gate_world as world
+from support.registry import mlflow_client
 
 from slipway.components.contracts.bundle import (
     ONNX,
@@ -38,7 +38,7 @@ from slipway.components.register.evidence_report import show_evidence
 from slipway.components.register.register import register_model
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file, write_json
-from slipway.components.support.tracking import connect, open_experiment
+from slipway.components.support.tracking import RegisteredVersion, connect
 
 PASSED = RuleResult(
     name="auc", metric="auc", outcome="pass", reason="fine", threshold=0.7, value=0.8, rows=6000
@@ -101,7 +101,7 @@ def register(
 
 
 def versions() -> list[Any]:
-    return list(connect().search_model_versions("name = 'toy'"))
+    return list(mlflow_client().search_model_versions("name = 'toy'"))
 
 
 def test_a_passed_model_is_registered_whole(
@@ -130,7 +130,7 @@ def test_a_passed_model_is_registered_whole(
     assert set(read_part(splits, "test").column_names) <= set(rows.column_names)
 
     # A proper MLflow model, which answers as the bundle does.
-    client = connect()
+    client = mlflow_client()
     version = client.get_model_version_by_alias("toy", "challenger")
     assert (str(version.version), version.run_id) == ("1", result.run_id)
     model = mlflow.pyfunc.load_model("models:/toy@challenger")
@@ -204,15 +204,14 @@ def test_the_same_bundle_gives_the_same_version(
     assert (second.model_version, second.alias) == ("2", "challenger")
     again = register(bundle, passed(bundle), splits, tmp_path)
     assert again == first
-    assert str(connect().get_model_version_by_alias("toy", "challenger").version) == "1"
+    assert str(mlflow_client().get_model_version_by_alias("toy", "challenger").version) == "1"
     assert len(versions()) == 2
 
 
 def test_the_training_run_is_used_where_it_is_known(
     splits: Path, tmp_path: Path, registry: str
 ) -> None:
-    client = connect()
-    run = client.create_run(open_experiment(client, "toy")).info.run_id
+    run = connect().open_run("toy")
     for name, run_id, known in (("known", run, True), ("unknown", "0" * 32, False)):
         folder = tmp_path / name
         model = world.make_bundle(folder, threshold=0.41 if known else 0.42)
@@ -226,7 +225,7 @@ def test_a_run_that_kubeflow_s_plug_in_opened_is_not_opened_again(
     splits: Path, tmp_path: Path, registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every task has one (KEP-12862). The version is of the training's, if there is one."""
-    client = connect()
+    client = mlflow_client()
     experiment = client.create_experiment("KFP-Default", (tmp_path / "files").as_uri())
     training, mine = (client.create_run(experiment).info.run_id for _ in range(2))
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
@@ -382,7 +381,7 @@ def test_evidence_holds_and_every_change_is_seen(
         "seeds          gate 3, training 0",
     ):
         assert line in report.text
-    stored = connect().get_run(result.run_id).info.artifact_uri.removeprefix("file://")
+    stored = mlflow_client().get_run(result.run_id).info.artifact_uri.removeprefix("file://")
     (place,) = Path(stored).glob("release-*")
     (evidence,), (reference,) = place.glob("evidence-*"), place.glob("reference-*")
     assert json.loads((evidence / "schema.json").read_text()) == PROVENANCE.schema
@@ -401,7 +400,9 @@ def test_evidence_holds_and_every_change_is_seen(
     assert (subject["type"], subject["name"]) == ("machine-learning-model", "toy")
     assert subject["hashes"] == [{"alg": "SHA-256", "content": hash_file(bundle / ONNX)}]
 
-    logged = Path(connect().get_model_version("toy", "1").source.removeprefix("models:/")).name
+    logged = Path(
+        mlflow_client().get_model_version("toy", "1").source.removeprefix("models:/")
+    ).name
     (model,) = Path(stored).parents[1].glob(f"models/{logged}/artifacts")
     verdict = evidence / "verdict.json"
     kept = {
@@ -442,7 +443,7 @@ def test_evidence_of_nothing_is_a_clear_error(registry: str, which: str) -> None
 
 
 def test_a_version_that_others_registered_has_no_evidence(registry: str) -> None:
-    client = connect()
+    client = mlflow_client()
     client.create_registered_model("toy")
     client.create_model_version("toy", source="s3://elsewhere/model")
     with pytest.raises(SlipwayError, match="was not registered by Slipway"):
@@ -484,7 +485,7 @@ def test_runs_that_finish_at_once_agree_on_the_alias(
     assert (
         len({version.tags["slipway.model_hash"] for version in versions()}) == len(versions()) == 2
     )
-    alias = connect().get_model_version_by_alias("toy", "challenger")
+    alias = mlflow_client().get_model_version_by_alias("toy", "challenger")
     latest = max(versions(), key=lambda version: version.tags["slipway.requested_at"])
     assert str(alias.version) == str(latest.version)
 
@@ -542,7 +543,7 @@ def test_an_alias_that_another_task_makes_at_the_same_moment_is_moved(
     finally:
         event.remove(Session, "before_flush", make_it_first)
     assert made == ["challenger"]
-    alias = connect().get_model_version_by_alias("toy", "challenger")
+    alias = mlflow_client().get_model_version_by_alias("toy", "challenger")
     assert str(alias.version) == result.model_version
 
 
@@ -552,8 +553,7 @@ def test_the_same_bundle_of_two_pipelines_at_once_keeps_whole_evidence(
     """Both write to the one training run; neither may write over what the other's version names."""
     bundle = tmp_path / "bundle"
     model = world.make_bundle(bundle)
-    client = connect()
-    run = client.create_run(open_experiment(client, "toy")).info.run_id
+    run = connect().open_run("toy")
     write_bundle(bundle, replace(model, notes={"mlflow_run_id": run}))
     verdict = passed(bundle)
     problems: list[BaseException] = []
@@ -582,18 +582,24 @@ class Registry:
         self.alias = ""
         self.before = before
 
-    def set_model_version_tag(self, name: str, version: str, key: str, value: str) -> None:
+    def tag_version(self, model: str, version: str, tags: dict[str, str]) -> None:
         self.before("tag")
-        self.asked[version] = value
+        self.asked[version] = tags["slipway.requested_at"]
 
-    def search_model_versions(self, query: str) -> list[Any]:
+    def list_versions(self, model: str) -> list[RegisteredVersion]:
         self.before("search")
         return [
-            SimpleNamespace(version=version, tags={"slipway.requested_at": asked})
+            RegisteredVersion(
+                name=model,
+                version=version,
+                run_id="",
+                tags={"slipway.requested_at": asked},
+                aliases=(),
+            )
             for version, asked in self.asked.items()
         ]
 
-    def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
+    def point_alias(self, model: str, alias: str, version: str) -> None:
         self.before("alias")
         self.alias = version
 

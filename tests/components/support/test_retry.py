@@ -57,3 +57,27 @@ def test_waiting_ends_with_the_first_yes_or_with_the_time() -> None:
     assert not wait_until(lambda: bool(asked.append(1)), timeout=0.05, every=0.01)
     assert 2 <= len(asked) <= 7
     assert not wait_until(lambda: False, timeout=0)
+
+
+@pytest.mark.parametrize(("within", "calls"), [(0, 1), (1, 2), (3, 3), (15, 5)])
+def test_no_attempt_begins_after_the_time(
+    within: float, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attempt that fails at once, and waits of 0.5, 1, 2, 4 … seconds on a clock of the test's."""
+    now = [100.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr("tenacity.nap.time.sleep", sleep)
+    monkeypatch.setattr("tenacity.time.monotonic", lambda: now[0])
+    made: list[float] = []
+
+    def call() -> None:
+        made.append(now[0])
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        retry(call, within=within, longest_wait=60)
+    assert len(made) == calls
+    assert made[-1] - made[0] <= within

@@ -2,52 +2,25 @@
 
 import json
 import shlex
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
 from support import gate_world as world
+from support.http_answers import answering, closed_port, serve_answers, silent
+from support.registry import mlflow_client
 
 from slipway.components.evaluate.champion import fetch_champion
 from slipway.components.support import tracking
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.tracking.errors import is_refusal
 
-ABSENT = "There is no champion"
-
-
-@contextmanager
-def server(status: int, body: bytes, kind: str = "application/json") -> Iterator[str]:
-    """Answers everything alike, as a proxy or an MLflow that has nothing else to say."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def handle_any(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST = handle_any
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=running.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{running.server_port}"
-    finally:
-        running.shutdown()
-        running.server_close()
+ABSENT, SILENT = "There is no champion", "does not answer"
 
 
 def of_mlflow(code: str, message: str) -> bytes:
@@ -95,9 +68,9 @@ CASES: dict[str, tuple[int, bytes, str]] = {
     ),
     "a status that MLflow does not know": (418, b"short and stout", "refuses to name the champion"),
     # No answer of a server that would answer otherwise later.
-    "being moved": (503, of_mlflow("TEMPORARILY_UNAVAILABLE", "soon"), "does not answer"),
-    "a proxy's 502": (502, b"<html>bad gateway</html>", "does not answer"),
-    "an error inside": (500, of_mlflow("INTERNAL_ERROR", "database is locked"), "does not answer"),
+    "being moved": (503, of_mlflow("TEMPORARILY_UNAVAILABLE", "soon"), SILENT),
+    "a proxy's 502": (502, b"<html>bad gateway</html>", SILENT),
+    "an error inside": (500, of_mlflow("INTERNAL_ERROR", "database is locked"), SILENT),
 }
 
 
@@ -106,30 +79,117 @@ def test_what_the_registry_answers(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     status, body, told = CASES[name]
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with server(status, body) as url:
+    with answering(status, body) as url:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        registry = tracking.connect(patience=0)
         if told == ABSENT:
-            assert fetch_champion("toy", tmp_path) is None
+            assert fetch_champion("toy", tmp_path, patience=0) is None
+            assert registry.find_version("toy", "champion") is None
             with pytest.raises(SlipwayError, match="The registry has no version 'champion' of toy"):
-                tracking.find_version(tracking.connect(), "toy", "champion")
+                registry.require_version("toy", "champion")
             return
-        with pytest.raises(SlipwayError, match=told):
-            fetch_champion("toy", tmp_path)
-        with pytest.raises(SlipwayError) as error:
-            tracking.find_version(tracking.connect(), "toy", "champion")
+        expected = tracking.NoAnswer if told == SILENT else tracking.Refused
+        with pytest.raises(expected, match=told):
+            fetch_champion("toy", tmp_path, patience=0)
+        with pytest.raises(expected) as error:
+            registry.require_version("toy", "champion")
         assert "has no version" not in str(error.value)
 
 
-def test_nobody_listening_is_no_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ada:secret@127.0.0.1:{port}")
-    with pytest.raises(SlipwayError) as error:
-        fetch_champion("toy", tmp_path)
+CALLS: dict[str, Callable[[tracking.MlflowServer, Path], object]] = {
+    "list_versions": lambda server, _: server.list_versions("toy"),
+    "find_version": lambda server, _: server.find_version("toy", "7"),
+    "create_version": lambda server, _: server.create_version(
+        "toy", source=tracking.LoggedModel(model_id="m-1", uri="models:/m-1"), run_id="r", tags={}
+    ),
+    "delete_version": lambda server, _: server.delete_version(
+        tracking.RegisteredVersion(name="toy", version="1", run_id="", tags={}, aliases=())
+    ),
+    "tag_version": lambda server, _: server.tag_version("toy", "1", {"a": "b"}),
+    "point_alias": lambda server, _: server.point_alias("toy", "champion", "1"),
+    "find_experiment": lambda server, _: server.find_experiment("toy"),
+    "open_experiment": lambda server, _: server.open_experiment("toy"),
+    "has_run": lambda server, _: server.has_run("r"),
+    "find_run": lambda server, _: server.find_run("toy", "tag", "value"),
+    "open_run": lambda server, _: server.open_run("toy", experiment_id="7"),
+    "open_child": lambda server, _: server.open_child("r", name="trial"),
+    "end_run": lambda server, _: server.end_run("r"),
+    "log_parameters": lambda server, _: server.log_parameters("r", {"seed": 1}),
+    "log_metrics": lambda server, _: server.log_metrics("r", {"auc": 0.5}, stamp_ms=1),
+    "log_files": lambda server, folder: server.log_files("r", [folder], "place"),
+    "fetch": lambda server, folder: server.fetch("runs:/r/x", folder / "x", what="The bundle"),
+    "resolve": lambda server, _: server.resolve("runs:/r/x"),
+}
+
+
+def test_every_call_is_asked_here() -> None:
+    methods = {name for name in vars(tracking.MlflowServer) if not name.startswith("_")}
+    assert methods - CALLS.keys() == {"require_version", "log_onnx_model"}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (lambda: answering(403, b"Permission denied"), tracking.Refused),
+        (lambda: answering(502, b"<html>bad gateway</html>"), tracking.NoAnswer),
+        (closed_port, tracking.NoAnswer),
+    ],
+    ids=["no rights", "a proxy's 502", "nobody listens"],
+)
+def test_whatever_is_asked_the_error_is_ours_and_shows_no_secret(
+    name: str, answer: Callable[[], Any], expected: type[SlipwayError], tmp_path: Path
+) -> None:
+    """No answer and a refusal are told apart, by every call, with user and password in the address."""
+    with answer() as url:
+        address = url.replace("http://", "http://ada:Gr4phite!@")
+        server = tracking.connect(address, patience=0)
+        (tmp_path / "file").write_text("content")
+        refusal = SlipwayError if name == "fetch" and expected is tracking.Refused else expected
+        with pytest.raises(refusal) as error:
+            CALLS[name](server, tmp_path)
     text = str(error.value)
-    assert text.startswith(f"MLflow at http://127.0.0.1:{port} does not answer")
+    assert f"MLflow at {url}" in text or "cannot be fetched from runs:/r/x" in text
+    for secret in ("Gr4phite", "ada", "HTTPConnectionPool", "urllib3", "Traceback"):
+        assert secret not in text
+    assert ("does not answer" in text) == (expected is tracking.NoAnswer)
+
+
+@pytest.mark.parametrize("answer", [closed_port, silent], ids=["nobody listens", "nobody answers"])
+def test_a_dead_server_costs_seconds(answer: Callable[[], Any]) -> None:
+    """With the bounds of production."""
+    with answer() as url:
+        started = time.monotonic()
+        with pytest.raises(tracking.NoAnswer, match="does not answer"):
+            tracking.connect(url).list_versions("toy")
+        assert time.monotonic() - started < 30
+
+
+def test_a_server_that_says_in_an_hour_is_not_obeyed() -> None:
+    with answering(503, b"being moved", Retry_After="3600") as url:
+        started = time.monotonic()
+        with pytest.raises(tracking.NoAnswer, match="it answered HTTP 503"):
+            tracking.connect(url, patience=2).list_versions("toy")
+        assert time.monotonic() - started < 20
+
+
+def test_a_server_that_comes_back_in_time_is_asked_again() -> None:
+    """What may be asked twice is; a run that could have been opened is not opened a second time."""
+    asked: list[str] = []
+
+    def answer(path: str, query: dict[str, str]) -> tuple[int, Any]:
+        asked.append(path)
+        if len(asked) < 3:
+            return 503, {"error_code": "TEMPORARILY_UNAVAILABLE", "message": "soon"}
+        return 200, {"model_versions": []}
+
+    with serve_answers(answer) as url:
+        assert tracking.connect(url).list_versions("toy") == ()
+        assert len(asked) == 3
+    with answering(503, b"soon") as url, pytest.raises(tracking.NoAnswer):
+        started = time.monotonic()
+        tracking.connect(url).open_run("toy", experiment_id="7")
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(
@@ -140,8 +200,8 @@ def test_codes(code: str, refused: bool) -> None:
     from mlflow.protos.databricks_pb2 import ErrorCode
 
     error = MlflowException("x", error_code=ErrorCode.Value(code))
-    assert tracking.is_refusal(error) is refused
-    assert not tracking.is_refusal(ValueError("x"))
+    assert is_refusal(error) is refused
+    assert not is_refusal(ValueError("x"))
 
 
 def test_a_deleted_experiment_is_restored_by_the_command_that_the_error_names(
@@ -151,19 +211,19 @@ def test_a_deleted_experiment_is_restored_by_the_command_that_the_error_names(
     folder = tmp_path / "my runs"
     folder.mkdir()
     world.new_registry(folder, monkeypatch)
-    client = tracking.connect()
-    identity = tracking.open_experiment(client, "shop")
-    assert tracking.open_experiment(client, "shop") == identity
-    client.delete_experiment(identity)
+    server = tracking.connect()
+    identity = server.open_experiment("shop")
+    assert server.open_experiment("shop") == identity
+    mlflow_client().delete_experiment(identity)
     with pytest.raises(SlipwayError, match="The MLflow experiment 'shop' was deleted") as error:
-        tracking.open_experiment(client, "shop")
+        server.open_experiment("shop")
     command = str(error.value).split("`")[1]
     assignment, program, *arguments = shlex.split(command)
     name, _, uri = assignment.partition("=")
     assert (name, program) == ("MLFLOW_TRACKING_URI", "mlflow")
     monkeypatch.setenv(name, uri)
     subprocess.run([sys.executable, "-m", "mlflow", *arguments], check=True, timeout=120)
-    assert tracking.open_experiment(client, "shop") == identity
+    assert server.open_experiment("shop") == identity
 
 
 def test_the_series_of_monitoring_says_that_its_experiment_was_deleted(
@@ -172,8 +232,7 @@ def test_the_series_of_monitoring_says_that_its_experiment_was_deleted(
     from slipway.components.monitor.tracking import log_series
 
     world.new_registry(tmp_path, monkeypatch)
-    client = tracking.connect()
     log_series("shop", "2024-01-02T00:00:00Z", {"accuracy": 0.9})
-    client.delete_experiment(tracking.open_experiment(client, "shop-monitoring"))
+    mlflow_client().delete_experiment(tracking.connect().open_experiment("shop-monitoring"))
     with pytest.raises(SlipwayError, match="'shop-monitoring' was deleted"):
         log_series("shop", "2024-01-03T00:00:00Z", {"accuracy": 0.9})

@@ -5,14 +5,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import slipway.components.train.tracking as module
 from slipway.components.support.errors import SlipwayError
 from slipway.components.train.system import SystemMetricsSampler
 from slipway.components.train.tracking import Tracker
@@ -107,8 +106,6 @@ def port(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{number}")
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(module, "_WAITS", (0.1,))
-    monkeypatch.setattr(module, "_GIVE_UP_SECONDS", 150.0)
     return number
 
 
@@ -124,7 +121,7 @@ def test_a_server_that_is_away_for_a_while_gets_everything_in_order(
 ) -> None:
     """Nobody listens at first; then 503 in the middle; what was logged meanwhile is all there."""
     state = Server()
-    tracker = Tracker("toy", tags={"mlflow.runName": "train-1"})
+    tracker = Tracker("toy", tags={"mlflow.runName": "train-1"}, waits=(0.1,), give_up=150)
     tracker.parameters({"seed": 3})
     tracker.metrics({"auc": 0.5}, 1)
     assert tracker.wait_for_run(0.3) is None
@@ -218,10 +215,26 @@ def test_a_refused_run_ends_the_training_at_once_and_says_what_to_do(
 
 
 def test_a_server_that_stays_away_is_named(port: int, capfd: pytest.CaptureFixture[str]) -> None:
-    tracker = Tracker("toy", give_up=0.3)
+    tracker = Tracker("toy", waits=(0.1,), give_up=0.3)
     tracker.finish()
-    assert f"MLflow at http://127.0.0.1:{port} did not take the run" in tracker.problem
-    assert "did not take the run" in capfd.readouterr().out
+    assert f"MLflow at http://127.0.0.1:{port} does not answer" in tracker.problem
+    assert "The run is not whole in MLflow" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["nobody listens", "nobody answers"])
+def test_a_dead_server_costs_the_end_of_a_training_seconds(
+    port: int, silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the bounds of production, from the last epoch to the end, where it was away all the time."""
+    with socket.create_server(("127.0.0.1", port)) if silent else nullcontext():
+        tracker = Tracker("toy")
+        tracker.metrics({"auc": 0.5}, 1)
+        time.sleep(2)
+        started = time.monotonic()
+        assert tracker.wait_for_run(120) is None
+        tracker.finish()
+    assert time.monotonic() - started < 30
+    assert "does not answer" in tracker.problem
 
 
 def test_the_run_that_the_backend_opened_is_joined(

@@ -1,0 +1,28 @@
+"""What the registry answers with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredVersion:
+    """A version of a registered model.
+
+    Attributes:
+        name: the model's. version: the number, as text.
+        run_id: the run that it came from; empty: none.
+    """
+
+    name: str
+    version: str
+    run_id: str
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedModel:
+    """A model in the server's own format: its id, and the URI of its files."""
+
+    model_id: str
+    uri: str
