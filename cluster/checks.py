@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.secrets import SECRET_NAME, SECRET_TEXT
 from slipway.pipelines.package import Package, beyond_mysql, bounds, bytes_of
 from slipway.pipelines.pod_values import find_pod_values
 
@@ -23,19 +24,6 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 KINDS = frozenset({"STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE", "BOOLEAN", "LIST", "STRUCT"})
 FLOATING_TAGS = frozenset({"", "latest", "main", "master", "dev", "stable", "edge", "nightly"})
 WRAPPERS = ("defaultValue", "constant", "runtimeValue", "value")
-SECRET_NAME = re.compile(
-    r"(^|_|-)(password|passwd|secret|token|api_?key|access_?key|private_?key|credentials?)$", re.I
-)
-SECRET_TEXT = {
-    "an AWS access key": re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"),
-    "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
-    "a GitHub token": re.compile(r"\b(gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{22,})\b"),
-    "a Slack token": re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,}"),
-    "a signed web token": re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"),
-    "a password in an address": re.compile(
-        r"\b[a-z][a-z0-9+.-]*://[^\s/:@{}$]*:[^\s/@{}$]+@", re.I
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from slipway.components.contracts.verdict import Override
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.components.support.extras import explain_missing, require_extra
 from slipway.components.support.packages import own_version
+from slipway.components.support.secrets import guarded_output
 
 BROKEN, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
 
@@ -314,6 +315,11 @@ def _duration(option: str, text: str) -> Any:
 
 def main() -> None:
     """Runs the command: errors are one clear paragraph, with a traceback only under --debug."""
+    with guarded_output():
+        _main()
+
+
+def _main() -> None:
     try:
         app()
     except SlipwayError as error:

@@ -12,6 +12,7 @@ from rich.status import Status
 from rich.table import Table
 
 from slipway.commands.projects import RUN_FOLDER
+from slipway.components.support.secrets import redact
 from slipway.local.execution import TaskRun
 
 if TYPE_CHECKING:
@@ -100,16 +101,22 @@ def show_result(console: Console, result: "RunResult", workspace: "Workspace") -
     if result.retraining:
         show_retraining(console, result.retraining)
     console.print("\nWhere to look next", style="bold")
-    tracking = workspace.settings()["MLFLOW_TRACKING_URI"]
     places = {
         **result.reports,
-        "experiments": shlex.join(["mlflow", "ui", "--backend-store-uri", tracking]),
+        "experiments": _experiments(workspace.settings()["MLFLOW_TRACKING_URI"]),
         "this summary": str(workspace.summary),
     }
     if result.deployment and result.deployment.target == "local":
         places["stop the predictor"] = shlex.join(["slipway", "stop", *out_option(workspace.root)])
     for name, place in places.items():
         console.print(f"  {name:<18} {escape(place)}", soft_wrap=True, highlight=False)
+
+
+def _experiments(uri: str) -> str:
+    """Where the runs can be looked at: a server's own address, or the command that serves a file's."""
+    if uri.startswith(("http://", "https://")):
+        return redact(uri)
+    return shlex.join(["mlflow", "ui", "--backend-store-uri", redact(uri)])
 
 
 def out_option(root: Path) -> list[str]:

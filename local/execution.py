@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.secrets import redact
 from slipway.components.support.stage import EVENT_PREFIX
 from slipway.local import local_run
 from slipway.local.request import RunRequest, request_json
@@ -95,14 +96,15 @@ def execute(
     ):
         try:
             for line in child.stdout or ():
-                file.write(line)
+                shown = redact(line)
+                file.write(shown)
                 text = line.strip()
                 if text.startswith(EVENT_PREFIX):
                     _apply(run, json.loads(text.removeprefix(EVENT_PREFIX)), watch)
                 elif text and line.startswith(
                     "    "
                 ):  # a stage's own lines; kfp's are not indented
-                    tail.append(text)
+                    tail.append(shown.strip())
             child.wait()
         finally:
             if child.poll() is None:
@@ -139,7 +141,7 @@ def _apply(run: PipelineRun, event: dict[str, Any], watch: Watcher) -> None:
             task.peak_mb = event["peak_mb"]
         elif kind == "error" and run.error is None:
             # An exit handler that fails too must not hide what it was called for.
-            run.error = event["message"]
+            run.error = redact(event["message"])
     if kind == "task_end" and task.status == "failed" and run.error is None:
         run.error = (
             f"The stage {task.name} ended without a result: it was killed, or never started."

@@ -10,7 +10,6 @@ and believes a task's success only if its outputs are there: the Docker runner o
 success for a container that failed at once.
 """
 
-import json
 import logging
 import sys
 import time
@@ -21,12 +20,12 @@ from typing import Any
 
 from slipway.components.support import stage
 from slipway.components.support.errors import SlipwayError
-from slipway.local.request import RunRequest
+from slipway.local.request import RunRequest, read_request
 
 
 def main() -> None:
     """Runs the request that the first argument names; exits with 1 where a task failed."""
-    request = RunRequest(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    request = read_request(Path(sys.argv[1]))
     try:
         run(request)
     except SlipwayError as error:

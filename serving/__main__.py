@@ -3,6 +3,7 @@
 import sys
 
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.secrets import guarded_output
 from slipway.serving.settings import parse_settings
 
 
@@ -12,7 +13,8 @@ def main() -> int:
         settings = parse_settings(sys.argv[1:])
         from slipway.serving.server import serve
 
-        serve(settings)
+        with guarded_output():
+            serve(settings)
     except SlipwayError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -25,6 +25,7 @@ from typing import Any
 from slipway import serving
 from slipway.components.contracts.endpoint import LOCK, LOG, OUTPUT, STATE, control_path
 from slipway.components.support.files import write_json
+from slipway.components.support.secrets import guarded_output
 
 _STOP_SECONDS = 40.0
 _LONGEST_PAUSE = 30.0
@@ -253,4 +254,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with guarded_output():
+        sys.exit(main(sys.argv[1:]))

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.splits import Feature
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.secrets import guarded_output
 from slipway.serving.errors import RequestError
 from slipway.serving.online import OnlineFeatures
 from slipway.serving.protocol.rows import RowReader
@@ -289,4 +290,5 @@ def main(arguments: list[str]) -> None:
 if __name__ == "__main__":
     import sys
 
-    main(sys.argv[1:])
+    with guarded_output():
+        main(sys.argv[1:])

@@ -1,12 +1,18 @@
 """Errors that are written for a person."""
 
+from slipway.components.support.secrets import redact
+
 
 class SlipwayError(Exception):
     """A failure with a message for a person.
 
     The message is one paragraph: what is wrong (naming the file, field or value) and what to do
-    about it. The command and the stages print it without a traceback.
+    about it. The command and the stages print it without a traceback. It shows no secret, whatever
+    library's words or address it was made of.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact(message))
 
 
 class ProjectError(SlipwayError):

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from slipway.components.support.errors import SlipwayError, is_failure
+from slipway.components.support.secrets import guarded_output, redact, redact_values
 
 EVENT_PREFIX = "[slipway] "
 _current: list[str] = []
@@ -35,8 +36,10 @@ R = TypeVar("R", bound=Headline)
 
 
 def emit(event: str, **fields: Any) -> None:
-    """Prints one event of the running stage."""
+    """Prints one event of the running stage; its texts show no secret."""
     record = {"event": event, "stage": _current[-1] if _current else "", **fields}
+    # Outputs are paths that the run goes on with, and were made by us.
+    record |= redact_values({k: v for k, v in fields.items() if k != "outputs"})
     print(EVENT_PREFIX + json.dumps(record), flush=True)
 
 
@@ -73,10 +76,11 @@ def stage(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             started = time.monotonic()
             sys.excepthook = _excepthook
             try:
-                emit("start")
-                result = work(*args, **kwargs)
-                emit("end", headline=result.headline, **_cost(started))
-                return result
+                with guarded_output():
+                    emit("start")
+                    result = work(*args, **kwargs)
+                    emit("end", headline=result.headline, **_cost(started))
+                    return result
             except BaseException as error:
                 if is_failure(error):
                     message = str(error) if isinstance(error, SlipwayError) else _describe(error)
@@ -107,4 +111,5 @@ def _excepthook(
     if issubclass(kind, SlipwayError) and not os.environ.get("SLIPWAY_DEBUG"):
         print(f"error: {error}", file=sys.stderr, flush=True)
     else:
-        traceback.print_exception(kind, error, trace)
+        lines = "".join(traceback.format_exception(kind, error, trace))
+        print(redact(lines), end="", file=sys.stderr, flush=True)

@@ -17,6 +17,7 @@ from slipway.components.monitor.alerting.senders import deliver
 from slipway.components.monitor.state import folder
 from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.secrets import redact
 from slipway.components.support.stage import progress, stage
 
 NAME = "PIPELINE_FAILED"
@@ -77,7 +78,7 @@ def report_pipeline(
         severity="critical",
         value=None,
         threshold=None,
-        message=f"{pipeline} ended as {state} in run {run}. {error}".strip()
+        message=f"{pipeline} ended as {state} in run {run}. {redact(error)}".strip()
         + " Read the log of the task that failed.",
     )
     root = folder(environment.monitoring_uri(), project)

@@ -13,6 +13,7 @@ from slipway.components.contracts.monitoring_record import Alert
 from slipway.components.monitor.alerting.notice import SEVERITY_ORDER, Notice
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.retry import retry
+from slipway.components.support.secrets import remember
 from slipway.components.support.stage import emit
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def expand(url: str) -> str:
             raise SlipwayError(
                 f"its url needs the environment variable {match[1]}, which is not set"
             )
-        return found
+        return remember(found)
 
     return re.sub(r"\$\{(\w+)\}", value, url)
 
