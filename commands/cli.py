@@ -174,14 +174,9 @@ def compile_(
 
 def _refuse_local_places(project: Any) -> None:
     """Refuses what a pod cannot see: it starts on an empty disk, on another machine."""
-    from slipway.components.config.data import local_sources
+    from slipway.components.config.places import local_places
 
-    found = local_sources(project.data.to_struct(), project.data.root)
-    if (checkpoints := project.training.checkpoints) and "://" not in checkpoints:
-        found.append(f"training.checkpoints ({checkpoints})")
-    if project.deployment.target == "local":
-        found.append("deployment.target (local)")
-    if found:
+    if found := local_places(project):
         raise ProjectError(
             f"{', '.join(found)}: on a cluster that is no place. Name an object store, as in --set"
             " data.root=s3://bucket/lake, and deployment.target kserve."

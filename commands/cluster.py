@@ -330,6 +330,10 @@ def diff(
 
 def doctor(
     file: PipelineFile = COMPILED / "flights-training.yaml",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="As a run is to be started with.", metavar="NAME=VALUE"),
+    ] = None,
     service_account: Account = "pipeline-runner",
     host: Host = "",
     namespace: Namespace = "",
@@ -341,12 +345,13 @@ def doctor(
     **Example:** `slipway doctor compiled/flights-training.yaml --namespace team-a`
     """
     from slipway.cluster.doctor.doctor import examine
-    from slipway.pipelines.package import read_package
+    from slipway.pipelines.package import arguments_from, read_package
 
     package = read_package(file)
+    arguments = arguments_from(package, overrides or [])
     connection = _connection(host, namespace, context, ca)
     worst = False
-    for line in examine(connection, package, service_account):
+    for line in examine(connection, package, service_account, arguments):
         word = WORDS[line.status]
         console.print(
             f"{word} {line.what:<22} {escape(line.message)}", soft_wrap=True, highlight=False
@@ -407,7 +412,7 @@ def _project_of(package: "Package") -> str:
 
 
 def _warn_of_local_sources(package: "Package", arguments: dict[str, Any]) -> None:
-    from slipway.components.config.data import local_sources
+    from slipway.components.config.places import local_sources
 
     values = {name: part.get("defaultValue") for name, part in package.parameters.items()}
     values |= arguments

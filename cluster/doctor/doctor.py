@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.cluster.connection import Connection
 from slipway.cluster.doctor import cluster as doctor_cluster
+from slipway.cluster.doctor import data as doctor_data
+from slipway.cluster.doctor import plugin as doctor_plugin
 from slipway.cluster.doctor import serving as doctor_serving
 from slipway.cluster.doctor import stores as doctor_stores
 from slipway.cluster.doctor.findings import DoctorTarget, Line, fail, ok, skip
@@ -26,6 +28,7 @@ ON_CLUSTER: dict[str, Check] = {
     "config map": doctor_cluster.config_map,
     "secret": doctor_cluster.secret,
     "MLflow": doctor_stores.mlflow,
+    doctor_plugin.WHAT: doctor_plugin.mlflow_plugin,
     "feature registry": doctor_stores.feature_registry,
     "online store": doctor_stores.online_store,
     "object store": doctor_stores.object_store,
@@ -37,15 +40,22 @@ ON_CLUSTER: dict[str, Check] = {
 }
 
 
-def examine(connection: Connection, package: Package, account: str) -> Iterator[Line]:
+def examine(
+    connection: Connection,
+    package: Package,
+    account: str,
+    arguments: dict[str, Any] | None = None,
+) -> Iterator[Line]:
     """Examines everything that a run of the package needs, line by line.
 
     Args:
         connection: how Kubeflow is reached.
         package: the compiled pipeline that is to run.
         account: the service account that its pods run as.
+        arguments: parameters that a run is to be started with, if not the pipeline's own.
     """
     yield from _package(package)
+    yield from _sources(package, arguments or {})
     try:
         from slipway.cluster.api import Kubeflow
 
@@ -70,6 +80,7 @@ def examine(connection: Connection, package: Package, account: str) -> Iterator[
         kfp_namespace=connection.kfp_namespace,
         account=account,
         package=package,
+        arguments=arguments or {},
     )
     for what, check in ON_CLUSTER.items():
         yield from _safely(what, check, site)
@@ -83,6 +94,13 @@ def _package(package: Package) -> Iterator[Line]:
         yield fail("package", f"{fault.rule}: {fault.message}")
     if not faults:
         yield ok("package", f"{package.name} {package.version_name}: {len(RULES)} rules hold")
+
+
+def _sources(package: Package, arguments: dict[str, Any]) -> Iterator[Line]:
+    try:
+        yield from doctor_data.sources(package, arguments)
+    except SlipwayError as error:
+        yield fail("data", str(error).rstrip("."))
 
 
 def _permission(kubeflow: "Kubeflow", multi_user: bool) -> Iterator[Line]:

@@ -25,6 +25,7 @@ class DoctorTarget:
     """Where a pipeline is to run.
 
     Attributes:
+        arguments: parameters that a run is to be started with, if not the pipeline's own.
         settings: the values of the config map and the secret, once they were read; never shown.
     """
 
@@ -33,10 +34,13 @@ class DoctorTarget:
     kfp_namespace: str
     account: str
     package: Package
+    arguments: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
 
     def default(self, parameter: str) -> Any:
-        """The default of a pipeline parameter; None where there is no such parameter."""
+        """What a run has as a parameter; None where there is no such parameter."""
+        if parameter in self.arguments:
+            return self.arguments[parameter]
         return self.package.parameters.get(parameter, {}).get("defaultValue")
 
     def references(self, kind: str) -> dict[str, dict[str, bool]]:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from slipway.cluster.checks import containers
 from slipway.cluster.doctor.findings import DoctorTarget, Line, fail, ok, skip
+from slipway.components.config.places import is_local
 
 PATIENCE = 5.0
 INSIDE = re.compile(
@@ -70,7 +71,7 @@ def feature_registry(site: DoctorTarget) -> Iterator[Line]:
     if not uri:
         yield skip("feature registry", "FEATURE_STORE_URI was not read")
         return
-    if "://" not in uri:
+    if is_local(uri):
         yield fail("feature registry", f"{uri} is a folder, which pods do not share: use a bucket")
         return
     import fsspec
@@ -131,8 +132,11 @@ def object_store(site: DoctorTarget) -> Iterator[Line]:
 
     for name in ("FEATURE_STORE_URI", "INFERENCE_LOG_URI", "MONITORING_URI"):
         uri = site.settings.get(name, "")
-        if "://" not in uri:
-            yield skip("object store", f"{name} is no bucket")
+        if not uri:
+            yield skip("object store", f"{name} was not read")
+            continue
+        if is_local(uri):
+            yield fail("object store", f"{name} is {uri}, which pods do not share: use a bucket")
             continue
         path = f"{uri.rstrip('/')}/.slipway-doctor-{uuid.uuid4().hex}"
         step = "reached"

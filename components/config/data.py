@@ -1,8 +1,7 @@
 """Which tables the pipeline reads, and from when to when."""
 
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -169,21 +168,3 @@ class DataConfig(Section):
     tables: dict[Name, Table] = Field(
         min_length=1, description="By name, the tables of the dataset."
     )
-
-
-def local_sources(data: Mapping[str, Any], root: str) -> list[str]:
-    """The fields that name a place on one machine, as a pod elsewhere cannot see it.
-
-    Args:
-        data: the `data` section as a struct.
-        root: what relative paths start from.
-    """
-    found = []
-    for name, table in data["tables"].items():
-        path = str(table["path"])
-        if "://" not in path and not path.startswith("/"):
-            if "://" not in root or root.startswith("file:"):
-                found.append(f"data.root ({root or 'empty'})")
-        elif "://" not in path or path.startswith("file:"):
-            found.append(f"data.tables.{name}.path ({path})")
-    return list(dict.fromkeys(found))

@@ -228,13 +228,14 @@ class Site:
         for executor in self.spec.spec["deploymentSpec"]["executors"].values():
             container = executor["container"]
             container["image"] = f"{self.registry}/{container['image']}"
+        self.arguments: dict[str, Any] = {"data_root": "s3://lake"}
 
     def set(self, parameter: str, value: Any) -> None:
         self.spec.parameters[parameter]["defaultValue"] = value
 
     def lines(self) -> dict[str, Line]:
         connection = Connection.of(host=self.double.url, namespace="team")
-        return {line.what: line for line in examine(connection, self.spec, ACCOUNT)}
+        return {line.what: line for line in examine(connection, self.spec, ACCOUNT, self.arguments)}
 
     def close(self) -> None:
         for server in self.servers:
@@ -262,6 +263,7 @@ def test_a_site_that_is_well(site: Site) -> None:
     assert {what: line.status for what, line in lines.items()} == dict.fromkeys(
         [
             "package",
+            "data",
             "Kubeflow Pipelines",
             "permission",
             "Kubeflow version",
@@ -270,6 +272,7 @@ def test_a_site_that_is_well(site: Site) -> None:
             "config map",
             "secret",
             "MLflow",
+            "MLflow plug-in",
             "feature registry",
             "online store",
             "object store",
@@ -557,3 +560,120 @@ def test_several_users_need_a_namespace(site: Site) -> None:
         if line.what == "permission"
     )
     assert (line.status, "--namespace" in line.message) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            {},
+            "data.root (build/lake): a pod does not see this machine's disk. Compile with --cluster",
+        ),
+        ({"data_root": ""}, "data.root (empty)"),
+        ({"data_root": "file:///lake"}, "data.root (file:///lake)"),
+        ({"data_root": "/mnt/lake"}, "data.root (/mnt/lake)"),
+        (
+            {"data_root": "s3://lake", "data": {"tables": {"t": {"path": "/mnt/t.csv"}}}},
+            "data.tables.t.path (/mnt/t.csv)",
+        ),
+    ],
+)
+def test_data_on_one_machine_is_a_failure(arguments: dict[str, Any], says: str, site: Site) -> None:
+    site.arguments = arguments
+    line = site.lines()["data"]
+    assert (line.status, says in line.message) == ("fail", True), line.message
+
+
+@pytest.mark.parametrize("root", ["s3://lake", "gs://lake/x", "abfss://c@a.dfs.core.windows.net"])
+def test_data_in_an_object_store_is_none(root: str, site: Site) -> None:
+    site.arguments = {"data_root": root}
+    line = site.lines()["data"]
+    assert (line.status, line.message) == ("ok", f"3 tables, {root}")
+
+
+@pytest.mark.parametrize("name", ["INFERENCE_LOG_URI", "MONITORING_URI", "FEATURE_STORE_URI"])
+@pytest.mark.parametrize("place", ["build/x", "/mnt/x", "file:///mnt/x", "local://x"])
+def test_a_store_on_one_machine_is_a_failure(name: str, place: str, site: Site) -> None:
+    settings = site.cluster.objects[f"{CORE}/team/configmaps/slipway-config"]["data"]
+    settings[name] = place
+    what = "feature registry" if name == "FEATURE_STORE_URI" else "object store"
+    connection = Connection.of(host=site.double.url, namespace="team")
+    lines = [
+        line
+        for line in examine(connection, site.spec, ACCOUNT, site.arguments)
+        if line.what == what and line.status == "fail"
+    ]
+    assert [place in line.message for line in lines] == [True]
+
+
+SERVER = "/apis/apps/v1/namespaces/kubeflow/deployments/ml-pipeline"
+
+
+def plug_in(site: Site, server: Any = None, namespace: str | None = None) -> Line:
+    """The doctor's line with the plug-in set up for the API server, for the namespace, or for both."""
+    if server is not None:
+        spec = site.cluster.objects[SERVER]["spec"]["template"]["spec"]
+        spec["volumes"] = [
+            {"name": "tls", "secret": {"secretName": "x"}},
+            {"name": "config", "configMap": {"name": "server-config"}},
+        ]
+        content = server if isinstance(server, str) else json.dumps({"Plugins": {"mlflow": server}})
+        site.cluster.objects[f"{CORE}/kubeflow/configmaps/server-config"] = {
+            "data": {"config.json": content}
+        }
+    if namespace is not None:
+        site.cluster.objects[f"{CORE}/team/configmaps/kfp-launcher"] = {
+            "data": {"plugins.mlflow": namespace}
+        }
+    return site.lines()["MLflow plug-in"]
+
+
+def tracking(site: Site) -> str:
+    secret = site.cluster.objects[f"{CORE}/team/secrets/slipway-secrets"]["data"]
+    return base64.b64decode(secret["MLFLOW_TRACKING_URI"]).decode()
+
+
+INJECT = {"settings": {"injectUserEnvVars": True}}
+
+
+def test_the_plug_in_on_the_project_s_own_server_is_well(site: Site) -> None:
+    line = plug_in(site, {"endpoint": f"{tracking(site)}/", **INJECT})
+    assert (line.status, line.message) == ("ok", f"training joins its runs on {tracking(site)}")
+
+
+def test_the_plug_in_on_another_server_is_a_failure(site: Site) -> None:
+    line = plug_in(site, {"endpoint": "https://u:secret@mlflow.example.com", **INJECT})
+    assert line.status == "fail"
+    assert "gives tasks the server https://mlflow.example.com (injectUserEnvVars)" in line.message
+    assert f"the secret names {tracking(site)}" in line.message and "secret@" not in line.message
+    # The namespace may take that back.
+    line = plug_in(site, None, json.dumps({"settings": {"injectUserEnvVars": False}}))
+    assert line.status == "ok" and "training does not join them" in line.message
+
+
+def test_a_namespace_that_turns_it_on_is_told_to_compare(site: Site) -> None:
+    line = plug_in(site, None, json.dumps(INJECT))
+    assert line.status == "warn"
+    assert f"it must be MLFLOW_TRACKING_URI of the secret, {tracking(site)}" in line.message
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('{"endpoint": "http://x", "settings": {}}', "(endpoint)"),
+        ('{"settings": {"injectUserEnvVar": true}}', "(injectUserEnvVar)"),
+        ("{", "(no JSON object)"),
+        ("[]", "(no JSON object)"),
+    ],
+)
+def test_settings_of_the_namespace_that_kubeflow_would_not_read_are_a_failure(
+    text: str, named: str, site: Site
+) -> None:
+    line = plug_in(site, None, text)
+    assert line.status == "fail" and named in line.message
+    assert "credentialSecretRef, defaultExperimentName" in line.message
+
+
+@pytest.mark.parametrize("server", ["{", "{}", '{"Plugins": 3}', {"endpoint": "http://x"}])
+def test_a_plug_in_that_injects_nothing_is_well(server: Any, site: Site) -> None:
+    assert plug_in(site, server).status == "ok"
