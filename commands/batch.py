@@ -113,6 +113,13 @@ def backfill(
     start: Start = "7d",
     end: End = "",
     online: Annotated[bool, typer.Option(help="Bring the online store up to date too.")] = True,
+    before: Annotated[
+        str,
+        typer.Option(
+            help="How long before the range the tables are read; empty: the longest window."
+        ),
+    ] = "",
+    after: Annotated[str, typer.Option(help="How long after it.")] = "",
     overrides: Overrides = None,
     runner: Stages = Runner.subprocess,
     out: Out = RUN_FOLDER,
@@ -124,11 +131,19 @@ def backfill(
 
     **Example:** `slipway backfill --start 2013-06-01 --end 2013-06-08`
     """
+    from slipway.components.config.base import parse_duration
+    from slipway.components.support.errors import ProjectError
     from slipway.local.batch import backfill_project
 
+    margins = {name: text for name, text in (("before", before), ("after", after)) if text}
+    for name, text in margins.items():
+        try:
+            parse_duration(text)
+        except ValueError as error:
+            raise ProjectError(f"--{name}: {error}.") from error
     job, window = _job(project, overrides, runner, out, start, end)
     try:
-        record = backfill_project(job, window=window, online=online)
+        record = backfill_project(job, window=window, online=online, margins=margins)
     except KeyboardInterrupt as interrupt:
         raise typer.Exit(INTERRUPTED) from interrupt
     table = Table("view", "replaced", "written", "rows now", "online")

@@ -1,5 +1,6 @@
 """`slipway monitor`, `score` and `backfill`: pipelines over a window on one machine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,13 +91,21 @@ def score_project(job: Job, *, model: str, window: tuple[str, str], publish: str
     )
 
 
-def backfill_project(job: Job, *, window: tuple[str, str], online: bool = True) -> BackfillRecord:
+def backfill_project(
+    job: Job,
+    *,
+    window: tuple[str, str],
+    online: bool = True,
+    margins: Mapping[str, str] | None = None,
+) -> BackfillRecord:
     """Recomputes the feature values of a range in the workspace's feature store.
 
     Args:
         job: the project and where it is run.
         window: first instant of the range (or how long before the end), and the first after it.
         online: whether the online store is brought up to date too.
+        margins: `before` and `after`, where the tables are to be read further around the range than the
+            views' windows ask for.
 
     Raises:
         SlipwayError: a stage failed; the message says which, why, and where its log is.
@@ -112,6 +121,7 @@ def backfill_project(job: Job, *, window: tuple[str, str], online: bool = True) 
                 "window_start": window[0],
                 "window_end": window[1],
                 "online": online,
+                **(margins or {}),
             },
         )
     return BackfillRecord.read(Path(run.output("backfill", "record")))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.base import format_duration, format_instant
+from slipway.components.config.base import EARLIEST, format_duration, format_instant
 from slipway.components.contracts.requests import DATATYPES
 from slipway.components.contracts.splits import TIME, UNLABELLED, Splits, part_file, read_splits
 from slipway.components.monitor.measures.system import scrape
@@ -65,7 +65,7 @@ def require_traffic(splits_folder: Path, stretch: timedelta) -> None:
 
     splits = read_splits(splits_folder)
     start, end = _stretch(splits, stretch)
-    times = _rows(splits_folder, start - timedelta(days=36500), end).select(TIME)
+    times = _rows(splits_folder, EARLIEST, end).select(TIME)
     last = times.select(pl.col(TIME).max()).collect().item()
     if last is None or last < start:
         at = f"its last row is at {format_instant(last)}" if last else "it has no row"

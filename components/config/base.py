@@ -17,6 +17,14 @@ from pydantic import (
 from slipway.components.support.errors import SlipwayError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_FORM = "a whole number and s, m, h, d or w, as in 2h"
+LONGEST = timedelta(days=24_855)
+"""68 years: Kubernetes counts seconds in 32 bits, and no sum of settings so long leaves the times that
+Python or a store can hold."""
+EARLIEST = datetime(1700, 1, 1, tzinfo=UTC)
+"""The first moment that an example or a value can be of; a database's "always" counts as it."""
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""From here on a time says that something never becomes known."""
 
 
 class Section(BaseModel):
@@ -58,15 +66,42 @@ class Section(BaseModel):
 
 
 def parse_duration(value: Any) -> Any:
-    """Reads "90s", "30m", "2h", "7d" or "1w"; other values go on to pydantic."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+)\s*([smhdw])\s*", value)
-        if not match:
-            raise ValueError(
-                f"'{value}' is not a duration: write a whole number and s, m, h, d or w, as in 2h"
-            )
-        return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    """Reads "90s", "30m", "2h", "7d" or "1w"; a duration stays as it is.
+
+    Raises:
+        ValueError: the value is none, or is longer than LONGEST.
+    """
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f"{value} has no unit: write {_FORM}")
+    match = re.fullmatch(r"\s*(\d+)\s*([smhdw])\s*", value) if isinstance(value, str) else None
+    if not match:
+        said = f"'{value}' is not a duration: write" if isinstance(value, str) else "a duration is"
+        raise ValueError(f"{said} {_FORM}")
+    number, most = match[1].lstrip("0") or "0", LONGEST // timedelta(seconds=1)
+    # By its digits first: so long a number is none that Python would read.
+    if len(number) > len(str(most)) or int(number) * _UNITS[match[2]] > most:
+        raise ValueError(_too_long(value))
+    return timedelta(seconds=int(number) * _UNITS[match[2]])
+
+
+def require_bounds(value: timedelta) -> timedelta:
+    """The duration, which is not below zero and not above LONGEST.
+
+    Raises:
+        ValueError: it is.
+    """
+    if value > LONGEST:
+        raise ValueError(_too_long(format_duration(value)))
+    if value < timedelta(0):
+        raise ValueError(f"{format_duration(value)} is less than nothing: a duration is {_FORM}")
     return value
+
+
+def _too_long(given: str) -> str:
+    shown = given.strip() if len(given) <= 20 else f"{given.strip()[:20]}…"
+    return f"'{shown}' is longer than the longest duration, {format_duration(LONGEST)} (68 years)"
 
 
 def format_duration(value: timedelta) -> str:
@@ -81,6 +116,7 @@ def format_duration(value: timedelta) -> str:
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
+    AfterValidator(require_bounds),
     PlainSerializer(format_duration, return_type=str, when_used="json"),
 ]
 

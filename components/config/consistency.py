@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
+from slipway.components.config.base import EARLIEST, NEVER, format_instant
 from slipway.components.config.features import FeaturesConfig, FeatureView
 from slipway.components.config.kubernetes_names import host_problem
 
@@ -77,6 +78,7 @@ def inconsistencies(project: "Project", schema: dict[str, Any]) -> Iterator[tupl
         schema: the content of the schema file.
     """
     yield from _endless_host(project)
+    yield from _window(project)
     yield from _missing_tables(project)
     yield from _second_names(project)
     yield from _missing_columns(project, schema)
@@ -84,6 +86,18 @@ def inconsistencies(project: "Project", schema: dict[str, Any]) -> Iterator[tupl
     yield from _retraining(project)
     yield from _gate(project)
     yield from _schema(project, schema)
+
+
+def _window(project: "Project") -> Iterator[tuple["Location", str]]:
+    """A window of times that are none is read as one of all times, and no feature holds in it."""
+    window = project.data.window
+    for name, moment in (("start", window.start), ("end", window.end)):
+        if not EARLIEST <= moment <= NEVER:
+            yield (
+                ("data", "window", name),
+                f"data.window.{name}: {format_instant(moment)} is not between {format_instant(EARLIEST)}"
+                f" and {format_instant(NEVER)}: give the stretch of time that has rows.",
+            )
 
 
 def _missing_tables(project: "Project") -> Iterator[tuple["Location", str]]:

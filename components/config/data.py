@@ -1,6 +1,6 @@
 """Which tables the pipeline reads, and from when to when."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -85,6 +85,8 @@ def resolve_window(start: str, end: str, scheduled_at: str = "") -> Window:
         return Window(start=since, end=until)
     except ValidationError as error:
         raise SlipwayError(f"The window is empty: {start} is not before {last}.") from error
+    except OverflowError as error:
+        raise SlipwayError(f"window_start {start} is before the first year there is.") from error
     except ValueError as error:
         raise SlipwayError(
             f"window_start '{start}' is neither an ISO 8601 time nor a duration as in 1d: {error}."
@@ -108,7 +110,16 @@ def widen(window: Window, before: str, after: str) -> Window:
             margins.append(parse_duration(text.strip() or "0s"))
         except ValueError as error:
             raise SlipwayError(f"{name}: {error}.") from error
-    return Window(start=window.start - margins[0], end=window.end + margins[1])
+    ends = []
+    for moment, span, last in (
+        (window.start, -margins[0], datetime.min),
+        (window.end, margins[1], datetime.max),
+    ):
+        try:
+            ends.append(moment + span)
+        except OverflowError:  # nothing is read beyond the times there are
+            ends.append(last.replace(microsecond=0, tzinfo=UTC))
+    return Window(start=ends[0], end=ends[1])
 
 
 Format = Literal["parquet", "csv", "jsonl", "delta"]

@@ -1,13 +1,26 @@
 """What is predicted: a column, and which of its values count as positive."""
 
 import math
+import re
 from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from slipway.components.config.base import Name, Section, format_duration, parse_duration
+from slipway.components.config.base import (
+    Name,
+    Section,
+    format_duration,
+    parse_duration,
+    require_bounds,
+)
+
+_EXACT = 2**53
+"""From here on not every whole number is a double."""
+_DIGITS = 80
+_LARGEST = 400
+"""No number that a column can have has its first digit as far from the point."""
 
 
 def value_text(value: Any) -> str:
@@ -24,16 +37,30 @@ def value_text(value: Any) -> str:
         return "NaN"
     if math.isfinite(value) and value == int(value):
         return str(int(value))
-    return f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
+    if isinstance(value, Decimal):
+        # Not `normalize`, which rounds to the digits of Python's context.
+        return f"{value:f}".rstrip("0").rstrip(".") if value.is_finite() else str(value)
+    return str(value)
 
 
 def number_text(text: str) -> str:
     """A declared value as the text of the number that it is, where the label's column has numbers."""
+    number = as_number(text)
+    if number is not None:
+        return value_text(number)
+    try:
+        return value_text(float(text))
+    except ValueError:
+        return text
+
+
+def as_number(text: str) -> Decimal | None:
+    """The finite number that a text is; None: it is none."""
     try:
         number = Decimal(text)
     except ArithmeticError:
-        return text
-    return "NaN" if number.is_nan() else value_text(number if number.is_finite() else float(text))
+        return None
+    return number if number.is_finite() and abs(number.adjusted()) <= _LARGEST else None
 
 
 def _values(declared: Any) -> Any:
@@ -43,31 +70,68 @@ def _values(declared: Any) -> Any:
     listed = declared if isinstance(declared, list | tuple) else [declared]
     if not all(isinstance(value, str | bool | int | float) for value in listed):
         raise ValueError("give a value or a list of values: texts, numbers, true or false")
+    for value in listed:
+        if isinstance(value, float) and math.isfinite(value):
+            _number(value)
     return tuple(dict.fromkeys(value_text(value) for value in listed))
+
+
+def _number(declared: Any) -> Any:
+    """A finite number, exact: a whole one, a decimal, or the text of one."""
+    if isinstance(declared, str):
+        text = declared.strip()
+        if len(text) > _DIGITS or not re.fullmatch(r"[+-]?(\d+(\.\d*)?|\.\d+)", text):
+            raise ValueError(f"'{text[:_DIGITS]}' is not a number of plain digits, as in 12.5")
+        return Decimal(text)
+    if isinstance(declared, Decimal) or (
+        isinstance(declared, int) and not isinstance(declared, bool)
+    ):
+        number = Decimal(declared)
+    elif isinstance(declared, float):
+        # As it is written: 0.1 is a tenth.
+        number = Decimal(repr(declared))
+        if number.is_finite() and abs(number) >= _EXACT:
+            raise ValueError(
+                f"{declared} may not be the number that was written, which has more digits than such a"
+                " number holds: write it in quotes, or without a point"
+            )
+    else:
+        raise ValueError("give a number")
+    if not number.is_finite():
+        raise ValueError("give a finite number")
+    return number
 
 
 def _threshold(declared: Any) -> Any:
     """A number, or a duration such as 15m."""
-    if declared is None or isinstance(declared, timedelta):
-        return declared
-    if isinstance(declared, int | float) and not isinstance(declared, bool):
-        if not math.isfinite(declared):
-            raise ValueError("give a finite number")
-        return float(declared)
+    if isinstance(declared, timedelta):
+        return require_bounds(declared)
     if isinstance(declared, str):
-        return parse_duration(declared)
+        return _number(declared) if _is_like_number(declared) else parse_duration(declared)
+    if isinstance(declared, Decimal | int | float) and not isinstance(declared, bool):
+        return _number(declared)
     raise ValueError("give a number, or for a column of durations one such as 15m")
 
 
-def _written(threshold: float | timedelta) -> float | str:
-    return format_duration(threshold) if isinstance(threshold, timedelta) else threshold
+def _is_like_number(text: str) -> bool:
+    return re.fullmatch(r"[\s\d.+-]*", text) is not None
+
+
+def _written(threshold: Decimal | timedelta) -> str:
+    return format_duration(threshold) if isinstance(threshold, timedelta) else value_text(threshold)
 
 
 Values = Annotated[tuple[str, ...], BeforeValidator(_values), Field(min_length=1)]
+Number = Annotated[
+    Decimal,
+    BeforeValidator(_number),
+    PlainSerializer(value_text, return_type=str, when_used="json"),
+]
+"""A number that is compared with a column's values. It travels as text, which keeps all its digits."""
 Threshold = Annotated[
-    float | timedelta,
+    Decimal | timedelta,
     BeforeValidator(_threshold),
-    PlainSerializer(_written, return_type=float | str, when_used="json"),
+    PlainSerializer(_written, return_type=str, when_used="json"),
 ]
 
 

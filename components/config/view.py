@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from slipway.components.config.base import Duration, Name, Section, format_duration
+from slipway.components.config.label import Number
 
 Aggregation = Literal["count", "sum", "mean", "min", "max", "std", "last", "rate"]
 Kind = Literal["numeric", "categorical", "boolean", "time"]
@@ -42,7 +43,7 @@ class Aggregate(Section):
     column: Name | None = Field(
         default=None, description="The events' column; count and rate need none."
     )
-    above: float | None = Field(
+    above: Number | None = Field(
         default=None,
         description='Aggregate the indicator "column > above" (0/1) in place of the column.',
     )

@@ -153,6 +153,7 @@ def _predict_all(
                     path = target / release.name / f"date={day:%Y-%m-%d}" / "part-00000.parquet"
                     path.parent.mkdir(parents=True)
                     writer = pq.ParquetWriter(path, schema, compression="zstd")
+                rows = _as_trained(rows, bundle, source)
                 probability = predict(session, bundle, rows)
                 _require_probabilities(probability, rows[source.key])
                 logged = _logged(rows, probability, bundle, source, release, request, done)
@@ -164,6 +165,25 @@ def _predict_all(
             if writer:
                 writer.close()
     return done, positives
+
+
+def _as_trained(rows: "pa.Table", bundle: Bundle, source: FeatureRows) -> "pa.Table":
+    """A count without events is null where it was so in training, since the view had no row of use.
+
+    Such a feature has no default in the bundle, and so is missing online too.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    empty = {feature.name: feature.default for feature in source.features}
+    for feature in bundle.features:
+        default = empty.get(feature.name)
+        if default is not None and feature.default is None:
+            place, column = rows.schema.get_field_index(feature.name), rows[feature.name]
+            nothing = pa.scalar(None, column.type)
+            shown = pc.if_else(pc.equal(column, default), nothing, column)
+            rows = rows.set_column(place, feature.name, shown)
+    return rows
 
 
 def _by_day(batches: Any, lead_seconds: int) -> Iterator[tuple[date, "pa.Table"]]:

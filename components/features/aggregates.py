@@ -13,6 +13,7 @@ t - window < k < t: its first row is a microsecond later, since a microsecond is
 import itertools
 import math
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.features import Aggregate
@@ -30,7 +31,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _SIZES = (0.0, 1e9, 1e18, 1e27, 1e36, math.inf)
 
 
-def event_columns(aggregates: dict[str, Aggregate]) -> dict[tuple[str, float | None], str]:
+def event_columns(aggregates: dict[str, Aggregate]) -> dict[tuple[str, Decimal | None], str]:
     """The columns that the aggregates sum up: (source column, `above`) to the name it has in events."""
     wanted = {(a.column, a.above) for a in aggregates.values() if a.column}
     return {(column, above): f":{column} above {above}" for column, above in wanted if column}

@@ -22,7 +22,12 @@ from slipway.components.features.columns import key_columns, kind_of
 from slipway.components.features.online import materialise, stands_for
 from slipway.components.features.registry import apply_definitions, open_store
 from slipway.components.features.tables import entity_shares, read_parts, write_parts
-from slipway.components.features.views import ViewTable, require_columns, write_view
+from slipway.components.features.views import (
+    KnownSpan,
+    ViewTable,
+    require_columns,
+    write_view,
+)
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress, stage
 
@@ -41,9 +46,10 @@ def backfill_features(
 ) -> BackfillRecord:
     """Replaces the feature values of a range offline, and brings the online store up to date.
 
-    A value belongs to the range if it became known in it, or is of what happened in it. Since an event
-    that changed counts until it leaves the longest window, the values of so long after the range are
-    replaced too; all others stay as they are. Run again on the same data, it changes nothing.
+    A value belongs to the range if it became known in it, or is of what happened in it, however much
+    earlier or later that became known. Since an event that changed counts until it leaves the longest
+    window, the values of so long after the range are replaced too; all others stay as they are. Run
+    again on the same data, it changes nothing.
 
     Args:
         dataset: the validated dataset; it reaches beyond the range on both sides as far as the views do
@@ -97,13 +103,15 @@ def _replace_values(
     with tempfile.TemporaryDirectory(prefix="slipway-backfill-") as scratch:
         for view in settings.views:
             fresh = f"{scratch}/{view.name}.parquet"
-            made[view.name] = write_view(dataset, manifest, settings, view, fresh)
+            made[view.name] = write_view(dataset, manifest, settings, view, fresh, window)
             _take_types(made[view.name], place.table(view.name))
             _require_columns(view, made[view.name], fresh, place.table(view.name))
+            _require_known(view, made[view.name], manifest, window)
         # Only now is anything replaced.
         for view in settings.views:
             fresh = f"{scratch}/{view.name}.parquet"
-            filled[view.name] = _merge(view, fresh, place.table(view.name), window)
+            span = _replaced_span(view, made[view.name].known, window)
+            filled[view.name] = _merge(view, fresh, place.table(view.name), span)
             Path(fresh).unlink()
             progress(f"view {view.name}: {filled[view.name].written:,} rows")
     return made, filled
@@ -145,6 +153,52 @@ def _require_reach(view: FeatureView, manifest: Manifest, window: Window) -> Non
             )
 
 
+def _replaced_span(
+    view: FeatureView, known: KnownSpan | None, window: Window
+) -> tuple[datetime, datetime]:
+    """From when to when values are replaced: where one may be of what happened in the range."""
+    first, end = window.start - view.available, window.end
+    if known is not None:
+        behind = known.last.replace(microsecond=0) + timedelta(seconds=1)
+        first, end = min(first, known.first), max(end, behind)
+    return first, end + longest_window(view)
+
+
+def _require_known(view: FeatureView, made: ViewTable, manifest: Manifest, window: Window) -> None:
+    """Values are replaced as far as the range's rows were known: the dataset must hold all of them.
+
+    A row that became known in that stretch may have happened long before or after it. Without it in the
+    dataset its value would be lost.
+    """
+    if view.time is None or made.known is None:
+        return
+    since, until = _replaced_span(view, made.known, window)
+    first, last = (datetime.fromisoformat(instant) for instant in manifest.window)
+    before = first - (since - longest_window(view) - made.known.lag)
+    after = (until + made.known.lead) - last
+    short = {
+        f"{name}: {_whole_days(margin)}"
+        for name, missing, margin in (
+            ("before", before, window.start - first + before),
+            ("after", after, last - window.end + after),
+        )
+        if missing > timedelta(0)
+    }
+    if short:
+        raise SlipwayError(
+            f"View {view.name}: what happened in the range became known between"
+            f" {format_instant(made.known.first)} and {format_instant(made.known.last)}, and rows are"
+            f" known up to {made.known.lead} before and {made.known.lag} after they happen. The dataset,"
+            f" {manifest.window[0]} to {manifest.window[1]}, does not hold all that such values are made"
+            f" of. Read more around the range ({', '.join(sorted(short))}), or run the training pipeline,"
+            " which makes all values anew."
+        )
+
+
+def _whole_days(length: timedelta) -> str:
+    return f"{-(-length // timedelta(days=1))}d"
+
+
 def _exists(uri: str) -> bool:
     import fsspec
 
@@ -179,8 +233,10 @@ def _require_columns(view: FeatureView, made: ViewTable, fresh: str, stored: str
         )
 
 
-def _merge(view: FeatureView, fresh: str, stored: str, window: Window) -> FilledView:
-    """Replaces the stored rows of the range with the fresh ones, and says what that came to.
+def _merge(
+    view: FeatureView, fresh: str, stored: str, span: tuple[datetime, datetime]
+) -> FilledView:
+    """Replaces the stored rows of a stretch of time with the fresh ones, and says what that came to.
 
     Both tables are read a row group at a time and merged a share of the entities at a time, so memory
     grows with neither.
@@ -191,8 +247,7 @@ def _merge(view: FeatureView, fresh: str, stored: str, window: Window) -> Filled
     types = next(read_parts(stored if exists else fresh)).schema
     names = next(read_parts(fresh)).columns
     key = names[0]
-    since = window.start - view.available
-    until = window.end + longest_window(view)
+    since, until = span
     before, later, inside = pl.col(TIME) < since, pl.col(TIME) >= until, pl.col(TIME) >= since
     if view.time is None:
         before, later, inside = pl.lit(value=False), pl.lit(value=False), pl.lit(value=True)

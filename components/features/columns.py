@@ -6,9 +6,10 @@ by value, so that "7" and 7 are one key in every store. Whole numbers of 64 bits
 there: Feast's keys have no type for them.
 """
 
-from datetime import UTC, datetime
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
+from slipway.components.config.base import EARLIEST, NEVER
 from slipway.components.config.features import FeaturesConfig, Kind
 from slipway.components.contracts.dataset import Manifest
 from slipway.components.contracts.feature_store import is_text_key
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 KeyType = Literal["text", "number"]
-EARLIEST = datetime(1700, 1, 1, tzinfo=UTC)
-NEVER = datetime(9999, 1, 1, tzinfo=UTC)
-"""From here on a time says that something never becomes known."""
 LARGEST = 3.4028234663852886e38
 """The largest number of float32."""
 _TEXTS = ("string", "large_string", "string_view", "null")
@@ -113,6 +111,13 @@ def moment(column: str, schema: "pl.Schema") -> "pl.Expr":
     zone = isinstance(kind, pl.Datetime) and kind.time_zone
     instant = pl.col(column) if zone else pl.col(column).dt.replace_time_zone("UTC")
     return instant.clip(pl.lit(EARLIEST, instant_type()), pl.lit(NEVER, instant_type()))
+
+
+def earlier(instant: "pl.Expr", span: timedelta) -> "pl.Expr":
+    """A moment so long before a `moment`, and EARLIEST at the earliest, as all moments are."""
+    import polars as pl
+
+    return (instant - span).clip(pl.lit(EARLIEST, instant_type())) if span else instant
 
 
 def require_years(rows: "pl.DataFrame", column: str, where: str) -> None:

@@ -137,6 +137,11 @@ def write_views(
     for view in settings.views:
         made[view.name] = write_view(dataset, manifest, settings, view, place.table(view.name))
         progress(f"view {view.name}: {made[view.name].rows:,} rows")
+        if not made[view.name].rows:
+            progress(
+                f"WARNING: view {view.name} has no row of use: in every row of table {view.table} its"
+                " key or the time at which it is known is missing. All its features are null"
+            )
     return made
 
 
@@ -164,9 +169,17 @@ def _write_parts(
 
 
 def model_features(settings: FeaturesConfig, made: Mapping[str, ViewTable]) -> tuple[Feature, ...]:
-    """The features of all views, in order."""
+    """The features of all views, in order.
+
+    What a view without a row of use would count is not known, offline and online: it has no default.
+    """
     return tuple(
-        Feature(name=name, kind=kind, view=view.name, default=view.empty(name))
+        Feature(
+            name=name,
+            kind=kind,
+            view=view.name,
+            default=None if made[view.name].begins is None else view.empty(name),
+        )
         for view in settings.views
         for name, kind in made[view.name].kinds.items()
     )
@@ -190,7 +203,7 @@ def join(
         examples: as `parts` reads them.
         begins: view to the moment that its data begin. From then on an entity of which nothing is known
             had no event: its counts, sums and rates are 0. Before it nothing can be said, and they are
-            null.
+            null; so they are at every moment where no row is of use (None), and online too.
     """
     import polars as pl
 
@@ -225,8 +238,10 @@ def _no_events(settings: FeaturesConfig, begins: Mapping[str, datetime | None]) 
     filled = []
     for view in settings.views:
         first = begins[view.name]
+        if first is None:
+            continue
         known = pl.col(settings.entities[view.entity]).is_not_null() & (
-            pl.col(cutting.READ_AT) >= first if first else pl.lit(value=False)
+            pl.col(cutting.READ_AT) >= first
         )
         for name in view.feature_names:
             if (empty := view.empty(name)) is not None:

@@ -61,7 +61,10 @@ def look_up_features(
         here = settings.model_copy(update={"offline_store": None})
         store = open_store(place)
         apply_definitions(store, place, here, keys, made)
-        # The dataset was read as far back as the views look: their data began before it.
+        # The dataset was read as far back as the views look: their data began before it. Where a version
+        # was trained when they had not begun, `score` knows it.
+        for view in made.values():
+            view.begins = ALWAYS
         begins = dict.fromkeys(made, ALWAYS)
         joined = join(store, place, here, keys, examples.rows, begins)
     features = model_features(settings, made)

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
+from slipway.components.config.base import EARLIEST
 from slipway.components.features import encoding
 from slipway.components.support.errors import SlipwayError
 
@@ -33,6 +34,7 @@ REDIS_COMMANDS = 5_000
 """So many commands go to Redis before their answers are read."""
 _NOTES = '"slipway.materialised"'  # no view's table has a point in its name
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""What ticks count from."""
 MICROSECOND = timedelta(microseconds=1)
 
 
@@ -93,13 +95,13 @@ def materialise(store: "FeatureStore", view_name: str, end: datetime) -> int:
     before = writer.note()
     if before and datetime.fromisoformat(before.end) > end:
         return 0
-    oldest = end - view.ttl if view.ttl else EPOCH
+    oldest = max(end - view.ttl, EARLIEST) if view.ttl else EARLIEST
     rows, content = _newest(store, view, oldest, end)
     timestamp = _timestamp(view)
     if before and before.done == before.total:
         # Is what the store holds what these tables give for its moment? Then only news is missing.
         moment = datetime.fromisoformat(before.end)
-        then = moment - view.ttl if view.ttl else EPOCH
+        then = max(moment - view.ttl, EARLIEST) if view.ttl else EARLIEST
         if _newest(store, view, then, moment)[1] == before.content:
             import polars as pl
 

@@ -10,7 +10,7 @@ from slipway.components.config.base import format_instant
 from slipway.components.config.features import FeaturesConfig, Kind
 from slipway.components.contracts.dataset import Manifest, read_table
 from slipway.components.contracts.splits import LABEL, PARTS, SAMPLE_ROWS, TIME, Feature
-from slipway.components.features.columns import as_utc, moment
+from slipway.components.features.columns import as_utc, earlier, moment
 from slipway.components.features.views import require_columns
 from slipway.components.metrics.outcome import read_label, tell
 from slipway.components.support.errors import SlipwayError
@@ -58,7 +58,7 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
     rows = rows.select(
         *dict.fromkeys([spec.key, *config.entities.values()]),
         happens.alias(TIME),
-        (happens - spec.lead).alias(READ_AT),
+        earlier(happens, spec.lead).alias(READ_AT),
         known.alias(_LABEL_KNOWN),
         labels.alias(LABEL),
     )
@@ -128,7 +128,7 @@ def read_rows(
     rows = rows.select(
         *dict.fromkeys([spec.key, *config.entities.values()]),
         happens.alias(TIME),
-        (happens - spec.lead).alias(READ_AT),
+        earlier(happens, spec.lead).alias(READ_AT),
     ).drop_nulls(TIME)
     dropped = {"without_time": there - rows.height} if there > rows.height else {}
     rows = rows.filter(pl.col(TIME).is_between(*window, closed="left"))

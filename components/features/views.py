@@ -12,11 +12,14 @@ the offline and the online store alike.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slipway.components.config.base import EARLIEST, NEVER
+from slipway.components.config.data import Window
 from slipway.components.config.features import FeaturesConfig, FeatureView, Kind, TableField
 from slipway.components.contracts.dataset import Manifest, read_batches, read_table
 from slipway.components.contracts.splits import TIME
@@ -30,11 +33,12 @@ from slipway.components.features.aggregates import (
     event_columns,
 )
 from slipway.components.features.columns import (
-    NEVER,
     KeyType,
     as_key,
     as_utc,
+    earlier,
     finite,
+    instant_type,
     key_columns,
     key_types,
     kind_of,
@@ -44,13 +48,14 @@ from slipway.components.features.columns import (
     require_years,
     typed,
 )
+from slipway.components.metrics.exact import is_above
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import polars as pl
 
-ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
-"""When the rows of a table without time are known from."""
+ALWAYS = EARLIEST
+"""When the rows of a table without time are known from: no example is read at an earlier moment."""
 _READ_AT_ONCE = 8
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -64,13 +69,41 @@ class ViewTable:
         kinds: each feature's kind.
         untyped: features whose column has no type, since every value of it is null.
         begins: the first moment that the view's data say anything of: when the first row happened or
-            was known; None: there is no row.
+            was known; None: there is no row of use, so that nothing can be said at any moment.
+        known: when what happened in the window asked for became known; None: nothing did, or no window
+            was asked for.
     """
 
     rows: int
     kinds: dict[str, Kind]
     untyped: set[str]
-    begins: datetime | None
+    begins: datetime | None = None
+    known: "KnownSpan | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownSpan:
+    """When the events of a window became known.
+
+    Attributes:
+        first, last: of those that happened in the window.
+        lead: of all events, the longest time from when one was known to when it happened.
+        lag: the longest time from when one happened to when it was known. Neither is below zero.
+    """
+
+    first: datetime
+    last: datetime
+    lead: timedelta
+    lag: timedelta
+
+    def with_other(self, other: "KnownSpan") -> "KnownSpan":
+        """The span of both."""
+        return KnownSpan(
+            first=min(self.first, other.first),
+            last=max(self.last, other.last),
+            lead=max(self.lead, other.lead),
+            lag=max(self.lag, other.lag),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +112,16 @@ class _ViewFrame:
     kinds: dict[str, Kind]
     untyped: set[str]
     begins: datetime | None
+    known: KnownSpan | None
 
 
 def write_view(
-    dataset: Path, manifest: Manifest, config: FeaturesConfig, view: FeatureView, target: str
+    dataset: Path,
+    manifest: Manifest,
+    config: FeaturesConfig,
+    view: FeatureView,
+    target: str,
+    window: Window | None = None,
 ) -> ViewTable:
     """Makes one view's table and writes it; of a long one, a share of the entities at a time.
 
@@ -94,6 +133,7 @@ def write_view(
         config: the project's `features` section.
         view: the view.
         target: path or URI of the view's table.
+        window: of what happened in it, `ViewTable.known` says when it became known.
 
     Raises:
         SlipwayError: the dataset lacks a table or column, or a column has a type without a kind.
@@ -104,7 +144,8 @@ def write_view(
     columns = _source_columns(manifest, config, view)
     key, total = columns[0], manifest.tables[view.table].rows
     kind = _key_type(manifest, config, view)
-    found = ViewTable(0, {}, set(), None)
+    found = ViewTable(0, {}, set())
+    begins: list[datetime] = []
 
     def read() -> Iterator["pl.DataFrame"]:
         batches = read_batches(dataset, view.table, columns)
@@ -112,20 +153,23 @@ def write_view(
             yield pl.DataFrame(pa.Table.from_batches(some)).drop_nulls(key)
 
     def made() -> Iterator["pl.DataFrame"]:
-        for share in tables.entity_shares(read(), key, total):
-            part = _made(share, config, view, kind)
+        for share in shares():
+            part = _made(share, config, view, kind, window)
             found.kinds.update(part.kinds)
             found.untyped |= part.untyped
-            begins = [moment for moment in (found.begins, part.begins) if moment is not None]
-            found.begins = min(begins, default=None)
+            begins.extend(moment for moment in (part.begins,) if moment is not None)
+            if part.known:
+                found.known = part.known.with_other(found.known or part.known)
             yield part.rows
 
-    if total > tables.SHARE:
-        found.rows = tables.write_parts(made(), target)
-        return found
-    whole = _made(pl.DataFrame(read_table(dataset, view.table, columns)), config, view, kind)
-    tables.write_table(whole.rows, target)
-    return ViewTable(whole.rows.height, whole.kinds, whole.untyped, whole.begins)
+    def shares() -> Iterator["pl.DataFrame"]:
+        if total > tables.SHARE:
+            return tables.entity_shares(read(), key, total)
+        return iter([pl.DataFrame(read_table(dataset, view.table, columns))])
+
+    found.rows = tables.write_parts(made(), target)
+    found.begins = min(begins, default=None)
+    return found
 
 
 def _key_type(manifest: Manifest, config: FeaturesConfig, view: FeatureView) -> KeyType:
@@ -143,7 +187,11 @@ def _source_columns(manifest: Manifest, config: FeaturesConfig, view: FeatureVie
 
 
 def _made(
-    rows: "pl.DataFrame", config: FeaturesConfig, view: FeatureView, key_type: KeyType
+    rows: "pl.DataFrame",
+    config: FeaturesConfig,
+    view: FeatureView,
+    key_type: KeyType,
+    window: Window | None,
 ) -> _ViewFrame:
     """The view's rows from all rows of some entities: ordered by key and time, one a key and moment.
 
@@ -176,11 +224,28 @@ def _made(
         pl.col(KNOWN) < NEVER - view.available
     )
     begins = events.select(pl.min_horizontal(pl.min(KNOWN), pl.min(HAPPENED))).item()
+    known = _known_of(events, window)
     if view.aggregates:
         made = aggregate_rows(events, {name: view.aggregates[name] for name in view.feature_names})
     else:
         made = _newest_known(events).select(KEY, KNOWN, *view.feature_names)
-    return _ViewFrame(made.rename({KEY: key, KNOWN: TIME}), kinds, untyped, begins)
+    return _ViewFrame(made.rename({KEY: key, KNOWN: TIME}), kinds, untyped, begins, known)
+
+
+def _known_of(events: "pl.DataFrame", window: Window | None) -> KnownSpan | None:
+    """When the first and the last became known of what happened in a window, and how far from it."""
+    import polars as pl
+
+    if window is None:
+        return None
+    inside = pl.col(HAPPENED).is_between(window.start, window.end, closed="left")
+    first, last = events.filter(inside).select(pl.min(KNOWN), last=pl.max(KNOWN)).row(0)
+    if first is None:
+        return None
+    ahead = pl.col(HAPPENED) - pl.col(KNOWN)
+    lead, lag = events.select(lead=ahead.max(), lag=-ahead.min()).row(0)
+    nothing = timedelta(0)
+    return KnownSpan(first=first, last=last, lead=max(lead, nothing), lag=max(lag, nothing))
 
 
 def _values(
@@ -196,10 +261,7 @@ def _values(
             if aggregate.column and not schema[aggregate.column].is_(pl.Boolean):
                 require_numeric(schema, aggregate.column, f"view {view.name}, aggregate {name}")
         for (column, above), internal in event_columns(view.aggregates).items():
-            value = finite(pl.col(column).cast(pl.Float64))
-            values.append(
-                (value if above is None else (value > above).cast(pl.Float64)).alias(internal)
-            )
+            values.append(_event_value(column, schema[column], above).alias(internal))
         return dict.fromkeys(view.feature_names, "numeric"), set(), values
     for name in view.feature_names:
         field = view.fields[name]
@@ -213,18 +275,29 @@ def _values(
     return kinds, untyped, values
 
 
+def _event_value(column: str, dtype: "pl.DataType", above: Decimal | None) -> "pl.Expr":
+    """What an aggregate sums up of a column: its numbers, or whether they are above one."""
+    import polars as pl
+
+    value = pl.col(column)
+    if above is None:
+        return finite(value.cast(pl.Float64))
+    value = finite(value) if dtype.is_float() else value
+    return is_above(value, dtype, above).cast(pl.Float64)
+
+
 def _moments(schema: "pl.Schema", config: FeaturesConfig, view: FeatureView) -> list["pl.Expr"]:
     """When each row happened, when it became known, and whether it counts only AFTER that."""
     import polars as pl
 
     if view.time is None:
-        always = pl.lit(ALWAYS).cast(pl.Datetime("us", "UTC"))
+        always = pl.lit(ALWAYS, instant_type())
         return [always.alias(HAPPENED), always.alias(KNOWN), pl.lit(value=False).alias(AFTER)]
     happened = moment(view.time, schema)
-    known = moment(view.known or view.time, schema) - view.available
+    known = earlier(moment(view.known or view.time, schema), view.available)
     after = pl.lit(value=False)
     if config.is_history(view):
-        predicted = moment(config.examples.time, schema) - config.examples.lead
+        predicted = earlier(moment(config.examples.time, schema), config.examples.lead)
         after = (known <= predicted).fill_null(value=False)
         known = pl.when(after).then(predicted).otherwise(known)
     return [happened.alias(HAPPENED), known.alias(KNOWN), after.alias(AFTER)]

@@ -8,7 +8,8 @@ values and how many rows have each: a value that nobody thought of is no negativ
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.label import Label, number_text, value_text
+from slipway.components.config.label import Label, as_number, number_text, value_text
+from slipway.components.metrics.exact import as_written, is_above, is_equal
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -41,10 +42,8 @@ def read_label(column: "pl.Series", label: Label, table: str, *, whole: bool = T
         return column.cast(pl.Int8)
     if isinstance(column.dtype, pl.Categorical | pl.Enum):
         column = column.cast(pl.String)
-    if column.dtype == pl.Float32:
-        column = column.cast(pl.String).cast(
-            pl.Float64
-        )  # 0.2 stays 0.2, and not its nearest double
+    if column.dtype.is_float():
+        column = column.to_frame().select(as_written(pl.col(_VALUE), column.dtype)).to_series()
     if column.dtype.is_numeric():
         declared = {"positive": label.positive, "unknown": label.unknown}
         label = label.model_copy(
@@ -101,6 +100,7 @@ def _above(column: "pl.Series", label: Label, where: str) -> "pl.Series":
     import polars as pl
 
     limit = label.above
+    assert limit is not None  # noqa: S101 - asked by the caller
     if column.dtype == pl.Duration and not isinstance(limit, timedelta):
         raise SlipwayError(
             f"{where} is a duration, and `label.above: {value_text(limit)}` has no unit: write s, m, h,"
@@ -119,8 +119,9 @@ def _above(column: "pl.Series", label: Label, where: str) -> "pl.Series":
     if label.unknown and column.dtype == pl.Duration:
         raise SlipwayError(f"{where} is a duration, of which `label.unknown` can name no value.")
     if label.unknown:
-        numbers = [float(text) for text in label.unknown if _is_number(text)]
-        known &= ~pl.col(_VALUE).cast(pl.Float64).is_in(numbers, nulls_equal=False)
+        for text in label.unknown:
+            if (number := as_number(text)) is not None:
+                known &= ~is_equal(pl.col(_VALUE), column.dtype, number)
         if "NaN" in label.unknown and column.dtype.is_float():
             known &= ~pl.col(_VALUE).is_nan()
     rows = column.to_frame().with_columns(known.alias("known"))
@@ -132,15 +133,9 @@ def _above(column: "pl.Series", label: Label, where: str) -> "pl.Series":
                 f" {value_text(limit)} nor below. Set `label.unknown: [NaN]` if it means that the"
                 " label is not known."
             )
-    return rows.select(pl.when("known").then((pl.col(_VALUE) > limit).cast(pl.Int8)))[_VALUE]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return text != "NaN"
+    value = pl.col(_VALUE)
+    above = value > limit if isinstance(limit, timedelta) else is_above(value, column.dtype, limit)
+    return rows.select(pl.when("known").then(above.cast(pl.Int8)).alias(_VALUE))[_VALUE]
 
 
 def _type(column: "pl.Series") -> str:

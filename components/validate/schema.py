@@ -222,10 +222,13 @@ def _moment(where: str, text: str | None, moments: Moments) -> datetime | None:
     for word in ("window_start", "window_end", "now"):
         if text.startswith(word):
             offset = text[len(word) :]
-            shift = parse_duration(offset[1:]) if offset else timedelta(0)
             sign = -1 if offset.startswith("-") else 1
             instant: datetime = getattr(moments, word)
-            return instant + sign * shift
+            try:
+                shift = parse_duration(offset[1:]) if offset else timedelta(0)
+                return instant + sign * shift
+            except (ValueError, OverflowError) as error:
+                raise SlipwayError(f"{where}: '{text}' is no moment: {error}.") from error
     try:
         return parse_instant(text).astimezone(UTC)
     except ValueError as error:

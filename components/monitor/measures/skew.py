@@ -7,10 +7,11 @@ is not compared: the table is as new as the last training or backfill.
 """
 
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slipway.components.config.base import EARLIEST
 from slipway.components.config.features import FeaturesConfig, FeatureView
 from slipway.components.config.reach import longest_window
 from slipway.components.contracts.dataset import read_manifest, read_table
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 FILES, MOST_FILES = 8, 256  # that a sample comes from at least, and at most
 GOLDEN = 0.6180339887498949
-ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 TOLERANCE = 1e-6  # relative: float64 that went through JSON is exact, float32 on its way is not
 
 
@@ -183,7 +183,7 @@ def _offline(
     last = table[TIME].max()
     # How far its source reached when the table was written: the last change of an aggregate is the
     # last event leaving its longest window.
-    end = last + view.available - longest_window(view) if isinstance(last, datetime) else ALWAYS
+    end = last + view.available - longest_window(view) if isinstance(last, datetime) else EARLIEST
     offline = table.rename({name: f"offline {name}" for name in names}).rename({key: ":key"})
     rows = known.with_columns(pl.col("time").cast(pl.Datetime("us", "UTC"))).sort("time")
     joined = rows.join_asof(

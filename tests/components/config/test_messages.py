@@ -2,13 +2,13 @@
 
 import copy
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
+from support.settings import EVERY
 
 from slipway.components.config.messages import problems, settings_problems
 from slipway.components.config.model import Project
@@ -28,28 +28,6 @@ INSIDES = re.compile(
 def flights(repository: Path) -> dict[str, Any]:
     text = (repository / "examples/flights/project.yaml").read_text()
     return YAML(typ="safe").load(text)
-
-
-def sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The sections inside an annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from sections(argument)
-
-
-def settings(model: type[BaseModel], seen: set[type]) -> Iterator[tuple[type[BaseModel], str]]:
-    """Every setting of a section and of those within it."""
-    if model in seen:
-        return
-    seen.add(model)
-    for name, field in model.model_fields.items():
-        yield model, field.alias or name
-        for inner in sections(field.annotation):
-            yield from settings(inner, seen)
-
-
-EVERY = list(settings(Project, set()))
 
 
 @pytest.mark.parametrize(("model", "name"), EVERY, ids=[f"{m.__name__}.{n}" for m, n in EVERY])

@@ -98,6 +98,27 @@ def test_every_row_gets_the_version_s_own_answer(
     assert result.moments == ("2013-12-01T18:00:00Z", "2013-12-01T23:00:00Z")
 
 
+def test_a_count_is_missing_where_it_was_in_training(
+    registered: Any, rows: Path, tmp_path: Path
+) -> None:
+    """The version's bundle has no default for miles, as when its view had no row of use."""
+    table = pq.read_table(rows / "rows.parquet")
+    place = table.schema.get_field_index("miles")
+    counts = pa.array([0.0 if i % 3 else 100.5 for i in range(ROWS)])
+    pq.write_table(table.set_column(place, "miles", counts), rows / "rows.parquet")
+    score_rows(rows=rows, project="flights", model="1", predictions=tmp_path / "p")
+    assert _table(tmp_path / "p")["feature.miles"].to_pylist() == counts.to_pylist()
+    _change(
+        rows,
+        features=tuple(
+            replace(f, default=0.0 if f.name == "miles" else None) for f in bundles.FEATURES
+        ),
+    )
+    score_rows(rows=rows, project="flights", model="1", predictions=tmp_path / "q")
+    wanted = [None if i % 3 else 100.5 for i in range(ROWS)]
+    assert _table(tmp_path / "q")["feature.miles"].to_pylist() == wanted
+
+
 def test_a_version_can_be_named_by_its_number(registered: Any, rows: Path, tmp_path: Path) -> None:
     result = score_rows(rows=rows, project="flights", model="1", predictions=tmp_path / "p")
     assert result.model_version == "1"

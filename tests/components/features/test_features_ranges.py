@@ -225,8 +225,8 @@ def test_a_corrected_range_gives_what_training_on_the_corrected_data_gives(
         assert_frame_equal(rows, wanted[name])
     assert [_online(driver) for driver in range(7)] == wanted_online
     assert BackfillRecord.read(record) == result
-    # Values up to 36 hours after the range look back into it.
-    assert result.views["driver_delays"].until == "2024-01-11T12:00:00Z"
+    # Values look back into the range until 36 hours after the last of it is known, an hour behind it.
+    assert result.views["driver_delays"].until == "2024-01-11T13:00:01Z"
     assert result.views["driver_delays"].replaced > result.views["driver_delays"].written > 0
 
     mended = _tables()
@@ -266,6 +266,59 @@ def test_a_range_mended_a_share_of_the_entities_at_a_time_is_the_same(
         keys = rows.columns[:2]
         assert_frame_equal(rows.sort(keys), wanted[name].sort(keys))
     assert max(largest) < wanted["driver_delays"].height / 2
+
+
+FAR: dict[str, Any] = {
+    "name": "offers",
+    "entity": "driver",
+    "table": "offers",
+    "time": "starts",
+    "known": "told",
+}
+
+
+@pytest.mark.parametrize("days", [-3, -1, 2, 4], ids=lambda days: f"{days}d")
+@pytest.mark.parametrize(
+    "features",
+    [
+        {"fields": {"worth": "delay"}},
+        {"aggregates": {"worth": {"function": "sum", "column": "delay", "window": "1d"}}},
+    ],
+    ids=["fields", "aggregates"],
+)
+def test_what_is_known_far_from_when_it_happens_is_replaced_too(
+    make_dataset: MakeDataset,
+    store_uri: Path,
+    tmp_path: Path,
+    days: int,
+    features: dict[str, Any],
+) -> None:
+    """Whole store equal to one made of the corrected data, where the dataset reaches far enough."""
+    config = {**CONFIG, "views": [CONFIG["views"][0], {**FAR, **features}]}
+
+    def made(name: str, rows: pl.DataFrame, start: datetime = START, end: datetime = END) -> Path:
+        # Every fifth offer is known much earlier or later than it holds, the others an hour later.
+        far = pl.col("trip_id").str.slice(1).cast(pl.Int64) % 5 == 0
+        told = pl.when(far).then(pl.lit(days * DAY)).otherwise(pl.lit(HOUR)) + pl.col("starts")
+        rows = rows.filter(pl.col("starts").is_between(start, end, closed="left"))
+        offers = rows.select("driver", "delay", "starts", told.alias("told"))
+        window = (start.isoformat(), end.isoformat())
+        return make_dataset({"trips": rows, "drivers": DRIVERS, "offers": offers}, window, name)
+
+    table = locate("trips").table("offers")
+    build_features(made("corrected", _corrected()), "trips", config, tmp_path / "a")
+    wanted = pl.read_parquet(table)
+    build_features(made("whole", trips()), "trips", config, tmp_path / "b")
+    there = pl.read_parquet(table)
+    assert not there.equals(wanted)
+
+    short = made("short", _corrected(), RANGE.start - DAY, RANGE.end + 2 * DAY)
+    with pytest.raises(SlipwayError, match=r"known up to .* before and .*\((after|before): \d+d"):
+        backfill_features(short, "trips", config, RANGE, False, tmp_path / "record.json")
+    assert pl.read_parquet(table).equals(there)
+    around = made("around", _corrected(), RANGE.start - 6 * DAY, RANGE.end + 9 * DAY)
+    backfill_features(around, "trips", config, RANGE, False, tmp_path / "record.json")
+    assert_frame_equal(pl.read_parquet(table), wanted)
 
 
 def test_an_empty_store_is_filled_and_serves(

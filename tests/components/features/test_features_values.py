@@ -1,5 +1,6 @@
 """Values at the edges: no event yet, names that are ours too, NaN, infinity, columns without a type."""
 
+import json
 from collections.abc import Callable
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
@@ -397,3 +398,44 @@ def test_a_key_of_another_type_is_refused(
     )
     with pytest.raises(SlipwayError, match="view visits: key column customer is Datetime"):
         build(dataset, CONFIG, tmp_path / "splits")
+
+
+BIG = 2**53 + 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "above", "counted"),
+    [
+        (pl.Int64, [BIG - 1, BIG, BIG + 1], BIG - 1, 2.0),
+        (pl.UInt64, [2**64 - 1, 2**64 - 2, 2**64 - 3], 2**64 - 2, 1.0),
+        (pl.Decimal(38, 2), [f"{BIG}.25", f"{BIG}.26", f"{BIG}.27"], f"{BIG}.25", 2.0),
+        (pl.Float64, [0.1, 0.2, 0.3], 0.1, 2.0),
+        (pl.Float32, [0.1, 0.2, 0.3], 0.1, 2.0),
+        (pl.Int8, [1, 2, 127], 300, 0.0),
+        (pl.Boolean, [True, False, True], 0, 2.0),
+    ],
+    ids=["int64", "uint64", "decimal", "double", "float32", "beyond the type", "boolean"],
+)
+def test_above_is_exact_through_the_pipeline_s_struct(
+    make_dataset: MakeDataset,
+    store_uri: Path,
+    tmp_path: Path,
+    kind: Any,
+    values: list[Any],
+    above: Any,
+    counted: float,
+) -> None:
+    """Of three events long ago; the struct makes every number a double on the way."""
+    config = deepcopy(CONFIG)
+    config["views"][0]["ttl"] = None
+    high = {"function": "sum", "column": "size", "above": above, "window": "900d"}
+    config["views"][0]["aggregates"] = {"high": high}
+    struct = FeaturesConfig.model_validate(config).to_struct()
+    travelled = json.loads(json.dumps(struct), parse_int=float)
+    assert FeaturesConfig.parse(travelled, "features") == FeaturesConfig.model_validate(config)
+    sizes = pl.Series(values).cast(kind)
+    events = pl.DataFrame({"customer": ["c0"] * 3, "at": [START] * 3, "size": sizes})
+    tables = {"orders": orders(), "visits": events.with_columns(pl.col("at").cast(INSTANT))}
+    rows = build(make_dataset(tables, WINDOW), travelled, tmp_path / "splits")
+    seen = rows.filter(pl.col("customer") == "c0", pl.col("event_timestamp") > START + DAY)
+    assert seen["high"].unique().to_list() == [counted]

@@ -27,6 +27,8 @@ class Case:
     kind: Any = None
 
 
+BIG = 2**53 + 1
+LONG = "12345678901234567890123456789.123456789"
 MINUTES = [timedelta(minutes=m) for m in (5, 15, 30)]
 CASES = [
     Case("booleans", [True, False, None], {}, [1, 0, None]),
@@ -83,6 +85,22 @@ CASES = [
     Case("above of durations", MINUTES, {"above": "15m"}, [0, 0, 1]),
     Case("above without a unit", MINUTES, {"above": 15}, r"has no unit.*15m"),
     Case("a unit without durations", [1, 2], {"above": "15m"}, r"must be a plain number"),
+    Case("above, beyond 2**53", [BIG, BIG - 1, BIG + 1], {"above": BIG}, [0, 0, 1]),
+    Case("above, beyond 2**53 as text", [BIG, BIG + 1], {"above": str(BIG)}, [0, 1]),
+    Case("above, beyond 2**63", [2**64 - 1, 2**64 - 2], {"above": 2**64 - 2}, [1, 0], pl.UInt64),
+    Case("above what the type holds", [127, -128], {"above": 300}, [0, 0], pl.Int8),
+    Case("above less than the type holds", [127, -128, None], {"above": -300}, [1, 1, None], pl.Int8),
+    Case("above between whole numbers", [BIG, BIG + 1], {"above": f"{BIG}.5"}, [0, 1]),
+    Case("above of decimals", [Decimal(f"{BIG}.25"), Decimal(f"{BIG}.26")],
+         {"above": f"{BIG}.25"}, [0, 1]),
+    Case("above, doubles beyond 2**53", [float(BIG + 1), float(BIG + 3)], {"above": BIG + 2}, [0, 1]),
+    Case("above a tenth", [0.1, 0.2], {"above": 0.1}, [0, 1]),
+    Case("above a tenth in float32", [0.1, 0.2], {"above": 0.1}, [0, 1], pl.Float32),
+    Case("above, unknown beyond 2**53", [BIG, BIG - 1, BIG + 1],
+         {"above": BIG - 1, "unknown": [BIG]}, [None, 0, 1]),
+    Case("above, unknown of decimals", [Decimal(f"{BIG}.25"), Decimal(f"{BIG}.26")],
+         {"above": 1, "unknown": [f"{BIG}.25"]}, [None, 1]),
+    Case("a long decimal declared", [Decimal(LONG), Decimal("1")], {"positive": LONG}, [1, 0]),
     Case("above of texts", ["1", "2"], {"above": 1}, r"label.positive"),
     Case("above of booleans", [True, False], {"above": 0}, r"label.positive"),
 ]  # fmt: skip
@@ -130,7 +148,10 @@ def test_late_labels_need_not_have_every_class() -> None:
         ({"positive": [1, 2], "unknown": [2.0]}, "2 cannot be both"),
         ({"positive": []}, "at least 1 item"),
         ({"positive": {"a": 1}}, "give a value or a list of values"),
-        ({"above": "15"}, "is not a duration"),
+        ({"above": "15 minutes"}, "is not a duration"),
+        ({"above": "1.5.0"}, "is not a number of plain digits"),
+        ({"above": 9007199254740993.0}, "write it in quotes"),
+        ({"unknown": [9007199254740993.0]}, "write it in quotes"),
         ({"above": NAN}, "finite"),
         ({"above": [1]}, "give a number"),
     ],
