@@ -32,9 +32,9 @@ def evaluate_batches(batches: Iterable[Batch]) -> dict[str, tuple[float | None, 
     from slipway.components.metrics.intervals import percentile
     from slipway.components.metrics.tally import Tally
 
-    tally = Tally()
+    tally = Tally(THRESHOLD)
     for probability, label, day in batches:
-        tally.add(probability, label, THRESHOLD, day)
+        tally.add(probability, label, day)
     tally.measure()
     used = tally.used_blocks
     drawn = tally.resample(draw_weights(len(used), RESAMPLES, 0), used)

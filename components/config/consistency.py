@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import EARLIEST, NEVER, format_instant
 from slipway.components.config.features import FeaturesConfig, FeatureView
+from slipway.components.config.gate import METRICS
 from slipway.components.config.kubernetes_names import host_problem
 
 if TYPE_CHECKING:
@@ -178,10 +179,36 @@ def _gate(project: "Project") -> Iterator[tuple["Location", str]]:
             place = ("gate", "slices", "columns", number)
             hint = _near(column, columns) or f" Name a feature, a key, or {_MONTH}."
             yield place, f"gate.slices.columns: '{column}' is no feature and no key.{hint}"
+    yield from _metrics_of_label(project)
     block = project.gate.block
     if block not in columns and block not in _BLOCKS:
         hint = _near(block, [*columns, *_BLOCKS]) or f" Name one of {', '.join(_BLOCKS)}, or a key."
         yield ("gate", "block"), f"gate.block: '{block}' is no feature and no key.{hint}"
+
+
+def _metrics_of_label(project: "Project") -> Iterator[tuple["Location", str]]:
+    """A bound on a metric that the label's kind does not have would never be measured."""
+    kind, gate = project.features.label.kind, project.gate
+    known = METRICS[kind]
+    places: list[tuple[Location, Collection[str]]] = [
+        (("gate", "metrics"), gate.metrics),
+        (("gate", "champion", "margins"), gate.champion.margins),
+        (("gate", "slices", "least"), gate.slices.least),
+        (("gate", "slices", "margins"), gate.slices.margins),
+    ]
+    if kind == "number":
+        of_classes = ("accuracy", "f1", "auc", "calibration_error", "min_class_rows")
+        places.append((("gate",), [name for name in of_classes if name in gate.model_fields_set]))
+    elif "coverage" in gate.model_fields_set:
+        places.append((("gate",), ["coverage"]))
+    for place, metrics in places:
+        for metric in metrics:
+            if place == ("gate",) or metric not in known:
+                yield (
+                    (*place, metric),
+                    f"{_key((*place, metric))}: features.label.kind is {kind}, which is measured by"
+                    f" {', '.join(known)}.",
+                )
 
 
 def _schema(project: "Project", schema: dict[str, Any]) -> Iterator[tuple["Location", str]]:

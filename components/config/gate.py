@@ -1,10 +1,11 @@
 """What a model must reach before it is registered."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from slipway.components.config.base import Name, Section
+from slipway.components.config.label import LabelKind
 
 Metric = Literal[
     "accuracy",
@@ -16,8 +17,44 @@ Metric = Literal[
     "log_loss",
     "brier",
     "calibration_error",
+    "weighted_f1",
+    "rmse",
+    "mae",
+    "r2",
+    "pinball",
+    "coverage",
+    "interval_width",
 ]
-LOWER_IS_BETTER: frozenset[str] = frozenset({"log_loss", "brier", "calibration_error"})
+METRICS: dict[LabelKind, tuple[Metric, ...]] = {
+    "binary": (
+        "accuracy",
+        "f1",
+        "precision",
+        "recall",
+        "auc",
+        "average_precision",
+        "log_loss",
+        "brier",
+        "calibration_error",
+    ),
+    "multiclass": (
+        "accuracy",
+        "f1",
+        "weighted_f1",
+        "precision",
+        "recall",
+        "auc",
+        "log_loss",
+        "brier",
+        "calibration_error",
+    ),
+    "number": ("rmse", "mae", "r2", "pinball", "coverage", "interval_width"),
+}
+"""The metrics of each kind of label. Of several classes, `f1`, `precision`, `recall` and `auc` are the
+means over the classes (`auc` of each against the rest), `weighted_f1` weighs them by their rows."""
+LOWER_IS_BETTER: frozenset[str] = frozenset(
+    {"log_loss", "brier", "calibration_error", "rmse", "mae", "pinball", "interval_width"}
+)
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -156,11 +193,24 @@ class RehearsalRule(Section):
 class GateConfig(Section):
     """The `gate` section: measured on the test part, at the model's own threshold."""
 
-    accuracy: Share = Field(default=0.8, description="Least accuracy.")
-    f1: Share = Field(default=0.5, description="Least F1.")
-    auc: Share = Field(default=0.75, description="Least area under the ROC curve.")
+    accuracy: Share = Field(
+        default=0.8, description="Least accuracy; of classes only, as F1 and AUC."
+    )
+    f1: Share = Field(default=0.5, description="Least F1; of several classes their mean.")
+    auc: Share = Field(
+        default=0.75,
+        description="Least area under the ROC curve; of several classes the mean of each against the "
+        "rest.",
+    )
     metrics: dict[Metric, Bound] = Field(
-        default={}, description="Bounds on any other metric (or a second one on these)."
+        default={},
+        description="Bounds on any other metric (or a second one on these). A number's label has "
+        "`{r2: {min: 0}}` where nothing is said.",
+    )
+    coverage: Share = Field(
+        default=0.05,
+        description="Of a number: by how much the share of values inside their intervals may fall "
+        "short of `training.interval`.",
     )
     calibration_error: Share = Field(default=0.1, description="Largest expected calibration error.")
     min_rows: int = Field(default=1000, ge=1, description="Fewest test rows.")
@@ -184,6 +234,21 @@ class GateConfig(Section):
     baseline: BaselineRule = BaselineRule()
     leak: LeakAlarm = LeakAlarm()
     rehearsal: RehearsalRule = RehearsalRule()
+
+    def with_defaults_of(self, kind: LabelKind) -> "GateConfig":
+        """The same settings, with a kind's own defaults where the project says nothing.
+
+        The defaults above are those of classes. A number must be predicted better than by its mean, and
+        its intervals must hold about as many values as they promise.
+        """
+        if kind != "number":
+            return self
+        changed: dict[str, Any] = {}
+        if "metrics" not in self.model_fields_set:
+            changed["metrics"] = {"r2": Bound(min=0.0)}
+        if "margins" not in self.champion.model_fields_set:
+            changed["champion"] = self.champion.model_copy(update={"margins": {"r2": 0.01}})
+        return self.model_copy(update=changed)
 
     @field_validator("accuracy", "f1", "auc", mode="before")
     @classmethod

@@ -1,10 +1,10 @@
-"""What is predicted: a column, and which of its values count as positive."""
+"""What is predicted: a column, what kind of value it is, and which of its values mean what."""
 
 import math
 import re
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
@@ -21,6 +21,9 @@ _EXACT = 2**53
 _DIGITS = 80
 _LARGEST = 400
 """No number that a column can have has its first digit as far from the point."""
+
+LabelKind = Literal["binary", "multiclass", "number"]
+"""What a label is: one of two classes, one of several, or a number."""
 
 
 def value_text(value: Any) -> str:
@@ -121,6 +124,9 @@ def _written(threshold: Decimal | timedelta) -> str:
     return format_duration(threshold) if isinstance(threshold, timedelta) else value_text(threshold)
 
 
+Unit = Literal["s", "m", "h", "d"]
+MAX_CLASSES = 1000
+MIN_CLASS_ROWS = 10
 Values = Annotated[tuple[str, ...], BeforeValidator(_values), Field(min_length=1)]
 Number = Annotated[
     Decimal,
@@ -136,9 +142,17 @@ Threshold = Annotated[
 
 
 class Label(Section):
-    """What is predicted: a boolean column or one of 0 and 1 as it is, or what is said of any other."""
+    """What is predicted: one of two classes, one of several, or a number.
+
+    Of two classes, a boolean column or one of 0 and 1 is read as it is; of any other, `positive` or
+    `above` says which rows are positive.
+    """
 
     column: Name = Field(description="In the examples' table. A row where it is null has no label.")
+    kind: LabelKind = Field(
+        default="binary",
+        description="`binary`: one of two classes; `multiclass`: one of several; `number`: a number.",
+    )
     positive: Values | None = Field(
         default=None,
         description="The value, or values, that are positive; all others are negative.",
@@ -152,6 +166,27 @@ class Label(Section):
         description="Positive is what is greater: a number, or a duration (15m) where the column "
         "is one.",
     )
+    classes: Values | None = Field(
+        default=None,
+        description="Of `multiclass`: the classes, in the order of the model's answers; any other "
+        "value is refused. None: those that the data have, in order.",
+    )
+    min_class_rows: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="Of `multiclass`: the fewest rows of a class; None: 10. A rarer one is refused by "
+        "name, or merged where `merge_rare` is set.",
+    )
+    merge_rare: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Of `multiclass`: the class that rows of rarer classes, and of classes that "
+        "appear only after the training, are counted as.",
+    )
+    unit: Unit | None = Field(
+        default=None,
+        description="Of `number`, where the column is a duration: the unit that the model predicts "
+        "(s, m, h or d).",
+    )
     known: Name | None = Field(
         default=None,
         description="The column with the time at which the label is known; None: the example's "
@@ -160,9 +195,26 @@ class Label(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        for name, kind in _OF_KIND.items():
+            if getattr(self, name) is not None and self.kind != kind:
+                raise ValueError(f"`{name}` is for `kind: {kind}`, and this label is {self.kind}")
         if self.positive is not None and self.above is not None:
             raise ValueError("`positive` and `above` say the same thing twice: leave one out")
-        both = sorted(set(self.positive or ()) & set(self.unknown or ()))
-        if both:
-            raise ValueError(f"{', '.join(both)} cannot be both `positive` and `unknown`")
+        for name in ("positive", "classes"):
+            both = sorted(set(getattr(self, name) or ()) & set(self.unknown or ()))
+            if both:
+                raise ValueError(f"{', '.join(both)} cannot be both `{name}` and `unknown`")
+        if self.classes is not None and not 2 <= len(self.classes) <= MAX_CLASSES:
+            raise ValueError(f"give 2 to {MAX_CLASSES:,} `classes`, not {len(self.classes)}")
         return self
+
+
+_OF_KIND: dict[str, LabelKind] = {
+    "positive": "binary",
+    "above": "binary",
+    "classes": "multiclass",
+    "min_class_rows": "multiclass",
+    "merge_rare": "multiclass",
+    "unit": "number",
+}
+"""Settings that only one kind of label has."""

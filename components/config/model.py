@@ -59,7 +59,7 @@ class Project(Section):
     input_schema: str = Field(alias="schema")
     features: FeaturesConfig
     training: TrainingConfig = TrainingConfig()
-    gate: GateConfig = GateConfig()
+    gate: Annotated[GateConfig, Field(validate_default=True)] = GateConfig()
     deployment: DeploymentConfig = DeploymentConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     orchestration: Orchestration = Orchestration()
@@ -71,6 +71,12 @@ class Project(Section):
         if self.schedules is not None:
             return self.schedules
         return {"monitoring": Schedule(pipeline="monitoring", cron=self.monitoring.schedule)}
+
+    @field_validator("gate")
+    @classmethod
+    def _has_defaults_of_its_label(cls, gate: GateConfig, info: Any) -> GateConfig:
+        features = info.data.get("features")
+        return gate.with_defaults_of(features.label.kind) if features else gate
 
     @field_validator(*CHOICES)
     @classmethod

@@ -3,7 +3,7 @@
 Layout, version 1::
 
     bundle.json      the signature: inputs, outputs, threshold
-    model.onnx       raw feature values in, probability out; the preprocessing is inside
+    model.onnx       raw feature values in, answers out; the preprocessing is inside
     model.pt2        the same for torch; takes numeric, codes (int64 [N, m], see `category_codes`) and
                      time, of width 0 where no feature is of the kind
     training.json    the training log: settings, epochs, seconds, data hash, environment
@@ -15,14 +15,19 @@ The ONNX graph has at most three inputs, each left out where no feature is of it
     time         int64   [N, t]  microseconds since 1970 of the wall clock that the value shows;
                                  missing is the smallest int64
 
-and one output, `probability`: float32 [N], the calibrated probability of label 1. The label is 1 where
-probability >= threshold, both rounded to float32.
+and one output, by the kind of label:
+
+    binary       probability    float32 [N]     the calibrated probability of label 1; the label is 1
+                                                from `threshold` on, both rounded to float32
+    multiclass   probabilities  float32 [N, K]  of each class; the greatest decides
+    number       interval       float32 [N, 3]  value, lower and upper end of its interval
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from slipway.components.config.label import LabelKind
 from slipway.components.contracts.record import Record
 from slipway.components.contracts.splits import Feature
 from slipway.components.support.errors import SlipwayError
@@ -49,7 +54,10 @@ class Bundle(Record):
         key: the column that names an example; a request may carry it, the model does not see it.
         entities: entity key columns with their Arrow types, for requests with keys only.
         feature_service: the Feast feature service that gives the features for those keys.
-        threshold: the label is 1 where the probability reaches it.
+        label_kind: what the model predicts.
+        threshold: of a binary label: it is 1 where the probability reaches it.
+        classes: of several classes their names, in the order of the answers.
+        level: of a number, the share of labels that the intervals are to hold.
         vocabularies: categorical feature to its known values, in code order (code 0 is "unknown
             or missing", the first value has code 1).
         data_hash: content hash of the training data.
@@ -66,7 +74,17 @@ class Bundle(Record):
     threshold: float
     vocabularies: dict[str, list[str]]
     data_hash: str
+    label_kind: LabelKind = "binary"
+    classes: tuple[str, ...] = ()
+    level: float = 0.0
     notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def output(self) -> tuple[str, tuple[int, ...]]:
+        """The graph's output and the shape of one row's answer."""
+        if self.label_kind == "multiclass":
+            return "probabilities", (len(self.classes),)
+        return ("interval", (3,)) if self.label_kind == "number" else ("probability", ())
 
     @property
     def numeric(self) -> list[str]:

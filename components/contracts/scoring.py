@@ -38,7 +38,7 @@ def open_model(folder: Path) -> "InferenceSession":
 
 
 def predict(session: "InferenceSession", bundle: Bundle, table: "pa.Table") -> "np.ndarray":
-    """The model's probabilities.
+    """The model's answers.
 
     Args:
         session: from `open_model`.
@@ -46,27 +46,28 @@ def predict(session: "InferenceSession", bundle: Bundle, table: "pa.Table") -> "
         table: rows with the features under their names.
 
     Returns:
-        float32 [N], as the model gave them: a caller checks that they are probabilities.
+        float32 [N] or [N, W], as the model gave them (see `bundle`): a caller checks that they are
+        sound.
 
     Raises:
         SlipwayError: a feature is missing, or the model fails on the rows.
     """
     import numpy as np
 
-    parts = [np.empty(0, np.float32)]
+    output, shape = bundle.output
+    parts = [np.empty((0, *shape), np.float32)]
     for start in range(0, table.num_rows, _RUN_ROWS):
         rows = table.slice(start, _RUN_ROWS)
         inputs = model_inputs(bundle, rows)
         try:
-            (probability,) = session.run(["probability"], inputs)
+            (answers,) = session.run([output], inputs)
         except Exception as error:
             raise SlipwayError(f"The model fails on {rows.num_rows} rows: {error}") from error
-        if probability.shape != (rows.num_rows,):
+        if answers.shape != (rows.num_rows, *shape):
             raise SlipwayError(
-                f"The model answered {rows.num_rows} rows with an array of shape"
-                f" {probability.shape}."
+                f"The model answered {rows.num_rows} rows with an array of shape {answers.shape}."
             )
-        parts.append(probability)
+        parts.append(answers)
     return np.concatenate(parts)
 
 

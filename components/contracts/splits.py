@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from slipway.components.config.label import LabelKind
 from slipway.components.contracts.record import Record
 from slipway.components.support.columns import LABEL as LABEL
 from slipway.components.support.columns import TIME as TIME
@@ -63,7 +64,11 @@ class Splits(Record):
         key: the column that names an example.
         entities: entity key columns with their Arrow types.
         features: the model's inputs, in order.
-        rows: rows a part. positives: rows with label 1 a part.
+        rows: rows a part. positives: rows with label 1 a part; empty where the label is not binary.
+        label_kind: what the label column holds: 0 and 1 (int8), places of classes (int32), or numbers
+            (float64).
+        classes: of several classes their names, in the order of those places.
+        labels: of several classes part to rows by class, of a number part to its mean, std, min and max.
         unlabelled: rows without a label in the window of a part, where there are any (train and test).
         windows: part to its [start, end) in ISO 8601, UTC.
         statistics: of the training part only, a feature: numeric {"mean", "std", "nulls", "min",
@@ -91,6 +96,9 @@ class Splits(Record):
     feature_service: str
     lead_seconds: int = 0
     nulls: dict[str, dict[str, float]] = field(default_factory=dict)
+    label_kind: LabelKind = "binary"
+    classes: tuple[str, ...] = ()
+    labels: dict[str, dict[str, float]] = field(default_factory=dict)
     unlabelled: dict[str, int] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 

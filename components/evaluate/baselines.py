@@ -10,6 +10,7 @@ from slipway.components.contracts.scoring import read_part_batches
 from slipway.components.contracts.splits import LABEL, Part, Splits, part_file
 from slipway.components.evaluate.measure import Scorer
 from slipway.components.metrics.binary import auc
+from slipway.components.metrics.kinds.binary import BinaryLabel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +62,9 @@ def fit_logistic(folder: Path, splits: Splits) -> Scorer:
     def score(table: "pa.Table") -> "np.ndarray":
         return model.predict_proba(_design(table, splits))[:, 1].astype(np.float32)
 
-    return Scorer(name=LOGISTIC, score=score, threshold=0.5, columns=tuple(names))
+    return Scorer(
+        name=LOGISTIC, score=score, label=BinaryLabel(threshold=0.5), columns=tuple(names)
+    )
 
 
 def _design(table: "pa.Table", splits: Splits) -> "np.ndarray":

@@ -23,6 +23,7 @@ from slipway.components.evaluate.measure import (
 from slipway.components.evaluate.rehearse import rehearse
 from slipway.components.evaluate.rules import Estimate, Evidence, RehearsalEvidence
 from slipway.components.evaluate.slices import plan_slices
+from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.metrics.tally import Tally
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
@@ -73,7 +74,7 @@ class Measurements:
         return {
             name: model.tally
             for name, model in models.items()
-            if name == MODEL or not model.problems
+            if isinstance(model.tally, Tally) and (name == MODEL or not model.problems)
         }
 
     def champion(self) -> dict[str, float]:
@@ -89,7 +90,7 @@ class Measurements:
 
     def roc(self) -> tuple[list[float], list[float], list[float]]:
         """At most 200 points of the curve; all values are finite."""
-        if self._gated is None:
+        if self._gated is None or not isinstance(self._gated.tally, Tally):
             return [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]
         false, true, thresholds = self._gated.tally.roc(_CURVE_POINTS)
         return false.tolist(), true.tolist(), thresholds.tolist()
@@ -128,7 +129,7 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
     evidence = replace(
         _no_evidence(subject),
         rows=test_pass.rows,
-        positives=test_pass.positives,
+        positives=ours.tally.class_rows()[-1],
         problems=tuple(ours.problems),
         metrics=shown,
         champion=compared,
@@ -240,7 +241,7 @@ def _make_scorer(name: str, folder: Path, model: Bundle) -> Scorer:
     return Scorer(
         name=name,
         score=lambda table: predict(session, model, table),
-        threshold=model.threshold,
+        label=label_type_of(model),
         columns=tuple(feature.name for feature in model.features),
     )
 

@@ -17,9 +17,8 @@ from slipway.components.evaluate.blocks import (
 )
 from slipway.components.evaluate.rules import Estimate, SliceEvidence
 from slipway.components.evaluate.slices import SliceColumn
-from slipway.components.metrics.binary import METRICS
-from slipway.components.metrics.intervals import chance_auc_error, percentile
-from slipway.components.metrics.tally import Tally
+from slipway.components.metrics.intervals import percentile
+from slipway.components.metrics.kinds.base import LabelTally, LabelType
 from slipway.components.support.stage import progress
 
 if TYPE_CHECKING:
@@ -29,18 +28,19 @@ if TYPE_CHECKING:
 _SLICE_BLOCKS = 100
 _SLICE_BINS = 512
 _SHOWN_RESAMPLES = 200
+_CHANCE_ERRORS = 5
 
 Score = Callable[["pa.Table"], "np.ndarray"]
-"""Gives a probability for each row of a table: float32 [N]."""
+"""Gives an answer for each row of a table: float32 [N] or [N, W], as the kind of label has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scorer:
-    """A model that takes part: how it scores, and from which probability on it says 1."""
+    """A model that takes part: how it scores, and what its answers mean."""
 
     name: str
     score: Score
-    threshold: float
+    label: LabelType
     columns: tuple[str, ...]
 
 
@@ -54,8 +54,8 @@ class MeasuredModel:
     """
 
     scorer: Scorer
-    tally: Tally
-    slices: dict[str, Tally]
+    tally: LabelTally
+    slices: dict[str, LabelTally]
     problems: list[str] = field(default_factory=list)
 
 
@@ -65,10 +65,9 @@ class TestPass:
 
     models: dict[str, MeasuredModel]
     rows: int
-    positives: int
     blocks: "np.ndarray"
     weights: "np.ndarray"
-    shuffled: Tally
+    shuffled: LabelTally
 
 
 def run_pass(
@@ -93,40 +92,38 @@ def run_pass(
     needed |= {column.source for column in columns}
     measured = {scorer.name: _start(scorer, columns) for scorer in scorers}
     first = measured[scorers[0].name]
-    shuffled = Tally(blocks=1)
+    shuffled = scorers[0].label.make_tally(blocks=1)
     shuffle = np.random.default_rng(config.seed)
-    rows = positives = unlabelled = 0
+    rows = unlabelled = 0
     expected = max(splits.rows.get("test", 0), 1)
     for table in read_part_batches(folder, "test", _present(folder, needed)):
-        label = table[LABEL].fill_null(-1).to_numpy()
-        known = (label == 0) | (label == 1)
+        # A null, which no label is, becomes NaN.
+        label = table[LABEL].to_numpy()
+        known = scorers[0].label.is_usable(label)
         unlabelled += int((~known).sum())
         rows += len(label)
         if not known.all():
             table, label = table.filter(known), label[known]
-        label = label.astype(np.int8)
-        positives += int(label.sum())
         block = block_of(table, config.block, splits.key)
         groups = {column.name: column.groups(table) for column in columns if column.values}
         batch = _Batch(table=table, label=label, block=block, groups=groups)
         for model in measured.values():
             if model.problems and model is not first:
                 continue
-            probability = _add(model, batch, required=model is first)
-            if model is first and probability is not None:
+            answers = _add(model, batch, required=model is first)
+            if model is first and answers is not None:
                 mixed = shuffle.permutation(label)
-                nowhere = np.zeros(len(label), np.int64)
-                shuffled.add(probability, mixed, model.scorer.threshold, nowhere)
+                shuffled.add(answers, mixed, np.zeros(len(label), np.int64))
         progress(f"scored {rows:,} of {expected:,} test rows", min(rows / expected, 1.0))
+    of_kind = " of 0 or 1" if scorers[0].label.kind == "binary" else ""
     if unlabelled:
-        first.problems.append(f"{unlabelled:,} test rows have no label of 0 or 1.")
-    if not first.tally.rows()[0]:
+        first.problems.append(f"{unlabelled:,} test rows have no label{of_kind}.")
+    if not first.tally.rows():
         first.problems.append("There is no test row to measure.")
     blocks = first.tally.used_blocks
     return TestPass(
         models=measured,
         rows=rows,
-        positives=positives,
         blocks=blocks,
         weights=draw_weights(max(len(blocks), 1), config.resamples, config.seed),
         shuffled=shuffled,
@@ -146,9 +143,9 @@ class _Batch:
 def _start(scorer: Scorer, columns: Sequence[SliceColumn]) -> MeasuredModel:
     return MeasuredModel(
         scorer=scorer,
-        tally=Tally(),
+        tally=scorer.label.make_tally(),
         slices={
-            column.name: Tally(len(column.values), _SLICE_BLOCKS, _SLICE_BINS)
+            column.name: scorer.label.make_tally(len(column.values), _SLICE_BLOCKS, _SLICE_BINS)
             for column in columns
             if column.values
         },
@@ -156,24 +153,22 @@ def _start(scorer: Scorer, columns: Sequence[SliceColumn]) -> MeasuredModel:
 
 
 def _add(model: MeasuredModel, batch: _Batch, *, required: bool) -> "np.ndarray | None":
-    """Counts a batch; its probabilities, or None where a model that is not required fails."""
-    import numpy as np
-
-    probability = _score(model, batch.table, required)
-    if probability is None:
+    """Counts a batch; its answers, or None where a model that is not required fails."""
+    answers = _score(model, batch.table, required)
+    if answers is None:
         return None
-    good = np.isfinite(probability) & (probability >= 0) & (probability <= 1)
+    label = model.scorer.label
+    good = label.is_sound(answers)
     if not good.all():
         model.problems.append(
-            f"{int((~good).sum()):,} of {len(good):,} rows got an answer that is not a probability."
+            f"{int((~good).sum()):,} of {len(good):,} rows got an answer that is not"
+            f" {label.answer_name}."
         )
-        probability = np.where(good, probability, 0.5).astype(np.float32)
-    threshold = model.scorer.threshold
-    model.tally.add(probability, batch.label, threshold, batch.block)
+        answers = label.replace_unsound(answers, good)
+    model.tally.add(answers, batch.label, batch.block)
     for name, group in batch.groups.items():
-        block = batch.block % _SLICE_BLOCKS
-        model.slices[name].add(probability, batch.label, threshold, block, group)
-    return probability
+        model.slices[name].add(answers, batch.label, batch.block % _SLICE_BLOCKS, group)
+    return answers
 
 
 def _present(folder: Path, needed: set[str]) -> list[str]:
@@ -196,7 +191,7 @@ def _score(model: MeasuredModel, table: "pa.Table", required: bool) -> "np.ndarr
 
 def estimates(model: MeasuredModel, done: TestPass, config: GateConfig) -> dict[str, Estimate]:
     """Every metric of a model with its interval."""
-    rows = model.tally.rows()[0]
+    rows = model.tally.rows()
     return _estimate(model.tally.measure(), resampled(model.tally, done), config.confidence, rows)
 
 
@@ -207,7 +202,7 @@ def differences(
     ours, theirs = model.tally.measure(), other.tally.measure()
     drawn, against = resampled(model.tally, done), resampled(other.tally, done)
     return _estimate(
-        {name: ours[name] - theirs[name] for name in METRICS},
+        {name: ours[name] - theirs[name] for name in ours},
         {name: drawn[name] - against[name] for name in drawn},
         config.confidence,
         done.rows,
@@ -241,7 +236,7 @@ def slice_evidence(
         tally = ours.slices[column.name]
         against = theirs.slices[column.name] if theirs is not None else None
         for group, value in enumerate(column.values):
-            rows = tally.rows(group)[0]
+            rows = tally.rows(group)
             metrics: dict[str, Estimate] = {}
             differences: dict[str, Estimate] = {}
             if rows >= config.slices.min_rows:
@@ -253,7 +248,7 @@ def slice_evidence(
                     base = against.measure(group)
                     drawn_base = against.resample(weights, used, group) if enough else {}
                     differences = _estimate(
-                        {name: measured[name] - base[name] for name in METRICS},
+                        {name: measured[name] - base[name] for name in measured},
                         {name: drawn[name] - drawn_base[name] for name in drawn},
                         config.confidence,
                         rows,
@@ -274,14 +269,14 @@ def _estimate(
     values: dict[str, float], drawn: dict[str, "np.ndarray"], confidence: float, rows: int
 ) -> dict[str, Estimate]:
     result: dict[str, Estimate] = {}
-    for name in METRICS:
+    for name, measured in values.items():
         low, high = percentile(drawn[name], confidence) if drawn else (None, None)
-        value = _or_none(values.get(name, math.nan))
+        value = _or_none(measured)
         result[name] = Estimate(value=value, low=low, high=high, rows=rows)
     return result
 
 
-def resampled(tally: Tally, done: TestPass) -> dict[str, "np.ndarray"]:
+def resampled(tally: LabelTally, done: TestPass) -> dict[str, "np.ndarray"]:
     """Bootstrap replicates by metric; empty where there are too few blocks."""
     if len(done.blocks) < MIN_BLOCKS:
         return {}
@@ -293,11 +288,15 @@ def _or_none(value: float) -> float | None:
 
 
 def shuffled_estimate(done: TestPass) -> Estimate:
-    """AUC against shuffled labels, and where pure chance leaves it: 0.5 within 5 standard errors."""
-    rows, positives = done.shuffled.rows()
-    negatives = rows - positives
-    if not positives or not negatives:
+    """What the answers still tell of shuffled labels, and where pure chance leaves it."""
+    seen = done.shuffled.measure_chance()
+    rows = done.shuffled.rows()
+    if seen is None:
         return Estimate(value=None, rows=rows)
-    spread = 5 * chance_auc_error(positives, negatives)
-    value = done.shuffled.measure()["auc"]
-    return Estimate(value=_or_none(value), low=0.5 - spread, high=0.5 + spread, rows=rows)
+    value, expected, error = seen
+    return Estimate(
+        value=_or_none(value),
+        low=expected - _CHANCE_ERRORS * error,
+        high=expected + _CHANCE_ERRORS * error,
+        rows=rows,
+    )

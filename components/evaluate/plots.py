@@ -66,7 +66,7 @@ def precision_recall_plot(tallies: dict[str, Tally]) -> str:
             _, counts = tally.reached()
             # The first rows alone say nothing about precision: their handful of counts only jumps.
             counts = counts[counts.sum(1) >= 50]
-            recall = counts[:, 1] / max(tally.rows()[1], 1)
+            recall = counts[:, 1] / max(tally.class_rows()[1], 1)
             axes.plot(recall, counts[:, 1] / counts.sum(1), label=name, color=_colour(name))
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
         axes.legend(loc="upper right", frameon=False)

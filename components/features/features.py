@@ -25,6 +25,7 @@ from slipway.components.features.online import materialise
 from slipway.components.features.registry import apply_definitions, open_store
 from slipway.components.features.tables import write_table
 from slipway.components.features.views import ViewTable, write_view
+from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.support.files import new_directory
 from slipway.components.support.stage import progress, stage
 
@@ -85,7 +86,7 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     progress(f"joined {table.height:,} examples")
     _fill_online_store(store, settings, windows["test"][1])
 
-    splits = _describe(project, settings, manifest, features, windows, parts)
+    splits = _describe(project, settings, manifest, features, windows, parts, examples.classes)
     in_gap = labelled.height - sum(part.height for part in parts.values())
     splits = replace(
         splits,
@@ -108,15 +109,22 @@ def _describe(
     features: tuple[Feature, ...],
     windows: Mapping[str, tuple[datetime, datetime]],
     parts: dict[str, "pl.DataFrame"],
+    classes: tuple[str, ...],
 ) -> Splits:
     """What the parts hold, without notes."""
+    kind = settings.label.kind
+    labels = {part: parts[part][LABEL].to_numpy() for part in PARTS}
+    rule = label_type(kind, classes=classes)
     return Splits(
         project=project,
         key=settings.examples.key,
         entities=key_columns(manifest, settings),
         features=features,
         rows={part: parts[part].height for part in PARTS},
-        positives={part: int(parts[part][LABEL].sum()) for part in PARTS},
+        positives={p: int(labels[p].sum()) for p in PARTS} if kind == "binary" else {},
+        label_kind=kind,
+        classes=classes,
+        labels={} if kind == "binary" else {p: rule.describe(labels[p]) for p in PARTS},
         windows={
             part: (format_instant(start), format_instant(end))
             for part, (start, end) in windows.items()

@@ -13,6 +13,7 @@ from slipway.components.contracts.splits import LABEL, PARTS, SAMPLE_ROWS, TIME,
 from slipway.components.features.columns import as_utc, earlier, moment
 from slipway.components.features.views import require_columns
 from slipway.components.metrics.outcome import read_label, tell
+from slipway.components.metrics.outcome_kinds import find_classes
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
 
@@ -28,12 +29,13 @@ class ExampleRows:
     """The rows: key, entity keys, TIME, READ_AT (the moment of prediction), and LABEL where asked for.
 
     `unlabelled` has the rows inside the window without a label, their LABEL null. `dropped` counts the
-    rows that were left out, by reason.
+    rows that were left out, by reason. `classes` names the classes of a label with several, in order.
     """
 
     rows: "pl.DataFrame"
     unlabelled: "pl.DataFrame"
     dropped: dict[str, int]
+    classes: tuple[str, ...] = ()
 
 
 def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> ExampleRows:
@@ -50,9 +52,12 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
     columns = list(dict.fromkeys(name for name in wanted if name is not None))
     require_columns(manifest, spec.table, columns, "features.examples")
     rows = as_utc(pl.DataFrame(read_table(dataset, spec.table, columns)))
-    labels = read_label(rows[label.column], label, spec.table)
-    if label.positive or label.unknown:
-        progress(f"label {label.column}: {tell(rows[label.column], labels)}")
+    classes: tuple[str, ...] = ()
+    if label.kind == "multiclass":
+        classes = find_classes(rows[label.column], label, spec.table)
+    labels = read_label(rows[label.column], label, spec.table, classes=classes)
+    if label.positive or label.unknown or label.kind != "binary":
+        progress(f"label {label.column}: {tell(rows[label.column], labels, label)}")
     happens = moment(spec.time, rows.schema)
     known = moment(label.known, rows.schema) if label.known else happens
     rows = rows.select(
@@ -89,6 +94,7 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
         rows=rows.drop(_LABEL_KNOWN).sort(TIME, spec.key),
         unlabelled=unlabelled.drop(_LABEL_KNOWN).sort(TIME, spec.key),
         dropped=dropped,
+        classes=classes,
     )
 
 

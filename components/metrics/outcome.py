@@ -10,16 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.label import Label, as_number, number_text, value_text
 from slipway.components.metrics.exact import as_written, is_above, is_equal
+from slipway.components.metrics.outcome_kinds import read_classes, read_numbers, show_counts
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import polars as pl
 
-_SHOWN = 10
 _VALUE = "value"
 
 
-def read_label(column: "pl.Series", label: Label, table: str, *, whole: bool = True) -> "pl.Series":
+def read_label(
+    column: "pl.Series",
+    label: Label,
+    table: str,
+    *,
+    whole: bool = True,
+    classes: tuple[str, ...] = (),
+) -> "pl.Series":
     """The labels of a column's rows.
 
     Args:
@@ -27,13 +34,23 @@ def read_label(column: "pl.Series", label: Label, table: str, *, whole: bool = T
         label: what the project file says of it.
         table: the column's table, for messages.
         whole: whether these are all rows there are, so that a declared value must be among them.
+        classes: where the label is one of several, their names, as `find_classes` gives them.
 
     Returns:
-        Int8, 1 or 0; null where the label is not known.
+        Int8, 1 or 0; of several classes the place of each row's, Int32; of a number Float64. Null where
+        the label is not known.
 
     Raises:
         SlipwayError: the column holds values that the rule does not cover.
     """
+    if label.kind == "multiclass":
+        return read_classes(column, label, table, classes)
+    if label.kind == "number":
+        return read_numbers(column, label, table)
+    return _read_binary(column, label, table, whole=whole)
+
+
+def _read_binary(column: "pl.Series", label: Label, table: str, *, whole: bool) -> "pl.Series":
     import polars as pl
 
     where = f"The label's column {label.column} of table {table}"
@@ -66,7 +83,9 @@ def read_label(column: "pl.Series", label: Label, table: str, *, whole: bool = T
     unseen = [value for value in label.positive or () if value not in texts]
     if (whole and counts and unseen) or -1 in classes.values():
         problem = f"has no value {', '.join(unseen)} (positive)" if unseen else "is not 0 or 1"
-        raise SlipwayError(f"{where} {problem}. It has {_shown(counts)}. {_remedy(column, label)}")
+        raise SlipwayError(
+            f"{where} {problem}. It has {show_counts(counts)}. {_remedy(column, label)}"
+        )
     rule = pl.DataFrame(
         {_VALUE: list(classes), "class": list(classes.values())},
         schema={_VALUE: column.dtype, "class": pl.Int8},
@@ -74,14 +93,23 @@ def read_label(column: "pl.Series", label: Label, table: str, *, whole: bool = T
     return column.to_frame().join(rule, on=_VALUE, how="left", maintain_order="left")["class"]
 
 
-def tell(column: "pl.Series", labels: "pl.Series") -> str:
+def tell(column: "pl.Series", labels: "pl.Series", label: Label) -> str:
     """Which values of a column were taken for which label, and how many rows have them."""
+    if label.kind == "number":
+        known = labels.drop_nulls()
+        unit = f" {label.unit}" if label.unit else ""
+        return (
+            f"{known.len():,} numbers from {value_text(known.min())}{unit} to"
+            f" {value_text(known.max())}{unit}"
+        )
+    if label.kind == "multiclass":
+        return show_counts(dict(column.drop_nulls().value_counts(sort=True).iter_rows()))
     told = []
-    for name, label in (("positive", 1), ("negative", 0), ("not known", None)):
-        chosen = labels.is_null() if label is None else (labels == label).fill_null(value=False)
+    for name, value in (("positive", 1), ("negative", 0), ("not known", None)):
+        chosen = labels.is_null() if value is None else (labels == value).fill_null(value=False)
         values = column.filter(chosen).drop_nulls()
         if values.len():
-            told.append(f"{name}: {_shown(dict(values.value_counts(sort=True).iter_rows()))}")
+            told.append(f"{name}: {show_counts(dict(values.value_counts(sort=True).iter_rows()))}")
     return "; ".join(told)
 
 
@@ -140,14 +168,6 @@ def _above(column: "pl.Series", label: Label, where: str) -> "pl.Series":
 
 def _type(column: "pl.Series") -> str:
     return str(column.dtype)
-
-
-def _shown(counts: dict[Any, int]) -> str:
-    listed = [
-        f"{value_text(value) or '(empty text)'} ({rows:,} rows)" for value, rows in counts.items()
-    ]
-    more = f" and {len(listed) - _SHOWN:,} more values" if len(listed) > _SHOWN else ""
-    return ", ".join(listed[:_SHOWN]) + more
 
 
 def _remedy(column: "pl.Series", label: Label) -> str:

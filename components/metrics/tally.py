@@ -1,4 +1,4 @@
-"""Tally: what is counted in one pass over scored rows, enough for every metric and its interval.
+"""Tally of a yes/no label: what is counted in one pass, enough for every metric and its interval.
 
 Every metric here is a function of sums over rows. Kept a block (a day, say), the sums give the metric
 of any resample of blocks without a second look at a row: a bootstrap replicate is one row of weights
@@ -23,6 +23,7 @@ from slipway.components.metrics.binary import (
     row_log_losses,
     row_squares,
 )
+from slipway.components.metrics.intervals import chance_auc_error
 from slipway.components.metrics.labels import reaches_threshold
 
 if TYPE_CHECKING:
@@ -35,6 +36,15 @@ _RESAMPLE_BINS = 1024
 _REPLICATES_AT_ONCE = 100
 
 
+def odds_bin(chances: "tuple[np.ndarray, np.ndarray]", bins: int) -> "np.ndarray":
+    """Which bin of log-odds each probability falls into: int64, as `log_chances` gave them."""
+    import numpy as np
+
+    odds = chances[0] - chances[1]
+    place: np.ndarray = np.clip((odds + SPAN) * (bins / (2 * SPAN)), 0, bins - 1).astype(np.int64)
+    return place
+
+
 class Tally:
     """Sums over scored rows, by group (a slice's value) and by block (what is resampled).
 
@@ -44,10 +54,13 @@ class Tally:
         calibration: float64 [groups, blocks, 15, 3]: rows, sum of probabilities, positives.
     """
 
-    def __init__(self, groups: int = 1, blocks: int = MAX_BLOCKS, bins: int = BINS) -> None:
-        """Makes an empty tally."""
+    def __init__(
+        self, threshold: float, groups: int = 1, blocks: int = MAX_BLOCKS, bins: int = BINS
+    ) -> None:
+        """Makes an empty tally; a row is called positive where its probability reaches `threshold`."""
         import numpy as np
 
+        self.threshold = threshold
         self.bins = bins
         self.counts = np.zeros((groups, blocks, bins, 2), np.int32)
         self.sums = np.zeros((groups, blocks, 4))
@@ -57,7 +70,6 @@ class Tally:
         self,
         probability: "np.ndarray",
         label: "np.ndarray",
-        threshold: float,
         block: "np.ndarray",
         group: "np.ndarray | None" = None,
     ) -> None:
@@ -66,7 +78,6 @@ class Tally:
         Args:
             probability: float [N], each within 0 and 1.
             label: integer [N], 0 or 1.
-            threshold: a row is called positive where its probability reaches it.
             block: integer [N], the row's block.
             group: integer [N], the row's group; a negative one leaves the row out. None: group 0.
         """
@@ -82,10 +93,9 @@ class Tally:
         if group is not None:
             cell += group.astype(np.int64) * blocks
         label = label.astype(np.int64)
-        called = reaches_threshold(probability, threshold)
+        called = reaches_threshold(probability, self.threshold)
         chances = log_chances(probability)
-        odds = chances[0] - chances[1]
-        bins = np.clip((odds + SPAN) * (self.bins / (2 * SPAN)), 0, self.bins - 1).astype(np.int64)
+        bins = odds_bin(chances, self.bins)
         np.add.at(self.counts.reshape(-1), (cell * self.bins + bins) * 2 + label, np.int32(1))
         used, cell = np.unique(cell, return_inverse=True)
 
@@ -112,18 +122,20 @@ class Tally:
 
         return np.flatnonzero(self.calibration[..., 0].sum(axis=(0, 2)))
 
-    def rows(self, group: int = 0) -> tuple[int, int]:
-        """Rows of a group, and how many of them are positive."""
-        return (
-            int(self.calibration[group, :, :, 0].sum()),
-            int(self.calibration[group, :, :, 2].sum()),
-        )
+    def rows(self, group: int = 0) -> int:
+        """Rows of a group."""
+        return int(self.calibration[group, :, :, 0].sum())
+
+    def class_rows(self, group: int = 0) -> tuple[int, int]:
+        """Rows of a group that are negative, and that are positive."""
+        positives = int(self.calibration[group, :, :, 2].sum())
+        return self.rows(group) - positives, positives
 
     def confusion(self, group: int = 0) -> list[list[int]]:
         """Counts of a group: rows the true class, columns the called one."""
-        rows, positives = self.rows(group)
+        negatives, positives = self.class_rows(group)
         hits, alarms = (int(value) for value in self.sums[group, :, :2].sum(0))
-        return [[rows - positives - alarms, alarms], [positives - hits, hits]]
+        return [[negatives - alarms, alarms], [positives - hits, hits]]
 
     def measure(self, group: int = 0) -> dict[str, float]:
         """Every metric of one group; NaN where it is not defined."""
@@ -133,6 +145,13 @@ class Tally:
             self.calibration[group].sum(0)[None],
         )
         return {name: float(value[0]) for name, value in values.items()}
+
+    def measure_chance(self) -> tuple[float, float, float] | None:
+        """See `LabelTally`: the AUC, and how far from 0.5 chance leaves it."""
+        negatives, positives = self.class_rows()
+        if not positives or not negatives:
+            return None
+        return self.measure()["auc"], 0.5, chance_auc_error(positives, negatives)
 
     def reached(self, group: int = 0) -> "tuple[np.ndarray, np.ndarray]":
         """Rows whose score reaches each threshold, from the highest threshold down.

@@ -19,7 +19,7 @@ WRONG = [
 ]  # fmt: skip
 INSIDES = re.compile(
     r"function-|\w\[|_is_|literal\b|Input should|Value error|validator|pydantic|constrained|"
-    r"\bstr\b|\bint\b|\bdict\b|\bfloat\b|NoneType|timedelta|isinstance|class |_type|_parsing|"
+    r"\bstr\b|\bint\b|\bdict\b|\bfloat\b|NoneType|timedelta|isinstance|\bclass |_type|_parsing|"
     r"something else|TableField|\bSection\b|regex|\^\["
 )
 

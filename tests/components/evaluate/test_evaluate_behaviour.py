@@ -25,8 +25,8 @@ def draw(rng: np.random.Generator, worse_by: float) -> tuple[Tally, Tally]:
     tallies = []
     for noise in (0.5, NOISE[worse_by]):
         seen = odds + rng.normal(0, noise, ROWS)
-        tally = Tally(blocks=DAYS, bins=256)
-        tally.add((1 / (1 + np.exp(1 - seen))).astype(np.float32), label.astype(np.int8), 0.3, day)
+        tally = Tally(0.3, blocks=DAYS, bins=256)
+        tally.add((1 / (1 + np.exp(1 - seen))).astype(np.float32), label.astype(np.int8), day)
         tallies.append(tally)
     return tallies[0], tallies[1]
 

@@ -32,8 +32,8 @@ def neighbours(threshold: float) -> np.ndarray:
 def evaluate_says(probability: np.ndarray, threshold: float) -> list[int]:
     found = []
     for value in probability:
-        tally = Tally(blocks=1)
-        tally.add(np.array([value]), np.ones(1, np.int8), threshold, np.zeros(1, np.int64))
+        tally = Tally(threshold, blocks=1)
+        tally.add(np.array([value]), np.ones(1, np.int8), np.zeros(1, np.int64))
         found.append(tally.confusion()[1][1])
     return found
 

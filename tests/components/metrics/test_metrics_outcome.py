@@ -126,11 +126,11 @@ def test_a_column_is_read_or_refused(case: Case) -> None:
 def test_what_became_of_each_value_is_told() -> None:
     label = Label(column="returned", positive=("yes", "y"), unknown=("?",))
     column = pl.Series(["yes", "y", "y", "no", "maybe", "?", None])
-    assert tell(column, read_label(column, label, "orders")).startswith(
+    assert tell(column, read_label(column, label, "orders"), label).startswith(
         "positive: y (2 rows), yes (1 r"
     )
     # A value that nobody thought of is negative, and said.
-    assert "negative: " in (told := tell(column, read_label(column, label, "orders")))
+    assert "negative: " in (told := tell(column, read_label(column, label, "orders"), label))
     assert "maybe (1 rows)" in told and told.endswith("not known: ? (1 rows)")
 
 

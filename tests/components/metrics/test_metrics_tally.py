@@ -45,11 +45,11 @@ CLOSE = {"auc": 2e-5, "average_precision": 1e-3}
 
 
 def counted(probability, label, threshold, batch: int = 1000) -> Tally:
-    tally = Tally(blocks=7)
+    tally = Tally(threshold, blocks=7)
     for start in range(0, len(label), batch):
         part = slice(start, start + batch)
         rows = np.arange(start, min(start + batch, len(label)))
-        tally.add(probability[part], label[part], threshold, rows % 7)
+        tally.add(probability[part], label[part], rows % 7)
     return tally
 
 
@@ -105,7 +105,7 @@ def test_one_class_has_no_auc(label: int) -> None:
 
 
 def test_nothing_counted_gives_no_number() -> None:
-    assert all(math.isnan(value) for value in Tally().measure().values())
+    assert all(math.isnan(value) for value in Tally(0.5).measure().values())
 
 
 @settings(max_examples=20, deadline=None)
@@ -114,11 +114,11 @@ def test_order_and_batches_do_not_matter(seed: int, batch: int) -> None:
     probability, label = draw(1000, 3)
     block = np.arange(1000) // 100
     mixed = np.random.default_rng(seed).permutation(1000)
-    one, other = Tally(), Tally()
-    one.add(probability, label, 0.3, block)
+    one, other = Tally(0.3), Tally(0.3)
+    one.add(probability, label, block)
     for start in range(0, 1000, batch):
         rows = mixed[start : start + batch]
-        other.add(probability[rows], label[rows], 0.3, block[rows])
+        other.add(probability[rows], label[rows], block[rows])
     weights = draw_weights(10, 100, 0)
     assert np.array_equal(one.used_blocks, other.used_blocks)
     assert other.measure() == pytest.approx(one.measure())
@@ -151,13 +151,14 @@ def test_all_metrics_are_those_of_torchmetrics() -> None:
 def test_a_group_is_measured_on_its_own_rows() -> None:
     probability, label = draw(6000, 5)
     group = np.arange(6000) % 3 - 1
-    tally = Tally(groups=2, blocks=5, bins=512)
-    tally.add(probability, label, 0.3, np.arange(6000) % 5, group)
+    tally = Tally(0.3, groups=2, blocks=5, bins=512)
+    tally.add(probability, label, np.arange(6000) % 5, group)
     for value in (0, 1):
         rows = group == value
         expected = sklearn_metrics(probability[rows], label[rows], 0.3)
         found = tally.measure(value)
-        assert tally.rows(value) == (2000, int(label[rows].sum()))
+        positives = int(label[rows].sum())
+        assert (tally.rows(value), tally.class_rows(value)) == (2000, (2000 - positives, positives))
         assert found["accuracy"] == pytest.approx(expected["accuracy"])
         assert found["auc"] == pytest.approx(expected["auc"], abs=1e-3)
 
@@ -181,8 +182,8 @@ def test_replicates_are_the_metrics_of_the_resampled_rows() -> None:
     """A replicate equals scikit-learn's metric on the rows with the drawn blocks repeated."""
     probability, label = draw(3000, 7)
     block = np.arange(3000) // 250
-    tally = Tally()
-    tally.add(probability, label, 0.3, block)
+    tally = Tally(0.3)
+    tally.add(probability, label, block)
     weights = draw_weights(12, 100, 1)
     drawn = tally.resample(weights, tally.used_blocks)
     for replicate in (0, 57, 99):
@@ -206,8 +207,8 @@ def test_blocks_that_move_together_widen_the_percentile() -> None:
         ("day", np.arange(days * each) // each),
         ("row", rng.permutation(days * each) % 1000),
     ):
-        tally = Tally()
-        tally.add(probability, label, 0.999, block)
+        tally = Tally(0.999)
+        tally.add(probability, label, block)
         used = tally.used_blocks
         drawn = tally.resample(draw_weights(len(used), 500, 0), used)
         low, high = percentile(drawn["accuracy"], 0.95)
@@ -224,10 +225,10 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     for _ in range(300):
         day_rate = np.clip(rng.normal(0.7, 0.08, 40), 0, 1)
         right = rng.random((40, 100)) < day_rate[:, None]
-        tally = Tally(blocks=40, bins=16)
+        tally = Tally(0.5, blocks=40, bins=16)
         label = np.ones(4000, np.int8)
         tally.add(
-            np.where(right, 0.9, 0.1).ravel().astype(np.float32), label, 0.5, np.arange(4000) // 100
+            np.where(right, 0.9, 0.1).ravel().astype(np.float32), label, np.arange(4000) // 100
         )
         drawn = tally.resample(draw_weights(40, 300, 0), np.arange(40))
         low, high = percentile(drawn["accuracy"], 0.95)

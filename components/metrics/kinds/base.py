@@ -1,0 +1,174 @@
+"""What a kind of label must say of itself, so that no stage asks which kind it is.
+
+To add a kind: its name in `config/label.py` (`LabelKind`) and its metrics in `config/gate.py`, a module
+here, its head in `components/train/model/heads.py`, and its baselines in
+`components/evaluate/baselines.py`.
+
+An *answer* is what the model's graph gives for a row, float32: a probability, a probability a class, or
+a value with the two ends of its interval. A *label* is what the tables hold of a row: 0 or 1, the place
+of its class, or a number; a row without one has a null, which numpy shows as NaN.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from slipway.components.config.gate import METRICS, Metric
+from slipway.components.config.label import LabelKind
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+
+class LabelTally(Protocol):
+    """Sums over scored rows, by group and by block, from which every metric follows."""
+
+    def add(
+        self,
+        answers: "np.ndarray",
+        labels: "np.ndarray",
+        block: "np.ndarray",
+        group: "np.ndarray | None" = None,
+    ) -> None:
+        """Counts rows.
+
+        Args:
+            answers: float [N] or [N, W], sound ones only (see `LabelType.is_sound`).
+            labels: [N], usable ones only (see `LabelType.is_usable`).
+            block: integer [N], what is resampled whole.
+            group: integer [N]; a negative one leaves the row out. None: group 0.
+        """
+        ...
+
+    @property
+    def used_blocks(self) -> "np.ndarray":
+        """Indices of the blocks that have rows, in any group."""
+        ...
+
+    def rows(self, group: int = 0) -> int:
+        """Rows of a group."""
+        ...
+
+    def class_rows(self, group: int = 0) -> tuple[int, ...]:
+        """Rows of each class, in order; empty where there are no classes."""
+        ...
+
+    def confusion(self, group: int = 0) -> list[list[int]]:
+        """Counts of a group: rows the true class, columns the called one; empty without classes."""
+        ...
+
+    def measure(self, group: int = 0) -> dict[str, float]:
+        """Every metric of a group by name; NaN where it is not defined."""
+        ...
+
+    def measure_chance(self) -> tuple[float, float, float] | None:
+        """Whether answers tell of labels that were shuffled: the measuring itself would leak.
+
+        Returns:
+            The AUC (of a number, the correlation), what chance gives, and its standard error; None where
+            there are too few rows to say.
+        """
+        ...
+
+    def resample(
+        self, weights: "np.ndarray", blocks: "np.ndarray", group: int = 0
+    ) -> dict[str, "np.ndarray"]:
+        """Every metric of every bootstrap replicate, [replicates], NaN where it is not defined.
+
+        Args:
+            weights: [replicates, blocks], how often each block was drawn.
+            blocks: the blocks that the columns of `weights` stand for.
+            group: the group.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One output of a served answer: its V2 datatype, and its length a row; None: one value a row."""
+
+    name: str
+    datatype: str
+    width: int | None = None
+
+
+class LabelType(ABC):
+    """One kind of label, with what one model says of it (its threshold, its classes, its interval)."""
+
+    kind: ClassVar[LabelKind]
+    answer_name: ClassVar[str]
+    """What one sound answer is, for messages, as in "a probability"."""
+    lead: ClassVar[Metric]
+    """The metric in which the lead over a baseline is measured."""
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Names of the metrics, in the order that they are shown."""
+        return METRICS[self.kind]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in order; empty where there are none."""
+        return ()
+
+    @abstractmethod
+    def is_usable(self, labels: "np.ndarray") -> "np.ndarray":
+        """Which labels are what this kind has: bool [N]."""
+
+    @abstractmethod
+    def is_sound(self, answers: "np.ndarray") -> "np.ndarray":
+        """Which rows' answers are what this kind answers with: bool [N]."""
+
+    @abstractmethod
+    def replace_unsound(self, answers: "np.ndarray", sound: "np.ndarray") -> "np.ndarray":
+        """The answers with one that says nothing in the place of each unsound one."""
+
+    @abstractmethod
+    def make_tally(
+        self, groups: int = 1, blocks: int | None = None, bins: int | None = None
+    ) -> LabelTally:
+        """An empty tally; None: as many blocks and bins as the kind counts by default."""
+
+    @abstractmethod
+    def measure(self, labels: "np.ndarray", answers: "np.ndarray") -> dict[str, float]:
+        """Every metric of rows at hand, exactly."""
+
+    @abstractmethod
+    def expect(self, answers: "np.ndarray") -> dict[str, float]:
+        """What some metrics will be if the answers mean what they say, without any label.
+
+        Empty where nothing can be said.
+        """
+
+    @abstractmethod
+    def decide(self, answers: "np.ndarray") -> "np.ndarray":
+        """The label that each answer stands for, [N], as tables hold labels."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> tuple[Output, ...]:
+        """What the predictor answers with."""
+
+    @abstractmethod
+    def respond(self, answers: "np.ndarray") -> dict[str, "np.ndarray"]:
+        """The served outputs by name: [N] or [N, W], of the datatypes that `outputs` says."""
+
+    @abstractmethod
+    def columns(self) -> "list[tuple[str, pa.DataType]]":
+        """The columns of the inference log that hold an answer, with their types."""
+
+    @abstractmethod
+    def to_columns(self, answers: "np.ndarray") -> "dict[str, pa.Array]":
+        """The answers as those columns, [N] each."""
+
+    @abstractmethod
+    def from_columns(self, table: "pa.Table") -> "np.ndarray":
+        """The answers of logged rows that were answered: float32 [N] or [N, W].
+
+        Where the log holds a class only by its name, a name that the model does not have is an error.
+        """
+
+    @abstractmethod
+    def describe(self, labels: "np.ndarray") -> dict[str, float]:
+        """Facts about a part's labels: rows of each class by name, or a number's mean, std, min, max."""

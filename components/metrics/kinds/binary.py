@@ -1,0 +1,109 @@
+"""One of two classes: the model answers with the probability of label 1."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from slipway.components.config.gate import Metric
+from slipway.components.config.label import LabelKind
+from slipway.components.metrics import binary
+from slipway.components.metrics.kinds.base import LabelType, Output
+from slipway.components.metrics.labels import reaches_threshold
+from slipway.components.metrics.tally import BINS, MAX_BLOCKS, Tally
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinaryLabel(LabelType):
+    """Answers are probabilities, float32 [N]; the label is 1 where one reaches `threshold`."""
+
+    threshold: float
+
+    kind: ClassVar[LabelKind] = "binary"
+    answer_name: ClassVar[str] = "a probability"
+    lead: ClassVar[Metric] = "auc"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """See `LabelType`."""
+        return ("0", "1")
+
+    def is_usable(self, labels: "np.ndarray") -> "np.ndarray":
+        """0 and 1."""
+        usable: np.ndarray = (labels == 0) | (labels == 1)
+        return usable
+
+    def is_sound(self, answers: "np.ndarray") -> "np.ndarray":
+        """From 0 to 1."""
+        sound: np.ndarray = (answers >= 0) & (answers <= 1)
+        return sound
+
+    def replace_unsound(self, answers: "np.ndarray", sound: "np.ndarray") -> "np.ndarray":
+        """0.5 says nothing."""
+        import numpy as np
+
+        return np.where(sound, answers, 0.5).astype(np.float32)
+
+    def make_tally(
+        self, groups: int = 1, blocks: int | None = None, bins: int | None = None
+    ) -> Tally:
+        """See `LabelType`."""
+        return Tally(self.threshold, groups, blocks or MAX_BLOCKS, bins or BINS)
+
+    def measure(self, labels: "np.ndarray", answers: "np.ndarray") -> dict[str, float]:
+        """See `LabelType`."""
+        return binary.measure(labels, answers, self.decide(answers))
+
+    def expect(self, answers: "np.ndarray") -> dict[str, float]:
+        """Accuracy and F1, as for calibrated probabilities."""
+        return binary.expected(answers, self.decide(answers))
+
+    def decide(self, answers: "np.ndarray") -> "np.ndarray":
+        """int8 [N]."""
+        import numpy as np
+
+        return reaches_threshold(answers, self.threshold).astype(np.int8)
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """See `LabelType`."""
+        return (
+            Output(name="probability", datatype="FP32"),
+            Output(name="label", datatype="INT64"),
+        )
+
+    def respond(self, answers: "np.ndarray") -> dict[str, "np.ndarray"]:
+        """See `LabelType`."""
+        import numpy as np
+
+        return {"probability": answers, "label": self.decide(answers).astype(np.int64)}
+
+    def columns(self) -> "list[tuple[str, pa.DataType]]":
+        """See `LabelType`."""
+        import pyarrow as pa
+
+        return [("probability", pa.float64()), ("label", pa.int8())]
+
+    def to_columns(self, answers: "np.ndarray") -> "dict[str, pa.Array]":
+        """See `LabelType`."""
+        import numpy as np
+        import pyarrow as pa
+
+        return {
+            "probability": pa.array(answers.astype(np.float64)),
+            "label": pa.array(self.decide(answers)),
+        }
+
+    def from_columns(self, table: "pa.Table") -> "np.ndarray":
+        """See `LabelType`."""
+        import numpy as np
+
+        answers: np.ndarray = table["probability"].to_numpy().astype(np.float32)
+        return answers
+
+    def describe(self, labels: "np.ndarray") -> dict[str, float]:
+        """Rows with label 0 and 1."""
+        positive = int((labels == 1).sum())
+        return {"0": len(labels) - positive, "1": positive}

@@ -1,0 +1,146 @@
+"""One of several classes: the model answers with a probability for each."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from slipway.components.config.gate import Metric
+from slipway.components.config.label import LabelKind
+from slipway.components.metrics import multiclass
+from slipway.components.metrics.kinds.base import LabelType, Output
+from slipway.components.metrics.multiclass_tally import MulticlassTally
+from slipway.components.metrics.tally import MAX_BLOCKS
+from slipway.components.support.errors import SlipwayError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+_SUM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MulticlassLabel(LabelType):
+    """Answers are probabilities, float32 [N, K], in the order of `classes`; the greatest one decides.
+
+    A label is the place of its class among them, int32.
+    """
+
+    classes: tuple[str, ...]
+
+    kind: ClassVar[LabelKind] = "multiclass"
+    answer_name: ClassVar[str] = "a probability for each class"
+    lead: ClassVar[Metric] = "auc"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """See `LabelType`."""
+        return self.classes
+
+    def is_usable(self, labels: "np.ndarray") -> "np.ndarray":
+        """Places of classes."""
+        usable: np.ndarray = (labels >= 0) & (labels < len(self.classes))
+        return usable
+
+    def is_sound(self, answers: "np.ndarray") -> "np.ndarray":
+        """Each from 0 to 1, and 1 together."""
+        import numpy as np
+
+        inside = ((answers >= 0) & (answers <= 1)).all(1)
+        whole: np.ndarray = inside & (np.abs(answers.sum(1) - 1) <= _SUM_TOLERANCE)
+        return whole
+
+    def replace_unsound(self, answers: "np.ndarray", sound: "np.ndarray") -> "np.ndarray":
+        """Equal probabilities say nothing."""
+        import numpy as np
+
+        return np.where(sound[:, None], answers, 1 / len(self.classes)).astype(np.float32)
+
+    def make_tally(
+        self, groups: int = 1, blocks: int | None = None, bins: int | None = None
+    ) -> MulticlassTally:
+        """See `LabelType`; the bins follow from the classes, groups and blocks."""
+        return MulticlassTally(len(self.classes), groups, blocks or MAX_BLOCKS)
+
+    def measure(self, labels: "np.ndarray", answers: "np.ndarray") -> dict[str, float]:
+        """See `LabelType`."""
+        return multiclass.measure(labels, answers)
+
+    def expect(self, answers: "np.ndarray") -> dict[str, float]:
+        """Accuracy and F1, as for calibrated probabilities."""
+        return multiclass.expected(answers)
+
+    def decide(self, answers: "np.ndarray") -> "np.ndarray":
+        """int32 [N]; of equal probabilities the first class."""
+        import numpy as np
+
+        places: np.ndarray = answers.argmax(1).astype(np.int32)
+        return places
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """See `LabelType`."""
+        return (
+            Output(name="probabilities", datatype="FP32", width=len(self.classes)),
+            Output(name="probability", datatype="FP32"),
+            Output(name="label", datatype="BYTES"),
+        )
+
+    def respond(self, answers: "np.ndarray") -> dict[str, "np.ndarray"]:
+        """All probabilities, and the most probable class with its own."""
+        import numpy as np
+
+        called, sure = multiclass.confidence(answers)
+        return {
+            "probabilities": answers,
+            "probability": sure,
+            "label": np.array(self.classes, object)[called],
+        }
+
+    def columns(self) -> "list[tuple[str, pa.DataType]]":
+        """See `LabelType`."""
+        import pyarrow as pa
+
+        return [
+            ("probability", pa.float64()),
+            ("label", pa.string()),
+            ("probabilities", pa.list_(pa.float32(), len(self.classes))),
+        ]
+
+    def to_columns(self, answers: "np.ndarray") -> "dict[str, pa.Array]":
+        """See `LabelType`."""
+        import numpy as np
+        import pyarrow as pa
+
+        served = self.respond(answers)
+        flat = pa.array(np.ascontiguousarray(answers, np.float32).reshape(-1))
+        return {
+            "probability": pa.array(served["probability"].astype(np.float64)),
+            "label": pa.array(served["label"], pa.string()),
+            "probabilities": pa.FixedSizeListArray.from_arrays(flat, len(self.classes)),
+        }
+
+    def from_columns(self, table: "pa.Table") -> "np.ndarray":
+        """See `LabelType`.
+
+        Raises:
+            SlipwayError: the rows were answered by a model with another number of classes.
+        """
+        import numpy as np
+        import pyarrow.compute as pc
+
+        column = table["probabilities"].combine_chunks()
+        lengths = set(pc.unique(pc.list_value_length(column)).to_pylist())
+        if lengths - {len(self.classes)}:
+            raise SlipwayError(
+                f"The logged answers have {', '.join(map(str, sorted(lengths)))} probabilities, and the"
+                f" model has {len(self.classes)} classes: they are of another version."
+            )
+        values: np.ndarray = pc.list_flatten(column).to_numpy(zero_copy_only=False)
+        return values.astype(np.float32).reshape(-1, len(self.classes))
+
+    def describe(self, labels: "np.ndarray") -> dict[str, float]:
+        """Rows of each class by name."""
+        import numpy as np
+
+        counts = np.bincount(labels.astype(np.int64), minlength=len(self.classes))
+        return dict(zip(self.classes, counts.tolist(), strict=True))

@@ -1,0 +1,200 @@
+"""Tally of a label with several classes: sums over rows, from which each metric and interval follows.
+
+As `tally.Tally`, but each class has a histogram of its scores against the rest. Its bins become fewer as
+classes, groups and blocks grow, so that memory does not; the AUC itself is measured on finer bins that
+no block needs, and its replicates are moved by what the coarser ones miss.
+"""
+
+from typing import TYPE_CHECKING
+
+from slipway.components.metrics.binary import CALIBRATION_BINS, calibration_bin, calibration_error
+from slipway.components.metrics.binary import log_chances as log_chances_of
+from slipway.components.metrics.intervals import chance_auc_error
+from slipway.components.metrics.multiclass import (
+    METRICS,
+    areas_under_roc,
+    confidence,
+    from_counts,
+    row_log_losses,
+    row_squares,
+)
+from slipway.components.metrics.tally import MAX_BLOCKS, odds_bin
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_CELLS = 2**23
+"""Cells of a table of counts, about: 64 MB."""
+_FINEST, _COARSEST = 4096, 16
+_SCORES_AT_ONCE = 4_000_000
+_REPLICATES_AT_ONCE = 50
+
+
+def _bins(cells: int, most: int) -> int:
+    """The largest power of two bins that `cells` such histograms may have."""
+    bins = _COARSEST
+    while bins * 2 <= most and cells * bins * 2 <= _CELLS:
+        bins *= 2
+    return bins
+
+
+class MulticlassTally:
+    """Sums over scored rows, by group and by block; K is the number of classes.
+
+    Attributes:
+        scores: int32 [groups, blocks, K, bins, 2], rows by log-odds bin of each class's score that are
+            not of the class, and that are.
+        fine: the same without blocks, on more bins.
+        counts: int32 [groups, blocks, 3, K]: hits, called, actual.
+        sums: float64 [groups, blocks, 2]: squared error, log loss.
+        calibration: float64 [groups, blocks, 15, 3]: rows, sum of the called class's probability, hits.
+        pairs: int64 [groups, K, K], rows by true and by called class.
+    """
+
+    def __init__(self, classes: int, groups: int = 1, blocks: int = MAX_BLOCKS) -> None:
+        """Makes an empty tally."""
+        import numpy as np
+
+        self.classes = classes
+        self.bins = _bins(groups * blocks * classes, _FINEST // 4)
+        finer = max(_bins(groups * classes, _FINEST), self.bins)
+        self.scores = np.zeros((groups, blocks, classes, self.bins, 2), np.int32)
+        self.fine = np.zeros((groups, classes, finer, 2), np.int64)
+        self.counts = np.zeros((groups, blocks, 3, classes), np.int32)
+        self.sums = np.zeros((groups, blocks, 2))
+        self.calibration = np.zeros((groups, blocks, CALIBRATION_BINS, 3))
+        self.pairs = np.zeros((groups, classes, classes), np.int64)
+
+    def add(
+        self,
+        answers: "np.ndarray",
+        labels: "np.ndarray",
+        block: "np.ndarray",
+        group: "np.ndarray | None" = None,
+    ) -> None:
+        """See `LabelTally`; labels are places of classes."""
+        import numpy as np
+
+        group = np.zeros(len(labels), np.int64) if group is None else group.astype(np.int64)
+        step = max(_SCORES_AT_ONCE // self.classes, 1)
+        for start in range(0, len(labels), step):
+            cut = slice(start, start + step)
+            inside = group[cut] >= 0
+            self._add(
+                answers[cut][inside],
+                labels[cut][inside].astype(np.int64),
+                block[cut][inside].astype(np.int64),
+                group[cut][inside],
+            )
+
+    def _add(
+        self,
+        answers: "np.ndarray",
+        labels: "np.ndarray",
+        block: "np.ndarray",
+        group: "np.ndarray",
+    ) -> None:
+        import numpy as np
+
+        called, sure = confidence(answers)
+        hit = called == labels
+        each = np.arange(self.classes)[None, :]
+        own = (labels[:, None] == each).astype(np.int64)
+        fine = self.fine.shape[2]
+        place = odds_bin(log_chances_of(answers), fine)
+        np.add.at(self.fine, (group[:, None], each, place, own), 1)
+        coarse = place // (fine // self.bins)
+        np.add.at(self.scores, (group[:, None], block[:, None], each, coarse, own), 1)
+        np.add.at(self.counts[:, :, 0], (group[hit], block[hit], labels[hit]), 1)
+        np.add.at(self.counts[:, :, 1], (group, block, called), 1)
+        np.add.at(self.counts[:, :, 2], (group, block, labels), 1)
+        np.add.at(self.pairs, (group, labels, called), 1)
+        np.add.at(self.sums[:, :, 0], (group, block), row_squares(labels, answers))
+        np.add.at(self.sums[:, :, 1], (group, block), row_log_losses(labels, answers))
+        where = (group, block, calibration_bin(sure))
+        for column, values in enumerate((1.0, sure.astype(float), hit.astype(float))):
+            np.add.at(self.calibration[..., column], where, values)
+
+    @property
+    def used_blocks(self) -> "np.ndarray":
+        """See `LabelTally`."""
+        import numpy as np
+
+        return np.flatnonzero(self.counts[:, :, 2].sum(axis=(0, 2)))
+
+    def rows(self, group: int = 0) -> int:
+        """See `LabelTally`."""
+        return int(self.pairs[group].sum())
+
+    def class_rows(self, group: int = 0) -> tuple[int, ...]:
+        """See `LabelTally`."""
+        return tuple(int(rows) for rows in self.pairs[group].sum(1))
+
+    def confusion(self, group: int = 0) -> list[list[int]]:
+        """Counts of a group: rows the true class, columns the called one."""
+        counts: list[list[int]] = self.pairs[group].tolist()
+        return counts
+
+    def measure(self, group: int = 0) -> dict[str, float]:
+        """See `LabelTally`."""
+        values = self._metrics(
+            self.fine[group][None],
+            self.counts[group].sum(0, dtype=float)[None],
+            self.sums[group].sum(0)[None],
+            self.calibration[group].sum(0)[None],
+        )
+        return {name: float(values[name][0]) for name in METRICS}
+
+    def measure_chance(self) -> tuple[float, float, float] | None:
+        """See `LabelTally`: the mean AUC, whose error is at most the mean of the classes' own."""
+        rows, each = self.rows(), self.class_rows()
+        errors = [chance_auc_error(own, rows - own) for own in each if 0 < own < rows]
+        if not errors:
+            return None
+        return self.measure()["auc"], 0.5, sum(errors) / len(errors)
+
+    def resample(
+        self, weights: "np.ndarray", blocks: "np.ndarray", group: int = 0
+    ) -> dict[str, "np.ndarray"]:
+        """See `LabelTally`."""
+        import numpy as np
+
+        tables = [
+            table[group, blocks]
+            for table in (self.scores, self.counts, self.sums, self.calibration)
+        ]
+        parts = []
+        for start in range(0, len(weights), _REPLICATES_AT_ONCE):
+            some = weights[start : start + _REPLICATES_AT_ONCE].astype(float)
+            drawn = [
+                (some @ table.reshape(len(blocks), -1).astype(float)).reshape(
+                    len(some), *table.shape[1:]
+                )
+                for table in tables
+            ]
+            parts.append(self._metrics(*drawn))
+        replicates: dict[str, np.ndarray] = {
+            name: np.concatenate([part[name] for part in parts]) for name in METRICS
+        }
+        missed = areas_under_roc(self.fine[group]) - areas_under_roc(
+            self.scores[group].sum(0, dtype=float)
+        )
+        replicates["auc"] = replicates["auc"] + missed
+        return replicates
+
+    @staticmethod
+    def _metrics(
+        scores: "np.ndarray", counts: "np.ndarray", sums: "np.ndarray", calibration: "np.ndarray"
+    ) -> dict[str, "np.ndarray"]:
+        """Metrics from sums, each with a leading axis of replicates."""
+        import numpy as np
+
+        rows = counts[:, 2].sum(-1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {
+                **from_counts(counts[:, 0], counts[:, 1], counts[:, 2]),
+                "auc": areas_under_roc(scores),
+                "log_loss": sums[:, 1] / rows,
+                "brier": sums[:, 0] / rows,
+                "calibration_error": calibration_error(calibration),
+            }

@@ -1,0 +1,261 @@
+"""The metrics of several classes and of numbers against scikit-learn, exactly and as tallies."""
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as oracle
+
+from slipway.components.config.gate import METRICS
+from slipway.components.evaluate.blocks import draw_weights
+from slipway.components.metrics.intervals import percentile
+from slipway.components.metrics.kinds.base import LabelType
+from slipway.components.metrics.kinds.choose import label_type
+from slipway.components.metrics.multiclass_tally import MulticlassTally
+from slipway.components.support.errors import SlipwayError
+
+NAMES = ("ant", "bee", "cat", "dog")
+
+
+def draw_classes(rows: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, rows).astype(np.int32)
+    odds = rng.normal(0, 1, (rows, classes))
+    odds[np.arange(rows), labels] += 1.3
+    shares = np.exp(odds)
+    return (shares / shares.sum(1, keepdims=True)).astype(np.float32), labels
+
+
+def draw_numbers(rows: int, seed: int, centre: float = 50.0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    value = rng.normal(centre, 10, rows)
+    labels = value + rng.normal(0, 4, rows)
+    return np.stack([value, value - 6.6, value + 6.6], 1).astype(np.float32), labels
+
+
+def counted(kind: LabelType, answers: np.ndarray, labels: np.ndarray, blocks: int = 20):
+    tally = kind.make_tally(blocks=blocks)
+    for start in range(0, len(labels), 700):
+        part = slice(start, start + 700)
+        tally.add(answers[part], labels[part], np.arange(len(labels))[part] % blocks)
+    return tally
+
+
+def sklearn_classes(answers: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    exact = answers.astype(np.float64)
+    exact /= exact.sum(1, keepdims=True)
+    called = answers.argmax(1)
+    one_hot = np.eye(answers.shape[1])[labels]
+    return {
+        "accuracy": oracle.accuracy_score(labels, called),
+        "f1": oracle.f1_score(labels, called, average="macro"),
+        "weighted_f1": oracle.f1_score(labels, called, average="weighted"),
+        "precision": oracle.precision_score(labels, called, average="macro", zero_division=0),
+        "recall": oracle.recall_score(labels, called, average="macro", zero_division=0),
+        "auc": oracle.roc_auc_score(labels, exact, multi_class="ovr"),
+        "log_loss": oracle.log_loss(labels, exact),
+        "brier": ((answers.astype(np.float64) - one_hot) ** 2).sum(1).mean(),
+    }
+
+
+@pytest.mark.parametrize(("classes", "seed"), [(3, 0), (4, 1), (12, 2)])
+def test_metrics_of_classes_are_those_of_sklearn(classes: int, seed: int) -> None:
+    answers, labels = draw_classes(9000, classes, seed)
+    kind = label_type("multiclass", classes=tuple(map(str, range(classes))))
+    exact, found = kind.measure(labels, answers), counted(kind, answers, labels).measure()
+    assert tuple(exact) == tuple(found) == METRICS["multiclass"]
+    for name, value in sklearn_classes(answers, labels).items():
+        assert exact[name] == pytest.approx(value, abs=1e-6), name
+        assert found[name] == pytest.approx(value, abs=3e-5 if name == "auc" else 1e-6), name
+    assert found["calibration_error"] == pytest.approx(exact["calibration_error"], abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
+def test_absent_and_never_called_classes_count_as_sklearn_counts_them(rows) -> None:
+    labels = np.array([actual for actual, _ in rows], np.int32)
+    called = np.array([called for _, called in rows])
+    answers = np.full((len(rows), 4), 0.1, np.float32)
+    answers[np.arange(len(rows)), called] = 0.7
+    found = label_type("multiclass", classes=NAMES).measure(labels, answers)
+    with np.errstate(all="ignore"):
+        for name, average in (("f1", "macro"), ("weighted_f1", "weighted")):
+            expected = oracle.f1_score(labels, called, average=average, zero_division=0)
+            assert found[name] == pytest.approx(expected, abs=1e-12), name
+    assert math.isnan(found["auc"]) == (len(set(labels)) < 2)
+
+
+def test_the_confusion_matrix_and_the_rows_of_classes() -> None:
+    answers, labels = draw_classes(2000, 4, 5)
+    tally = counted(label_type("multiclass", classes=NAMES), answers, labels)
+    assert tally.confusion() == oracle.confusion_matrix(labels, answers.argmax(1)).tolist()
+    assert tally.class_rows() == tuple(np.bincount(labels).tolist())
+    assert tally.rows() == 2000
+
+
+@pytest.mark.parametrize(
+    ("classes", "groups", "blocks"), [(2, 1, 1000), (1000, 1, 1000), (10, 200, 100)]
+)
+def test_memory_of_a_tally_is_bounded(classes: int, groups: int, blocks: int) -> None:
+    tally = MulticlassTally(classes, groups, blocks)
+    tables = (tally.scores, tally.fine, tally.counts, tally.sums, tally.calibration, tally.pairs)
+    assert sum(table.nbytes for table in tables) < 350e6
+    assert tally.fine.shape[2] % tally.bins == 0
+
+
+def sklearn_numbers(answers: np.ndarray, labels: np.ndarray, level: float) -> dict[str, float]:
+    value, low, high = answers.astype(np.float64).T
+    tail = (1 - level) / 2
+    return {
+        "rmse": oracle.root_mean_squared_error(labels, value),
+        "mae": oracle.mean_absolute_error(labels, value),
+        "r2": oracle.r2_score(labels, value),
+        "pinball": (
+            oracle.mean_pinball_loss(labels, low, alpha=tail)
+            + oracle.mean_pinball_loss(labels, high, alpha=1 - tail)
+        )
+        / 2,
+        "coverage": float(((labels >= low) & (labels <= high)).mean()),
+        "interval_width": float((high - low).mean()),
+    }
+
+
+@pytest.mark.parametrize("centre", [0.0, 50.0, -1e6])
+def test_metrics_of_numbers_are_those_of_sklearn(centre: float) -> None:
+    answers, labels = draw_numbers(9000, 3, centre)
+    kind = label_type("number", level=0.9)
+    exact, found = kind.measure(labels, answers), counted(kind, answers, labels).measure()
+    assert tuple(exact) == tuple(found) == METRICS["number"]
+    for name, value in sklearn_numbers(answers, labels, 0.9).items():
+        assert exact[name] == pytest.approx(value, rel=1e-9), name
+        assert found[name] == pytest.approx(value, rel=1e-9), name
+
+
+def test_a_constant_label_has_no_r2() -> None:
+    kind = label_type("number")
+    answers = np.array([[1, 0, 2], [2, 1, 3]], np.float32)
+    assert math.isnan(kind.measure(np.array([5.0, 5.0]), answers)["r2"])
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "number"])
+def test_the_intervals_of_resampled_blocks_hold_the_truth(kind: str) -> None:
+    """Blocks that differ as days do: about 95 of 100 intervals hold what is true of all days."""
+    rule = label_type(kind, classes=NAMES)
+    metric, truth, held = ("accuracy", 0.7, 0) if kind == "multiclass" else ("mae", 2.0, 0)
+    rng = np.random.default_rng(4)
+    for _ in range(200):
+        day = np.repeat(np.arange(40), 50)
+        if kind == "multiclass":
+            right = rng.random(2000) < np.clip(rng.normal(0.7, 0.08, 40), 0, 1)[day]
+            labels = rng.integers(0, 4, 2000)
+            called = np.where(right, labels, (labels + 1) % 4)
+            answers = np.full((2000, 4), 0.1, np.float32)
+            answers[np.arange(2000), called] = 0.7
+        else:
+            labels = rng.normal(0, 1, 2000)
+            off = np.clip(rng.normal(2, 0.3, 40), 0, None)[day] * rng.choice([-1, 1], 2000)
+            answers = np.repeat((labels + off)[:, None], 3, 1).astype(np.float32)
+        tally = rule.make_tally(blocks=40)
+        tally.add(answers, labels, day)
+        drawn = tally.resample(draw_weights(40, 300, 0), np.arange(40))[metric]
+        low, high = percentile(drawn, 0.95)
+        held += low <= truth <= high
+    assert 0.90 <= held / 200 <= 0.99
+
+
+def test_replicates_of_the_auc_lie_around_the_auc() -> None:
+    answers, labels = draw_classes(4000, 12, 8)
+    kind = label_type("multiclass", classes=tuple(map(str, range(12))))
+    tally = kind.make_tally(blocks=1000)
+    tally.add(answers, labels, np.arange(4000) % 1000)
+    same = tally.resample(np.ones((1, 1000)), np.arange(1000))
+    assert {k: v[0] for k, v in same.items()} == pytest.approx(tally.measure(), abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "number"])
+def test_shuffled_labels_leave_chance_and_true_ones_do_not(kind: str) -> None:
+    rule = label_type(kind, classes=NAMES)
+    if kind == "number":
+        answers, labels = draw_numbers(3000, 1)
+    else:
+        answers, labels = draw_classes(3000, 4, 1)
+        if kind == "binary":
+            answers, labels = answers[:, 1], (labels == 1).astype(np.int8)
+    for truth, told in ((labels, True), (np.random.default_rng(0).permutation(labels), False)):
+        tally = rule.make_tally(blocks=1)
+        tally.add(answers, truth, np.zeros(3000, np.int64))
+        value, expected, error = tally.measure_chance()
+        assert (abs(value - expected) > 5 * error) == told
+
+
+@pytest.mark.parametrize(
+    ("kind", "answers", "sound"),
+    [
+        ("binary", [0.0, 1.0, 1.1, -0.1, math.nan], [True, True, False, False, False]),
+        (
+            "multiclass",
+            [[0.25] * 4, [1, 0, 0, 0], [0.5] * 4, [1.5, -0.5, 0, 0], [math.nan] * 4],
+            [True, True, False, False, False],
+        ),
+        (
+            "number",
+            [[1, 0, 2], [1, 1, 1], [3, 0, 2], [1, -math.inf, 2], [math.nan, 0, 2]],
+            [True, True, False, False, False],
+        ),
+    ],
+)
+def test_what_an_answer_may_be(kind: str, answers: list, sound: list[bool]) -> None:
+    rule = label_type(kind, classes=NAMES)
+    given_answers = np.array(answers, np.float32)
+    found = rule.is_sound(given_answers)
+    assert found.tolist() == sound
+    assert rule.is_sound(rule.replace_unsound(given_answers, found)).all()
+
+
+def test_logged_answers_come_back_as_they_were() -> None:
+    for kind, answers in (
+        ("binary", draw_classes(50, 4, 1)[0][:, 0]),
+        ("multiclass", draw_classes(50, 4, 2)[0]),
+        ("number", draw_numbers(50, 2)[0]),
+    ):
+        rule = label_type(kind, classes=NAMES)
+        columns = rule.to_columns(answers)
+        schema = pa.schema(rule.columns())
+        assert list(columns) == schema.names
+        table = pa.table(columns).cast(schema)
+        assert (rule.from_columns(table) == answers).all()
+
+
+def test_answers_of_another_number_of_classes_are_refused() -> None:
+    logged = pa.table(label_type("multiclass", classes=NAMES).to_columns(draw_classes(5, 4, 1)[0]))
+    with pytest.raises(SlipwayError, match="4 probabilities, and the model has 3 classes"):
+        label_type("multiclass", classes=NAMES[:3]).from_columns(logged)
+
+
+def test_what_is_served_is_what_was_decided() -> None:
+    answers, _ = draw_classes(100, 4, 3)
+    rule = label_type("multiclass", classes=NAMES)
+    served = rule.respond(answers)
+    assert served["label"].tolist() == [NAMES[place] for place in rule.decide(answers)]
+    assert (served["probability"] == answers.max(1)).all()
+    assert [output.name for output in rule.outputs] == list(served)
+    numbers = label_type("number").respond(np.array([[5, 3, 8]], np.float32))
+    assert {name: values.tolist() for name, values in numbers.items()} == {
+        "value": [5],
+        "low": [3],
+        "high": [8],
+    }
+
+
+def test_what_calibrated_answers_let_expect_comes_true() -> None:
+    rng = np.random.default_rng(6)
+    shares = rng.dirichlet(np.ones(4), 200_000)
+    labels = (shares.cumsum(1) < rng.random((200_000, 1))).sum(1).clip(0, 3)
+    answers = shares.astype(np.float32)
+    rule = label_type("multiclass", classes=NAMES)
+    measured = rule.measure(labels, answers)
+    for name, value in rule.expect(answers).items():
+        assert value == pytest.approx(measured[name], abs=0.004), name
