@@ -412,18 +412,14 @@ def _project_of(package: "Package") -> str:
 
 
 def _warn_of_local_sources(package: "Package", arguments: dict[str, Any]) -> None:
-    from slipway.components.config.places import local_sources
+    from slipway.cluster.sources import read_sources
 
-    values = {name: part.get("defaultValue") for name, part in package.parameters.items()}
-    values |= arguments
-    data = values.get("data")
-    if isinstance(data, dict) and data.get("tables"):
-        found = local_sources(data, str(values.get("data_root") or ""))
-        if found:
-            _say(
-                f"warning: {', '.join(found)} is a place on one machine, which a pod does not see. Give"
-                " --set data_root=s3://…, or compile with --cluster, which refuses it."
-            )
+    _, _, found = read_sources(package, arguments)
+    if found:
+        _say(
+            f"warning: {', '.join(found)} is a place on one machine, which a pod does not see. Give"
+            " --set data_root=s3://…, or compile with --cluster, which refuses it."
+        )
 
 
 def _follow(

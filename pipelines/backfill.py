@@ -77,7 +77,7 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
             features: The project file's features section.
         """
         due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
-        with notify_at_end(loaded, f"{name}-backfill", loaded.monitoring.to_struct()):
+        with notify_at_end(loaded, f"{name}-backfill", loaded.monitoring.to_struct(), data_root):
             # The sources were corrected since they were read: a backfill has no other reason.
             ingested = settle(
                 ingest(

@@ -9,14 +9,13 @@ from typing import Any
 import yaml
 from kfp import compiler
 
-from slipway.components.config.model import Project
 from slipway.components.config.project import LoadedProject
 from slipway.components.support import files
 from slipway.components.support.images import STAGES
-from slipway.components.support.settings import pack_struct, pack_text
 from slipway.pipelines.backfill import backfill_pipeline
 from slipway.pipelines.monitoring import monitoring_pipeline
 from slipway.pipelines.package import read_package
+from slipway.pipelines.packed import packed_files
 from slipway.pipelines.scoring import scoring_pipeline
 from slipway.pipelines.training import training_pipeline
 
@@ -63,15 +62,6 @@ def compile_project(loaded: LoadedProject, folder: Path) -> list[Path]:
         files.write_text(folder / path, content.decode())
         written.append(folder / path)
     return written
-
-
-def packed_files(project: Project, schema: dict[str, Any]) -> dict[str, bytes]:
-    """The files of the settings that are too large for a parameter: path to content."""
-    packed = (
-        pack_text("schema", schema),
-        pack_struct("features", project.features.to_struct()),
-    )
-    return {path: content for setting in packed for path, content in setting.files.items()}
 
 
 def _write_manifests(path: Path) -> Path:

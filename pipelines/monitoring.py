@@ -5,10 +5,9 @@ from typing import Any
 from kfp import dsl, kubernetes
 
 from slipway.components.config.model import Project
-from slipway.components.config.parameters import struct_of
 from slipway.components.ingest.component import ingest
 from slipway.components.monitor.component import monitor, retrain
-from slipway.components.support.settings import pack_struct
+from slipway.pipelines.packed import pack_section
 from slipway.pipelines.tasks import (
     notify_at_end,
     pipeline_config,
@@ -21,11 +20,6 @@ from slipway.pipelines.tasks import (
 def monitoring_arguments(project: Project) -> dict[str, Any]:
     """The pipeline's parameters as a project sets them."""
     window = project.data.window.to_struct()
-    labels = project.features.examples.table
-    # Of the tables monitoring needs the labels' alone; another may well have no row in a window.
-    data = project.data.model_copy(
-        update={"tables": {k: v for k, v in project.data.tables.items() if k == labels}}
-    )
     return {
         "project": project.project_name,
         "data_root": project.data.root,
@@ -34,9 +28,9 @@ def monitoring_arguments(project: Project) -> dict[str, Any]:
         "labels_start": window["start"],
         "data_start": window["start"],
         "endpoint": "",
-        "data": struct_of(data, "data"),
-        "features": pack_struct("features", project.features.to_struct()).value,
-        "monitoring": project.monitoring.to_struct(),
+        "data": pack_section(project, "labels").value,
+        "features": pack_section(project, "features").value,
+        "monitoring": pack_section(project, "monitoring").value,
     }
 
 
@@ -84,7 +78,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
             features: The project file's features section: what the label is.
             monitoring: The project file's monitoring section.
         """
-        with notify_at_end(loaded, f"{name}-monitoring", monitoring):
+        with notify_at_end(loaded, f"{name}-monitoring", monitoring, data_root):
             # Labels of this window arrive later, so what was read once must not be served again.
             labels = settle(
                 ingest(
@@ -119,6 +113,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
                         project=project,
                         config=monitoring,
                         data_start=data_start,
+                        data_root=data_root,
                     ),
                     loaded,
                 ).set_caching_options(False)

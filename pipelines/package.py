@@ -240,7 +240,10 @@ def bounds(values: dict[str, Any]) -> Iterator[str]:
     """What Kubeflow's API would not take of a run's parameters: too many bytes, the largest named."""
     for name, value in values.items():
         if (size := bytes_of(value)) > MAX_PARAMETER:
-            yield f"parameter {name} has {size:,} bytes; Kubeflow's API takes {MAX_PARAMETER:,}"
+            yield (
+                f"parameter {name} has {size:,} bytes; Kubeflow's API takes {MAX_PARAMETER:,}:"
+                " shorten it"
+            )
 
 
 def bytes_of(value: Any) -> int:

@@ -12,6 +12,7 @@ from slipway.components.features.component import scoring_features
 from slipway.components.ingest.component import ingest
 from slipway.components.monitor.component import monitor_predictions
 from slipway.components.validate.component import validate
+from slipway.pipelines.packed import pack_section
 from slipway.pipelines.tasks import (
     batch_arguments,
     notify_at_end,
@@ -32,7 +33,7 @@ def scoring_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any
         "window_end": "",
         "history": format_duration(history),
         "publish": "",
-        "monitoring": project.monitoring.to_struct(),
+        "monitoring": pack_section(project, "monitoring").value,
     }
 
 
@@ -83,7 +84,7 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
             monitoring: The project file's monitoring section.
         """
         due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
-        with notify_at_end(loaded, f"{name}-scoring", monitoring):
+        with notify_at_end(loaded, f"{name}-scoring", monitoring, data_root):
             # New rows come in, and labels of old ones: what was read once must not be served again.
             ingested = settle(
                 ingest(

@@ -17,10 +17,9 @@ from slipway.components.config.orchestration import (
     TaskSettings,
     WorkspaceVolume,
 )
-from slipway.components.config.parameters import struct_of
 from slipway.components.monitor.component import report_end, report_override
 from slipway.components.support import environment
-from slipway.components.support.settings import pack_struct, pack_text
+from slipway.pipelines.packed import pack_schema, pack_section
 
 # The settings that may hold a password; the rest stand in the config map.
 SECRET_SETTINGS = ("MLFLOW_TRACKING_URI", "FEAST_REDIS_URL")
@@ -95,9 +94,9 @@ def batch_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
     return {
         "project": project.project_name,
         "data_root": project.data.root,
-        "data": struct_of(project.data, "data"),
-        "schema": pack_text("schema", schema).value,
-        "features": pack_struct("features", project.features.to_struct()).value,
+        "data": pack_section(project, "data").value,
+        "schema": pack_schema(schema).value,
+        "features": pack_section(project, "features").value,
     }
 
 
@@ -163,7 +162,7 @@ def route_secrets(task: dsl.PipelineTask, project: Project) -> None:
         kubernetes.use_secret_as_env(task, environment.SECRETS, {name: name}, optional=True)
 
 
-def notify_at_end(project: Project, pipeline: str, config: Any) -> dsl.ExitHandler:
+def notify_at_end(project: Project, pipeline: str, config: Any, data_root: Any) -> dsl.ExitHandler:
     """An exit handler around a pipeline: it notifies the alert routes of a run that failed.
 
     A project without routes gets it too: routes may come with a run's own parameters.
@@ -172,8 +171,11 @@ def notify_at_end(project: Project, pipeline: str, config: Any) -> dsl.ExitHandl
         project: the project.
         pipeline: the pipeline's name.
         config: the `monitoring` section, as the pipeline's parameter or as a struct.
+        data_root: the pipeline's parameter: large settings lie below it.
     """
-    report = report_end(project=project.project_name, config=config, pipeline=pipeline)
+    report = report_end(
+        project=project.project_name, config=config, pipeline=pipeline, data_root=data_root
+    )
     settle(report, project).set_caching_options(False)
     route_secrets(report, project)
     return dsl.ExitHandler(report, name="notify-at-end")

@@ -15,9 +15,9 @@ from slipway.components.features.component import features as build_features
 from slipway.components.ingest.component import ingest
 from slipway.components.register.component import register
 from slipway.components.support.images import STAGES, image
-from slipway.components.support.settings import pack_struct, pack_text
 from slipway.components.train.component import train
 from slipway.components.validate.component import validate
+from slipway.pipelines.packed import pack_schema, pack_section
 from slipway.pipelines.tasks import (
     notify_at_end,
     notify_of_override,
@@ -54,9 +54,9 @@ def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, An
         "window_start": window["start"],
         "window_end": window["end"],
         "data_version": "",
-        "data": struct_of(data, "data"),
-        "schema": pack_text("schema", schema).value,
-        "features": pack_struct("features", project.features.to_struct()).value,
+        "data": pack_section(project, "data").value,
+        "schema": pack_schema(schema).value,
+        "features": pack_section(project, "features").value,
         "training": struct_of(training, "training"),
         "seed": training.seed,
         # A number in the UI; 0 stands for what the section leaves to the table's size.
@@ -162,7 +162,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
             deployment: The project file's deployment section.
             deploy_target: kserve, or local for a process on this machine.
         """
-        with notify_at_end(loaded, f"{name}-{title}", loaded.monitoring.to_struct()):
+        with notify_at_end(loaded, f"{name}-{title}", loaded.monitoring.to_struct(), data_root):
             ingested = settle(
                 ingest(
                     config=data,

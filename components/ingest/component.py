@@ -21,7 +21,8 @@ def ingest(
     """Copies a window of the source tables into a dataset with a manifest.
 
     Args:
-        config: The project's `data` section: tables with path, format, time and columns.
+        config: The project's `data` section: tables with path, format, time and columns; or the file
+            below `data_root` that holds it, where it is large.
         data_root: Folder or object-store prefix that relative table paths start from.
         window_start: First instant of the window, ISO 8601 (no zone means UTC); or how long before
             its end, as in 1d.
@@ -37,11 +38,12 @@ def ingest(
 
     from slipway.components.config.data import resolve_window, widen
     from slipway.components.ingest.ingest import ingest_tables
+    from slipway.components.support.settings import given
 
     asked = resolve_window(window_start, window_end, scheduled_at)
     window = widen(asked, before, after).to_struct()
     manifest = ingest_tables(
-        config=config,
+        config=given("data", config, data_root),
         data_root=data_root,
         window_start=window["start"],
         window_end=window["end"],

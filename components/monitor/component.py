@@ -54,7 +54,7 @@ def monitor(
         MonitoringTask(
             labels_path=Path(labels.path),
             project=project,
-            config=config,
+            config=given("monitoring", config, data_root),
             features=given("features", features, data_root),
             window=resolve_window(window_start, window_end, scheduled_at),
             endpoint=endpoint,
@@ -105,7 +105,7 @@ def monitor_predictions(
             labels_path=Path(labels.path),
             project=project,
             # A scored table raises alerts; only what is served decides about retraining.
-            config={**config, "retrain": False},
+            config={**given("monitoring", config, data_root), "retrain": False},
             features=given("features", features, data_root),
             window=parse_window(*read_predictions(Path(predictions.path)).moments),
             endpoint="",
@@ -127,6 +127,7 @@ def retrain(
     config: dict,
     data_start: str,
     kubeflow: str = "",
+    data_root: str = "",
 ) -> str:
     """Starts the training that monitor asked for, once: cooldown, budget and one at a time.
 
@@ -137,6 +138,7 @@ def retrain(
         data_start: First instant of the data, where the `monitoring` section does not say how long the
             training's window is.
         kubeflow: Base URL of Kubeflow Pipelines; empty: that of the cluster that this runs in.
+        data_root: Folder or object-store prefix below which large settings lie as files.
 
     Returns:
         The run's id; empty where nothing was started, or where `slipway` on this machine does it.
@@ -149,11 +151,12 @@ def retrain(
     from slipway.components.monitor.retraining.retrain import arguments_for, find_request
     from slipway.components.support import environment
     from slipway.components.support.pod import in_pod
+    from slipway.components.support.settings import given
 
     if not kubeflow and not in_pod():
         return leave().run
     key = MonitoringRecord.read(Path(record.path)).details["request"]
-    settings = MonitoringConfig.parse(config, "monitoring")
+    settings = MonitoringConfig.parse(given("monitoring", config, data_root), "monitoring")
     request = find_request(environment.monitoring_uri(), project, key)
     return launch(
         root=environment.monitoring_uri(),
@@ -170,6 +173,7 @@ def report_end(
     config: dict,
     pipeline: str,
     status: dsl.PipelineTaskFinalStatus,
+    data_root: str = "",
 ) -> None:
     """Notifies the alert routes of a failed run, and of the first success after it.
 
@@ -178,12 +182,14 @@ def report_end(
         config: The project's `monitoring` section: its routes.
         pipeline: The pipeline's name.
         status: How the run ended, from Kubeflow.
+        data_root: Folder or object-store prefix below which large settings lie as files.
     """
     from slipway.components.monitor.alerting.failure import report_end as work
+    from slipway.components.support.settings import given
 
     work(
         project=project,
-        config=config,
+        config=given("monitoring", config, data_root),
         pipeline=pipeline,
         run=status.pipeline_job_resource_name,
         state=status.state,

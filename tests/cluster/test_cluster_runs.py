@@ -4,16 +4,18 @@ import base64
 import gzip
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import kfp_server_api as kfp
 import pytest
 import typer
 from support.http_answers import serve_answers, write_kubeconfig
 from support.kfp_double import Double
 from typer.testing import CliRunner, Result
 
-from slipway.cluster.runs import RunState, follow, submit
+from slipway.cluster.runs import RunState, follow, state_of, submit
 from slipway.cluster.upload import upload
 from slipway.commands.cluster import add_commands
 from slipway.components.support.kubeflow.api import Kubeflow
@@ -68,6 +70,26 @@ def test_what_failed_is_named_and_what_waited_for_it_did_not_run(
     assert states(end) == expected
     assert end.state == ("succeeded" if failed == "report-end" else "failed")
     assert end.verdict == ("pass" if place >= STAGES.index("register") else None)
+
+
+@pytest.mark.parametrize("never", [datetime(1, 1, 1, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC)])
+def test_a_stage_that_works_counts_its_seconds_until_now(
+    never: datetime, kubeflow_server: Double
+) -> None:
+    """The server's end of what has not ended is the year 1, or 1970."""
+    began = datetime.now(UTC) - timedelta(minutes=5)
+    detail = kfp.V2beta1PipelineTaskDetail(
+        display_name="train", state="RUNNING", start_time=began, end_time=never
+    )
+    run = kfp.V2beta1Run(
+        run_id="r",
+        display_name="x",
+        state="RUNNING",
+        run_details=kfp.V2beta1RunDetails(task_details=[detail]),
+    )
+    kubeflow = Kubeflow(Connection.of(host=kubeflow_server.url))
+    (task,) = state_of(kubeflow, run, ["train"]).tasks
+    assert task.state == "running" and 300 <= task.seconds < 400
 
 
 def test_a_refused_model_leaves_what_is_behind_the_gate_without_a_node(

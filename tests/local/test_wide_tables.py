@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from slipway.cluster.checks import find_faults
+from slipway.cluster.sources import read_sources
 from slipway.components.config.project import LoadedProject, load_project
 from slipway.components.contracts.dataset import read_manifest
 from slipway.components.support.settings import locate
@@ -156,3 +157,76 @@ def test_the_compiled_pipelines_of_a_wide_table_fit_a_cluster(
     files = sorted(path.name for path in written if path.parent.name == "_slipway")
     assert [name.split("-")[0] for name in files] == ["features", "schema"]
     assert sorted(os.listdir(tmp_path / "_slipway")) == files
+
+
+TABLES = 200
+
+
+@pytest.fixture
+def many(project: LoadedProject) -> LoadedProject:
+    """The wide table read column by column, beside 199 others, and more alert routes than anyone has."""
+    lake, names = project.folder / "lake", [f"measurement_{n:04d}" for n in range(COLUMNS)]
+    tables: dict[str, Any] = {
+        "wide": {
+            "path": "wide.parquet",
+            "time": "at",
+            "columns": ["key", "at", "large", "label", *names],
+        }
+    }
+    for number in range(TABLES - 1):
+        table = f"table_{number:03d}"
+        pq.write_table(pa.table({"number": [number]}), lake / f"{table}.parquet")
+        tables[table] = {"path": f"{table}.parquet"}
+    routes = [
+        {"name": f"route_{n:03d}", "kind": "webhook", "url": f"https://chat.example/{n:090d}"}
+        for n in range(TABLES)
+    ]
+    schema = json.loads((project.folder / "schema.json").read_text())
+    schema["tables"] |= {name: {"properties": {}} for name in tables if name != "wide"}
+    content = yaml.safe_load((project.folder / "project.yaml").read_text())
+    content["data"]["tables"] = tables
+    content["monitoring"] = {"routes": routes}
+    content["schema"] = "many.json"
+    folder = project.folder / "many"
+    folder.mkdir(exist_ok=True)
+    (folder / "many.json").write_text(json.dumps(schema))
+    (folder / "project.yaml").write_text(yaml.safe_dump(content))
+    return load_project(folder)
+
+
+def test_two_hundred_tables_are_read_end_to_end(many: LoadedProject, tmp_path: Path) -> None:
+    done, arguments = run(many, tmp_path)
+    assert done.error is None, done.error
+    assert len(json.dumps(arguments)) < 10_000
+    manifest = read_manifest(Path(done.output("ingest", "dataset")))
+    assert len(manifest.tables) == TABLES
+    assert manifest.tables["wide"].rows == ROWS
+    assert manifest.tables["table_198"].rows == 1
+
+
+def test_the_compiled_pipelines_of_many_tables_fit_a_cluster(
+    many: LoadedProject, tmp_path: Path
+) -> None:
+    compile_project(many, tmp_path)
+    for path in sorted(tmp_path.glob("*.yaml")):
+        assert find_faults(read_package(path)) == [], path.name
+    kinds = [name.split("-")[0] for name in sorted(os.listdir(tmp_path / "_slipway"))]
+    assert kinds == ["data", "features", "labels", "monitoring", "schema"]
+    monitoring = read_package(tmp_path / "wide-monitoring.yaml")
+    assert read_sources(monitoring, {"data_root": "lake"})[0] == 1
+    count, _, found = read_sources(read_package(tmp_path / "wide-training.yaml"), {"data_root": ""})
+    assert (count, found) == (TABLES, ["data.root (empty)"])
+
+
+def test_a_section_that_cannot_be_a_file_is_refused_by_its_name(
+    project: LoadedProject, tmp_path: Path
+) -> None:
+    names = [f"measurement_{n:04d}" for n in range(COLUMNS)]
+    slices = project.project.gate.slices.model_copy(update={"columns": names})
+    gate = project.project.gate.model_copy(update={"slices": slices})
+    large = project.project.model_copy(update={"gate": gate})
+    compile_project(project.model_copy(update={"project": large}), tmp_path)
+    found = find_faults(read_package(tmp_path / "wide-training.yaml"))
+    assert [(fault.rule, fault.message.split(" bytes")[0][:19]) for fault in found] == [
+        ("limits", "parameter gate has ")
+    ]

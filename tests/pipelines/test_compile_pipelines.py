@@ -218,6 +218,30 @@ def test_every_pipeline_ends_in_an_exit_handler(pipeline: tuple[str, Any]) -> No
     assert "dag" in package.spec["components"][tasks[group]["componentRef"]["name"]]
 
 
+def test_a_setting_that_may_be_a_file_is_read_as_one_by_every_task(
+    pipeline: tuple[str, Any],
+) -> None:
+    """Such a task takes the data root too, and hands both to what reads a parameter or a file."""
+    name, package = pipeline
+    packable = {"data", "schema", "features", "monitoring"} & set(package.parameters)
+    components = [package.spec["root"], *package.spec["components"].values()]
+    read = set()
+    for component in components:
+        for task, found in component.get("dag", {}).get("tasks", {}).items():
+            label = package.spec["components"][found["componentRef"]["name"]].get("executorLabel")
+            inputs = found.get("inputs", {}).get("parameters", {})
+            named = {
+                key: source.get("componentInputParameter", "").removeprefix("pipelinechannel--")
+                for key, source in inputs.items()
+            }
+            for key in (key for key, parameter in named.items() if label and parameter in packable):
+                read.add(named[key])
+                assert named.get("data_root") == "data_root", f"{name}: {task} {key}"
+                code = "".join(containers(package)[label]["command"])
+                assert f'given("{named[key]}", {key}, data_root)' in code, f"{name}: {task} {key}"
+    assert read == packable
+
+
 def test_each_component_loads_on_its_own(compiled: Path) -> None:
     from kfp import components
 

@@ -235,6 +235,14 @@ def test_the_committed_manifests_are_what_the_project_renders(
         and path.read_text() != (repository / "manifests" / path.relative_to(tmp_path)).read_text()
     ]
     assert stale == [], "run: slipway stack render --cloud all"
+    # Nothing that is committed comes from elsewhere, but for the dashboards and rules of monitoring.
+    committed = {p.relative_to(repository / "manifests") for p in _all(repository / "manifests")}
+    rendered = {p.relative_to(tmp_path) for p in _all(tmp_path)}
+    assert {p for p in committed if p.parts[0] != "monitoring"} == rendered
+
+
+def _all(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def test_an_unknown_cloud_is_refused(flights: LoadedProject) -> None:

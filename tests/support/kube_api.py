@@ -113,7 +113,7 @@ class KubeApi:
             return self._apply(kind, name, body, query["fieldManager"])
         if method == "POST":
             assert body is not None
-            return self._create(kind, body)
+            return self._create(kind, body, strict=query.get("fieldValidation") == "Strict")
         if method == "DELETE":
             return self._delete(kind, name, body or {})
         if not name:
@@ -196,12 +196,13 @@ class KubeApi:
         self.applied.append(manifest)
         return self.store(kind, name, new)
 
-    def _create(self, kind: str, manifest: Object) -> Object:
+    def _create(self, kind: str, manifest: Object, *, strict: bool) -> Object:
         name = manifest["metadata"]["name"]
         if (kind, name) in self.objects:
             raise Refused(409, "AlreadyExists", f'{kind}.{GROUPS[kind]} "{name}" already exists')
         schema = self._schemas.get(kind)
-        if schema and (unknown := _undeclared(manifest, schema, "")):
+        # Without strict validation an unknown field is dropped, and the answer has a warning at most.
+        if strict and schema and (unknown := _undeclared(manifest, schema, "")):
             text = f'strict decoding error: unknown field "{unknown.lstrip(".")}"'
             raise Refused(400, "BadRequest", text)
         new = self._blank(manifest) | {"spec": copy.deepcopy(manifest.get("spec", {}))}

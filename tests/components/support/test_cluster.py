@@ -153,6 +153,17 @@ def test_the_double_says_no_itself(double: KubeDouble) -> None:
         cluster.delete("NetworkPolicy", "flights-predictor")
 
 
+def test_a_field_that_the_definition_lacks_is_refused_of_a_new_object_too(
+    double: KubeDouble,
+) -> None:
+    predictor = SERVICE["spec"]["predictor"] | {"replicas": 2}
+    with pytest.raises(
+        SlipwayError, match=r"InferenceService has no field spec\.predictor\.replicas"
+    ):
+        client().create(SERVICE | {"spec": {"predictor": predictor}})
+    assert double.api.objects == {}
+
+
 def test_an_object_that_is_being_deleted_is_waited_for(double: KubeDouble) -> None:
     cluster = client()
     cluster.apply(SERVICE)
