@@ -1,32 +1,189 @@
-"""`slipway init`: the flights example, written into a folder of your own."""
+"""`slipway init`: a project from tables of one's own; without any, the flights example."""
 
+import sys
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.prompt import Prompt
 
+from slipway.components.config.project import FILE_NAME
 from slipway.components.support import files
-from slipway.components.support.errors import ProjectError
-from slipway.components.support.extras import missing_packages
+from slipway.components.support.errors import ProjectError, SlipwayError
+from slipway.components.support.extras import missing_packages, require_extra
+
+if TYPE_CHECKING:
+    from slipway.components.config.data import Format
+    from slipway.local.guess.draft import Draft
+    from slipway.local.guess.guess import Answers, Question
 
 FILES = ("project.yaml", "schemas/input.json")
 LAKE = Path("build/lake")
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder to write.", metavar="DIR")] = Path(),
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Tables: files, folders or URIs; parquet, csv, jsonl or delta. Without --label: the"
+            " folder that the flights example is written into.",
+            metavar="DATA",
+        ),
+    ] = None,
+    label: Annotated[str, typer.Option(help="The column to predict.", metavar="COLUMN")] = "",
+    positive: Annotated[
+        list[str] | None, typer.Option(help="A value of the label that is positive.")
+    ] = None,
+    above: Annotated[str, typer.Option(help="Positive is what is greater: a number, or 15m.")] = "",
+    kind: Annotated[str, typer.Option(help="binary, multiclass or number.")] = "",
+    time: Annotated[
+        str, typer.Option(help="When a row's thing happens; `none`: the rows have no time.")
+    ] = "",
+    key: Annotated[
+        list[str] | None,
+        typer.Option(help="What names a row, once for each column; `none`: nothing does."),
+    ] = None,
+    table: Annotated[str, typer.Option(help="The table with one row a prediction.")] = "",
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="A column that is no feature.", metavar="COLUMN")
+    ] = None,
+    name: Annotated[str, typer.Option(help="The project's name; else that of the table.")] = "",
+    form: Annotated[
+        str,
+        typer.Option("--format", help="parquet, csv, jsonl or delta, where endings do not say."),
+    ] = "",
+    out: Annotated[Path, typer.Option(help="Folder to write.", metavar="DIR")] = Path(),
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files that say something else.")
+    ] = False,
 ) -> None:
-    """Write the flights example into a folder: project file, schema and data, ready for `slipway run`.
+    """Write a project from your tables, ready for `slipway run`: every guess beside its reason.
 
-    A second time it adds what is missing. A project file that is another one stays as it is.
+    It finds the label's kind, time, keys, features, joins, windows, the split, the schema, and values
+    for the gate from baselines that it fits on the spot. What the tables do not tell it asks on a
+    terminal, and else names the option to give. Without tables it writes the flights example.
 
-    **Example:** `slipway init` or `slipway init flights`
+    **Example:** `slipway init customers.csv --label churned` or `slipway init`
     """
-    written = _write_project(folder)
+    if not label and not (data and _is_data(data)):
+        _write_example(data or [], out)
+        return
+    require_extra("local", "slipway init with tables")
+    if not data:
+        raise ProjectError(
+            "--label names a column of tables: give them too, as in `slipway init DATA`."
+        )
+    from slipway.local.guess.guess import Answers
+
+    answers = Answers(
+        label=label,
+        table=table,
+        kind=kind,
+        positive=tuple(positive or ()),
+        above=above,
+        time=time,
+        key=tuple(key or ()),
+        exclude=tuple(exclude or ()),
+        name=name,
+    )
+    _write_own(data, answers, _format(form), out, force=force)
+
+
+def _is_data(places: list[str]) -> bool:
+    """Whether the arguments are tables, and not the folder of an example."""
+    if len(places) > 1 or "://" in places[0] or Path(places[0]).is_file():
+        return True
+    folder = Path(places[0])
+    if not folder.is_dir() or (folder / FILE_NAME).is_file():
+        return False
+    from slipway.components.ingest.sources import find_format
+
+    try:
+        find_format(places[0])
+    except (SlipwayError, ModuleNotFoundError):  # without [local] there is only the example
+        return False
+    return True
+
+
+def _format(text: str) -> "Format | None":
+    from typing import get_args
+
+    from slipway.components.config.data import Format
+
+    if text and text not in get_args(Format):
+        raise ProjectError(f"--format {text}: it is one of {', '.join(get_args(Format))}.")
+    return next((form for form in get_args(Format) if form == text), None)
+
+
+def _write_own(
+    data: list[str], answers: "Answers", form: "Format | None", out: Path, *, force: bool
+) -> None:
+    from slipway.local.guess.draft import make_draft
+    from slipway.local.guess.facts import read_tables
+    from slipway.local.guess.guess import Question
+    from slipway.local.guess.write import project_files, write_all
+
+    tables = read_tables(data, form)
+    for facts in tables:
+        _say(f"{facts.name}: {facts.rows:,} rows, {len(facts.columns)} columns")
+    if not answers.label:
+        names = tuple(c.source for facts in tables for c in facts.columns.values())
+        answers = _ask(Question("label", "Which column is to be predicted?", names), answers)
+    while True:
+        try:
+            draft = make_draft(tables, answers)
+            break
+        except Question as question:
+            answers = _ask(question, answers)
+    written = write_all(project_files(draft, out), out, force=force)
+    _tell(draft)
     for path in written:
+        _say(f"wrote {path}")
+    _say("Next: " + ("" if out == Path() else f"cd {out} && ") + "slipway run")
+
+
+def _ask(question: "Question", answers: "Answers") -> "Answers":
+    """Asks a person, where there is one.
+
+    Raises:
+        Question: there is no terminal; it names the option to give.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise question
+    text, choices = escape(question.text), list(question.choices) or None
+    return answers.having(question.answer, Prompt.ask(text, console=console, choices=choices))
+
+
+def _tell(draft: "Draft") -> None:
+    """What was guessed, in a few lines, and what to look at."""
+    label, moments, fields = draft.label, draft.moments, draft.fields
+    positive = f", positive: {', '.join(label.positive.value)}" if label.positive.value else ""
+    rows = draft.trial.rows
+    told = {
+        "label": f"{label.column.name}, {label.kind.value}{positive}",
+        "time": moments.time.value or "none",
+        "key": " and ".join(draft.key.value) or "none",
+        "features": f"{len(fields.found)} as they are,"
+        f" {sum(len(h.aggregates) for h in draft.histories)} of earlier rows",
+        "parts": ", ".join(f"{part} {count:,}" for part, count in rows.items()),
+        "gate": ", ".join(f"{metric} {guess.value}" for metric, guess in draft.gate.gate.items()),
+    }
+    for what, text in told.items():
+        _say(f"  {what:<9} {text}")
+    for warning in draft.warnings:
+        console.print(
+            f"  warning: {warning}.", style="yellow", highlight=False, markup=False, soft_wrap=True
+        )
+
+
+def _write_example(data: list[str], out: Path) -> None:
+    """The flights example, in the folder that is named."""
+    folder = Path(data[0]) if data else out
+    for path in _write_flights(folder):
         _say(str(path))
     if missing := missing_packages("local"):
         _say(
@@ -41,7 +198,7 @@ def init(
     _say(f"Next: {'' if folder == Path() else f'cd {folder} && '}slipway run")
 
 
-def _write_project(folder: Path) -> list[Path]:
+def _write_flights(folder: Path) -> list[Path]:
     """Writes the files of the example that are not there yet.
 
     Raises:
@@ -58,5 +215,5 @@ def _write_project(folder: Path) -> list[Path]:
     return new
 
 
-def _say(text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+def _say(text: str, style: str = "") -> None:
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)

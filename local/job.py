@@ -11,6 +11,7 @@ from slipway.components.config.project import LoadedProject
 from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.contracts.release import Deployment, Release
 from slipway.components.contracts.verdict import Verdict, read_verdict
+from slipway.components.ingest.sources import join_uri
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.images import STAGES
 from slipway.components.support.settings import locate
@@ -102,7 +103,7 @@ def train(
     arguments = training_arguments(project, job.loaded.schema_content)
     arguments |= {
         "data_root": job.data_root,
-        "data_version": source_version(job.data_root),
+        "data_version": source_version(job.sources),
         "gpus": "0" if job.target == "local" else arguments["gpus"],
         "deploy_target": job.target,
         **(changes or {}),
@@ -197,6 +198,12 @@ class Job:
         self.notes: list[str] = []
         # Stage to what is asked once it has ended well: what fails there need not wait for the rest.
         self.after: dict[str, Callable[[dict[str, Any]], None]] = {}
+
+    @property
+    def sources(self) -> list[str]:
+        """Where the tables lie."""
+        tables = self.loaded.project.data.tables.values()
+        return [join_uri(self.data_root, table.path) for table in tables]
 
     def compile(self) -> None:
         """Compiles the project into the workspace."""

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,16 +165,22 @@ def code_version() -> str:
     return digest.hexdigest()[:16]
 
 
-def source_version(root: str) -> str:
-    """What a local data folder holds now: names, sizes and times of its files, as a hash.
+def source_version(sources: Iterable[str]) -> str:
+    """What local tables hold now: names, sizes and times of their files, as a hash.
 
-    An object store's prefix gives "": there `data_version` is the caller's to set.
+    Where one is in an object store it is "": there `data_version` is the caller's to set.
+
+    Args:
+        sources: the tables' files or folders. Nothing else counts: a project may lie in the folder of
+            its data, where each run changes something.
     """
-    if "://" in root:
-        return ""
     digest = hashlib.sha256()
-    for path in sorted(Path(root).rglob("*")):
-        if path.is_file():
-            status = path.stat()
-            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    for source in sources:
+        if "://" in source:
+            return ""
+        folder = Path(source)
+        for path in [folder] if folder.is_file() else sorted(folder.rglob("*")):
+            if path.is_file():
+                status = path.stat()
+                digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]

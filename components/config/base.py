@@ -12,10 +12,12 @@ from pydantic import (
     ConfigDict,
     PlainSerializer,
     ValidationError,
+    WithJsonSchema,
 )
 
 from slipway.components.support.errors import SlipwayError
 
+DURATION_PATTERN = r"^\s*\d+\s*[smhdw]\s*$"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _FORM = "a whole number and s, m, h, d or w, as in 2h"
 LONGEST = timedelta(days=24_855)
@@ -118,6 +120,7 @@ Duration = Annotated[
     BeforeValidator(parse_duration),
     AfterValidator(require_bounds),
     PlainSerializer(format_duration, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "examples": ["2h", "7d"]}),
 ]
 
 
@@ -143,6 +146,7 @@ Instant = Annotated[
     BeforeValidator(_date_as_datetime),
     AfterValidator(_as_utc),
     PlainSerializer(format_instant, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "examples": ["2024-01-31", "2024-01-31T06:00:00Z"]}),
 ]
 """A moment in UTC. A date means its midnight; a time without a zone is taken as UTC."""
 

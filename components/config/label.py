@@ -6,7 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from slipway.components.config.base import (
     Name,
@@ -127,17 +127,25 @@ def _written(threshold: Decimal | timedelta) -> str:
 Unit = Literal["s", "m", "h", "d"]
 MAX_CLASSES = 1000
 MIN_CLASS_ROWS = 10
-Values = Annotated[tuple[str, ...], BeforeValidator(_values), Field(min_length=1)]
+_VALUE_SCHEMA = {"type": ["string", "number", "boolean"]}
+Values = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_values),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [_VALUE_SCHEMA, {"type": "array", "items": _VALUE_SCHEMA}]}),
+]
 Number = Annotated[
     Decimal,
     BeforeValidator(_number),
     PlainSerializer(value_text, return_type=str, when_used="json"),
+    WithJsonSchema({"type": ["number", "string"]}),
 ]
 """A number that is compared with a column's values. It travels as text, which keeps all its digits."""
 Threshold = Annotated[
     Decimal | timedelta,
     BeforeValidator(_threshold),
     PlainSerializer(_written, return_type=str, when_used="json"),
+    WithJsonSchema({"type": ["number", "string"]}),
 ]
 
 

@@ -47,13 +47,13 @@ class Project(Section):
     """A whole project file."""
 
     project_name: Label
-    cloud_provider: str
-    experiment_tracker: str
-    model_registry: str
-    feature_store: str
-    orchestrator: str
-    monitoring_tool: str
-    ci_cd_platform: str
+    cloud_provider: str = "onprem"
+    experiment_tracker: str = "mlflow"
+    model_registry: str = "mlflow"
+    feature_store: str = "feast"
+    orchestrator: str = "kubeflow"
+    monitoring_tool: str = "evidently"
+    ci_cd_platform: str = "github-actions"
 
     data: DataConfig
     input_schema: str = Field(alias="schema")

@@ -43,8 +43,8 @@ def _reached_by_constants(gate: GateConfig, rows: int, positives: int) -> list[s
     for setting, (metric, bound) in asked.items():
         value, answer = constants.get(metric, (math.nan, ""))
         lower = metric in LOWER_IS_BETTER
-        limit = bound.max if lower else bound.min
-        if limit is None or not (value <= limit if lower else value >= limit):
+        limit = bound.max if lower else bound.min  # a least value of 0 asks for nothing, on purpose
+        if not limit or not (value <= limit if lower else value >= limit):
             continue
         advice.append(
             f"{setting} is {limit:g}, which {answer} reaches too, with {value:.4f} on the test part:"

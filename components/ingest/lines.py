@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 from slipway.components.ingest.columns import Columns
-from slipway.components.ingest.sources import Source
+from slipway.components.ingest.sources import Source, reading
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -42,6 +42,29 @@ Folders = dict[str, str | None]
 """What the `key=value` folders of a file say."""
 FOLDER = {"from": "folder"}
 """Marks a column that comes from them."""
+
+
+def csv_names(source: Source) -> list[str]:
+    """The names in the first line of a table's first csv file; none where it is empty.
+
+    Raises:
+        SlipwayError: the file cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.csv as pc
+
+    file = source.files[0]
+    with reading(source.name(file)), source.store.open(file, "rb", compression="infer") as stream:
+        try:
+            names = pc.open_csv(
+                stream,
+                pc.ReadOptions(block_size=BLOCK, use_threads=False),
+                pc.ParseOptions(newlines_in_values=True),
+                pc.ConvertOptions(check_utf8=False),
+            ).schema.names
+        except pa.ArrowInvalid:
+            return []  # what is wrong with it is said where its rows are read
+    return list(names)
 
 
 def csv_batches(

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from slipway.local.workspace import KEPT_RUNS, Workspace
+from slipway.local.workspace import KEPT_RUNS, Workspace, source_version
 
 
 def make_run(workspace: Workspace, name: str, age: int, model: str = "") -> Path:
@@ -70,3 +70,22 @@ def test_what_a_link_leads_to_and_what_serves_is_kept_whatever_its_age(tmp_path:
     route.unlink()
     workspace.prune()
     assert len(kept(workspace)) == 2 * KEPT_RUNS
+
+
+def test_only_the_tables_make_another_version_of_the_data(tmp_path: Path) -> None:
+    """A project may lie in the folder of its data: what a run writes there is no data."""
+    orders, visits = tmp_path / "orders.csv", tmp_path / "visits"
+    visits.mkdir()
+    orders.write_text("id\n1\n")
+    (visits / "may.csv").write_text("id\n1\n")
+    sources = [str(orders), str(visits)]
+    before = source_version(sources)
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build/summary.json").write_text("{}")
+    assert source_version(sources) == before != source_version([str(orders)])
+    (visits / "june.csv").write_text("id\n2\n")
+    changed = source_version(sources)
+    assert changed != before
+    orders.write_text("id\n1\n2\n")
+    assert source_version(sources) != changed
+    assert source_version([*sources, "s3://bucket/table"]) == ""

@@ -141,3 +141,11 @@ def test_durations(text: str, seconds: int) -> None:
     value = parse_duration(text)
     assert value.total_seconds() == seconds
     assert parse_duration(format_duration(value)) == value
+
+
+def test_the_choices_of_the_stack_need_not_be_made(folder: Path) -> None:
+    file = folder / "project.yaml"
+    whole = load_project(folder).project
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if line.partition(":")[0] not in CHOICES))
+    assert load_project(folder).project == whole

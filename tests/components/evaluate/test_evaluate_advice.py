@@ -33,6 +33,7 @@ ABOVE = {"accuracy": 0.6001, "f1": 0.5715, "auc": 0.5001}
 LOW = {"alerts": {"accuracy": 0.85}}
 CASES = [
     Case("nothing to say", ABOVE),
+    Case("bounds that are left out on purpose", {**ABOVE, "accuracy": 0, "f1": 0}),
     Case(
         "accuracy at a constant's",
         {**ABOVE, "accuracy": 0.6},

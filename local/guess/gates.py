@@ -1,0 +1,179 @@
+"""Gate values that a useful model passes and a constant answer does not, and alerts that follow."""
+
+import math
+from dataclasses import dataclass, field
+
+from slipway.components.config.gate import GateConfig
+from slipway.components.config.monitoring import AlertThresholds, MonitoringConfig
+from slipway.components.evaluate.rules import Estimate
+from slipway.local.guess.guess import Guess, Notes
+from slipway.local.guess.trial import Trial
+
+_NEAR = 0.5
+"""How far between a constant answer and the lower end of the baseline's interval a bound lies."""
+_DEFAULTS = GateConfig()
+
+
+@dataclass(slots=True, kw_only=True)
+class GateGuess:
+    """Settings of the gate, by name; and of monitoring."""
+
+    gate: dict[str, Guess[object]] = field(default_factory=dict)
+    monitoring: dict[str, Guess[object]] = field(default_factory=dict)
+
+
+def constants(rows: int, positives: int) -> dict[str, float]:
+    """What the best answer reaches that never looks at a row."""
+    share = positives / rows if rows else 0.0
+    return {
+        "accuracy": max(share, 1 - share),
+        "f1": 2 * share / (1 + share),
+        "auc": 0.5,
+    }
+
+
+def guess_gate(trial: Trial, notes: Notes) -> GateGuess:
+    """The gate of a yes/no label.
+
+    Args:
+        trial: what the baselines came to.
+        notes: gets a warning of each bound that keeps nothing back, and of too few rows.
+    """
+    guess, test = GateGuess(), trial.rows["test"]
+    least = constants(test, trial.positives)
+    for metric in ("accuracy", "f1", "auc"):
+        guess.gate[metric] = _bound(
+            metric, trial.logistic.get(metric), least[metric], trial.problem
+        )
+    _warn_of_no_signal(trial, notes)
+    _rows(guess, trial, notes)
+    if trial.block != _DEFAULTS.block:
+        why = {
+            "hour": "the test part has too few days to resample",
+            "row": "the test part has no days, or too few, to resample",
+        }[trial.block]
+        guess.gate["block"] = Guess(
+            value=trial.block,
+            reason=f"{why}, so intervals are made of {trial.block}s",
+            change="Change: day, hour, week, row, or a key",
+        )
+    guess.monitoring["alerts.accuracy"] = _alert(
+        trial.logistic.get("accuracy"), guess.gate["accuracy"]
+    )
+    return guess
+
+
+def _bound(metric: str, baseline: Estimate | None, constant: float, problem: str) -> Guess[object]:
+    """A bound between a constant answer and the logistic regression, where there is room."""
+    answers = {
+        "accuracy": "always giving the commoner class",
+        "f1": "always answering positive",
+        "auc": "any constant answer",
+    }[metric]
+    change = "Raise it to what the model is worth to you"
+    if baseline is None or baseline.value is None:
+        value = _up(constant + 0.02) if metric == "auc" else 0.0
+        reason = f"no baseline could be measured ({problem}); {answers} has {constant:.3f}"
+        return Guess(value=value, reason=reason, change=change)
+    low = baseline.low if baseline.low is not None else baseline.value - 0.05
+    span = f"{baseline.value:.3f}" + (
+        f" ({baseline.low:.3f} to {baseline.high:.3f})" if baseline.low is not None else ""
+    )
+    told = f"a logistic regression on the columns as they are has {span}, {answers} {constant:.3f}"
+    value = _down(constant + _NEAR * (low - constant))
+    if value > constant:
+        return Guess(value=value, reason=f"{told}: half way", change=change)
+    if metric == "auc":
+        return Guess(
+            value=_up(constant), reason=f"{told}: hardly more, so this asks for next to nothing",
+            change=change,
+        )  # fmt: skip
+    return Guess(
+        value=0.0,
+        reason=f"{told}: no bound on {metric} would tell them apart, so the others decide",
+        change="Set it where the threshold is tuned for it",
+    )
+
+
+def _down(value: float) -> float:
+    return math.floor(100 * value + 1e-9) / 100
+
+
+def _up(value: float) -> float:
+    return round(_down(value) + 0.01, 2)
+
+
+def _warn_of_no_signal(trial: Trial, notes: Notes) -> None:
+    if trial.problem:
+        notes.warn(
+            f"no baseline could be measured, since {trial.problem}: the gate's values are guesses"
+        )
+        return
+    auc = trial.logistic["auc"]
+    if auc.low is not None and auc.low <= 0.5:
+        notes.warn(
+            f"a logistic regression on these columns is not to be told from chance (AUC {auc.value:.3f},"
+            f" {auc.low:.3f} to {auc.high:.3f}): they may say nothing of the label"
+        )
+
+
+def _rows(guess: GateGuess, trial: Trial, notes: Notes) -> None:
+    """Fewest test rows, where the gate's own figure is more than there are."""
+    test = trial.rows["test"]
+    rarest = min(trial.positives, test - trial.positives)
+    settings = (
+        ("min_rows", _DEFAULTS.min_rows, test, "test rows"),
+        ("min_class_rows", _DEFAULTS.min_class_rows, rarest, "test rows of the rarer class"),
+    )
+    for name, least, there, what in settings:
+        if there >= least:
+            continue
+        value = max(1, math.floor(0.8 * there))
+        guess.gate[name] = Guess(
+            value=value,
+            reason=f"there are {there:,} {what}; Slipway would ask for {least:,}",
+            change="Raise it as data come in",
+        )
+        notes.warn(
+            f"only {there:,} {what}: what the gate measures is uncertain (it would ask for {least:,})."
+            " Look at the intervals in the model card"
+        )
+    total = sum(trial.rows.values())
+    share = trial.positives / test if test else 0.0
+    if test and min(share, 1 - share) < 0.05:
+        notes.warn(
+            f"the classes are unbalanced, {min(share, 1 - share):.2%} of the test rows are of the rarer:"
+            f" always giving the other is right in {max(share, 1 - share):.2%}, so accuracy says nothing."
+            " Look at F1, AUC and average precision"
+        )
+    if total < 500:
+        notes.warn(f"only {total:,} rows with a label: a model learns little from so few")
+
+
+def guess_window(rows_a_week: float) -> dict[str, Guess[object]]:
+    """Fewest predictions of a monitored week, where it has fewer than monitoring would ask for."""
+    least = MonitoringConfig().min_rows
+    if rows_a_week >= 1.25 * least:
+        return {}
+    return {
+        "min_rows": Guess(
+            value=max(math.floor(0.5 * rows_a_week), 20),
+            reason=f"a week has about {rows_a_week:,.0f} rows, and with fewer than {least} nothing would"
+            " be concluded",
+            change="Monitor longer stretches rather than fewer rows where you can",
+        )
+    }
+
+
+def _alert(baseline: Estimate | None, bound: Guess[object]) -> Guess[object]:
+    """Accuracy below which a served model is reported."""
+    drop = AlertThresholds().accuracy_drop
+    if baseline is None or baseline.value is None:
+        return Guess(value=0.0, reason="no baseline could be measured, so nothing is promised")
+    low = baseline.low if baseline.low is not None else baseline.value
+    value = max(_down(low - drop), 0.0)
+    return Guess(
+        value=value,
+        reason=f"{drop:g} below what the logistic regression surely reaches ({low:.3f})",
+        change="Set it to what the model card shows, less what you bear",
+    )

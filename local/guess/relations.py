@@ -1,0 +1,218 @@
+"""What names a row, and how the other tables hang on the examples' table."""
+
+import itertools
+from dataclasses import dataclass
+
+from slipway.components.support.errors import ProjectError
+from slipway.local.guess.facts import ColumnFacts, TableFacts
+from slipway.local.guess.guess import Answers, Guess, Notes
+from slipway.local.guess.moments import NONE
+
+_ID = {"id", "key", "no", "nr", "number", "code", "uuid", "guid", "pk", "ref", "index", "row"}
+_NO_ENTITY = {"code", "no", "nr", "number", "row", "index"}
+"""What numbers rows or names a category, and so nobody that comes back."""
+_SHARED = 0.5
+"""Least share of the examples' keys that the other table must have, or the other way round."""
+_REPEATS = 1.5
+"""Least rows a value, for a column to name something that comes back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """How a table is looked up for an example.
+
+    Attributes:
+        table: the other table. own: the examples' column with the key. other: the table's.
+        single: whether a key has one row there.
+        time: the table's column with the time of a row; None: it has none.
+    """
+
+    table: TableFacts
+    own: str
+    other: str
+    single: bool
+    time: str | None
+    reason: str
+
+
+def stem_of(table: TableFacts) -> str:
+    """What one row is: an order, for a table orders."""
+    name = table.name
+    if name.endswith("ies"):
+        return f"{name[:-3]}y"
+    return name.removesuffix("s") if not name.endswith("ss") else name
+
+
+def is_id(column: ColumnFacts) -> bool:
+    """Whether a column's name says that it names something."""
+    last = column.words[-1]
+    return column.may_be_key and (last in _ID or (last.endswith("id") and len(last) > 3))
+
+
+def guess_key(
+    table: TableFacts, label: ColumnFacts, answers: Answers, notes: Notes
+) -> Guess[tuple[str, ...]]:
+    """The column, or columns, that name an example; none: nothing does.
+
+    Raises:
+        ProjectError: the answer names no column, or not each row.
+    """
+    change = "Change: --key COLUMN (once for each column), or --key none"
+    columns = [c for c in table.columns.values() if c.name != label.name and c.may_be_key]
+    if answers.key == (NONE,):
+        return Guess(value=(), reason="As --key none says")
+    if answers.key:
+        return _answered(table, answers)
+    _warn_of_repeated_rows(table, notes)
+    found = [c for c in columns if c.is_unique and (is_id(c) or c.is_text or _counts_up(c))]
+    if found:
+        best = min(found, key=lambda c: (_rank(c, table), list(table.columns).index(c.name)))
+        looked = " looked at" if table.is_sample else ""
+        reason = f"{best.source} names each of the {table.frame.height:,} rows{looked} once"
+        return Guess(value=(best.name,), reason=reason, change=change)
+    ids = [c for c in columns if is_id(c) and not c.nulls]
+    for pair in itertools.combinations(ids, 2):
+        names = tuple(c.name for c in pair)
+        if table.frame.select(names).is_unique().all():
+            reason = f"{' and '.join(c.source for c in pair)} together name each row once"
+            return Guess(value=names, reason=reason, change=change)
+    for column in ids:
+        if column.distinct > 0.9 * column.rows:
+            notes.warn(
+                f"{column.source} looks like the key of {table.name}, but"
+                f" {column.rows - column.distinct:,} of {column.rows:,} rows repeat another's: check"
+                " the source for doubled rows"
+            )
+    reason = "no column, and no pair of ids, names each row once, so a row is named by its content"
+    return Guess(value=(), reason=reason, change=change)
+
+
+def _answered(table: TableFacts, answers: Answers) -> Guess[tuple[str, ...]]:
+    found = [table.find(name) for name in answers.key]
+    names = tuple(column.name for column in found if column)
+    missing = [name for name, column in zip(answers.key, found, strict=True) if column is None]
+    if missing:
+        raise ProjectError(f"--key {missing[0]}: {table.name} has no such column.")
+    twice = table.frame.height - table.frame.select(names).n_unique()
+    if twice:
+        raise ProjectError(
+            f"--key {' --key '.join(answers.key)}: {twice:,} rows of {table.name} share it with another"
+            " row, and a key names each row once. Give another, several, or --key none."
+        )
+    return Guess(value=names, reason="As --key says")
+
+
+def _warn_of_repeated_rows(table: TableFacts, notes: Notes) -> None:
+    flat = [n for n in table.frame.columns if not table.frame.schema[n].is_nested()]
+    twice = table.frame.height - table.frame.select(flat).n_unique()
+    if twice and len(flat) > 2:
+        notes.warn(
+            f"{twice:,} of {table.frame.height:,} rows of {table.name} are exact copies of another: a"
+            " copy in training and in test flatters the model. Remove them at the source"
+        )
+
+
+def _rank(column: ColumnFacts, table: TableFacts) -> int:
+    """How good a key a column is by its name, 0 the best."""
+    words, stem = set(column.words), stem_of(table)
+    if is_id(column):
+        return 0 if stem in words or column.source.lower() in ("id", f"{stem}id") else 1
+    return 2
+
+
+def _counts_up(column: ColumnFacts) -> bool:
+    """Whether whole numbers are those from the first to the last: a row's number."""
+    low, high = column.values.min(), column.values.max()
+    return isinstance(low, int) and isinstance(high, int) and high - low + 1 == column.rows
+
+
+def returning(table: TableFacts, key: tuple[str, ...], label: ColumnFacts) -> list[ColumnFacts]:
+    """Columns that name something that comes back in other rows: customers, products."""
+    return [
+        column
+        for column in table.columns.values()
+        if column.name not in key
+        and column.name != label.name
+        and is_id(column)
+        and column.words[-1] not in _NO_ENTITY
+        and column.distinct > 1
+        and column.rows - column.nulls >= _REPEATS * column.distinct
+    ]
+
+
+def guess_joins(
+    table: TableFacts, others: list[TableFacts], label: ColumnFacts, notes: Notes
+) -> list[Join]:
+    """How each of the other tables is looked up; one that cannot be is named in a warning."""
+    joins = []
+    for other in others:
+        join = _best_join(table, other, label)
+        if join is None:
+            notes.warn(
+                f"the table {other.name} shares no key with {table.name}, so it gives no features. Name"
+                " the key alike in both tables"
+            )
+        elif not join.single and join.time is None:
+            notes.warn(
+                f"the table {other.name} has several rows for a {join.own}, and no column that says when"
+                " they happened: nothing of it can be used without seeing the future"
+            )
+        else:
+            joins.append(join)
+    return joins
+
+
+def _best_join(table: TableFacts, other: TableFacts, label: ColumnFacts) -> Join | None:
+    found: list[tuple[bool, float, Join]] = []
+    for own, foreign in _pairs(table, other, label):
+        keys = foreign.values.drop_nulls().unique()
+        there = own.values.drop_nulls()
+        if own.is_text != foreign.is_text:
+            keys, there = keys.cast(str), there.cast(str)  # type: ignore[arg-type]
+        share = float(there.is_in(keys.implode()).sum()) / max(len(there), 1)
+        back = float(keys.is_in(there.unique().implode()).sum()) / max(len(keys), 1)
+        if max(share, back) < _SHARED:
+            continue
+        times = [c for c in other.columns.values() if c.is_time and c.nulls < c.rows / 2]
+        time = _time_of(other, times)
+        each = "one row" if foreign.is_unique else "several rows"
+        reason = (
+            f"{other.name} has {each} for a {foreign.source}, and {share:.0%} of the rows of"
+            f" {table.name} have one there"
+        )
+        found.append(
+            (
+                foreign.is_unique,
+                share,
+                Join(
+                    table=other, own=own.name, other=foreign.name, single=foreign.is_unique,
+                    time=time, reason=reason,
+                ),
+            )
+        )  # fmt: skip
+    return max(found, key=lambda one: one[:2])[2] if found else None
+
+
+def _pairs(
+    table: TableFacts, other: TableFacts, label: ColumnFacts
+) -> list[tuple[ColumnFacts, ColumnFacts]]:
+    """Columns of two tables that may name the same: alike by name, or `id` and `customer_id`."""
+    pairs = []
+    for own in table.columns.values():
+        if not own.may_be_key or own.name == label.name:
+            continue
+        for foreign in other.columns.values():
+            alike = own.name == foreign.name and (is_id(own) or foreign.is_unique)
+            stem = f"{stem_of(other)}_id"
+            named = own.name == stem and foreign.source.lower() == "id"
+            if foreign.may_be_key and (alike or named):
+                pairs.append((own, foreign))
+    return pairs
+
+
+def _time_of(table: TableFacts, times: list[ColumnFacts]) -> str | None:
+    """A table's own time: the only one, or the one named so."""
+    if len(times) == 1:
+        return times[0].name
+    named = [c for c in times if set(c.words) & {stem_of(table), "time", "timestamp", "event"}]
+    return named[0].name if len(named) == 1 else None

@@ -1,0 +1,68 @@
+"""The files of a project: checked as a whole before the first is written."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from slipway.components.config.editor import project_schema
+from slipway.components.config.project import FILE_NAME, load_project
+from slipway.components.support import files
+from slipway.components.support.errors import ProjectError, SlipwayError
+from slipway.components.validate.infer import write_schema
+from slipway.local.guess.draft import EDITOR_SCHEMA, SCHEMA, Draft, project_text, schema_entries
+
+
+def project_files(draft: Draft, folder: Path) -> dict[str, str]:
+    """A draft's files: path below the project's folder to content.
+
+    Args:
+        draft: what was guessed.
+        folder: where the project is going to be.
+
+    Raises:
+        ProjectError: what was guessed makes no project; the message is that of the project file.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        room = Path(scratch)
+        files.write_text(room / FILE_NAME, project_text(draft, folder))
+        files.write_text(room / EDITOR_SCHEMA, json.dumps(project_schema(), indent=1) + "\n")
+        write_schema(schema_entries(draft), room / SCHEMA)
+        try:
+            load_project(room)
+        except SlipwayError as error:
+            raise ProjectError(str(error).replace(str(room), str(folder))) from error
+        return {
+            path.relative_to(room).as_posix(): path.read_text(encoding="utf-8")
+            for path in sorted(room.rglob("*"))
+            if path.is_file()
+        }
+
+
+def write_all(contents: dict[str, str], folder: Path, *, force: bool = False) -> list[Path]:
+    """Writes files into a folder, all or none.
+
+    Args:
+        contents: path below the folder to content.
+        folder: where they go.
+        force: replace files that say something else.
+
+    Returns:
+        Those that are new or were replaced.
+
+    Raises:
+        ProjectError: a file is there with other content.
+    """
+    changed = {
+        folder / name: text
+        for name, text in contents.items()
+        if not (folder / name).is_file() or (folder / name).read_bytes() != text.encode()
+    }
+    there = [str(path) for path in changed if path.exists()]
+    if there and not force:
+        raise ProjectError(
+            f"{', '.join(there)} is there already and says something else. Nothing is written. Give"
+            " another folder with --out, or --force to replace it."
+        )
+    for path, text in changed.items():
+        files.write_text(path, text)
+    return list(changed)

@@ -1,0 +1,160 @@
+"""`slipway init`: with tables a project of their own, without them the flights; a file is never lost."""
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+from support.own_tables import orders, write
+from typer.testing import CliRunner
+
+from slipway.commands.cli import app
+from slipway.components.config.project import load_project
+from slipway.components.support.errors import ProjectError
+
+SLIPWAY = Path(sys.executable).parent / "slipway"
+
+
+def init(*arguments: str) -> str:
+    """Runs the command in this process; raises what it raises."""
+    done = CliRunner().invoke(app, ["init", *arguments])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, {"orders.csv": orders()})
+    return tmp_path
+
+
+def test_a_table_becomes_a_project_and_is_told_of(here: Path) -> None:
+    said = init("orders.csv", "--label", "returned")
+    for line in (
+        "orders: 1,200 rows, 6 columns",
+        "  label     returned, binary, positive: yes",
+        "  time      placed_at",
+        "  key       order_id",
+        "  features  3 as they are, 2 of earlier rows",
+        "  warning: only 251 test rows",
+        "wrote project.yaml",
+        "Next: slipway run",
+    ):
+        assert line in said
+    project = load_project(here).project
+    assert project.features.label.positive == ("yes",)
+    assert project.data.root == "."
+    assert project.data.tables["orders"].path == "orders.csv"
+    first = (here / "project.yaml").read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=schemas/project.schema.json"
+    assert json.loads((here / "schemas/project.schema.json").read_text())["properties"]["gate"]
+
+
+def test_the_data_may_lie_elsewhere(here: Path) -> None:
+    (here / "lake").mkdir()
+    (here / "orders.csv").rename(here / "lake/orders.csv")
+    said = init("lake/orders.csv", "--label", "returned", "--out", "shop", "--name", "shop")
+    assert "Next: cd shop && slipway run" in said
+    project = load_project(here / "shop").project
+    assert (project.project_name, project.data.root) == ("shop", "../lake")
+    assert (here / "shop" / project.data.root / project.data.tables["orders"].path).is_file()
+
+
+def test_a_second_time_writes_nothing_and_another_answer_needs_force(here: Path) -> None:
+    init("orders.csv", "--label", "returned")
+    before = (here / "project.yaml").read_bytes()
+    assert "wrote" not in init("orders.csv", "--label", "returned")
+    with pytest.raises(ProjectError, match=r"project\.yaml is there already .* --force"):
+        init("orders.csv", "--label", "returned", "--positive", "no")
+    assert (here / "project.yaml").read_bytes() == before
+    init("orders.csv", "--label", "returned", "--positive", "no", "--force")
+    assert load_project(here).project.features.label.positive == ("no",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["orders.csv"], r"Which column is to be predicted\? One of: order_id, .*--label"),
+        (["none.csv", "--label", "y"], "there is nothing at"),
+        (["--label", "y"], "give them too, as in `slipway init DATA`"),
+        (["orders.csv", "--label", "returned", "--format", "excel"], "one of parquet, csv"),
+        (
+            ["orders.csv", "--label", "returned", "--time", "amount"],
+            "--time amount: that is of type",
+        ),
+        (
+            ["orders.csv", "--label", "returned", "--key", "channel"],
+            "1,197 rows of orders share it",
+        ),
+        (["orders.csv", "--label", "returned", "--name", "My Shop"], "'My Shop' is not a name"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_written(
+    here: Path, arguments: list[str], said: str
+) -> None:
+    with pytest.raises(Exception, match=said):
+        init(*arguments)
+    assert sorted(path.name for path in here.iterdir()) == ["orders.csv"]
+
+
+def test_without_a_terminal_a_question_names_the_option_and_exits_with_2(here: Path) -> None:
+    table = orders().with_columns(
+        returned=pl.when(pl.col("returned") == "yes").then(2).otherwise(1)
+    )
+    write(here, {"orders.csv": table})
+    done = subprocess.run(
+        [SLIPWAY, "init", "orders.csv", "--label", "returned"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    said = " ".join(done.stderr.split())
+    assert "Which value of returned is positive? One of: 1, 2. Say it with --positive." in said
+
+
+def test_on_a_terminal_it_asks(here: Path) -> None:
+    table = orders().with_columns(
+        returned=pl.when(pl.col("returned") == "yes").then(2).otherwise(1)
+    )
+    write(here, {"orders.csv": table})
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [SLIPWAY, "init", "orders.csv", "--label", "returned"],
+        stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    said, answered = "", False
+    while select.select([ours], [], [], 120)[0]:
+        try:
+            said += os.read(ours, 4096).decode()
+        except OSError:  # the other end is closed
+            break
+        if "is positive?" in said and not answered:
+            os.write(ours, b"2\n")
+            answered = True
+    assert process.wait(10) == 0, said
+    assert load_project(here).project.features.label.positive == ("2",)
+
+
+def test_a_folder_of_files_is_one_table(here: Path) -> None:
+    table = orders()
+    half = table.height // 2
+    write(here, {"monthly/a.parquet": table[:half], "monthly/b.parquet": table[half:]})
+    init("monthly", "--label", "returned", "--out", "shop")
+    tables = yaml.safe_load((here / "shop/project.yaml").read_text())["data"]["tables"]
+    assert tables == {"monthly": {"path": "monthly", "format": "parquet", "time": "placed_at"}}
+
+
+def test_without_tables_the_example_is_written(tmp_path: Path, repository: Path) -> None:
+    example = repository / "examples/flights"
+    (tmp_path / "build/lake").mkdir(parents=True)
+    init(str(tmp_path / "flights"))
+    for name in ("project.yaml", "schemas/input.json"):
+        assert (tmp_path / "flights" / name).read_bytes() == (example / name).read_bytes()
