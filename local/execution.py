@@ -2,11 +2,11 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.secrets import redact
 from slipway.components.support.stage import EVENT_PREFIX
 from slipway.local import local_run
+from slipway.local.lifetime import GRACE_SECONDS, end_session
 from slipway.local.request import RunRequest, request_json
 
 LAST_LINES = 15
@@ -61,8 +62,8 @@ def execute(
 ) -> PipelineRun:
     """Runs a pipeline to its end.
 
-    The child leads a process group of its own, so that Ctrl-C or a broken watcher ends the stages
-    too; an endpoint that was deployed is in another group and stays.
+    The child leads a session of its own, so that Ctrl-C or a broken watcher ends the stages too; an
+    endpoint that was deployed is in another session and stays.
 
     Args:
         request: what to run.
@@ -78,7 +79,7 @@ def execute(
     with (
         log.open("w", encoding="utf-8") as file,
         subprocess.Popen(
-            [sys.executable, "-m", local_run.__name__, str(request_file)],
+            [sys.executable, "-m", local_run.__name__, str(request_file), str(os.getpid())],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -108,11 +109,10 @@ def execute(
             child.wait()
         finally:
             if child.poll() is None:
-                os.killpg(child.pid, signal.SIGTERM)
-                try:
-                    child.wait(timeout=10)
-                except subprocess.TimeoutExpired:
-                    os.killpg(child.pid, signal.SIGKILL)
+                child.terminate()  # it ends its stages
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=GRACE_SECONDS + 5)
+            end_session(child.pid)
     if child.returncode and run.error is None:
         # Nobody said why: a process that was killed, or an error before the stage began.
         run.error = "It ended without a result. The last lines:\n" + "\n".join(tail)

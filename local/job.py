@@ -230,6 +230,7 @@ class Job:
             cache=str(self.workspace.cache),
             runner=self.runner,
             environment=settings,
+            lock=str(self.workspace.work_lock),
             mounts=[str(self.workspace.root), self.data_root],
         )
         moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")

@@ -1,8 +1,9 @@
 """Runs one compiled pipeline with `kfp.local`, in a process of its own.
 
-`slipway run` starts it, reads the lines that it prints, and ends it with all its children on Ctrl-C:
+`slipway run` (the process PID) starts it, reads the lines that it prints, and ends it with all its
+children on Ctrl-C; where that process is killed, it ends by itself:
 
-    python -m slipway.local.local_run REQUEST.json
+    python -m slipway.local.local_run REQUEST.json PID
 
 Beyond what `kfp.local` does by itself it records each task's status, seconds and outputs (cached ones
 too), does not retry (a retry helps against a cluster's hiccups, on a laptop it only delays the error),
@@ -20,14 +21,19 @@ from typing import Any
 
 from slipway.components.support import stage
 from slipway.components.support.errors import SlipwayError
+from slipway.local.lifetime import end_session_on_sigterm, held_by_child
 from slipway.local.request import RunRequest, read_request
 
 
 def main() -> None:
-    """Runs the request that the first argument names; exits with 1 where a task failed."""
+    """Runs the request that the first argument names, for the process that the second one names.
+
+    Exits with 1 where a task failed.
+    """
     request = read_request(Path(sys.argv[1]))
     try:
-        run(request)
+        with held_by_child(Path(request.lock), int(sys.argv[2])):
+            run(request)
     except SlipwayError as error:
         stage.emit("error", message=str(error))
         sys.exit(1)
@@ -122,6 +128,7 @@ def _runner(request: RunRequest) -> Any:
     from kfp import local
 
     if request.runner == "subprocess":
+        end_session_on_sigterm()
         return local.SubprocessRunner(use_venv=False)
     from slipway.local.containers import Containers
 

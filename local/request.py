@@ -19,6 +19,7 @@ class RunRequest:
         runner: "subprocess" or "docker".
         environment: environment variables for the containers of the runner "docker". Some are secrets:
             the file has their names alone, and the process has the values in its own environment.
+        lock: file that the process holds as long as it works.
         mounts: folders that those containers see under the same path, besides `root`.
     """
 
@@ -29,6 +30,7 @@ class RunRequest:
     runner: str
     environment: dict[str, str]
     mounts: list[str]
+    lock: str
 
 
 def request_json(request: RunRequest) -> str:

@@ -10,9 +10,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.packages import installed_packages
+from slipway.components.support.retry import wait_until
+from slipway.local.lifetime import GRACE_SECONDS, end_abandoned
 
 SOURCE = Path(__file__).resolve().parents[1]
 KEPT_RUNS = 10
@@ -56,6 +59,11 @@ class Workspace:
         return f"sqlite:///{self.root / 'mlflow.db'}"
 
     @property
+    def work_lock(self) -> Path:
+        """What the process that runs a pipeline holds, also where the command was killed."""
+        return self.root / ".work"
+
+    @property
     def summary(self) -> Path:
         """What the last run came to."""
         return self.root / "summary.json"
@@ -81,21 +89,34 @@ class Workspace:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps a second `slipway run` out of the folder.
+        """Keeps a second `slipway run` out of the folder, with all that the first one started.
 
         Raises:
             SlipwayError: another run is working in it.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not _take(file):
                 raise SlipwayError(
                     f"Another slipway run is working in {self.root}. Wait for it, or give this one"
                     " a folder of its own with --out."
-                ) from error
+                )
+            self._end_work_of_a_killed_run()
             yield
+
+    def _end_work_of_a_killed_run(self) -> None:
+        """Waits for the stages of a run that was killed, and ends what of them does not end by itself.
+
+        Raises:
+            SlipwayError: they still work.
+        """
+        with self.work_lock.open("a") as file:
+            if not wait_until(lambda: _take(file), timeout=GRACE_SECONDS + 5):
+                raise SlipwayError(
+                    f"The stages of a run that was killed still work in {self.root}. Wait for them, or"
+                    " give this one a folder of its own with --out."
+                )
+            end_abandoned(self.work_lock, self.root)
 
     def use(self, output: object) -> None:
         """Notes that an earlier run's output was used again, so that its run counts as a new one."""
@@ -140,6 +161,15 @@ class Workspace:
             except (ValueError, KeyError, TypeError):
                 continue
         return found
+
+
+def _take(file: IO[str]) -> bool:
+    """Takes the lock of an open file, unless somebody has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _read_text(path: Path) -> str:

@@ -26,7 +26,7 @@ from slipway.local.request import RunRequest
 def containers(tmp_path: Path) -> Containers:
     request = RunRequest(
         pipeline="none", arguments={}, root=str(tmp_path / "run" / "pipelines"), cache="none",
-        runner="docker", environment={}, mounts=[],
+        runner="docker", environment={}, mounts=[], lock="none",
     )  # fmt: skip
     return Containers(request)
 
@@ -249,7 +249,7 @@ from slipway.local.containers import Containers
 from slipway.local.request import RunRequest
 root = {str(tmp_path / "run" / "pipelines")!r}
 c = Containers(RunRequest(pipeline="none", arguments={{}}, root=root, cache="none", runner="docker",
-    environment={{}}, mounts=[]))
+    environment={{}}, mounts=[], lock="none"))
 c.install()
 c.run(docker.from_env(), {tiny!r}, ["/bin/sh", "-c", "echo up; sleep 60"], {{}}, name="slipway-test-term")
 """

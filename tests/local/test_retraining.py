@@ -326,6 +326,7 @@ def test_a_pipeline_that_fails_is_told_by_its_exit_handler(
         runner="subprocess",
         environment=settings,
         mounts=[],
+        lock=str(tmp_path / ".work"),
     )
     run = execute(request, settings, tmp_path / "run.log", lambda task, event: None)
     assert run.error is not None and "nowhere" in run.error

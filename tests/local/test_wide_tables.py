@@ -110,6 +110,7 @@ def run(project: LoadedProject, folder: Path) -> tuple[PipelineRun, dict[str, An
         runner="subprocess",
         environment={},
         mounts=[],
+        lock=str(folder / ".work"),
     )
     environment = {name: str(folder / "state") for name in ("MONITORING_URI", "SLIPWAY_HOME")}
     done = execute(request, environment, folder / "run.log", lambda task, event: None)
