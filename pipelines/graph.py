@@ -5,8 +5,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from slipway.components.support.documents import UnfitDocument, load_yaml, read_document
 from slipway.components.support.errors import SlipwayError
 
 
@@ -68,10 +67,10 @@ def order_tasks(spec: dict[str, Any], where: str) -> list[Task]:
 
 def _pipeline_spec(path: Path) -> dict[str, Any]:
     try:
-        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        documents = load_yaml(read_document(path))
     except FileNotFoundError as error:
         raise SlipwayError(f"There is no {path}. Run `slipway compile` first.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnfitDocument) as error:
         raise SlipwayError(f"{path} cannot be read as YAML: {error}.") from error
     for document in documents:
         if isinstance(document, dict) and "pipelineInfo" in document:

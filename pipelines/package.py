@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from slipway.components.config.model import check_label
 from slipway.components.config.parameters import repeated
+from slipway.components.support.documents import UnfitDocument, load_yaml, read_document
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.components.support.settings import reference_in
 from slipway.pipelines.pod_values import COUNT, find_pod_values
@@ -69,11 +68,11 @@ def read_package(path: Path) -> Package:
         SlipwayError: there is no such file, or it is no compiled pipeline.
     """
     try:
-        text = path.read_bytes()
-        documents = [d for d in yaml.load_all(text, Loader=_LOADER) if d]
+        text = read_document(path)
+        documents = [d for d in load_yaml(text) if d]
     except FileNotFoundError as error:
         raise SlipwayError(f"There is no {path}. Run `slipway compile` first.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnfitDocument) as error:
         raise SlipwayError(
             f"{path} cannot be read as YAML: {' '.join(str(error).split())}."
         ) from error
@@ -84,7 +83,9 @@ def read_package(path: Path) -> Package:
             f"{path} is not a compiled pipeline: it needs one pipeline spec and at most one platform"
             " spec, and nothing else. Run `slipway compile`."
         )
-    return package_of(specs[0], platforms[0] if platforms else {}, path=path, size=len(text))
+    return package_of(
+        specs[0], platforms[0] if platforms else {}, path=path, size=len(text.encode())
+    )
 
 
 def package_of(
@@ -157,13 +158,23 @@ def arguments_from(package: Package, overrides: list[str]) -> dict[str, Any]:
                 struct = struct.setdefault(part, {})
                 if not isinstance(struct, dict):
                     raise ProjectError(f"--set {text}: {part} is no section.")
-            struct[path[-1]] = yaml.safe_load(value)
+            struct[path[-1]] = _value(text, value)
         elif declared.get("parameterType") == "STRING":
             values[name] = value
         else:
-            values[name] = yaml.safe_load(value)
+            values[name] = _value(text, value)
     check_arguments(package, values)
     return values
+
+
+def _value(override: str, text: str) -> Any:
+    try:
+        documents = load_yaml(text)
+    except UnfitDocument as error:
+        raise ProjectError(
+            f"--set {override[:200]}: the value is not valid YAML: {error}."
+        ) from error
+    return documents[0] if documents else None
 
 
 def read_anew(package: Package, values: dict[str, Any]) -> dict[str, Any]:
@@ -273,6 +284,3 @@ def fits(kind: str, value: Any) -> bool:
         case "STRUCT":
             return isinstance(value, dict)
     return False
-
-
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

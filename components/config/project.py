@@ -1,6 +1,5 @@
 """The project file: one folder describes a whole stack, without a line of Python."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,11 @@ from slipway.components.config.consistency import inconsistencies
 from slipway.components.config.data import DataConfig
 from slipway.components.config.messages import Location, problems
 from slipway.components.config.model import Project
+from slipway.components.support.documents import check_yaml, load_json, read_document
 from slipway.components.support.errors import ProjectError
 
+# The flights project has 6,000 bytes, one with 2,000 columns written out some 100,000.
+MAX_BYTES = 512 << 10
 FILE_NAME = "project.yaml"
 
 
@@ -67,8 +69,10 @@ class _ProjectFile:
                 " --project; `slipway init` writes one to start from."
             )
         try:
-            self._document = YAML().load(self.path.read_text(encoding="utf-8"))
-        except (YAMLError, UnicodeDecodeError) as error:
+            text = read_document(self.path, MAX_BYTES)
+            check_yaml(text)
+            self._document = YAML().load(text)
+        except (YAMLError, ValueError, OSError) as error:
             reason = " ".join(str(error).split())
             raise ProjectError(f"{self.path} is not valid YAML: {reason}") from error
         if not isinstance(self._document, dict):
@@ -153,9 +157,10 @@ def _override(document: dict[str, Any], key: str, text: str) -> None:
         if not isinstance(target, dict):
             raise ProjectError(f"--set {key}={text}: {part} is not a section of the project file.")
     try:
+        check_yaml(text)
         target[parts[-1]] = YAML(typ="safe").load(text)
-    except YAMLError as error:
-        raise ProjectError(f"--set {key}={text}: the value is not valid YAML.") from error
+    except (YAMLError, ValueError) as error:
+        raise ProjectError(f"--set {key}={text[:200]}: the value is not valid YAML.") from error
 
 
 def _plain(value: Any) -> Any:
@@ -173,7 +178,7 @@ def _plain(value: Any) -> Any:
 def _read_schema(project_file: Path, name: str) -> dict[str, Any]:
     path = project_file.parent / name
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(read_document(path))
     except FileNotFoundError as error:
         raise ProjectError(f"{project_file}: schema: there is no file {path}.") from error
     except (OSError, ValueError) as error:

@@ -6,8 +6,10 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slipway.components.support.documents import UnfitDocument, load_yaml, read_document
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.pod import own_namespace
 
@@ -97,6 +99,8 @@ def cluster_access(context: str = "", *, instead: str = "") -> "tuple[Configurat
         except config.ConfigException:
             pass
     file = os.environ.get("KUBECONFIG")
+    for name in (file or config.KUBE_CONFIG_DEFAULT_LOCATION).split(os.pathsep):
+        _check_kubeconfig(Path(name).expanduser())
     try:
         config.load_kube_config(file, client_configuration=settings, context=context or None)
         _, current = config.list_kube_config_contexts(file)
@@ -106,6 +110,19 @@ def cluster_access(context: str = "", *, instead: str = "") -> "tuple[Configurat
             f" ({str(error).rstrip('.')}). Set KUBECONFIG{instead}."
         ) from error
     return settings, str((current or {}).get("context", {}).get("namespace") or "")
+
+
+def _check_kubeconfig(path: Path) -> None:
+    """Refuses a kubeconfig that the client's library would not get through, or only with a traceback.
+
+    Raises:
+        SlipwayError: it is no YAML, or beyond the bounds of what is read.
+    """
+    if path.is_file():
+        try:
+            load_yaml(read_document(path))
+        except (OSError, UnfitDocument) as error:
+            raise SlipwayError(f"The kubeconfig {path} cannot be read: {error}.") from error
 
 
 class Cluster:

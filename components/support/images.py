@@ -9,8 +9,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
-
+from slipway.components.support.documents import UnfitDocument, load_yaml, read_document
 from slipway.components.support.errors import SlipwayError
 
 STAGES = ("ingest", "validate", "features", "train", "evaluate", "register", "deploy", "monitor")
@@ -26,8 +25,8 @@ def lock_file() -> Path:
 @functools.cache
 def _locked(path: Path) -> dict[str, str]:
     try:
-        images: dict[str, str] = yaml.safe_load(path.read_text(encoding="utf-8"))["images"]
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        images: dict[str, str] = load_yaml(read_document(path))[0]["images"]
+    except (OSError, LookupError, TypeError, UnfitDocument) as error:
         raise SlipwayError(
             f"{path} does not list the images ({error}). `images:` maps each name to a reference."
         ) from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.contracts.content_hash import row_hashes
+from slipway.components.support.documents import load_json, read_document
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import write_text
 from slipway.components.validate.bounds import ticks
@@ -110,7 +111,7 @@ def write_schema(tables: dict[str, Any], out: Path, *, force: bool = False) -> l
 
 def _read(out: Path) -> dict[str, Any]:
     try:
-        schema = json.loads(out.read_text(encoding="utf-8"))
+        schema = load_json(read_document(out))
     except (OSError, ValueError) as error:
         raise SlipwayError(f"{out} is no JSON file that can be read: {error}.") from error
     if not isinstance(schema, dict) or not isinstance(schema.get("tables"), dict):

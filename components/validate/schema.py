@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slipway.components.config.base import parse_duration, parse_instant
+from slipway.components.support.documents import UnfitDocument, load_json
 from slipway.components.support.errors import SlipwayError
 from slipway.components.validate.bounds import Number, exact
 
@@ -84,8 +85,8 @@ def read_schema(text: str) -> Any:
         SlipwayError: it is not JSON.
     """
     try:
-        return json.loads(text, parse_float=Decimal)
-    except ValueError as error:
+        return load_json(text, parse_float=Decimal)
+    except UnfitDocument as error:
         raise SlipwayError(f"The schema file is wrong. It is not JSON: {error}.") from error
 
 
