@@ -66,7 +66,8 @@ def load_yaml(text: str) -> list[Any]:
         UnfitDocument: it is no YAML, or beyond the bounds.
     """
     check_yaml(text)
-    return _as_yaml(lambda: list(yaml.load_all(text, Loader=_LOADER)))
+    documents: list[Any] = _as_yaml(lambda: list(yaml.load_all(text, Loader=_LOADER)))
+    return documents
 
 
 def check_yaml(text: str) -> None:
@@ -121,7 +122,7 @@ def _look_through(text: str) -> None:
     open_names: list[str | None] = []
     counts = [0]
     for event in yaml.parse(text, Loader=_LOADER):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else None
         if isinstance(event, yaml.CollectionStartEvent):
             open_names.append(event.anchor)
             counts.append(1)
@@ -135,7 +136,7 @@ def _look_through(text: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor in open_names:
                 raise UnfitDocument(f"*{event.anchor} stands inside of what it names", line)
-            counts[-1] += sizes.get(event.anchor, 1)
+            counts[-1] += sizes.get(event.anchor or "", 1)
         elif isinstance(event, yaml.ScalarEvent):
             counts[-1] += 1
             if event.anchor:

@@ -58,16 +58,16 @@ _remembered: set[str] = set()
 
 
 def redact(text: str) -> str:
-    """The text with every secret in it as `***`."""
+    """The text with every secret in it as `***`; addresses are without the user too."""
     known = _known(tuple(os.environ.items()), frozenset(_remembered))
     if known is not None:
         text = known.sub(SHOWN, text)
     if "@" in text:
-        text = _USER.sub(rf"\g<1>{SHOWN}@", text)
+        text = _USER.sub(r"\g<1>", text)
     for pattern in (_PAIR, _HEADER):
         text = pattern.sub(rf"\g<1>{SHOWN}", text)
     for pattern in SECRET_TEXT.values():
-        text = pattern.sub(_unless_shown, text)
+        text = pattern.sub(SHOWN, text)
     return text
 
 
@@ -119,10 +119,6 @@ class _Guarded:
 
 def _guarded(stream: TextIO) -> Any:
     return stream if stream is None or isinstance(stream, _Guarded) else _Guarded(stream)
-
-
-def _unless_shown(match: re.Match[str]) -> str:
-    return match[0] if SHOWN in match[0] else SHOWN
 
 
 @lru_cache(maxsize=8)

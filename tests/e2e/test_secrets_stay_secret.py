@@ -99,6 +99,7 @@ def test_a_healthy_job_shows_no_secret(
 
 
 DEAD = {
+    "MLflow": {"MLFLOW_TRACKING_URI": "http://slipway:" + CANARIES["mlflow"] + "@127.0.0.1:{port}"},
     "Redis": {"FEAST_REDIS_URL": "127.0.0.1:{port},password=" + CANARIES["redis"]},
     "S3": {"AWS_ENDPOINT_URL": "http://key:" + CANARIES["s3"] + "@127.0.0.1:{port}"},
     "S3 that knows no such bucket": {"FEATURE_STORE_URI": "s3://nowhere/features"},

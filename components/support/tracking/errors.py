@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.redact import redact
+from slipway.components.support.secrets import redact
 
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.redact import redact
 from slipway.components.support.retry import retry
+from slipway.components.support.secrets import redact
 from slipway.components.support.tracking.errors import (
     NoAnswer,
     Refused,

@@ -1,4 +1,4 @@
-"""Abusive documents are refused at once, with file and line, at every place that reads a person's file."""
+"""Abusive documents are refused at once, with file and line, wherever a file of a person is read."""
 
 import json
 import time
