@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from slipway.cluster.api import Kubeflow
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.kubeflow.api import Kubeflow
 from slipway.pipelines.package import Package, meaning, package_of
 
 SHOWN = 80

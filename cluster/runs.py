@@ -10,9 +10,9 @@ from typing import Any
 
 import kfp_server_api as kfp
 
+from slipway.cluster.api import Kubeflow
 from slipway.cluster.upload import Uploaded
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.kubeflow.api import Kubeflow
 from slipway.pipelines.graph import order_tasks
 from slipway.pipelines.package import Package, check_arguments
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from slipway.cluster.api import Kubeflow
 from slipway.cluster.checks import refuse_faults
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.kubeflow.api import Kubeflow
 from slipway.components.support.settings import place_of, reference_in
 from slipway.pipelines.package import Package
 

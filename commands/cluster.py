@@ -15,10 +15,10 @@ from slipway.commands.projects import ProjectFolder
 from slipway.components.support.errors import ProjectError, SlipwayError
 
 if TYPE_CHECKING:
+    from slipway.cluster.api import Kubeflow
     from slipway.cluster.runs import RunState, TaskState
     from slipway.cluster.schedules import Step
     from slipway.components.config.model import Project as ProjectFile
-    from slipway.components.support.kubeflow.api import Kubeflow
     from slipway.pipelines.package import Package
 
 BROKEN, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
@@ -164,9 +164,9 @@ def runs(
 
     **Example:** `slipway runs --count 5`
     """
+    from slipway.cluster.api import instant
     from slipway.cluster.reasons import explain
     from slipway.cluster.runs import listed, state_of
-    from slipway.components.support.kubeflow.api import instant
 
     kubeflow = _kubeflow(host, namespace, context, ca)
     if run_id:
@@ -365,13 +365,13 @@ def doctor(
 
 
 def _connection(host: str, namespace: str, context: str, ca: str) -> Any:
-    from slipway.components.support.kubeflow.connection import Connection
+    from slipway.cluster.connection import Connection
 
     return Connection.of(host=host, namespace=namespace, context=context, ca=ca)
 
 
 def _kubeflow(host: str, namespace: str, context: str, ca: str) -> "Kubeflow":
-    from slipway.components.support.kubeflow.api import Kubeflow
+    from slipway.cluster.api import Kubeflow
 
     return Kubeflow(_connection(host, namespace, context, ca))
 

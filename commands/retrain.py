@@ -100,10 +100,10 @@ def _start(
     context: str,
     ca: str,
 ) -> None:
+    from slipway.cluster.api import Kubeflow
+    from slipway.cluster.connection import Connection
     from slipway.components.monitor.retraining.launcher import start_once
     from slipway.components.monitor.retraining.retrain import arguments_for
-    from slipway.components.support.kubeflow.api import Kubeflow
-    from slipway.components.support.kubeflow.connection import Connection
     from slipway.local.retraining import ClusterRuns
 
     connection = Connection.of(host=host, namespace=namespace, context=context, ca=ca)

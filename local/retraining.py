@@ -23,7 +23,7 @@ from slipway.components.support.errors import SlipwayError
 from slipway.local.job import Job, RunResult, train
 
 if TYPE_CHECKING:
-    from slipway.components.support.kubeflow.api import Kubeflow
+    from slipway.cluster.api import Kubeflow
     from slipway.local.workspace import Workspace
 
 

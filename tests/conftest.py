@@ -64,7 +64,7 @@ def kubeflow_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A running double of the KFP API, and an environment without any other way in."""
     from support import kfp_double
 
-    from slipway.components.support.kubeflow.connection import WAYS
+    from slipway.cluster.connection import WAYS
 
     for names in WAYS.values():
         for name in names:

@@ -7,6 +7,7 @@ secrets are used to reach what they point at and are never shown.
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from slipway.cluster.connection import Connection
 from slipway.cluster.doctor import cluster as doctor_cluster
 from slipway.cluster.doctor import data as doctor_data
 from slipway.cluster.doctor import plugin as doctor_plugin
@@ -14,11 +15,10 @@ from slipway.cluster.doctor import serving as doctor_serving
 from slipway.cluster.doctor import stores as doctor_stores
 from slipway.cluster.doctor.findings import DoctorTarget, Line, fail, ok, skip
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.kubeflow.connection import Connection
 from slipway.pipelines.package import Package
 
 if TYPE_CHECKING:
-    from slipway.components.support.kubeflow.api import Kubeflow
+    from slipway.cluster.api import Kubeflow
 
 Check = Callable[[DoctorTarget], Iterator[Line]]
 ON_CLUSTER: dict[str, Check] = {
@@ -57,7 +57,7 @@ def examine(
     yield from _package(package)
     yield from _sources(package, arguments or {})
     try:
-        from slipway.components.support.kubeflow.api import Kubeflow
+        from slipway.cluster.api import Kubeflow
 
         kubeflow = Kubeflow(connection)
         way = connection.way or "no credentials of its own"

@@ -10,11 +10,11 @@ import pytest
 from support.kfp_double import Double
 
 from slipway.cluster import checks
+from slipway.cluster.api import Kubeflow
 from slipway.cluster.checks import find_faults
+from slipway.cluster.connection import Connection
 from slipway.cluster.upload import upload
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.kubeflow.api import Kubeflow
-from slipway.components.support.kubeflow.connection import Connection
 from slipway.pipelines.package import Package, read_package
 
 

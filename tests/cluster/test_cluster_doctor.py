@@ -15,9 +15,9 @@ import pytest
 import yaml
 from support.kfp_double import Double
 
+from slipway.cluster.connection import Connection
 from slipway.cluster.doctor.doctor import examine
 from slipway.cluster.doctor.findings import Line
-from slipway.components.support.kubeflow.connection import Connection
 from slipway.pipelines.package import Package, read_package
 
 ACCOUNT = "pipeline-runner"

@@ -15,11 +15,11 @@ from support.http_answers import serve_answers, write_kubeconfig
 from support.kfp_double import Double
 from typer.testing import CliRunner, Result
 
+from slipway.cluster.api import Kubeflow
+from slipway.cluster.connection import Connection
 from slipway.cluster.runs import RunState, follow, state_of, submit
 from slipway.cluster.upload import upload
 from slipway.commands.cluster import add_commands
-from slipway.components.support.kubeflow.api import Kubeflow
-from slipway.components.support.kubeflow.connection import Connection
 from slipway.pipelines.package import read_package
 
 STAGES = ["ingest", "validate", "features", "train", "evaluate", "register", "deploy", "report-end"]

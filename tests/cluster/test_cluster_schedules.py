@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.kfp_double import Double, Fault, serve
 
+from slipway.cluster.api import Kubeflow
+from slipway.cluster.connection import Connection
 from slipway.cluster.schedules import Wanted, arguments_for, reconcile
+from slipway.cluster.transport import KfpApiError
 from slipway.cluster.upload import upload
 from slipway.components.config.orchestration import Schedule, cron_with_seconds
-from slipway.components.support.kubeflow.api import Kubeflow
-from slipway.components.support.kubeflow.connection import Connection
-from slipway.components.support.kubeflow.transport import KfpApiError
 from slipway.pipelines.package import Package, read_package
 
 

@@ -8,12 +8,12 @@ import pytest
 import yaml
 from support.kfp_double import Double, Fault
 
+from slipway.cluster.api import Kubeflow
+from slipway.cluster.connection import Connection
 from slipway.cluster.runs import follow, submit
+from slipway.cluster.transport import KfpApiError
 from slipway.cluster.upload import upload
 from slipway.components.support.errors import ProjectError, SlipwayError
-from slipway.components.support.kubeflow.api import Kubeflow
-from slipway.components.support.kubeflow.connection import Connection
-from slipway.components.support.kubeflow.transport import KfpApiError
 from slipway.pipelines.package import arguments_from, read_package
 
 FAST = 0.01

@@ -62,9 +62,9 @@ class World:
 def world(
     kubeflow_server: Any, compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> World:
+    from slipway.cluster.api import Kubeflow
+    from slipway.cluster.connection import Connection
     from slipway.cluster.upload import upload
-    from slipway.components.support.kubeflow.api import Kubeflow
-    from slipway.components.support.kubeflow.connection import Connection
 
     kubeflow = Kubeflow(Connection.of(host=kubeflow_server.url), backoff=0.01)
     for name in ("training", "retraining"):
@@ -103,10 +103,10 @@ def test_a_retried_task_finds_the_run_that_it_started(world: World) -> None:
 
 
 def test_nothing_starts_while_a_training_runs_whoever_started_it(world: World) -> None:
+    from slipway.cluster.api import Kubeflow
+    from slipway.cluster.connection import Connection
     from slipway.cluster.runs import submit
     from slipway.cluster.upload import upload
-    from slipway.components.support.kubeflow.api import Kubeflow
-    from slipway.components.support.kubeflow.connection import Connection
 
     world.server.token = ""
     kubeflow = Kubeflow(Connection.of(host=world.server.url), backoff=0.01)
@@ -124,10 +124,10 @@ def test_nothing_starts_while_a_training_runs_whoever_started_it(world: World) -
 
 
 def test_a_monitoring_run_does_not_hold_it_up(world: World, compiled: Path) -> None:
+    from slipway.cluster.api import Kubeflow
+    from slipway.cluster.connection import Connection
     from slipway.cluster.runs import submit
     from slipway.cluster.upload import upload
-    from slipway.components.support.kubeflow.api import Kubeflow
-    from slipway.components.support.kubeflow.connection import Connection
 
     world.server.token = ""
     kubeflow = Kubeflow(Connection.of(host=world.server.url), backoff=0.01)

@@ -130,8 +130,8 @@ def _noted(root: Root, request: RetrainRequest, run: Run, what: str) -> Launch:
 class KubeflowRuns:
     """The runs of one project on a Kubeflow server, through its v2beta1 API.
 
-    Not through `kfp.Client`: inside a task kfp leaves out what its client needs, and so cannot be
-    asked there.
+    Not through `cluster/`, whose client of the whole API (kfp-server-api) is published as source alone:
+    images install wheels and nothing else.
 
     Args:
         project: the project: its experiment and, with `-retraining`, its pipeline have that name.

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import kfp_server_api
 import urllib3
 
+from slipway.cluster.connection import Connection, configure
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.kubeflow.connection import Connection, configure
 
 TRIES = 4
 BACKOFF = 0.5

@@ -14,12 +14,12 @@ import pytest
 import yaml
 from support.kfp_double import Double, Fault
 
+from slipway.cluster import connection as module
+from slipway.cluster.api import Kubeflow
+from slipway.cluster.connection import Connection
+from slipway.cluster.transport import KfpApiError
 from slipway.components.support import pod
 from slipway.components.support.errors import ProjectError, SlipwayError
-from slipway.components.support.kubeflow import connection as module
-from slipway.components.support.kubeflow.api import Kubeflow
-from slipway.components.support.kubeflow.connection import Connection
-from slipway.components.support.kubeflow.transport import KfpApiError
 
 
 class Recorder:

@@ -8,14 +8,8 @@ from typing import Any
 
 import kfp_server_api as kfp
 
-from slipway.components.support.kubeflow.connection import Connection
-from slipway.components.support.kubeflow.transport import (
-    BACKOFF,
-    KfpApiError,
-    connect,
-    ensure,
-    explained,
-)
+from slipway.cluster.connection import Connection
+from slipway.cluster.transport import BACKOFF, KfpApiError, connect, ensure, explained
 
 PAGE = 100
 
