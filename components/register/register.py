@@ -21,6 +21,7 @@ from slipway.components.support.tracking import (
     RegisteredVersion,
     connect,
 )
+from slipway.components.support.tracking.onnx_model import log_onnx_model
 
 CHALLENGER = "challenger"
 REQUESTED = "slipway.requested_at"
@@ -188,7 +189,8 @@ def _log_model(
     rows = next(iter(read_part_batches(inputs.splits_path, "test", rows=_EXAMPLE_ROWS)))
     # A model that does not answer fails here, and not when somebody reads it.
     answer = predict(open_model(inputs.bundle_path), bundle, rows).astype(np.float32)
-    return server.log_onnx_model(
+    return log_onnx_model(
+        server,
         run_id,
         inputs.bundle_path / ONNX,
         example=model_inputs(bundle, rows),

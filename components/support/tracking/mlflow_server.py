@@ -23,9 +23,7 @@ from slipway.components.support.tracking.errors import (
 from slipway.components.support.tracking.records import LoggedModel, RegisteredVersion
 
 if TYPE_CHECKING:
-    import numpy as np
     from mlflow.entities.model_registry import ModelVersion
-    from mlflow.types import Schema
 
 R = TypeVar("R")
 # MLflow waits two minutes for an answer and asks eight times, and obeys a server that says "in an hour".
@@ -311,46 +309,6 @@ class MlflowServer:
         self._ask(f"take the files of {place}", upload)
         return f"runs:/{run_id}/{place}"
 
-    def log_onnx_model(
-        self,
-        run_id: str,
-        path: Path,
-        *,
-        example: "Mapping[str, np.ndarray]",
-        answer: "Mapping[str, np.ndarray]",
-    ) -> LoggedModel:
-        """Logs an ONNX model in MLflow's format, with its signature and an example of its input.
-
-        Args:
-            run_id: of the run.
-            path: the ONNX file.
-            example: input to a few rows, (rows, columns).
-            answer: output to what the model says of them, (rows, …).
-        """
-        from importlib.metadata import version
-
-        import mlflow
-        import onnx
-        from mlflow.models import ModelSignature
-
-        signature = ModelSignature(inputs=_schema(example), outputs=_schema(answer))
-        with (
-            asking(self.uri, f"take the model of the run {run_id}"),
-            mlflow.start_run(run_id=run_id),
-        ):
-            info = mlflow.onnx.log_model(
-                onnx.load(path),
-                name="model",
-                signature=signature,
-                input_example=dict(example),
-                onnx_execution_providers=["CPUExecutionProvider"],
-                pip_requirements=[
-                    f"{name}=={version(name)}" for name in ("mlflow", "onnx", "onnxruntime")
-                ],
-                save_as_external_data=False,
-            )
-        return LoggedModel(model_id=str(info.model_id), uri=str(info.model_uri))
-
     # Files.
 
     def fetch(self, uri: str, into: Path, *, what: str) -> Path:
@@ -439,12 +397,4 @@ def _read_version(found: "ModelVersion") -> RegisteredVersion:
         run_id=str(found.run_id or ""),
         tags=dict(found.tags),
         aliases=tuple(found.aliases),
-    )
-
-
-def _schema(arrays: "Mapping[str, np.ndarray]") -> "Schema":
-    from mlflow.types import Schema, TensorSpec
-
-    return Schema(
-        [TensorSpec(array.dtype, (-1, *array.shape[1:]), name) for name, array in arrays.items()]
     )

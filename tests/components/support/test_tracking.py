@@ -124,7 +124,7 @@ CALLS: dict[str, Callable[[tracking.MlflowServer, Path], object]] = {
 
 def test_every_call_is_asked_here() -> None:
     methods = {name for name in vars(tracking.MlflowServer) if not name.startswith("_")}
-    assert methods - CALLS.keys() == {"require_version", "log_onnx_model"}
+    assert methods - CALLS.keys() == {"require_version"}
 
 
 @pytest.mark.parametrize("name", CALLS)

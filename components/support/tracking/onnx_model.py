@@ -1,0 +1,66 @@
+"""An ONNX model in MLflow's own format, for whoever loads models through MLflow."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slipway.components.support.tracking.errors import asking
+from slipway.components.support.tracking.mlflow_server import MlflowServer
+from slipway.components.support.tracking.records import LoggedModel
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mlflow.types import Schema
+
+
+def log_onnx_model(
+    server: MlflowServer,
+    run_id: str,
+    path: Path,
+    *,
+    example: "Mapping[str, np.ndarray]",
+    answer: "Mapping[str, np.ndarray]",
+) -> LoggedModel:
+    """Logs an ONNX model with its signature and an example of its input.
+
+    Args:
+        server: that the run is on.
+        run_id: of the run.
+        path: the ONNX file.
+        example: input to a few rows, (rows, columns).
+        answer: output to what the model says of them, (rows, …).
+
+    Raises:
+        TrackingError: MLflow does not answer, or refuses.
+    """
+    from importlib.metadata import version
+
+    import mlflow
+    import onnx
+    from mlflow.models import ModelSignature
+
+    signature = ModelSignature(inputs=_schema(example), outputs=_schema(answer))
+    with (
+        asking(server.uri, f"take the model of the run {run_id}"),
+        mlflow.start_run(run_id=run_id),
+    ):
+        info = mlflow.onnx.log_model(
+            onnx.load(path),
+            name="model",
+            signature=signature,
+            input_example=dict(example),
+            onnx_execution_providers=["CPUExecutionProvider"],
+            pip_requirements=[
+                f"{name}=={version(name)}" for name in ("mlflow", "onnx", "onnxruntime")
+            ],
+            save_as_external_data=False,
+        )
+    return LoggedModel(model_id=str(info.model_id), uri=str(info.model_uri))
+
+
+def _schema(arrays: "Mapping[str, np.ndarray]") -> "Schema":
+    from mlflow.types import Schema, TensorSpec
+
+    return Schema(
+        [TensorSpec(array.dtype, (-1, *array.shape[1:]), name) for name, array in arrays.items()]
+    )
