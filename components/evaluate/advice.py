@@ -38,10 +38,10 @@ def _reached_by_constants(gate: GateConfig, rows: int, positives: int) -> list[s
         "gate.auc": ("auc", Bound(min=gate.auc)),
         **{f"gate.metrics.{name}": (name, bound) for name, bound in gate.metrics.items()},
     }
-    constants = _constants(positives / rows)
+    reached = constants(positives / rows)
     advice = []
     for setting, (metric, bound) in asked.items():
-        value, answer = constants.get(metric, (math.nan, ""))
+        value, answer = reached.get(metric, (math.nan, ""))
         lower = metric in LOWER_IS_BETTER
         limit = bound.max if lower else bound.min  # a least value of 0 asks for nothing, on purpose
         if not limit or not (value <= limit if lower else value >= limit):
@@ -54,7 +54,7 @@ def _reached_by_constants(gate: GateConfig, rows: int, positives: int) -> list[s
     return advice
 
 
-def _constants(rate: float) -> dict[str, tuple[float, str]]:
+def constants(rate: float) -> dict[str, tuple[float, str]]:
     """By metric, what the best constant answer has where `rate` of the rows are positive.
 
     Recall is left out (always 1 has all of it, so no bound on it alone means anything), and so is the

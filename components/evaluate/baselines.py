@@ -57,17 +57,17 @@ def fit_logistic(folder: Path, splits: Splits) -> Scorer:
     names = [feature.name for feature in splits.features]
     train = sample_part(folder, splits, "train", FIT_ROWS, [*names, LABEL])
     model = LogisticRegression(max_iter=200, tol=1e-3)
-    model.fit(_design(train, splits), train[LABEL].to_numpy().astype(np.int8))
+    model.fit(design_matrix(train, splits), train[LABEL].to_numpy().astype(np.int8))
 
     def score(table: "pa.Table") -> "np.ndarray":
-        return model.predict_proba(_design(table, splits))[:, 1].astype(np.float32)
+        return model.predict_proba(design_matrix(table, splits))[:, 1].astype(np.float32)
 
     return Scorer(
         name=LOGISTIC, score=score, label=BinaryLabel(threshold=0.5), columns=tuple(names)
     )
 
 
-def _design(table: "pa.Table", splits: Splits) -> "np.ndarray":
+def design_matrix(table: "pa.Table", splits: Splits) -> "np.ndarray":
     """Rows as a float32 matrix, by the statistics of the training part only."""
     import numpy as np
     import pyarrow as pa

@@ -20,7 +20,7 @@ from slipway.local.guess.labels import LabelGuess, find_label, guess_label
 from slipway.local.guess.moments import Moments, guess_moments
 from slipway.local.guess.relations import Join, guess_joins, guess_key, stem_of
 from slipway.local.guess.splits import SplitGuess, guess_split
-from slipway.local.guess.trial import LEAK, Trial, cut, labels_of, try_baselines
+from slipway.local.guess.trial import LEAK, Labels, Trial, cut, labels_of, try_baselines
 
 if TYPE_CHECKING:
     import polars as pl
@@ -90,7 +90,7 @@ def make_draft(tables: list[TableFacts], answers: Answers) -> Draft:
     fields = guess_fields(label, key.value, moments, joins, answers)
     _warn_of_later_tables(joins, fields, notes)
     labels = labels_of(label)
-    split = guess_split(label, moments, labels)
+    split = guess_split(label, moments, labels.values)
     trial = _try(fields, labels, cut(labels, label, moments, split), moments, label, notes)
     gate = guess_gate(trial, notes)
     if split.window.value:
@@ -123,7 +123,7 @@ def _warn_of_later_tables(joins: list[Join], fields: Fields, notes: Notes) -> No
 
 def _try(
     fields: Fields,
-    labels: "pl.Series",
+    labels: Labels,
     parts: "pl.Series",
     moments: Moments,
     label: LabelGuess,
@@ -131,18 +131,20 @@ def _try(
 ) -> Trial:
     """The trial without the columns that give the label away."""
     trial = try_baselines(fields, labels, parts, moments, label)
-    leaks = {name: auc for name, auc in trial.alone.items() if auc >= LEAK}
-    for name, auc in leaks.items():
+    leaks = {name: value for name, value in trial.alone.items() if value >= LEAK}
+    measure = {"binary": "AUC", "multiclass": "accuracy", "number": "R²"}[label.kind.value]
+    for name, value in leaks.items():
+        told = f"{measure} {value:.3f}"
         fields.leave_out(
-            name, f"it alone tells the label, AUC {auc:.3f}: a leak, or the label by another name"
+            name, f"it alone tells the label, {told}: a leak, or the label by another name"
         )
         notes.warn(
-            f"LEAK: {name} alone tells {label.column.source} (AUC {auc:.3f}), so it is left out. If it is"
-            " known at the prediction, add it to the view and say why in gate.leak.acknowledged"
+            f"LEAK: {name} alone tells {label.column.source} ({told}), so it is left out. If it is known"
+            " at the prediction, add it to the view and say why in gate.leak.acknowledged"
         )
     if leaks:
         trial = try_baselines(fields, labels, parts, moments, label)
-    reached = trial.logistic["auc"].value if trial.logistic else None
+    reached = trial.baseline["auc"].value if "auc" in trial.baseline else None
     if reached is not None and reached >= LEAK:
         notes.warn(
             f"too good to be true: a logistic regression has AUC {reached:.3f}, and the gate refuses a"

@@ -22,29 +22,17 @@ class GateGuess:
     monitoring: dict[str, Guess[object]] = field(default_factory=dict)
 
 
-def constants(rows: int, positives: int) -> dict[str, float]:
-    """What the best answer reaches that never looks at a row."""
-    share = positives / rows if rows else 0.0
-    return {
-        "accuracy": max(share, 1 - share),
-        "f1": 2 * share / (1 + share),
-        "auc": 0.5,
-    }
-
-
 def guess_gate(trial: Trial, notes: Notes) -> GateGuess:
-    """The gate of a yes/no label.
+    """The gate's values, and the alerts'.
 
     Args:
         trial: what the baselines came to.
         notes: gets a warning of each bound that keeps nothing back, and of too few rows.
     """
-    guess, test = GateGuess(), trial.rows["test"]
-    least = constants(test, trial.positives)
-    for metric in ("accuracy", "f1", "auc"):
-        guess.gate[metric] = _bound(
-            metric, trial.logistic.get(metric), least[metric], trial.problem
-        )
+    guess = GateGuess()
+    for metric in ("accuracy", "f1", "auc") if trial.class_rows else ("r2",):
+        setting = metric if trial.class_rows else f"metrics.{metric}.min"
+        guess.gate[setting] = _bound(metric, trial)
     _warn_of_no_signal(trial, notes)
     _rows(guess, trial, notes)
     if trial.block != _DEFAULTS.block:
@@ -57,29 +45,32 @@ def guess_gate(trial: Trial, notes: Notes) -> GateGuess:
             reason=f"{why}, so intervals are made of {trial.block}s",
             change="Change: day, hour, week, row, or a key",
         )
-    guess.monitoring["alerts.accuracy"] = _alert(
-        trial.logistic.get("accuracy"), guess.gate["accuracy"]
-    )
+    if trial.class_rows:
+        guess.monitoring["alerts.accuracy"] = _alert(trial.baseline.get("accuracy"))
     return guess
 
 
-def _bound(metric: str, baseline: Estimate | None, constant: float, problem: str) -> Guess[object]:
-    """A bound between a constant answer and the logistic regression, where there is room."""
+def _bound(metric: str, trial: Trial) -> Guess[object]:
+    """A bound between a constant answer and the linear model, where there is room."""
+    baseline, constant = trial.baseline.get(metric), trial.constant[metric]
+    several = len(trial.class_rows) > 2
     answers = {
-        "accuracy": "always giving the commoner class",
-        "f1": "always answering positive",
+        "accuracy": "always giving the commonest class",
+        "f1": "always giving the commonest class" if several else "always answering positive",
         "auc": "any constant answer",
+        "r2": "always giving the mean",
     }[metric]
+    model = "a logistic regression" if trial.class_rows else "a linear regression"
     change = "Raise it to what the model is worth to you"
     if baseline is None or baseline.value is None:
         value = _up(constant + 0.02) if metric == "auc" else 0.0
-        reason = f"no baseline could be measured ({problem}); {answers} has {constant:.3f}"
+        reason = f"no baseline could be measured ({trial.problem}); {answers} has {constant:.3f}"
         return Guess(value=value, reason=reason, change=change)
     low = baseline.low if baseline.low is not None else baseline.value - 0.05
     span = f"{baseline.value:.3f}" + (
         f" ({baseline.low:.3f} to {baseline.high:.3f})" if baseline.low is not None else ""
     )
-    told = f"a logistic regression on the columns as they are has {span}, {answers} {constant:.3f}"
+    told = f"{model} on the columns as they are has {span}, {answers} {constant:.3f}"
     value = _down(constant + _NEAR * (low - constant))
     if value > constant:
         return Guess(value=value, reason=f"{told}: half way", change=change)
@@ -109,22 +100,24 @@ def _warn_of_no_signal(trial: Trial, notes: Notes) -> None:
             f"no baseline could be measured, since {trial.problem}: the gate's values are guesses"
         )
         return
-    auc = trial.logistic["auc"]
-    if auc.low is not None and auc.low <= 0.5:
+    metric = "auc" if trial.class_rows else "r2"
+    found = trial.baseline[metric]
+    if found.low is not None and found.low <= trial.constant[metric]:
+        name = {"auc": "AUC", "r2": "R²"}[metric]
         notes.warn(
-            f"a logistic regression on these columns is not to be told from chance (AUC {auc.value:.3f},"
-            f" {auc.low:.3f} to {auc.high:.3f}): they may say nothing of the label"
+            f"a linear model of these columns is not to be told from chance ({name} {found.value:.3f},"
+            f" {found.low:.3f} to {found.high:.3f}): they may say nothing of the label"
         )
 
 
 def _rows(guess: GateGuess, trial: Trial, notes: Notes) -> None:
     """Fewest test rows, where the gate's own figure is more than there are."""
-    test = trial.rows["test"]
-    rarest = min(trial.positives, test - trial.positives)
-    settings = (
-        ("min_rows", _DEFAULTS.min_rows, test, "test rows"),
-        ("min_class_rows", _DEFAULTS.min_class_rows, rarest, "test rows of the rarer class"),
-    )
+    test, classes = trial.rows["test"], trial.class_rows
+    settings = [("min_rows", _DEFAULTS.min_rows, test, "test rows")]
+    if classes:
+        which = "rarest" if len(classes) > 2 else "rarer"
+        least = _DEFAULTS.min_class_rows
+        settings.append(("min_class_rows", least, trial.rarest, f"test rows of the {which} class"))
     for name, least, there, what in settings:
         if there >= least:
             continue
@@ -139,12 +132,12 @@ def _rows(guess: GateGuess, trial: Trial, notes: Notes) -> None:
             " Look at the intervals in the model card"
         )
     total = sum(trial.rows.values())
-    share = trial.positives / test if test else 0.0
-    if test and min(share, 1 - share) < 0.05:
+    commonest = max(classes.values(), default=0) / test if test else 0.0
+    if commonest > 0.95:
         notes.warn(
-            f"the classes are unbalanced, {min(share, 1 - share):.2%} of the test rows are of the rarer:"
-            f" always giving the other is right in {max(share, 1 - share):.2%}, so accuracy says nothing."
-            " Look at F1, AUC and average precision"
+            f"the classes are unbalanced, {1 - commonest:.2%} of the test rows are not of the commonest:"
+            f" always giving that one is right in {commonest:.2%}, so accuracy says nothing. Look at F1,"
+            " AUC and average precision"
         )
     if total < 500:
         notes.warn(f"only {total:,} rows with a label: a model learns little from so few")
@@ -165,7 +158,7 @@ def guess_window(rows_a_week: float) -> dict[str, Guess[object]]:
     }
 
 
-def _alert(baseline: Estimate | None, bound: Guess[object]) -> Guess[object]:
+def _alert(baseline: Estimate | None) -> Guess[object]:
     """Accuracy below which a served model is reported."""
     drop = AlertThresholds().accuracy_drop
     if baseline is None or baseline.value is None:

@@ -46,6 +46,18 @@ class LabelGuess:
     unknown: Guess[tuple[str, ...] | None]
     above: str = ""
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """As the project file has them, without the time when the label is known."""
+        given = {
+            "column": self.column.name,
+            "kind": self.kind.value,
+            "positive": self.positive.value,
+            "unknown": self.unknown.value,
+            "above": self.above or None,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
 
 def find_label(tables: list[TableFacts], answers: Answers) -> tuple[TableFacts, ColumnFacts]:
     """The table and the column that are predicted.

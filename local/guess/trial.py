@@ -1,14 +1,14 @@
-"""A trial on the spot: the gate's own baselines, on the columns as they stand, with their intervals.
+"""A trial on the spot: baselines on the columns as they stand, with their intervals.
 
 The parts are written as the features stage would write them, without histories, and evaluate's own code
-fits, scores and resamples. So the values that the gate gets were measured as the gate will measure.
+scores and resamples. So the values that the gate gets were measured as the gate will measure.
 """
 
 import contextlib
 import io
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,16 +17,24 @@ from slipway.components.config.base import format_instant
 from slipway.components.config.features import Split
 from slipway.components.config.gate import GateConfig
 from slipway.components.config.label import Label
-from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature, Splits
+from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature, Splits, read_part
+from slipway.components.evaluate.advice import constants
 from slipway.components.evaluate.baselines import feature_aucs, fit_logistic
-from slipway.components.evaluate.measure import estimates, run_pass
+from slipway.components.evaluate.measure import Scorer, estimates, run_pass
 from slipway.components.evaluate.rules import Estimate
 from slipway.components.features.columns import typed
 from slipway.components.features.parts import statistics
 from slipway.components.features.tables import write_table
+from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.binary import BinaryLabel
+from slipway.components.metrics.kinds.choose import label_type
+from slipway.components.metrics.kinds.multiclass import MulticlassLabel
+from slipway.components.metrics.kinds.number import NumberLabel
 from slipway.components.metrics.outcome import read_label
+from slipway.components.metrics.outcome_kinds import find_classes
 from slipway.components.metrics.threshold import choose_threshold
+from slipway.components.support.errors import ProjectError, SlipwayError
+from slipway.local.guess import linear
 from slipway.local.guess.fields import Fields
 from slipway.local.guess.labels import LabelGuess
 from slipway.local.guess.moments import Moments, instants
@@ -38,6 +46,8 @@ if TYPE_CHECKING:
 ROWS = 60_000
 _KEY = "__row"
 LEAK = GateConfig().leak.auc
+LEVEL = 0.9
+"""The share of numbers that an interval is to hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,49 +55,69 @@ class Trial:
     """What the baselines came to.
 
     Attributes:
-        rows: of each part, all rows counted. positives: of the test part, likewise.
-        alone: by feature, how well it alone tells the label apart: AUC from 0.5 to 1.
-        logistic: the metrics of the logistic regression on the test part; empty: it could not be fitted.
+        rows: of each part, all rows counted.
+        class_rows: of the test part, by class; empty: the label is a number.
+        alone: by feature, how well it alone tells the label: the AUC of a yes/no label, the accuracy of
+            several classes, the R² of a number.
+        baseline: the metrics of a linear model on the test part; empty: it could not be fitted.
+        constant: what the best answer reaches there that never looks at a row, by metric.
         block: what was resampled whole.
         problem: why there is no baseline; empty: there is one.
     """
 
     rows: dict[str, int]
-    positives: int
+    class_rows: dict[str, int]
     alone: dict[str, float]
-    logistic: dict[str, Estimate]
+    baseline: dict[str, Estimate]
+    constant: dict[str, float]
     block: str
     problem: str = ""
 
-
-def labels_of(label: LabelGuess) -> "pl.Series":
-    """The labels of the examples' rows, by the rule that training uses: 1, 0, or null."""
-    settings = Label.model_validate(
-        {
-            "column": label.column.name,
-            "positive": label.positive.value,
-            "unknown": label.unknown.value,
-            "above": _number(label.above) if label.above else None,
-        }
-    )
-    return read_label(label.column.values, settings, label.table.name)
+    @property
+    def rarest(self) -> int:
+        """Test rows of the rarest class."""
+        return min(self.class_rows.values(), default=0)
 
 
-def _number(text: str) -> float | str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """The labels of the examples' rows, by the rule that training uses.
+
+    Attributes:
+        values: 1 and 0, the place of a class, or a number; null where there is none.
+        type: the kind, with the classes' names.
+    """
+
+    values: "pl.Series"
+    type: LabelType
+
+
+def labels_of(label: LabelGuess) -> Labels:
+    """The labels of the examples' rows.
+
+    Raises:
+        ProjectError: a class is so rare that training would refuse it.
+    """
+    settings = Label.model_validate(label.settings)
+    column, table = label.column.values, label.table.name
     try:
-        return float(text)
-    except ValueError:
-        return text
+        classes = find_classes(column, settings, table) if label.kind.value == "multiclass" else ()
+        values = read_label(column, settings, table, classes=classes)
+    except SlipwayError as error:
+        raise ProjectError(str(error)) from error
+    if label.kind.value == "binary":
+        classes = ("0", "1")
+    return Labels(values=values, type=label_type(label.kind.value, classes=classes, level=LEVEL))
 
 
-def cut(labels: "pl.Series", label: LabelGuess, moments: Moments, split: SplitGuess) -> "pl.Series":
+def cut(labels: Labels, label: LabelGuess, moments: Moments, split: SplitGuess) -> "pl.Series":
     """The part of each row: train, validation, test, or null."""
     import numpy as np
     import polars as pl
 
     if moments.time.value is None or split.window.value is None:
         # Near enough to what the features stage draws: this is for its size and its balance.
-        chances = np.random.default_rng(0).random(len(labels))
+        chances = np.random.default_rng(0).random(len(labels.values))
         test, validation = (float(split.split.value[part]) for part in ("test", "validation"))
         names = np.where(
             chances < test, "test", np.where(chances < test + validation, "validation", "train")
@@ -100,42 +130,79 @@ def cut(labels: "pl.Series", label: LabelGuess, moments: Moments, split: SplitGu
         for part, (start, end) in windows.items():
             inside = times.is_between(pl.lit(start), pl.lit(end), closed="left")
             parts = parts.zip_with(~inside.fill_null(False), pl.Series([part]))
-    return parts.zip_with(labels.is_not_null(), pl.Series([None], dtype=pl.String))
+    return parts.zip_with(labels.values.is_not_null(), pl.Series([None], dtype=pl.String))
 
 
 def try_baselines(
-    fields: Fields, labels: "pl.Series", parts: "pl.Series", moments: Moments, label: LabelGuess
+    fields: Fields, labels: Labels, parts: "pl.Series", moments: Moments, label: LabelGuess
 ) -> Trial:
-    """Fits and measures the baselines of a yes/no label.
+    """Fits and measures the baselines.
 
     Args:
         fields: the features.
-        labels: 1, 0 or null, a row.
+        labels: of the examples' rows.
         parts: the part of each row.
         moments: the examples' times.
         label: what is predicted.
     """
-    counts = {part: int((parts == part).sum()) for part in PARTS}
-    positives = int(labels.filter(parts == "test").sum() or 0)
-    block = _block(label, moments, parts)
-    nothing = Trial(rows=counts, positives=positives, alone={}, logistic={}, block=block)
-    classes = {part: labels.filter(parts == part).n_unique() for part in PARTS}
-    if lacking := [part for part in PARTS if counts[part] < 2 or classes[part] < 2]:
-        problem = f"the {' and the '.join(lacking)} part has not both classes"
-        return _with(nothing, problem=problem)
+    nothing = Trial(
+        rows={part: int((parts == part).sum()) for part in PARTS},
+        class_rows=_class_rows(labels, parts),
+        alone={},
+        baseline={},
+        constant=_constant(labels, parts),
+        block=_block(label, moments, parts),
+    )
+    values = {part: labels.values.filter(parts == part).n_unique() for part in PARTS}
+    least = len(labels.type.class_names) or 2
+    if lacking := [part for part in PARTS if values[part] < least]:
+        which = " and the ".join(lacking)
+        what = (
+            "all classes" if least > 2 else "both classes" if nothing.class_rows else "two values"
+        )
+        return replace(nothing, problem=f"the {which} part has not {what}")
     if not fields.found:
-        return _with(nothing, problem="no column is left to predict from")
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        splits = _write(Path(folder), fields, labels, parts, moments, label)
-        alone = feature_aucs(Path(folder), splits)
-        logistic = _measure(Path(folder), splits, block)
-    return _with(nothing, alone=alone, logistic=logistic)
+        return replace(nothing, problem="no column is left to predict from")
+    with tempfile.TemporaryDirectory() as scratch, _quiet():
+        folder = Path(scratch)
+        splits = _write(folder, fields, labels, parts, moments, label)
+        alone, scorer = _baseline(folder, splits, labels.type)
+        config = GateConfig(block=nothing.block)
+        done = run_pass(folder, splits, [scorer], [], config)
+        baseline = estimates(done.models[scorer.name], done, config)
+    return replace(nothing, alone=alone, baseline=baseline)
 
 
-def _with(trial: Trial, **changes: object) -> Trial:
-    from dataclasses import replace
+def _baseline(folder: Path, splits: Splits, kind: LabelType) -> tuple[dict[str, float], Scorer]:
+    """How well each feature alone tells the label, and a linear model."""
+    if isinstance(kind, MulticlassLabel):
+        return linear.alone_of_classes(folder, splits), linear.fit_classes(folder, splits, kind)
+    if isinstance(kind, NumberLabel):
+        return linear.alone_of_numbers(folder, splits), linear.fit_numbers(folder, splits, kind)
+    return feature_aucs(folder, splits), _logistic(folder, splits)
 
-    return replace(trial, **changes)  # type: ignore[arg-type]
+
+def _class_rows(labels: Labels, parts: "pl.Series") -> dict[str, int]:
+    """Test rows of each class."""
+    test = labels.values.filter(parts == "test")
+    names = labels.type.class_names
+    return {name: int((test == place).sum()) for place, name in enumerate(names)}
+
+
+def _constant(labels: Labels, parts: "pl.Series") -> dict[str, float]:
+    """What the best answer reaches on the test part that never looks at a row."""
+    import numpy as np
+
+    test = labels.values.filter(parts == "test").to_numpy()
+    if not len(test) or not labels.type.class_names:
+        return {"r2": 0.0}
+    if isinstance(labels.type, MulticlassLabel):
+        commonest = np.bincount(test).argmax()
+        answers = np.eye(len(labels.type.classes), dtype=np.float32)[commonest]
+        reached = labels.type.measure(test, np.tile(answers, (len(test), 1)))
+        return {name: reached[name] for name in ("accuracy", "f1")} | {"auc": 0.5}
+    share = float(np.clip(test.mean(), 1e-9, 1 - 1e-9))
+    return {metric: value for metric, (value, _) in constants(share).items()}
 
 
 def _block(label: LabelGuess, moments: Moments, parts: "pl.Series") -> str:
@@ -149,29 +216,22 @@ def _block(label: LabelGuess, moments: Moments, parts: "pl.Series") -> str:
     return "row"
 
 
-def _measure(folder: Path, splits: Splits, block: str) -> dict[str, Estimate]:
-    """The logistic regression's metrics on the test part, its threshold chosen as training does."""
-    from dataclasses import replace
-
+def _logistic(folder: Path, splits: Splits) -> Scorer:
+    """The gate's own logistic regression, its threshold chosen as training does."""
     import numpy as np
 
-    from slipway.components.contracts.splits import read_part
-
-    config = GateConfig(block=block)
     scorer = fit_logistic(folder, splits)
     validation = read_part(folder, "validation")
     probability: np.ndarray = scorer.score(validation)
     known = validation[LABEL].to_numpy().astype(np.int8)
     chosen = BinaryLabel(threshold=choose_threshold(known, probability, "f1"))
-    scorer = replace(scorer, label=chosen)
-    done = run_pass(folder, splits, [scorer], [], config)
-    return estimates(done.models[scorer.name], done, config)
+    return replace(scorer, label=chosen)
 
 
 def _write(
     folder: Path,
     fields: Fields,
-    labels: "pl.Series",
+    labels: Labels,
     parts: "pl.Series",
     moments: Moments,
     label: LabelGuess,
@@ -185,12 +245,12 @@ def _write(
     if moments.time.value is not None:
         times = instants(label.table.columns[moments.time.value].values)
     else:
-        times = pl.Series([datetime(2000, 1, 1, tzinfo=UTC)] * len(labels))
+        times = pl.Series([datetime(2000, 1, 1, tzinfo=UTC)] * len(parts))
     rows = pl.DataFrame(
         {
-            _KEY: pl.int_range(len(labels), eager=True).cast(pl.String),
+            _KEY: pl.int_range(len(parts), eager=True).cast(pl.String),
             TIME: times,
-            LABEL: labels,
+            LABEL: labels.values,
             "__part": parts,
         }
     )
@@ -207,7 +267,9 @@ def _write(
         entities={},
         features=features,
         rows={part: frame.height for part, frame in cuts.items()},
-        positives={part: int(frame[LABEL].sum()) for part, frame in cuts.items()},
+        positives={},
+        label_kind=labels.type.kind,
+        classes=labels.type.class_names,
         windows=dict.fromkeys(PARTS, (stamp, stamp)),
         statistics=statistics(cuts["train"], features),
         data_hash="",

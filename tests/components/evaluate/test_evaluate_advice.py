@@ -12,7 +12,7 @@ from support import gate_world as world
 from slipway.components.config.gate import GateConfig
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.verdict import read_verdict
-from slipway.components.evaluate.advice import _constants, advise
+from slipway.components.evaluate.advice import advise, constants
 from slipway.components.evaluate.evaluate import EvaluationTask, evaluate_model
 
 
@@ -120,7 +120,7 @@ def test_the_value_to_set_keeps_the_alert_quiet() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.4, 0.75])
-def test_what_constants_reach_is_what_scikit_learn_measures(rate: float) -> None:
+def test_whatconstants_reach_is_what_scikit_learn_measures(rate: float) -> None:
     label = (np.arange(1000) < 1000 * rate).astype(int)
     same, ones = np.full(1000, rate), np.ones(1000, int)
     expected = {
@@ -132,7 +132,7 @@ def test_what_constants_reach_is_what_scikit_learn_measures(rate: float) -> None
         "log_loss": sk.log_loss(label, same),
         "brier": sk.brier_score_loss(label, same),
     }
-    assert {name: value for name, (value, _) in _constants(rate).items()} == pytest.approx(expected)
+    assert {name: value for name, (value, _) in constants(rate).items()} == pytest.approx(expected)
 
 
 def test_the_stage_says_it_in_the_verdict_and_on_the_card(

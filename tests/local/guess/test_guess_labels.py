@@ -96,7 +96,7 @@ def test_a_number_becomes_two_classes_by_above(tmp_path: Path) -> None:
     )
     assert draft.label.kind.value == "binary"
     share = float((table["amount"] > 30).mean())
-    assert draft.trial.positives / draft.trial.rows["test"] == pytest.approx(share, abs=0.07)
+    assert draft.trial.class_rows["1"] / draft.trial.rows["test"] == pytest.approx(share, abs=0.07)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,129 @@
+"""Classes, numbers, and rows without a time: tables that scikit-learn carries."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn import datasets
+from support.own_tables import draft_of, orders
+
+from slipway.components.support.errors import ProjectError
+from slipway.local.guess.draft import Draft
+from slipway.local.guess.guess import Answers
+
+
+def bundled(name: str) -> pl.DataFrame:
+    """A table of scikit-learn's, its classes by name."""
+    bunch = getattr(datasets, f"load_{name}")(as_frame=True)
+    table = pl.DataFrame(bunch.frame)
+    if name == "diabetes":
+        return table
+    return table.with_columns(target=pl.Series([str(bunch.target_names[n]) for n in bunch.target]))
+
+
+def draft(folder: Path, table: pl.DataFrame, label: str = "target", **answers: object) -> Draft:
+    return draft_of(folder, {"rows.csv": table}, Answers(label=label, **answers))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "positive", "gate"),
+    [
+        ("iris", "multiclass", None, {"accuracy": 0.62, "f1": 0.52, "auc": 0.75}),
+        ("wine", "multiclass", None, {"accuracy": 0.71, "f1": 0.6, "auc": 0.75}),
+        ("breast_cancer", "binary", ("malignant",), {"accuracy": 0.78, "f1": 0.72, "auc": 0.74}),
+        ("diabetes", "number", None, {"metrics.r2.min": 0.15}),
+    ],
+)
+def test_tables_that_packages_carry(
+    tmp_path: Path, name: str, kind: str, positive: tuple[str, ...] | None, gate: dict[str, float]
+) -> None:
+    made = draft(tmp_path, bundled(name))
+    assert (made.label.kind.value, made.label.positive.value) == (kind, positive)
+    assert (made.moments.time.value, made.key.value) == (None, ())
+    assert made.split.split.value == {"method": "random", "validation": 0.15, "test": 0.2}
+    values = {setting: guess.value for setting, guess in made.gate.gate.items()}
+    assert {setting: values.get(setting) for setting in gate} == gate
+    assert ("min_class_rows" in values) == (kind != "number")
+    assert ("alerts.accuracy" in made.gate.monitoring) == (kind != "number")
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        (pl.col("target") + "!", "accuracy 1.000"),
+        (pl.col("target").rank("dense").cast(pl.Float64) * 1.5, "accuracy 1.000"),
+    ],
+)
+def test_a_copy_of_the_class_is_named(tmp_path: Path, expression: pl.Expr, said: str) -> None:
+    made = draft(tmp_path, bundled("iris").with_columns(copy=expression))
+    assert f"LEAK: copy alone tells target ({said})" in " ".join(made.warnings)
+    assert "copy" not in [field.name for field in made.fields.found]
+
+
+@pytest.mark.parametrize("scale", [1.19, -3.0])
+def test_a_copy_of_the_number_is_named(tmp_path: Path, scale: float) -> None:
+    noise = pl.Series(np.random.default_rng(0).normal(size=442))
+    made = draft(tmp_path, bundled("diabetes").with_columns(gross=pl.col("target") * scale + noise))
+    assert "LEAK: gross alone tells target (R² " in " ".join(made.warnings)
+    assert "gross" not in [field.name for field in made.fields.found]
+
+
+def test_no_column_of_an_honest_table_is_called_a_leak(tmp_path: Path) -> None:
+    for name in ("iris", "wine", "diabetes"):
+        made = draft(tmp_path, bundled(name))
+        assert not any("LEAK" in warning for warning in made.warnings), made.warnings
+
+
+def test_a_rare_class_without_time_is_drawn_in_equal_shares(tmp_path: Path) -> None:
+    table = bundled("breast_cancer")
+    rare = table.filter((pl.col("target") == "benign") | (pl.int_range(pl.len()) % 8 == 0))
+    assert draft(tmp_path, rare).split.split.value["method"] == "stratified"
+
+
+def test_what_comes_back_is_drawn_as_a_whole(tmp_path: Path) -> None:
+    table = orders().drop("placed_at")
+    made = draft(tmp_path, table, "returned")
+    assert made.split.split.value == {
+        "method": "group", "by": "customer_id", "validation": 0.15, "test": 0.2,
+    }  # fmt: skip
+    assert made.histories == ()
+
+
+def test_texts_that_look_like_dates_are_said_not_to_be_read(tmp_path: Path) -> None:
+    table = orders().with_columns(placed_at=pl.col("placed_at").dt.strftime("%d/%m/%Y"))
+    made = draft(tmp_path, table, "returned")
+    assert made.moments.time.value is None
+    assert any("placed_at looks like dates ('01/01/2024')" in text for text in made.warnings)
+
+
+def test_a_class_too_rare_to_learn_is_refused_as_training_would(tmp_path: Path) -> None:
+    table = bundled("iris").with_columns(
+        target=pl.when(pl.int_range(pl.len()) < 3).then(pl.lit("odd")).otherwise("target")
+    )
+    with pytest.raises(ProjectError, match=r"fewer than 10 rows: odd \(3 rows\)"):
+        draft(tmp_path, table)
+
+
+@pytest.mark.parametrize(
+    ("keys", "key", "said"),
+    [
+        (lambda n: {"line_id": pl.Series(np.arange(n) // 2)}, (), ""),
+        (lambda n: {"order_id": pl.Series(np.arange(n) // 3), "line_no": pl.Series(np.arange(n) % 3)},
+         ("order_id", "line_no"), ""),
+        (lambda n: {"line_id": pl.Series(np.where(np.arange(n) < 5, 0, np.arange(n)))}, (),
+         "line_id looks like the key of rows, but 4 of 1,200 rows repeat another's"),
+        (lambda n: {"uuid": pl.Series([f"{i:08x}" for i in range(n)])}, ("uuid",), ""),
+    ],
+)  # fmt: skip
+def test_what_names_a_row(tmp_path: Path, keys: object, key: tuple[str, ...], said: str) -> None:
+    table = orders().drop("order_id", "customer_id")
+    made = draft(tmp_path, table.with_columns(**keys(table.height)), "returned")  # type: ignore[operator]
+    assert made.key.value == key
+    assert any(said in warning for warning in made.warnings)
+
+
+def test_repeated_rows_are_said(tmp_path: Path) -> None:
+    table = orders().drop("order_id")
+    made = draft(tmp_path, pl.concat([table, table[:60]]), "returned")
+    assert any("60 of 1,260 rows of rows are exact copies" in text for text in made.warnings)
