@@ -1,12 +1,13 @@
 """The app (ASGI, and the same without its messages): routes, the life of a request, every outcome."""
 
+import asyncio
 import itertools
 import logging
 import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -14,12 +15,15 @@ import numpy as np
 import orjson
 
 from slipway.components.support.packages import own_version
+from slipway.serving.admission import Admission, too_much
 from slipway.serving.batcher import Batcher
 from slipway.serving.errors import RequestError
 from slipway.serving.log.writer import InferenceLog, LogRecord
 from slipway.serving.metrics import CONTENT_TYPE, Metrics
 from slipway.serving.model import Model
 from slipway.serving.online import OnlineFeatures
+from slipway.serving.protocol.bounds import INLINE_BYTES
+from slipway.serving.protocol.rows import Rows
 from slipway.serving.protocol.v1 import encode_predictions, parse_instances
 from slipway.serving.protocol.v2 import (
     InferRequest,
@@ -37,6 +41,7 @@ _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
 _HEADER_LENGTH = b"inference-header-content-length"
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
+_SCRAPE_SECONDS = 1.0
 _FAILED = "The predictor failed; its log says why."
 _logger = logging.getLogger("serving")
 
@@ -47,7 +52,8 @@ class HttpRequest:
 
     Attributes:
         header_length: length of the body's JSON part, where binary tensors follow it.
-        chunks: the body so far. size: bytes of it that are held.
+        body: what has come of it; a bytearray where it came in several parts.
+        size: bytes of it that are held.
         error: why it is already refused, if it is.
         started: when its head was read, on `time.perf_counter`.
     """
@@ -56,7 +62,7 @@ class HttpRequest:
     path: str
     started: float
     header_length: int | None = None
-    chunks: list[bytes] = field(default_factory=list)
+    body: bytes | bytearray = b""
     size: int = 0
     error: RequestError | None = None
 
@@ -88,6 +94,7 @@ class Predictor:
 
     Attributes:
         model: what answers; a reload puts another one here.
+        admission: what is taken on at one time.
         ready: False once the process is to end.
     """
 
@@ -96,6 +103,7 @@ class Predictor:
         settings: PredictorSettings,
         model: Model,
         batcher: Batcher,
+        admission: Admission,
         metrics: Metrics,
         log: InferenceLog | None,
         online: OnlineFeatures | None = None,
@@ -104,8 +112,9 @@ class Predictor:
         self.model, self.ready = model, True
         self._settings, self._batcher, self._metrics, self._log = settings, batcher, metrics, log
         self._max_body = settings.max_body_mb * 1_000_000
-        self._max_inflight = settings.max_inflight_mb * 1_000_000
-        self._inflight = 0
+        self.admission = admission
+        self._scrape: asyncio.Task[bytes] | None = None
+        self._scraped = 0.0
         self._id_prefix, self._ids = uuid.uuid4().hex[:20], itertools.count()
         self._infer_path = f"/v2/models/{model.name}/infer"
         self._predict_path = f"/v1/models/{model.name}:predict"
@@ -149,21 +158,23 @@ class Predictor:
         """Holds a part of the body, within the bounds; past them `request.error` is set."""
         if request.error is not None:
             return
-        request.chunks.append(chunk)
+        if not request.size:
+            request.body = chunk
+        elif type(request.body) is bytearray:
+            request.body += chunk
+        else:
+            request.body = bytearray(request.body) + chunk
         request.size += len(chunk)
-        self._inflight += len(chunk)
+        fits = self.admission.hold(len(chunk))
         if request.size > self._max_body:
             request.error = RequestError(self._too_big(), 413, close=True)
-        elif self._inflight > self._max_inflight:
-            request.error = RequestError(
-                "The predictor holds as many bytes as it takes.", 503, close=True
-            )
+        elif not fits:
+            request.error = too_much()
 
     def drop(self, request: HttpRequest) -> None:
         """Lets go of the body."""
-        self._inflight -= request.size
-        request.size = 0
-        request.chunks.clear()
+        self.admission.hold(-request.size)
+        request.size, request.body = 0, b""
 
     async def respond(self, request: HttpRequest) -> Answer:
         """Answers a request that has arrived whole, or is already refused."""
@@ -186,9 +197,8 @@ class Predictor:
         path, model = request.path, self.model
         match path.strip("/").split("/"):
             case ["metrics"]:
-                return _get(
-                    request, self._metrics.render(), (b"content-type", CONTENT_TYPE.encode())
-                )
+                content = await self._scraped_once() if request.error is None else b""
+                return _get(request, content, (b"content-type", CONTENT_TYPE.encode()))
             case [""] | ["v2", "health", "live"]:
                 return _get(request, {"live": True})
             case ["v2", "health", "ready"]:
@@ -217,6 +227,21 @@ class Predictor:
                 self.check_model(name.removesuffix(":predict"))
                 return await self._predict(request, self._predict_v1)
         raise RequestError(f"There is nothing at {path[:200]}.", 404)
+
+    async def _scraped_once(self) -> bytes:
+        """The metrics as they are now, or when a second has passed since they were last rendered.
+
+        All who ask meanwhile get the same text, so that scrapes without end cost next to nothing.
+        """
+        if self._scrape is None:
+            self._scrape = asyncio.create_task(self._render())
+        return await asyncio.shield(self._scrape)
+
+    async def _render(self) -> bytes:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._scraped + _SCRAPE_SECONDS - loop.time())
+        self._scraped, self._scrape = loop.time(), None
+        return self._metrics.render()
 
     def _check_ready(self) -> None:
         if not self.ready:
@@ -247,9 +272,7 @@ class Predictor:
                 raise RequestError(f"{request.method} is not answered here: use POST.", 405)
             if request.error is not None:
                 raise request.error
-            chunks = request.chunks
-            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            payload, headers, record = await answer(model, body, request.header_length, call)
+            payload, headers, record = await answer(model, request, call)
             result = Answer(200, payload, headers)
         except RequestError as error:
             result = refusal(error)
@@ -263,13 +286,13 @@ class Predictor:
         return f"The body is larger than the {self._settings.max_body_mb} MB that are taken."
 
     async def _infer(
-        self, model: Model, body: bytes, header_length: int | None, call: Call
+        self, model: Model, asked: HttpRequest, call: Call
     ) -> tuple[bytes, Headers, LogRecord | None]:
-        clock = time.perf_counter()
-        request = parse_request(body, header_length)
-        call.request_id = request.id
-        self._metrics.preprocess.observe(time.perf_counter() - clock)
-        probability, label, record = await self.infer(model, request)
+        def parse() -> InferRequest:
+            return parse_request(asked.body, asked.header_length, model.reader.bounds)
+
+        request, rows = await self.read(model, call, asked.size, parse)
+        probability, label, record = await self.infer(model, request, rows)
         clock = time.perf_counter()
         payload, json_length = encode_response(model, request, probability, label)
         headers = [_JSON]
@@ -278,18 +301,51 @@ class Predictor:
         self._metrics.postprocess.observe(time.perf_counter() - clock)
         return payload, headers, record
 
+    async def read(
+        self, model: Model, call: Call, size: int, parse: Callable[[], InferRequest]
+    ) -> tuple[InferRequest, Rows]:
+        """Reads the rows of a request, off the event loop and in its turn where it is long.
+
+        Args:
+            model: that answers it.
+            call: takes the request's id as soon as that is known.
+            size: bytes of the request.
+            parse: reads its message.
+
+        Raises:
+            RequestError: the request cannot be read, or not be completed.
+        """
+        clock = time.perf_counter()
+        if size <= INLINE_BYTES:
+            request = parse()
+            self._note(call, request, clock)
+            return request, model.reader.read(await self._complete(model, request))
+        admission = self.admission
+        async with admission.turn:
+            request = await admission.off_loop(parse)
+            self._note(call, request, clock)
+            tensors = await self._complete(model, request)
+            return request, await admission.off_loop(model.reader.read, tensors)
+
+    def _note(self, call: Call, request: InferRequest, begun: float) -> None:
+        call.request_id = request.id
+        self._metrics.preprocess.observe(time.perf_counter() - begun)
+
+    async def _complete(self, model: Model, request: InferRequest) -> Any:
+        """The request's tensors with what the online store has; the request lets go of them."""
+        tensors, request.inputs = request.inputs, None
+        if self._online is not None and model.reader.absent(tensors):
+            return await self._online.complete(model.reader, tensors)
+        return tensors
+
     async def infer(
-        self, model: Model, request: InferRequest
+        self, model: Model, request: InferRequest, rows: Rows
     ) -> tuple[np.ndarray, np.ndarray, LogRecord | None]:
         """The probabilities (float32 [N]) and labels (int64 [N]) of a request, and its log record.
 
         Raises:
             RequestError: the request cannot be answered.
         """
-        tensors = request.inputs
-        if self._online is not None and model.reader.absent(tensors):
-            tensors = await self._online.complete(model.reader, tensors)
-        rows = model.reader.read(tensors)
         moment = self._moment(request)
         started = time.perf_counter()
         probability = await self._batcher.predict(model, rows)
@@ -324,13 +380,13 @@ class Predictor:
         return status, result
 
     async def _predict_v1(
-        self, model: Model, body: bytes, header_length: int | None, call: Call
+        self, model: Model, asked: HttpRequest, call: Call
     ) -> tuple[bytes, Headers, LogRecord | None]:
-        clock = time.perf_counter()
-        request = parse_instances(body, model.reader, keyed=self._online is not None)
-        call.request_id = request.id
-        self._metrics.preprocess.observe(time.perf_counter() - clock)
-        probability, label, record = await self.infer(model, request)
+        def parse() -> InferRequest:
+            return parse_instances(asked.body, model.reader, keyed=self._online is not None)
+
+        request, rows = await self.read(model, call, asked.size, parse)
+        probability, label, record = await self.infer(model, request, rows)
         clock = time.perf_counter()
         payload = encode_predictions(probability, label)
         self._metrics.postprocess.observe(time.perf_counter() - clock)

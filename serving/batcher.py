@@ -8,6 +8,7 @@ grow with the load and by themselves.
 import asyncio
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,7 +20,19 @@ from slipway.serving.protocol.rows import Rows
 # Up to this many rows a pass takes less than handing it to a thread and back.
 INLINE_ROWS = 32
 
-_Waiting = tuple[Model, Rows, "asyncio.Future[np.ndarray]"]
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A request's rows before the model; `taken` of them are in passes that ran or run."""
+
+    model: Model
+    rows: Rows
+    future: "asyncio.Future[np.ndarray]"
+    taken: int = 0
+    answers: list[np.ndarray] = field(default_factory=list)
+
+
+_Part = tuple[_Waiting, Rows]
 
 
 class Batcher:
@@ -44,7 +57,7 @@ class Batcher:
         if self._rows and self._rows + rows.count > self._max_queue:
             raise RequestError("The predictor has more requests waiting than it takes.", 503)
         future: asyncio.Future[np.ndarray] = self._loop.create_future()
-        self._waiting.append((model, rows, future))
+        self._waiting.append(_Waiting(model, rows, future))
         self._rows += rows.count
         if not self._scheduled:
             self._scheduled = True
@@ -65,7 +78,7 @@ class Batcher:
         if not batch:
             self._scheduled = False
             return
-        total = sum(rows.count for _, rows, _ in batch)
+        total = sum(rows.count for _, rows in batch)
         self._metrics.batch_rows.observe(total)
         if total <= INLINE_ROWS:
             self._answer(batch, _run(batch))
@@ -74,47 +87,73 @@ class Batcher:
             job = self._loop.run_in_executor(self._thread, _run, batch)
             job.add_done_callback(lambda done: self._done(batch, done))
 
-    def _done(self, batch: list[_Waiting], job: "asyncio.Future[np.ndarray | Exception]") -> None:
+    def _done(self, batch: list[_Part], job: "asyncio.Future[np.ndarray | Exception]") -> None:
         self._answer(batch, job.result())
         self._next()
 
-    def _take(self) -> list[_Waiting]:
-        """The oldest request and those behind it that fit into one pass of the same model."""
-        batch: list[_Waiting] = []
+    def _take(self) -> list[_Part]:
+        """What waits longest and fits into one pass of the same model.
+
+        Of a request with more rows than a pass takes, a part; the others' turn is before its next.
+        """
+        batch: list[_Part] = []
         total = 0
         while self._waiting:
-            model, rows, future = self._waiting[0]
-            if batch and (total + rows.count > self._max_batch or model is not batch[0][0]):
+            first = self._waiting[0]
+            left = first.rows.count - first.taken
+            if batch and (
+                total + min(left, self._max_batch) > self._max_batch
+                or first.model is not batch[0][0].model
+            ):
                 break
             self._waiting.popleft()
-            self._rows -= rows.count
-            if not future.cancelled():
-                batch.append((model, rows, future))
-                total += rows.count
+            if first.future.done():  # its client went, or an earlier part failed
+                self._rows -= left
+                continue
+            if left <= self._max_batch and not first.taken:
+                part = first.rows
+            else:
+                part = _rows(first.rows, first.taken, first.taken + self._max_batch)
+            first.taken += part.count
+            self._rows -= part.count
+            batch.append((first, part))
+            total += part.count
+            if first.taken < first.rows.count:
+                self._waiting.append(first)
         return batch
 
-    def _answer(self, batch: list[_Waiting], result: np.ndarray | Exception) -> None:
+    def _answer(self, batch: list[_Part], result: np.ndarray | Exception) -> None:
         start = 0
-        for _, rows, future in batch:
+        for request, rows in batch:
             end = start + rows.count
-            if future.cancelled():
+            if request.future.done():
                 pass
             elif isinstance(result, Exception):
-                future.set_exception(result)
+                request.future.set_exception(result)
+            elif rows is request.rows:
+                request.future.set_result(result[start:end])
             else:
-                future.set_result(result[start:end])
+                request.answers.append(result[start:end])
+                if sum(map(len, request.answers)) == request.rows.count:
+                    request.future.set_result(np.concatenate(request.answers))
             start = end
 
 
-def _run(batch: list[_Waiting]) -> np.ndarray | Exception:
+def _rows(rows: Rows, start: int, end: int) -> Rows:
+    """Some of the rows, for the model alone."""
+    numeric = rows.numeric[start:end]
+    return Rows(len(numeric), numeric, rows.categorical[start:end], rows.time[start:end])
+
+
+def _run(batch: list[_Part]) -> np.ndarray | Exception:
     """One forward pass; an error is the answer to every request of the batch."""
-    model, rows, _ = batch[0]
+    model, rows = batch[0][0].model, batch[0][1]
     if len(batch) > 1:
         rows = Rows(
-            sum(part.count for _, part, _ in batch),
-            np.concatenate([part.numeric for _, part, _ in batch]),
-            np.concatenate([part.categorical for _, part, _ in batch]),
-            np.concatenate([part.time for _, part, _ in batch]),
+            sum(part.count for _, part in batch),
+            np.concatenate([part.numeric for _, part in batch]),
+            np.concatenate([part.categorical for _, part in batch]),
+            np.concatenate([part.time for _, part in batch]),
         )
     try:
         return model.predict(rows)

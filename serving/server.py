@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.components.support.errors import SlipwayError
+from slipway.serving.admission import Admission
 from slipway.serving.app import Predictor
 from slipway.serving.batcher import Batcher
 from slipway.serving.connection import Hub, factory
@@ -29,6 +31,8 @@ from slipway.serving.online import OnlineFeatures
 from slipway.serving.settings import PredictorSettings
 
 _LOG_SECONDS = 8.0
+# What a process may have open, and how much of it is not for connections.
+_MOST_DESCRIPTORS, _OWN_DESCRIPTORS = 65_536, 64
 _logger = logging.getLogger("serving")
 
 
@@ -54,22 +58,31 @@ class Server:
         model = load_model(settings)
         metrics = Metrics(model.name)
         metrics.model.labels(model.name, model.version, model.model_hash).set(1)
-        batcher = Batcher(
-            max_batch=settings.max_batch, max_queue=settings.max_queue, metrics=metrics
-        )
+        # As many rows wait as of one request at most: a row may have thousands of values.
+        most = min(settings.max_queue, model.reader.bounds.rows)
+        batcher = Batcher(max_batch=settings.max_batch, max_queue=most, metrics=metrics)
         metrics.watch("slipway_waiting_rows", "rows before the model", lambda: batcher.waiting_rows)
         log = _open_log(settings, model, metrics)
         online = None
         if settings.online:
             online = OnlineFeatures(settings.feature_project or model.bundle.name, model.bundle)
-        app = Predictor(settings, model, batcher, metrics, log, online)
+        admission = Admission(settings.max_inflight_mb * 1_000_000)
+        metrics.watch(
+            "slipway_held_bytes", "of requests, heads and answers", lambda: admission.held
+        )
+        app = Predictor(settings, model, batcher, admission, metrics, log, online)
         self._app, self._metrics, self._log = app, metrics, log
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         loop.add_signal_handler(signal.SIGUSR1, self._join)
         rpc = await _start_grpc(app, settings) if settings.grpc_port else None
-        self._hub = Hub(app, settings.receive_seconds, settings.keep_alive_seconds)
+        self._hub = Hub(
+            app,
+            settings.receive_seconds,
+            settings.keep_alive_seconds,
+            min(settings.max_connections, _descriptors() - _OWN_DESCRIPTORS),
+        )
         listener = await self._listen(_socket(settings))
         address = listener.sockets[0].getsockname()  # type: ignore[attr-defined]
         _logger.info(
@@ -161,6 +174,15 @@ class Server:
             self._joining = asyncio.create_task(self._listen(public))
 
 
+def _descriptors() -> int:
+    """Files and connections that this process may have open, as many as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
 def _socket(settings: PredictorSettings) -> socket.socket:
     if settings.fd >= 0:
         return socket.socket(fileno=settings.fd)
@@ -206,8 +228,7 @@ async def _start_grpc(app: Predictor, settings: PredictorSettings) -> Any:
     from slipway.serving.grpc.server import start_grpc
 
     try:
-        limit = settings.max_body_mb * 1_000_000
-        return await start_grpc(app, settings.host, settings.grpc_port, limit)
+        return await start_grpc(app, settings)
     except RuntimeError as error:
         raise SlipwayError(
             f"Port {settings.grpc_port} cannot be listened on for gRPC: {error}."

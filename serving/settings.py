@@ -33,7 +33,8 @@ class PredictorSettings:
         max_batch: rows that one forward pass takes at most.
         max_queue: rows that may wait; a request past it is answered 503.
         max_rows: rows of one request. max_body_mb: size of one request's body, in MB.
-        max_inflight_mb: bodies held at one time over all connections.
+        max_inflight_mb: bytes of requests held at one time over all connections and protocols.
+        max_connections: over HTTP at one time; an idle one makes room for a new one.
         threads: of one forward pass.
         linger_seconds: after SIGTERM, how long connections are still accepted, while a cluster's
             load balancers learn that the pod is going.
@@ -65,6 +66,7 @@ class PredictorSettings:
     max_rows: int = 16384
     max_body_mb: int = 16
     max_inflight_mb: int = 64
+    max_connections: int = 4096
     threads: int = 1
     linger_seconds: float = 0.0
     drain_seconds: float = 20.0
@@ -96,6 +98,7 @@ _HELP = {
     "max_rows": "rows of one request",
     "max_body_mb": "size of one request in MB",
     "max_inflight_mb": "size of all requests held at one time, in MB",
+    "max_connections": "HTTP connections at one time",
     "threads": "threads of one forward pass",
     "linger_seconds": "after SIGTERM, go on accepting connections for this long",
     "drain_seconds": "after that, time for requests in flight",
@@ -169,7 +172,8 @@ def _check(settings: PredictorSettings) -> None:
         raise SlipwayError(
             f"--missing-features is refuse or null, not '{settings.missing_features}'."
         )
-    for name in ("max_batch", "max_queue", "max_rows", "max_body_mb", "max_inflight_mb", "threads"):
+    positive = ("max_batch", "max_queue", "max_rows", "max_body_mb", "max_inflight_mb")
+    for name in (*positive, "max_connections", "threads"):
         if getattr(settings, name) < 1:
             raise SlipwayError(f"--{name.replace('_', '-')} is at least 1.")
     for name in ("port", "grpc_port"):

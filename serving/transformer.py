@@ -19,8 +19,17 @@ from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.splits import Feature
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.secrets import guarded_output
+from slipway.serving.admission import Admission, too_much
 from slipway.serving.errors import RequestError
 from slipway.serving.online import OnlineFeatures
+from slipway.serving.protocol.bounds import (
+    INLINE_BYTES,
+    Body,
+    Bounds,
+    is_plain,
+    read_tensors,
+    strict_json,
+)
 from slipway.serving.protocol.rows import RowReader
 from slipway.serving.protocol.tensors import attach
 
@@ -28,7 +37,7 @@ _HEADER_LENGTH = "inference-header-content-length"
 _PASSED_ON = ("content-type", _HEADER_LENGTH, "retry-after")
 _REFRESH_SECONDS = 30.0
 _MAX_ROWS = 16384
-_MAX_BODY = 16_000_000
+_MAX_BODY, _MAX_HELD = 16_000_000, 64_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +77,7 @@ class Transformer:
 
     def __init__(self, settings: TransformerSettings) -> None:
         self._settings = settings
+        self._admission = Admission(_MAX_HELD)
         self._session: Any = None
         self._signature: _Signature | None = None
         self._online: dict[str, OnlineFeatures] = {}
@@ -104,17 +114,53 @@ class Transformer:
 
     async def _answer(
         self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]
-    ) -> tuple[int, dict[str, str], bytes]:
+    ) -> tuple[int, dict[str, str], Body]:
         path: str = scope["path"]
         if path == "/metrics":
             return 200, {"content-type": "text/plain"}, generate_latest(self._registry)
         if path in ("/", "/v2/health/live"):
             return 200, {"content-type": "application/json"}, b'{"live":true}'
-        body = await _body(receive)
+        body = bytearray()
+        try:
+            await self._receive(receive, body)
+            return await self._answer_whole(scope, path, body)
+        finally:
+            self._admission.hold(-len(body))
+
+    async def _receive(
+        self, receive: Callable[[], Awaitable[dict[str, Any]]], body: bytearray
+    ) -> None:
+        """Fills the body, within what one request and all of them may hold."""
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise RequestError("The client went away.", 400)
+            chunk = message.get("body", b"")
+            body += chunk
+            fits = self._admission.hold(len(chunk))
+            if len(body) > _MAX_BODY:
+                raise RequestError(f"The body is larger than {_MAX_BODY // 1_000_000} MB.", 413)
+            if not fits:
+                raise too_much()
+            more = message.get("more_body", False)
+
+    async def _answer_whole(
+        self, scope: dict[str, Any], path: str, body: bytearray
+    ) -> tuple[int, dict[str, str], Body]:
         headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
         sent = {name: headers[name] for name in ("content-type", _HEADER_LENGTH) if name in headers}
         if scope["method"] != "POST" or not path.endswith("/infer"):
             return await self._pass_on(scope["method"], path, body, sent)
+        if len(body) <= INLINE_BYTES:
+            return await self._infer(path, body, sent)
+        async with self._admission.turn:
+            return await self._infer(path, body, sent)
+
+    async def _infer(
+        self, path: str, body: bytearray, sent: dict[str, str]
+    ) -> tuple[int, dict[str, str], Body]:
+        """Completes an inference and passes it on; a long one in its turn."""
         signature = await self._known(_REFRESH_SECONDS)
         completed = await self._complete(signature, body, sent.get(_HEADER_LENGTH))
         if completed is None:
@@ -125,15 +171,19 @@ class Transformer:
             # Another version may have taken over meanwhile, with other features.
             newer = await self._known(0)
             if newer.version != signature.version:
-                completed = await self._complete(newer, body, sent.get(_HEADER_LENGTH)) or body
-                answer = await self._pass_on("POST", path, completed, plain)
+                again = await self._complete(newer, body, sent.get(_HEADER_LENGTH))
+                answer = await self._pass_on("POST", path, again or body, plain)
         return answer
 
     async def _complete(
-        self, signature: _Signature, body: bytes, header_length: str | None
+        self, signature: _Signature, body: Body, header_length: str | None
     ) -> bytes | None:
         """The request with the features that it leaves out, as JSON; None: it lacks nothing."""
-        content = _read(body, header_length)
+        bounds = signature.reader.bounds
+        if len(body) <= INLINE_BYTES:
+            content = _read(body, header_length, bounds)
+        else:
+            content = await self._admission.off_loop(_read, body, header_length, bounds)
         tensors: Any = content.get("inputs")
         reader = signature.reader
         if not reader.absent(tensors):
@@ -174,7 +224,7 @@ class Transformer:
         return made
 
     async def _pass_on(
-        self, method: str, path: str, body: bytes, headers: dict[str, str]
+        self, method: str, path: str, body: Body, headers: dict[str, str]
     ) -> tuple[int, dict[str, str], bytes]:
         import aiohttp
 
@@ -212,38 +262,21 @@ def _bundle(
     )
 
 
-async def _body(receive: Callable[[], Awaitable[dict[str, Any]]]) -> bytes:
-    chunks, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise RequestError("The client went away.", 400)
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > _MAX_BODY:
-            raise RequestError(f"The body is larger than {_MAX_BODY // 1_000_000} MB.", 413)
-        chunks.append(chunk)
-        if not message.get("more_body"):
-            return b"".join(chunks)
-
-
-def _read(body: bytes, header_length: str | None) -> dict[str, Any]:
+def _read(body: Body, header_length: str | None, bounds: Bounds) -> dict[str, Any]:
     """The request's JSON, with the binary tensors' values in it."""
-
-    def refuse(text: str) -> float:
-        raise ValueError(f"{text} is no JSON")
-
     if header_length is not None and not (header_length.isdigit() and len(header_length) < 12):
         raise RequestError("Inference-Header-Content-Length must be a number.")
     length = len(body) if header_length is None else int(header_length)
+    text = body[:length]
     try:
-        content = json.loads(body[:length], parse_constant=refuse)
+        plain = is_plain(text, bounds)
+        content = strict_json(text) if plain else read_tensors(text, bounds, strict_json)
     except (ValueError, RecursionError) as error:
         raise RequestError(f"The body is not JSON that can be read: {error}") from error
     if type(content) is not dict:
         raise RequestError("The body must be a JSON object.")
     if header_length is not None:
-        attach(content.get("inputs"), memoryview(body)[length:])
+        attach(content.get("inputs"), memoryview(body)[length:], bounds.rows)
     return content
 
 

@@ -1,16 +1,22 @@
 """The Open Inference Protocol over gRPC, on a port of its own: the same reading, model and log."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
+from slipway.serving.admission import too_much
 from slipway.serving.app import Call, Predictor, server_metadata
 from slipway.serving.errors import RequestError
 from slipway.serving.grpc.messages import METHODS, SERVICE, message
+from slipway.serving.grpc.wire import check_request
 from slipway.serving.model import Model
-from slipway.serving.protocol.tensors import DATATYPES, decode_tensor, decode_text
+from slipway.serving.protocol.bounds import Bounds
+from slipway.serving.protocol.tensors import DATATYPES, decode_tensor, decode_text, short_text
 from slipway.serving.protocol.v2 import InferRequest, model_metadata, outputs_wanted, request_id
+from slipway.serving.settings import PredictorSettings
 
 _CODES = {
     404: grpc.StatusCode.NOT_FOUND,
@@ -32,46 +38,108 @@ _CONTENTS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
+_Method = Callable[[Any, Any], Awaitable[Any]]
 _MESSAGES = {name: (message(f"{name}Request"), message(f"{name}Response")) for name in METHODS}
 
 
-async def start_grpc(predictor: Predictor, host: str, port: int, max_bytes: int) -> Any:
+# Calls whose request is on its way at one time. gRPC holds each message whole before it is seen here.
+_RECEIVING = 8
+# Calls that are open at one time; those past it are refused at once.
+_OPEN_CALLS = 1024
+# Bytes of a request that is not an inference.
+_SHORT_REQUEST = 8192
+_OPTIONS = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", 128),  # of one connection; its client lets the others wait
+    ("grpc.http2.bdp_probe", 0),  # else a call that still waits is sent megabytes of its message
+    ("grpc.http2.lookahead_bytes", 64 * 1024),
+    ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.absolute_max_metadata_size", 32 * 1024),
+]
+
+
+async def start_grpc(predictor: Predictor, settings: PredictorSettings) -> Any:
     """Starts the gRPC server; it runs on the event loop of the caller.
 
     Raises:
         RuntimeError: the port is taken.
     """
+    gate = _Gate(settings.receive_seconds)
     server = grpc.aio.server(
+        maximum_concurrent_rpcs=_OPEN_CALLS,
         options=[
-            ("grpc.max_receive_message_length", max_bytes),
-            ("grpc.so_reuseport", 0),
-        ]
+            *_OPTIONS,
+            ("grpc.max_receive_message_length", settings.max_body_mb * 1_000_000),
+            ("grpc.max_connection_idle_ms", settings.keep_alive_seconds * 1000),
+        ],
     )
     service = _Service(predictor)
     handlers = {
-        name: grpc.unary_unary_rpc_method_handler(
-            _reading(request, getattr(service, name)),
-            response_serializer=response.SerializeToString,
-        )
-        for name, (request, response) in _MESSAGES.items()
+        name: gate.through(_reading(request, getattr(service, name)))
+        for name, (request, _) in _MESSAGES.items()
+        if name != "ModelInfer"
     }
+    handlers["ModelInfer"] = gate.through(service.infer)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    server.add_insecure_port(f"{host}:{port}")
+    server.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
     await server.start()
     return server
 
 
-def _reading(kind: Any, method: Any) -> Any:
+class _Gate:
+    """Lets a few calls receive their message at one time; the others' bytes wait at their clients."""
+
+    def __init__(self, receive_seconds: float) -> None:
+        self._seconds = receive_seconds
+        self._free = asyncio.Semaphore(_RECEIVING)
+
+    def through(self, method: _Method) -> Any:
+        """The handler of a call with one message.
+
+        To gRPC it is one with a stream of messages, which on the wire is the same: only those are
+        called before their message is here.
+        """
+
+        async def call(_: Any, context: Any) -> Any:
+            try:
+                async with self._free:
+                    raw = await asyncio.wait_for(context.read(), self._seconds)
+            except TimeoutError:
+                code = grpc.StatusCode.DEADLINE_EXCEEDED
+                return _refuse(context, code, "The request did not arrive whole in time.")
+            if type(raw) is not bytes:
+                return _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "There is no request.")
+            return await method(raw, context)
+
+        return grpc.stream_unary_rpc_method_handler(call)
+
+
+def _reading(kind: Any, method: _Method) -> _Method:
     """Reads the request here: gRPC's own reading answers damaged bytes with UNKNOWN."""
 
     async def call(raw: bytes, context: Any) -> Any:
-        try:
-            request = kind.FromString(raw)
-        except DecodeError:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The request is no protobuf.")
-        return await method(request, context)
+        request = _message(kind, raw) if len(raw) <= _SHORT_REQUEST else None
+        if request is None:
+            return _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "The request is no protobuf.")
+        answer = await method(request, context)
+        return answer if type(answer) is bytes else answer.SerializeToString()
 
     return call
+
+
+def _refuse(context: Any, code: grpc.StatusCode, message: str) -> bytes:
+    """Ends a call with an error. An abort would be an exception that keeps the request in memory."""
+    context.set_code(code)
+    context.set_details(message)
+    return b""
+
+
+def _message(kind: Any, raw: bytes) -> Any:
+    """The message, or None where the bytes are none."""
+    try:
+        return kind.FromString(raw)
+    except DecodeError:
+        return None
 
 
 class _Service:
@@ -98,45 +166,66 @@ class _Service:
         try:
             self._predictor.check_model(request.name, request.version or None)
         except RequestError as error:
-            await context.abort(_CODES[error.status], str(error))
+            return _refuse(context, _CODES[error.status], str(error))
         content = model_metadata(self._predictor.model)
         del content["properties"]
         return _MESSAGES["ModelMetadata"][1](**content)
 
-    async def ModelInfer(self, request: Any, context: Any) -> Any:
-        """Answers as the HTTP route does: the same checks, queue, metrics and log."""
-
-        async def answer(model: Model, call: Call) -> Any:
-            self._predictor.check_model(request.model_name, request.model_version or None)
-            parsed = _parse(request)
-            call.request_id = parsed.id
-            probability, label, record = await self._predictor.infer(model, parsed)
-            return _encode(model, parsed, probability, label), record
-
-        status, result = await self._predictor.account(answer)
-        if status != 200:
-            await context.abort(_CODES.get(status, grpc.StatusCode.INVALID_ARGUMENT), result)
+    async def infer(self, raw: bytes, context: Any) -> bytes:
+        """Answers as the HTTP route does: the same bounds, checks, queue, metrics and log."""
+        status, result = await self._infer(raw)
+        if type(result) is str:
+            return _refuse(context, _CODES.get(status, grpc.StatusCode.INVALID_ARGUMENT), result)
         return result
 
+    async def _infer(self, raw: bytes) -> tuple[int, Any]:
+        """The status, and the response's bytes or an error's message."""
+        predictor, size = self._predictor, len(raw)
 
-def _parse(request: Any) -> InferRequest:
-    raw = request.raw_input_contents
-    if raw and len(raw) != len(request.inputs):
-        raise RequestError(f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs.")
+        async def answer(model: Model, call: Call) -> Any:
+            if not fits:
+                raise too_much()
+
+            def parse() -> InferRequest:
+                return _parse(predictor, raw, model.reader.bounds)
+
+            request, rows = await predictor.read(model, call, size, parse)
+            probability, label, record = await predictor.infer(model, request, rows)
+            return _encode(model, request, probability, label).SerializeToString(), record
+
+        fits = predictor.admission.hold(size)
+        try:
+            return await predictor.account(answer)
+        finally:
+            predictor.admission.hold(-size)
+
+
+def _parse(predictor: Predictor, raw: bytes, bounds: Bounds) -> InferRequest:
+    check_request(raw, bounds)
+    request = _message(_MESSAGES["ModelInfer"][0], raw)
+    if request is None:
+        raise RequestError("The request is no protobuf.")
+    predictor.check_model(request.model_name, request.model_version or None)
+    return read_message(request, bounds)
+
+
+def read_message(request: Any, bounds: Bounds) -> InferRequest:
+    """Reads a ModelInferRequest.
+
+    Raises:
+        RequestError: 400 or 413, with what is wrong.
+    """
+    blobs = request.raw_input_contents
+    if blobs and len(blobs) != len(request.inputs):
+        raise RequestError(f"{len(blobs)} raw_input_contents for {len(request.inputs)} inputs.")
     tensors = []
     for number, item in enumerate(request.inputs):
         shape = list(item.shape)
-        if raw:
-            data = decode_tensor(item.name, item.datatype, shape, memoryview(raw[number]))
+        if blobs:
+            blob = memoryview(blobs[number])
+            data = decode_tensor(item.name, item.datatype, shape, blob, bounds.rows)
         else:
-            field = _CONTENTS.get(item.datatype)
-            if field is None:
-                raise RequestError(f"Input '{item.name}' has a datatype that V2 has not here.")
-            data = list(getattr(item.contents, field))
-            if field == "bytes_contents":
-                data = [decode_text(item.name, value) for value in data]
-            elif item.datatype in ("FP32", "FP64"):
-                data = [None if value != value else value for value in data]
+            data = _typed(item)
         tensors.append({"name": item.name, "datatype": item.datatype, "shape": shape, "data": data})
     time, log = None, True
     if "time" in request.parameters:
@@ -147,6 +236,19 @@ def _parse(request: Any) -> InferRequest:
     return InferRequest(
         request_id(request.id or None), tensors, outputs_wanted(wanted, True), time, log
     )
+
+
+def _typed(item: Any) -> list[Any]:
+    """The values of an input that came as a message's lists."""
+    field = _CONTENTS.get(item.datatype)
+    if field is None:
+        raise RequestError(f"Input '{short_text(item.name)}' has a datatype that V2 has not here.")
+    values = getattr(item.contents, field)
+    if field == "bytes_contents":
+        return [decode_text(item.name, value) for value in values]
+    if item.datatype in ("FP32", "FP64"):
+        return [None if value != value else value for value in values]
+    return list(values)
 
 
 def _encode(model: Model, request: InferRequest, probability: Any, label: Any) -> Any:

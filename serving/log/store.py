@@ -14,7 +14,8 @@ from slipway.components.contracts.inference_log import partition
 from slipway.components.support.errors import SlipwayError
 
 _HOUR = 3_600_000_000
-_ROW_GROUP = 16_384
+# A row group is written with so many rows, or bytes of them.
+_ROW_GROUP, _ROW_GROUP_BYTES = 16_384, 32_000_000
 
 
 class LogStore:
@@ -96,14 +97,15 @@ class _HourFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._waiting: list[pa.RecordBatch] = []
-        self._rows = 0
+        self._rows = self._bytes = 0
         self._writer: pq.ParquetWriter | None = None
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Takes rows, and writes what makes a row group."""
         self._waiting.append(batch)
         self._rows += batch.num_rows
-        if self._rows >= _ROW_GROUP:
+        self._bytes += batch.nbytes
+        if self._rows >= _ROW_GROUP or self._bytes >= _ROW_GROUP_BYTES:
             self._flush()
 
     def close(self) -> None:
@@ -127,4 +129,4 @@ class _HourFile:
             schema = self._waiting[0].schema
             self._writer = pq.ParquetWriter(self.path, schema, compression="zstd")
         self._writer.write_table(pa.Table.from_batches(self._waiting))
-        self._waiting, self._rows = [], 0
+        self._waiting, self._rows, self._bytes = [], 0, 0

@@ -30,9 +30,11 @@ from slipway.serving.protocol.rows import Rows
 
 SPOOL_SECONDS = 0.5
 _SUFFIX = ".arrows"
-_MEMORY_ROWS = 200_000
+_MEMORY_BYTES = 64_000_000
 # What becomes Arrow at a time, and one request more: it lies in memory three times.
-_BATCH_ROWS = 8192
+_BATCH_ROWS, _BATCH_BYTES = 8192, 8_000_000
+# Of a record beside its rows.
+_RECORD_BYTES = 1024
 _SEGMENT_BYTES = 64 << 20
 _RETRY_SECONDS = 5.0
 _MODEL = b"slipway.model"
@@ -61,6 +63,11 @@ class LogRecord:
         """Log rows that the record makes."""
         return self.rows.count if self.rows is not None else 1
 
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes of memory it takes."""
+        return _RECORD_BYTES + (self.rows.nbytes if self.rows is not None else 0)
+
 
 class InferenceLog:
     """Takes records on the event loop; two threads take them to the store."""
@@ -81,7 +88,8 @@ class InferenceLog:
         self._roll_seconds, self._spool_bytes = roll_seconds, spool_mb * 1_000_000
         self._accepted = metrics.log_rows.labels("accepted")
         self._buffer: deque[tuple[Bundle, LogRecord]] = deque()
-        self._buffered = 0
+        # Bytes, each counted by one thread alone.
+        self._added = self._taken = 0
         self._segment: _Segment | None = None
         self._number = 0
         self._closing = threading.Event()
@@ -106,11 +114,11 @@ class InferenceLog:
 
     def add(self, record: LogRecord) -> None:
         """Takes one record; never waits, never raises."""
-        count = record.count
-        if self._buffered + count > _MEMORY_ROWS:
+        count, size = record.count, record.nbytes
+        if self._added - self._taken + size > _MEMORY_BYTES:
             self._metrics.log_dropped.labels("memory").inc(count)
             return
-        self._buffered += count
+        self._added += size
         self._accepted_rows += count
         self._accepted.inc(count)
         self._buffer.append((self._bundle, record))
@@ -157,17 +165,20 @@ class InferenceLog:
     def _spool_buffer(self) -> None:
         left = len(self._buffer)
         while left:
-            bundle, taken, rows = self._buffer[0][0], [], 0
-            while left and self._buffer[0][0] is bundle and rows < _BATCH_ROWS:
+            bundle, taken, rows, size = self._buffer[0][0], [], 0, 0
+            while (
+                left and self._buffer[0][0] is bundle and rows < _BATCH_ROWS and size < _BATCH_BYTES
+            ):
                 _, record = self._buffer.popleft()
                 taken.append(record)
                 rows += record.count
+                size += record.nbytes
                 left -= 1
+            self._taken += size
             self._spool_records(bundle, taken)
 
     def _spool_records(self, bundle: Bundle, records: list[LogRecord]) -> None:
         count = sum(record.count for record in records)
-        self._buffered -= count
         try:
             if self._spooled_bytes() > self._spool_bytes:
                 self._drop("spool_full", count)

@@ -1,7 +1,6 @@
 """Rows: from tensors by feature name to the arrays that the model takes."""
 
 import difflib
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from slipway.components.contracts.bundle import MISSING_TIME, Bundle
 from slipway.components.contracts.feature_store import is_text_key
 from slipway.components.contracts.splits import Feature
 from slipway.serving.errors import RequestError
+from slipway.serving.protocol.bounds import MAX_TEXT, MAX_VALUES, Bounds
+from slipway.serving.protocol.tensors import short_text
 
 _EPOCH = datetime(1970, 1, 1)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -29,6 +30,7 @@ _TRUTHS: frozenset[type] = frozenset({bool, type(None)})
 _TEXTS: frozenset[type] = frozenset({str, type(None)})
 _DIGITS = re.compile(r"-?[0-9]{1,20}")
 _MAX_LAYOUTS = 64
+_TEXT_OBJECT = 64  # bytes of a Python text beside its characters, and of the reference to it
 _NUMERIC, _BOOLEAN, _CATEGORICAL, _TIME, _KEY, _ENTITY = range(6)
 _ACCEPTED = {
     _NUMERIC: "FP64, FP32, FP16 or an integer type",
@@ -50,6 +52,7 @@ class Rows:
         categorical: object (str) [N, m]; missing is the empty string.
         time: int64 [N, t], microseconds; missing is the smallest int64.
         keys: the examples' keys, where the request had them.
+        text_bytes: of the texts and keys.
     """
 
     count: int
@@ -57,6 +60,13 @@ class Rows:
     categorical: np.ndarray
     time: np.ndarray
     keys: list[str | None] | None = None
+    text_bytes: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes of memory they take."""
+        texts = self.categorical.size + (self.count if self.keys else 0)
+        return self.numeric.nbytes + self.time.nbytes + _TEXT_OBJECT * texts + self.text_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,11 @@ class _Layout:
 
 
 class RowReader:
-    """Reads tensors by feature name, in any order, for the model with one signature."""
+    """Reads tensors by feature name, in any order, for the model with one signature.
+
+    Attributes:
+        bounds: what one request may hold.
+    """
 
     def __init__(self, bundle: Bundle, *, max_rows: int, missing_as_null: bool) -> None:
         self.numeric, self.categorical, self.time = (
@@ -102,7 +116,9 @@ class RowReader:
         for name in bundle.entities:
             self._slots.setdefault(name, (_ENTITY, 0))
         self._layouts: dict[tuple[str, ...], _Layout] = {}
-        self._max_rows = max_rows
+        inputs = len(self._slots)
+        self._max_rows = max(1, min(max_rows, MAX_VALUES // inputs))
+        self.bounds = Bounds(inputs, self._max_rows)
         self._missing_as_null = missing_as_null
 
     def read(self, tensors: Any) -> Rows:
@@ -230,14 +246,19 @@ class RowReader:
         ):
             return None
         moments = [parse_time(name, text) for name, text in zip(self.time, times, strict=True)]
+        names = [text or "" for text in texts]
+        together = "".join([*names, *(key or "" for key in keys)])
+        if len(together) > MAX_TEXT:
+            return None
         categorical = np.empty((1, len(texts)), object)
-        categorical[0] = [text or "" for text in texts]
+        categorical[0] = names
         return Rows(
             1,
             self._bounded(np.array([numbers], np.float64)),
             categorical,
             np.array([moments], np.int64),
             keys or None,
+            _size(together),
         )
 
     def absent(self, tensors: Any) -> list[Feature]:
@@ -269,7 +290,7 @@ class RowReader:
                 wrong = [text for text in texts if text is not None and not _is_key(text, kind)]
                 if wrong:
                     raise RequestError(
-                        f"Input '{name}' is an entity key of type {kind}: '{_short(wrong[0])}' is no"
+                        f"Input '{name}' is an entity key of type {kind}: '{short_text(wrong[0])}' is no"
                         " such number."
                     )
             elif tensor["datatype"] != "BYTES":
@@ -354,9 +375,9 @@ class RowReader:
     def _data(self, tensor: dict[str, Any], name: str) -> Any:
         shape = tensor.get("shape")
         if type(shape) is not list or not 1 <= len(shape) <= 2:
-            raise RequestError(f"Input '{name}' has shape {_short(shape)}: give [N] or [N, 1].")
+            raise RequestError(f"Input '{name}' has shape {short_text(shape)}: give [N] or [N, 1].")
         if type(shape[0]) is not int or (len(shape) == 2 and shape[1:] != [1]) or shape[0] < 1:
-            raise RequestError(f"Input '{name}' has shape {_short(shape)}: give [N] or [N, 1].")
+            raise RequestError(f"Input '{name}' has shape {short_text(shape)}: give [N] or [N, 1].")
         if shape[0] > self._max_rows:
             raise RequestError(self._too_many(shape[0]), 413)
         if type(tensor.get("datatype")) is not str:
@@ -372,7 +393,7 @@ class RowReader:
             data = [row[0] for row in data]
         if len(data) != shape[0]:
             raise RequestError(
-                f"Input '{name}' has shape {_short(shape)} but {len(data)} values in 'data'."
+                f"Input '{name}' has shape {short_text(shape)} but {len(data)} values in 'data'."
             )
         return data
 
@@ -422,7 +443,10 @@ class RowReader:
         times = np.empty((count, len(time)), np.int64)
         for i, column in enumerate(time):
             times[:, i] = column
-        return Rows(count, numbers, texts, times, keys)
+        size = sum(_size("".join(column)) for column in categorical)
+        if keys is not None:
+            size += _size("".join(key or "" for key in keys))
+        return Rows(count, numbers, texts, times, keys, size)
 
     def _bounded(self, numbers: np.ndarray) -> np.ndarray:
         """The numbers, none of them infinite as float32."""
@@ -436,7 +460,7 @@ class RowReader:
     def _unknown(self, name: str) -> str:
         near = difflib.get_close_matches(name[:100], self._slots, n=1, cutoff=0.6)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        return f"The model has no input '{_short(name)}'.{hint}"
+        return f"The model has no input '{short_text(name)}'.{hint}"
 
     def _too_many(self, rows: int) -> str:
         return f"{rows} rows in one request; at most {self._max_rows} are taken."
@@ -476,7 +500,22 @@ def _texts(name: str, datatype: str, data: Any, kind: int) -> list[Any]:
         raise RequestError(_wrong_type(name, datatype, kind))
     if not _TEXTS.issuperset(map(type, data)):
         raise RequestError(_wrong_value(name, datatype, data, _TEXTS))
-    return [value or "" for value in data]
+    return _short_enough(name, [value or "" for value in data])
+
+
+def _size(text: str) -> int:
+    """About how many bytes its characters take."""
+    return len(text) if text.isascii() else 4 * len(text)
+
+
+def _short_enough(name: str, texts: list[str]) -> list[str]:
+    """The texts, where none is longer than any category, key or time is."""
+    longest = max(map(len, texts), default=0)
+    if longest > MAX_TEXT:
+        raise RequestError(
+            f"Input '{name}' has a text of {longest} characters; at most {MAX_TEXT} are taken."
+        )
+    return texts
 
 
 def _keys(name: str, datatype: Any, data: Any) -> list[str | None]:
@@ -484,6 +523,7 @@ def _keys(name: str, datatype: Any, data: Any) -> list[str | None]:
     if datatype == "BYTES":
         if not _TEXTS.issuperset(map(type, data)):
             raise RequestError(_wrong_value(name, datatype, data, _TEXTS))
+        _short_enough(name, [value or "" for value in data])
         return list(data)
     if datatype not in _INTEGERS:
         raise RequestError(_wrong_type(name, datatype, _KEY))
@@ -537,26 +577,19 @@ def parse_time(name: str, text: str) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise RequestError(
-            f"Input '{name}': '{_short(text)}' is not an ISO 8601 time such as 2013-12-01T05:00:00."
+            f"Input '{name}': '{short_text(text)}' is not an ISO 8601 time such as 2013-12-01T05:00:00."
         ) from error
     span = moment.replace(tzinfo=None) - _EPOCH
     return (span.days * 86400 + span.seconds) * 1_000_000 + span.microseconds
 
 
 def _wrong_type(name: str, datatype: str, kind: int) -> str:
-    return f"Input '{name}' has datatype '{_short(datatype)}': give {_ACCEPTED[kind]}."
+    return f"Input '{name}' has datatype '{short_text(datatype)}': give {_ACCEPTED[kind]}."
 
 
 def _wrong_value(name: str, datatype: str, data: Any, allowed: frozenset[type]) -> str:
     bad = next(value for value in data if type(value) not in allowed)
-    return f"Input '{name}' has the value {_short(bad)}, which is not {datatype}."
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "that is not finite"
-    text = str(value)[:200]
-    return text if len(text) <= 60 else f"{text[:60]}…"
+    return f"Input '{name}' has the value {short_text(bad)}, which is not {datatype}."
 
 
 def _listed(names: Sequence[str]) -> str:

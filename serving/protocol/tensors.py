@@ -1,5 +1,6 @@
 """Tensors of the Open Inference Protocol: datatypes, and the binary tensor extension."""
 
+import math
 import struct
 from typing import Any
 
@@ -24,8 +25,13 @@ DATATYPES = {
 _LENGTH = struct.Struct("<I")
 
 
-def attach(inputs: Any, blob: memoryview) -> None:
+def attach(inputs: Any, blob: memoryview, rows: int) -> None:
     """Gives each binary input its part of the bytes that follow the JSON.
+
+    Args:
+        inputs: of the request.
+        blob: the bytes.
+        rows: most rows of a request.
 
     Raises:
         RequestError: 400, sizes and bytes do not agree.
@@ -38,61 +44,72 @@ def attach(inputs: Any, blob: memoryview) -> None:
         size = parameters.get("binary_data_size") if type(parameters) is dict else None
         if size is None:
             continue
-        name = short_text(tensor.get("name"))
-        if type(size) is not int or size < 0 or position + size > len(blob):
+        name, left = tensor.get("name"), len(blob) - position
+        if type(size) is not int or not 0 <= size <= left:
             raise RequestError(
-                f"Input '{name}' has binary_data_size {short_text(size)}, but {len(blob) - position}"
-                " bytes follow."
+                f"Input '{short_text(name)}' has binary_data_size {short_text(size)}, but {left} bytes"
+                " follow."
             )
         tensor["data"] = decode_tensor(
-            name, tensor.get("datatype"), tensor.get("shape"), blob[position : position + size]
+            name,
+            tensor.get("datatype"),
+            tensor.get("shape"),
+            blob[position : position + size],
+            rows,
         )
         position += size
     if position != len(blob):
         raise RequestError(f"{len(blob) - position} bytes follow the last binary tensor.")
 
 
-def decode_tensor(name: str, datatype: Any, shape: Any, raw: memoryview) -> Any:
+def decode_tensor(name: Any, datatype: Any, shape: Any, raw: memoryview, rows: int) -> Any:
     """One binary tensor: a numpy array, or a list of texts for BYTES.
 
     Raises:
-        RequestError: 400, size and shape do not agree, the type is unknown, a text is not UTF-8.
+        RequestError: 400, size and shape do not agree, the type is unknown, a text is not UTF-8; 413,
+            it has more than `rows` values.
     """
     count = shape[0] if type(shape) is list and shape and type(shape[0]) is int else -1
+    if count > rows:
+        raise RequestError(f"{count} rows in one request; at most {rows} are taken.", 413)
     values: Any
     if datatype == "BYTES":
-        values = _decode_texts(name, raw)
+        values = _decode_texts(name, raw, count)
     elif type(datatype) is str and datatype in DATATYPES:
         dtype = DATATYPES[datatype]
         if len(raw) % dtype.itemsize:
-            raise RequestError(f"Input '{name}': {len(raw)} bytes are no whole {datatype} values.")
+            raise RequestError(
+                f"Input '{short_text(name)}': {len(raw)} bytes are no whole {datatype} values."
+            )
         values = np.frombuffer(raw, dtype)
         if datatype == "BOOL" and np.frombuffer(raw, np.uint8).max(initial=0) > 1:
-            raise RequestError(f"Input '{name}': a BOOL is one byte, 0 or 1.")
+            raise RequestError(f"Input '{short_text(name)}': a BOOL is one byte, 0 or 1.")
     else:
         raise RequestError(
-            f"Input '{name}' has datatype '{short_text(datatype)}', which V2 has not."
+            f"Input '{short_text(name)}' has datatype '{short_text(datatype)}', which V2 has not."
         )
     if len(values) != count:
         raise RequestError(
-            f"Input '{name}' has shape {short_text(shape)} but {len(values)} values in its bytes."
+            f"Input '{short_text(name)}' has shape {short_text(shape)} but {len(values)} values in its"
+            " bytes."
         )
     return values
 
 
-def _decode_texts(name: str, raw: memoryview) -> list[str]:
+def _decode_texts(name: Any, raw: memoryview, count: int) -> list[str]:
+    """The texts, and one more than `count` at most."""
     texts: list[str] = []
     data, size, position = bytes(raw), len(raw), 0
     unpack = _LENGTH.unpack_from
     try:
-        while position < size:
+        while position < size and len(texts) <= count:
             start = position + 4
             position = start + unpack(data, position)[0]
             if position > size:
                 raise struct.error
             texts.append(data[start:position].decode())
     except struct.error as error:
-        raise RequestError(f"Input '{name}': its bytes end inside a value.") from error
+        raise RequestError(f"Input '{short_text(name)}': its bytes end inside a value.") from error
     except UnicodeDecodeError as error:
         raise RequestError(_no_text(name)) from error
     return texts
@@ -111,10 +128,17 @@ def decode_text(name: str, raw: bytes) -> str:
 
 
 def _no_text(name: str) -> str:
-    return f"Input '{name}' has a value that is not UTF-8."
+    return f"Input '{short_text(name)}' has a value that is not UTF-8."
 
 
 def short_text(value: Any) -> str:
-    """A value as an error message shows it."""
-    text = str(value)[:200]
+    """A value as an error message shows it, whatever its size and depth."""
+    if type(value) is float and not math.isfinite(value):
+        return "that is not finite"
+    if type(value) in (list, dict):
+        plain = len(value) <= 4 and not any(type(item) in (list, dict, str) for item in value)
+        if type(value) is dict or not plain:
+            kind = "a list" if type(value) is list else "an object"
+            return f"{kind} of {len(value)}"
+    text = value[:200] if type(value) is str else str(value)[:200]
     return text if len(text) <= 60 else f"{text[:60]}…"

@@ -3,11 +3,12 @@
 import numpy as np
 import orjson
 
+from slipway.serving.protocol.bounds import Body, read_instances
 from slipway.serving.protocol.rows import RowReader
 from slipway.serving.protocol.v2 import InferRequest, load_json, read_parameters, request_id
 
 
-def parse_instances(body: bytes, reader: RowReader, *, keyed: bool) -> InferRequest:
+def parse_instances(body: Body, reader: RowReader, *, keyed: bool) -> InferRequest:
     """Reads the body of a predict request; `parameters` may say `log` and `time`, as in V2.
 
     Args:
@@ -16,9 +17,9 @@ def parse_instances(body: bytes, reader: RowReader, *, keyed: bool) -> InferRequ
         keyed: whether features may be left out that the online store has.
 
     Raises:
-        RequestError: 400, with what is wrong.
+        RequestError: 400 or 413, with what is wrong.
     """
-    content = load_json(body)
+    content = load_json(body, reader.bounds, read_instances)
     name = request_id(content.get("id"))
     moment, log, _ = read_parameters(content)
     inputs = reader.instance_tensors(content.get("instances"), keyed=keyed)

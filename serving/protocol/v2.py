@@ -1,5 +1,6 @@
 """The Open Inference Protocol (V2) on the wire: JSON and the binary tensor extension."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import orjson
 from slipway.components.contracts.requests import DATATYPES as WIRE_TYPES
 from slipway.serving.errors import RequestError
 from slipway.serving.model import Model
+from slipway.serving.protocol.bounds import Body, Bounds, Loads, is_plain, read_tensors
 from slipway.serving.protocol.tensors import DATATYPES, attach, short_text
 
 OUTPUTS = ("probability", "label")
@@ -31,24 +33,27 @@ class InferRequest:
     log: bool
 
 
-def parse_request(body: bytes, header_length: int | None) -> InferRequest:
+def parse_request(body: Body, header_length: int | None, bounds: Bounds) -> InferRequest:
     """Reads the body of an infer request.
 
     Args:
         body: JSON, or JSON followed by binary tensors.
+        bounds: of a request.
         header_length: length of the JSON (header Inference-Header-Content-Length), if it was given.
 
     Raises:
-        RequestError: 400, with what is wrong.
+        RequestError: 400 or 413, with what is wrong.
     """
     if header_length is not None and header_length > len(body):
         raise RequestError(
             f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes."
         )
-    content = load_json(body if header_length is None else body[:header_length])
+    content = load_json(
+        body if header_length is None else body[:header_length], bounds, read_tensors
+    )
     inputs = content.get("inputs")
     if header_length is not None:
-        attach(inputs, memoryview(body)[header_length:])
+        attach(inputs, memoryview(body)[header_length:], bounds.rows)
     elif isinstance(inputs, list):
         for tensor in inputs:
             parameters = tensor.get("parameters") if type(tensor) is dict else None
@@ -86,17 +91,25 @@ def read_parameters(content: dict[str, Any]) -> tuple[str | None, bool, bool]:
     return time, log, parameters.get("binary_data_output") is True
 
 
-def load_json(body: bytes) -> dict[str, Any]:
+def load_json(
+    body: Body, bounds: Bounds, read_long: Callable[[Body, Bounds, Loads], Any]
+) -> dict[str, Any]:
     """Reads a JSON object.
 
+    Args:
+        body: JSON.
+        bounds: of a request.
+        read_long: reads a body that is not plain.
+
     Raises:
-        RequestError: 400, it is none.
+        RequestError: 400, it is none, or has more in it than the bounds say.
     """
     if not body:
         raise RequestError("The body is empty: send a JSON object.")
     try:
-        content = orjson.loads(body)
-    except (orjson.JSONDecodeError, RecursionError) as error:
+        plain = is_plain(body, bounds)
+        content = orjson.loads(body) if plain else read_long(body, bounds, orjson.loads)
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"The body is not JSON that can be read: {error}") from error
     if type(content) is not dict:
         raise RequestError("The body must be a JSON object.")
@@ -129,7 +142,7 @@ def outputs_wanted(wanted: Any, binary: bool) -> dict[str, bool]:
     chosen: dict[str, bool] = {}
     for output in wanted:
         name = output.get("name") if type(output) is dict else None
-        if name not in OUTPUTS:
+        if type(name) is not str or name not in OUTPUTS:
             raise RequestError(
                 f"The model has no output '{short_text(name)}'; it has {' and '.join(OUTPUTS)}."
             )

@@ -23,6 +23,7 @@ BODY = json.dumps({"inputs": flight_tensors(1), "id": "a"}).encode()
 _UVICORN = """
 import asyncio, sys, uvicorn
 from pathlib import Path
+from slipway.serving.admission import Admission
 from slipway.serving.app import Predictor
 from slipway.serving.batcher import Batcher
 from slipway.serving.metrics import Metrics
@@ -35,7 +36,8 @@ async def main():
     )
     metrics = Metrics("flights")
     batcher = Batcher(max_batch=256, max_queue=4096, metrics=metrics)
-    app = Predictor(settings, load_model(settings), batcher, metrics, None)
+    admission = Admission(64_000_000)
+    app = Predictor(settings, load_model(settings), batcher, admission, metrics, None)
     config = uvicorn.Config(app, port=int(sys.argv[2]), lifespan="off", log_level="error")
     await uvicorn.Server(config).serve()
 
@@ -158,7 +160,10 @@ def test_expect_is_answered_before_the_body_comes_and_not_where_it_is_refused(
         sock.sendall(body)
         assert read(sock, b"}]}").startswith(b"HTTP/1.1 200 OK\r\n")
     with connect(served) as sock:
-        sock.sendall(b"POST / HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 9000000\r\n\r\n")
+        head = (
+            b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 9000000\r\n\r\n"
+        )
+        sock.sendall(head)
         assert read(sock).startswith(b"HTTP/1.1 413 ")
 
 
@@ -180,7 +185,7 @@ def test_connections_are_kept_as_the_client_asks(
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
         assert (said in answer) if said else (b"connection" not in answer)
         if stays:
-            sock.sendall(b"GET /v2/health/live HTTP/1.1\r\n\r\n")
+            sock.sendall(b"GET /v2/health/live HTTP/1.1\r\nhost: a\r\n\r\n")
             assert b'{"live":true}' in read(sock, b"true}")
         else:
             assert sock.recv(1) == b""
@@ -216,7 +221,7 @@ def test_a_wish_to_upgrade_is_ignored_and_the_connection_goes_on(
     served: Running, upgrade: bytes
 ) -> None:
     wish = b"connection: upgrade\r\nupgrade: " + upgrade + b"\r\n"
-    get = b"GET /v2/health/live HTTP/1.1\r\n" + wish + b"\r\n"
+    get = b"GET /v2/health/live HTTP/1.1\r\nhost: a\r\n" + wish + b"\r\n"
     with connect(served) as sock:
         sock.sendall(get * 1500 + post(b"connection: close\r\n"))
         answer = read(sock)
@@ -229,7 +234,7 @@ def test_a_wish_to_upgrade_is_ignored_and_the_connection_goes_on(
 
 @pytest.mark.parametrize("tail", [b"x: y\r\n", b"x" * 1000])
 def test_trailers_without_end_are_refused(served: Running, tail: bytes) -> None:
-    head = b"POST %b HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    head = b"POST %b HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
     with connect(served) as sock:
         answer = b""
         with contextlib.suppress(ConnectionError):
@@ -244,7 +249,7 @@ def test_trailers_without_end_are_refused(served: Running, tail: bytes) -> None:
 def test_a_client_that_is_still_sending_can_read_why_it_is_refused(served: Running) -> None:
     for _ in range(10):
         with connect(served) as sock:
-            sock.sendall(b"POST / HTTP/1.1\r\ncontent-length: 9000000\r\n\r\n")
+            sock.sendall(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9000000\r\n\r\n")
             for _ in range(20):
                 sock.sendall(b" " * 50_000)
             assert read(sock).startswith(b"HTTP/1.1 413 ")
@@ -285,6 +290,7 @@ def test_a_client_that_takes_no_answers_holds_little_and_is_closed(tmp_path: Pat
 
 def test_the_app_drops_what_a_client_leaves_half_sent() -> None:
     from slipway.components.contracts.bundle import Bundle
+    from slipway.serving.admission import Admission
     from slipway.serving.app import Predictor
     from slipway.serving.batcher import Batcher
     from slipway.serving.connection import HttpConnection, Hub
@@ -308,14 +314,15 @@ def test_the_app_drops_what_a_client_leaves_half_sent() -> None:
     async def run() -> int:
         metrics = Metrics("flights")
         batcher = Batcher(max_batch=1, max_queue=1, metrics=metrics)
-        app = Predictor(PredictorSettings(), Nothing(), batcher, metrics, None)  # type: ignore[arg-type]
-        connection = HttpConnection(Hub(app, 1, 1))
+        admission = Admission(1_000_000)
+        app = Predictor(PredictorSettings(), Nothing(), batcher, admission, metrics, None)  # type: ignore[arg-type]
+        connection = HttpConnection(Hub(app, 1, 1, 10))
         connection.connection_made(Transport())
         connection.data_received(post()[:-10])
-        held = app._inflight
+        held = admission.held
         connection.connection_lost(None)
         batcher.close()
-        assert app._inflight == 0
+        assert admission.held == 0
         return held
 
     assert asyncio.run(run()) == len(BODY) - 10

@@ -161,7 +161,7 @@ def test_v2_takes_a_key_in_every_type_that_holds_it(world: World) -> None:
             if kind != "BYTES":
                 dtype = np.dtype(kind.lower())
                 raw = memoryview(np.array(shops, dtype).tobytes())
-                tensors[0]["data"] = decode_tensor("shop", kind, [3], raw)
+                tensors[0]["data"] = decode_tensor("shop", kind, [3], raw, 100)
                 assert world.values(tensors) == wanted, f"binary {kind}"
 
 
@@ -177,7 +177,7 @@ def test_v1_takes_numbers_and_digits(world: World) -> None:
 
 def test_grpc_takes_them_as_v2_does(world: World) -> None:
     from slipway.serving.grpc.messages import message
-    from slipway.serving.grpc.server import _CONTENTS, _parse
+    from slipway.serving.grpc.server import _CONTENTS, read_message
 
     wanted = [expected(s, o) for s, o in enumerate([10, 239, 120])]
     texts = [str(shop).encode() for shop in world.shops]
@@ -190,7 +190,7 @@ def test_grpc_takes_them_as_v2_does(world: World) -> None:
         for name, datatype, values in (("shop", kind, shops), ("order", "INT32", [10, 239, 120])):
             item = request.inputs.add(name=name, datatype=datatype, shape=[3])
             getattr(item.contents, _CONTENTS[datatype]).extend(values)
-        assert world.values(_parse(request).inputs) == wanted, kind
+        assert world.values(read_message(request, world.reader.bounds).inputs) == wanted, kind
 
 
 def test_a_null_names_no_entity_and_an_unknown_one_has_no_events(world: World) -> None:

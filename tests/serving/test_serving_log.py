@@ -210,7 +210,10 @@ def test_past_the_queue_is_503_with_retry_after(tmp_path: Path) -> None:
     with predictor(tmp_path, "--max-queue=200", "--max-batch=100") as running:
         host, port = running.url.removeprefix("http://").split(":")
         body = json.dumps({"inputs": flight_tensors(150)}).encode()
-        head = b"POST /v2/models/flights/infer HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body)
+        head = (
+            b"POST /v2/models/flights/infer HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n"
+            % len(body)
+        )
         with contextlib.ExitStack() as stack:
             connections = []
             for _ in range(20):
