@@ -9,7 +9,8 @@ from typing import Any
 import kfp_server_api as kfp
 
 from slipway.cluster.connection import Connection
-from slipway.cluster.transport import BACKOFF, KfpApiError, connect, ensure, explained
+from slipway.cluster.transport import BACKOFF, KfpApiError, connect, ensure, explained, is_unknown
+from slipway.components.support.retry import retry
 
 PAGE = 100
 
@@ -244,13 +245,9 @@ class Kubeflow:
 
     def _again(self, what: str, function: Callable[..., Any], *args: Any) -> Any:
         """A POST that changes nothing when it is repeated."""
-        for _ in range(2):
-            try:
-                return self._call(what, function, *args)
-            except KfpApiError as error:
-                if not error.unknown:
-                    raise
-        return self._call(what, function, *args)
+        return retry(
+            lambda: self._call(what, function, *args), first_wait=self._backoff, when=is_unknown
+        )
 
     def _or_none(self, what: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         try:

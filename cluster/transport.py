@@ -6,7 +6,6 @@ Where that is unknown (a dropped connection, a timeout, 500, 502, 504), the call
 """
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ import urllib3
 
 from slipway.cluster.connection import Connection, configure
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.retry import retry
 
 TRIES = 4
 BACKOFF = 0.5
@@ -112,18 +112,28 @@ def ensure(create: Callable[[], T], find: Callable[[], T | None], *, backoff: fl
         find: looks whether it is there.
         backoff: seconds before the second try, doubled for each further one.
     """
-    for attempt in range(TRIES):
+
+    def create_or_find() -> T:
         try:
             return create()
         except KfpApiError as error:
             if not error.unknown and error.status != 409:
                 raise
-            if (found := find()) is not None:
-                return found
-            if error.status == 409 or attempt == TRIES - 1:
+            try:
+                found = find()
+            except KfpApiError as looking:
+                looking.unknown = False  # it only read
                 raise
-            time.sleep(backoff * 2**attempt)
-    raise AssertionError
+            if found is None:
+                raise
+            return found
+
+    return retry(create_or_find, attempts=TRIES, first_wait=backoff, when=is_unknown)
+
+
+def is_unknown(error: BaseException) -> bool:
+    """Whether the server may have acted on the request that failed."""
+    return isinstance(error, KfpApiError) and error.unknown
 
 
 def _plain(error: BaseException) -> str:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from slipway.components.support.documents import UnfitDocument, load_yaml, read_document
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.pod import own_namespace
+from slipway.components.support.retry import retry
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
 
 MANAGER = "slipway"
 _TRIES = 6
+_LONGEST_WAIT_SECONDS = 8.0
 _TIMEOUT_SECONDS = 30
 PATHS = {
     "InferenceService": "/apis/serving.kserve.io/v1beta1/namespaces/{namespace}/inferenceservices",
@@ -234,23 +236,31 @@ class Cluster:
         missing: Any = ...,
     ) -> dict[str, Any] | None:
         path = PATHS[kind] + (f"/{name}" if name else "")
-        pause = 0.5
-        for attempt in range(_TRIES):
+
+        def call() -> str:
             try:
-                text = self._call(method, path, query or {}, body)
-                content: dict[str, Any] = json.loads(text) if text else {}
-                return content
+                return self._call(method, path, query or {}, body)
             except ApiError as error:
-                if error.status == 404 and missing is None:
-                    return None
                 if method == "POST" and error.reason == "AlreadyExists":
-                    return None
-                if not error.passes or attempt == _TRIES - 1:
-                    what = name or (body or {}).get("metadata", {}).get("name", "")
-                    raise SlipwayError(error.explain(method, kind, what, self.role)) from error
-                time.sleep(error.retry_after or pause)
-                pause = min(pause * 2, 8)
-        raise AssertionError("unreachable")
+                    return ""
+                raise
+
+        try:
+            text = retry(
+                call,
+                attempts=_TRIES,
+                longest_wait=_LONGEST_WAIT_SECONDS,
+                when=lambda error: isinstance(error, ApiError) and error.passes,
+                asked_to_wait=lambda error: getattr(error, "retry_after", None) or None,
+                sleep=time.sleep,
+            )
+        except ApiError as error:
+            if error.status == 404 and missing is None:
+                return None
+            what = name or (body or {}).get("metadata", {}).get("name", "")
+            raise SlipwayError(error.explain(method, kind, what, self.role)) from error
+        content: dict[str, Any] = json.loads(text) if text else {}
+        return content
 
     def _call(
         self, method: str, path: str, query: dict[str, str], body: dict[str, Any] | None

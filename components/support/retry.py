@@ -1,5 +1,6 @@
 """Retries and waits, each in one place: tenacity with the settings that Slipway uses."""
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,6 +15,8 @@ def retry(
     first_wait: float = 0.5,
     longest_wait: float = 4.0,
     when: Callable[[BaseException], bool] = lambda error: isinstance(error, Exception),
+    asked_to_wait: Callable[[BaseException], float | None] = lambda error: None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> R:
     """Calls until it succeeds; the wait doubles from one attempt to the next.
 
@@ -24,11 +27,14 @@ def retry(
         first_wait: seconds after the first failure.
         longest_wait: seconds; no wait is longer.
         when: whether an error is worth another attempt; others are raised at once.
+        asked_to_wait: seconds that an error asks for, in place of ours.
+        sleep: waits.
 
     Raises:
         Exception: the error of the last attempt, as it was raised.
     """
     from tenacity import (
+        RetryCallState,
         Retrying,
         retry_if_exception,
         stop_after_attempt,
@@ -36,9 +42,17 @@ def retry(
         wait_exponential,
     )
 
+    ours = wait_exponential(multiplier=first_wait, max=longest_wait)
+
+    def wait(state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        theirs = asked_to_wait(error) if error is not None else None
+        return ours(state) if theirs is None else theirs
+
     return Retrying(
+        sleep=sleep,
         stop=stop_after_attempt(attempts) if within is None else stop_before_delay(within),
-        wait=wait_exponential(multiplier=first_wait, max=longest_wait),
+        wait=wait,
         retry=retry_if_exception(when),
         reraise=True,
     )(call)
