@@ -6,7 +6,8 @@ Layout, version 1::
     model.onnx       raw feature values in, answers out; the preprocessing is inside
     model.pt2        the same for torch; takes numeric, codes (int64 [N, m], see `category_codes`) and
                      time, of width 0 where no feature is of the kind
-    training.json    the training log: settings, epochs, seconds, data hash, environment
+    training.json    the training log: settings, epochs, seconds, data hash, environment, MLflow run; it
+                     tells of one training and is no part of the model, so no part of its hash
 
 The ONNX graph has at most three inputs, each left out where no feature is of its kinds:
 
@@ -23,6 +24,7 @@ and one output, by the kind of label:
     number       interval       float32 [N, 3]  value, lower and upper end of its interval
 """
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -119,8 +121,27 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 def bundle_hash(folder: Path) -> str:
-    """What names exactly this model: SHA-256 over all files of the bundle."""
-    return hash_directory(folder)
+    """What names exactly this model: SHA-256 over the files that it is.
+
+    Two trainings that come to the same files made the same model, whatever they took and wherever they
+    were logged.
+    """
+    return hash_directory(folder, leave_out={TRAINING})
+
+
+def read_training(folder: Path) -> dict[str, Any]:
+    """The training log of a bundle; empty where there is none.
+
+    Raises:
+        SlipwayError: it is damaged.
+    """
+    try:
+        content = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise SlipwayError(f"{folder / TRAINING} is not JSON: {error}. Train again.") from error
+    return content if isinstance(content, dict) else {}
 
 
 def category_codes(bundle: Bundle, table: "pa.Table") -> "np.ndarray":

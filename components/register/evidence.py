@@ -16,7 +16,6 @@ The index also names every file of the bundle, of the reference and of the MLflo
 tag `slipway.evidence_hash` is the SHA-256 of the index, so nothing can be exchanged unseen.
 """
 
-import json
 import platform
 import shutil
 from dataclasses import asdict, dataclass
@@ -24,11 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from slipway.components.contracts.bundle import FILE as BUNDLE
-from slipway.components.contracts.bundle import ONNX, TRAINING, Bundle, read_bundle
+from slipway.components.contracts.bundle import ONNX, TRAINING, Bundle, read_bundle, read_training
 from slipway.components.contracts.splits import FILE as SPLITS
 from slipway.components.contracts.splits import Splits, read_splits
 from slipway.components.contracts.verdict import Verdict, read_verdict
-from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file, write_json, write_text
 from slipway.components.support.packages import git_commit, installed_packages
 
@@ -89,7 +87,7 @@ def write_evidence(
     _copy_artifacts(folder, inputs)
     write_json(folder / "schema.json", inputs.provenance.schema)
     write_json(folder / "features.json", inputs.provenance.features)
-    training = _read_training_log(inputs.bundle_path)
+    training = read_training(inputs.bundle_path)
     packages = {"register": installed_packages(), "train": training.get("packages", {})}
     _write_lock(folder / "requirements.txt", packages["register"])
     if packages["train"]:
@@ -182,16 +180,6 @@ def hash_files(folder: Path, name: str) -> dict[str, str]:
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file.name != INDEX
     }
-
-
-def _read_training_log(bundle: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((bundle / TRAINING).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise SlipwayError(f"{bundle / TRAINING} is not JSON: {error}. Train again.") from error
-    return content if isinstance(content, dict) else {}
 
 
 def _bill_of_materials(model: str, digest: str, packages: dict[str, dict[str, str]]) -> str:

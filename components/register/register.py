@@ -5,7 +5,14 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from slipway.components.contracts.bundle import ONNX, Bundle, bundle_hash, model_inputs, read_bundle
+from slipway.components.contracts.bundle import (
+    ONNX,
+    Bundle,
+    bundle_hash,
+    model_inputs,
+    read_bundle,
+    read_training,
+)
 from slipway.components.contracts.release import Release
 from slipway.components.contracts.scoring import open_model, predict, read_part_batches
 from slipway.components.contracts.splits import Splits, read_splits
@@ -51,7 +58,7 @@ def register_model(inputs: RegistrationInputs, *, project: str, release_path: Pa
     server = connect()
     found = _find_version(server, project, verdict.model_hash)
     if found is None:
-        run_id = _find_run(server, project, bundle)
+        run_id = _find_run(server, project, inputs.bundle_path)
         uploads = _upload(server, run_id, inputs, verdict, bundle, splits)
         found = _create_version(server, project, run_id, verdict, bundle, uploads)
     else:
@@ -168,9 +175,9 @@ def _override_tags(verdict: Verdict) -> dict[str, str]:
     }
 
 
-def _find_run(server: MlflowServer, project: str, bundle: Bundle) -> str:
+def _find_run(server: MlflowServer, project: str, bundle_path: Path) -> str:
     """The training run, where the server knows it; else this task's own, which may be open already."""
-    known = str(bundle.notes.get("mlflow_run_id") or "")
+    known = str(read_training(bundle_path).get("mlflow_run_id") or "")
     if known and server.has_run(known):
         return known
     if opened := environment.plugin_run():

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -134,9 +134,16 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def hash_directory(path: Path) -> str:
-    """SHA-256 over the names and bytes of all files below `path`; their order does not matter."""
+def hash_directory(path: Path, leave_out: Collection[str] = ()) -> str:
+    """SHA-256 over the names and bytes of all files below `path`; their order does not matter.
+
+    Args:
+        path: the folder.
+        leave_out: paths below it that do not count.
+    """
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{hash_file(file)}\n".encode())
+        name = file.relative_to(path).as_posix()
+        if name not in leave_out:
+            digest.update(f"{name}\0{hash_file(file)}\n".encode())
     return digest.hexdigest()

@@ -81,9 +81,7 @@ def calibrate_members(prepared: Prepared, members: list[TrainedMember]) -> Finis
     )
 
 
-def write_model(
-    folder: Path, splits: Path, prepared: Prepared, finished: FinishedModel, run_id: str | None
-) -> float:
+def write_model(folder: Path, splits: Path, prepared: Prepared, finished: FinishedModel) -> float:
     """Exports the model into a new bundle folder and compares the files with it.
 
     Returns:
@@ -93,7 +91,7 @@ def write_model(
         SlipwayError: they disagree.
     """
     progress("exporting to ONNX and pt2")
-    signature = _sign(prepared, finished, run_id)
+    signature = _sign(prepared, finished)
     export_model(folder, finished.model, signature, prepared.parts.validation_raw)
     test = read_features(splits, "test", signature)
     difference = check_export(folder, finished.model, signature, test, raw_arrays(signature, test))
@@ -101,14 +99,13 @@ def write_model(
     return difference
 
 
-def _sign(prepared: Prepared, finished: FinishedModel, run_id: str | None) -> Bundle:
+def _sign(prepared: Prepared, finished: FinishedModel) -> Bundle:
     """The bundle's signature, with what was found while training."""
     settings, platt = prepared.config, finished.platt
     return replace(
         prepared.parts.signature,
         threshold=finished.threshold,
         notes={
-            "mlflow_run_id": run_id,
             "threshold_rule": settings.threshold,
             "calibration": {"slope": platt.slope, "offset": platt.offset},
             "architecture": settings.network.architecture,

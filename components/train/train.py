@@ -254,7 +254,7 @@ def _finish(
     tracker.metrics({f"validation_{name}": value for name, value in finished.metrics.items()})
     run_id = tracker.wait_for_run(task.run_wait_seconds)
     with new_directory(task.bundle) as folder:
-        difference = write_model(folder, task.splits, prepared, finished, run_id)
+        difference = write_model(folder, task.splits, prepared, finished)
         seconds = time.monotonic() - started
         log = describe_training(
             meta,

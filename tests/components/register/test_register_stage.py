@@ -27,7 +27,6 @@ from slipway.components.contracts.bundle import (
     TRAINING,
     bundle_hash,
     read_bundle,
-    write_bundle,
 )
 from slipway.components.contracts.release import Release
 from slipway.components.contracts.splits import read_part
@@ -154,7 +153,6 @@ def test_the_reference_has_rows_without_a_label_in_their_share(
     bundle: Path, splits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is served and scored has both kinds; a third of each window here, and kept in part."""
-    from slipway.components.contracts.bundle import read_bundle
     from slipway.components.contracts.splits import UNLABELLED, read_splits, write_splits
     from slipway.components.register import reference as module
 
@@ -208,17 +206,37 @@ def test_the_same_bundle_gives_the_same_version(
     assert len(versions()) == 2
 
 
+def test_the_same_model_of_two_trainings_is_one_version(
+    splits: Path, tmp_path: Path, registry: str
+) -> None:
+    """Each training has a run of its own and takes its own time; neither is a part of the model."""
+    results = []
+    for name, seconds in (("first", 3.5), ("second", 4.25)):
+        folder = tmp_path / name
+        world.make_bundle(folder)
+        log = {"mlflow_run_id": connect().open_run("toy"), "seconds": seconds}
+        write_json(folder / TRAINING, log)
+        results.append(register(folder, passed(folder), splits, tmp_path))
+    assert results[0] == results[1]
+    assert len(versions()) == 1
+    # A digit of the threshold is another model.
+    other = tmp_path / "other"
+    world.make_bundle(other, threshold=0.43)
+    assert register(other, passed(other), splits, tmp_path).model_hash != results[0].model_hash
+    assert len(versions()) == 2
+    assert show_evidence("toy").problems == ()
+
+
 def test_the_training_run_is_used_where_it_is_known(
     splits: Path, tmp_path: Path, registry: str
 ) -> None:
     run = connect().open_run("toy")
     for name, run_id, known in (("known", run, True), ("unknown", "0" * 32, False)):
         folder = tmp_path / name
-        model = world.make_bundle(folder, threshold=0.41 if known else 0.42)
-        write_bundle(folder, replace(model, notes={"mlflow_run_id": run_id}))
+        world.make_bundle(folder, threshold=0.41 if known else 0.42)
+        write_json(folder / TRAINING, {"mlflow_run_id": run_id})
         result = register(folder, passed(folder), splits, tmp_path)
         assert (result.run_id == run) == known
-    assert read_bundle(folder).notes
 
 
 def test_a_run_that_kubeflow_s_plug_in_opened_is_not_opened_again(
@@ -236,8 +254,8 @@ def test_a_run_that_kubeflow_s_plug_in_opened_is_not_opened_again(
         # MLflow forgets it at the end of a run; each task is a process of its own.
         monkeypatch.setenv("MLFLOW_RUN_ID", mine)
         folder = tmp_path / name
-        model = world.make_bundle(folder, threshold=0.41 if notes else 0.42)
-        write_bundle(folder, replace(model, notes=notes))
+        world.make_bundle(folder, threshold=0.41 if notes else 0.42)
+        write_json(folder / TRAINING, notes)
         assert register(folder, passed(folder), splits, tmp_path).run_id == used
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
     assert {run.info.run_id for run in runs} == {training, mine}
@@ -552,9 +570,9 @@ def test_the_same_bundle_of_two_pipelines_at_once_keeps_whole_evidence(
 ) -> None:
     """Both write to the one training run; neither may write over what the other's version names."""
     bundle = tmp_path / "bundle"
-    model = world.make_bundle(bundle)
+    world.make_bundle(bundle)
     run = connect().open_run("toy")
-    write_bundle(bundle, replace(model, notes={"mlflow_run_id": run}))
+    write_json(bundle / TRAINING, {"mlflow_run_id": run})
     verdict = passed(bundle)
     problems: list[BaseException] = []
 
