@@ -4,6 +4,9 @@
   (pkg/reconciler/configuration); the latest ready one is the newest that became ready.
 - the Service's status follows Configuration and Route, each when it has seen its own change: until then
   Ready is Unknown (pkg/reconciler/service/service.go).
+- unless the template names its revision, the Route is changed while the Configuration still works
+  (service.go, reconcile: only "BYO-Revision" waits), so its traffic may be told of before the revision
+  is: `early_routes` is the share of changes in which that happens.
 - a route to the latest revision leads to the latest ready one; a revision that no route names is scaled
   to zero after a while, whatever its least scale says (pkg/reconciler/autoscaling/kpa).
 """
@@ -26,6 +29,7 @@ class Knative:
         self, clock: SimClock, work: Workloads, rng: random.Random, tell: Callable[[], None]
     ) -> None:
         self.clock, self.work, self.rng, self.tell = clock, work, rng, tell
+        self.early_routes = 0.0
         self.clear()
 
     def clear(self) -> None:
@@ -43,7 +47,11 @@ class Knative:
         if spec == self._spec:
             return
         self._spec, self._generation = spec, self._generation + 1
-        self.clock.after(self.rng.uniform(0.05, 1.0), self._configure)
+        delay = self.rng.uniform(0.05, 1.0)
+        if self.early_routes and self.rng.random() < self.early_routes:
+            self.clock.after(delay, self._route_early)
+            delay += self.rng.uniform(0.5, 3)
+        self.clock.after(delay, self._configure)
 
     def deployment(self, revision: str) -> str:
         return f"{revision}-deployment"
@@ -73,6 +81,11 @@ class Knative:
             self.status["latestReady"] = max(self._seen_ready)
             self.tell()
             self.clock.after(self.rng.uniform(0.05, 1.5), self._route)
+
+    def _route_early(self) -> None:
+        self._route()
+        self.status["ready"] = "Unknown"  # the Configuration is not reconciled
+        self.tell()
 
     def _route(self) -> None:
         ready = self.status.get("latestReady")

@@ -84,6 +84,19 @@ class Seen:
             )
         )
 
+    @property
+    def rolled_out(self) -> str:
+        """Knative: the revision that gets what the canary does not: KServe's latestRolledoutRevision."""
+        return str(self.component.get("latestRolledoutRevision") or "")
+
+    def is_rolled_out(self, revision: str | None) -> bool:
+        """Knative: whether that revision was made from this predictor, as its pods tell."""
+        return any(
+            _label(pod, REVISION) == revision
+            for pod in self.pods
+            if _label(pod, _KNATIVE_REVISION) == self.rolled_out
+        )
+
     def addresses(self, port: int) -> list[str]:
         """Base URLs of the ready pods."""
         ips = [pod["status"].get("podIP", "") for pod in self.pods if _is_ready(pod)]

@@ -55,6 +55,8 @@ _POLL_SECONDS = 1.0
 _ROUTING_SECONDS = 60.0
 _DRAIN_SECONDS = 10.0
 _RECORDER = "slipway-rollout"
+# How often the first step of a rollout in mode Knative is tried: see `_stands_beside_stable`.
+_ROUTE_TRIES = 5
 
 
 def roll_out(
@@ -211,10 +213,19 @@ class Rollout:
         return self._take_over()
 
     def _knative(self, *, window: bool) -> str:
-        # Without a revision that it knows as rolled out KServe sends all traffic to the latest one.
-        self._wait(lambda seen: bool(seen.component.get("latestRolledoutRevision")))
-        self._apply({"predictor": {**self.wanted, "canaryTrafficPercent": 0}})
-        self._wait(lambda seen: seen.latest_ready(_revision(self.wanted)))
+        for _ in range(_ROUTE_TRIES):
+            if self._stands_beside_stable():
+                break
+            progress(
+                "KServe sends requests to the version before last, since Knative told of the route before"
+                " it told of the new revision: putting the stable one back"
+            )
+            self._put_back()
+        else:
+            raise SlipwayError(
+                f"KServe took another version than the stable one for it {_ROUTE_TRIES} times, since"
+                " Knative told of the route before it told of the new revision. Run deploy again."
+            )
         self._ask_pods()
         share = self.config.canary.share
         if share and window:
@@ -222,6 +233,24 @@ class Rollout:
             self._wait(lambda seen: seen.is_ready and seen.share_of_latest == share)
             self._observe()
         return self._take_over()
+
+    def _stands_beside_stable(self) -> bool:
+        """Knative: brings up the new revision without traffic.
+
+        Returns:
+            False as soon as KServe gives the traffic to the version before the stable one: its
+            PropagateStatus does so where Knative's route follows before its configuration.
+        """
+        stable, wanted = _revision(self._stable), _revision(self.wanted)
+        # Without a revision that it knows as rolled out KServe sends all traffic to the latest one.
+        before = self._wait(lambda seen: bool(seen.rolled_out))
+        if not before.is_rolled_out(stable):
+            return False
+        self._apply({"predictor": {**self.wanted, "canaryTrafficPercent": 0}})
+        seen = self._wait(
+            lambda seen: seen.rolled_out != before.rolled_out or seen.latest_ready(wanted)
+        )
+        return seen.rolled_out == before.rolled_out
 
     def _put_back(self) -> None:
         """The state from before. No traffic goes to a refused canary at any time."""
@@ -235,7 +264,7 @@ class Rollout:
             # Without this step Knative would send all traffic to the latest ready revision, which
             # is the refused one, until the stable one's new revision is ready.
             self._apply({"predictor": {**self._stable, "canaryTrafficPercent": 0}})
-            self._wait(lambda seen: seen.latest_ready(_revision(self._stable)))
+            self._wait(lambda seen: seen.latest_ready(_revision(self._stable)), whose=self._stable)
         else:
             self._withdraw(spec["predictor"], spec.get("canary", []))
         self._apply({"predictor": self._stable})
@@ -259,7 +288,7 @@ class Rollout:
                 return seen.latest_ready(revision) and seen.share_of_latest == 100
             return seen.runs(workload(self.project, serving.get("name")), revision)
 
-        return self._wait(settled).address
+        return self._wait(settled, whose=serving).address
 
     def _apply(self, spec: dict[str, Any]) -> None:
         manifest = inference_service(self.project, self.cluster.namespace, self.config, spec)
@@ -282,8 +311,14 @@ class Rollout:
         selector = ",".join(f"{name}={value}" for name, value in wanted.items())
         return Seen(service, self.cluster.list("Pod", labelSelector=selector))
 
-    def _wait(self, done: Callable[[Seen], bool]) -> Seen:
-        """Polls until it holds."""
+    def _wait(self, done: Callable[[Seen], bool], *, whose: dict[str, Any] | None = None) -> Seen:
+        """Polls until it holds.
+
+        Args:
+            done: what is waited for.
+            whose: predictor it is that is to become ready; None: the new one.
+        """
+        waited = whose or self.wanted
         timeout = self.config.ready_timeout.total_seconds()
         deadline = time.monotonic() + timeout
         while True:
@@ -294,9 +329,10 @@ class Rollout:
             if done(seen):
                 return seen
             if time.monotonic() > deadline:
+                version = waited.get("labels", {}).get(VERSION_LABEL, "before")
                 raise SlipwayError(
-                    f"Version {self.release.model_version} is not ready after {timeout:.0f} s:"
-                    f" {diagnose(self.cluster, seen, _revision(self.wanted))}."
+                    f"Version {version} is not ready after {timeout:.0f} s:"
+                    f" {diagnose(self.cluster, seen, _revision(waited))}."
                 )
             time.sleep(_POLL_SECONDS)
 
