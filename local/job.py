@@ -12,6 +12,7 @@ from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.contracts.release import Deployment, Release
 from slipway.components.contracts.verdict import Verdict, read_verdict
 from slipway.components.ingest.sources import join_uri
+from slipway.components.support.environment import LOCAL_RUN
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.images import STAGES
 from slipway.components.support.settings import locate
@@ -221,7 +222,12 @@ class Job:
         """Runs one compiled pipeline, whatever comes of it."""
         project = self.loaded.project.project_name
         # The predictor of a local run trusts the requests' own time: the traffic is a replay.
-        settings = {**self.workspace.settings(), "SLIPWAY_TRUST_REQUEST_TIME": "1"}
+        moment = datetime.now(UTC)
+        settings = {
+            **self.workspace.settings(),
+            "SLIPWAY_TRUST_REQUEST_TIME": "1",
+            LOCAL_RUN: f"{project}-{name}-{moment:%Y%m%dT%H%M%S.%fZ}",
+        }
         request = RunRequest(
             pipeline=str(self.workspace.compiled / f"{project}-{name}.yaml"),
             # What is too large for an argument lies beside the compiled pipelines.
@@ -233,8 +239,7 @@ class Job:
             lock=str(self.workspace.work_lock),
             mounts=[str(self.workspace.root), self.data_root],
         )
-        moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        log = self.workspace.logs / f"{moment}-{name}.log"
+        log = self.workspace.logs / f"{moment:%Y%m%dT%H%M%SZ}-{name}.log"
         with self.display.pipeline(name):
             return execute(request, settings, log, self._watch)
 

@@ -185,13 +185,14 @@ def report_end(
         data_root: Folder or object-store prefix below which large settings lie as files.
     """
     from slipway.components.monitor.alerting.failure import report_end as work
+    from slipway.components.support import environment
     from slipway.components.support.settings import given
 
     work(
         project=project,
         config=given("monitoring", config, data_root),
         pipeline=pipeline,
-        run=status.pipeline_job_resource_name,
+        run=environment.local_run() or status.pipeline_job_resource_name,
         state=status.state,
         error=status.error_message or "",
     )

@@ -29,6 +29,8 @@ VARIABLES = {
 # reference, which Kubernetes refuses: so ours has a name of its own on a cluster.
 OWN_NAMES = {"MLFLOW_TRACKING_URI": "SLIPWAY_TRACKING_URI"}
 
+LOCAL_RUN = "SLIPWAY_LOCAL_RUN"
+
 
 def required(name: str) -> str:
     """Reads a setting that the stage cannot do without.
@@ -88,6 +90,11 @@ def monitoring_uri() -> str:
 def home() -> Path:
     """Folder for the state of local endpoints."""
     return Path(required("SLIPWAY_HOME"))
+
+
+def local_run() -> str:
+    """The name of a run on this machine, where Kubeflow's runner calls all by one; empty on a cluster."""
+    return os.environ.get(LOCAL_RUN, "").strip()
 
 
 def use_scratch(folder: str) -> None:

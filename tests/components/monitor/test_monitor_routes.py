@@ -399,6 +399,28 @@ def test_a_failed_pipeline_notifies_once_and_so_does_its_recovery(
     assert failure.replace("run-5", "run-6") in told.failures
 
 
+def test_a_run_that_passes_when_it_is_retried_is_over(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was told that it failed is told that it is over, by whichever run; nobody else is."""
+    from slipway.components.monitor.alerting.failure import report_pipeline
+
+    monkeypatch.setenv("MONITORING_URI", str(tmp_path))
+    section = config("webhook", server.url).to_struct()
+
+    def ended(run: str, state: str) -> list[str]:
+        report_pipeline(project="flights", config=section, pipeline="p", run=run, state=state)
+        return [alert["status"] for body in server.bodies() for alert in body["alerts"]]
+
+    assert ended("run-1", "SUCCEEDED") == []
+    assert ended("run-2", "FAILED") == ["firing"]
+    assert ended("run-2", "SUCCEEDED") == ["firing", "resolved"]
+    assert ended("run-2", "SUCCEEDED") == ["firing", "resolved"]
+    assert ended("run-2", "FAILED") == ["firing", "resolved", "firing"]
+    assert ended("run-3", "FAILED") == ["firing", "resolved", "firing", "firing"]
+    assert ended("run-4", "SUCCEEDED")[4:] == ["resolved"]
+
+
 def test_an_override_of_the_gate_notifies_once(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
