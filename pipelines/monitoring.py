@@ -87,6 +87,8 @@ def monitoring_pipeline(loaded: Project) -> Any:
                     window_start=labels_start,
                     window_end=window_end,
                     scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
+                    # What has no example yet has no label yet: monitor says so.
+                    may_be_empty=True,
                 ),
                 loaded,
             ).set_caching_options(False)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from slipway.components.contracts.inference_log import ROLL_SECONDS
 from slipway.components.support.errors import SlipwayError
 
 
@@ -55,7 +56,7 @@ class PredictorSettings:
     log_uri: str = ""
     log_spool: str = ""
     log_sample: float = 1.0
-    log_roll_seconds: float = 60.0
+    log_roll_seconds: float = ROLL_SECONDS
     log_spool_mb: int = 512
     trust_request_time: bool = False
     missing_features: str = "refuse"

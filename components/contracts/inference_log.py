@@ -21,7 +21,7 @@ One row a predicted row, one row a refused or failed request. Columns:
                                    string, bool, timestamp[us]); null where it was missing
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from slipway.components.contracts.splits import Feature
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 1
+ROLL_SECONDS = 60.0
+"""How often a predictor makes files of what it has answered, unless it is told otherwise."""
+WHOLE_AFTER = timedelta(seconds=2 * ROLL_SECONDS)
+"""So long after a moment the rows of its answers are in the store: a roll, and as long to ship it."""
 FEATURE_PREFIX = "feature."
 
 

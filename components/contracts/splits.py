@@ -4,7 +4,7 @@ Layout, version 1::
 
     splits.json
     train.parquet, validation.parquet, test.parquet
-    unlabelled.parquet  where there are any: rows of the training and test windows without a label
+    unlabelled.parquet  where there are any: rows of the parts' windows without a label
 
 Each table is ordered by time and has the columns: the example's key, `event_timestamp` (UTC, when the
 predicted thing happens), the entities' keys, the features under their names, `label` (int8, 0 or 1).
@@ -69,7 +69,7 @@ class Splits(Record):
             (float64).
         classes: of several classes their names, in the order of those places.
         labels: of several classes part to rows by class, of a number part to its mean, std, min and max.
-        unlabelled: rows without a label in the window of a part, where there are any (train and test).
+        unlabelled: rows without a label in the window of a part, where there are any.
         windows: part to its [start, end) in ISO 8601, UTC.
         statistics: of the training part only, a feature: numeric {"mean", "std", "nulls", "min",
             "max"}, categorical {"nulls", "values": {value: count}}, boolean {"nulls", "true"},

@@ -101,11 +101,11 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
 def sample_unlabelled(
     rows: "pl.DataFrame", windows: dict[str, tuple[datetime, datetime]]
 ) -> tuple["pl.DataFrame", dict[str, int]]:
-    """Of the training and the test window an even sample of rows without a label, and their number."""
+    """Of each part's window an even sample of the rows without a label, and their number."""
     import polars as pl
 
     samples, counts = [rows.head(0)], {}
-    for part in ("train", "test"):
+    for part in PARTS:
         found = rows.filter(pl.col(TIME).is_between(*windows[part], closed="left"))
         if found.height:
             counts[part] = found.height

@@ -17,6 +17,7 @@ def ingest(
     before: str = "",
     after: str = "",
     required: dict = {},  # noqa: B006  # kfp compiles the default
+    may_be_empty: bool = False,
 ):
     """Copies a window of the source tables into a dataset with a manifest.
 
@@ -33,6 +34,7 @@ def ingest(
         before: How long before the window the tables are read too, as in 30d: features look back.
         after: How long after it.
         required: Columns that tables must have: table to column to the setting that names it.
+        may_be_empty: Whether a table may have no row in the window, as when nothing is known yet.
     """
     from pathlib import Path
 
@@ -49,5 +51,6 @@ def ingest(
         window_end=window["end"],
         output=Path(dataset.path),
         required=required,
+        may_be_empty=may_be_empty,
     )
     dataset.metadata.update(manifest.metadata())

@@ -27,6 +27,7 @@ def ingest_tables(
     window_end: str,
     output: Path,
     required: dict[str, dict[str, str]] | None = None,
+    may_be_empty: bool = False,
 ) -> Manifest:
     """Copies a window of the source tables into a dataset.
 
@@ -37,6 +38,7 @@ def ingest_tables(
         window_end: first instant after the window.
         output: where the dataset appears, once it is whole.
         required: by table, the columns that it must have, each with the setting that names it.
+        may_be_empty: whether a table may have no row in the window, which is a warning then.
 
     Returns:
         The manifest.
@@ -49,7 +51,9 @@ def ingest_tables(
     tables: dict[str, TableInfo] = {}
     with new_directory(output) as folder:
         for name, table in data.tables.items():
-            tables[name] = _ingest_table(name, table, data, folder, (required or {}).get(name, {}))
+            reader = TableReader(name, table, data.root, data.window, folder, may_be_empty)
+            _require_columns(name, reader, (required or {}).get(name, {}))
+            tables[name] = _ingest_table(name, table, reader, folder)
         manifest = Manifest(
             tables=tables,
             window=(format_instant(data.window.start), format_instant(data.window.end)),
@@ -64,12 +68,8 @@ def _settings(config: dict[str, Any], root: str, start: str, end: str) -> DataCo
     return DataConfig.parse(config, "data", {"data_root": root, **window})
 
 
-def _ingest_table(
-    name: str, table: Table, data: DataConfig, folder: Path, required: dict[str, str]
-) -> TableInfo:
+def _ingest_table(name: str, table: Table, reader: TableReader, folder: Path) -> TableInfo:
     """Reads one table into `folder`."""
-    reader = TableReader(name, table, data.root, data.window, folder)
-    _require_columns(name, reader, required)
     writer = TableWriter(folder, name, reader.schema, time=table.time, source=reader.source)
     told = time.monotonic()
     for batch in reader.batches():

@@ -28,7 +28,15 @@ class TableReader:
         outside: the rows outside the window, once all batches were read.
     """
 
-    def __init__(self, name: str, table: Table, root: str, window: Window, scratch: Path):
+    def __init__(
+        self,
+        name: str,
+        table: Table,
+        root: str,
+        window: Window,
+        scratch: Path,
+        may_be_empty: bool = False,
+    ):
         """Opens the source: its columns and types are known then.
 
         Args:
@@ -37,6 +45,7 @@ class TableReader:
             root: what a relative path starts from.
             window: what the table's time column is cut to.
             scratch: a folder on the disk that may take a copy of text files.
+            may_be_empty: whether the window may have no row, which is a warning then.
 
         Raises:
             SlipwayError: the source is missing, empty or unreadable, or its files disagree.
@@ -44,6 +53,7 @@ class TableReader:
         uri = join_uri(root, table.path)
         self.source = public_uri(uri)
         self._name = name
+        self._may_be_empty = may_be_empty
         self._opened = _open(name, table, uri, scratch)
         self.schema = self._opened.schema
         self.outside = self._opened.outside
@@ -62,7 +72,8 @@ class TableReader:
         """The rows in the window, and those without a time.
 
         Raises:
-            SlipwayError: a file is damaged, a value does not fit its type, or the window has no rows.
+            SlipwayError: a file is damaged, a value does not fit its type, or the window has no rows and
+                may not be empty.
         """
         rows = timed = 0
         for file, raw in self._opened.batches(self._bounds):
@@ -81,11 +92,13 @@ class TableReader:
             raise SlipwayError(f"Table {self._name}: {self.source} has columns but no row.")
         if bounds is not None and timed == 0:
             window = Window(start=bounds.start, end=bounds.end).to_struct()
-            raise SlipwayError(
-                f"Table {self._name}: {self.source} has no row with {bounds.column} from"
-                f" {window['start']} to {window['end']} (exclusive)."
-                f" {self._opened.extent(bounds.column)}".rstrip()
+            nothing = (
+                f"{self.source} has no row with {bounds.column} from {window['start']} to"
+                f" {window['end']} (exclusive). {self._opened.extent(bounds.column)}".rstrip()
             )
+            if not self._may_be_empty:
+                raise SlipwayError(f"Table {self._name}: {nothing}")
+            self._opened.warnings.append(nothing.rstrip("."))
 
     def _with_time(self, column: str) -> "pa.Schema":
         schema = self._opened.schema

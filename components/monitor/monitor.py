@@ -1,5 +1,6 @@
 """The work of monitor: one window of the inference log against what the model was released with."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from slipway.components.monitor.measures.window_measures import (
 from slipway.components.monitor.record import make_record
 from slipway.components.monitor.report import evidently_page, write_report
 from slipway.components.monitor.tracking import log_series
+from slipway.components.monitor.window import wait_until_whole
 from slipway.components.support import environment
 from slipway.components.support.stage import progress, stage
 
@@ -93,16 +95,25 @@ class MonitoringResult:
 
 
 @stage("monitor")
-def monitor_window(task: MonitoringTask) -> MonitoringResult:
+def monitor_window(
+    task: MonitoringTask, wait: Callable[[Window], str] = wait_until_whole
+) -> MonitoringResult:
     """Measures one window and writes its record, its report and its row of the history.
 
-    A window that is run again gives the same record and replaces its row.
+    A window that is run again gives the same record and replaces its row. One that has only just ended is
+    measured once its log is whole.
+
+    Args:
+        task: which window of which model.
+        wait: waits until the log is whole, and says what will be missing. A scored table is whole.
 
     Raises:
         SlipwayError: the log, labels or reference cannot be read. Too few predictions are no error:
             the record says so.
     """
     settings = MonitoringConfig.parse(task.config, "monitoring")
+    if not task.log_uri and (missing := wait(task.window)):
+        progress(f"WARNING: {missing}")
     series = task.series or task.project
     measures = measure_window(
         MeasuredSeries(

@@ -2,15 +2,17 @@
 
 import random
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slipway.components.config.base import format_instant
 from slipway.components.config.data import Window
-from slipway.components.contracts.inference_log import FEATURE_PREFIX
+from slipway.components.contracts.inference_log import FEATURE_PREFIX, WHOLE_AFTER
 from slipway.components.monitor import payloads
 from slipway.components.monitor.measures.sketch import (
     Sketch,
@@ -20,6 +22,7 @@ from slipway.components.monitor.measures.sketch import (
 )
 from slipway.components.monitor.reference import Reference
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -140,6 +143,34 @@ def open_window(uri: str, model: str, window: Window) -> LogWindow:
         filesystem=filesystem,
         scratch=scratch,
     )
+
+
+def wait_until_whole(
+    window: Window,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    sleep: Callable[[float], None] = time.sleep,
+) -> str:
+    """Waits until the log of a window is in the store: a predictor ships its last rows after its end.
+
+    Args:
+        window: of time. One that ends in the future is not waited for.
+        now: the clock.
+        sleep: waits so many seconds.
+
+    Returns:
+        What will be missing, in words; empty: nothing.
+    """
+    moment = now()
+    if window.end > moment:
+        return (
+            f"the window ends at {format_instant(window.end)}, which is yet to come: what is answered"
+            " until then is not in it. Monitor it again afterwards."
+        )
+    wait = (window.end + WHOLE_AFTER - moment).total_seconds()
+    if wait > 0:
+        progress(f"waiting {wait:.0f} s until the log of the window's last minutes is stored")
+        sleep(wait)
+    return ""
 
 
 def _touches(path: str, window: Window) -> bool:

@@ -7,10 +7,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from support.datasets import write_dataset
 
 from slipway.components.contracts.splits import LABEL, TIME
+from slipway.components.features.features import build_features
 from slipway.components.support.errors import SlipwayError
-from slipway.examples.flights.replay.months import clear_workspace, months
+from slipway.examples.flights.replay.months import clear_workspace, months, read_all_rows
 from slipway.examples.flights.replay.picture import draw
 from slipway.examples.flights.replay.records import Released, Served
 from slipway.local.workspace import Workspace
@@ -65,6 +67,37 @@ def test_a_replay_leaves_the_folder_of_other_runs_alone(tmp_path: Path) -> None:
     with pytest.raises(SlipwayError, match="models of other runs"):
         clear_workspace(Workspace.at(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_rows_that_never_get_a_label_are_replayed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every row of the year is sent once, in its place, whichever part's window it lies in."""
+    monkeypatch.setenv("FEATURE_STORE_URI", str(tmp_path / "store"))
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    flights = pl.DataFrame(
+        {
+            "flight": [f"f{n:03d}" for n in range(480)],
+            "leaves": [start + timedelta(hours=n) for n in range(480)],
+            "miles": [float(n % 12) for n in range(480)],
+            "late": [None if n % 7 == 0 else n % 2 for n in range(480)],
+        }
+    )
+    window = (start.isoformat(), (start + timedelta(days=20)).isoformat())
+    dataset = write_dataset(tmp_path / "dataset", {"flights": flights}, window)
+    config = {
+        "entities": {"flight": "flight"},
+        "examples": {"table": "flights", "key": "flight", "time": "leaves"},
+        "label": {"column": "late"},
+        "split": {"validation": "4d", "test": "4d"},
+        "views": [
+            {"name": "plan", "entity": "flight", "table": "flights", "fields": {"miles": "miles"}}
+        ],
+    }
+    build_features(dataset, "flights", config, tmp_path / "rows")
+    rows = read_all_rows(tmp_path / "rows")
+    assert rows["flight"].to_list() == flights["flight"].to_list()
+    assert rows[LABEL].cast(pl.Int64).to_list() == flights["late"].to_list()
 
 
 def test_months_cross_the_year() -> None:

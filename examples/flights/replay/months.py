@@ -25,7 +25,14 @@ from slipway.components.config.base import format_instant
 from slipway.components.config.project import LoadedProject
 from slipway.components.contracts.bundle import read_bundle
 from slipway.components.contracts.scoring import open_model, predict
-from slipway.components.contracts.splits import LABEL, PARTS, TIME, Splits, read_splits
+from slipway.components.contracts.splits import (
+    LABEL,
+    PARTS,
+    TIME,
+    UNLABELLED,
+    Splits,
+    read_splits,
+)
 from slipway.components.metrics.binary import measure
 from slipway.components.metrics.labels import reaches_threshold
 from slipway.components.support import files
@@ -168,9 +175,10 @@ def _window(
 
 
 def _score(folder: Path, rows: "pl.DataFrame") -> dict[str, float | None]:
-    """How a model does on labelled rows, whether or not it is the one that serves."""
+    """How a model does on those rows that have a label, whether or not it is the one that serves."""
     import numpy as np
 
+    rows = rows.drop_nulls(LABEL)
     bundle = read_bundle(folder)
     probability = predict(open_model(folder), bundle, rows.to_arrow()).astype(np.float64)
     called = reaches_threshold(probability, bundle.threshold)
@@ -180,8 +188,6 @@ def _score(folder: Path, rows: "pl.DataFrame") -> dict[str, float | None]:
 
 def _history(job: Job) -> tuple[Splits, "pl.DataFrame"]:
     """All rows of the project's data with their features, joined once."""
-    import polars as pl
-
     from slipway.components.config.parameters import struct_of
     from slipway.components.features.features import build_features
     from slipway.components.ingest.ingest import ingest_tables
@@ -201,8 +207,20 @@ def _history(job: Job) -> tuple[Splits, "pl.DataFrame"]:
         )
         build_features(folder / "dataset", project.project_name, features, folder / "rows")
     splits = read_splits(folder / "rows")
-    tables = [pl.read_parquet(folder / "rows" / f"{part}.parquet") for part in PARTS]
-    return splits, pl.concat(tables).sort(TIME)
+    return splits, read_all_rows(folder / "rows")
+
+
+def read_all_rows(folder: Path) -> "pl.DataFrame":
+    """The rows of all parts, in order of time, also those that never get a label.
+
+    Nobody knows which they are when they are asked for: a cancelled flight is predicted like any other.
+    """
+    import polars as pl
+
+    tables = [pl.read_parquet(folder / f"{part}.parquet") for part in PARTS]
+    if (unlabelled := folder / UNLABELLED).is_file():
+        tables.append(pl.read_parquet(unlabelled).select(tables[0].columns))
+    return pl.concat(tables, how="vertical_relaxed").sort(TIME)
 
 
 @contextmanager

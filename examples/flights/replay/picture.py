@@ -21,7 +21,7 @@ def draw(
         path: the PNG.
         windows: what was monitored so far.
         released: the models, and what each learnt from and was tested on.
-        rows: all labelled rows: their share of positives by week stands in the background.
+        rows: all rows: the share of positives among the labelled by week stands in the background.
     """
     import matplotlib as mpl
 

@@ -58,13 +58,13 @@ def test_the_small_world(make_dataset: MakeDataset, store_uri: Path, tmp_path: P
     assert result.notes["dropped"] == {"without_label": 12, "in_gap": 12 - 1}
     assert result.rows == {"train": 138 - 7, "validation": 42 - 2, "test": 48 - 2}
     # Those without a label are predicted like all others, so they are kept for what is compared with it.
-    assert result.unlabelled == {"train": 7, "test": 2}
+    assert result.unlabelled == {"train": 7, "validation": 2, "test": 2}
     without = pl.read_parquet(output / UNLABELLED)
     assert without.schema == pl.read_parquet(output / "test.parquet").schema
-    assert (without.height, without["label"].null_count()) == (9, 9)
+    assert (without.height, without["label"].null_count()) == (11, 11)
     assert without["event_timestamp"].is_sorted() and without["miles"].null_count() == 0
     trips = world()["trips"].filter(pl.col("trip_id").is_in(without["trip_id"].to_list()))
-    assert trips["delay"].null_count() == 9
+    assert trips["delay"].null_count() == 11
     same = without.join(trips, on="trip_id", suffix=" source")
     assert same["miles"].to_list() == same["miles source"].to_list()
 

@@ -175,8 +175,16 @@ class World:
         )
         return folder
 
-    def run(self, start: str, end: str, *, endpoint: str = "", **changes: Any) -> Any:
-        """Runs the stage as the face does."""
+    def run(
+        self,
+        start: str,
+        end: str,
+        *,
+        endpoint: str = "",
+        wait: Callable[[Any], str] = lambda window: "",
+        **changes: Any,
+    ) -> Any:
+        """Runs the stage as the face does; the log is taken for whole."""
         from slipway.components.config.data import parse_window
         from slipway.components.monitor.monitor import MonitoringTask, monitor_window
 
@@ -193,7 +201,8 @@ class World:
                 endpoint=endpoint,
                 record_path=self.root / "record.json",
                 report_path=self.root / "report.html",
-            )
+            ),
+            wait,
         )
 
 

@@ -1,16 +1,21 @@
 """The stage as the face calls it, on real flights."""
 
+import dataclasses
 import itertools
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from slipway.components.config.data import Window
+from slipway.components.contracts.inference_log import WHOLE_AFTER
 from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.monitor import history
+from slipway.components.monitor.window import wait_until_whole
 from slipway.components.support.errors import SlipwayError
 
 WEEK = ("2013-12-09T05:00:00", "2013-12-16T05:00:00")
@@ -298,3 +303,57 @@ def test_a_predictor_that_is_down_does_not_hide_what_its_log_says(world: Any) ->
     record = world.run(*WEEK, endpoint="http://127.0.0.1:9").record
     assert "cannot be read" in record.details["endpoint"]["error"]
     assert record.summary["current_accuracy"] is not None
+
+
+def test_a_window_of_which_no_example_is_known_yet(world: Any) -> None:
+    """Requests and an empty table of labels: measured, without an accuracy and without an error."""
+    world.write_labels(world.flights.clear())
+    world.write_log(world.between(*WEEK))
+    summary = world.run(*WEEK).record.summary
+    assert summary["total_predictions"] == world.between(*WEEK).height
+    assert (summary["labelled"], summary["current_accuracy"]) == (0, None)
+    # Neither requests nor labels, as of an endpoint that nobody asked.
+    assert names(world.run("2013-08-01", "2013-08-02")) == ["NO_DATA"]
+
+
+WINDOW = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 2, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("after_end", "waits", "says"),
+    [
+        (timedelta(seconds=5), [WHOLE_AFTER.total_seconds() - 5], ""),
+        (WHOLE_AFTER - timedelta(seconds=1), [1.0], ""),
+        (WHOLE_AFTER, [], ""),
+        (timedelta(days=400), [], ""),
+        (timedelta(hours=-1), [], "the window ends at 2024-01-02T00:00:00Z, which is yet to come"),
+    ],
+)
+def test_a_window_that_has_just_ended_is_read_once_its_log_is_whole(
+    after_end: timedelta, waits: list[float], says: str
+) -> None:
+    slept: list[float] = []
+    told = wait_until_whole(WINDOW, now=lambda: WINDOW.end + after_end, sleep=slept.append)
+    assert slept == waits
+    assert told.startswith(says) and bool(told) == bool(says)
+
+
+def test_the_rows_of_the_last_roll_are_in_the_window(
+    world: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the predictor ships while the stage waits is measured; what is missing is said."""
+
+    def ship(window: Window) -> str:
+        world.write_log(world.between(*WEEK))
+        return "the window ends later"
+
+    record = world.run(*WEEK, wait=ship).record
+    assert record.summary["total_predictions"] == world.between(*WEEK).height
+    assert "WARNING: the window ends later" in capsys.readouterr().out
+
+
+def test_a_predictor_rolls_as_often_as_monitoring_takes_it_to() -> None:
+    from slipway.serving.settings import PredictorSettings
+
+    fields = {f.name: f.default for f in dataclasses.fields(PredictorSettings)}
+    assert timedelta(seconds=2 * fields["log_roll_seconds"]) == WHOLE_AFTER
