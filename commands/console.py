@@ -93,7 +93,7 @@ def show_result(console: Console, result: "RunResult", workspace: "Workspace") -
     console.print(table)
     _show_verdict(console, result)
     if result.deployment:
-        console.print(f"Endpoint: {result.deployment.endpoint}", highlight=False)
+        console.print(f"Endpoint: {result.deployment.endpoint}{_served(result)}", highlight=False)
     elif result.verdict and result.verdict.outcome == "fail":
         console.print("Nothing was registered and nothing deployed; what served before still does.")
     if result.record:
@@ -110,6 +110,15 @@ def show_result(console: Console, result: "RunResult", workspace: "Workspace") -
         places["stop the predictor"] = shlex.join(["slipway", "stop", *out_option(workspace.root)])
     for name, place in places.items():
         console.print(f"  {name:<18} {escape(place)}", soft_wrap=True, highlight=False)
+
+
+def _served(result: "RunResult") -> str:
+    """What serves, where that is not what the run deployed."""
+    if result.serving is None or result.deployment is None:
+        return ""
+    if result.serving == result.deployment.model_version:
+        return ""
+    return f", where version {result.serving} serves now" if result.serving else ", stopped by now"
 
 
 def _experiments(uri: str) -> str:

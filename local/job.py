@@ -34,12 +34,18 @@ from slipway.pipelines.training import training_arguments
 
 @dataclass(slots=True, kw_only=True)
 class RunResult:
-    """What a run came to; `summary()` is what summary.json holds."""
+    """What a run came to; `summary()` is what summary.json holds.
+
+    Attributes:
+        serving: the version that the local endpoint serves at the run's end, which a rollback may have
+            changed; empty: none serves any more; None: it was not asked.
+    """
 
     project: str
     verdict: Verdict | None = None
     release: Release | None = None
     deployment: Deployment | None = None
+    serving: str | None = None
     traffic: Traffic | None = None
     record: MonitoringRecord | None = None
     retraining: "RunResult | None" = None
@@ -52,6 +58,12 @@ class RunResult:
     def passed(self) -> bool:
         """Whether the gate let the model pass."""
         return self.verdict is not None and self.verdict.outcome == "pass"
+
+    def _is_in_service(self) -> bool:
+        """Whether what this run deployed serves on, as far as it is known."""
+        if self.deployment is None:
+            return False
+        return self.serving in (None, self.deployment.model_version)
 
     def summary(self) -> dict[str, Any]:
         """The run as JSON values."""
@@ -77,9 +89,10 @@ class RunResult:
             and {
                 "name": self.release.name,
                 "version": self.release.model_version,
-                "alias": "champion" if self.deployment else self.release.alias,
+                "alias": "champion" if self._is_in_service() else self.release.alias,
             },
             "endpoint": self.deployment and self.deployment.endpoint,
+            "serving": self.serving,
             "stages": [
                 {"name": task.name, "status": task.status, "seconds": task.seconds}
                 for task in self.tasks
@@ -128,6 +141,31 @@ def train(
     if result.verdict is None:
         raise SlipwayError(f"The training pipeline ended without a verdict: see {training.log}.")
     return training, result
+
+
+def see_what_serves(job: "Job", result: RunResult) -> None:
+    """Asks the local endpoint at the end what it serves, and notes where that is not what was deployed.
+
+    A rollback, `slipway stop` or a retraining needs no leave of a run that is still at work.
+    """
+    from slipway.components.deploy.local.target import status
+
+    if result.deployment is None or result.deployment.target != "local":
+        return
+    home = Path(job.workspace.settings()["SLIPWAY_HOME"])
+    name, deployed = result.project, result.deployment.model_version
+    running = [e for e in status(home) if e.project == name and e.state != "stopped"]
+    result.serving = running[0].model_version if running else ""
+    later = result.retraining.deployment if result.retraining else None
+    if result.serving in (deployed, later and later.model_version):
+        return
+    now = f"version {result.serving} serves now" if result.serving else "nothing serves now"
+    note = (
+        f"version {deployed} was deployed, and {now}: it was rolled back, replaced or stopped while the"
+        " run was at work. What was measured above is of the version that was deployed."
+    )
+    job.notes.append(note)
+    job.display.note(note)
 
 
 def _is_there(path: Any) -> bool:

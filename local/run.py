@@ -10,7 +10,7 @@ from slipway.components.config.project import LoadedProject
 from slipway.components.contracts.verdict import Override
 from slipway.components.support import files
 from slipway.components.support.errors import ProjectError, SlipwayError
-from slipway.local.job import Job, RunResult, add_report, monitor, train
+from slipway.local.job import Job, RunResult, add_report, monitor, see_what_serves, train
 from slipway.local.progress import Progress
 from slipway.local.retraining import serve_if_asked
 from slipway.local.traffic import require_traffic
@@ -63,9 +63,11 @@ def run_project(
         try:
             _run(job, result, stretch, decided)
         except SlipwayError as error:
+            see_what_serves(job, result)
             result.error, result.notes = str(error), job.notes
             files.write_json(workspace.summary, result.summary())
             raise RunError(str(error), result) from error
+        see_what_serves(job, result)
         result.notes = job.notes
         files.write_json(workspace.summary, result.summary())
     return result

@@ -1,5 +1,7 @@
 """What `slipway run` refuses before it begins, and what it shows of a run that broke."""
 
+import fcntl
+import io
 import json
 import socket
 from datetime import UTC, datetime, timedelta
@@ -8,11 +10,16 @@ from typing import Any
 
 import polars as pl
 import pytest
+from rich.console import Console
 
+from slipway.commands.console import show_result
 from slipway.components.config.project import LoadedProject
+from slipway.components.contracts.endpoint import LOCK, STATE, endpoint_folder
+from slipway.components.contracts.release import Deployment, Release
 from slipway.components.contracts.verdict import RuleResult, Verdict, write_verdict
 from slipway.components.features.parts import end_of_data
 from slipway.components.support.errors import ProjectError, SlipwayError
+from slipway.components.support.files import write_json
 from slipway.local import job as module
 from slipway.local.execution import PipelineRun, TaskRun
 from slipway.local.run import RunError, check_request, run_project
@@ -164,3 +171,64 @@ def test_the_screen_shows_the_verdict_of_a_run_that_broke(
     text = " ".join(done.output.split())
     assert "Verdict: PASS" in text and "note: gate.f1 is 0.3, which always answering 1" in text
     assert "Endpoint:" not in text
+
+
+def deployed(folder: Path, version: str) -> PipelineRun:
+    """A training pipeline that ended with a deployment."""
+    release = Release(
+        name="flights", model_version=version, alias="challenger", run_id="r", bundle_uri="b",
+        model_hash="a" * 64, reference_uri="c",
+    )  # fmt: skip
+    deployment = Deployment(
+        name="flights", endpoint="http://127.0.0.1:1", target="local", model_version=version,
+        model_hash="a" * 64, inference_log="log",
+    )  # fmt: skip
+    release.write(folder / "release")
+    deployment.write(folder / "deployment")
+    outputs = {
+        "evaluate": {"verdict": verdict_in(folder / "evaluate")},
+        "register": {"release": str(folder / "release")},
+        "deploy": {"deployment": str(folder / "deployment")},
+    }
+    tasks = {n: TaskRun(name=n, status="succeeded", outputs=o) for n, o in outputs.items()}
+    return PipelineRun(tasks=tasks, log=folder / "log")
+
+
+@pytest.mark.parametrize(
+    ("serves", "alias", "told"),
+    [
+        ("3", "champion", ""),
+        ("1", "challenger", "version 3 was deployed, and version 1 serves now"),
+        (None, "challenger", "version 3 was deployed, and nothing serves now"),
+    ],
+)
+def test_a_run_says_what_serves_at_its_end(
+    flights: LoadedProject,
+    workspace: Workspace,
+    port: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    serves: str | None,
+    alias: str,
+    told: str,
+) -> None:
+    """Somebody rolls back, or stops the endpoint, while the run is at work."""
+    folder = endpoint_folder(workspace.home, "flights")
+    folder.mkdir(parents=True)
+    with (folder / LOCK).open("wb") as lock:
+        if serves:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            stable = {"model_version": serves, "pid": 1, "restarts": 0, "bundle": "b"}
+            write_json(folder / STATE, {"host": "127.0.0.1", "port": 1, "stable": stable})
+        monkeypatch.setattr(module, "execute", lambda *_: deployed(tmp_path / "tasks", "3"))
+        here = changed(flights, "deployment", port=port)
+        result = run_project(here, workspace, Quiet(), traffic=timedelta(0))
+    summary = json.loads(workspace.summary.read_text())
+    assert summary["serving"] == (serves or "")
+    assert summary["model"] == {"name": "flights", "version": "3", "alias": alias}
+    assert (told in " ".join(summary["notes"])) and bool(summary["notes"]) == bool(told)
+    screen = Console(file=io.StringIO(), width=200)
+    show_result(screen, result, workspace)
+    shown = screen.file.getvalue()
+    assert ("where version 1 serves now" in shown) == (serves == "1")
+    assert ("stopped by now" in shown) == (serves is None)
