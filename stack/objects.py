@@ -1,6 +1,7 @@
 """The Kubernetes objects of a project's namespace, as plain dictionaries."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from slipway.components.support import pod_security
 from slipway.components.support.environment import CONFIG_MAP, SECRETS
@@ -16,6 +17,13 @@ SECRET_KEYS = {
 }
 # Made of DOCKER_REGISTRY_TOKEN in the form that nodes read; the service accounts name it.
 PULL_SECRET = "slipway-registry"  # noqa: S105 - a name
+# What fetches a model for KServe, and the predictor's log, read a self-hosted store with this one.
+MODELS_SECRET = "slipway-models"  # noqa: S105 - a name
+MODELS_KEYS = {
+    "AWS_ENDPOINT_URL": "the object store's address, as in slipway-config",
+    "AWS_ACCESS_KEY_ID": "who reads models and writes the inference log",
+    "AWS_SECRET_ACCESS_KEY": "the key of that account",
+}
 # Where the pods' requests go, beside the cluster's name service.
 KFP_PORTS = (8080, 8887, 8888, 9000)
 PLATFORM_PORTS = (5000, 6379, 9000)
@@ -54,6 +62,7 @@ def overlay(site: Site) -> dict[str, list[Object]]:
         "patches.yaml": [
             _object("v1", "ConfigMap", CONFIG_MAP, data=site.settings()),
             *(_identity(site, account) for account in (TASKS, PREDICTOR) if site.identity(account)),
+            *([_store_of_models()] if site.secret_store() is None else []),
         ],
     }
 
@@ -89,6 +98,11 @@ def _identity(site: Site, account: str) -> Object:
     if site.cloud == "azure":
         patch["metadata"]["labels"] = {"azure.workload.identity/use": "true"}
     return patch
+
+
+def _store_of_models() -> Object:
+    """KServe takes a store's credentials from the secrets of the account that a predictor runs as."""
+    return {**_object("v1", "ServiceAccount", PREDICTOR), "secrets": [{"name": MODELS_SECRET}]}
 
 
 def _task_role() -> list[Object]:
@@ -182,12 +196,14 @@ def _secrets(site: Site) -> list[Object]:
     """References to the secrets, never a value."""
     provider = site.secret_store()
     if provider is None:
-        empty = _object("v1", "Secret", SECRETS, type="Opaque")
-        empty["metadata"]["annotations"] = {
-            f"slipway.dev/{key.lower().replace('_', '-')}": meaning
-            for key, meaning in SECRET_KEYS.items()
+        models = _empty(MODELS_SECRET, MODELS_KEYS)
+        # How KServe's storage initializer is told of a store that is not Amazon's (pkg/credentials/s3).
+        address = urlsplit(site.settings()["AWS_ENDPOINT_URL"])
+        models["metadata"]["annotations"] |= {
+            "serving.kserve.io/s3-endpoint": address.netloc,
+            "serving.kserve.io/s3-usehttps": "1" if address.scheme == "https" else "0",
         }
-        return [empty]
+        return [_empty(SECRETS, SECRET_KEYS), models]
     prefix = f"{site.project.project_name}-{site.environment}"
     keys = {key: f"{prefix}-{key.lower().replace('_', '-')}" for key in SECRET_KEYS}
     store = _object(f"{EXTERNAL}/v1", "SecretStore", "slipway", spec={"provider": provider})
@@ -200,6 +216,15 @@ def _secrets(site: Site) -> list[Object]:
         token = {"token": keys["DOCKER_REGISTRY_TOKEN"]}
         found.append(_external(PULL_SECRET, token, {"template": template}))
     return found
+
+
+def _empty(name: str, keys: dict[str, str]) -> Object:
+    """A secret that a person fills in, with what each key is."""
+    secret = _object("v1", "Secret", name, type="Opaque")
+    secret["metadata"]["annotations"] = {
+        f"slipway.dev/{key.lower().replace('_', '-')}": meaning for key, meaning in keys.items()
+    }
+    return secret
 
 
 def _external(name: str, keys: dict[str, str], target: Object) -> Object:

@@ -128,6 +128,27 @@ def test_no_value_of_a_secret_is_in_a_manifest(built: tuple[str, list[dict[str, 
         assert external["target"]["name"] == SECRETS
 
 
+def test_a_self_hosted_store_of_models_is_a_secret_of_the_predictors_account(
+    built: tuple[str, list[dict[str, Any]]],
+) -> None:
+    """On the clouds the account's identity opens the bucket; on premises KServe needs a secret of it."""
+    cloud, documents = built
+    secrets = {d["metadata"]["name"]: d for d in documents if d["kind"] == "Secret"}
+    account = _one(documents, "ServiceAccount", "slipway-predictor")
+    if cloud != "onprem":
+        assert "slipway-models" not in secrets and "secrets" not in account
+        return
+    assert account["secrets"] == [{"name": "slipway-models"}]
+    assert account["imagePullSecrets"] == [{"name": "slipway-registry"}]
+    assert account["automountServiceAccountToken"] is False
+    notes = secrets["slipway-models"]["metadata"]["annotations"]
+    endpoint = _one(documents, "ConfigMap", CONFIG_MAP)["data"]["AWS_ENDPOINT_URL"]
+    assert endpoint == f"http://{notes['serving.kserve.io/s3-endpoint']}"
+    assert notes["serving.kserve.io/s3-usehttps"] == "0"
+    for key in ("aws-endpoint-url", "aws-access-key-id", "aws-secret-access-key"):
+        assert notes[f"slipway.dev/{key}"]
+
+
 def test_nodes_pull_with_the_token_in_the_form_that_they_read(
     built: tuple[str, list[dict[str, Any]]],
 ) -> None:
