@@ -10,6 +10,7 @@ from slipway.components.config.reach import backfill_margins
 from slipway.components.features.component import backfill
 from slipway.components.ingest.component import ingest
 from slipway.components.validate.component import validate
+from slipway.pipelines.interface import Channels, ParameterTypes, pipeline_function
 from slipway.pipelines.tasks import (
     batch_arguments,
     notify_at_end,
@@ -17,6 +18,36 @@ from slipway.pipelines.tasks import (
     scratch_of,
     settle,
 )
+
+_PARAMETERS: ParameterTypes = {
+    "project": str,
+    "data_root": str,
+    "window_start": str,
+    "window_end": str,
+    "before": str,
+    "after": str,
+    "online": bool,
+    "data": dict,
+    "schema": str,
+    "features": dict,
+}
+_TEXTS = """Fills a range of the feature store.
+
+Args:
+    project: Name of the Feast project.
+    data_root: Folder or object-store prefix that relative table paths start from.
+    window_start: First instant of the range, ISO 8601 (no zone means UTC); or how long before
+        its end, as in 7d.
+    window_end: First instant after it; empty: when the run was scheduled.
+    before: How long before the range the tables are read too: the longest window that a
+        feature sums up, and what it takes until all is known.
+    after: How long after it: so long a changed event still counts, or is known ahead.
+    online: Whether to bring the online store up to date too.
+    data: The project file's data section: tables, formats, time columns.
+    schema: What the tables must satisfy, as JSON text; or the file below the data root that holds
+        it, where it is large.
+    features: The project file's features section.
+"""
 
 
 def backfill_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
@@ -34,85 +65,60 @@ def backfill_arguments(project: Project, schema: dict[str, Any]) -> dict[str, An
 
 def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
     """Builds the backfill pipeline with a project's settings as the defaults of its parameters."""
-    default = backfill_arguments(loaded, schema)
-    name = loaded.project_name
+    name = f"{loaded.project_name}-backfill"
     scratch = scratch_of(loaded.orchestration, "backfill")
 
-    @dsl.pipeline(
-        name=f"{name}-backfill",
-        display_name=f"{name}: feature backfill",
+    def wire(given: Channels) -> None:
+        with notify_at_end(loaded, name, loaded.monitoring.to_struct(), given.data_root):
+            _fill(given, loaded, scratch)
+
+    return dsl.pipeline(
+        name=name,
+        display_name=f"{loaded.project_name}: feature backfill",
         description=(
             "Recomputes the feature values of a past range from validated sources, replaces them in"
             " the offline store, and brings the online store up to date."
         ),
         pipeline_config=pipeline_config(loaded.orchestration, "backfill"),
+    )(pipeline_function(_PARAMETERS, _TEXTS, backfill_arguments(loaded, schema), wire))
+
+
+def _fill(given: Channels, project: Project, scratch: dict[str, Any]) -> None:
+    """Reads the range's tables again and fills its part of the feature store."""
+    due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
+    # The sources were corrected since they were read: a backfill has no other reason.
+    ingested = settle(
+        ingest(
+            config=given.data,
+            data_root=given.data_root,
+            window_start=given.window_start,
+            window_end=given.window_end,
+            scheduled_at=due,
+            before=given.before,
+            after=given.after,
+        ),
+        project,
+    ).set_caching_options(False)
+    validated = settle(
+        validate(
+            dataset=ingested.outputs["dataset"],
+            schema=given.schema,
+            data_root=given.data_root,
+            **scratch,
+        ),
+        project,
     )
-    def backfilling(
-        project: str = default["project"],
-        data_root: str = default["data_root"],
-        window_start: str = default["window_start"],
-        window_end: str = default["window_end"],
-        before: str = default["before"],
-        after: str = default["after"],
-        online: bool = default["online"],
-        data: dict = default["data"],
-        schema: str = default["schema"],
-        features: dict = default["features"],
-    ) -> None:
-        """Fills a range of the feature store.
-
-        Args:
-            project: Name of the Feast project.
-            data_root: Folder or object-store prefix that relative table paths start from.
-            window_start: First instant of the range, ISO 8601 (no zone means UTC); or how long before
-                its end, as in 7d.
-            window_end: First instant after it; empty: when the run was scheduled.
-            before: How long before the range the tables are read too: the longest window that a
-                feature sums up, and what it takes until all is known.
-            after: How long after it: so long a changed event still counts, or is known ahead.
-            online: Whether to bring the online store up to date too.
-            data: The project file's data section: tables, formats, time columns.
-            schema: What the tables must satisfy, as JSON text; or the file below the data root that holds
-                it, where it is large.
-            features: The project file's features section.
-        """
-        due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
-        with notify_at_end(loaded, f"{name}-backfill", loaded.monitoring.to_struct(), data_root):
-            # The sources were corrected since they were read: a backfill has no other reason.
-            ingested = settle(
-                ingest(
-                    config=data,
-                    data_root=data_root,
-                    window_start=window_start,
-                    window_end=window_end,
-                    scheduled_at=due,
-                    before=before,
-                    after=after,
-                ),
-                loaded,
-            ).set_caching_options(False)
-            validated = settle(
-                validate(
-                    dataset=ingested.outputs["dataset"],
-                    schema=schema,
-                    data_root=data_root,
-                    **scratch,
-                ),
-                loaded,
-            )
-            settle(
-                backfill(
-                    dataset=validated.outputs["good"],
-                    project=project,
-                    config=features,
-                    data_root=data_root,
-                    window_start=window_start,
-                    window_end=window_end,
-                    online=online,
-                    scheduled_at=due,
-                    **scratch,
-                ),
-                loaded,
-            ).set_caching_options(False)
-
-    return backfilling
+    settle(
+        backfill(
+            dataset=validated.outputs["good"],
+            project=given.project,
+            config=given.features,
+            data_root=given.data_root,
+            window_start=given.window_start,
+            window_end=given.window_end,
+            online=given.online,
+            scheduled_at=due,
+            **scratch,
+        ),
+        project,
+    ).set_caching_options(False)

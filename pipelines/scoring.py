@@ -12,6 +12,7 @@ from slipway.components.features.component import scoring_features
 from slipway.components.ingest.component import ingest
 from slipway.components.monitor.component import monitor_predictions
 from slipway.components.validate.component import validate
+from slipway.pipelines.interface import Channels, ParameterTypes, pipeline_function
 from slipway.pipelines.packed import pack_section
 from slipway.pipelines.tasks import (
     batch_arguments,
@@ -21,6 +22,38 @@ from slipway.pipelines.tasks import (
     scratch_of,
     settle,
 )
+
+_PARAMETERS: ParameterTypes = {
+    "project": str,
+    "model": str,
+    "data_root": str,
+    "window_start": str,
+    "window_end": str,
+    "history": str,
+    "publish": str,
+    "data": dict,
+    "schema": str,
+    "features": dict,
+    "monitoring": dict,
+}
+_TEXTS = """Predicts a table.
+
+Args:
+    project: Name of the registered model.
+    model: Which version: an alias, as champion, or a number.
+    data_root: Folder or object-store prefix that relative table paths start from.
+    window_start: First instant of the rows to predict, ISO 8601 (no zone means UTC); or how
+        long before the end, as in 1d.
+    window_end: First instant after them; empty: when the run was scheduled.
+    history: How long before the rows the tables are read too: as far as the features look back.
+    publish: Folder or object-store prefix that the predictions are copied below; empty: they
+        are the run's artifact alone.
+    data: The project file's data section: tables, formats, time columns.
+    schema: What the tables must satisfy, as JSON text; or the file below the data root that holds
+        it, where it is large.
+    features: The project file's features section.
+    monitoring: The project file's monitoring section.
+"""
 
 
 def scoring_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
@@ -39,104 +72,80 @@ def scoring_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any
 
 def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
     """Builds the scoring pipeline with a project's settings as the defaults of its parameters."""
-    default = scoring_arguments(loaded, schema)
-    name = loaded.project_name
+    name = f"{loaded.project_name}-scoring"
     scratch = scratch_of(loaded.orchestration, "scoring")
 
-    @dsl.pipeline(
-        name=f"{name}-scoring",
-        display_name=f"{name}: batch scoring",
+    def wire(given: Channels) -> None:
+        with notify_at_end(loaded, name, given.monitoring, given.data_root):
+            good, rows = _look_up_rows(given, loaded, scratch)
+            _score(given, loaded, good, rows)
+
+    return dsl.pipeline(
+        name=name,
+        display_name=f"{loaded.project_name}: batch scoring",
         description=(
             "Predicts the rows of a window with a registered version, on the features that training"
             " gave it, and records how far they drifted from what it was trained on."
         ),
         pipeline_config=pipeline_config(loaded.orchestration, "scoring"),
+    )(pipeline_function(_PARAMETERS, _TEXTS, scoring_arguments(loaded, schema), wire))
+
+
+def _look_up_rows(given: Channels, project: Project, scratch: dict[str, Any]) -> tuple[Any, Any]:
+    """The window's tables without their bad rows, and its rows with their features."""
+    due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
+    # New rows come in, and labels of old ones: what was read once must not be served again.
+    ingested = settle(
+        ingest(
+            config=given.data,
+            data_root=given.data_root,
+            window_start=given.window_start,
+            window_end=given.window_end,
+            scheduled_at=due,
+            before=given.history,
+        ),
+        project,
+    ).set_caching_options(False)
+    validated = settle(
+        validate(
+            dataset=ingested.outputs["dataset"],
+            schema=given.schema,
+            data_root=given.data_root,
+            **scratch,
+        ),
+        project,
     )
-    def scoring(
-        project: str = default["project"],
-        model: str = default["model"],
-        data_root: str = default["data_root"],
-        window_start: str = default["window_start"],
-        window_end: str = default["window_end"],
-        history: str = default["history"],
-        publish: str = default["publish"],
-        data: dict = default["data"],
-        schema: str = default["schema"],
-        features: dict = default["features"],
-        monitoring: dict = default["monitoring"],
-    ) -> None:
-        """Predicts a table.
+    looked_up = settle(
+        scoring_features(
+            dataset=validated.outputs["good"],
+            project=given.project,
+            config=given.features,
+            data_root=given.data_root,
+            window_start=given.window_start,
+            window_end=given.window_end,
+            scheduled_at=due,
+            **scratch,
+        ),
+        project,
+    )
+    return validated.outputs["good"], looked_up.outputs["rows"]
 
-        Args:
-            project: Name of the registered model.
-            model: Which version: an alias, as champion, or a number.
-            data_root: Folder or object-store prefix that relative table paths start from.
-            window_start: First instant of the rows to predict, ISO 8601 (no zone means UTC); or how
-                long before the end, as in 1d.
-            window_end: First instant after them; empty: when the run was scheduled.
-            history: How long before the rows the tables are read too: as far as the features look back.
-            publish: Folder or object-store prefix that the predictions are copied below; empty: they
-                are the run's artifact alone.
-            data: The project file's data section: tables, formats, time columns.
-            schema: What the tables must satisfy, as JSON text; or the file below the data root that holds
-                it, where it is large.
-            features: The project file's features section.
-            monitoring: The project file's monitoring section.
-        """
-        due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
-        with notify_at_end(loaded, f"{name}-scoring", monitoring, data_root):
-            # New rows come in, and labels of old ones: what was read once must not be served again.
-            ingested = settle(
-                ingest(
-                    config=data,
-                    data_root=data_root,
-                    window_start=window_start,
-                    window_end=window_end,
-                    scheduled_at=due,
-                    before=history,
-                ),
-                loaded,
-            ).set_caching_options(False)
-            validated = settle(
-                validate(
-                    dataset=ingested.outputs["dataset"],
-                    schema=schema,
-                    data_root=data_root,
-                    **scratch,
-                ),
-                loaded,
-            )
-            looked_up = settle(
-                scoring_features(
-                    dataset=validated.outputs["good"],
-                    project=project,
-                    config=features,
-                    data_root=data_root,
-                    window_start=window_start,
-                    window_end=window_end,
-                    scheduled_at=due,
-                    **scratch,
-                ),
-                loaded,
-            )
-            # An alias names another version tomorrow.
-            scored = settle(
-                score(
-                    rows=looked_up.outputs["rows"], project=project, model=model, publish=publish
-                ),
-                loaded,
-            ).set_caching_options(False)
-            watched = settle(
-                monitor_predictions(
-                    predictions=scored.outputs["predictions"],
-                    labels=validated.outputs["good"],
-                    project=project,
-                    config=monitoring,
-                    features=features,
-                    data_root=data_root,
-                ),
-                loaded,
-            ).set_caching_options(False)
-            route_secrets(watched, loaded)
 
-    return scoring
+def _score(given: Channels, project: Project, labels: Any, rows: Any) -> None:
+    """Predicts the rows, and records their drift and, where labels are known, how right it was."""
+    # An alias names another version tomorrow.
+    scored = settle(
+        score(rows=rows, project=given.project, model=given.model, publish=given.publish), project
+    ).set_caching_options(False)
+    watched = settle(
+        monitor_predictions(
+            predictions=scored.outputs["predictions"],
+            labels=labels,
+            project=given.project,
+            config=given.monitoring,
+            features=given.features,
+            data_root=given.data_root,
+        ),
+        project,
+    ).set_caching_options(False)
+    route_secrets(watched, project)

@@ -17,6 +17,7 @@ from slipway.components.register.component import register
 from slipway.components.support.images import STAGES, image
 from slipway.components.train.component import train
 from slipway.components.validate.component import validate
+from slipway.pipelines.interface import Channels, ParameterTypes, pipeline_function
 from slipway.pipelines.packed import pack_schema, pack_section
 from slipway.pipelines.tasks import (
     notify_at_end,
@@ -30,14 +31,65 @@ from slipway.pipelines.tasks import (
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Accelerators:
-    """The pipeline's parameters that say where to train."""
+_PARAMETERS: ParameterTypes = {
+    "project": str,
+    "data_root": str,
+    "window_start": str,
+    "window_end": str,
+    "data_version": str,
+    "data": dict,
+    "schema": str,
+    "features": dict,
+    "training": dict,
+    "seed": int,
+    "epochs": int,
+    "learning_rate": float,
+    "gpu_type": str,
+    "gpus": str,
+    "gpu_node_selector": dict,
+    "gpu_tolerations": list,
+    "allow_cpu": bool,
+    "gate": dict,
+    "gate_accuracy": float,
+    "gate_f1": float,
+    "gate_auc": float,
+    "override_approver": str,
+    "override_reason": str,
+    "deployment": dict,
+    "deploy_target": str,
+}
+_TEXTS = """Trains, gates, registers and deploys a model.
 
-    type: Any
-    count: Any
-    node_selector: Any
-    tolerations: Any
+Args:
+    project: Name of the Feast project, the MLflow experiment, the model and the service.
+    data_root: Folder or object-store prefix that relative table paths start from.
+    window_start: First instant of the data, ISO 8601 (no zone means UTC); or how long before
+        its end, as in 365d.
+    window_end: First instant after the data; empty, in the retraining pipeline: when the run
+        was scheduled.
+    data_version: Any text. A cached ingest serves as long as it stays the same.
+    data: The project file's data section: tables, formats, time columns.
+    schema: What the tables must satisfy, as JSON text; or the file below the data root that holds
+        it, where it is large.
+    features: The project file's features section.
+    training: The project file's training section.
+    seed: Seed of every random choice of training.
+    epochs: Passes over the training table, at most; 0: as the table's size asks.
+    learning_rate: Peak learning rate; 0: as the table's size asks.
+    gpu_type: Accelerator resource that the training node offers, as nvidia.com/gpu.
+    gpus: How many accelerators to ask for, a whole number; 0 trains on the CPU.
+    gpu_node_selector: Labels that the training node must have.
+    gpu_tolerations: Taints that training tolerates, as a list of Kubernetes tolerations.
+    allow_cpu: Whether to train on the CPU where GPUs were asked for and none is there.
+    gate: The project file's gate section.
+    gate_accuracy: Least accuracy on the test part.
+    gate_f1: Least F1 on the test part.
+    gate_auc: Least area under the ROC curve on the test part.
+    override_approver: Who lets the model pass where the gate refuses it; empty: nobody.
+    override_reason: Why; both stand in the verdict and the registry.
+    deployment: The project file's deployment section.
+    deploy_target: kserve, or local for a process on this machine.
+"""
 
 
 def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
@@ -89,201 +141,161 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
             time is another at each run, so its ingest is never served from the cache, and what comes
             after it is not either; the pipeline that people start keeps its cache.
     """
-    default = training_arguments(loaded, schema)
-    name = loaded.project_name
     title: PipelineName = "retraining" if scheduled else "training"
-    scratch = scratch_of(loaded.orchestration, title)
+    due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER if scheduled else ""
+    name = f"{loaded.project_name}-{title}"
+    steps = _Steps(project=loaded, scratch=scratch_of(loaded.orchestration, title))
 
-    @dsl.pipeline(
-        name=f"{name}-{title}",
-        display_name=f"{name}: {title}",
+    def wire(given: Channels) -> None:
+        with notify_at_end(loaded, name, loaded.monitoring.to_struct(), given.data_root):
+            splits = steps.prepare_data(given, due)
+            bundle = steps.train(given, splits)
+            evaluated = steps.evaluate(given, bundle, splits)
+            with dsl.If(evaluated.outputs["Output"] == "pass", name="gate-passed"):
+                steps.release(given, bundle, splits, evaluated)
+
+    return dsl.pipeline(
+        name=name,
+        display_name=f"{loaded.project_name}: {title}",
         description=(
             "Ingests and validates data, joins features point in time, trains on GPU nodes,"
             " and registers and deploys the model only if it passes the gate."
         ),
         pipeline_config=pipeline_config(loaded.orchestration, title),
-    )
-    def training(
-        project: str = default["project"],
-        data_root: str = default["data_root"],
-        window_start: str = default["window_start"],
-        window_end: str = default["window_end"],
-        data_version: str = default["data_version"],
-        data: dict = default["data"],
-        schema: str = default["schema"],
-        features: dict = default["features"],
-        training: dict = default["training"],
-        seed: int = default["seed"],
-        epochs: int = default["epochs"],
-        learning_rate: float = default["learning_rate"],
-        gpu_type: str = default["gpu_type"],
-        gpus: str = default["gpus"],
-        gpu_node_selector: dict = default["gpu_node_selector"],
-        gpu_tolerations: list = default["gpu_tolerations"],
-        allow_cpu: bool = default["allow_cpu"],
-        gate: dict = default["gate"],
-        gate_accuracy: float = default["gate_accuracy"],
-        gate_f1: float = default["gate_f1"],
-        gate_auc: float = default["gate_auc"],
-        override_approver: str = default["override_approver"],
-        override_reason: str = default["override_reason"],
-        deployment: dict = default["deployment"],
-        deploy_target: str = default["deploy_target"],
+    )(pipeline_function(_PARAMETERS, _TEXTS, training_arguments(loaded, schema), wire))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Steps:
+    """The steps of a training; each adds tasks to the pipeline that is traced.
+
+    Attributes:
+        project: the project.
+        scratch: what a task that may write much is given.
+    """
+
+    project: Project
+    scratch: dict[str, Any]
+
+    def prepare_data(self, given: Channels, due: str) -> Any:
+        """Ingest, validate and features; returns the splits."""
+        ingested = settle(
+            ingest(
+                config=given.data,
+                data_root=given.data_root,
+                window_start=given.window_start,
+                window_end=given.window_end,
+                data_version=given.data_version,
+                required=required_columns(self.project.features),
+                scheduled_at=due,
+            ),
+            self.project,
+        )
+        validated = settle(
+            validate(
+                dataset=ingested.outputs["dataset"],
+                schema=given.schema,
+                data_root=given.data_root,
+                **self.scratch,
+            ),
+            self.project,
+        )
+        featured = settle(
+            build_features(
+                dataset=validated.outputs["good"],
+                project=given.project,
+                config=given.features,
+                data_root=given.data_root,
+                **self.scratch,
+            ),
+            self.project,
+        )
+        return featured.outputs["splits"]
+
+    def train(self, given: Channels, splits: Any) -> Any:
+        """Trains where the devices are; returns the bundle."""
+        trained = settle(
+            train(
+                splits=splits,
+                project=given.project,
+                config=given.training,
+                seed=given.seed,
+                epochs=given.epochs,
+                learning_rate=given.learning_rate,
+                gpus=given.gpus,
+                gpu_type=given.gpu_type,
+                gpu_node_selector=given.gpu_node_selector,
+                gpu_tolerations=given.gpu_tolerations,
+                allow_cpu=given.allow_cpu,
+                **self.scratch,
+            ),
+            self.project,
+        )
+        _place(trained, self.project, given)
+        return trained.outputs["bundle"]
+
+    def evaluate(self, given: Channels, bundle: Any, splits: Any) -> dsl.PipelineTask:
+        """The gate; its verdict depends on the current champion, so it is never taken from the cache."""
+        return settle(
+            evaluate(
+                bundle=bundle,
+                splits=splits,
+                project=given.project,
+                config=given.gate,
+                gate_accuracy=given.gate_accuracy,
+                gate_f1=given.gate_f1,
+                gate_auc=given.gate_auc,
+                override_approver=given.override_approver,
+                override_reason=given.override_reason,
+                monitoring=self.project.monitoring.to_struct(),
+            ),
+            self.project,
+        ).set_caching_options(False)
+
+    def release(
+        self, given: Channels, bundle: Any, splits: Any, evaluated: dsl.PipelineTask
     ) -> None:
-        """Trains, gates, registers and deploys a model.
-
-        Args:
-            project: Name of the Feast project, the MLflow experiment, the model and the service.
-            data_root: Folder or object-store prefix that relative table paths start from.
-            window_start: First instant of the data, ISO 8601 (no zone means UTC); or how long before
-                its end, as in 365d.
-            window_end: First instant after the data; empty, in the retraining pipeline: when the run
-                was scheduled.
-            data_version: Any text. A cached ingest serves as long as it stays the same.
-            data: The project file's data section: tables, formats, time columns.
-            schema: What the tables must satisfy, as JSON text; or the file below the data root that holds
-                it, where it is large.
-            features: The project file's features section.
-            training: The project file's training section.
-            seed: Seed of every random choice of training.
-            epochs: Passes over the training table, at most; 0: as the table's size asks.
-            learning_rate: Peak learning rate; 0: as the table's size asks.
-            gpu_type: Accelerator resource that the training node offers, as nvidia.com/gpu.
-            gpus: How many accelerators to ask for, a whole number; 0 trains on the CPU.
-            gpu_node_selector: Labels that the training node must have.
-            gpu_tolerations: Taints that training tolerates, as a list of Kubernetes tolerations.
-            allow_cpu: Whether to train on the CPU where GPUs were asked for and none is there.
-            gate: The project file's gate section.
-            gate_accuracy: Least accuracy on the test part.
-            gate_f1: Least F1 on the test part.
-            gate_auc: Least area under the ROC curve on the test part.
-            override_approver: Who lets the model pass where the gate refuses it; empty: nobody.
-            override_reason: Why; both stand in the verdict and the registry.
-            deployment: The project file's deployment section.
-            deploy_target: kserve, or local for a process on this machine.
-        """
-        with notify_at_end(loaded, f"{name}-{title}", loaded.monitoring.to_struct(), data_root):
-            ingested = settle(
-                ingest(
-                    config=data,
-                    data_root=data_root,
-                    window_start=window_start,
-                    window_end=window_end,
-                    data_version=data_version,
-                    required=required_columns(loaded.features),
-                    scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
-                    if scheduled
-                    else "",
-                ),
-                loaded,
-            )
-            validated = settle(
-                validate(
-                    dataset=ingested.outputs["dataset"],
-                    schema=schema,
-                    data_root=data_root,
-                    **scratch,
-                ),
-                loaded,
-            )
-            featured = settle(
-                build_features(
-                    dataset=validated.outputs["good"],
-                    project=project,
-                    config=features,
-                    data_root=data_root,
-                    **scratch,
-                ),
-                loaded,
-            )
-            splits = featured.outputs["splits"]
-            trained = settle(
-                train(
-                    splits=splits,
-                    project=project,
-                    config=training,
-                    seed=seed,
-                    epochs=epochs,
-                    learning_rate=learning_rate,
-                    gpus=gpus,
-                    gpu_type=gpu_type,
-                    gpu_node_selector=gpu_node_selector,
-                    gpu_tolerations=gpu_tolerations,
-                    allow_cpu=allow_cpu,
-                    **scratch,
-                ),
-                loaded,
-            )
-            _place(
-                trained,
-                loaded,
-                _Accelerators(
-                    type=gpu_type,
-                    count=gpus,
-                    node_selector=gpu_node_selector,
-                    tolerations=gpu_tolerations,
-                ),
-            )
-            bundle = trained.outputs["bundle"]
-            # The verdict depends on the current champion, so it is never taken from the cache.
-            evaluated = settle(
-                evaluate(
-                    bundle=bundle,
-                    splits=splits,
-                    project=project,
-                    config=gate,
-                    gate_accuracy=gate_accuracy,
-                    gate_f1=gate_f1,
-                    gate_auc=gate_auc,
-                    override_approver=override_approver,
-                    override_reason=override_reason,
-                    monitoring=loaded.monitoring.to_struct(),
-                ),
-                loaded,
-            ).set_caching_options(False)
-            verdict = evaluated.outputs["verdict"]
-            with dsl.If(evaluated.outputs["Output"] == "pass", name="gate-passed"):
-                notify_of_override(loaded, verdict, loaded.monitoring.to_struct())
-                registered = settle(
-                    register(
-                        bundle=bundle,
-                        verdict=verdict,
-                        splits=splits,
-                        card=evaluated.outputs["card"],
-                        project=project,
-                        schema=schema,
-                        features=features,
-                        data_root=data_root,
-                        images={stage: image(stage) for stage in (*STAGES, "predictor")},
-                        pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-                    ),
-                    loaded,
-                ).set_caching_options(False)
-                settle(
-                    deploy(
-                        release=registered.outputs["release"],
-                        verdict=verdict,
-                        splits=splits,
-                        project=project,
-                        config=deployment,
-                        target=deploy_target,
-                    ),
-                    loaded,
-                ).set_caching_options(False)
-
-    return training
+        """Registers and deploys what the gate let pass, and tells of an override."""
+        verdict = evaluated.outputs["verdict"]
+        notify_of_override(self.project, verdict, self.project.monitoring.to_struct())
+        registered = settle(
+            register(
+                bundle=bundle,
+                verdict=verdict,
+                splits=splits,
+                card=evaluated.outputs["card"],
+                project=given.project,
+                schema=given.schema,
+                features=given.features,
+                data_root=given.data_root,
+                images={stage: image(stage) for stage in (*STAGES, "predictor")},
+                pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            ),
+            self.project,
+        ).set_caching_options(False)
+        settle(
+            deploy(
+                release=registered.outputs["release"],
+                verdict=verdict,
+                splits=splits,
+                project=given.project,
+                config=given.deployment,
+                target=given.deploy_target,
+            ),
+            self.project,
+        ).set_caching_options(False)
 
 
-def _place(task: dsl.PipelineTask, project: Project, accelerators: _Accelerators) -> None:
+def _place(task: dsl.PipelineTask, project: Project, given: Channels) -> None:
     """Gives the training task its devices, the nodes that have them, and shared memory."""
     affinity = project.training.accelerator.affinity
     # On several nodes the devices are those of the job that the task creates: it needs none itself.
     if project.training.nodes.count == 1:
-        task.set_accelerator_type(accelerators.type).set_accelerator_limit(accelerators.count)
+        task.set_accelerator_type(given.gpu_type).set_accelerator_limit(given.gpus)
         # kfp 2.17 forgets to hand this one on where an exit handler wraps the pipeline.
-        task.register_pipeline_channels([accelerators.type])
-        kubernetes.add_node_selector_json(task, accelerators.node_selector)
-        kubernetes.add_toleration_json(task, accelerators.tolerations)
+        task.register_pipeline_channels([given.gpu_type])
+        kubernetes.add_node_selector_json(task, given.gpu_node_selector)
+        kubernetes.add_toleration_json(task, given.gpu_tolerations)
     kubernetes.empty_dir_mount(task, volume_name="shm", mount_path=_SHARED_MEMORY, medium="Memory")
     if affinity and project.training.nodes.count == 1:
         kubernetes.add_node_affinity_json(task, affinity)
