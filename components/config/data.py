@@ -1,9 +1,10 @@
 """Which tables the pipeline reads, and from when to when."""
 
+import codecs
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from slipway.components.config.base import (
     Instant,
@@ -126,6 +127,51 @@ Format = Literal["parquet", "csv", "jsonl", "delta"]
 ColumnType = Literal["string", "integer", "number", "boolean", "timestamp", "date"]
 
 
+class Csv(Section):
+    """How csv files are written, where it is not with commas, points and UTF-8."""
+
+    separator: str = Field(
+        default=",", min_length=1, max_length=1, description="What stands between two values."
+    )
+    quote: str = Field(
+        default='"', min_length=1, max_length=1, description="What stands around a text."
+    )
+    encoding: str = Field(
+        default="utf-8", description="As Python names it: cp1252, latin-1, utf-16, shift_jis."
+    )
+    decimal: Literal[".", ","] = Field(
+        default=".",
+        description="What stands before a number's decimals. With a comma, points may part thousands.",
+    )
+    dates: tuple[str, ...] = Field(
+        default=(),
+        description="Formats of dates and times other than ISO 8601, as strptime has them: "
+        "['%d/%m/%Y', '%d/%m/%Y %H:%M'].",
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        try:
+            codecs.lookup(value)
+        except LookupError as error:
+            raise ValueError(f"'{value}' is no encoding that Python knows") from error
+        return value
+
+    @field_validator("dates")
+    @classmethod
+    def _is_whole(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
+        for form in formats:
+            if not all(part in form for part in ("%d", "%m", "%Y")):
+                raise ValueError(f"'{form}' does not say day (%d), month (%m) and year (%Y)")
+        return formats
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether no bytes need to be decoded."""
+        return codecs.lookup(self.encoding).name == "utf-8"
+
+
 class Table(Section):
     """One source table."""
 
@@ -146,6 +192,10 @@ class Table(Section):
     columns: list[str] | None = Field(
         default=None, description="The columns to read; None reads all."
     )
+    csv: Csv | None = Field(
+        default=None,
+        description="For csv, how the files are written, as in {separator: ;}; None: with commas.",
+    )
     types: dict[str, ColumnType] = Field(
         default={},
         description="For csv and jsonl, the types of columns that are not to be guessed from the "
@@ -160,6 +210,10 @@ class Table(Section):
         if self.types and self.format not in ("csv", "jsonl"):
             raise ValueError(
                 f"`types` is for csv and jsonl; a {self.format} file says its own types"
+            )
+        if self.csv is not None and self.format != "csv":
+            raise ValueError(
+                f"`csv` says how csv files are written, and the format is {self.format}"
             )
         if self.columns is not None and self.time is not None and self.time not in self.columns:
             raise ValueError(

@@ -3,14 +3,17 @@
 import re
 from typing import TYPE_CHECKING, Literal
 
-from slipway.components.config.data import ColumnType
+from slipway.components.config.data import ColumnType, Csv
 from slipway.components.ingest.numbers import (
     LENIENT,
     NumberStyle,
     all_match,
     any_match,
     is_plain,
+    is_with_comma,
+    not_with_comma,
     odd_number,
+    with_point,
 )
 from slipway.components.support.errors import SlipwayError
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Kind = ColumnType | Literal["null"]
+PLAIN = Csv()
 
 _DAY = r"^\d{4}-\d{2}-\d{2}$"
 _TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}(:?\d{2})?)?$"
@@ -51,19 +55,28 @@ class ColumnGuess:
         name: the column's name, for messages.
         quoted: whether text stands in quotes (JSON), so that a number in quotes is text.
         declared: the type that the project declares; None: it is to be guessed.
+        dialect: how numbers and dates are written in a csv file.
 
     Attributes:
         finer: whether some time has digits beyond the microseconds.
         odd: the first value that made a column of numbers or times one of text.
     """
 
-    def __init__(self, name: str, *, quoted: bool, declared: ColumnType | None = None):
+    def __init__(
+        self,
+        name: str,
+        *,
+        quoted: bool,
+        declared: ColumnType | None = None,
+        dialect: Csv = PLAIN,
+    ):
         self._name, self._quoted, self._declared = name, quoted, declared
         self._kind: Kind = "null"
         self._kind_file = ""
         self._in_file: Kind = "null"
         self._zone: str | None = None
         self._zone_file = ""
+        self._dialect = dialect
         self._numbers = NumberStyle()
         self._truths: set[str] = set()
         self.finer = False
@@ -110,6 +123,12 @@ class ColumnGuess:
         if all_match(values, _BOOLEAN):
             self._truths |= set(pc.unique(values).to_pylist())
             return "boolean"
+        if kind := _kind_of_format(values, self._dialect):
+            return kind
+        if self._dialect.decimal == ",":
+            if not is_with_comma(values):
+                return "string"
+            values = with_point(values)
         return self._numbers.takes(values) or "string"
 
     def end_file(self, table: str, file: str) -> None:
@@ -182,7 +201,10 @@ class ColumnGuess:
 
 
 def convert_text(
-    column: "pa.Array", kind: "pa.DataType", declared: ColumnType | None
+    column: "pa.Array",
+    kind: "pa.DataType",
+    declared: ColumnType | None,
+    dialect: Csv = PLAIN,
 ) -> "pa.Array":
     """A column of text in the type that holds for it.
 
@@ -190,6 +212,7 @@ def convert_text(
         column: the texts, or values that JSON typed.
         kind: the type.
         declared: what the project declares, if anything: then no value has been looked at.
+        dialect: how numbers and dates are written in a csv file.
 
     Raises:
         ValueError: a value is not of the type; it is named.
@@ -200,6 +223,12 @@ def convert_text(
     if pa.types.is_null(kind):
         return pa.nulls(len(column))
     if pa.types.is_string(column.type):
+        if (found := _by_format(column, kind, dialect)) is not None:
+            return found
+        if dialect.decimal == "," and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            if strange := column.filter(not_with_comma(column)).slice(0, 1).to_pylist():
+                raise ValueError(f"'{strange[0]}' is no {declared or kind} with a decimal comma")
+            column = with_point(column)
         if pa.types.is_timestamp(kind):
             column = cut_to_microseconds(column)
         if declared in _DECLARED:
@@ -225,6 +254,37 @@ def convert_text(
     if declared == "number" and pc.any(pc.invert(pc.is_finite(made))).as_py():
         raise ValueError("a value is larger than any number")
     return made
+
+
+def _kind_of_format(values: "pa.Array", dialect: Csv) -> Kind | None:
+    """The kind of texts that are all written in one of the formats of dates."""
+    for form in dialect.dates:
+        if not _parsed(values, form).null_count:
+            return "timestamp" if _has_hours(form) else "date"
+    return None
+
+
+def _by_format(column: "pa.Array", kind: "pa.DataType", dialect: Csv) -> "pa.Array | None":
+    """A column of dates that are written in one of the formats; None: it is none."""
+    import pyarrow as pa
+
+    if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        return None
+    for form in dialect.dates:
+        made = _parsed(column, form)
+        if made.null_count == column.null_count:
+            return made.cast(kind) if pa.types.is_date(kind) else made.view(kind)
+    return None
+
+
+def _parsed(values: "pa.Array", form: str) -> "pa.Array":
+    import pyarrow.compute as pc
+
+    return pc.strptime(values, format=form, unit="us", error_is_null=True)
+
+
+def _has_hours(form: str) -> bool:
+    return any(part in form for part in ("%H", "%I", "%T", "%R"))
 
 
 def _some(column: "pa.Array") -> object:

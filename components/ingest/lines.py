@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
+from slipway.components.config.data import Csv
 from slipway.components.ingest.columns import Columns
 from slipway.components.ingest.sources import Source, reading
 from slipway.components.support.errors import SlipwayError
@@ -16,6 +17,7 @@ from slipway.components.support.errors import SlipwayError
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
+    import pyarrow.csv as pc
 
 _EXACT = 2**53
 BLOCK = 4 << 20
@@ -25,8 +27,8 @@ UTF16 = (b"\xff\xfe", b"\xfe\xff")
 class _CountsQuotes(io.RawIOBase):
     """A stream that counts the quotes read from it."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
+    def __init__(self, stream: IO[bytes], quote: bytes) -> None:
+        self._stream, self._quote = stream, quote
         self.quotes = 0
 
     def readable(self) -> bool:
@@ -34,7 +36,7 @@ class _CountsQuotes(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         block = self._stream.read(size)
-        self.quotes += block.count(b'"')
+        self.quotes += block.count(self._quote)
         return block
 
 
@@ -44,7 +46,20 @@ FOLDER = {"from": "folder"}
 """Marks a column that comes from them."""
 
 
-def csv_names(source: Source) -> list[str]:
+def _options(dialect: Csv) -> "tuple[pc.ReadOptions, pc.ParseOptions]":
+    """What pyarrow's parser needs to know. It reads serially, so that an error has its row's number."""
+    import pyarrow.csv as pc
+
+    encoding = "utf8" if dialect.is_utf8 else dialect.encoding
+    return (
+        pc.ReadOptions(block_size=BLOCK, use_threads=False, encoding=encoding),
+        pc.ParseOptions(
+            newlines_in_values=True, delimiter=dialect.separator, quote_char=dialect.quote
+        ),
+    )
+
+
+def csv_names(source: Source, dialect: Csv) -> list[str]:
     """The names in the first line of a table's first csv file; none where it is empty.
 
     Raises:
@@ -57,24 +72,21 @@ def csv_names(source: Source) -> list[str]:
     with reading(source.name(file)), source.store.open(file, "rb", compression="infer") as stream:
         try:
             names = pc.open_csv(
-                stream,
-                pc.ReadOptions(block_size=BLOCK, use_threads=False),
-                pc.ParseOptions(newlines_in_values=True),
-                pc.ConvertOptions(check_utf8=False),
+                stream, *_options(dialect), pc.ConvertOptions(check_utf8=False)
             ).schema.names
-        except pa.ArrowInvalid:
+        except (pa.ArrowInvalid, UnicodeDecodeError):
             return []  # what is wrong with it is said where its rows are read
     return list(names)
 
 
 def csv_batches(
-    source: Source, file: str, name: str, columns: Columns, folders: Folders
+    source: Source, file: str, name: str, columns: Columns, folders: Folders, dialect: Csv
 ) -> Iterator["pa.RecordBatch"]:
     """Gives a csv file's rows, all columns as text; the first line has the names.
 
     Raises:
-        SlipwayError: a ragged row, a quote that is never closed, or bytes that are not UTF-8, with the
-            row's number; or two columns of one name.
+        SlipwayError: a ragged row, a quote that is never closed, or bytes that are not of the encoding,
+            with the row's number; or two columns of one name.
     """
     import pyarrow as pa
     import pyarrow.csv as pc
@@ -83,14 +95,12 @@ def csv_batches(
         convert: pc.ConvertOptions,
     ) -> tuple[IO[bytes], _CountsQuotes, pc.CSVStreamingReader]:
         stream = source.store.open(file, "rb", compression="infer")
-        counting = _CountsQuotes(stream)
-        # Serial reading, so that an error has the number of its row.
-        read = pc.ReadOptions(block_size=BLOCK, use_threads=False)
-        parse = pc.ParseOptions(newlines_in_values=True)
-        return stream, counting, pc.open_csv(counting, read, parse, convert)
+        counting = _CountsQuotes(stream, dialect.quote.encode(dialect.encoding))
+        return stream, counting, pc.open_csv(counting, *_options(dialect), convert)
 
-    with source.store.open(file, "rb", compression="infer") as stream:
-        _require_utf8(stream.read(2), name)
+    if dialect.is_utf8:
+        with source.store.open(file, "rb", compression="infer") as stream:
+            _require_utf8(stream.read(2), name)
     done = 0
     try:
         # First only for the names. As binary, so that no value can fail yet.
@@ -116,9 +126,11 @@ def csv_batches(
                 yield _with_folders(batch.rename_columns(read), chosen, columns, folders)
                 done += batch.num_rows
         if counting.quotes % 2:
-            _require_pairs(source, file, name)
+            _require_pairs(source, file, name, dialect)
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise SlipwayError(_csv_problem(name, done, " ".join(str(error).split()))) from error
+        raise SlipwayError(
+            _csv_problem(name, done, " ".join(str(error).split()), dialect)
+        ) from error
 
 
 def _with_folders(
@@ -144,7 +156,7 @@ def _require_utf8(beginning: bytes, name: str) -> None:
         raise SlipwayError(f"{name} is not UTF-8 text: it begins as UTF-16 does. Convert it.")
 
 
-def _require_pairs(source: Source, file: str, name: str) -> None:
+def _require_pairs(source: Source, file: str, name: str, dialect: Csv) -> None:
     """Refuses a quote that is never closed: all rows after it would be one value.
 
     The parser takes such a value for whole. Python's own says so, but reads slowly: it looks only at
@@ -154,8 +166,10 @@ def _require_pairs(source: Source, file: str, name: str) -> None:
         SlipwayError: with the line where the row begins.
     """
     begins = 1
-    with source.store.open(file, "rt", compression="infer", encoding="utf-8", newline="") as text:
-        rows = csv.reader(text, strict=True)
+    with source.store.open(
+        file, "rt", compression="infer", encoding=dialect.encoding, newline=""
+    ) as text:
+        rows = csv.reader(text, strict=True, delimiter=dialect.separator, quotechar=dialect.quote)
         try:
             for _ in rows:
                 begins = rows.line_num + 1
@@ -166,13 +180,17 @@ def _require_pairs(source: Source, file: str, name: str) -> None:
             ) from error
 
 
-def _csv_problem(name: str, done: int, text: str) -> str:
+def _csv_problem(name: str, done: int, text: str, dialect: Csv) -> str:
     if "Expected" in text and "columns" in text:
         return f"{name} is ragged: {text.removeprefix('CSV parse error: ')}."
+    if not dialect.is_utf8 and "codec can't decode" in text:
+        return (
+            f"{name} is not {dialect.encoding} text (`csv.encoding`), after row {done:,}: {text}."
+        )
     if "UTF8" in text or "utf-8" in text:
         return (
-            f"{name} is not UTF-8 text, after row {done:,}: {text}. Convert it, for example with"
-            " `iconv -f latin1 -t utf-8`."
+            f"{name} is not UTF-8 text, after row {done:,}: {text}. Say what it is, as in"
+            " `csv: {encoding: cp1252}`, or convert it with `iconv -f latin1 -t utf-8`."
         )
     return f"{name} cannot be read as csv, after row {done:,}: {text}."
 

@@ -13,8 +13,8 @@ from typing import IO, TYPE_CHECKING
 from slipway.components.config.data import Table
 from slipway.components.contracts.dataset import writes_to
 from slipway.components.ingest.columns import Columns
-from slipway.components.ingest.guess import ColumnGuess, convert_text
-from slipway.components.ingest.lines import csv_batches, jsonl_batches
+from slipway.components.ingest.guess import PLAIN, ColumnGuess, convert_text
+from slipway.components.ingest.lines import Folders, csv_batches, jsonl_batches
 from slipway.components.ingest.partitions import partition_kinds, partition_texts
 from slipway.components.ingest.sources import Source, empty_files, reading
 from slipway.components.ingest.types import empty_as_null
@@ -46,6 +46,7 @@ class TextTable:
         """
         self._table, self._source, self._columns = table, source, columns
         self._form, self._declared = settings.format, settings.types
+        self._dialect = settings.csv or PLAIN
         self.files = len(source.files)
         self.outside = Outside()
         self.warnings: list[str] = []
@@ -87,8 +88,7 @@ class TextTable:
         with reading(name):
             if self._source.store.size(file) == 0:
                 return "is empty: it has 0 bytes"
-            read = csv_batches if self._form == "csv" else jsonl_batches
-            for batch in read(self._source, file, name, self._columns, self._folders[number]):
+            for batch in self._read(file, name, self._folders[number]):
                 self._same_columns(name, batch.schema.names)
                 self._add(name, batch, scratch)
                 self._chunks.append(number)
@@ -98,6 +98,11 @@ class TextTable:
         if rows:
             return None
         return "has columns and no row" if self._form == "csv" else "is empty: it has no row"
+
+    def _read(self, file: str, name: str, folders: Folders) -> Iterator["pa.RecordBatch"]:
+        if self._form == "csv":
+            return csv_batches(self._source, file, name, self._columns, folders, self._dialect)
+        return jsonl_batches(self._source, file, name, self._columns, folders)
 
     def _add(self, name: str, batch: "pa.RecordBatch", scratch: Path) -> None:
         import pyarrow as pa
@@ -114,6 +119,7 @@ class TextTable:
                     field.name,
                     quoted=self._form == "jsonl",
                     declared=declared,
+                    dialect=self._dialect,
                 ),
             )
             guess.add(self._table, name, column)
@@ -169,7 +175,7 @@ class TextTable:
     def _converted(self, file: str, field: "pa.Field", column: "pa.Array") -> "pa.Array":
         declared = self._declared.get(field.name)
         try:
-            return convert_text(column, field.type, declared)
+            return convert_text(column, field.type, declared, self._dialect)
         except ValueError as error:
             raise SlipwayError(
                 f"Table {self._table}: the column {field.name} of {file} does not have the type"

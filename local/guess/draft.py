@@ -197,7 +197,11 @@ def _data(document: Document, draft: Draft, folder: Path) -> None:
             settings["time"] = draft.moments.time.value
         if table.rename:
             settings["rename"] = dict(table.rename)
-        document.set(f"data.tables.{table.name}", settings, f"{table.rows:,} rows.")
+        told = f"{table.rows:,} rows."
+        if table.dialect:
+            settings["csv"] = table.dialect.model_dump(exclude_defaults=True)
+            told += " How its csv is written was seen in its first rows: `csv` says what was taken."
+        document.set(f"data.tables.{table.name}", settings, told)
 
 
 def _places(tables: tuple[TableFacts, ...], folder: Path) -> tuple[str, list[str]]:

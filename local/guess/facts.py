@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.data import Format, Table, Window
+from slipway.components.config.data import Csv, Format, Table, Window
 from slipway.components.ingest.lines import csv_names
 from slipway.components.ingest.reader import TableReader
 from slipway.components.ingest.sources import find_format, locate, public_uri
 from slipway.components.support.errors import ProjectError
 from slipway.components.validate.infer import infer_table
+from slipway.local.guess.dialect import find_dialect
 
 if TYPE_CHECKING:
     import polars as pl
@@ -96,7 +97,8 @@ class TableFacts:
     Attributes:
         name: what the project calls it.
         place: its path or URI, as given.
-        form: its format. rename: the source's names of columns to ours, where they differ.
+        form: its format. dialect: how its csv is written; None: with commas, points and UTF-8.
+        rename: the source's names of columns to ours, where they differ.
         rows: all that it has. frame: those that are looked at.
         columns: by our name.
         entry: the table's entry in a schema.
@@ -106,6 +108,7 @@ class TableFacts:
     name: str
     place: str
     form: Format
+    dialect: Csv | None
     rename: dict[str, str]
     rows: int
     frame: "pl.DataFrame"
@@ -163,7 +166,10 @@ def _read(name: str, place: str, form: Format, scratch: Path) -> TableFacts:
     import polars as pl
 
     absolute = place if "://" in place else str(Path(place).resolve())
-    settings = Table(path=absolute, format=form, rename=_unnamed(absolute, form))
+    dialect = find_dialect(locate(name, absolute, form)) if form == "csv" else None
+    settings = Table(
+        path=absolute, format=form, rename=_unnamed(absolute, form, dialect), csv=dialect
+    )
     reader = TableReader(name, settings, "", _ALWAYS, scratch)
     kept = _Kept()
     entry = infer_table(name, reader.schema, kept.tee(reader.batches()))
@@ -179,6 +185,7 @@ def _read(name: str, place: str, form: Format, scratch: Path) -> TableFacts:
         name=name,
         place=place,
         form=form,
+        dialect=dialect,
         rename=rename,
         rows=kept.rows,
         frame=frame,
@@ -197,17 +204,20 @@ def entry_of(table: TableFacts, time: str, window: Window) -> dict[str, Any]:
         window: what the table is cut to.
     """
     place = table.place if "://" in table.place else str(Path(table.place).resolve())
-    settings = Table(path=place, format=table.form, rename=table.rename, time=time)
+    settings = Table(
+        path=place, format=table.form, rename=table.rename, time=time, csv=table.dialect
+    )
     with tempfile.TemporaryDirectory() as scratch:
         reader = TableReader(table.name, settings, "", window, Path(scratch))
         return infer_table(table.name, reader.schema, reader.batches())
 
 
-def _unnamed(place: str, form: Format) -> dict[str, str]:
+def _unnamed(place: str, form: Format, dialect: Csv | None) -> dict[str, str]:
     """The name for a column without one, which pandas and R write: the row's number."""
     if form != "csv":
         return {}
-    return {"": "row"} if "" in csv_names(locate(name_of(place), place, form)) else {}
+    names = csv_names(locate(name_of(place), place, form), dialect or Csv())
+    return {"": "row"} if "" in names else {}
 
 
 def _renames(names: list[str]) -> dict[str, str]:
