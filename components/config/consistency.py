@@ -180,6 +180,7 @@ def _gate(project: "Project") -> Iterator[tuple["Location", str]]:
             hint = _near(column, columns) or f" Name a feature, a key, or {_MONTH}."
             yield place, f"gate.slices.columns: '{column}' is no feature and no key.{hint}"
     yield from _metrics_of_label(project)
+    yield from _training_of_label(project)
     block = project.gate.block
     if block not in columns and block not in _BLOCKS:
         hint = _near(block, [*columns, *_BLOCKS]) or f" Name one of {', '.join(_BLOCKS)}, or a key."
@@ -208,6 +209,32 @@ def _metrics_of_label(project: "Project") -> Iterator[tuple["Location", str]]:
                     (*place, metric),
                     f"{_key((*place, metric))}: features.label.kind is {kind}, which is measured by"
                     f" {', '.join(known)}.",
+                )
+
+
+def _training_of_label(project: "Project") -> Iterator[tuple["Location", str]]:
+    """A setting of another kind of label would be passed over in silence."""
+    kind, training = project.features.label.kind, project.training
+    of_kind = {
+        "positive_weight": "binary",
+        "threshold": "binary",
+        "class_weights": "multiclass",
+        "interval": "number",
+    }
+    for name, wanted in of_kind.items():
+        if name in training.model_fields_set and kind != wanted:
+            yield (
+                ("training", name),
+                f"training.{name} is for a label of kind {wanted}, and features.label.kind is {kind}:"
+                " leave it out.",
+            )
+    if kind == "multiclass" and isinstance(training.class_weights, dict):
+        named = project.features.label.classes or ()
+        for name in training.class_weights:
+            if named and name not in named and name != project.features.label.merge_rare:
+                yield (
+                    ("training", "class_weights", name),
+                    f"training.class_weights: features.label.classes has no {name}.{_near(name, named)}",
                 )
 
 

@@ -56,6 +56,20 @@ LOWER_IS_BETTER: frozenset[str] = frozenset(
     {"log_loss", "brier", "calibration_error", "rmse", "mae", "pinball", "interval_width"}
 )
 
+
+def metric_name(metric: str) -> str:
+    """A metric's name for people."""
+    names = {
+        "auc": "AUC",
+        "f1": "F1",
+        "brier": "Brier score",
+        "rmse": "RMSE",
+        "mae": "MAE",
+        "r2": "R²",
+    }
+    return names.get(metric, metric.replace("_", " "))
+
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Margin = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from slipway.components.config.base import Section
 from slipway.components.config.kubernetes_names import Labels, ObjectName
+from slipway.components.config.label import value_text
 
 SectionType = TypeVar("SectionType", bound=Section)
 
@@ -116,6 +117,18 @@ SEARCHED: dict[str, type[int] | type[float]] = {
 """Settings that a search may vary."""
 
 
+def _class_names(declared: Any) -> Any:
+    """Class names that YAML reads as numbers or booleans, as the texts that they are."""
+    if not isinstance(declared, dict):
+        return declared
+    return {value_text(name): weight for name, weight in declared.items()}
+
+
+ClassWeights = Annotated[
+    dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], BeforeValidator(_class_names)
+]
+
+
 class SearchConfig(Section):
     """A search for better settings before the training: Optuna's TPE, with median pruning."""
 
@@ -205,6 +218,17 @@ class TrainingConfig(Section):
     positive_weight: Literal["balanced"] | Annotated[float, Field(gt=0)] = Field(
         default=1.0,
         description="Weight of a positive row; `balanced` gives both classes the same total.",
+    )
+    class_weights: Literal["balanced"] | ClassWeights | None = Field(
+        default=None,
+        description="Of a label with several classes: class to the weight of its rows, 1 where none is "
+        "given; `balanced` gives all classes the same total.",
+    )
+    interval: float = Field(
+        default=0.9,
+        gt=0,
+        lt=1,
+        description="Of a label that is a number: the share of values that the intervals are to hold.",
     )
     sample_weight: str | None = Field(
         default=None,

@@ -60,6 +60,8 @@ class Bundle(Record):
         threshold: of a binary label: it is 1 where the probability reaches it.
         classes: of several classes their names, in the order of the answers.
         level: of a number, the share of labels that the intervals are to hold.
+        scale: what a difference of two answers is measured in, where it must be small: 1 for
+            probabilities, about a standard deviation of a number's label.
         vocabularies: categorical feature to its known values, in code order (code 0 is "unknown
             or missing", the first value has code 1).
         data_hash: content hash of the training data.
@@ -79,6 +81,7 @@ class Bundle(Record):
     label_kind: LabelKind = "binary"
     classes: tuple[str, ...] = ()
     level: float = 0.0
+    scale: float = 1.0
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -112,12 +112,14 @@ def calibration_sums(hit: "np.ndarray", sure: "np.ndarray") -> "np.ndarray":
     return np.stack([np.bincount(place, of, CALIBRATION_BINS) for of in sums], -1).astype(float)
 
 
-def mean_auc(labels: "np.ndarray", answers: "np.ndarray") -> float:
+def mean_auc(
+    labels: "np.ndarray", answers: "np.ndarray", weights: "np.ndarray | None" = None
+) -> float:
     """Mean AUC of each class against the rest, exactly; NaN where no class can be told from another."""
     import numpy as np
 
     areas = [
-        auc(labels == place, answers[:, place])
+        auc(labels == place, answers[:, place], weights)
         for place in range(answers.shape[1])
         if 0 < (labels == place).sum() < len(labels)
     ]

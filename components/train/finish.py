@@ -7,22 +7,19 @@ from torch import nn
 
 from slipway.components.contracts.bundle import Bundle, write_bundle
 from slipway.components.contracts.splits import Splits
-from slipway.components.metrics.binary import calibration_curve, measure
-from slipway.components.metrics.labels import reaches_threshold
-from slipway.components.metrics.threshold import choose_threshold
 from slipway.components.support.packages import installed_packages
 from slipway.components.support.stage import progress
 from slipway.components.train.data.preparation import Prepared
 from slipway.components.train.data.tables import raw_arrays, read_features
 from slipway.components.train.importance import permutation_importance
 from slipway.components.train.loop import TrainedMember
-from slipway.components.train.model.calibration import Platt, fit_platt
 from slipway.components.train.model.export import (
-    CalibratedModel,
+    TrainedModel,
     check_export,
     export_model,
     forward_in_chunks,
 )
+from slipway.components.train.model.heads import Head
 from slipway.components.train.provenance import read_environment
 from slipway.components.train.report import FeatureImportance, MemberLog, TrainingLog
 from slipway.components.train.search import Trial
@@ -40,8 +37,8 @@ class FinishedModel:
         members: what each member's epochs measured, and which of them was best.
     """
 
-    model: CalibratedModel
-    platt: Platt
+    model: TrainedModel
+    head: Head
     threshold: float
     metrics: dict[str, float]
     curves: dict[str, list[dict[str, float]]]
@@ -57,22 +54,26 @@ def calibrate_members(prepared: Prepared, members: list[TrainedMember]) -> Finis
         network = prepared.make_network()
         network.load_state_dict(member.weights)
         networks.append(network.eval().requires_grad_(False))
-    labels = prepared.parts.validation.labels.cpu().numpy().astype("float64")
-    uncalibrated = CalibratedModel(prepared.parts.preprocessor, networks, Platt())
-    raw_probability = forward_in_chunks(uncalibrated, validation)
-    platt = fit_platt(labels, raw_probability) if settings.calibration == "platt" else Platt()
-    model = CalibratedModel(prepared.parts.preprocessor, networks, platt).eval()
-    probability = forward_in_chunks(model, validation)
-    threshold = choose_threshold(labels, probability, settings.threshold)
-    curves = {"calibrated": calibration_curve(labels, probability)}
-    if platt != Platt():
-        curves = {"before calibration": calibration_curve(labels, raw_probability)} | curves
+    preprocessor = prepared.parts.preprocessor
+    encoded = prepared.parts.validation.labels.cpu().numpy().astype("float64")
+    labels = prepared.parts.head.in_units(encoded)
+    raw = TrainedModel(preprocessor, networks, prepared.parts.head, calibrated=False)
+    raw_answers = forward_in_chunks(raw, validation)
+    head = prepared.parts.head.fit(labels, raw_answers, settings)
+    model = TrainedModel(preprocessor, networks, head).eval()
+    answers = forward_in_chunks(model, validation)
+    label, threshold = head.finish(labels, answers, settings)
+    curves: dict[str, list[dict[str, float]]] = {}
+    if curve := head.curve(labels, answers):
+        if head.is_calibrated:
+            curves["before calibration"] = head.curve(labels, raw_answers)
+        curves["calibrated"] = curve
     progress("measuring the features' importance")
     return FinishedModel(
         model=model,
-        platt=platt,
+        head=head,
         threshold=threshold,
-        metrics=measure(labels, probability, reaches_threshold(probability, threshold)),
+        metrics=label.measure(labels, answers),
         curves=curves,
         importance=permutation_importance(
             model, prepared.parts.signature, validation, labels, settings.seed
@@ -101,13 +102,14 @@ def write_model(folder: Path, splits: Path, prepared: Prepared, finished: Finish
 
 def _sign(prepared: Prepared, finished: FinishedModel) -> Bundle:
     """The bundle's signature, with what was found while training."""
-    settings, platt = prepared.config, finished.platt
+    settings = prepared.config
     return replace(
         prepared.parts.signature,
         threshold=finished.threshold,
+        scale=finished.head.scale,
         notes={
             "threshold_rule": settings.threshold,
-            "calibration": {"slope": platt.slope, "offset": platt.offset},
+            "calibration": finished.head.signature(),
             "architecture": settings.network.architecture,
             "members": len(finished.members),
         },
@@ -131,6 +133,10 @@ def describe_training(
         "data_hash": meta.data_hash,
         "rows": meta.rows,
         "positives": meta.positives,
+        "label_kind": meta.label_kind,
+        "labels": meta.labels,
+        "loss_name": prepared.parts.head.loss_name,
+        "quality_name": prepared.parts.head.quality_name,
         "settings": settings.to_struct(),
         "architecture": settings.network.architecture,
         "members": finished.members,

@@ -3,11 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
-from torch import nn
 
 from slipway.components.contracts.bundle import Bundle
-from slipway.components.metrics.binary import auc
-from slipway.components.train.model.export import forward_in_chunks
+from slipway.components.train.model.export import TrainedModel, forward_in_chunks
 from slipway.components.train.model.preprocess import RawArrays
 from slipway.components.train.report import FeatureImportance
 
@@ -15,9 +13,9 @@ _ROWS = 4000
 
 
 def permutation_importance(
-    model: nn.Module, bundle: Bundle, raw: RawArrays, labels: np.ndarray, seed: int
+    model: TrainedModel, bundle: Bundle, raw: RawArrays, labels: np.ndarray, seed: int
 ) -> list[FeatureImportance]:
-    """AUC that is lost when one feature's values are shuffled among the rows (Breiman, 2001).
+    """What is lost when one feature's values are shuffled among the rows (Breiman, 2001).
 
     Args:
         model: takes the arrays of `RawArrays`.
@@ -27,7 +25,7 @@ def permutation_importance(
         seed: of the sample and the shuffles.
 
     Returns:
-        {"feature", "auc_drop"}, the most important first.
+        By how much the head's quality (AUC, R2) falls, the most important feature first.
     """
     random = np.random.default_rng(seed)
     chosen = random.permutation(len(labels))[:_ROWS]
@@ -35,7 +33,11 @@ def permutation_importance(
     truth = labels[chosen]
     if truth.min() == truth.max():
         return []
-    base = auc(truth, forward_in_chunks(model, sample))
+
+    def measure(rows: RawArrays) -> float:
+        return model.quality(truth, forward_in_chunks(model, rows))
+
+    base = measure(sample)
     drops: list[FeatureImportance] = []
     for kind, names in (
         ("numeric", bundle.numeric),
@@ -45,6 +47,6 @@ def permutation_importance(
         for i, name in enumerate(names):
             shuffled = getattr(sample, kind).copy()
             shuffled[:, i] = random.permutation(shuffled[:, i])
-            probability = forward_in_chunks(model, replace(sample, **{kind: shuffled}))
-            drops.append({"feature": name, "auc_drop": base - auc(truth, probability)})
-    return sorted(drops, key=lambda drop: (-drop["auc_drop"], drop["feature"]))
+            lost = base - measure(replace(sample, **{kind: shuffled}))
+            drops.append({"feature": name, "drop": lost})
+    return sorted(drops, key=lambda drop: (-drop["drop"], drop["feature"]))

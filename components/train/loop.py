@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from slipway.components.config.training import TrainingConfig
-from slipway.components.metrics.binary import auc, log_loss
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
 from slipway.components.train.checkpoint import Checkpoint
@@ -26,6 +25,7 @@ from slipway.components.train.data.source import RowSource
 from slipway.components.train.data.tables import TrainingRows
 from slipway.components.train.distributed.world import World
 from slipway.components.train.model.adamw import AdamW
+from slipway.components.train.model.heads import BinaryHead, Head
 from slipway.components.train.preemption import Preempted, stop_on_sigterm
 
 _EVALUATION_ROWS = 1024
@@ -75,6 +75,7 @@ class Training:
         make_network: builds a member's network, in the state that the global seed gives.
         source: the training rows.
         validation: the rows that early stopping watches, on the device.
+        head: what is learned of the label.
         config: resolved: without `auto`.
         checkpoint: where the state is kept.
         log: takes each epoch's metrics.
@@ -91,6 +92,7 @@ class Training:
     device: torch.device
     checkpoint: Checkpoint
     log: Log
+    head: Head = field(default_factory=BinaryHead)
     run_id: Callable[[], str | None] = lambda: None
     scaled_names: list[str] = field(default_factory=list)
     world: World = field(default_factory=World)
@@ -245,7 +247,7 @@ class Training:
         share = batch[self.world.rank :: self.world.size]
         with self._autocast():
             # The mean of the processes' gradients is then that of the whole batch.
-            loss = batch_loss(network, rows, share, len(batch) / self.world.size)
+            loss = batch_loss(network, self.head, rows, share, len(batch) / self.world.size)
         loss.backward()
         optimizer.step(rate)
         state.step += 1
@@ -281,15 +283,14 @@ class Training:
 
     def _end_epoch(self, index: int, network: nn.Module, state: MemberState) -> None:
         self._collect_losses(index, network, state)
-        probability = predict(network, self.validation)
-        labels = self.validation.labels.cpu().numpy().astype(np.float64)
+        answers = predict(network, self.head, self.validation)
+        labels = self.head.in_units(self.validation.labels.cpu().numpy().astype(np.float64))
         weights = self.validation.weights.cpu().numpy().astype(np.float64)
         measured = {
             "train_loss": state.loss_sum / self.rows_per_epoch,
-            "auc": auc(labels, probability, weights),
-            "log_loss": log_loss(labels, probability, weights),
+            **self.head.measure(labels, self.head.in_units(answers), weights),
         }
-        better = measured["auc"] if self.config.monitor == "auc" else -measured["log_loss"]
+        better = quality(self.head, self.config, measured)
         if better > state.best_value:
             state.best_value, state.best_epoch = better, state.epoch
             state.best = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
@@ -346,7 +347,8 @@ class Training:
             loss = state.loss_sum / min(state.step * self.batch_size, self.rows_per_epoch)
         else:
             loss = last["train_loss"] if last else math.nan
-        measured = f", validation AUC {last['auc']:.4f}" if last else ""
+        name = self.head.quality_name
+        measured = f", validation {name.upper()} {last[name]:.4f}" if last else ""
         left = (total - done) * self.batch_size / max(per_second, 1e-9)
         epoch = min(state.epoch + 1, self.epochs)
         progress(
@@ -384,37 +386,44 @@ class Training:
         )
 
 
-def batch_loss(network: nn.Module, rows: TrainingRows, batch: Tensor, total: float) -> Tensor:
-    """Weighted cross entropy of a batch's rows; each head is trained on its own answer.
+def batch_loss(
+    network: nn.Module, head: Head, rows: TrainingRows, batch: Tensor, total: float
+) -> Tensor:
+    """Weighted loss of a batch's rows; each of the network's heads is trained on its own answer.
 
     Args:
-        network: gives logits [B, heads].
+        network: gives outputs [B, heads] or [B, heads, outputs].
+        head: what is learned of the label.
         rows: the table.
         batch: int64 [B], the rows to take.
         total: what the sum over the rows is divided by.
     """
-    logits = network(
+    outputs = network(
         rows.scaled.index_select(0, batch),
         rows.plain.index_select(0, batch),
         rows.codes.index_select(0, batch),
     )
-    labels = rows.labels.index_select(0, batch).unsqueeze(1).expand_as(logits)
-    losses = nn.functional.binary_cross_entropy_with_logits(
-        logits.float(), labels, reduction="none"
-    ).mean(1)
+    losses = head.losses(outputs, rows.labels.index_select(0, batch))
     return (losses * rows.weights.index_select(0, batch)).sum() / total
 
 
-def predict(network: nn.Module, rows: TrainingRows) -> np.ndarray:
-    """Probabilities float64 [N]: the mean over the network's heads."""
+def quality(head: Head, config: TrainingConfig, measured: dict[str, float]) -> float:
+    """What early stopping maximises, of an epoch's measures."""
+    if config.monitor == "auc" and head.quality_name == "auc":
+        return measured["auc"]
+    return -measured[head.loss_name]
+
+
+def predict(network: nn.Module, head: Head, rows: TrainingRows) -> np.ndarray:
+    """One member's answers before calibration: float64 [N] or [N, W]."""
     was_training = network.training
     network.eval()
     parts = []
     with torch.inference_mode():
         for start in range(0, len(rows), _EVALUATION_ROWS):
             cut = slice(start, start + _EVALUATION_ROWS)
-            logits = network(rows.scaled[cut], rows.plain[cut], rows.codes[cut])
-            parts.append(torch.sigmoid(logits.float()).mean(1).cpu())
+            outputs = network(rows.scaled[cut], rows.plain[cut], rows.codes[cut])
+            parts.append(head.answer(outputs.float()).cpu())
     network.train(was_training)
     return torch.cat(parts).numpy().astype(np.float64)
 

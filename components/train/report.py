@@ -5,6 +5,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from slipway.components.config.gate import metric_name
+from slipway.components.config.label import LabelKind
 from slipway.components.support.files import write_text
 
 if TYPE_CHECKING:
@@ -20,10 +22,10 @@ class MemberLog(TypedDict):
 
 
 class FeatureImportance(TypedDict):
-    """What a feature is worth: the AUC that is lost when its values are shuffled."""
+    """What a feature is worth: the quality (AUC, R2) that is lost when its values are shuffled."""
 
     feature: str
-    auc_drop: float
+    drop: float
 
 
 class TrainingLog(TypedDict):
@@ -37,6 +39,10 @@ class TrainingLog(TypedDict):
     data_hash: str
     rows: dict[str, int]
     positives: dict[str, int]
+    label_kind: LabelKind
+    labels: dict[str, dict[str, float]]
+    loss_name: str
+    quality_name: str
     settings: dict[str, Any]
     architecture: str
     members: list[MemberLog]
@@ -88,9 +94,9 @@ def write_report(path: Path, title: str, training: TrainingLog) -> None:
         "<p class='sub'>Measured on the validation part, which also chose the epoch, the"
         " calibration and the threshold; the test part decides in evaluate.</p>"
         f"<div class='tiles'>{tiles}</div>"
-        f"<h2>Training</h2><figure>{_curves(training['members'])}</figure>"
-        f"<h2>Calibration</h2><figure>{_calibration(training['calibration'])}</figure>"
-        f"{_importance(training['importance'])}"
+        f"<h2>Training</h2><figure>{_curves(training)}</figure>"
+        f"{_calibration(training)}"
+        f"{_importance(training)}"
         f"{_search(training['search'])}"
         f"<h2>Settings</h2><table>{settings}</table></body></html>",
     )
@@ -99,11 +105,21 @@ def write_report(path: Path, title: str, training: TrainingLog) -> None:
 def _summary(training: TrainingLog) -> dict[str, object]:
     settings = training["settings"]
     rows, positives = training["rows"], training["positives"]
-    shares = ", ".join(f"{p} {rows[p]:,} ({positives[p] / max(rows[p], 1):.1%})" for p in rows)
+    if training["label_kind"] == "binary":
+        shares = ", ".join(f"{p} {rows[p]:,} ({positives[p] / max(rows[p], 1):.1%})" for p in rows)
+        label = {
+            "rows (positive)": shares,
+            "threshold": f"{training['threshold']:.4f}, by the rule {settings['threshold']}",
+        }
+    else:
+        facts = training["labels"]["train"].items()
+        label = {
+            "rows": ", ".join(f"{part} {count:,}" for part, count in rows.items()),
+            "training labels": ", ".join(f"{name} {value:,.6g}" for name, value in facts),
+        }
     return {
         "architecture": f"{training['architecture']}, {len(training['members'])} members",
-        "rows (positive)": shares,
-        "threshold": f"{training['threshold']:.4f}, by the rule {settings['threshold']}",
+        **label,
         "learning rate": settings["learning_rate"],
         "batch size": settings["batch_size"],
         "seed": settings["seed"],
@@ -130,23 +146,27 @@ def _svg(figure: "Figure") -> str:
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
-def _curves(members: list[MemberLog]) -> str:
+def _curves(training: TrainingLog) -> str:
     from matplotlib.ticker import MaxNLocator
 
+    members = training["members"]
+    loss, quality = training["loss_name"], training["quality_name"]
+    # Of a number the loss that is trained has another unit than the error that is measured.
+    lines = [("train_loss", "--", "training")] if loss == "log_loss" else []
+    lines.append((loss, "-", "validation"))
     figure, (left, right) = _figure(9.6, 3.2, 2)
     for number, member in enumerate(members, 1):
         epochs = range(1, len(member["history"]) + 1)
         colour = f"C{(number - 1) % 10}"
-        for name, style in (("train_loss", "--"), ("log_loss", "-")):
-            label = {"train_loss": "training", "log_loss": "validation"}[name]
+        for name, style, label in lines:
             values = [point[name] for point in member["history"]]
             left.plot(epochs, values, style, color=colour, marker=".", label=f"{label}, {number}")
         right.plot(
-            epochs, [p["auc"] for p in member["history"]], color=colour, marker=".", label=number
+            epochs, [p[quality] for p in member["history"]], color=colour, marker=".", label=number
         )
         best = member["best_epoch"]
-        right.plot(best + 1, member["history"][best]["auc"], "o", color=colour, mfc="none", ms=10)
-    for axis, name in ((left, "log loss"), (right, "validation AUC")):
+        right.plot(best + 1, member["history"][best][quality], "o", color=colour, mfc="none", ms=10)
+    for axis, name in ((left, metric_name(loss)), (right, f"validation {metric_name(quality)}")):
         axis.set_xlabel("epoch")
         axis.set_title(name)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -155,7 +175,11 @@ def _curves(members: list[MemberLog]) -> str:
     return _svg(figure)
 
 
-def _calibration(curves: dict[str, list[dict[str, float]]]) -> str:
+def _calibration(training: TrainingLog) -> str:
+    curves = training["calibration"]
+    if not curves:
+        return ""
+    binary = training["label_kind"] == "binary"
     figure, (axis,) = _figure(4.8, 4.2, 1)
     top = max(max(p["probability"], p["positives"]) for c in curves.values() for p in c) * 1.05
     axis.plot([0, top], [0, top], color="#9aa5b1", lw=1, label="perfect")
@@ -166,20 +190,22 @@ def _calibration(curves: dict[str, list[dict[str, float]]]) -> str:
             marker="o",
             label=name,
         )
-    axis.set_xlabel("mean probability")
-    axis.set_ylabel("share of positives")
+    axis.set_xlabel("mean probability" if binary else "mean probability of the class called")
+    axis.set_ylabel("share of positives" if binary else "share that is of this class")
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False)
-    return _svg(figure)
+    return f"<h2>Calibration</h2><figure>{_svg(figure)}</figure>"
 
 
-def _importance(importance: list[FeatureImportance]) -> str:
+def _importance(training: TrainingLog) -> str:
+    importance = training["importance"]
     if not importance:
         return ""
     figure, (axis,) = _figure(7.2, 0.6 + 0.24 * len(importance), 1)
     ordered = importance[::-1]
-    axis.barh([p["feature"] for p in ordered], [p["auc_drop"] for p in ordered], color="C0")
-    axis.set_xlabel("AUC lost when the feature's values are shuffled")
+    axis.barh([p["feature"] for p in ordered], [p["drop"] for p in ordered], color="C0")
+    lost = metric_name(training["quality_name"])
+    axis.set_xlabel(f"{lost} lost when the feature's values are shuffled")
     axis.spines[["top", "right"]].set_visible(False)
     return f"<h2>Permutation importance</h2><figure>{_svg(figure)}</figure>"
 

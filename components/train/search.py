@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from slipway.components.config.training import SEARCHED, Range, SearchConfig, TrainingConfig
+from slipway.components.config.training import SEARCHED, Range, SearchConfig
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
 from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared, assemble
-from slipway.components.train.loop import Training
+from slipway.components.train.loop import Training, quality
 from slipway.components.train.preemption import Preempted
 
 if TYPE_CHECKING:
@@ -98,13 +98,13 @@ def _try(prepared: Prepared, trials: list[Trial]) -> Trial:
     """Runs the trial that follows from those before it."""
     optuna = _optuna()
     number, config = len(trials), prepared.config
-    study = _study(config, trials)
+    study = _study(prepared, trials)
     asked = study.ask(_distributions(config.search) if number else {})
     history: list[dict[str, float]] = []
 
     def watch(measured: dict[str, float], epoch: int) -> None:
         history.append({name.partition("/")[2]: value for name, value in measured.items()})
-        asked.report(_quality(config, history[-1]), epoch)
+        asked.report(quality(prepared.parts.head, config, history[-1]), epoch)
         if asked.should_prune():
             raise optuna.TrialPruned
 
@@ -113,6 +113,7 @@ def _try(prepared: Prepared, trials: list[Trial]) -> Trial:
         make_network=assemble(prepared.parts, own).make_network,
         source=prepared.parts.source,
         validation=prepared.parts.validation,
+        head=prepared.parts.head,
         config=own,
         device=prepared.parts.device,
         checkpoint=Checkpoint("", "", ""),
@@ -134,15 +135,17 @@ def _try(prepared: Prepared, trials: list[Trial]) -> Trial:
         number=number,
         values=dict(asked.params),
         state=state,
-        value=max((_quality(config, measured) for measured in history), default=None),
+        value=max(
+            (quality(prepared.parts.head, config, measured) for measured in history), default=None
+        ),
         history=history,
         seconds=time.monotonic() - started,
     )
 
 
-def _study(config: TrainingConfig, trials: list[Trial]) -> "optuna.Study":
+def _study(prepared: Prepared, trials: list[Trial]) -> "optuna.Study":
     """The study as it stands after some trials: rebuilt each time, so a resumed one is alike."""
-    optuna = _optuna()
+    optuna, config = _optuna(), prepared.config
     distributions = _distributions(config.search)
     study = optuna.create_study(
         direction="maximize",
@@ -164,7 +167,7 @@ def _study(config: TrainingConfig, trials: list[Trial]) -> "optuna.Study":
                 distributions={name: distributions[name] for name in trial.values},
                 value=None if trial.state == "failed" else trial.value,
                 intermediate_values={
-                    epoch: _quality(config, measured)
+                    epoch: quality(prepared.parts.head, config, measured)
                     for epoch, measured in enumerate(trial.history, 1)
                 },
             )
@@ -184,10 +187,6 @@ def _distributions(settings: SearchConfig) -> "dict[str, optuna.distributions.Ba
         else:
             found[name] = kinds.FloatDistribution(choice.low, choice.high, log=choice.log)
     return found
-
-
-def _quality(config: TrainingConfig, measured: dict[str, float]) -> float:
-    return measured["auc"] if config.monitor == "auc" else -measured["log_loss"]
 
 
 def _optuna() -> ModuleType:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slipway.components.config.gate import metric_name
+from slipway.components.config.label import LabelKind
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import TRAINING
 from slipway.components.contracts.splits import read_splits
@@ -88,14 +90,22 @@ class TrainingTask:
         return TrainingConfig.parse(self.config, "training", given)
 
 
+_HEADLINE: dict[LabelKind, tuple[str, ...]] = {
+    "binary": ("auc", "f1"),
+    "multiclass": ("accuracy", "auc", "log_loss"),
+    "number": ("rmse", "r2", "coverage"),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
     """What training gives its face.
 
     Attributes:
         metrics: on the validation part.
-        threshold: the label is 1 from this probability on.
+        threshold: the label is 1 from this probability on; 0 where it is not binary.
         run_id: the MLflow run, where one could be opened.
+        kind: of label.
         seconds: of the whole stage.
     """
 
@@ -104,15 +114,15 @@ class TrainResult:
     run_id: str | None
     members: int
     seconds: float
+    kind: LabelKind = "binary"
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
         """What came out, in a few words."""
-        return (
-            f"validation AUC {self.metrics['auc']:.4f}, F1 {self.metrics['f1']:.3f} at threshold"
-            f" {self.threshold:.3f}, {self.members} members"
-        )
+        shown = [f"{metric_name(n)} {self.metrics[n]:.4f}" for n in _HEADLINE[self.kind]]
+        decided = f" at threshold {self.threshold:.3f}" if self.kind == "binary" else ""
+        return f"validation {', '.join(shown)}{decided}, {self.members} members"
 
     def metadata(self) -> dict[str, Any]:
         """What the KFP artifact shows."""
@@ -216,6 +226,7 @@ def _train(
             make_network=prepared.make_network,
             source=prepared.parts.source,
             validation=prepared.parts.validation,
+            head=prepared.parts.head,
             config=settings,
             device=device,
             checkpoint=checkpoint,
@@ -274,6 +285,7 @@ def _finish(
         run_id=run_id,
         members=len(members),
         seconds=seconds,
+        kind=meta.label_kind,
         details={
             "data_hash": meta.data_hash,
             "architecture": prepared.config.network.architecture,

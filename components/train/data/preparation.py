@@ -29,6 +29,7 @@ from slipway.components.train.data.tables import (
     read_weights,
     row_weights,
 )
+from slipway.components.train.model.heads import Head, make_head
 from slipway.components.train.model.network import InputShape, Network, numeric_bins
 from slipway.components.train.model.preprocess import (
     WEEKDAYS,
@@ -67,6 +68,7 @@ class Parts:
         signature: the bundle to be, without its threshold.
         source: the training rows.
         validation: on the device.
+        head: what is learned of the label.
         validation_raw: the validation part's feature values.
         scaled: preprocessed numeric columns of the training rows, or of a sample of them.
     """
@@ -79,6 +81,7 @@ class Parts:
     source: RowSource
     validation: TrainingRows
     validation_raw: RawArrays
+    head: Head
     scaled: Tensor
 
 
@@ -129,22 +132,36 @@ def prepare(
     """
     signature = _signature(folder, splits, project, config)
     labels = read_labels(folder, "train")
+    head = make_head(splits, labels, config)
+    head.check(labels, "train")
     buffer = choose_buffer(config.buffer_rows, len(labels), _row_bytes(splits.features), device)
     config = config.resolve(len(labels)).model_copy(update={"buffer_rows": buffer})
-    weights = row_weights(
-        labels, config.positive_weight, read_weights(folder, "train", config.sample_weight)
-    )
+    weights = row_weights(labels, head, config, read_weights(folder, "train", config.sample_weight))
+    encoded = head.encode(labels)
     if buffer:
-        preprocessor, rows, scaled = _spool(folder, signature, labels, weights)
+        preprocessor, rows, scaled = _spool(folder, signature, encoded, weights)
         source: RowSource = Streamed(rows=rows, buffer_rows=buffer, device=device)
     else:
         raw = raw_arrays(signature, read_features(folder, "train", signature))
         refuse_infinite(raw, signature.numeric)
         preprocessor = fit_preprocessor(raw, missing_columns(raw))
-        rows = make_rows(preprocessor, raw, labels, weights)
+        rows = make_rows(preprocessor, raw, encoded, weights)
         scaled = rows.scaled
         source = Resident(rows=rows.to(device))
-    validation, validation_raw = _read_validation(folder, signature, config, preprocessor)
+    validation_labels = read_labels(folder, "validation")
+    head.check(validation_labels, "validation")
+    validation_raw = raw_arrays(signature, read_features(folder, "validation", signature))
+    validation = make_rows(
+        preprocessor,
+        validation_raw,
+        head.encode(validation_labels),
+        row_weights(
+            validation_labels,
+            head,
+            config,
+            read_weights(folder, "validation", config.sample_weight),
+        ),
+    )
     parts = Parts(
         splits=splits,
         device=device,
@@ -154,6 +171,7 @@ def prepare(
         source=source,
         validation=validation.to(device),
         validation_raw=validation_raw,
+        head=head,
         scaled=scaled,
     )
     return assemble(parts, config)
@@ -180,10 +198,11 @@ def assemble(parts: Parts, config: TrainingConfig) -> Prepared:
     return Prepared(
         config=config,
         parts=parts,
-        make_network=lambda: Network(shape, config.network, heads),
+        make_network=lambda: Network(shape, config.network, heads, parts.head.outputs),
         identity=fingerprint(
             config=config.model_dump(mode="json", exclude=_INDIFFERENT),
             data=splits.data_hash,
+            label=[splits.label_kind, *splits.classes],
             features=[[f.name, f.kind] for f in signature.features],
             windows=splits.windows,
             rows=splits.rows,
@@ -224,6 +243,9 @@ def _signature(folder: Path, splits: Splits, project: str, config: TrainingConfi
             for name, count in counts.items()
         },
         data_hash=splits.data_hash,
+        label_kind=splits.label_kind,
+        classes=splits.classes,
+        level=config.interval if splits.label_kind == "number" else 0.0,
     )
 
 
@@ -266,14 +288,3 @@ def _spool(
             whole[start:end] = part
         start = end
     return preprocessor, rows, scaled
-
-
-def _read_validation(
-    folder: Path, signature: Bundle, config: TrainingConfig, preprocessor: Preprocessor
-) -> tuple[TrainingRows, RawArrays]:
-    labels = read_labels(folder, "validation")
-    weights = row_weights(
-        labels, config.positive_weight, read_weights(folder, "validation", config.sample_weight)
-    )
-    raw = raw_arrays(signature, read_features(folder, "validation", signature))
-    return make_rows(preprocessor, raw, labels, weights), raw

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import Bundle, category_codes, model_inputs
 from slipway.components.contracts.splits import LABEL, Part, read_part
 from slipway.components.support.errors import SlipwayError
@@ -18,6 +19,8 @@ from slipway.components.train.model.preprocess import Preprocessor, RawArrays, e
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from slipway.components.train.model.heads import Head
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRows:
@@ -25,7 +28,7 @@ class TrainingRows:
 
     Attributes:
         scaled, plain, codes: what `Preprocessor.forward` gives, codes as int32.
-        labels: float32 [N]. weights: float32 [N].
+        labels: float32 [N], as the head encodes them. weights: float32 [N].
     """
 
     scaled: Tensor
@@ -59,19 +62,14 @@ def read_features(folder: Path, part: Part, bundle: Bundle) -> "pa.Table":
 
 
 def read_labels(folder: Path, part: Part) -> np.ndarray:
-    """Labels of one part: float32 [N].
+    """Labels of one part, as the splits have them: float64 [N].
 
     Raises:
-        SlipwayError: there are no rows, or only one class among them.
+        SlipwayError: there are no rows.
     """
-    labels = read_part(folder, part, columns=[LABEL])[LABEL].to_numpy().astype(np.float32)
+    labels = read_part(folder, part, columns=[LABEL])[LABEL].to_numpy().astype(np.float64)
     if len(labels) == 0:
         raise SlipwayError(f"The {part} part has no rows. Widen the window or change the split.")
-    if labels.min() == labels.max():
-        raise SlipwayError(
-            f"All {len(labels):,} rows of the {part} part have label {labels[0]:.0f}: a model needs"
-            " both classes. Check features.label, or widen the window."
-        )
     return labels
 
 
@@ -84,30 +82,26 @@ def read_weights(folder: Path, part: Part, column: str | None) -> np.ndarray | N
 
 
 def row_weights(
-    labels: np.ndarray, positive_weight: float | str, sample: np.ndarray | None
+    labels: np.ndarray, head: "Head", config: TrainingConfig, sample: np.ndarray | None
 ) -> np.ndarray:
     """Weight of each row, with mean 1: float32 [N].
 
     Args:
-        labels: float32 [N].
-        positive_weight: weight of a positive row; "balanced" gives both classes the same total.
+        labels: float64 [N], as the splits have them.
+        head: says what a row of each class weighs.
+        config: the `training` section.
         sample: further weight of each row, float32 [N].
 
     Raises:
         SlipwayError: a sample weight is negative, missing or not finite, or all are zero.
     """
-    base = np.ones_like(labels) if sample is None else sample
+    base = np.ones(len(labels), np.float32) if sample is None else sample
     if not np.isfinite(base).all() or (base < 0).any() or base.sum() == 0:
         raise SlipwayError(
             "The column named by training.sample_weight must hold finite weights of 0 or more,"
             " without nulls, and not only zeros."
         )
-    if isinstance(positive_weight, str):
-        positive = float((base * labels).sum())
-        factor = (float(base.sum()) - positive) / max(positive, 1e-12)
-    else:
-        factor = positive_weight
-    weights = base * np.where(labels == 1, np.float32(factor), np.float32(1))
+    weights = base * head.class_factors(labels, base, config)
     return (weights / weights.mean()).astype(np.float32)
 
 

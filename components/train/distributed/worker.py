@@ -63,6 +63,7 @@ def _train(uri: str, job: WorkerJob, world: World, device: "torch.device") -> "l
         config=prepared.config,
         device=device,
         checkpoint=checkpoint,
+        head=prepared.parts.head,
         log=tracker.metrics if tracker else lambda values, step: None,
         run_id=lambda: job.run_id,
         scaled_names=prepared.scaled_names,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from slipway.components.contracts.bundle import ONNX, PT2, Bundle, model_inputs
 from slipway.components.support.errors import SlipwayError
-from slipway.components.train.model.calibration import Platt
+from slipway.components.train.model.heads import Head
 from slipway.components.train.model.preprocess import Preprocessor, RawArrays
 
 if TYPE_CHECKING:
@@ -21,31 +21,41 @@ _CHUNK = 1024
 _INPUTS = ("numeric", "codes", "time")
 
 
-class CalibratedModel(nn.Module):
-    """Raw feature values to calibrated probabilities."""
+class TrainedModel(nn.Module):
+    """Raw feature values to answers, calibrated where the head was fitted and `calibrated` is set."""
 
-    def __init__(self, preprocessor: Preprocessor, members: list[nn.Module], platt: Platt) -> None:
+    def __init__(
+        self,
+        preprocessor: Preprocessor,
+        members: list[nn.Module],
+        head: Head,
+        *,
+        calibrated: bool = True,
+    ) -> None:
         super().__init__()
         self.preprocessor = preprocessor
         self.members = nn.ModuleList(members)
-        self.slope, self.offset = platt.slope, platt.offset
-        self.is_calibrated = platt != Platt()
+        self.head, self.calibrated = head, calibrated
 
     def forward(self, numeric: Tensor, codes: Tensor, time: Tensor) -> Tensor:
-        """Probability float32 [N]; see `RawArrays` for the inputs."""
+        """Answers float32 [N] or [N, W]; see `RawArrays` for the inputs."""
         inputs = self.preprocessor(numeric, codes, time)
-        answers = [torch.sigmoid(member(*inputs)).mean(1) for member in self.members]
-        probability = torch.stack(answers, dim=1).mean(1)
-        if self.is_calibrated:
-            inner = probability.clamp(1e-7, 1 - 1e-7)
-            probability = torch.sigmoid(
-                self.slope * (torch.log(inner) - torch.log1p(-inner)) + self.offset
-            )
-        return probability
+        answers = [self.head.answer(member(*inputs)) for member in self.members]
+        mean = torch.stack(answers, dim=1).mean(1)
+        return self.head.calibrate(mean) if self.calibrated else mean
+
+    def quality(self, labels: np.ndarray, answers: np.ndarray) -> float:
+        """The head's quality of this model's answers.
+
+        Args:
+            labels: float64 [N], as the tables have them.
+            answers: as `forward` gives them.
+        """
+        return self.head.measure(labels, answers)[self.head.quality_name]
 
 
 def forward_in_chunks(model: nn.Module, raw: RawArrays) -> np.ndarray:
-    """Runs a torch model over a table: float32 [N]."""
+    """Runs a torch model over a table: float32 [N] or [N, W]."""
     parts = []
     with torch.inference_mode():
         for start in range(0, len(raw.numeric), _CHUNK):
@@ -60,7 +70,7 @@ def forward_in_chunks(model: nn.Module, raw: RawArrays) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def export_model(folder: Path, model: CalibratedModel, bundle: Bundle, raw: RawArrays) -> None:
+def export_model(folder: Path, model: TrainedModel, bundle: Bundle, raw: RawArrays) -> None:
     """Writes model.pt2 and model.onnx.
 
     Args:
@@ -83,7 +93,7 @@ def export_model(folder: Path, model: CalibratedModel, bundle: Bundle, raw: RawA
     exported = torch.onnx.export(
         program,
         input_names=list(_INPUTS),
-        output_names=["probability"],
+        output_names=[bundle.output[0]],
         dynamo=True,
         verbose=False,
         external_data=False,
@@ -174,12 +184,12 @@ def _encoders(bundle: Bundle, constants: list["onnx.TensorProto"]) -> list["onnx
 
 
 def check_export(
-    folder: Path, model: CalibratedModel, bundle: Bundle, table: "pa.Table", raw: RawArrays
+    folder: Path, model: TrainedModel, bundle: Bundle, table: "pa.Table", raw: RawArrays
 ) -> float:
     """Runs the training model, the ONNX file and the pt2 file over the same rows.
 
     Returns:
-        The largest absolute difference of two probabilities.
+        The largest difference of two answers, of numbers in units of the bundle's scale.
 
     Raises:
         SlipwayError: it is above 1e-5, or an answer is not finite.
@@ -193,13 +203,14 @@ def check_export(
     parts = []
     for start in range(0, table.num_rows, _CHUNK):
         inputs = model_inputs(bundle, table.slice(start, _CHUNK))
-        parts.append(session.run(["probability"], inputs)[0])
+        parts.append(session.run([bundle.output[0]], inputs)[0])
     answers[ONNX] = np.concatenate(parts)
     worst = 0.0
     for name, answer in answers.items():
-        difference = float(np.abs(answer - expected).max()) if len(expected) else 0.0
+        gaps = np.abs(answer - expected).reshape(len(expected), -1) / np.float32(bundle.scale)
+        difference = float(gaps.max()) if len(expected) else 0.0
         if not difference <= TOLERANCE:
-            row = int(np.nanargmax(np.abs(answer - expected)))
+            row = int(np.argmax(np.nan_to_num(gaps.max(1), nan=np.inf)))
             raise SlipwayError(
                 f"{name} and the trained model disagree by {difference:.2e} at row {row} of the"
                 f" test table (allowed: {TOLERANCE:g}). The bundle was not written."

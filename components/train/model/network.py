@@ -49,11 +49,14 @@ class Network(nn.Module):
         shape: the inputs.
         config: sizes, without `auto`.
         heads: 1 gives a plain MLP, more give TabM with so many sub-models.
+        outputs: numbers that each head gives.
     """
 
-    def __init__(self, shape: InputShape, config: NetworkConfig, heads: int) -> None:
+    def __init__(
+        self, shape: InputShape, config: NetworkConfig, heads: int, outputs: int = 1
+    ) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.outputs = heads, outputs
         self.numbers = (
             rtdl_num_embeddings.PiecewiseLinearEmbeddings(
                 list(shape.bins), config.embedding, activation=False, version="B"
@@ -77,7 +80,7 @@ class Network(nn.Module):
         }
         if heads == 1:
             self.backbone = tabm.MLPBackbone(**sizes)
-            self.output: nn.Module = nn.Linear(width, 1)
+            self.output: nn.Module = nn.Linear(width, outputs)
         else:
             self.backbone = tabm.make_tabm_backbone(
                 **sizes,
@@ -86,10 +89,10 @@ class Network(nn.Module):
                 start_scaling_init="random-signs" if shape.bins else "normal",
                 start_scaling_init_chunks=chunks,
             )
-            self.output = tabm.LinearEnsemble(width, 1, k=heads)
+            self.output = tabm.LinearEnsemble(width, outputs, k=heads)
 
     def forward(self, scaled: Tensor, plain: Tensor, codes: Tensor) -> Tensor:
-        """Logits float32 [N, heads] of what `Preprocessor.forward` gives."""
+        """Outputs of what `Preprocessor.forward` gives: float32 [N, heads], or [N, heads, outputs]."""
         parts = []
         if self.numbers is not None:
             parts.append(self.numbers(scaled).flatten(1))
@@ -100,7 +103,8 @@ class Network(nn.Module):
         x = torch.cat(parts, dim=1)
         if self.heads > 1:
             x = x.unsqueeze(1).expand(-1, self.heads, -1)
-        return self.output(self.backbone(x)).reshape(-1, self.heads)
+        shape = (self.heads,) if self.outputs == 1 else (self.heads, self.outputs)
+        return self.output(self.backbone(x)).reshape(-1, *shape)
 
 
 # On the normal scale that the preprocessing maps values to.

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from slipway.components.config.label import LabelKind
 from slipway.components.contracts.splits import PARTS, Feature, Splits, write_splits
+from slipway.components.metrics.kinds.choose import label_type
 
 MakeSplits = Callable[..., Path]
 FEATURES = (
@@ -62,6 +64,8 @@ def write_example_splits(
     *,
     kinds: tuple[str, ...] = ("numeric", "categorical", "boolean", "time"),
     change: Callable[[str, pa.Table], pa.Table] | None = None,
+    kind: LabelKind = "binary",
+    classes: tuple[str, ...] = (),
 ) -> Path:
     """Writes a splits folder; `change` edits a table before it is written."""
     folder.mkdir()
@@ -72,6 +76,8 @@ def write_example_splits(
         table = change(part, table) if change else table
         pq.write_table(table, folder / f"{part}.parquet", row_group_size=400)
         counts[part] = (table.num_rows, int(table["label"].to_numpy().sum()))
+    labels = pq.read_table(folder / "train.parquet", columns=["label"])["label"].to_numpy()
+    rule = label_type(kind, classes=classes)
     write_splits(
         folder,
         Splits(
@@ -80,7 +86,10 @@ def write_example_splits(
             entities={},
             features=tuple(feature for feature in FEATURES if feature.kind in kinds),
             rows={part: count[0] for part, count in counts.items()},
-            positives={part: count[1] for part, count in counts.items()},
+            positives={p: count[1] for p, count in counts.items()} if kind == "binary" else {},
+            label_kind=kind,
+            classes=classes,
+            labels={} if kind == "binary" else {"train": rule.describe(labels)},
             windows=dict.fromkeys(PARTS, ("2013-01-01T00:00:00Z", "2013-03-01T00:00:00Z")),
             statistics={},
             data_hash=f"data-{rows}",

@@ -27,8 +27,9 @@ from slipway.components.support.files import hash_file
 from slipway.components.train.data.preparation import prepare
 from slipway.components.train.data.tables import raw_arrays, read_features
 from slipway.components.train.device import choose_device
-from slipway.components.train.model.calibration import Platt
-from slipway.components.train.model.export import CalibratedModel, check_export, export_model
+from slipway.components.train.model.export import TrainedModel, check_export, export_model
+from slipway.components.train.model.heads import BinaryHead
+from slipway.components.train.model.platt import Platt
 from slipway.components.train.train import TrainingTask, TrainResult, train_model
 
 SMALL = {
@@ -175,7 +176,7 @@ def test_the_report_stands_alone(trained: Trained) -> None:
 def test_importance_finds_the_features_that_matter(trained: Trained) -> None:
     importance = json.loads((trained.bundle / TRAINING).read_text())["importance"]
     assert importance[0]["feature"] == "amount"
-    drops = {entry["feature"]: entry["auc_drop"] for entry in importance}
+    drops = {entry["feature"]: entry["drop"] for entry in importance}
     assert drops["amount"] > 0.1
     assert drops["constant"] == 0
 
@@ -205,9 +206,8 @@ def test_any_mix_of_kinds_exports(shape: Shape, make_splits: Any, tmp_path: Path
     config = TrainingConfig.model_validate(SMALL | {"network": network})
     prepared = prepare(splits, read_splits(splits), "toy", config, torch.device("cpu"))
     member = prepared.make_network().eval().requires_grad_(False)
-    model = CalibratedModel(
-        prepared.parts.preprocessor, [member], Platt(slope=0.9, offset=-0.1)
-    ).eval()
+    head = BinaryHead(platt=Platt(slope=0.9, offset=-0.1))
+    model = TrainedModel(prepared.parts.preprocessor, [member], head).eval()
     bundle = prepared.parts.signature
     write_bundle(tmp_path, bundle)
     export_model(tmp_path, model, bundle, prepared.parts.validation_raw)

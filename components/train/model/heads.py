@@ -1,0 +1,434 @@
+"""What the network learns of each kind of label: the loss, the answers, and how they are calibrated.
+
+One class a kind. `outputs` numbers leave the network for each of its heads, and each head is trained on
+its own answer; the model's answer is the mean over heads and members, then calibrated on the validation
+part. See `components/metrics/kinds` for what answers and labels are.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from slipway.components.config.training import TrainingConfig
+from slipway.components.contracts.splits import Splits
+from slipway.components.metrics import binary, multiclass
+from slipway.components.metrics.kinds.base import LabelType
+from slipway.components.metrics.kinds.choose import label_type
+from slipway.components.metrics.threshold import choose_threshold
+from slipway.components.support.errors import SlipwayError
+from slipway.components.train.model.conformal import conform
+from slipway.components.train.model.platt import Platt, fit_platt
+from slipway.components.train.model.temperature import Temperature, fit_temperature
+
+Weights = np.ndarray | None
+
+
+class Head(ABC):
+    """One kind of label, as it is learned.
+
+    Attributes:
+        loss_name: the validation loss, among an epoch's measures.
+        quality_name: the measure that early stopping maximises where it does not watch the loss; also
+            what a feature's importance is measured in.
+    """
+
+    loss_name: ClassVar[str]
+    quality_name: ClassVar[str]
+    outputs: int = 1
+
+    @abstractmethod
+    def check(self, labels: np.ndarray, part: str) -> None:
+        """Refuses labels that nothing can be learned from.
+
+        Raises:
+            SlipwayError: saying what they lack.
+        """
+
+    @abstractmethod
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """The labels as the loss takes them: float32 [N]."""
+
+    @abstractmethod
+    def class_factors(self, labels: np.ndarray, base: np.ndarray, config: TrainingConfig) -> Any:
+        """What each row's weight is multiplied by for the sake of its class: [N], or one number."""
+
+    @abstractmethod
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The loss of each row, the mean over the heads: float32 [B].
+
+        Args:
+            outputs: [B, heads] or [B, heads, outputs].
+            labels: encoded, float32 [B].
+        """
+
+    @abstractmethod
+    def answer(self, outputs: Tensor) -> Tensor:
+        """The answers of one member before calibration, the mean over the heads: [N] or [N, W]."""
+
+    def in_units(self, answers: np.ndarray) -> np.ndarray:
+        """Answers before calibration, or encoded labels, in the units of the label."""
+        return answers
+
+    @abstractmethod
+    def calibrate(self, answers: Tensor) -> Tensor:
+        """The calibrated answers of the mean of all members: [N] or [N, W]."""
+
+    @abstractmethod
+    def fit(self, labels: np.ndarray, answers: np.ndarray, config: TrainingConfig) -> "Head":
+        """The head with what the validation part says of calibration.
+
+        Args:
+            labels: float64 [N], as the tables have them.
+            answers: uncalibrated, float32.
+            config: resolved.
+        """
+
+    @property
+    @abstractmethod
+    def is_calibrated(self) -> bool:
+        """Whether `calibrate` changes anything."""
+
+    @abstractmethod
+    def measure(
+        self, labels: np.ndarray, answers: np.ndarray, weights: Weights = None
+    ) -> dict[str, float]:
+        """The loss and the quality of answers in the units of the label, calibrated or not."""
+
+    @abstractmethod
+    def finish(
+        self, labels: np.ndarray, answers: np.ndarray, config: TrainingConfig
+    ) -> "tuple[LabelType, float]":
+        """The kind of label with what the model decides by, and the threshold (0 where there is none)."""
+
+    @abstractmethod
+    def curve(self, labels: np.ndarray, answers: np.ndarray) -> list[dict[str, float]]:
+        """The calibration curve; empty where there is none."""
+
+    @property
+    def scale(self) -> float:
+        """What a difference of two answers is measured in."""
+        return 1.0
+
+    def signature(self) -> dict[str, Any]:
+        """What bundle.json notes of the calibration."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinaryHead(Head):
+    """One of two classes: cross entropy, the mean probability, Platt's calibration."""
+
+    platt: Platt = field(default_factory=Platt)
+
+    loss_name: ClassVar[str] = "log_loss"
+    quality_name: ClassVar[str] = "auc"
+
+    def check(self, labels: np.ndarray, part: str) -> None:
+        """Both classes must be there."""
+        if labels.min() == labels.max():
+            raise SlipwayError(
+                f"All {len(labels):,} rows of the {part} part have label {labels[0]:.0f}: a model needs"
+                " both classes. Check features.label, or widen the window."
+            )
+
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """As they are."""
+        return labels.astype(np.float32)
+
+    def class_factors(self, labels: np.ndarray, base: np.ndarray, config: TrainingConfig) -> Any:
+        """`positive_weight` for the positive ones."""
+        factor = config.positive_weight
+        if isinstance(factor, str):
+            positive = float((base * labels).sum())
+            factor = (float(base.sum()) - positive) / max(positive, 1e-12)
+        return np.where(labels == 1, np.float32(factor), np.float32(1))
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy."""
+        spread = labels.unsqueeze(1).expand_as(outputs)
+        return nn.functional.binary_cross_entropy_with_logits(
+            outputs.float(), spread, reduction="none"
+        ).mean(1)
+
+    def answer(self, outputs: Tensor) -> Tensor:
+        """Probability [N]."""
+        return torch.sigmoid(outputs).mean(1)
+
+    def calibrate(self, answers: Tensor) -> Tensor:
+        """Platt's two numbers on the log-odds."""
+        if not self.is_calibrated:
+            return answers
+        inner = answers.clamp(1e-7, 1 - 1e-7)
+        odds = torch.log(inner) - torch.log1p(-inner)
+        return torch.sigmoid(self.platt.slope * odds + self.platt.offset)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the two numbers are not 1 and 0."""
+        return self.platt != Platt()
+
+    def fit(self, labels: np.ndarray, answers: np.ndarray, config: TrainingConfig) -> "BinaryHead":
+        """Platt's two numbers, where the settings ask for them."""
+        platt = fit_platt(labels, answers) if config.calibration == "platt" else Platt()
+        return BinaryHead(platt=platt)
+
+    def measure(
+        self, labels: np.ndarray, answers: np.ndarray, weights: Weights = None
+    ) -> dict[str, float]:
+        """AUC and log loss."""
+        return {
+            "auc": binary.auc(labels, answers, weights),
+            "log_loss": binary.log_loss(labels, answers, weights),
+        }
+
+    def finish(
+        self, labels: np.ndarray, answers: np.ndarray, config: TrainingConfig
+    ) -> tuple[LabelType, float]:
+        """The threshold by the settings' rule."""
+        threshold = choose_threshold(labels, answers, config.threshold)
+        return label_type("binary", threshold=threshold), threshold
+
+    def curve(self, labels: np.ndarray, answers: np.ndarray) -> list[dict[str, float]]:
+        """Mean probability and share of positives by bin."""
+        return binary.calibration_curve(labels, answers)
+
+    def signature(self) -> dict[str, Any]:
+        """See `Head`."""
+        return {"slope": self.platt.slope, "offset": self.platt.offset}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MulticlassHead(Head):
+    """One of several classes: cross entropy, the mean probabilities, temperature calibration."""
+
+    classes: tuple[str, ...]
+    temperature: Temperature = field(default_factory=Temperature)
+
+    loss_name: ClassVar[str] = "log_loss"
+    quality_name: ClassVar[str] = "auc"
+
+    @property
+    def outputs(self) -> int:  # type: ignore[override]
+        """One a class."""
+        return len(self.classes)
+
+    def check(self, labels: np.ndarray, part: str) -> None:
+        """Two classes at least must be there."""
+        if labels.min() == labels.max():
+            raise SlipwayError(
+                f"All {len(labels):,} rows of the {part} part are of class"
+                f" {self.classes[int(labels[0])]}: a model needs more than one. Check features.label, or"
+                " widen the window."
+            )
+
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """Places of classes, exact in float32."""
+        return labels.astype(np.float32)
+
+    def class_factors(self, labels: np.ndarray, base: np.ndarray, config: TrainingConfig) -> Any:
+        """By `class_weights`."""
+        wanted = config.class_weights
+        if wanted is None:
+            return 1.0
+        places = labels.astype(np.int64)
+        if wanted == "balanced":
+            totals = np.bincount(places, base, len(self.classes))
+            factors = np.divide(base.sum(), totals, out=np.zeros_like(totals), where=totals > 0)
+        else:
+            unknown = sorted(set(wanted) - set(self.classes))
+            if unknown:
+                raise SlipwayError(
+                    f"training.class_weights names {', '.join(unknown)}, which is no class of the label:"
+                    f" they are {', '.join(self.classes)}."
+                )
+            factors = np.array([float(wanted.get(name, 1.0)) for name in self.classes])
+        return factors[places].astype(np.float32)
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy over the classes."""
+        heads = outputs.shape[1]
+        places = labels.long().unsqueeze(1).expand(-1, heads)
+        losses = nn.functional.cross_entropy(
+            outputs.float().flatten(0, 1), places.flatten(), reduction="none"
+        )
+        return losses.unflatten(0, (-1, heads)).mean(1)
+
+    def answer(self, outputs: Tensor) -> Tensor:
+        """Probabilities [N, K]."""
+        return torch.softmax(outputs, dim=2).mean(1)
+
+    def calibrate(self, answers: Tensor) -> Tensor:
+        """Softmax of the log-probabilities, scaled and moved."""
+        if not self.is_calibrated:
+            return answers
+        scaled = torch.log(answers.clamp(min=1e-7)) * self.temperature.slope
+        if self.temperature.offsets:
+            scaled = scaled + torch.tensor(self.temperature.offsets, dtype=torch.float32)
+        return torch.softmax(scaled, dim=1)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the slope is not 1, or there are offsets."""
+        return self.temperature != Temperature()
+
+    def fit(
+        self, labels: np.ndarray, answers: np.ndarray, config: TrainingConfig
+    ) -> "MulticlassHead":
+        """The slope; with class weights, which move the probabilities, an offset a class too."""
+        if config.calibration == "none":
+            return MulticlassHead(classes=self.classes)
+        found = fit_temperature(labels, answers, offsets=config.class_weights is not None)
+        return MulticlassHead(classes=self.classes, temperature=found)
+
+    def measure(
+        self, labels: np.ndarray, answers: np.ndarray, weights: Weights = None
+    ) -> dict[str, float]:
+        """Mean AUC of each class against the rest, and log loss."""
+        losses = multiclass.row_log_losses(labels, answers)
+        return {
+            "auc": multiclass.mean_auc(labels, answers, weights),
+            "log_loss": float(np.average(losses, weights=weights)),
+        }
+
+    def finish(
+        self, labels: np.ndarray, answers: np.ndarray, config: TrainingConfig
+    ) -> tuple[LabelType, float]:
+        """The greatest probability decides."""
+        return label_type("multiclass", classes=self.classes), 0.0
+
+    def curve(self, labels: np.ndarray, answers: np.ndarray) -> list[dict[str, float]]:
+        """Of the called class: mean probability and share of hits by bin."""
+        called, sure = multiclass.confidence(answers)
+        return binary.calibration_curve((called == labels).astype(float), sure)
+
+    def signature(self) -> dict[str, Any]:
+        """See `Head`."""
+        found = self.temperature
+        return {"slope": found.slope, "offsets": list(found.offsets)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberHead(Head):
+    """A number: squared error of the value, quantile loss of the ends, conformal intervals.
+
+    The network learns the label less `mean`, over `std`. The ends of the interval are quantiles (Koenker
+    and Bassett 1978), which conformalised quantile regression (Romano, Patterson, Candes, NeurIPS 2019)
+    moves by `margin` so that they hold the share `level` of the validation part.
+
+    Attributes:
+        level: the share of labels that the intervals are to hold.
+        mean, std: of the training labels.
+        margin: in units of `std`; below 0 it draws the ends in.
+    """
+
+    level: float
+    mean: float
+    std: float
+    margin: float = 0.0
+
+    outputs: ClassVar[int] = 3  # type: ignore[misc]
+    loss_name: ClassVar[str] = "rmse"
+    quality_name: ClassVar[str] = "r2"
+
+    def check(self, labels: np.ndarray, part: str) -> None:
+        """There must be more than one value."""
+        if labels.min() == labels.max():
+            raise SlipwayError(
+                f"All {len(labels):,} rows of the {part} part have label {labels[0]:g}: there is nothing"
+                " to learn. Check features.label, or widen the window."
+            )
+
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """In standard deviations from the mean."""
+        return ((labels.astype(np.float64) - self.mean) / self.std).astype(np.float32)
+
+    def class_factors(self, labels: np.ndarray, base: np.ndarray, config: TrainingConfig) -> Any:
+        """There are no classes."""
+        return 1.0
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Half the squared error, and the quantile losses of the two ends."""
+        gap = labels[:, None, None] - outputs.float()
+        tail = (1 - self.level) / 2
+        low, high = gap[:, :, 1], gap[:, :, 2]
+        ends = torch.maximum(tail * low, (tail - 1) * low) + torch.maximum(
+            (1 - tail) * high, -tail * high
+        )
+        return (gap[:, :, 0].square() / 2 + ends).mean(1)
+
+    def answer(self, outputs: Tensor) -> Tensor:
+        """Value, lower and upper end [N, 3], in standard deviations."""
+        return outputs.mean(1)
+
+    def in_units(self, answers: np.ndarray) -> np.ndarray:
+        """See `Head`."""
+        return answers * self.std + self.mean
+
+    def calibrate(self, answers: Tensor) -> Tensor:
+        """In units of the label; the value lies inside its interval."""
+        value = answers[:, :1]
+        low = torch.minimum(answers[:, 1:2] - self.margin, value)
+        high = torch.maximum(answers[:, 2:3] + self.margin, value)
+        return torch.cat([value, low, high], dim=1) * self.std + self.mean
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Always: the answers must come into units of the label."""
+        return True
+
+    def fit(self, labels: np.ndarray, answers: np.ndarray, config: TrainingConfig) -> "NumberHead":
+        """The margin at which the intervals hold what they promise."""
+        margin = conform(self.encode(labels).astype(np.float64), answers, self.level)
+        return NumberHead(level=self.level, mean=self.mean, std=self.std, margin=margin)
+
+    def measure(
+        self, labels: np.ndarray, answers: np.ndarray, weights: Weights = None
+    ) -> dict[str, float]:
+        """Root mean squared error, in units of the label, and R2."""
+        errors = (labels - answers[:, 0]) ** 2
+        spread = (labels - np.average(labels, weights=weights)) ** 2
+        lost = float(np.average(errors, weights=weights))
+        return {
+            "rmse": math.sqrt(lost),
+            "r2": 1 - lost / float(np.average(spread, weights=weights)),
+        }
+
+    def finish(
+        self, labels: np.ndarray, answers: np.ndarray, config: TrainingConfig
+    ) -> tuple[LabelType, float]:
+        """Nothing is decided by."""
+        return label_type("number", level=self.level), 0.0
+
+    def curve(self, labels: np.ndarray, answers: np.ndarray) -> list[dict[str, float]]:
+        """There is none."""
+        return []
+
+    @property
+    def scale(self) -> float:
+        """A standard deviation; where that is lost in the digits of the mean, a tenth of this."""
+        return max(self.std, abs(self.mean) / 10)
+
+    def signature(self) -> dict[str, Any]:
+        """See `Head`."""
+        return {"level": self.level, "margin": self.margin * self.std}
+
+
+def make_head(splits: Splits, labels: np.ndarray, config: TrainingConfig) -> Head:
+    """The head for a table's kind of label.
+
+    Args:
+        splits: what the tables hold.
+        labels: of the training part, float64 [N].
+        config: the `training` section.
+    """
+    if splits.label_kind == "multiclass":
+        return MulticlassHead(classes=splits.classes)
+    if splits.label_kind == "number":
+        std = float(labels.std())
+        return NumberHead(level=config.interval, mean=float(labels.mean()), std=std or 1.0)
+    return BinaryHead()

@@ -1,0 +1,201 @@
+"""Labels of several classes and numbers: trained, calibrated, exported, and what they may not be."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from slipway.components.contracts.bundle import ONNX, model_inputs, read_bundle
+from slipway.components.contracts.splits import read_part
+from slipway.components.metrics.kinds.choose import label_type_of
+from slipway.components.metrics.multiclass import row_log_losses
+from slipway.components.support.errors import SlipwayError
+from slipway.components.train.model.conformal import conform
+from slipway.components.train.model.temperature import Temperature, fit_temperature
+from slipway.components.train.train import TrainingTask, TrainResult, train_model
+
+CLASSES = ("low", "middle", "high")
+SMALL = {"network": {"width": 32}, "members": 1, "batch_size": 128, "min_steps": 200}
+
+
+def amount_of(table: pa.Table) -> np.ndarray:
+    return pc.fill_null(table["amount"], 0.0).to_numpy()
+
+
+def with_label(table: pa.Table, label: pa.Array) -> pa.Table:
+    return table.set_column(table.column_names.index("label"), "label", label)
+
+
+def to_classes(part: str, table: pa.Table) -> pa.Table:
+    """Classes that follow from the amount and chance; `high` is rare."""
+    noise = np.random.default_rng(len(part)).normal(0, 0.7, table.num_rows)
+    places = np.digitize(amount_of(table) + noise, [-0.3, 1.6])
+    return with_label(table, pa.array(places, pa.int32()))
+
+
+def to_numbers(part: str, table: pa.Table) -> pa.Table:
+    """Numbers of about 1,000 that follow from the amount, noisier where it is positive."""
+    amount = amount_of(table)
+    noise = np.random.default_rng(len(part)).normal(0, np.where(amount > 0, 60, 15))
+    return with_label(table, pa.array(1000 + 100 * amount + noise))
+
+
+def run(splits: Path, folder: Path, **config: Any) -> TrainResult:
+    task = TrainingTask(
+        splits=splits,
+        project="toy",
+        config=SMALL | config,
+        seed=3,
+        epochs=6,
+        learning_rate=5e-3,
+        gpus=0,
+        allow_cpu=False,
+        bundle=folder / "bundle",
+        report=folder / "report.html",
+    )
+    return train_model(task)
+
+
+def answers(folder: Path, table: pa.Table) -> np.ndarray:
+    bundle = read_bundle(folder)
+    session = onnxruntime.InferenceSession(str(folder / ONNX))
+    return session.run([bundle.output[0]], model_inputs(bundle, table))[0]
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "tabm"])
+def test_several_classes_are_told_apart(
+    architecture: str, make_splits: Any, tmp_path: Path, tracking: str
+) -> None:
+    splits = make_splits(rows=1500, change=to_classes, kind="multiclass", classes=CLASSES)
+    network = {"width": 32, "architecture": architecture, "tabm_heads": 4}
+    result = run(splits, tmp_path, network=network)
+
+    bundle = read_bundle(tmp_path / "bundle")
+    assert (bundle.label_kind, bundle.classes) == ("multiclass", CLASSES)
+    test = read_part(splits, "test")
+    labels = test["label"].to_numpy()
+    given = answers(tmp_path / "bundle", test)
+    assert given.shape == (400, 3)
+    label = label_type_of(bundle)
+    assert label.is_sound(given).all()
+    measured = label.measure(labels, given)
+    commonest = np.bincount(labels).max() / len(labels)
+    assert measured["accuracy"] > commonest + 0.1
+    assert measured["auc"] > 0.8
+    assert measured["calibration_error"] < 0.12
+    assert result.metrics.keys() == measured.keys()
+    assert result.headline.startswith("validation accuracy 0.")
+    report = (tmp_path / "report.html").read_text()
+    assert "share that is of this class" in report and "middle" in report
+
+
+def test_numbers_come_with_intervals_that_hold_what_they_promise(
+    make_splits: Any, tmp_path: Path, tracking: str
+) -> None:
+    splits = make_splits(rows=2400, change=to_numbers, kind="number")
+    result = run(splits, tmp_path, interval=0.8)
+
+    bundle = read_bundle(tmp_path / "bundle")
+    test = read_part(splits, "test")
+    labels = test["label"].to_numpy()
+    given = answers(tmp_path / "bundle", test)
+    label = label_type_of(bundle)
+    assert label.is_sound(given).all()
+    measured = label.measure(labels, given)
+    assert measured["r2"] > 0.6
+    assert 0.72 <= measured["coverage"] <= 0.88
+    amount = amount_of(test)
+    width = given[:, 2] - given[:, 1]
+    # The intervals are as wide as the noise is where they stand.
+    assert width[amount > 0.5].mean() > 1.5 * width[amount < -0.5].mean()
+    assert bundle.scale == pytest.approx(np.std(labels), rel=0.3)
+    assert result.headline.startswith("validation RMSE ")
+    report = (tmp_path / "report.html").read_text()
+    assert "validation R²" in report and "Calibration" not in report.split("<table>")[0]
+
+
+def test_class_weights_move_the_recall_and_calibration_moves_the_probabilities_back(
+    make_splits: Any, tmp_path: Path, tracking: str
+) -> None:
+    splits = make_splits(rows=1500, change=to_classes, kind="multiclass", classes=CLASSES)
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "weighted").mkdir()
+    run(splits, tmp_path / "plain")
+    run(splits, tmp_path / "weighted", class_weights="balanced", calibration="none")
+    test = read_part(splits, "test")
+    shares = [
+        answers(tmp_path / name / "bundle", test)[:, 2].mean() for name in ("plain", "weighted")
+    ]
+    actual = (test["label"].to_numpy() == 2).mean()
+    assert abs(shares[0] - actual) < 0.05
+    assert shares[1] > 1.7 * shares[0]
+    (tmp_path / "both").mkdir()
+    run(splits, tmp_path / "both", class_weights="balanced")
+    assert abs(answers(tmp_path / "both" / "bundle", test)[:, 2].mean() - actual) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("options", "config", "message"),
+    [
+        (
+            {"change": lambda p, t: with_label(t, pa.array([1] * len(t), pa.int32()))},
+            {},
+            "All 300 rows of the train part are of class middle: a model needs more than one",
+        ),
+        (
+            {"change": lambda p, t: with_label(t, pa.array([2.5] * len(t))), "kind": "number"},
+            {},
+            "have label 2.5: there is nothing to learn",
+        ),
+        ({"change": to_classes}, {"class_weights": {"huge": 2.0}}, "huge, which is no class"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused(
+    options: dict, config: dict, message: str, make_splits: Any, tmp_path: Path, tracking: str
+) -> None:
+    kind = {"kind": "multiclass", "classes": CLASSES} if "kind" not in options else {}
+    splits = make_splits(rows=300, **kind, **options)
+    with pytest.raises(SlipwayError, match=message):
+        run(splits, tmp_path, **config)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9])
+def test_conformal_intervals_hold_in_new_rows(level: float) -> None:
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(300):
+        labels = rng.standard_t(3, 400)
+        given = np.stack([np.zeros(400), np.full(400, -0.1), np.full(400, 0.3)], 1)
+        margin = conform(labels[:200], given[:200], level)
+        new, low, high = labels[200:], -0.1 - margin, 0.3 + margin
+        held.append(((new >= low) & (new <= high)).mean())
+    assert level - 0.005 <= np.mean(held) <= level + 0.02
+
+
+def test_a_margin_of_few_rows_is_their_greatest() -> None:
+    assert conform(np.array([1.0, 2.0]), np.zeros((2, 3)), 0.99) == 2.0
+
+
+@pytest.mark.parametrize(("sharper", "offsets"), [(3.0, False), (0.5, False), (1.0, True)])
+def test_temperature_undoes_what_was_done(sharper: float, offsets: bool) -> None:
+    rng = np.random.default_rng(1)
+    true = rng.dirichlet(np.ones(3), 20_000)
+    labels = (true.cumsum(1) < rng.random((20_000, 1))).sum(1).clip(0, 2)
+    moved = true**sharper * np.array([1.0, 1.0, 5.0 if offsets else 1.0])
+    given = (moved / moved.sum(1, keepdims=True)).astype(np.float32)
+    found = fit_temperature(labels, given, offsets=offsets)
+    assert found.slope == pytest.approx(1 / sharper, rel=0.05)
+    calibrated = np.exp(found.slope * np.log(given + 1e-12) + np.array(found.offsets or (0, 0, 0)))
+    calibrated /= calibrated.sum(1, keepdims=True)
+    assert np.abs(calibrated - true).mean() < 0.01
+    assert row_log_losses(labels, calibrated).mean() < row_log_losses(labels, given).mean()
+
+
+def test_temperature_leaves_alone_what_it_cannot_better() -> None:
+    wrong = np.array([[0.9, 0.1]] * 50 + [[0.1, 0.9]] * 50, np.float32)
+    labels = np.array([1] * 50 + [0] * 50)
+    assert fit_temperature(labels, wrong, offsets=False) == Temperature()
