@@ -27,6 +27,7 @@ _KINDS = {
     "finite": "a finite number",
     "bool": "true or false",
     "list": "a list",
+    "tuple": "a list",
     "dict": "a section of keys and values",
     "model": "a section of keys and values",
     "datetime": "a date or a time in ISO 8601",

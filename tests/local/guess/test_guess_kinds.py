@@ -91,7 +91,9 @@ def test_what_comes_back_is_drawn_as_a_whole(tmp_path: Path) -> None:
 
 
 def test_texts_that_look_like_dates_are_said_not_to_be_read(tmp_path: Path) -> None:
-    table = orders().with_columns(placed_at=pl.col("placed_at").dt.strftime("%d/%m/%Y"))
+    # No day is after the twelfth, so nothing tells whether it comes first.
+    table = orders().filter(pl.col("placed_at").dt.day() <= 12)
+    table = table.with_columns(placed_at=pl.col("placed_at").dt.strftime("%d/%m/%Y"))
     made = draft(tmp_path, table, "returned")
     assert made.moments.time.value is None
     assert any("placed_at looks like dates ('01/01/2024')" in text for text in made.warnings)
