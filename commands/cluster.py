@@ -1,5 +1,6 @@
 """The commands that talk to a cluster."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 BROKEN, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
 COMPILED = Path("compiled")
 COLOURS = {"succeeded": "green", "failed": "red", "skipped": "dim", "running": "cyan"}
+
+# What `submit` adds to a pipeline's name to name a run; the table says when it was created.
+MOMENT = re.compile(r"-\d{8}t\d{6}-[0-9a-f]{6}$")
 
 WORDS = {
     "ok": "[green]ok  [/green]",
@@ -183,14 +187,19 @@ def runs(
         _show_end(state)
         return
     name = experiment or _load(project).project_name
-    table = Table("run", "id", "state", "created (UTC)", "finished")
+    # The id is what every other command asks for: it stands whole on 80 columns, all else may fold.
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("id", no_wrap=True, min_width=36)
+    table.add_column("state", no_wrap=True)
+    for title in ("created (UTC)", "finished", "run"):
+        table.add_column(title, overflow="fold")
     for run in listed(kubeflow, name, count):
         table.add_row(
-            escape(run.display_name),
             run.run_id,
             _coloured(str(run.state or "pending").lower()),
             instant(run.created_at),
             instant(run.finished_at),
+            escape(MOMENT.sub("", run.display_name)),
         )
     console.print(table)
 
@@ -353,9 +362,17 @@ def doctor(
     worst = False
     for line in examine(connection, package, service_account, arguments):
         word = WORDS[line.status]
-        console.print(
-            f"{word} {line.what:<22} {escape(line.message)}", soft_wrap=True, highlight=False
-        )
+        if console.is_terminal:  # folded beside what it is about; a log has each in one line
+            grid = Table.grid(padding=(0, 1, 0, 0))
+            grid.add_column(no_wrap=True)
+            grid.add_column(no_wrap=True, min_width=22)
+            grid.add_column(overflow="fold")
+            grid.add_row(word, line.what, escape(line.message))
+            console.print(grid, highlight=False)
+        else:
+            console.print(
+                f"{word} {line.what:<22} {escape(line.message)}", soft_wrap=True, highlight=False
+            )
         worst = worst or line.status == "fail"
     if worst:
         raise typer.Exit(BROKEN)

@@ -153,7 +153,10 @@ def object_store(site: DoctorTarget) -> Iterator[Line]:
             yield fail("object store", f"{name}: {uri} cannot be {step}: {_one(error)}")
             continue
         if same:
-            yield ok("object store", f"{uri}: wrote, read and deleted an object (your credentials)")
+            yield ok(
+                "object store",
+                f"{name}: wrote, read and deleted an object there (your credentials)",
+            )
         else:
             yield fail("object store", f"{uri} gives back other bytes than were written")
 

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from rich.console import Console
 from support.kfp_double import Double, Fault
 from typer.testing import CliRunner, Result
 
 from slipway.cluster.diff import compare
+from slipway.commands import cluster as commands
 from slipway.commands.cluster import add_commands
 from slipway.components.support.errors import ProjectError
 from slipway.pipelines.package import Package, read_package
@@ -113,6 +115,26 @@ def test_runs_lists_and_shows_and_cancel_ends(here: Path, kubeflow_server: Doubl
     # It has no word for a run that was ended: it failed.
     assert "failed (it was cancelled)" in ended.output
     assert "had ended already: failed" in slipway("cancel", run_id).output
+
+
+@pytest.mark.parametrize("columns", [80, 120, 200])
+def test_the_id_of_a_run_stands_whole_on_any_terminal(
+    columns: int, here: Path, kubeflow_server: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what `slipway runs RUN`, `logs` and `cancel` ask for."""
+    for pipeline in ("training", "retraining"):
+        slipway("submit", here / f"flights-{pipeline}.yaml")
+    monkeypatch.setattr(commands, "console", Console(width=columns))
+    lines = slipway("runs").output.splitlines()
+    assert max(map(len, lines)) <= columns
+    for run_id in kubeflow_server.runs:
+        (line,) = [line for line in lines if line.startswith(f"{run_id} ")]
+        assert "pending" in line or "running" in line or "succeeded" in line
+    if columns >= 120:
+        assert [line.split()[-1] for line in lines[1:]] == [
+            "flights-retraining",
+            "flights-training",
+        ]
 
 
 def test_runs_of_a_project_that_has_none(here: Path, kubeflow_server: Double) -> None:
