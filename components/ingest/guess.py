@@ -78,17 +78,27 @@ class ColumnGuess:
         self._zone_file = ""
         self._dialect = dialect
         self._numbers = NumberStyle()
+        self._json_kind = ""
         self._truths: set[str] = set()
         self.finer = False
         self.odd: str | None = None
 
-    def add(self, table: str, file: str, column: "pa.Array") -> None:
+    def add(self, table: str, file: str, column: "pa.Array", kinds: str = "") -> None:
         """Looks at the values of a batch.
 
+        Args:
+            table: the table.
+            file: the file that the batch is of.
+            column: the values.
+            kinds: of JSON the kinds of values, where they are not those of the column's type.
+
         Raises:
-            SlipwayError: times in different zones, or a list or an object in JSON.
+            SlipwayError: times in different zones; a list, an object, or values of several kinds in JSON.
         """
         import pyarrow as pa
+
+        if self._quoted and self._declared is None:
+            self._require_one_kind(table, file, kinds or _json_kind(column.type))
 
         if not pa.types.is_string(column.type):
             if self._declared is None:
@@ -104,6 +114,18 @@ class ColumnGuess:
         before, self._in_file = self._in_file, _both(self._in_file, kind)
         if self._in_file == "string" and before != "string" and self.odd is None:
             self.odd = _odd_one(values, before)
+
+    def _require_one_kind(self, table: str, file: str, kinds: str) -> None:
+        """Refuses a JSON column of which one value is a number, say, and another a text."""
+        before = self._json_kind
+        self._json_kind = before or kinds
+        if before and kinds and kinds != before:
+            kinds = f"{before} and {kinds}"
+        if " and " in kinds:
+            raise SlipwayError(
+                f"Table {table}: the column {self._name} of {file} mixes {kinds}. Write one kind, null"
+                f" where there is no value, or say what the column is: `types: {{{self._name}: string}}`."
+            )
 
     def _kind_of_text(self, table: str, file: str, values: "pa.Array") -> Kind:
         """The kind of a batch of texts without nulls."""
@@ -146,7 +168,7 @@ class ColumnGuess:
             )
         if self._in_file != "null":
             self._kind, self._kind_file = _both(self._kind, self._in_file), file
-        self._in_file = "null"
+        self._in_file, self._json_kind = "null", ""
 
     def type(self) -> "pa.DataType":
         """The type that holds for every row."""
@@ -188,7 +210,7 @@ class ColumnGuess:
             self._note_zone(table, file, zone)
 
     def _note_zone(self, table: str, file: str, zone: str) -> None:
-        zone = "Z" if zone in ("+00:00", "+0000", "+00") else zone
+        zone = _same_offset(zone)
         if self._zone is None:
             self._zone, self._zone_file = zone, file
         if zone != self._zone:
@@ -298,6 +320,25 @@ def cut_to_microseconds(values: "pa.Array") -> "pa.Array":
     if not any_match(values, _FINER):
         return values
     return pc.replace_substring_regex(values, r"(\.\d{6})\d+", r"\1")
+
+
+def _json_kind(kind: "pa.DataType") -> str:
+    """What a person calls the values of a column that JSON typed; empty: there is none, or no word."""
+    import pyarrow as pa
+
+    if pa.types.is_boolean(kind):
+        return "booleans"
+    if pa.types.is_string(kind):
+        return "texts"
+    return "numbers" if pa.types.is_integer(kind) or pa.types.is_floating(kind) else ""
+
+
+def _same_offset(zone: str) -> str:
+    """One text for an offset that can be written in several ways: Z, +00:00, -0000; +02, +0200."""
+    if not zone or zone == "Z":
+        return zone
+    digits = zone[1:].replace(":", "").ljust(4, "0")
+    return "Z" if digits == "0000" else f"{zone[0]}{digits[:2]}:{digits[2:]}"
 
 
 def _called(zone: str) -> str:

@@ -44,6 +44,10 @@ Folders = dict[str, str | None]
 """What the `key=value` folders of a file say."""
 FOLDER = {"from": "folder"}
 """Marks a column that comes from them."""
+KINDS = b"kinds"
+"""The key of the mark of a JSON column that is read as text although not all its values are texts."""
+NUMBERS = "numbers"
+_KINDS = {bool: "booleans", int: NUMBERS, float: NUMBERS, str: "texts"}
 
 
 def _options(dialect: Csv) -> "tuple[pc.ReadOptions, pc.ParseOptions]":
@@ -93,20 +97,28 @@ def csv_batches(
 
     def opened(
         convert: pc.ConvertOptions,
+        empty_lines: bool = False,
     ) -> tuple[IO[bytes], _CountsQuotes, pc.CSVStreamingReader]:
         stream = source.store.open(file, "rb", compression="infer")
         counting = _CountsQuotes(stream, dialect.quote.encode(dialect.encoding))
-        return stream, counting, pc.open_csv(counting, *_options(dialect), convert)
+        read, parse = _options(dialect)
+        parse.ignore_empty_lines = not empty_lines
+        return stream, counting, pc.open_csv(counting, read, parse, convert)
 
+    with source.store.open(file, "rb", compression="infer") as stream:
+        beginning = stream.read(2)
     if dialect.is_utf8:
-        with source.store.open(file, "rb", compression="infer") as stream:
-            _require_utf8(stream.read(2), name)
+        _require_utf8(beginning, name)
     done = 0
     try:
         # First only for the names. As binary, so that no value can fail yet.
         stream, _, reader = opened(pc.ConvertOptions(check_utf8=False))
         names = reader.schema.names
         stream.close()
+        if len(names) == 1 and beginning[:1] in (b"\n", b"\r"):
+            raise SlipwayError(
+                f"{name} begins with an empty line: the column's name belongs there."
+            )
         folders = {key: value for key, value in folders.items() if key not in names}
         chosen = columns.chosen(name, [*names, *folders])
         read = [column for column in chosen if columns.source(column) not in folders]
@@ -116,7 +128,9 @@ def csv_batches(
                 include_columns=[columns.source(column) for column in read],
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
-            )
+            ),
+            # In a file of one column an empty line is a row whose only value is missing.
+            empty_lines=len(names) == 1,
         )
         with stream:
             # Also without rows, for the names.
@@ -228,7 +242,7 @@ def _json_batch(
     if not text.strip():
         return
     try:
-        frame = _parsed(text)
+        frame, kinds = _parsed(text, line)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise SlipwayError(
@@ -239,13 +253,16 @@ def _json_batch(
     folders = {key: value for key, value in folders.items() if key not in frame.columns}
     chosen = columns.chosen(name, [*frame.columns, *folders], sparse=True)
     read = [column for column in chosen if columns.source(column) not in folders]
+    marks = {column: kinds.get(columns.source(column)) for column in read}
     frame = frame.select(pl.col(columns.source(column)).alias(column) for column in read)
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    fields = [
+        field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field
+        for field in table.schema
+    ]
     schema = pa.schema(
-        [
-            field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field
-            for field in table.schema
-        ]
+        field.with_metadata({KINDS: mark}) if (mark := marks[field.name]) else field
+        for field in fields
     )
     for batch in table.cast(schema).combine_chunks().to_batches():
         yield _with_folders(batch, chosen, columns, folders)
@@ -283,15 +300,29 @@ def _require_plain(text: bytes, name: str, line: int) -> None:
             raise SlipwayError(problem) from error
 
 
-def _parsed(text: bytes) -> "pl.DataFrame":
-    """The rows; whole numbers that their column's type does not hold are text, as in csv."""
+def _parsed(text: bytes, line: int) -> tuple["pl.DataFrame", dict[str, str]]:
+    """The rows; whole numbers that their column's type does not hold are text, as in csv.
+
+    And of the columns that are read as text the kinds of their values, where they are not all texts.
+    """
     import polars as pl
 
     def read(texts: list[str]) -> pl.DataFrame:
         kinds = dict.fromkeys(texts, pl.String)
         return pl.read_ndjson(io.BytesIO(text), infer_schema_length=None, schema_overrides=kinds)
 
-    frame = read([])
+    mixed: dict[str, str] = {}
+    try:
+        frame = read([])
+    except pl.exceptions.PolarsError:
+        # Of booleans and numbers it makes no column.
+        if not (mixed := _mixed_columns(text, line)):
+            raise
+        frame = read(list(mixed))
+    if not mixed and not _quotes_texts(text, frame):
+        mixed = _mixed_columns(text, line)
+    lossy: list[str] = []
+    large_numbers = pl.col(pl.Int128, pl.UInt128, pl.UInt64)
     large = frame.select(pl.col(pl.Float64).abs().max() >= _EXACT)
     doubtful = [column.name for column in large if column.item()]
     if doubtful:
@@ -303,7 +334,35 @@ def _parsed(text: bytes) -> "pl.DataFrame":
             if any(int(v) != int(float(v)) for v in texts[name].drop_nulls() if _is_whole(v))
         ]
         frame = frame.with_columns(texts[lossy]) if lossy else frame
-    return frame.with_columns(pl.col(pl.Int128, pl.UInt128, pl.UInt64).cast(pl.String))
+    kinds = dict.fromkeys([*lossy, *frame.select(large_numbers).columns], NUMBERS)
+    return frame.with_columns(large_numbers.cast(pl.String)), kinds | mixed
+
+
+def _quotes_texts(text: bytes, frame: "pl.DataFrame") -> bool:
+    """Whether counting alone shows that every value of a column of texts stands in quotes."""
+    import polars as pl
+
+    texts = frame.select(pl.col(pl.String))
+    values = texts.height * texts.width - sum(texts.null_count().row(0)) if texts.width else 0
+    return text.count(b'"') == 2 * (text.count(b'":') + values)
+
+
+def _mixed_columns(text: bytes, line: int) -> dict[str, str]:
+    """Columns with values of more than one kind: where each kind is first seen."""
+    found: dict[str, dict[str, int]] = {}
+    for number, raw in enumerate(text.split(b"\n"), line):
+        try:
+            row = json.loads(raw) if raw.strip() else {}
+        except (ValueError, UnicodeDecodeError):
+            continue  # said elsewhere
+        for name, value in row.items() if isinstance(row, dict) else ():
+            if (kind := _KINDS.get(type(value))) is not None:
+                found.setdefault(name, {}).setdefault(kind, number)
+    return {
+        name: " and ".join(f"{kind} (line {at:,})" for kind, at in kinds.items())
+        for name, kinds in found.items()
+        if len(kinds) > 1
+    }
 
 
 def _is_whole(text: str) -> bool:

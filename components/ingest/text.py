@@ -14,7 +14,7 @@ from slipway.components.config.data import Table
 from slipway.components.contracts.dataset import writes_to
 from slipway.components.ingest.columns import Columns
 from slipway.components.ingest.guess import PLAIN, ColumnGuess, convert_text
-from slipway.components.ingest.lines import Folders, csv_batches, jsonl_batches
+from slipway.components.ingest.lines import KINDS, Folders, csv_batches, jsonl_batches
 from slipway.components.ingest.partitions import partition_kinds, partition_texts
 from slipway.components.ingest.sources import Source, empty_files, reading
 from slipway.components.ingest.types import empty_as_null
@@ -110,7 +110,8 @@ class TextTable:
         columns = [empty_as_null(column) for column in batch.columns]
         for field, column in zip(batch.schema, columns, strict=True):
             declared = self._declared.get(field.name)
-            if field.metadata:
+            metadata = field.metadata or {}
+            if b"from" in metadata:
                 # All files' folders say of which type they are, not those of this one.
                 declared = declared or self._folder_kinds[field.name]
             guess = self._guesses.setdefault(
@@ -122,7 +123,7 @@ class TextTable:
                     dialect=self._dialect,
                 ),
             )
-            guess.add(self._table, name, column)
+            guess.add(self._table, name, column, metadata.get(KINDS, b"").decode())
         batch = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         with (
