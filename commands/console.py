@@ -154,6 +154,10 @@ def _show_verdict(console: Console, result: "RunResult") -> None:
         )
     elif "override" in verdict.notes:
         console.print(f"  {escape(verdict.notes['override'])}", highlight=False, soft_wrap=True)
+    if remedies := verdict.notes.get("remedies", ()):
+        console.print("What to do", style="bold")
+        for line in remedies:
+            console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
     for line in verdict.notes.get("advice", ()):
         console.print(f"  note: {escape(line)}", style="yellow", highlight=False, soft_wrap=True)
     if result.release:

@@ -63,6 +63,7 @@ def write_card(path: Path, content: CardContent) -> None:
         verdict=verdict,
         override=verdict.override,
         advice=verdict.notes.get("advice", []),
+        remedies=verdict.notes.get("remedies", []),
         warnings=content.splits.mostly_null,
         window=content.splits.windows.get("test"),
         positives=evidence.positives if content.tallies else None,

@@ -15,6 +15,7 @@ from slipway.components.contracts.verdict import Outcome, Verdict, write_verdict
 from slipway.components.evaluate.advice import advise
 from slipway.components.evaluate.card import CardContent, write_card
 from slipway.components.evaluate.evidence import GatedModel, Measurements, gather_evidence
+from slipway.components.evaluate.remedies import find_remedies
 from slipway.components.evaluate.rules import decide, judge, override_for
 from slipway.components.support.stage import progress, stage
 
@@ -154,6 +155,8 @@ def _decide(
         progress(remark)
     outcome: Outcome = "pass" if override else decide(rules)
     metrics = {name: estimate.value for name, estimate in measured.shown.items()}
+    if outcome == "fail":
+        measured.notes["remedies"] = find_remedies(rules, measured.evidence, gate)
     measured.notes["advice"] = advise(
         gate,
         MonitoringConfig.parse(task.monitoring, "monitoring") if outcome == "pass" else None,

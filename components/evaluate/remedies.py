@@ -1,0 +1,168 @@
+"""What to do about a refusal: the setting of each rule that failed, and its one or two likely causes.
+
+It decides nothing. What can be told from what was measured (how far a bound is, what the baseline has)
+is told; the rest is what such a rule has most often failed for.
+"""
+
+from collections.abc import Callable
+
+from slipway.components.config.gate import LOWER_IS_BETTER, GateConfig
+from slipway.components.contracts.verdict import RuleResult
+from slipway.components.evaluate.rules import Evidence, label_of
+
+MOST = 4
+
+
+def find_remedies(
+    results: tuple[RuleResult, ...], evidence: Evidence, gate: GateConfig
+) -> list[str]:
+    """One sentence or two for each rule that failed, at most four rules.
+
+    Args:
+        results: of all rules.
+        evidence: what they looked at.
+        gate: the project's `gate` section.
+    """
+    failed = [result for result in results if result.outcome != "pass"]
+    told = [_remedy(result, evidence, gate) for result in failed[:MOST]]
+    if len(failed) > MOST:
+        told.append(f"{len(failed) - MOST} more rules failed: the model card lists them.")
+    return told
+
+
+def _remedy(result: RuleResult, evidence: Evidence, gate: GateConfig) -> str:
+    setting, causes = _explain(result, evidence, gate)
+    value = "not measured" if result.value is None else f"{result.value:.4g}"
+    asked = "" if result.threshold is None else f", asked for {result.threshold:.4g}"
+    first, *others = causes
+    also = f" Or {others[0]}." if others else ""
+    return f"{result.name}: {value}{asked} ({setting}). Most likely {first}.{also}"
+
+
+def _explain(result: RuleResult, evidence: Evidence, gate: GateConfig) -> tuple[str, list[str]]:
+    """The setting of a rule, and its likely causes, the likeliest first."""
+    name = result.name
+    if name in _FIXED:
+        return _FIXED[name]
+    for beginning, explained in _BEGINNINGS.items():
+        if name.startswith(beginning):
+            return explained(result)
+    return _setting_of(result, gate), _of_bound(result, evidence)
+
+
+def _setting_of(result: RuleResult, gate: GateConfig) -> str:
+    direct = ("accuracy", "f1", "auc", "calibration_error", "coverage")
+    if result.metric in gate.metrics and result.threshold in (
+        gate.metrics[result.metric].min,
+        gate.metrics[result.metric].max,
+    ):
+        return f"gate.metrics.{result.metric}"
+    return f"gate.{result.metric}" if result.metric in direct else f"gate.metrics.{result.metric}"
+
+
+def _of_bound(result: RuleResult, evidence: Evidence) -> list[str]:
+    """Why a metric does not hold its bound: chance, the features, or the bound itself."""
+    metric, lower = result.metric, result.metric in LOWER_IS_BETTER
+    causes = []
+    better = result.low if lower else result.high
+    if better is not None and result.threshold is not None:
+        reaches = better <= result.threshold if lower else better >= result.threshold
+        if reaches:
+            causes.append(
+                f"chance: on {result.rows:,} test rows the interval is {result.low:.4g} to"
+                f" {result.high:.4g}, which reaches the bound; a longer test part (features.split.test)"
+                " tells"
+            )
+    if metric == "calibration_error":
+        causes.append("the test part is of another time than the validation part: shorten the gap")
+    leads = {name: lead.value for name, lead in evidence.baselines.items() if "regression" in name}
+    auc = evidence.metrics.get("auc")
+    for name, lead in leads.items():
+        if lead is not None and auc is not None and auc.value is not None:
+            causes.append(
+                f"these features say too little of the label: a {name} on them has AUC"
+                f" {auc.value - lead:.4f}, this model {auc.value:.4f}. Add features that are known at"
+                " the prediction (features.views)"
+            )
+    causes.append(
+        f"the bound is higher than these data allow: set it between what a constant answer has and"
+        f" {label_of(metric)} of the model card"
+    )
+    return causes[:2]
+
+
+def _few(result: RuleResult) -> tuple[str, list[str]]:
+    setting = "gate.min_rows" if result.name == "test rows" else "gate.min_class_rows"
+    return setting, [
+        "the test part is too small for this table: make features.split.test longer",
+        f"there are no more data yet: set {setting} to what there is, and read the intervals in the card",
+    ]
+
+
+def _champion(result: RuleResult) -> tuple[str, list[str]]:
+    return "gate.champion.margins", [
+        "the served model has seen the test rows, or learnt from more data: train on as long a window",
+        "the two are as good and the rows are few: `judge: point` looks at the difference alone",
+    ]
+
+
+def _slice(result: RuleResult) -> tuple[str, list[str]]:
+    return "gate.slices", [
+        "this group has few training rows: more of them, or a feature that tells it apart",
+        "the group is too small to judge: raise gate.slices.min_rows",
+    ]
+
+
+def _beats(result: RuleResult) -> tuple[str, list[str]]:
+    if "regression" not in result.name:
+        return "gate.baseline", [
+            "the features say nothing of the label: check that they are known at the prediction and not"
+            " all null (the validation report counts them)",
+            "the training rows are too few",
+        ]
+    return "gate.baseline", [
+        "the training rows are few and the network learnt them by heart: a longer window, or a smaller"
+        " network (training.network.width)",
+        "the truth is nearly linear: gate.baseline.margin, or judge tie, lets an equal model pass",
+    ]
+
+
+def _rehearsal(result: RuleResult) -> tuple[str, list[str]]:
+    return "gate.rehearsal", [
+        "this machine was busy while the predictor answered: run it again",
+        "the model is too large for the budget: fewer members or a smaller network",
+    ]
+
+
+_FIXED: dict[str, tuple[str, list[str]]] = {
+    "sound measurement": (
+        "no setting: it must hold",
+        ["the bundle or the splits were changed after training: run the training again"],
+    ),
+    "shuffled labels": (
+        "no setting: it must hold",
+        ["the measuring itself leaks: rows of one entity lie in several blocks, see gate.block"],
+    ),
+    "too good to be true": (
+        "gate.leak",
+        [
+            "a feature is made of the label, or known only after it: take it out of features.views, or"
+            " give its view the time when it is known",
+            "the label is easy to tell: write why into gate.leak.acknowledged",
+        ],
+    ),
+    "champion": (
+        "gate.champion",
+        ["the champion cannot be loaded or takes other features: promote one by an override"],
+    ),
+}
+_BEGINNINGS: dict[str, Callable[[RuleResult], tuple[str, list[str]]]] = {
+    "test rows": _few,
+    "positives": _few,
+    "negatives": _few,
+    "class ": _few,
+    "champion ": _champion,
+    "slice ": _slice,
+    "beats ": _beats,
+    "rehearsal": _rehearsal,
+}

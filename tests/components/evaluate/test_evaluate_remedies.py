@@ -1,0 +1,149 @@
+"""A refusal ends with what to do: the rule, the value, the setting, and the likely causes."""
+
+import re
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from slipway.commands.console import show_result
+from slipway.components.config.gate import GateConfig
+from slipway.components.contracts.verdict import read_verdict
+from slipway.components.evaluate.evaluate import EvaluationTask, evaluate_model
+from slipway.components.evaluate.remedies import find_remedies
+from slipway.components.evaluate.rules import Estimate, Evidence, RehearsalEvidence, judge
+from slipway.local.job import RunResult
+from slipway.local.workspace import Workspace
+
+
+def estimate(value: float, half: float = 0.02) -> Estimate:
+    return Estimate(value=value, low=value - half, high=value + half, rows=5000)
+
+
+GOOD = Evidence(
+    rows=5000,
+    expected_rows=5000,
+    positives=1500,
+    metrics={
+        "accuracy": estimate(0.8), "f1": estimate(0.6), "auc": estimate(0.77),
+        "calibration_error": estimate(0.03, 0.01), "brier": estimate(0.15),
+    },
+    baselines={"majority class": estimate(0.27), "logistic regression": estimate(0.03)},
+    shuffled=Estimate(value=0.501, low=0.46, high=0.54, rows=5000),
+    features={"a": 0.7},
+    rehearsal=RehearsalEvidence(rows=200, difference=1e-7, p99_ms=4.0, memory_mb=120.0),
+)  # fmt: skip
+GATE: dict[str, Any] = {"accuracy": 0.75, "f1": 0.5, "auc": 0.75}
+
+
+def told(evidence: Evidence = GOOD, **gate: Any) -> list[str]:
+    config = GateConfig.model_validate({**GATE, **gate})
+    return find_remedies(judge(evidence, config), evidence, config)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "gate", "expected"),
+    [
+        (
+            GOOD,
+            {"auc": 0.9},
+            "auc: 0.77, asked for 0.9 (gate.auc). Most likely these features say too little of the label:"
+            " a logistic regression on them has AUC 0.7400, this model 0.7700.",
+        ),
+        (
+            GOOD,
+            {"auc": 0.78},
+            "auc: 0.77, asked for 0.78 (gate.auc). Most likely chance: on 5,000 test rows the interval is"
+            " 0.75 to 0.79, which reaches the bound;",
+        ),
+        (
+            GOOD,
+            {"metrics": {"brier": {"max": 0.1}}},
+            "brier: 0.15, asked for 0.1 (gate.metrics.brier).",
+        ),
+        (
+            GOOD,
+            {"min_rows": 9000},
+            "test rows: 5000, asked for 9000 (gate.min_rows). Most likely the test part is too small for"
+            " this table: make features.split.test longer. Or there are no more data yet: set"
+            " gate.min_rows",
+        ),
+        (GOOD, {"min_class_rows": 2000}, "positives: 1500, asked for 2000 (gate.min_class_rows)."),
+        (
+            replace(GOOD, baselines={**GOOD.baselines, "logistic regression": estimate(-0.1)}),
+            {},
+            "beats logistic regression: -0.1, asked for 0 (gate.baseline). Most likely the training rows",
+        ),
+        (
+            replace(GOOD, features={"a": 0.999}),
+            {},
+            "too good to be true: 0.999, asked for 0.98 (gate.leak). Most likely a feature is made of the"
+            " label, or known only after it",
+        ),
+        (
+            replace(GOOD, champion={"auc": estimate(-0.1)}),
+            {},
+            "champion auc: -0.1, asked for -0.01 (gate.champion.margins).",
+        ),
+        (
+            replace(GOOD, problems=("A file is gone.",)),
+            {},
+            "sound measurement: 1, asked for 0 (no setting",
+        ),
+        (
+            replace(
+                GOOD, rehearsal=RehearsalEvidence(rows=200, difference=0, p99_ms=400, memory_mb=9)
+            ),
+            {},
+            "rehearsal p99_ms: 400, asked for 100 (gate.rehearsal). Most likely this machine was busy",
+        ),
+    ],
+)
+def test_what_is_told(evidence: Evidence, gate: dict[str, Any], expected: str) -> None:
+    (line,) = told(evidence, **gate)
+    assert line.startswith(expected), line
+
+
+def test_a_model_that_passes_needs_none() -> None:
+    assert told() == []
+
+
+def test_the_settings_are_there() -> None:
+    known = set(GateConfig.model_fields)
+    lines = told(
+        replace(
+            GOOD, rows=4, positives=2, expected_rows=4, champion={"auc": estimate(-0.3)},
+            baselines={}, shuffled=None, rehearsal=None,
+        ),
+        accuracy=0.99, f1=0.99,
+    )  # fmt: skip
+    assert len(lines) == 5
+    assert re.fullmatch(r"\d+ more rules failed: the model card lists them\.", lines[-1])
+    for line in lines[:-1]:
+        for setting in re.findall(r"gate\.(\w+)", line):
+            assert setting in known
+
+
+def test_a_run_ends_with_it(tmp_path: Path, splits: Path, bundle: Path, registry: str) -> None:
+    task = EvaluationTask(
+        bundle_path=bundle,
+        splits_path=splits,
+        project="toy",
+        config={"accuracy": 0.6, "f1": 0.5, "auc": 0.999, "rehearsal": {"enabled": False}},
+        verdict_path=tmp_path / "verdict.json",
+        card_path=tmp_path / "card.html",
+    )
+    evaluate_model(task)
+    verdict = read_verdict(task.verdict_path)
+    assert verdict.outcome == "fail"
+    (line,) = verdict.notes["remedies"]
+    assert line.startswith("auc: 0.8")
+    assert line.split(" (gate.auc)")[0] in task.card_path.read_text()
+    screen = StringIO()
+    result = RunResult(project="toy", verdict=verdict)
+    show_result(Console(file=screen, width=200), result, Workspace.at(tmp_path))
+    lines = screen.getvalue().splitlines()
+    assert lines[lines.index("What to do") + 1].strip() == line
