@@ -26,6 +26,7 @@ from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.components.support.extras import explain_missing, require_extra
 from slipway.components.support.packages import own_version
 from slipway.components.support.secrets import guarded_output
+from slipway.components.support.stores import bound_stores
 
 BROKEN, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
 
@@ -310,6 +311,7 @@ def _duration(option: str, text: str) -> Any:
 
 def main() -> None:
     """Runs the command: errors are one clear paragraph, with a traceback only under --debug."""
+    bound_stores()
     with guarded_output():
         _main()
 

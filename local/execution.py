@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import deque
@@ -11,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slipway.components.contracts.endpoint import LASTING_TEMPORARY, lasting_temporary
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.secrets import redact
 from slipway.components.support.stage import EVENT_PREFIX
 from slipway.local import local_run
-from slipway.local.lifetime import GRACE_SECONDS, end_session
+from slipway.local.lifetime import GRACE_SECONDS, end_session, make_run_temporary
 from slipway.local.request import RunRequest, request_json
 
 LAST_LINES = 15
@@ -74,6 +76,7 @@ def execute(
     log.parent.mkdir(parents=True, exist_ok=True)
     request_file = log.with_suffix(".json")
     request_file.write_text(request_json(request), encoding="utf-8")
+    temporary = make_run_temporary(Path(request.root).parent)
     run = PipelineRun(tasks={}, log=log)
     tail: deque[str] = deque(maxlen=LAST_LINES)
     with (
@@ -89,6 +92,8 @@ def execute(
             env={
                 **os.environ,
                 **environment,
+                LASTING_TEMPORARY: lasting_temporary(),
+                "TMPDIR": str(temporary),
                 "PYTHONUNBUFFERED": "1",
                 "PYTHONSAFEPATH": "1",
             },
@@ -113,6 +118,7 @@ def execute(
                 with suppress(subprocess.TimeoutExpired):
                     child.wait(timeout=GRACE_SECONDS + 5)
             end_session(child.pid)
+            shutil.rmtree(temporary, ignore_errors=True)
     if child.returncode and run.error is None:
         # Nobody said why: a process that was killed, or an error before the stage began.
         run.error = "It ended without a result. The last lines:\n" + "\n".join(tail)

@@ -8,15 +8,20 @@ the next command in the folder ends what is left of the session.
 
 import ctypes
 import fcntl
+import hashlib
 import os
+import shutil
 import signal
+import stat
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from slipway.components.support.errors import SlipwayError
 from slipway.components.support.retry import wait_until
 
 # Stages have this long to save themselves after a SIGTERM.
@@ -82,6 +87,45 @@ def end_abandoned(lock: Path, root: Path) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not set(left) & set(session_members(session)), timeout=GRACE_SECONDS)
+
+
+def run_temporary(root: Path) -> Path:
+    """The folder of a workspace's runs for temporary files: kfp makes one in it for each task.
+
+    It has a short name in the system's own folder, since sockets lie in it too.
+    """
+    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"slipway-run-{os.getuid()}-{digest}"
+
+
+def make_run_temporary(root: Path) -> Path:
+    """Makes that folder, for this user alone.
+
+    Raises:
+        SlipwayError: somebody else has made it.
+    """
+    folder = run_temporary(root)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise SlipwayError(f"{folder} is not a folder of this user. Remove it, or set TMPDIR.")
+    return folder
+
+
+def clear_abandoned(root: Path) -> None:
+    """Removes what a run that was killed left half-done in its folder, and its temporary files.
+
+    Nothing of a run may be at work. What the endpoint and its log write is left alone: they may be.
+    """
+    temporary = run_temporary(root)
+    if temporary.is_dir() and not temporary.is_symlink():
+        shutil.rmtree(temporary, ignore_errors=True)
+    for name in ("pipelines", "compiled", "feature_store", "monitoring", "mlflow-artifacts"):
+        for partial in (root / name).rglob(".*.partial"):
+            if partial.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+            else:
+                partial.unlink(missing_ok=True)
 
 
 def session_members(session: int) -> list[int]:

@@ -15,7 +15,7 @@ from typing import IO
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.packages import installed_packages
 from slipway.components.support.retry import wait_until
-from slipway.local.lifetime import GRACE_SECONDS, end_abandoned
+from slipway.local.lifetime import GRACE_SECONDS, clear_abandoned, end_abandoned
 
 SOURCE = Path(__file__).resolve().parents[1]
 KEPT_RUNS = 10
@@ -117,6 +117,7 @@ class Workspace:
                     " give this one a folder of its own with --out."
                 )
             end_abandoned(self.work_lock, self.root)
+            clear_abandoned(self.root)
 
     def use(self, output: object) -> None:
         """Notes that an earlier run's output was used again, so that its run counts as a new one."""

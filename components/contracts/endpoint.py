@@ -32,6 +32,7 @@ STATE = "state.json"
 LOCK = "supervisor.lock"
 LOG = "supervisor.log"
 OUTPUT = "predictor.log"
+LASTING_TEMPORARY = "SLIPWAY_TMPDIR"
 _LONGEST_SOCKET_PATH = 100  # Linux takes 107 bytes
 _ANSWER_SECONDS = 90
 
@@ -47,7 +48,12 @@ def control_path(folder: Path) -> Path:
     if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
         return path
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"slipway-{os.getuid()}-{digest}" / "control.sock"
+    return Path(lasting_temporary()) / f"slipway-{os.getuid()}-{digest}" / "control.sock"
+
+
+def lasting_temporary() -> str:
+    """The folder for temporary files that outlive a run: a local run's stages have one of their own."""
+    return os.environ.get(LASTING_TEMPORARY) or tempfile.gettempdir()
 
 
 def read_state(folder: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from slipway.components.support.errors import SlipwayError, is_failure
 from slipway.components.support.secrets import guarded_output, redact, redact_values
+from slipway.components.support.stores import bound_stores
 
 EVENT_PREFIX = "[slipway] "
 _current: list[str] = []
@@ -75,6 +76,7 @@ def stage(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             _current.append(name)
             started = time.monotonic()
             sys.excepthook = _excepthook
+            bound_stores()
             try:
                 with guarded_output():
                     emit("start")

@@ -14,7 +14,7 @@ from kfp import compiler, dsl
 
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.retry import wait_until
-from slipway.local.lifetime import session_members
+from slipway.local.lifetime import run_temporary, session_members
 from slipway.local.workspace import Workspace
 
 PROGRAM = """
@@ -128,6 +128,28 @@ def test_what_a_killed_command_and_child_left_ends_before_the_next(
     assert running.stage in session_members(running.child), "an orphan is at work"
     with Workspace.at(tmp_path / "run").locked():
         assert session_members(running.child) == []
+
+
+def test_the_next_run_clears_what_a_killed_one_left(running: Running, tmp_path: Path) -> None:
+    """Half-done outputs, and the folder that kfp makes for each task in the temporary one."""
+    root = tmp_path / "run"
+    temporary = run_temporary(root)
+    assert list(temporary.glob("tmp.*")), "kfp made one"
+    half = root / "pipelines" / "shop-training" / "train" / ".bundle.0a1b.partial"
+    half.mkdir(parents=True)
+    (half / "model.onnx").write_text("half")
+    (root / "monitoring").mkdir()
+    (root / "monitoring" / ".request.json.0a1b.partial").write_text("{")
+    # The endpoint's own writer may be at work.
+    log = root / "inference_log" / "shop" / ".segment.0a1b.partial"
+    log.parent.mkdir(parents=True)
+    log.write_text("rows")
+    running.process.send_signal(signal.SIGKILL)
+    running.process.wait()
+    with Workspace.at(root).locked():
+        assert not temporary.exists()
+        assert list(root.rglob("*.partial")) == [log]
+        assert (half.parent / "..").resolve().is_dir()
 
 
 def test_a_session_of_somebody_else_with_the_same_number_is_left_alone(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from slipway.components.contracts.endpoint import (
     endpoint_folder,
     is_supervised,
     last_lines,
+    lasting_temporary,
     read_state,
 )
 from slipway.components.contracts.release import Release
@@ -218,7 +219,8 @@ def _absolute(uri: str) -> str:
 
 def _environment() -> dict[str, str]:
     """The predictor's: this process's, with one thread a library."""
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
+    # It outlives the run, whose temporary folder goes with it.
+    return {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": lasting_temporary()}
 
 
 def _ensure_supervisor(home: Path, project: str, port: int) -> None:

@@ -1,0 +1,30 @@
+"""How long an object store may keep a client of ours waiting."""
+
+import json
+import os
+import sys
+
+CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 5.0, 6.0, 2
+_VARIABLE = "FSSPEC_S3"
+
+
+def bound_stores(read_seconds: float = READ_SECONDS) -> None:
+    """Bounds every client of an object store that this process and its children will make.
+
+    s3fs tries each call five times itself, and botocore as often within each: minutes without a word.
+    What the environment says already (`FSSPEC_S3`, `AWS_MAX_ATTEMPTS`) stays.
+
+    Args:
+        read_seconds: how long one answer may take to begin, or to go on.
+    """
+    os.environ.setdefault("AWS_MAX_ATTEMPTS", str(ATTEMPTS))
+    os.environ.setdefault("AWS_RETRY_MODE", "standard")
+    if _VARIABLE in os.environ:
+        return
+    retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
+    bounds = {"connect_timeout": CONNECT_SECONDS, "read_timeout": read_seconds, "retries": retries}
+    os.environ[_VARIABLE] = json.dumps({"config_kwargs": bounds})
+    if "fsspec" in sys.modules:  # it reads the environment once, when it is imported
+        from fsspec.config import conf
+
+        conf.setdefault("s3", {})["config_kwargs"] = bounds

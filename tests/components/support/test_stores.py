@@ -1,0 +1,83 @@
+"""A store that accepts connections and never answers is given up, and named."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from support.fault_proxy import faulty
+
+from slipway.components.support import stores
+
+PROGRAM = """
+import sys
+if "first" in sys.argv:
+    import fsspec
+from slipway.components.support import stage, stores
+
+class Done:
+    headline = ""
+
+@stage.stage("ingest")
+def work():
+    from slipway.components.monitor import state
+    state.read("s3://bucket/x")
+    return Done()
+
+stores.bound_stores(read_seconds=0.3)  # the same way, in less time
+work()
+"""
+
+
+def ask_silent_store(*arguments: str) -> tuple[float, str, int]:
+    """Seconds, what was said, and how often the store was asked."""
+    with faulty(1, faults=("silent",)) as proxy:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}",
+            "AWS_ACCESS_KEY_ID": "a",
+            "AWS_SECRET_ACCESS_KEY": "b",
+            "AWS_REGION": "eu-central-1",
+        }
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *arguments],
+            env=environment,
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 1
+        return time.monotonic() - started, done.stdout + done.stderr, proxy.count["silent"]
+
+
+def test_a_silent_store_is_given_up_and_named() -> None:
+    for arguments in ((), ("first",)):  # also where fsspec was imported before
+        seconds, told, asked = ask_silent_store(*arguments)
+        assert "s3://bucket/x cannot be read: Read timeout" in told, told
+        assert asked == 10, "five times by s3fs, twice each"
+        assert seconds < 60
+
+
+def test_the_whole_wait_has_a_bound() -> None:
+    assert 5 * stores.ATTEMPTS * stores.READ_SECONDS <= 60
+    assert stores.CONNECT_SECONDS <= stores.READ_SECONDS
+
+
+def test_a_person_s_own_settings_stay() -> None:
+    own = json.dumps({"config_kwargs": {"read_timeout": 30}})
+    program = (
+        "from slipway.components.support.stores import bound_stores; bound_stores();"
+        "import os, fsspec; print(os.environ['FSSPEC_S3'], os.environ['AWS_MAX_ATTEMPTS'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PATH": "", "FSSPEC_S3": own, "AWS_MAX_ATTEMPTS": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == f"{own} 7"
