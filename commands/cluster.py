@@ -362,7 +362,8 @@ def doctor(
     worst = False
     for line in examine(connection, package, service_account, arguments):
         word = WORDS[line.status]
-        if console.is_terminal:  # folded beside what it is about; a log has each in one line
+        # Folded beside what it is about; a log has each in one line, and a command is one to copy.
+        if console.is_terminal and "kubectl " not in line.message:
             grid = Table.grid(padding=(0, 1, 0, 0))
             grid.add_column(no_wrap=True)
             grid.add_column(no_wrap=True, min_width=22)
