@@ -83,6 +83,7 @@ class KubeApi:
         self.applied: list[Object] = []
         self.verbs: set[tuple[str, str, str]] = set()
         self.log_text = ""
+        self.logs: dict[str, str] = {}  # of a pod: lines with their moments
         self._rules = rules
         self._versions = itertools.count(1)
         self._schemas = {
@@ -104,6 +105,8 @@ class KubeApi:
         if fault := self.take_fault(method):
             raise Refused(fault.status, fault.reason, fault.message, fault.causes)
         if resource == "pods/log":
+            if name in self.logs:
+                return self.logs[name]
             lines = enumerate(self.log_text.splitlines())
             if query.get("timestamps"):
                 return "\n".join(f"2026-11-27T00:00:00.{n:09d}Z {line}" for n, line in lines)

@@ -217,6 +217,48 @@ def test_quota_and_a_queue_are_waited_for(
     assert capfd.readouterr().out.count("is suspended: TrainJob is suspended") == 1
 
 
+def test_of_a_job_that_is_tried_again_the_newest_pod_is_printed(
+    trainer: TrainerDouble, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its first pod stays for a look; the server lists them in no order."""
+    name = "toy-train-node-0-0-later"
+
+    def start_again() -> None:
+        meta = trainer.pods[0]["metadata"] | {
+            "name": name,
+            "creationTimestamp": trainer.clock.stamp(),
+        }
+        trainer.api.logs[name] = "2026-11-27T00:00:20.5Z epoch 1 again\n"
+        trainer.pods.insert(0, {"metadata": meta, "status": {"phase": "Running"}})
+
+    def go_on() -> None:
+        # As text this moment is before the other.
+        trainer.api.logs[name] += "2026-11-27T00:00:20.51Z epoch 2 again\n"
+
+    trainer.clock.after(12, start_again)
+    trainer.clock.after(24, go_on)
+    run()
+    said = capfd.readouterr().out
+    assert [said.count(line) for line in ("epoch 1 again", "epoch 2 again", "epoch 1\n")] == [
+        1,
+        1,
+        1,
+    ]
+
+
+def test_the_latest_refusal_is_told_whatever_order_the_server_has(trainer: TrainerDouble) -> None:
+    job = manifest()
+    job["spec"]["runtimePatches"] = []
+    event = {"type": "Warning", "reason": "FailedCreate", "message": "exceeded quota: of yesterday"}
+    event["involvedObject"] = {"name": "toy-train-node-0"}  # type: ignore[assignment]
+    trainer.api.lists["events"] = lambda: [
+        *trainer.api.events,
+        event | {"lastTimestamp": "2026-11-26T00:00:00Z", "metadata": {}},
+    ]
+    with pytest.raises(SlipwayError, match=r"No pod of TrainJob toy-train may be .*PodSecurity"):
+        run(job)
+
+
 def test_what_the_webhooks_refuse_is_told(
     trainer: TrainerDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
