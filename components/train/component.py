@@ -26,7 +26,8 @@ def train(
     """Trains a PyTorch model and exports it with its preprocessing inside.
 
     Args:
-        splits: Train, validation and test tables; the test table is not read.
+        splits: Train, validation and test tables; of the test table only features are read, to compare
+            the exported files with the trained model.
         project: The project's name: the MLflow experiment and the model.
         config: The project's `training` section.
         seed: Seed of every random choice.

@@ -150,7 +150,8 @@ def _log(_: str, notice: Notice) -> None:
             )
 
 
-def _registry(notice: Notice) -> "CollectorRegistry":
+def window_gauges(notice: Notice) -> "CollectorRegistry":
+    """What of a window is pushed as gauges: its numbers, its end, and the alerts that fire."""
     from prometheus_client import CollectorRegistry, Gauge
 
     registry = CollectorRegistry()
@@ -164,13 +165,6 @@ def _registry(notice: Notice) -> "CollectorRegistry":
     return registry
 
 
-def format_gauges(notice: Notice) -> str:
-    """The gauges of a window in Prometheus' text format."""
-    from prometheus_client import generate_latest
-
-    return str(generate_latest(_registry(notice)).decode())
-
-
 def _pushgateway(url: str, notice: Notice) -> None:
     from prometheus_client import push_to_gateway
 
@@ -178,7 +172,7 @@ def _pushgateway(url: str, notice: Notice) -> None:
         url,
         job="slipway-monitor",
         grouping_key={"model": notice.model},
-        registry=_registry(notice),
+        registry=window_gauges(notice),
         timeout=TIMEOUT_S,
     )
 

@@ -160,8 +160,10 @@ def test_thresholds_are_those_of_the_project_file(manifests: Path) -> None:
 
 
 def test_every_metric_is_one_that_the_predictor_or_the_monitor_has(manifests: Path) -> None:
+    from prometheus_client import generate_latest
+
     from slipway.components.monitor.alerting.notice import Notice
-    from slipway.components.monitor.alerting.senders import format_gauges
+    from slipway.components.monitor.alerting.senders import window_gauges
     from slipway.serving.metrics import Metrics
 
     metrics = Metrics("m")
@@ -178,7 +180,7 @@ def test_every_metric_is_one_that_the_predictor_or_the_monitor_has(manifests: Pa
         report="",
         numbers=dict.fromkeys(WINDOW_NUMBERS, 1.0),
     )
-    pushed = format_gauges(notice)
+    pushed = generate_latest(window_gauges(notice)).decode()
     for expression in expressions(manifests):
         for name in re.findall(r"\bslipway[a-z0-9_:]+", expression):
             known = name in recorded or re.search(rf"^{name}\b", served + pushed, re.M)
