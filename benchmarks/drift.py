@@ -18,6 +18,7 @@ from slipway.components.config.monitoring import DriftConfig
 from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
 from slipway.components.contracts.reference import ReferenceSummary
 from slipway.components.contracts.splits import Feature, Kind
+from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.monitor.measures.drift import COARSE, coarse_groups, compare, measure
 from slipway.components.monitor.measures.sketch import (
     NumericSketch,
@@ -155,7 +156,7 @@ def against_decoding() -> list[Row]:
 
 def write_log(folder: Path) -> None:
     """A day's log of LOG_ROWS rows in FILES files, and a reference of 50,000 rows."""
-    schema = log_schema(FEATURES)
+    schema = log_schema(FEATURES, label_type("binary").columns())
     rows = LOG_ROWS // FILES
     for i in range(FILES):
         moment = START + timedelta(hours=i)

@@ -21,6 +21,7 @@ from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.contracts.scoring import open_model, predict
 from slipway.components.contracts.splits import TIME, part_file, read_splits
 from slipway.components.deploy.local.target import stop
+from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.metrics.labels import reaches_threshold
 from slipway.local.job import Job, RunResult, monitor, train
 from slipway.local.workspace import Workspace
@@ -85,7 +86,7 @@ def write_log(job: Job, result: RunResult, rows: pl.DataFrame, threshold: float)
     model, uri = result.deployment.name, job.workspace.settings()["INFERENCE_LOG_URI"]
     shutil.rmtree(Path(uri) / model, ignore_errors=True)
     splits = read_splits(Path(_output(result, "features", "splits")))
-    schema = log_schema(splits.features)
+    schema = log_schema(splits.features, label_type("binary").columns())
     lead = timedelta(seconds=splits.lead_seconds)
     draw = np.random.default_rng(1)
     rows = rows.select(

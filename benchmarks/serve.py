@@ -76,7 +76,7 @@ def _binary(golden: Golden, rows: int, times: list[str]) -> tuple[bytes, dict[st
 
 
 def _tensors(golden: Golden, rows: int) -> list[dict]:
-    count = len(golden.probability)
+    count = len(golden.answers)
     repeat = -(-rows // count)
     return [
         {**t, "shape": [rows], "data": (t["data"] * repeat)[:rows]}

@@ -289,12 +289,14 @@ class Predictor:
         self, model: Model, asked: HttpRequest, call: Call
     ) -> tuple[bytes, Headers, LogRecord | None]:
         def parse() -> InferRequest:
-            return parse_request(asked.body, asked.header_length, model.reader.bounds)
+            return parse_request(
+                asked.body, asked.header_length, model.reader.bounds, model.output_names
+            )
 
         request, rows = await self.read(model, call, asked.size, parse)
-        probability, label, record = await self.infer(model, request, rows)
+        answers, record = await self.infer(model, request, rows)
         clock = time.perf_counter()
-        payload, json_length = encode_response(model, request, probability, label)
+        payload, json_length = encode_response(model, request, answers)
         headers = [_JSON]
         if json_length is not None:
             headers = [_BINARY, (_HEADER_LENGTH, str(json_length).encode())]
@@ -340,24 +342,23 @@ class Predictor:
 
     async def infer(
         self, model: Model, request: InferRequest, rows: Rows
-    ) -> tuple[np.ndarray, np.ndarray, LogRecord | None]:
-        """The probabilities (float32 [N]) and labels (int64 [N]) of a request, and its log record.
+    ) -> tuple[np.ndarray, LogRecord | None]:
+        """The answers of a request, float32 [N] or [N, W], and its log record.
 
         Raises:
             RequestError: the request cannot be answered.
         """
         moment = self._moment(request)
         started = time.perf_counter()
-        probability = await self._batcher.predict(model, rows)
+        answers = await self._batcher.predict(model, rows)
         self._metrics.predict.observe(time.perf_counter() - started)
-        label = model.labels(probability)
         self._metrics.rows.inc(rows.count)
         if not request.log:
             self._metrics.log_skipped.labels("asked").inc(rows.count)
-            return probability, label, None
-        self._metrics.probabilities.add(probability)
-        record = LogRecord(request.id, moment, 0, model.version, 200, 0.0, rows, probability, label)
-        return probability, label, record
+            return answers, None
+        self._metrics.answers.add(model.label.place(answers))
+        record = LogRecord(request.id, moment, 0, model.version, 200, 0.0, rows, answers)
+        return answers, record
 
     async def account(
         self, answer: Callable[[Model, Call], Awaitable[tuple[Any, LogRecord | None]]]
@@ -386,9 +387,9 @@ class Predictor:
             return parse_instances(asked.body, model.reader, keyed=self._online is not None)
 
         request, rows = await self.read(model, call, asked.size, parse)
-        probability, label, record = await self.infer(model, request, rows)
+        answers, record = await self.infer(model, request, rows)
         clock = time.perf_counter()
-        payload = encode_predictions(probability, label)
+        payload = encode_predictions(model, answers)
         self._metrics.postprocess.observe(time.perf_counter() - clock)
         return payload, [_JSON], record
 

@@ -49,7 +49,7 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
 
     async def predict(self, model: Model, rows: Rows) -> np.ndarray:
-        """The probabilities of the rows: float32 [N].
+        """The answers of the rows: float32 [N] or [N, W].
 
         Raises:
             RequestError: 503, too many rows wait already.

@@ -14,24 +14,24 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 _BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-class Probabilities:
-    """A histogram of predicted probabilities in tenths, cheap for one row and for many."""
+class Answers:
+    """A histogram of where answers lie, from 0 to 1 in tenths, cheap for one row and for many."""
 
     def __init__(self) -> None:
         self._counts = [0] * 10
         self._sum = 0.0
 
-    def add(self, probability: np.ndarray) -> None:
-        """Counts rows: float32 [N], each from 0 to 1."""
-        if len(probability) == 1:
-            value = float(probability[0])
+    def add(self, places: np.ndarray) -> None:
+        """Counts rows: float32 [N], each from 0 to 1 (`LabelType.place`)."""
+        if len(places) == 1:
+            value = float(places[0])
             self._counts[min(int(value * 10), 9)] += 1
             self._sum += value
             return
-        bins = np.minimum((probability * 10).astype(int), 9)
+        bins = np.minimum((places * 10).astype(int), 9)
         for number, count in zip(*np.unique(bins, return_counts=True), strict=True):
             self._counts[number] += int(count)
-        self._sum += float(probability.sum())
+        self._sum += float(places.sum())
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """What Prometheus reads."""
@@ -40,7 +40,10 @@ class Probabilities:
             total += count
             buckets.append((f"{(number + 1) / 10:g}" if number < 9 else "+Inf", total))
         yield HistogramMetricFamily(
-            "slipway_probability", "predicted probabilities", buckets=buckets, sum_value=self._sum
+            "slipway_probability",
+            "predicted probabilities; of a number, where it lies among those of the training",
+            buckets=buckets,
+            sum_value=self._sum,
         )
 
 
@@ -87,9 +90,9 @@ class Metrics:
         self.batch_rows = Distribution(
             "slipway_batch_rows", "rows of one forward pass", _BATCH_ROWS, {}
         )
-        self.probabilities = Probabilities()
+        self.answers = Answers()
         self.registry.register(self.batch_rows)
-        self.registry.register(self.probabilities)
+        self.registry.register(self.answers)
         self._requests = self._count(
             "slipway_requests", "inference requests by HTTP status", "model_name", "code"
         )

@@ -7,13 +7,12 @@ import numpy as np
 import onnxruntime as ort
 
 from slipway.components.contracts.bundle import MISSING_TIME, ONNX, Bundle, bundle_hash, read_bundle
-from slipway.components.metrics.labels import reaches_threshold
+from slipway.components.metrics.kinds.base import LabelType
+from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support.errors import SlipwayError
 from slipway.serving.fetch import bundle_folder
 from slipway.serving.protocol.rows import RowReader, Rows
 from slipway.serving.settings import PredictorSettings
-
-OUTPUT = "probability"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,19 +21,25 @@ class Model:
 
     Attributes:
         name: the served name. version: the served version. model_hash: the bundle's hash.
-        bundle: its signature. reader: reads requests for it.
+        bundle: its signature. label: what its answers mean. reader: reads requests for it.
     """
 
     name: str
     version: str
     model_hash: str
     bundle: Bundle
+    label: LabelType
     reader: RowReader
     session: ort.InferenceSession
     inputs: tuple[str, ...]
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What a request may ask for."""
+        return tuple(output.name for output in self.label.outputs)
+
     def predict(self, rows: Rows) -> np.ndarray:
-        """The probability of label 1: float32 [N]."""
+        """The answers: float32 [N] or [N, W], as the kind of label has them."""
         feed: dict[str, np.ndarray] = {}
         for name in self.inputs:
             if name == "numeric":
@@ -43,12 +48,9 @@ class Model:
                 feed[name] = rows.categorical
             else:
                 feed[name] = rows.time
-        result: np.ndarray = self.session.run([OUTPUT], feed)[0]
-        return result.reshape(-1)
-
-    def labels(self, probability: np.ndarray) -> np.ndarray:
-        """int64 [N]: 1 where the probability reaches the threshold."""
-        return reaches_threshold(probability, self.bundle.threshold).astype(np.int64)
+        output, shape = self.bundle.output
+        result: np.ndarray = self.session.run([output], feed)[0]
+        return result.reshape(-1, *shape)
 
 
 def load_model(settings: PredictorSettings) -> Model:
@@ -56,7 +58,7 @@ def load_model(settings: PredictorSettings) -> Model:
 
     Raises:
         SlipwayError: it cannot be fetched, is no bundle, its graph cannot be loaded, has other inputs
-            than its signature says, or does not give a probability.
+            than its signature says, or does not answer as its kind of label does.
     """
     with bundle_folder(settings) as folder:
         return _load(folder, settings)
@@ -84,10 +86,11 @@ def _load(folder: Path, settings: PredictorSettings) -> Model:
         )
         if columns
     }
-    if set(inputs) != expected or OUTPUT not in [node.name for node in session.get_outputs()]:
+    output = bundle.output[0]
+    if set(inputs) != expected or output not in [node.name for node in session.get_outputs()]:
         raise SlipwayError(
             f"{folder / ONNX} takes {', '.join(inputs)}; its signature asks for"
-            f" {', '.join(sorted(expected))} and the output {OUTPUT}. Train the model again."
+            f" {', '.join(sorted(expected))} and the output {output}. Train the model again."
         )
     model_hash = bundle_hash(folder)
     model = Model(
@@ -95,6 +98,7 @@ def _load(folder: Path, settings: PredictorSettings) -> Model:
         version=settings.model_version or model_hash[:12],
         model_hash=model_hash,
         bundle=bundle,
+        label=label_type_of(bundle),
         reader=RowReader(
             bundle,
             max_rows=settings.max_rows,
@@ -114,7 +118,7 @@ def _providers() -> list[str]:
 
 
 def _ask(model: Model, folder: Path) -> None:
-    """One row without any value must give a finite probability: the graph handles what is missing."""
+    """One row without any value must get a sound answer: the graph handles what is missing."""
     rows = Rows(
         1,
         np.full((1, len(model.bundle.numeric)), np.nan),
@@ -125,7 +129,7 @@ def _ask(model: Model, folder: Path) -> None:
         answer = model.predict(rows)
     except Exception as error:  # as above
         raise SlipwayError(f"{folder / ONNX} cannot be run: {_first_line(error)}") from error
-    if answer.shape != (1,) or not 0 <= answer[0] <= 1:
+    if answer.shape != (1, *model.bundle.output[1]) or not model.label.is_sound(answer).all():
         raise SlipwayError(f"{folder / ONNX} answers {answer} to a row of missing values.")
 
 

@@ -60,6 +60,7 @@ class Bundle(Record):
         threshold: of a binary label: it is 1 where the probability reaches it.
         classes: of several classes their names, in the order of the answers.
         level: of a number, the share of labels that the intervals are to hold.
+        centre: of a number, the mean of the training labels.
         scale: what a difference of two answers is measured in, where it must be small: 1 for
             probabilities, about a standard deviation of a number's label.
         vocabularies: categorical feature to its known values, in code order (code 0 is "unknown
@@ -81,6 +82,7 @@ class Bundle(Record):
     label_kind: LabelKind = "binary"
     classes: tuple[str, ...] = ()
     level: float = 0.0
+    centre: float = 0.0
     scale: float = 1.0
     notes: dict[str, Any] = field(default_factory=dict)
 

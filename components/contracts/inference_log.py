@@ -14,13 +14,19 @@ One row a predicted row, one row a refused or failed request. Columns:
     served_at     timestamp[us, UTC]  the clock when the answer was sent
     model_version string
     status        int16            HTTP status of the answer
-    probability   double, null
+    probability   double, null     of a binary label: that of label 1
     label         int8, null
     latency_ms    double           from the request's first byte read to its answer handed over
     feature.<name>                 each feature as the model saw it (types as in the splits: double,
                                    string, bool, timestamp[us]); null where it was missing
+
+In the place of `probability` and `label` stands what a kind of label answers with (`LabelType.columns` in
+`components/metrics/kinds`): of several classes `probability` (double, of the class called), `label`
+(string, its name) and `probabilities` (float of each class); of a number `value`, `low` and `high`
+(double).
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -37,8 +43,15 @@ WHOLE_AFTER = timedelta(seconds=2 * ROLL_SECONDS)
 FEATURE_PREFIX = "feature."
 
 
-def log_schema(features: tuple[Feature, ...]) -> "pa.Schema":
-    """The Arrow schema of the log of a model with these features."""
+def log_schema(
+    features: tuple[Feature, ...], answers: "Iterable[tuple[str, pa.DataType]]"
+) -> "pa.Schema":
+    """The Arrow schema of the log of a model.
+
+    Args:
+        features: the model's.
+        answers: the columns that hold an answer, as the label's kind has them.
+    """
     import pyarrow as pa
 
     instant = pa.timestamp("us", tz="UTC")
@@ -57,8 +70,7 @@ def log_schema(features: tuple[Feature, ...]) -> "pa.Schema":
             ("served_at", instant),
             ("model_version", pa.string()),
             ("status", pa.int16()),
-            ("probability", pa.float64()),
-            ("label", pa.int8()),
+            *answers,
             ("latency_ms", pa.float64()),
             *((FEATURE_PREFIX + feature.name, kinds[feature.kind]) for feature in features),
         ],

@@ -6,14 +6,15 @@ Layout, version 1::
     <model>/date=2013-12-20/part-00000.parquet
 
 The rows have the columns of the inference log (`contracts.inference_log`) and are read as
-one: key, time (when the prediction would have been made), model_version, probability, label, and each
-feature as the model saw it. `latency_ms` is null. A folder with predictions.json is whole.
+one: key, time (when the prediction would have been made), model_version, the columns of its answer, and
+each feature as the model saw it. `latency_ms` is null. A folder with predictions.json is whole.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from slipway.components.config.label import LabelKind
 from slipway.components.contracts.record import Record
 
 FILE = "predictions.json"
@@ -27,8 +28,9 @@ class Predictions(Record):
         model: the registered model. model_version, model_hash: which of its versions answered.
         window: [start, end) in which the predicted things happen, ISO 8601 in UTC.
         moments: the same for `time`: earlier by the project's lead.
-        rows: predicted rows. positives: those with label 1.
-        threshold: the label is 1 where the probability reaches it.
+        rows: predicted rows. label_kind: what was predicted.
+        positives: of a binary label, the rows with label 1; else 0.
+        threshold: of a binary label: it is 1 where the probability reaches it.
         data_hash: content hash of the dataset that the features were computed from.
         published: where else the folder was copied to; empty: nowhere.
     """
@@ -44,16 +46,18 @@ class Predictions(Record):
     positives: int
     threshold: float
     data_hash: str
+    label_kind: LabelKind = "binary"
     published: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
         """What came out, in a few words."""
+        done = f"{self.rows:,} rows by {self.model} version {self.model_version}"
+        if self.label_kind != "binary":
+            return done
         share = self.positives / self.rows if self.rows else 0.0
-        return (
-            f"{self.rows:,} rows by {self.model} version {self.model_version}, {share:.1%} positive"
-        )
+        return f"{done}, {share:.1%} positive"
 
     def metadata(self) -> dict[str, Any]:
         """What the KFP artifact shows."""

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from slipway.components.contracts.bundle import ONNX, Bundle, model_inputs
 from slipway.components.contracts.requests import DATATYPES, wire_values
 from slipway.components.contracts.splits import read_part
-from slipway.components.metrics.labels import reaches_threshold
+from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
 
@@ -27,11 +28,16 @@ _TIMED = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """Some rows of the test part, as V2 tensors, and onnxruntime's own answer to each."""
+    """Some rows of the test part, as V2 tensors, and onnxruntime's own answer to each.
+
+    Attributes:
+        answers: float32 [N] or [N, W].
+        bundle: the model's signature.
+    """
 
     columns: list[tuple[str, str, list[Any]]]
-    probability: list[float]
-    threshold: float
+    answers: "np.ndarray"
+    bundle: Bundle
 
     def tensors(self, start: int, end: int) -> list[dict[str, Any]]:
         """The V2 inputs of the rows [start, end)."""
@@ -79,20 +85,21 @@ def golden_of(folder: Path, bundle: Bundle, table: "pa.Table") -> Golden:
     table = table.take(spread)
     try:
         session = ort.InferenceSession(str(folder / ONNX), providers=["CPUExecutionProvider"])
-        answer = session.run(["probability"], model_inputs(bundle, table))[0].reshape(-1)
+        output, shape = bundle.output
+        answers = session.run([output], model_inputs(bundle, table))[0].reshape(-1, *shape)
     except SlipwayError:
         raise
     except Exception as error:  # onnxruntime's errors have no common base of their own
         raise SlipwayError(f"The model cannot be run: {str(error).splitlines()[0]}") from error
-    if not np.isfinite(answer).all():
+    if not np.isfinite(answers).all():
         raise SlipwayError("The model answers real rows with values that are not finite.")
     return Golden(
         columns=[
             (feature.name, DATATYPES[feature.kind], wire_values(feature.kind, table[feature.name]))
             for feature in bundle.features
         ],
-        probability=[float(value) for value in answer],
-        threshold=bundle.threshold,
+        answers=answers,
+        bundle=bundle,
     )
 
 
@@ -103,11 +110,12 @@ def ask(
 
     Raises:
         NotReached: a request comes to no predictor, or another version answers.
-        SlipwayError: a request fails, or an answer differs by more than `TOLERANCE` from onnxruntime's.
+        SlipwayError: a request fails, or an answer differs by more than `TOLERANCE` (of a number, times
+            the bundle's scale) from onnxruntime's.
     """
     import httpx
 
-    rows = len(golden.probability)
+    rows = len(golden.answers)
     asked = [(i, i + 1) for i in range(rows)] + [(0, rows)]
     timed = [(i % rows, i % rows + 1) for i in range(_TIMED)]
     worst, latencies = 0.0, []
@@ -145,32 +153,52 @@ def _compare(golden: Golden, start: int, end: int, response: Any, version: str) 
         )
     try:
         content = response.json()
-        outputs = {output["name"]: output["data"] for output in content["outputs"]}
-        pairs = list(
-            zip(
-                outputs["probability"],
-                outputs["label"],
-                golden.probability[start:end],
-                strict=True,
-            )
-        )
+        served = {output["name"]: output["data"] for output in content["outputs"]}
     except (ValueError, KeyError, TypeError) as error:
         raise SlipwayError(f"The new predictor's answer is no V2 answer: {error!r}.") from error
     if content.get("model_version") != version:
         raise NotReached(
             f"Version {content.get('model_version')} answers where {version} was deployed."
         )
+    return _largest_gap(golden, start, end, served)
+
+
+def _largest_gap(golden: Golden, start: int, end: int, served: dict[str, Any]) -> float:
+    """The largest difference of the numbers served for the rows [start, end), as a share of the scale.
+
+    Raises:
+        SlipwayError: one is too large, or another output is not what the answer stands for.
+    """
+    import numpy as np
+
+    label, answers = label_type_of(golden.bundle), golden.answers[start:end]
+    expected, tied = label.respond(answers), label.is_tied(answers, TOLERANCE)
     worst = 0.0
-    for offset, (probability, label, expected) in enumerate(pairs):
-        difference = abs(probability - expected)
-        worst = max(worst, difference)
-        # The label may differ only where the probability is at the threshold itself.
-        at_threshold = abs(expected - golden.threshold) <= TOLERANCE
-        if not difference <= TOLERANCE or (
-            label != int(reaches_threshold(probability, golden.threshold)) and not at_threshold
-        ):
+    for name, wanted in expected.items():
+        try:
+            got = np.array(served[name], object if wanted.dtype == object else None)
+            got = got.reshape(wanted.shape)
+            if wanted.dtype.kind == "f":
+                gaps = np.abs(got.astype(float) - wanted) / golden.bundle.scale
+                gaps = gaps.reshape(len(answers), -1).max(1)
+                worst = max(worst, float(gaps.max()))
+                wrong = ~(gaps <= TOLERANCE)
+            else:
+                # Another label may only stand where two are as likely.
+                wrong = (got != wanted) & ~tied
+        except (KeyError, ValueError, TypeError) as error:
             raise SlipwayError(
-                f"The new predictor answers row {start + offset} of the golden rows with"
-                f" {probability} (label {label}); the model itself says {expected}."
+                f"The new predictor's answer is no V2 answer of this model: output {name}: {error!r}."
+            ) from error
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise SlipwayError(
+                f"The new predictor answers row {start + row} of the golden rows with {name}"
+                f" {_shown(got[row])}; the model itself says {_shown(wanted[row])}."
             )
     return worst
+
+
+def _shown(value: Any) -> str:
+    text = str(value.tolist() if hasattr(value, "tolist") else value)
+    return text if len(text) <= 100 else f"{text[:100]}…"

@@ -19,7 +19,8 @@ from slipway.components.contracts.release import Release
 from slipway.components.contracts.scoring import BATCH_ROWS, open_model, predict
 from slipway.components.contracts.splits import TIME
 from slipway.components.deploy.deploy import fetch_bundle
-from slipway.components.metrics.labels import reaches_threshold
+from slipway.components.metrics.kinds.base import LabelType
+from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support import tracking
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory
@@ -51,7 +52,7 @@ def score_rows(
 
     Raises:
         SlipwayError: there is no such version, its bundle is not the registered one, the rows lack a
-            feature of it, or it answers with what is no probability. Nothing is left behind.
+            feature of it, or an answer is none of its kind of label. Nothing is left behind.
     """
     source = read_feature_rows(rows)
     release = find_version(project, model)
@@ -72,6 +73,7 @@ def score_rows(
                 rows=counted[0],
                 positives=counted[1],
                 threshold=bundle.threshold,
+                label_kind=bundle.label_kind,
                 data_hash=source.data_hash,
             )
             if publish:
@@ -133,8 +135,8 @@ def _predict_all(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    session = open_model(folder)
-    schema = log_schema(bundle.features)
+    session, label = open_model(folder), label_type_of(bundle)
+    schema = log_schema(bundle.features, label.columns())
     request = f"batch-{uuid.uuid4().hex[:12]}"
     done, positives = 0, 0
     day: date | None = None
@@ -154,12 +156,13 @@ def _predict_all(
                     path.parent.mkdir(parents=True)
                     writer = pq.ParquetWriter(path, schema, compression="zstd")
                 rows = _as_trained(rows, bundle, source)
-                probability = predict(session, bundle, rows)
-                _require_probabilities(probability, rows[source.key])
-                logged = _logged(rows, probability, bundle, source, release, request, done)
+                answers = predict(session, bundle, rows)
+                _require_sound(answers, label, rows[source.key])
+                logged = _logged(rows, answers, bundle, source, release, request, done)
                 writer.write_table(logged.cast(schema))
                 done += rows.num_rows
-                positives += pc.sum(logged["label"]).as_py() or 0
+                if label.kind == "binary":
+                    positives += pc.sum(logged["label"]).as_py() or 0
                 progress(f"{done:,} of {total:,} rows", done / total if total else 1.0)
         finally:
             if writer:
@@ -205,20 +208,20 @@ def _by_day(batches: Any, lead_seconds: int) -> Iterator[tuple[date, "pa.Table"]
                 yield day, table.slice(start, end - start)
 
 
-def _require_probabilities(probability: "np.ndarray", keys: "pa.ChunkedArray") -> None:
+def _require_sound(answers: "np.ndarray", label: LabelType, keys: "pa.ChunkedArray") -> None:
     import numpy as np
 
-    wrong = np.flatnonzero(~((probability >= 0) & (probability <= 1)))
+    wrong = np.flatnonzero(~label.is_sound(answers))
     if len(wrong):
         raise SlipwayError(
-            f"The model answers {len(wrong)} rows with what is no probability, for example"
-            f" {probability[wrong[0]]} for {keys[int(wrong[0])]}. Nothing was written."
+            f"The model answers {len(wrong)} rows with what is not {label.answer_name}, for example"
+            f" {answers[wrong[0]]} for {keys[int(wrong[0])]}. Nothing was written."
         )
 
 
 def _logged(
     rows: "pa.Table",
-    probability: "np.ndarray",
+    answers: "np.ndarray",
     bundle: Bundle,
     source: FeatureRows,
     release: Release,
@@ -239,8 +242,7 @@ def _logged(
         "served_at": pa.repeat(pa.scalar(datetime.now(UTC), pa.timestamp("us", "UTC")), count),
         "model_version": pa.repeat(release.model_version, count),
         "status": pa.repeat(pa.scalar(200, pa.int16()), count),
-        "probability": pa.array(probability.astype(np.float64)),
-        "label": pa.array(reaches_threshold(probability, bundle.threshold).astype(np.int8)),
+        **label_type_of(bundle).to_columns(answers),
         "latency_ms": pa.nulls(count, pa.float64()),
     }
     for feature in bundle.features:

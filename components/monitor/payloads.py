@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, TypedDict
 
 from slipway.components.config.data import Window
 from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
+from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _write(rows: list[dict[str, Any]], model: str, target: Path) -> None:
         moment = datetime.fromtimestamp(row["time"] / 1e6, UTC)
         hours.setdefault(moment.replace(minute=0, second=0, microsecond=0), []).append(row)
     for hour, some in hours.items():
-        base = log_schema(())
+        base = log_schema((), label_type("binary").columns())
         arrays = [
             pa.array([row.get(field.name) for row in some], pa.int64()).cast(field.type)
             if pa.types.is_timestamp(field.type)

@@ -194,8 +194,11 @@ def read_answers(window: LogWindow) -> "pa.Table":
     import pyarrow as pa
 
     from slipway.components.contracts.inference_log import log_schema
+    from slipway.components.metrics.kinds.choose import label_type
 
-    schema = pa.schema([log_schema(()).field(name) for name in ANSWERS])
+    schema = pa.schema(
+        [log_schema((), label_type("binary").columns()).field(name) for name in ANSWERS]
+    )
     tables = [schema.empty_table()]
     for table in window.batches(list(ANSWERS)):
         lacking = [name for name in ANSWERS if name not in table.column_names]

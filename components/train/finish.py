@@ -106,6 +106,7 @@ def _sign(prepared: Prepared, finished: FinishedModel) -> Bundle:
     return replace(
         prepared.parts.signature,
         threshold=finished.threshold,
+        centre=finished.head.centre,
         scale=finished.head.scale,
         notes={
             "threshold_rule": settings.threshold,

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from slipway.serving.admission import too_much
@@ -14,7 +15,7 @@ from slipway.serving.grpc.messages import METHODS, SERVICE, message
 from slipway.serving.grpc.wire import check_request
 from slipway.serving.model import Model
 from slipway.serving.protocol.bounds import Bounds
-from slipway.serving.protocol.tensors import DATATYPES, decode_tensor, decode_text, short_text
+from slipway.serving.protocol.tensors import decode_tensor, decode_text, encode_tensor, short_text
 from slipway.serving.protocol.v2 import InferRequest, model_metadata, outputs_wanted, request_id
 from slipway.serving.settings import PredictorSettings
 
@@ -187,11 +188,11 @@ class _Service:
                 raise too_much()
 
             def parse() -> InferRequest:
-                return _parse(predictor, raw, model.reader.bounds)
+                return _parse(predictor, raw, model)
 
             request, rows = await predictor.read(model, call, size, parse)
-            probability, label, record = await predictor.infer(model, request, rows)
-            return _encode(model, request, probability, label).SerializeToString(), record
+            answers, record = await predictor.infer(model, request, rows)
+            return _encode(model, request, answers).SerializeToString(), record
 
         fits = predictor.admission.hold(size)
         try:
@@ -200,17 +201,17 @@ class _Service:
             predictor.admission.hold(-size)
 
 
-def _parse(predictor: Predictor, raw: bytes, bounds: Bounds) -> InferRequest:
-    check_request(raw, bounds)
+def _parse(predictor: Predictor, raw: bytes, model: Model) -> InferRequest:
+    check_request(raw, model.reader.bounds)
     request = _message(_MESSAGES["ModelInfer"][0], raw)
     if request is None:
         raise RequestError("The request is no protobuf.")
     predictor.check_model(request.model_name, request.model_version or None)
-    return read_message(request, bounds)
+    return read_message(request, model.reader.bounds, model.output_names)
 
 
-def read_message(request: Any, bounds: Bounds) -> InferRequest:
-    """Reads a ModelInferRequest.
+def read_message(request: Any, bounds: Bounds, outputs: tuple[str, ...]) -> InferRequest:
+    """Reads a ModelInferRequest to a model that has these outputs.
 
     Raises:
         RequestError: 400 or 413, with what is wrong.
@@ -233,9 +234,8 @@ def read_message(request: Any, bounds: Bounds) -> InferRequest:
     if "log" in request.parameters:
         log = request.parameters["log"].bool_param
     wanted = [{"name": output.name} for output in request.outputs] or None
-    return InferRequest(
-        request_id(request.id or None), tensors, outputs_wanted(wanted, True), time, log
-    )
+    chosen = outputs_wanted(wanted, outputs, binary=True)
+    return InferRequest(request_id(request.id or None), tensors, chosen, time, log)
 
 
 def _typed(item: Any) -> list[Any]:
@@ -251,12 +251,16 @@ def _typed(item: Any) -> list[Any]:
     return list(values)
 
 
-def _encode(model: Model, request: InferRequest, probability: Any, label: Any) -> Any:
+def _encode(model: Model, request: InferRequest, answers: np.ndarray) -> Any:
     response = _MESSAGES["ModelInfer"][1](
         model_name=model.name, model_version=model.version, id=request.id
     )
-    for name in request.outputs:
-        values, datatype = (probability, "FP32") if name == "probability" else (label, "INT64")
-        response.outputs.add(name=name, datatype=datatype, shape=[len(values)])
-        response.raw_output_contents.append(values.astype(DATATYPES[datatype]).tobytes())
+    served = model.label.respond(answers)
+    for output in model.label.outputs:
+        if output.name in request.outputs:
+            values = served[output.name]
+            response.outputs.add(
+                name=output.name, datatype=output.datatype, shape=list(values.shape)
+            )
+            response.raw_output_contents.append(encode_tensor(output.datatype, values))
     return response

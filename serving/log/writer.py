@@ -24,6 +24,8 @@ import pyarrow as pa
 
 from slipway.components.contracts.bundle import MISSING_TIME, Bundle
 from slipway.components.contracts.inference_log import log_schema
+from slipway.components.metrics.kinds.base import LabelType
+from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.serving.log.store import LogStore
 from slipway.serving.metrics import Metrics
 from slipway.serving.protocol.rows import Rows
@@ -45,7 +47,7 @@ _logger = logging.getLogger("slipway.serving.log.writer")
 class LogRecord:
     """One answered or refused request. `time` and `served_at` are microseconds since 1970, UTC.
 
-    `rows` is None, and `probability` and `label` too, where the request was refused.
+    `rows` and `answers` (float32 [N] or [N, W]) are None where the request was refused.
     """
 
     request_id: str
@@ -55,8 +57,7 @@ class LogRecord:
     status: int
     latency_ms: float
     rows: Rows | None = None
-    probability: np.ndarray | None = None
-    label: np.ndarray | None = None
+    answers: np.ndarray | None = None
 
     @property
     def count(self) -> int:
@@ -252,7 +253,7 @@ class _Segment:
     def __init__(self, path: Path, bundle: Bundle, model_name: str) -> None:
         self.path, self.bundle = path, bundle
         self._opened = time.monotonic()
-        schema = log_schema(bundle.features)
+        schema = log_schema(bundle.features, label_type_of(bundle).columns())
         schema = schema.with_metadata({**(schema.metadata or {}), _MODEL: model_name.encode()})
         self._file = pa.OSFile(str(path), "wb")
         self._writer = pa.ipc.new_stream(self._file, schema)
@@ -300,7 +301,8 @@ def _rows_in(folder: Path) -> int:
 
 def to_batch(records: list[LogRecord], bundle: Bundle) -> pa.RecordBatch:
     """The log rows of some records of one model, in the contract's schema."""
-    schema = log_schema(bundle.features)
+    label = label_type_of(bundle)
+    schema = log_schema(bundle.features, label.columns())
     counts = np.array([record.count for record in records])
     each = np.repeat(np.arange(len(records)), counts)
 
@@ -325,17 +327,26 @@ def to_batch(records: list[LogRecord], bundle: Bundle) -> pa.RecordBatch:
         "served_at": spread([record.served_at for record in records], pa.int64()).cast(instant),
         "model_version": spread([record.model_version for record in records], pa.string()),
         "status": spread([record.status for record in records], pa.int16()),
-        "probability": _optional([record.probability for record in records], pa.float64()),
-        "label": _optional([record.label for record in records], pa.int8()),
+        **_answers(records, label),
         "latency_ms": spread([record.latency_ms for record in records], pa.float64()),
         **_features(records, bundle),
     }
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
-def _optional(values: list[np.ndarray | None], kind: pa.DataType) -> pa.Array:
-    filled = [np.array([np.nan]) if value is None else value for value in values]
-    return pa.array(np.concatenate(filled).astype(np.float64), from_pandas=True).cast(kind)
+def _answers(records: list[LogRecord], label: LabelType) -> dict[str, pa.Array]:
+    """The answers as columns, null where a request was refused."""
+    answered = [record.answers for record in records if record.answers is not None]
+    if not answered:
+        return {name: pa.nulls(len(records), kind) for name, kind in label.columns()}
+    columns = label.to_columns(np.concatenate(answered))
+    if len(answered) == len(records):
+        return columns
+    places: list[int | None] = []
+    for record in records:
+        done = len(places) - places.count(None)
+        places += [None] if record.answers is None else range(done, done + record.count)
+    return {name: column.take(pa.array(places, pa.int64())) for name, column in columns.items()}
 
 
 def _features(records: list[LogRecord], bundle: Bundle) -> dict[str, pa.Array]:

@@ -25,6 +25,14 @@ DATATYPES = {
 _LENGTH = struct.Struct("<I")
 
 
+def encode_tensor(datatype: str, values: np.ndarray) -> bytes:
+    """A tensor's bytes, row by row; a text is its length, then itself in UTF-8."""
+    if datatype != "BYTES":
+        return values.astype(DATATYPES[datatype], copy=False).tobytes()
+    texts = [text.encode() for text in values.reshape(-1)]
+    return b"".join(_LENGTH.pack(len(text)) + text for text in texts)
+
+
 def attach(inputs: Any, blob: memoryview, rows: int) -> None:
     """Gives each binary input its part of the bytes that follow the JSON.
 

@@ -3,6 +3,7 @@
 import numpy as np
 import orjson
 
+from slipway.serving.model import Model
 from slipway.serving.protocol.bounds import Body, read_instances
 from slipway.serving.protocol.rows import RowReader
 from slipway.serving.protocol.v2 import InferRequest, load_json, read_parameters, request_id
@@ -26,9 +27,10 @@ def parse_instances(body: Body, reader: RowReader, *, keyed: bool) -> InferReque
     return InferRequest(name, inputs, {}, moment, log)
 
 
-def encode_predictions(probability: np.ndarray, label: np.ndarray) -> bytes:
-    """The body of the answer."""
+def encode_predictions(model: Model, answers: np.ndarray) -> bytes:
+    """The body of the answer: an object a row, with the outputs by name."""
+    served = {name: values.tolist() for name, values in model.label.respond(answers).items()}
     predictions = [
-        {"probability": float(p), "label": int(y)} for p, y in zip(probability, label, strict=True)
+        dict(zip(served, row, strict=True)) for row in zip(*served.values(), strict=True)
     ]
     return orjson.dumps({"predictions": predictions})

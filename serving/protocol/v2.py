@@ -11,9 +11,8 @@ from slipway.components.contracts.requests import DATATYPES as WIRE_TYPES
 from slipway.serving.errors import RequestError
 from slipway.serving.model import Model
 from slipway.serving.protocol.bounds import Body, Bounds, Loads, is_plain, read_tensors
-from slipway.serving.protocol.tensors import DATATYPES, attach, short_text
+from slipway.serving.protocol.tensors import attach, encode_tensor, short_text
 
-OUTPUTS = ("probability", "label")
 MAX_ID = 256
 
 
@@ -33,12 +32,15 @@ class InferRequest:
     log: bool
 
 
-def parse_request(body: Body, header_length: int | None, bounds: Bounds) -> InferRequest:
+def parse_request(
+    body: Body, header_length: int | None, bounds: Bounds, outputs: tuple[str, ...]
+) -> InferRequest:
     """Reads the body of an infer request.
 
     Args:
         body: JSON, or JSON followed by binary tensors.
         bounds: of a request.
+        outputs: that the model has.
         header_length: length of the JSON (header Inference-Header-Content-Length), if it was given.
 
     Raises:
@@ -66,7 +68,7 @@ def parse_request(body: Body, header_length: int | None, bounds: Bounds) -> Infe
     return InferRequest(
         request_id(content.get("id")),
         inputs,
-        outputs_wanted(content.get("outputs"), binary),
+        outputs_wanted(content.get("outputs"), outputs, binary=binary),
         time,
         log,
     )
@@ -129,45 +131,55 @@ def request_id(value: Any) -> str:
     return value
 
 
-def outputs_wanted(wanted: Any, binary: bool) -> dict[str, bool]:
+def outputs_wanted(wanted: Any, known: tuple[str, ...], *, binary: bool) -> dict[str, bool]:
     """The outputs that a request names (none: all), each with whether it is to be binary.
 
     Raises:
         RequestError: 400, the model has no such output.
     """
     if wanted is None:
-        return dict.fromkeys(OUTPUTS, binary)
+        return dict.fromkeys(known, binary)
     if type(wanted) is not list:
         raise RequestError("'outputs' must be a list.")
     chosen: dict[str, bool] = {}
     for output in wanted:
         name = output.get("name") if type(output) is dict else None
-        if type(name) is not str or name not in OUTPUTS:
+        if type(name) is not str or name not in known:
             raise RequestError(
-                f"The model has no output '{short_text(name)}'; it has {' and '.join(OUTPUTS)}."
+                f"The model has no output '{short_text(name)}'; it has {' and '.join(known)}."
             )
         parameters = output.get("parameters") or {}
         if type(parameters) is not dict:
             raise RequestError(f"'parameters' of output '{name}' must be an object.")
         chosen[name] = bool(parameters.get("binary_data", binary))
-    return chosen or dict.fromkeys(OUTPUTS, binary)
+    return chosen or dict.fromkeys(known, binary)
 
 
 def encode_response(
-    model: Model, request: InferRequest, probability: np.ndarray, label: np.ndarray
+    model: Model, request: InferRequest, answers: np.ndarray
 ) -> tuple[bytes, int | None]:
     """The body of the answer and, where it has binary tensors, the length of its JSON."""
     outputs, blobs = [], []
-    for name, binary in request.outputs.items():
-        values, datatype = (probability, "FP32") if name == "probability" else (label, "INT64")
-        output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": [len(values)]}
+    served = model.label.respond(answers)
+    for output in model.label.outputs:
+        binary = request.outputs.get(output.name)
+        if binary is None:
+            continue
+        values = served[output.name]
+        tensor: dict[str, Any] = {
+            "name": output.name,
+            "datatype": output.datatype,
+            "shape": list(values.shape),
+        }
         if binary:
-            blob = values.astype(DATATYPES[datatype], copy=False).tobytes()
-            output["parameters"] = {"binary_data_size": len(blob)}
+            blob = encode_tensor(output.datatype, values)
+            tensor["parameters"] = {"binary_data_size": len(blob)}
             blobs.append(blob)
         else:
-            output["data"] = values
-        outputs.append(output)
+            # JSON carries a tensor flat, row by row.
+            flat = values.reshape(-1)
+            tensor["data"] = flat.tolist() if flat.dtype == object else flat
+        outputs.append(tensor)
     header = orjson.dumps(
         {
             "model_name": model.name,
@@ -194,12 +206,16 @@ def model_metadata(model: Model) -> dict[str, Any]:
         "platform": "onnxruntime_onnx",
         "inputs": inputs,
         "outputs": [
-            {"name": "probability", "datatype": "FP32", "shape": [-1]},
-            {"name": "label", "datatype": "INT64", "shape": [-1]},
+            {
+                "name": output.name,
+                "datatype": output.datatype,
+                "shape": [-1] if output.width is None else [-1, output.width],
+            }
+            for output in model.label.outputs
         ],
         "properties": {
             "model_hash": model.model_hash,
-            "threshold": str(model.bundle.threshold),
+            **model.label.facts(),
             "key": model.bundle.key,
             # What a transformer needs to look features up by their entity keys.
             "features": orjson.dumps([asdict(f) for f in model.bundle.features]).decode(),

@@ -166,7 +166,7 @@ def test_a_long_body_is_read_off_the_event_loop(tmp_path: Path, size: int, elsew
 
         def parse() -> InferRequest:
             threads.append(threading.get_ident())
-            return parse_request(body, None, model.reader.bounds)
+            return parse_request(body, None, model.reader.bounds, model.output_names)
 
         request, rows = await app.read(model, Call(0.0), size, parse)
         assert rows.count == 1 and request.inputs is None

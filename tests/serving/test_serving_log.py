@@ -25,6 +25,7 @@ from support.serving_bundles import (
 )
 
 from slipway.components.contracts.inference_log import log_schema
+from slipway.components.metrics.kinds.choose import label_type
 
 
 def logged(folder: Path) -> list[dict[str, Any]]:
@@ -59,7 +60,8 @@ def test_log_has_what_the_model_saw(tmp_path: Path) -> None:
     file = next((tmp_path / "log").rglob("*.parquet"))
     from slipway.components.contracts.bundle import read_bundle
 
-    assert pq.read_schema(file).equals(log_schema(read_bundle(running.bundle).features))
+    features = read_bundle(running.bundle).features
+    assert pq.read_schema(file).equals(log_schema(features, label_type("binary").columns()))
     assert not list((tmp_path / "spool").glob("*")), "the spool is empty after a good end"
 
 

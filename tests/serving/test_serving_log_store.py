@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from slipway.components.contracts.inference_log import log_schema
+from slipway.components.metrics.kinds.choose import label_type
 from slipway.serving.log.store import _ROW_GROUP, LogStore
 
 HOUR = 3_600_000_000
-SCHEMA = log_schema(())
+SCHEMA = log_schema((), label_type("binary").columns())
 
 
 def batch(times: list[int], first: int = 0) -> pa.RecordBatch:

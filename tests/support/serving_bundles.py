@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from slipway.components.config.label import LabelKind
 from slipway.components.contracts.bundle import ONNX, Bundle, write_bundle
 from slipway.components.contracts.splits import Feature
 
@@ -29,8 +30,17 @@ FEATURES = (
 )
 
 
-def make_bundle(folder: Path, *, bias: float = 0.0, threshold: float = 0.5) -> Bundle:
-    """A logistic model over every kind of feature; `bias` makes another model."""
+CLASSES = ("ant", "bée", "cat")
+
+
+def make_bundle(
+    folder: Path, *, bias: float = 0.0, threshold: float = 0.5, kind: LabelKind = "binary"
+) -> Bundle:
+    """A logistic model over every kind of feature; `bias` makes another model.
+
+    Of several classes the log-odds are the logit, 0 and its opposite. A number is ten times the logit,
+    its interval 5 to either side.
+    """
     bundle = Bundle(
         name="flights",
         features=FEATURES,
@@ -40,6 +50,10 @@ def make_bundle(folder: Path, *, bias: float = 0.0, threshold: float = 0.5) -> B
         threshold=threshold,
         vocabularies={"carrier": ["AA", "UA"], "origin": ["EWR", "JFK"]},
         data_hash="0" * 64,
+        label_kind=kind,
+        classes=CLASSES if kind == "multiclass" else (),
+        level=0.8 if kind == "number" else 0.0,
+        scale=20.0 if kind == "number" else 1.0,
     )
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -66,9 +80,26 @@ def make_bundle(folder: Path, *, bias: float = 0.0, threshold: float = 0.5) -> B
         helper.make_node("Add", ["from_numeric", "from_text"], ["sum_1"]),
         helper.make_node("Add", ["sum_1", "share"], ["sum_2"]),
         helper.make_node("Add", ["sum_2", "bias"], ["logit"]),
-        helper.make_node("Sigmoid", ["logit"], ["column"]),
-        helper.make_node("Squeeze", ["column", "axis"], ["probability"]),
+        *{
+            "binary": [
+                helper.make_node("Sigmoid", ["logit"], ["column"]),
+                helper.make_node("Squeeze", ["column", "axis"], ["probability"]),
+            ],
+            "multiclass": [
+                helper.make_node("Neg", ["logit"], ["opposite"]),
+                helper.make_node("Mul", ["logit", "zero"], ["none"]),
+                helper.make_node("Concat", ["logit", "none", "opposite"], ["odds"], axis=1),
+                helper.make_node("Softmax", ["odds"], ["probabilities"], axis=1),
+            ],
+            "number": [
+                helper.make_node("Mul", ["logit", "ten"], ["value"]),
+                helper.make_node("Sub", ["value", "five"], ["low"]),
+                helper.make_node("Add", ["value", "five"], ["high"]),
+                helper.make_node("Concat", ["value", "low", "high"], ["interval"], axis=1),
+            ],
+        }[kind],
     ]
+    output, width = bundle.output
     graph = helper.make_graph(
         nodes,
         "logistic",
@@ -77,7 +108,7 @@ def make_bundle(folder: Path, *, bias: float = 0.0, threshold: float = 0.5) -> B
             helper.make_tensor_value_info("categorical", TensorProto.STRING, ["N", 2]),
             helper.make_tensor_value_info("time", TensorProto.INT64, ["N", 1]),
         ],
-        [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["N"])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", *width])],
         [
             constant("zero", 0.0, np.float32),
             constant("weights", [[0.001], [0.02], [0.5]], np.float32),
@@ -85,6 +116,8 @@ def make_bundle(folder: Path, *, bias: float = 0.0, threshold: float = 0.5) -> B
             constant("day", 86_400_000_000, np.int64),
             constant("day_float", 86_400_000_000, np.float32),
             constant("bias", bias, np.float32),
+            constant("ten", 10.0, np.float32),
+            constant("five", 5.0, np.float32),
         ],
     )
     model = helper.make_model(
@@ -161,6 +194,7 @@ class Running:
     log: Path
     bundle: Path
     output: Path
+    grpc: str = ""
 
     def infer(self, tensors: list[dict[str, Any]], **more: Any) -> httpx.Response:
         body = {"inputs": tensors, **more}

@@ -155,6 +155,18 @@ class LabelType(ABC):
         """The served outputs by name: [N] or [N, W], of the datatypes that `outputs` says."""
 
     @abstractmethod
+    def is_tied(self, answers: "np.ndarray", tolerance: float) -> "np.ndarray":
+        """Where a difference of `tolerance` in an answer could turn its label around: bool [N]."""
+
+    @abstractmethod
+    def place(self, answers: "np.ndarray") -> "np.ndarray":
+        """Where each answer lies from 0 to 1, for a histogram that two models can be compared by: [N]."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, str]:
+        """What a client must know to read an answer, for the model's metadata."""
+
+    @abstractmethod
     def columns(self) -> "list[tuple[str, pa.DataType]]":
         """The columns of the inference log that hold an answer, with their types."""
 

@@ -80,6 +80,21 @@ class BinaryLabel(LabelType):
 
         return {"probability": answers, "label": self.decide(answers).astype(np.int64)}
 
+    def is_tied(self, answers: "np.ndarray", tolerance: float) -> "np.ndarray":
+        """At the threshold."""
+        import numpy as np
+
+        tied: np.ndarray = np.abs(answers.astype(np.float64) - self.threshold) <= tolerance
+        return tied
+
+    def place(self, answers: "np.ndarray") -> "np.ndarray":
+        """The probability."""
+        return answers
+
+    def facts(self) -> dict[str, str]:
+        """See `LabelType`."""
+        return {"threshold": str(self.threshold)}
+
     def columns(self) -> "list[tuple[str, pa.DataType]]":
         """See `LabelType`."""
         import pyarrow as pa

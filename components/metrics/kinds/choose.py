@@ -19,11 +19,19 @@ def label_type_of(bundle: "Bundle") -> LabelType:
         threshold=bundle.threshold,
         classes=bundle.classes,
         level=bundle.level,
+        centre=bundle.centre,
+        scale=bundle.scale,
     )
 
 
 def label_type(
-    kind: LabelKind, *, threshold: float = 0.5, classes: tuple[str, ...] = (), level: float = 0.9
+    kind: LabelKind,
+    *,
+    threshold: float = 0.5,
+    classes: tuple[str, ...] = (),
+    level: float = 0.9,
+    centre: float = 0.0,
+    scale: float = 1.0,
 ) -> LabelType:
     """The kind of label, with what one model says of it.
 
@@ -32,9 +40,11 @@ def label_type(
         threshold: of a binary label, the probability from which on it is 1.
         classes: of several, in the order of the answers.
         level: of a number, the share of labels that the intervals are to hold.
+        centre: of a number, the mean of the training labels.
+        scale: of a number, about their standard deviation.
     """
     if kind == "multiclass":
         return MulticlassLabel(classes=classes)
     if kind == "number":
-        return NumberLabel(level=level)
+        return NumberLabel(level=level, centre=centre, scale=scale)
     return BinaryLabel(threshold=threshold)

@@ -1,5 +1,6 @@
 """One of several classes: the model answers with a probability for each."""
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -96,6 +97,22 @@ class MulticlassLabel(LabelType):
             "label": np.array(self.classes, object)[called],
         }
 
+    def is_tied(self, answers: "np.ndarray", tolerance: float) -> "np.ndarray":
+        """Where the two greatest probabilities are that near."""
+        import numpy as np
+
+        greatest = np.partition(answers.astype(np.float64), -2, axis=1)
+        tied: np.ndarray = greatest[:, -1] - greatest[:, -2] <= 2 * tolerance
+        return tied
+
+    def place(self, answers: "np.ndarray") -> "np.ndarray":
+        """The probability of the class called."""
+        return multiclass.confidence(answers)[1]
+
+    def facts(self) -> dict[str, str]:
+        """See `LabelType`."""
+        return {"classes": json.dumps(self.classes, ensure_ascii=False)}
+
     def columns(self) -> "list[tuple[str, pa.DataType]]":
         """See `LabelType`."""
         import pyarrow as pa
@@ -103,7 +120,8 @@ class MulticlassLabel(LabelType):
         return [
             ("probability", pa.float64()),
             ("label", pa.string()),
-            ("probabilities", pa.list_(pa.float32(), len(self.classes))),
+            # Not of fixed size: Arrow cannot read such a column back where one is null.
+            ("probabilities", pa.list_(pa.float32())),
         ]
 
     def to_columns(self, answers: "np.ndarray") -> "dict[str, pa.Array]":
@@ -112,11 +130,12 @@ class MulticlassLabel(LabelType):
         import pyarrow as pa
 
         served = self.respond(answers)
+        offsets = np.arange(len(answers) + 1, dtype=np.int32) * len(self.classes)
         flat = pa.array(np.ascontiguousarray(answers, np.float32).reshape(-1))
         return {
             "probability": pa.array(served["probability"].astype(np.float64)),
             "label": pa.array(served["label"], pa.string()),
-            "probabilities": pa.FixedSizeListArray.from_arrays(flat, len(self.classes)),
+            "probabilities": pa.ListArray.from_arrays(pa.array(offsets), flat),
         }
 
     def from_columns(self, table: "pa.Table") -> "np.ndarray":

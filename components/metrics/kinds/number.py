@@ -18,9 +18,14 @@ _COLUMNS = ("value", "low", "high")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberLabel(LabelType):
-    """Answers are float32 [N, 3]: the value, and the ends of an interval that holds `level` of labels."""
+    """Answers are float32 [N, 3]: the value, and the ends of an interval that holds `level` of labels.
+
+    `centre` and `scale` are about the mean and the standard deviation of the training labels.
+    """
 
     level: float
+    centre: float = 0.0
+    scale: float = 1.0
 
     kind: ClassVar[LabelKind] = "number"
     answer_name: ClassVar[str] = "a value within its interval"
@@ -81,6 +86,24 @@ class NumberLabel(LabelType):
             name: np.ascontiguousarray(column)
             for name, column in zip(_COLUMNS, answers.T, strict=True)
         }
+
+    def is_tied(self, answers: "np.ndarray", tolerance: float) -> "np.ndarray":
+        """Nowhere: the value is the label."""
+        import numpy as np
+
+        return np.zeros(len(answers), bool)
+
+    def place(self, answers: "np.ndarray") -> "np.ndarray":
+        """The value on a logistic scale around the mean of the training labels."""
+        import numpy as np
+
+        far = np.clip((self.centre - answers[:, 0].astype(np.float64)) / self.scale, -50, 50)
+        places: np.ndarray = 1 / (1 + np.exp(far))
+        return places
+
+    def facts(self) -> dict[str, str]:
+        """See `LabelType`."""
+        return {"level": str(self.level)}
 
     def columns(self) -> "list[tuple[str, pa.DataType]]":
         """See `LabelType`."""

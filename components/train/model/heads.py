@@ -114,6 +114,11 @@ class Head(ABC):
         """What a difference of two answers is measured in."""
         return 1.0
 
+    @property
+    def centre(self) -> float:
+        """Where a number's labels lie; 0 for classes."""
+        return 0.0
+
     def signature(self) -> dict[str, Any]:
         """What bundle.json notes of the calibration."""
         return {}
@@ -412,6 +417,11 @@ class NumberHead(Head):
     def scale(self) -> float:
         """A standard deviation; where that is lost in the digits of the mean, a tenth of this."""
         return max(self.std, abs(self.mean) / 10)
+
+    @property
+    def centre(self) -> float:
+        """Their mean."""
+        return self.mean
 
     def signature(self) -> dict[str, Any]:
         """See `Head`."""

@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from support.kube_api import Refused
 from support.kube_double import LABEL, KubeDouble
@@ -32,7 +34,7 @@ CRASH = {
         }
     ]
 }
-GOLDEN = Golden(columns=[], probability=[0.5], threshold=0.5)
+GOLDEN: Any = Golden(columns=[], answers=np.array([0.5]), bundle=SimpleNamespace())
 
 
 class Killed(BaseException):

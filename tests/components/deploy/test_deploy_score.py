@@ -187,7 +187,7 @@ def test_what_is_no_probability_leaves_the_earlier_predictions(
     score_rows(rows=rows, project="flights", model="1", predictions=tmp_path / "p")
     answer = np.full(ROWS, np.nan, np.float32)
     monkeypatch.setattr(module, "predict", lambda *_: answer)
-    with pytest.raises(SlipwayError, match="no probability, for example nan for flight-0"):
+    with pytest.raises(SlipwayError, match="not a probability, for example nan for flight-0"):
         score_rows(rows=rows, project="flights", model="2", predictions=tmp_path / "p")
     assert read_predictions(tmp_path / "p").model_version == "1"
     assert [p.name for p in tmp_path.glob(".p.*")] == []

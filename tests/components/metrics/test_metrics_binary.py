@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slipway.components.config.training import TrainingConfig
 from slipway.components.metrics.binary import auc, expected, log_loss, measure
 from slipway.components.metrics.labels import reaches_threshold
 from slipway.components.metrics.threshold import choose_threshold
 from slipway.components.train.data.tables import row_weights
+from slipway.components.train.model.heads import BinaryHead
 from slipway.components.train.model.platt import Platt, fit_platt
 
 
@@ -104,6 +106,7 @@ def test_platt_never_turns_the_order_around() -> None:
 
 def test_balanced_weights_give_both_classes_the_same_total() -> None:
     labels = np.array([1, 0, 0, 0, 0], np.float32)
-    weights = row_weights(labels, "balanced", None)
+    config = TrainingConfig(positive_weight="balanced")
+    weights = row_weights(labels, BinaryHead(), config, None)
     assert weights[labels == 1].sum() == pytest.approx(weights[labels == 0].sum())
     assert weights.mean() == pytest.approx(1)

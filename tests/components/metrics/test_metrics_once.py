@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from slipway.components.deploy.golden import Golden, _compare
 from slipway.components.metrics.binary import METRICS
+from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.metrics.labels import reaches_threshold
 from slipway.components.metrics.tally import Tally
 from slipway.components.support.errors import SlipwayError
@@ -46,16 +47,21 @@ def predictor_says(probability: np.ndarray, threshold: float) -> list[int]:
         version="1",
         model_hash="",
         bundle=bundle,
+        label=label_type("binary", threshold=threshold),
         reader=nothing,
         session=nothing,
         inputs=(),
     )
-    return list(model.labels(probability))
+    return list(model.label.respond(probability)["label"])
 
 
 def deploy_accepts(probability: float, label: int, threshold: float) -> bool:
     """Whether the golden rows' check takes the label, away from its tolerance around the threshold."""
-    golden = Golden(columns=[], probability=[threshold + 1e-4], threshold=threshold)
+    bundle: Any = SimpleNamespace(
+        label_kind="binary", threshold=threshold, classes=(), level=0.0, centre=0.0, scale=1.0
+    )
+    answers = np.array([threshold + 1e-4], np.float32)
+    golden = Golden(columns=[], answers=answers, bundle=bundle)
     outputs = [
         {"name": "probability", "data": [threshold + 1e-4]},
         {"name": "label", "data": [label]},

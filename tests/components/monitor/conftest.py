@@ -17,6 +17,7 @@ from slipway.components.contracts.dataset import Manifest, TableInfo, write_mani
 from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
 from slipway.components.contracts.reference import FILE, ReferenceSummary
 from slipway.components.contracts.splits import Feature
+from slipway.components.metrics.kinds.choose import label_type
 
 LEAD = timedelta(hours=2)
 THRESHOLD = 0.25
@@ -137,7 +138,8 @@ class World:
             latency_ms=pl.lit(latency_ms),
             **{FEATURE_PREFIX + f.name: pl.col(f.name) for f in FEATURES if f.name not in drop},
         )
-        schema = log_schema(tuple(f for f in FEATURES if f.name not in drop))
+        features = tuple(f for f in FEATURES if f.name not in drop)
+        schema = log_schema(features, label_type("binary").columns())
         for (hour,), part in table.group_by(pl.col("time").dt.truncate("1h")):
             folder = self.log / partition("flights", hour)  # type: ignore[arg-type]
             folder.mkdir(parents=True, exist_ok=True)
