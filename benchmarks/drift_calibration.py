@@ -45,12 +45,12 @@ def flights_splits() -> Path:
 
         os.environ["FEATURE_STORE_URI"] = str((FOLDER / "feature_store").resolve())
         project = load_project(Path("examples/flights")).project
-        window = project.data.window.to_struct()
+        start, end = project.data.window_texts
         ingest_tables(
             config=struct_of(project.data, "data"),
             data_root=project.data.root,
-            window_start=window["start"],
-            window_end=window["end"],
+            window_start=start,
+            window_end=end,
             output=FOLDER / "flights_dataset",
         )
         build_features(

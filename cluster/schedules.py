@@ -96,15 +96,21 @@ class Step:
     wanted: Wanted | None = None
 
 
-def arguments_for(schedule: Schedule, look_back: timedelta = timedelta(0)) -> dict[str, Any]:
+def arguments_for(
+    schedule: Schedule, look_back: timedelta = timedelta(0), *, timed: bool = True
+) -> dict[str, Any]:
     """The window's parameters: it ends at the scheduled time, which the run itself knows.
 
     Args:
         schedule: the recurring run.
         look_back: how far before the window monitoring looks for labels that came late.
+        timed: whether the examples have a time. Without one only what was asked of the endpoint has
+            a window, and all else reads what the project's own window says.
     """
-    window = {"window_start": format_duration(schedule.window), "window_end": ""}
-    if schedule.pipeline == "monitoring":
+    window = {}
+    if timed or schedule.pipeline == "monitoring":
+        window = {"window_start": format_duration(schedule.window), "window_end": ""}
+    if timed and schedule.pipeline == "monitoring":
         window["labels_start"] = format_duration(schedule.window + look_back)
     return {**window, **schedule.parameters}
 
@@ -126,7 +132,8 @@ def wanted_for(
     wanted = []
     for name, schedule in project.recurring.items():
         package = packages[schedule.pipeline]
-        arguments = arguments_for(schedule, project.monitoring.look_back)
+        timed = project.features.examples.time is not None
+        arguments = arguments_for(schedule, project.monitoring.look_back, timed=timed)
         check_arguments(package, arguments)
         pipeline_id, version_id = versions[schedule.pipeline]
         wanted.append(

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from slipway.commands.projects import RUN_FOLDER, ProjectFolder, Runner
 from slipway.components.support.extras import require_extra
 
 if TYPE_CHECKING:
+    from slipway.components.config.project import LoadedProject
     from slipway.local.job import Job
 
 INTERRUPTED = 130
@@ -27,11 +29,18 @@ Overrides = Annotated[
 Stages = Annotated[Runner, typer.Option("--runner", help="Where stages work.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for all that the run keeps.")]
 Start = Annotated[
-    str, typer.Option(help="First instant, ISO 8601; or how long before the end.", metavar="TIME")
+    str,
+    typer.Option(
+        help="First instant, ISO 8601; or how long before the end. 7d where it is left out.",
+        metavar="TIME",
+    ),
 ]
 End = Annotated[
     str,
-    typer.Option(help="First instant after it; else the end of data.window.", metavar="TIME"),
+    typer.Option(
+        help="First instant after it; else the end of data.window, or now where there is none.",
+        metavar="TIME",
+    ),
 ]
 
 
@@ -44,7 +53,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def monitor(
     project: ProjectFolder,
-    start: Start = "7d",
+    start: Start = "",
     end: End = "",
     overrides: Overrides = None,
     runner: Stages = Runner.subprocess,
@@ -60,9 +69,10 @@ def monitor(
     from slipway.commands.console import show_monitoring
     from slipway.local.batch import monitor_project
 
-    job, (first, last) = _job(project, overrides, runner, out, start, end)
+    loaded = _load(project, overrides)
+    window = _window(loaded, start, end)
     try:
-        record, report = monitor_project(job, window=(first, last))
+        record, report = monitor_project(_job(loaded, runner, out), window=window)
     except KeyboardInterrupt as interrupt:
         raise typer.Exit(INTERRUPTED) from interrupt
     show_monitoring(console, record)
@@ -72,7 +82,7 @@ def monitor(
 def score(
     project: ProjectFolder,
     model: Annotated[str, typer.Option(help="Alias or version.")] = "champion",
-    start: Start = "7d",
+    start: Start = "",
     end: End = "",
     publish: Annotated[
         str, typer.Option(help="Folder or prefix to copy the predictions below.", metavar="URI")
@@ -90,7 +100,9 @@ def score(
     """
     from slipway.local.batch import score_project
 
-    job, window = _job(project, overrides, runner, out, start, end)
+    loaded = _load(project, overrides)
+    window = _window_of_rows(loaded, start, end)
+    job = _job(loaded, runner, out)
     try:
         scored = score_project(job, model=model, window=window, publish=publish)
     except KeyboardInterrupt as interrupt:
@@ -110,7 +122,7 @@ def score(
 
 def backfill(
     project: ProjectFolder,
-    start: Start = "7d",
+    start: Start = "",
     end: End = "",
     online: Annotated[bool, typer.Option(help="Bring the online store up to date too.")] = True,
     before: Annotated[
@@ -141,7 +153,9 @@ def backfill(
             parse_duration(text)
         except ValueError as error:
             raise ProjectError(f"--{name}: {error}.") from error
-    job, window = _job(project, overrides, runner, out, start, end)
+    loaded = _load(project, overrides)
+    window = _window_of_rows(loaded, start, end)
+    job = _job(loaded, runner, out)
     try:
         record = backfill_project(job, window=window, online=online, margins=margins)
     except KeyboardInterrupt as interrupt:
@@ -153,29 +167,51 @@ def backfill(
     console.print(table)
 
 
-def _job(
-    project: Path, overrides: list[str] | None, runner: Runner, out: Path, start: str, end: str
-) -> tuple["Job", tuple[str, str]]:
-    """The project and where it runs; the window, at its end unless one was given."""
+def _load(project: Path, overrides: list[str] | None) -> "LoadedProject":
     require_extra("local", "A pipeline on this machine")
-    from slipway.commands.console import Display
     from slipway.commands.projects import load
+
+    return load(project, overrides)
+
+
+def _window(loaded: "LoadedProject", start: str, end: str) -> tuple[str, str]:
+    """The window that was asked for; without an end it is that of the data."""
     from slipway.components.config.base import format_instant
     from slipway.components.config.data import resolve_window
     from slipway.components.support.errors import ProjectError, SlipwayError
+
+    _, last = loaded.project.data.window_texts
+    window = start or "7d", end or last or format_instant(datetime.now(UTC))
+    try:
+        resolve_window(*window)
+    except SlipwayError as error:
+        raise ProjectError(f"--start and --end: {error}") from error
+    return window
+
+
+def _window_of_rows(loaded: "LoadedProject", start: str, end: str) -> tuple[str, str]:
+    """The window of the examples that was asked for; of rows without time the project's own."""
+    from slipway.components.support.errors import ProjectError
+
+    if loaded.project.features.examples.time is not None:
+        return _window(loaded, start, end)
+    if start or end:
+        raise ProjectError(
+            "--start and --end: the examples have no time (features.examples.time), so that all of them"
+            " are read. Leave both out."
+        )
+    return loaded.project.data.window_texts
+
+
+def _job(loaded: "LoadedProject", runner: Runner, out: Path) -> "Job":
+    """The project and where it runs."""
+    from slipway.commands.console import Display
     from slipway.local.job import Job
     from slipway.local.workspace import Workspace
 
-    loaded = load(project, overrides)
-    end = end or format_instant(loaded.project.data.window.end)
-    try:
-        resolve_window(start, end)
-    except SlipwayError as error:
-        raise ProjectError(f"--start and --end: {error}") from error
     # A command that receives SIGTERM (from a CI system, say) ends its stages as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    job = Job(loaded, Workspace.at(out), Display(console), runner.value)
-    return job, (start, end)
+    return Job(loaded, Workspace.at(out), Display(console), runner.value)
 
 
 def _say(text: str) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from slipway.commands.cluster import Authorities, Context, Host, Namespace
 from slipway.commands.projects import RUN_FOLDER, ProjectFolder
-from slipway.components.config.base import format_instant, parse_instant
+from slipway.components.config.base import parse_instant
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.components.support.extras import require_extra
 
@@ -66,6 +66,10 @@ def retrain(
         end = parse_instant(until) if until else None
     except ValueError as error:
         raise ProjectError(f"--until {until} is not an ISO 8601 time: {error}.") from error
+    if end is not None and loaded.project.data.window is None:
+        raise ProjectError(
+            f"--until {until}: without data.window the tables are read whole. Leave it out."
+        )
     if not cluster:
         _train_here(loaded, Workspace.at(out), why.strip(), end, fail_on_refusal)
         return
@@ -109,7 +113,7 @@ def _start(
     connection = Connection.of(host=host, namespace=namespace, context=context, ca=ca)
     kubeflow = Kubeflow(connection)
     project = loaded.project
-    start = format_instant(project.data.window.start)
+    start, _ = project.data.window_texts
     launched = start_once(
         root=root,
         model=project.project_name,

@@ -190,9 +190,10 @@ def monitor(
         "data_root": job.data_root,
         "window_start": window[0],
         "window_end": window[1],
-        "labels_start": window[0],
         "endpoint": endpoint,
     }
+    if job.loaded.project.features.examples.time is not None:
+        arguments["labels_start"] = window[0]
     run = job.run("monitoring", arguments)
     return run, MonitoringRecord.read(Path(run.output("monitor", "record")))
 

@@ -1,6 +1,6 @@
 """Retraining, on this machine or on a cluster, for a request that monitor or a person made."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,7 @@ def serve(job: Job, request: RetrainRequest) -> RunResult:
     """
     project, root = job.loaded.project, job.workspace.settings()["MONITORING_URI"]
     request = mark(root, request, "started", run_name(request))
-    start = format_instant(project.data.window.start)
+    start, _ = project.data.window_texts
     try:
         _, result = train(job, arguments_for(request, start, project.monitoring))
     except BaseException:
@@ -79,12 +79,16 @@ def ask_by_hand(root: Root, project: Project, why: str, until: datetime | None) 
         root: where monitoring keeps its files.
         project: the project.
         why: the person's words.
-        until: end of the data; None: of the last monitored window, or else of the project's data.
+        until: end of the data; None: of the last monitored window, or else of the project's data; or
+            now, where those have no window.
     """
     name = project.project_name
     records = history.records(root, name)
     last = records[-1] if records else None
-    window = last.window if last else tuple(project.data.window.to_struct().values())
+    now = format_instant(datetime.now(UTC))
+    window = (
+        last.window if last else project.data.window.texts if project.data.window else (now, now)
+    )
     start, end = window[0], format_instant(until) if until else window[1]
     version = last.metrics.model_version if last else ""
     return request_training(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.components.config.base import format_duration
+from slipway.components.config.model import Project
 from slipway.components.config.project import LoadedProject
 from slipway.components.contracts.verdict import Override
 from slipway.components.support import files
@@ -91,12 +92,7 @@ def check_request(
         SlipwayError: another program has the endpoint's port.
     """
     project = loaded.project
-    test, settings = project.features.split.test, workspace.settings()
-    if traffic is not None and traffic > test:
-        raise ProjectError(
-            f"--traffic {format_duration(traffic)} is longer than the test part, which is"
-            f" {format_duration(test)} (features.split.test)."
-        )
+    settings, most = workspace.settings(), _most_traffic(project, traffic)
     if target == "kserve":
         if settings["MLFLOW_TRACKING_URI"].startswith("sqlite:") and not project.deployment.storage:
             raise ProjectError(
@@ -109,7 +105,31 @@ def check_request(
         from slipway.components.deploy.local.target import require_port
 
         require_port(Path(settings["SLIPWAY_HOME"]), project.project_name, project.deployment.port)
-    return min(TRAFFIC, test) if traffic is None else traffic
+    return min(TRAFFIC, most) if traffic is None else traffic
+
+
+def _most_traffic(project: Project, asked: timedelta | None) -> timedelta:
+    """How long a stretch the test part has; of rows without time any stretch is all of them.
+
+    Raises:
+        ProjectError: more was asked for.
+    """
+    if project.features.examples.time is None:
+        if asked:
+            raise ProjectError(
+                f"--traffic {format_duration(asked)}: the examples have no time, so that there is no such"
+                " stretch of them. Leave it out to send the test part, or give 0d to send nothing."
+            )
+        return TRAFFIC
+    window, length, key = project.data.window, project.features.split.test_length, "split.test"
+    if length is None:
+        length, key = window.length if window else TRAFFIC, "split: drawn from all of data.window"
+    if asked is not None and asked > length:
+        raise ProjectError(
+            f"--traffic {format_duration(asked)} is longer than the test part, which is"
+            f" {format_duration(length)} (features.{key})."
+        )
+    return length
 
 
 def _run(job: Job, result: RunResult, stretch: timedelta, changes: dict[str, Any] | None) -> None:

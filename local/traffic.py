@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import EARLIEST, format_duration, format_instant
 from slipway.components.contracts.requests import DATATYPES
-from slipway.components.contracts.splits import TIME, UNLABELLED, Splits, part_file, read_splits
+from slipway.components.contracts.splits import (
+    PART,
+    TIME,
+    UNLABELLED,
+    Splits,
+    part_file,
+    read_splits,
+)
 from slipway.components.monitor.measures.system import scrape
 from slipway.components.support.errors import SlipwayError
 
@@ -18,6 +25,8 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 8
 LOG_SECONDS = 60.0
+MOST_ROWS = 10_000
+"""Of a test part without time at most so many rows are sent, evenly spaced."""
 _ASK_EVERY = 0.2
 
 
@@ -35,12 +44,15 @@ def send_traffic(endpoint: str, model: str, splits_folder: Path, stretch: timede
     """Sends the last `stretch` of the test part, one row a request, each at its own moment.
 
     Each request carries the moment at which its prediction would have been made (the predictor must
-    run with the request clock) and the example's key, so that late labels find it.
+    run with the request clock) and the example's key, so that late labels find it. Rows without time are
+    all sent, and count from when they come.
 
     Raises:
         SlipwayError: the stretch has no rows, or the endpoint cannot be reached.
     """
     splits = read_splits(splits_folder)
+    if not splits.windows:
+        return _send_now(endpoint, model, splits, _test_rows(splits_folder).collect())
     start, end = _stretch(splits, stretch)
     rows = _rows(splits_folder, start, end).sort(TIME).collect()
     if rows.is_empty():
@@ -55,6 +67,20 @@ def send_traffic(endpoint: str, model: str, splits_folder: Path, stretch: timede
     )
 
 
+def _send_now(endpoint: str, model: str, splits: Splits, rows: "pl.DataFrame") -> Traffic:
+    """Sends rows without time; the window is that of the whole seconds in which they came."""
+    rows = rows.sort(splits.order).gather_every(-(-rows.height // MOST_ROWS))
+    start = datetime.now(UTC).replace(microsecond=0)
+    failed = send_rows(endpoint, model, splits, rows)
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
+    return Traffic(
+        requests=rows.height,
+        failed=failed,
+        window_start=format_instant(start),
+        window_end=format_instant(end),
+    )
+
+
 def require_traffic(splits_folder: Path, stretch: timedelta) -> None:
     """Asks, as soon as the parts are cut, whether there is anything to send.
 
@@ -64,6 +90,8 @@ def require_traffic(splits_folder: Path, stretch: timedelta) -> None:
     import polars as pl
 
     splits = read_splits(splits_folder)
+    if not splits.windows:
+        return  # no part is empty
     start, end = _stretch(splits, stretch)
     times = _rows(splits_folder, EARLIEST, end).select(TIME)
     last = times.select(pl.col(TIME).max()).collect().item()
@@ -85,13 +113,19 @@ def _stretch(splits: Splits, stretch: timedelta) -> tuple[datetime, datetime]:
 def _rows(splits_folder: Path, start: datetime, end: datetime) -> "pl.LazyFrame":
     import polars as pl
 
+    return _test_rows(splits_folder).filter(pl.col(TIME) >= start, pl.col(TIME) < end)
+
+
+def _test_rows(splits_folder: Path) -> "pl.LazyFrame":
+    """The test part, and its rows without a label."""
+    import polars as pl
+
     rows = pl.scan_parquet(part_file(splits_folder, "test"))
     if (unlabelled := splits_folder / UNLABELLED).is_file():
         # Their users would have asked for them too: nobody knows yet which will have a label.
-        begins = datetime.fromisoformat(read_splits(splits_folder).windows["test"][0])
-        rest = pl.scan_parquet(unlabelled).filter(pl.col(TIME) >= begins)
+        rest = pl.scan_parquet(unlabelled).filter(pl.col(PART) == "test")
         rows = pl.concat([rows, rest.select(rows.collect_schema().names())])
-    return rows.filter(pl.col(TIME) >= start, pl.col(TIME) < end)
+    return rows
 
 
 def wait_until_logged(endpoint: str, seconds: float = LOG_SECONDS) -> str:
@@ -129,7 +163,7 @@ def wait_until_logged(endpoint: str, seconds: float = LOG_SECONDS) -> str:
 
 
 def send_rows(endpoint: str, model: str, splits: Splits, rows: "pl.DataFrame") -> int:
-    """Sends rows, one a request, each at the moment of its prediction.
+    """Sends rows, one a request, each at the moment of its prediction; without time at that it comes.
 
     Returns:
         How many were not answered with 200.
@@ -138,12 +172,16 @@ def send_rows(endpoint: str, model: str, splits: Splits, rows: "pl.DataFrame") -
         SlipwayError: the endpoint cannot be reached.
     """
     lead = timedelta(seconds=splits.lead_seconds)
-    bodies = [request(splits, row, row[TIME] - lead) for row in rows.iter_rows(named=True)]
+    timed = TIME in rows.columns
+    bodies = [
+        request(splits, row, row[TIME] - lead if timed else None)
+        for row in rows.iter_rows(named=True)
+    ]
     return asyncio.run(_post(f"{endpoint}/v2/models/{model}/infer", bodies))
 
 
-def request(splits: Splits, row: dict[str, Any], moment: datetime) -> dict[str, Any]:
-    """One V2 request for one row, at a moment of its own."""
+def request(splits: Splits, row: dict[str, Any], moment: datetime | None) -> dict[str, Any]:
+    """One V2 request for one row, at a moment of its own; None: that of its coming."""
     inputs = [
         {
             "name": feature.name,
@@ -155,6 +193,9 @@ def request(splits: Splits, row: dict[str, Any], moment: datetime) -> dict[str, 
     ]
     key = str(row[splits.key])
     inputs.append({"name": splits.key, "shape": [1], "datatype": "BYTES", "data": [key]})
+    body = {"id": key, "inputs": inputs}
+    if moment is None:
+        return body
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     return {"id": key, "parameters": {"time": format_instant(moment)}, "inputs": inputs}
 

@@ -37,7 +37,7 @@ Args:
     project: Name of the Feast project.
     data_root: Folder or object-store prefix that relative table paths start from.
     window_start: First instant of the range, ISO 8601 (no zone means UTC); or how long before
-        its end, as in 7d.
+        its end, as in 7d. Empty: all values, where the examples have no time.
     window_end: First instant after it; empty: when the run was scheduled.
     before: How long before the range the tables are read too: the longest window that a
         feature sums up, and what it takes until all is known.
@@ -52,11 +52,11 @@ Args:
 
 def backfill_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
     """The pipeline's parameters as a project sets them."""
-    window = project.data.window.to_struct()
+    start, end = project.data.window_texts
     before, after = backfill_margins(project.features)
     return batch_arguments(project, schema) | {
-        "window_start": window["start"],
-        "window_end": window["end"],
+        "window_start": start,
+        "window_end": end,
         "before": format_duration(before),
         "after": format_duration(after),
         "online": True,

@@ -38,7 +38,7 @@ Args:
         before its end, as in 1d.
     window_end: First instant after the window; empty: when the run was scheduled.
     labels_start: From when on the labels' table is read, as window_start: early enough for the
-        labels of earlier windows that arrive late.
+        labels of earlier windows that arrive late. Empty: whole, where it has no time.
     data_start: First instant of the data that a retraining trains on, where the monitoring
         section does not say how long its window is.
     endpoint: Base URL of the predictor, for its metrics; empty reads the log alone.
@@ -50,14 +50,15 @@ Args:
 
 def monitoring_arguments(project: Project) -> dict[str, Any]:
     """The pipeline's parameters as a project sets them."""
-    window = project.data.window.to_struct()
+    window = project.data.window
+    start, end = window.texts if window else ("1d", "")
     return {
         "project": project.project_name,
         "data_root": project.data.root,
-        "window_start": window["start"],
-        "window_end": window["end"],
-        "labels_start": window["start"],
-        "data_start": window["start"],
+        "window_start": start,
+        "window_end": end,
+        "labels_start": start if window else "",
+        "data_start": start if window else "",
         "endpoint": "",
         "data": pack_section(project, "labels").value,
         "features": pack_section(project, "features").value,

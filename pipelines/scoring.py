@@ -43,7 +43,7 @@ Args:
     model: Which version: an alias, as champion, or a number.
     data_root: Folder or object-store prefix that relative table paths start from.
     window_start: First instant of the rows to predict, ISO 8601 (no zone means UTC); or how
-        long before the end, as in 1d.
+        long before the end, as in 1d. Empty: all rows, where they have no time.
     window_end: First instant after them; empty: when the run was scheduled.
     history: How long before the rows the tables are read too: as far as the features look back.
     publish: Folder or object-store prefix that the predictions are copied below; empty: they
@@ -59,12 +59,17 @@ Args:
 def scoring_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
     """The pipeline's parameters as a project sets them."""
     data = project.data
-    history = scoring_history(project.features, data.window.end - data.window.start)
+    start, end, history = "1d", "", ""
+    if project.features.examples.time is None:
+        # All rows are scored; a window cuts the tables that have a time, as in training.
+        start, end = data.window_texts
+    elif data.window is not None:
+        history = format_duration(scoring_history(project.features, data.window.length))
     return batch_arguments(project, schema) | {
         "model": "champion",
-        "window_start": "1d",
-        "window_end": "",
-        "history": format_duration(history),
+        "window_start": start,
+        "window_end": end,
+        "history": history,
         "publish": "",
         "monitoring": pack_section(project, "monitoring").value,
     }

@@ -64,7 +64,7 @@ Args:
     project: Name of the Feast project, the MLflow experiment, the model and the service.
     data_root: Folder or object-store prefix that relative table paths start from.
     window_start: First instant of the data, ISO 8601 (no zone means UTC); or how long before
-        its end, as in 365d.
+        its end, as in 365d. Empty: the tables whole, where none has a time.
     window_end: First instant after the data; empty, in the retraining pipeline: when the run
         was scheduled.
     data_version: Any text. A cached ingest serves as long as it stays the same.
@@ -99,12 +99,12 @@ def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, An
     override with `--set` needs no other pipeline.
     """
     data, training, gate = project.data, project.training, project.gate
-    window = data.window.to_struct()
+    start, end = data.window_texts
     return {
         "project": project.project_name,
         "data_root": data.root,
-        "window_start": window["start"],
-        "window_end": window["end"],
+        "window_start": start,
+        "window_end": end,
         "data_version": "",
         "data": pack_section(project, "data").value,
         "schema": pack_schema(schema).value,

@@ -24,7 +24,10 @@ def columns_read(features: FeaturesConfig) -> Iterator[tuple["Location", str, st
     """Each column that the features are made of: the setting that names it, its table, its name."""
     spec, label = features.examples, features.label
     yield ("features", "examples", "key"), spec.table, spec.key
-    yield ("features", "examples", "time"), spec.table, spec.time
+    if spec.time:
+        yield ("features", "examples", "time"), spec.table, spec.time
+    if features.split.by:
+        yield ("features", "split", "by"), spec.table, features.split.by
     yield ("features", "label", "column"), spec.table, label.column
     if label.known:
         yield ("features", "label", "known"), spec.table, label.known
@@ -41,7 +44,8 @@ def _columns_of_view(
     if view.source_key:
         yield (*place, "source_key"), view.table, view.source_key
     else:
-        yield (*place, "entity"), view.table, features.entities[view.entity]
+        named = "entity" if view.entity else "name"
+        yield (*place, named), view.table, features.key_of(view)
     for setting in ("time", "known"):
         if column := getattr(view, setting):
             yield (*place, setting), view.table, column
@@ -66,7 +70,7 @@ def required_columns(features: FeaturesConfig) -> dict[str, dict[str, str]]:
         features.examples.table: {
             column: ".".join(map(str, place))
             for place, _, column in columns_read(features)
-            if place[1] in ("examples", "label")
+            if place[1] in ("examples", "label", "split")
         }
     }
 
@@ -92,6 +96,8 @@ def inconsistencies(project: "Project", schema: dict[str, Any]) -> Iterator[tupl
 def _window(project: "Project") -> Iterator[tuple["Location", str]]:
     """A window of times that are none is read as one of all times, and no feature holds in it."""
     window = project.data.window
+    if window is None:
+        return
     for name, moment in (("start", window.start), ("end", window.end)):
         if not EARLIEST <= moment <= NEVER:
             yield (
@@ -151,7 +157,15 @@ def _missing_columns(
 
 
 def _split(project: "Project") -> Iterator[tuple["Location", str]]:
-    window = project.data.window
+    window, time = project.data.window, project.features.examples.time
+    if window is None:
+        if time is not None:
+            yield (
+                ("data",),
+                f"data.window is missing: the examples have a time ({time}), and the window says from"
+                " when to when they are read. Write `window: {start: …, end: …}`.",
+            )
+        return
     try:
         project.features.split.cut(window.start, window.end)
     except ValueError as error:
@@ -160,30 +174,48 @@ def _split(project: "Project") -> Iterator[tuple["Location", str]]:
 
 def _retraining(project: "Project") -> Iterator[tuple["Location", str]]:
     """A training that monitoring asks for cuts its own window by the same split."""
-    length, end = project.monitoring.retraining.window, project.data.window.end
+    length, window = project.monitoring.retraining.window, project.data.window
     if length is None:
         return
+    place = ("monitoring", "retraining", "window")
+    if window is None:
+        yield (
+            place,
+            "monitoring.retraining.window: without data.window a retraining reads all rows. Leave it"
+            " out.",
+        )
+        return
     try:
-        project.features.split.cut(end - length, end)
+        project.features.split.cut(window.end - length, window.end)
     except ValueError as error:
-        yield ("monitoring", "retraining", "window"), f"monitoring.retraining.window: {error}."
+        yield place, f"monitoring.retraining.window: {error}."
 
 
 def _gate(project: "Project") -> Iterator[tuple["Location", str]]:
     """Slices and blocks are columns of the test part: features, or keys."""
     features = project.features
+    timed = features.examples.time is not None
     keys = {features.examples.key, *features.entities.values()}
+    if features.split.by:
+        keys.add(features.split.by)
     columns = keys.union(*(view.feature_names for view in features.views))
+    calendar = f", a key, or {_MONTH}" if timed else " or a key"
     for number, column in enumerate(project.gate.slices.columns):
-        if column not in columns and column != _MONTH:
+        if column not in columns and not (timed and column == _MONTH):
             place = ("gate", "slices", "columns", number)
-            hint = _near(column, columns) or f" Name a feature, a key, or {_MONTH}."
+            hint = _near(column, columns) or f" Name a feature{calendar}."
             yield place, f"gate.slices.columns: '{column}' is no feature and no key.{hint}"
     yield from _metrics_of_label(project)
     yield from _training_of_label(project)
-    block = project.gate.block
-    if block not in columns and block not in _BLOCKS:
-        hint = _near(block, [*columns, *_BLOCKS]) or f" Name one of {', '.join(_BLOCKS)}, or a key."
+    block, blocks = project.gate.block, _BLOCKS if timed else _BLOCKS[-1:]
+    if block not in columns and block in _BLOCKS and block not in blocks:
+        yield (
+            ("gate", "block"),
+            f"gate.block: '{block}' is a stretch of time, and the examples have none. Write `row`, or"
+            " the column of a key.",
+        )
+    elif block not in columns and block not in blocks:
+        hint = _near(block, [*columns, *blocks]) or f" Name one of {', '.join(blocks)}, or a key."
         yield ("gate", "block"), f"gate.block: '{block}' is no feature and no key.{hint}"
 
 

@@ -94,6 +94,15 @@ def resolve_window(start: str, end: str, scheduled_at: str = "") -> Window:
         ) from error
 
 
+def read_window(start: str, end: str, scheduled_at: str = "") -> Window | None:
+    """The window of a run's data from its parameters; None where the start is empty: all rows.
+
+    Raises:
+        SlipwayError: as `resolve_window`.
+    """
+    return resolve_window(start, end, scheduled_at) if start.strip() else None
+
+
 def widen(window: Window, before: str, after: str) -> Window:
     """The window with a margin on each side: features of its rows look beyond it.
 
@@ -229,7 +238,27 @@ class DataConfig(Section):
         default="",
         description="Folder or prefix that table paths lie below; also a pipeline parameter.",
     )
-    window: Window = Field(description="The half-open stretch of time that is read.")
+    window: Window | None = Field(
+        default=None,
+        description="The half-open stretch of time that is read; needed where a table has a `time`, "
+        "and for examples with one.",
+    )
     tables: dict[Name, Table] = Field(
         min_length=1, description="By name, the tables of the dataset."
     )
+
+    @property
+    def window_texts(self) -> tuple[str, str]:
+        """The window's ends as a pipeline's parameters have them; empty: the tables are taken whole."""
+        return self.window.texts if self.window else ("", "")
+
+    @model_validator(mode="after")
+    def _can_cut(self) -> Self:
+        timed = [name for name, table in self.tables.items() if table.time is not None]
+        if timed and self.window is None:
+            raise ValueError(
+                f"the table {timed[0]} is cut by its `time` {self.tables[timed[0]].time}, and there is"
+                " no `window` to cut it to: give `window: {start: …, end: …}`, or leave the table's"
+                " `time` out"
+            )
+        return self

@@ -1,52 +1,19 @@
-"""Which features a row has, when each is known, what is predicted, and how time is split."""
+"""Which features a row has, when each is known, what is predicted, and how rows are split."""
 
-from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from slipway.components.config.base import Duration, Name, Section, format_duration, format_instant
+from slipway.components.config.base import Name, Section
 from slipway.components.config.label import Label
 from slipway.components.config.leaks import is_history, refuse_leaks
+from slipway.components.config.split import DRAWN, Split, SplitMethod
 from slipway.components.config.view import Aggregate, Examples, FeatureView, Kind, TableField
 from slipway.components.support.columns import RESERVED, is_reserved
 
 __all__ = ["Aggregate", "Examples", "FeatureView", "FeaturesConfig", "Kind", "Label", "TableField"]
 
 _RESERVED = f"has a name that Slipway uses itself ({', '.join(RESERVED)}, and what begins with __)"
-
-
-class Split(Section):
-    """How the window is cut by time: train, then validation, then test at its end."""
-
-    validation: Duration = Field(description="Length of the validation part.")
-    test: Duration = Field(description="Length of the test part, at the end of the window.")
-    gap: Duration = Field(
-        default=timedelta(0),
-        description="Rows this close before the next part are left out, so that no label of one "
-        "part is known only inside the next.",
-    )
-
-    def cut(self, start: datetime, end: datetime) -> dict[str, tuple[datetime, datetime]]:
-        """The half-open stretch of time of each part: train first, test last, with the gap before each.
-
-        Raises:
-            ValueError: the window is too short for the parts.
-        """
-        test = end - self.test
-        validation = test - self.validation
-        if validation - self.gap <= start or test - self.gap <= validation:
-            validate, last, gap = map(format_duration, (self.validation, self.test, self.gap))
-            raise ValueError(
-                f"{validate} of validation, {last} of test and gaps of {gap} leave nothing to train on"
-                f" of the window {format_instant(start)} to {format_instant(end)}. Shorten the parts,"
-                " or lengthen data.window"
-            )
-        return {
-            "train": (start, validation - self.gap),
-            "validation": (validation, test - self.gap),
-            "test": (test, end),
-        }
 
 
 class OfflineStore(Section):
@@ -74,7 +41,9 @@ class FeaturesConfig(Section):
     """The `features` section. `offline_store`: None means Polars."""
 
     entities: dict[Name, Name] = Field(
-        min_length=1, description="Entity's name to the examples' column with its key."
+        default={},
+        description="Entity's name to the examples' column with its key. Views without an `entity` "
+        "need none.",
     )
     examples: Examples
     label: Label
@@ -84,8 +53,11 @@ class FeaturesConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        self._check_split()
         views: set[str] = set()
         keys = {self.examples.key, *self.entities.values()}
+        if self.split.by:
+            keys.add(self.split.by)
         for key in sorted(keys):
             if is_reserved(key):
                 raise ValueError(f"the key column {key} {_RESERVED}. Rename the column")
@@ -94,11 +66,12 @@ class FeaturesConfig(Section):
             if view.name.lower() in views:
                 raise ValueError(f"two views are named {view.name}, in capitals or not")
             views.add(view.name.lower())
-            if view.entity not in self.entities:
+            if view.entity is not None and view.entity not in self.entities:
                 raise ValueError(
                     f"view {view.name} is of entity '{view.entity}', which is not among the"
-                    f" entities ({', '.join(self.entities)})"
+                    f" entities ({', '.join(self.entities) or 'there are none'})"
                 )
+            self._check_times(view)
             for feature in view.feature_names:
                 where = f"feature {feature} of view {view.name}"
                 if is_reserved(feature):
@@ -109,9 +82,68 @@ class FeaturesConfig(Section):
                         " another name"
                     )
                 taken.add(feature)
-            refuse_leaks(view, self.examples, self.label, self.entities)
+            refuse_leaks(view, self.key_of(view), self.examples, self.label)
         return self
+
+    def _check_split(self) -> None:
+        if self.examples.time is not None:
+            return
+        if not self.split.drawn:
+            raise ValueError(
+                "`examples` has no `time`, so that time cannot cut the parts: write"
+                f" `split: {DRAWN}`, or set `examples.time`"
+            )
+        if self.label.known is not None:
+            raise ValueError(
+                f"`label.known` ({self.label.known}) says nothing without `examples.time`, since no"
+                " row has a moment of prediction: set that, or leave `known` out"
+            )
+
+    def _check_times(self, view: FeatureView) -> None:
+        """Refuses a view that looks at a moment which no example has."""
+        if self.examples.time is not None or view.time is None:
+            return
+        if view.aggregates:
+            raise ValueError(
+                f"view {view.name} aggregates the events before each example, and the examples have no"
+                " time: set `examples.time`, or make it `fields` of a table with one row for each key"
+            )
+        raise ValueError(
+            f"view {view.name} has `time`, and the examples have none, so that nothing says which of its"
+            " rows was known: set `examples.time`, or leave the view's `time` out"
+        )
+
+    @property
+    def split_method(self) -> SplitMethod:
+        """How rows are parted."""
+        return self.split.method or "time"
+
+    @property
+    def entity_keys(self) -> dict[str, str]:
+        """Every entity with its key column, also the one that views without `entity` are of."""
+        own = [view for view in self.views if view.entity is None]
+        if not own or self.examples.key in self.entities.values():
+            return dict(self.entities)
+        return {**self.entities, self._own_entity: self.examples.key}
+
+    def entity_of(self, view: FeatureView) -> str:
+        """The name of a view's entity."""
+        if view.entity is not None:
+            return view.entity
+        named = (name for name, key in self.entities.items() if key == self.examples.key)
+        return next(named, self._own_entity)
+
+    @property
+    def _own_entity(self) -> str:
+        name = "example"
+        while name in self.entities:
+            name += "_"
+        return name
+
+    def key_of(self, view: FeatureView) -> str:
+        """The examples' column that a view is looked up by."""
+        return self.examples.key if view.entity is None else self.entities[view.entity]
 
     def is_history(self, view: FeatureView) -> bool:
         """Whether a view looks back on other rows of the examples' own table."""
-        return is_history(view, self.examples, self.entities)
+        return is_history(view, self.key_of(view), self.examples)

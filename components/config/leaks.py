@@ -7,33 +7,35 @@ that no example sees itself or one of the same instant. What that leaves without
 when the project file is read, with the line to write.
 """
 
-from collections.abc import Mapping
-
 from slipway.components.config.base import format_duration
 from slipway.components.config.label import Label
 from slipway.components.config.view import Examples, FeatureView
 
 
-def shows_own_fields(view: FeatureView, examples: Examples, entities: Mapping[str, str]) -> bool:
-    """Whether a view shows each example the fields of its own row."""
-    by_key = entities[view.entity] == examples.key and view.source_key in (None, examples.key)
+def shows_own_fields(view: FeatureView, key: str, examples: Examples) -> bool:
+    """Whether a view, looked up by the column `key`, shows each example the fields of its own row."""
+    by_key = key == examples.key and view.source_key in (None, examples.key)
     return view.table == examples.table and bool(view.fields) and by_key
 
 
-def is_history(view: FeatureView, examples: Examples, entities: Mapping[str, str]) -> bool:
+def is_history(view: FeatureView, key: str, examples: Examples) -> bool:
     """Whether a view looks back on other rows of the examples' own table."""
-    return view.table == examples.table and not shows_own_fields(view, examples, entities)
+    return view.table == examples.table and not shows_own_fields(view, key, examples)
 
 
-def refuse_leaks(
-    view: FeatureView, examples: Examples, label: Label, entities: Mapping[str, str]
-) -> None:
+def refuse_leaks(view: FeatureView, key: str, examples: Examples, label: Label) -> None:
     """Refuses a view that would show an example its label, itself or the future; or nothing at all.
+
+    Args:
+        view: the view.
+        key: the examples' column that it is looked up by.
+        examples: the examples.
+        label: the label.
 
     Raises:
         ValueError: with what to write instead.
     """
-    if entities[view.entity] == label.column:
+    if key == label.column:
         raise ValueError(
             f"view {view.name} is looked up by the label's column {label.column}, which nobody knows at"
             " the prediction: give it another entity"
@@ -42,15 +44,17 @@ def refuse_leaks(
         return
     if label.column in {*view.source_columns, view.source_key}:
         _refuse_early_label(view, examples, label)
-    if shows_own_fields(view, examples, entities):
+    if shows_own_fields(view, key, examples):
         _refuse_hidden_fields(view, examples, label)
     else:
-        _refuse_own_row(view, examples, entities)
+        _refuse_own_row(view, key, examples)
 
 
 def _refuse_early_label(view: FeatureView, examples: Examples, label: Label) -> None:
     reads = f"view {view.name} reads the label's column {label.column}"
     said = view.known or view.time
+    if examples.time is None:
+        raise ValueError(f"{reads}, which nobody knows at the prediction: leave that field out")
     if label.known is None and said is not None and said != examples.time:
         # The lag is honest; what is missing is that the label has it too.
         raise ValueError(
@@ -101,11 +105,15 @@ def _refuse_hidden_fields(view: FeatureView, examples: Examples, label: Label) -
         )
 
 
-def _refuse_own_row(view: FeatureView, examples: Examples, entities: Mapping[str, str]) -> None:
-    key = entities[view.entity]
+def _refuse_own_row(view: FeatureView, key: str, examples: Examples) -> None:
     own = (
         f"view {view.name} looks back on rows of the examples' own table {examples.table} by {key}"
     )
+    if examples.time is None:
+        raise ValueError(
+            f"{own}, and the examples have no `time` that would say which came before: set"
+            f" `examples.time`; or, to show each example its own fields, leave `entity` out"
+        )
     if view.time is None:
         raise ValueError(
             f"{own} and has no `time`: an example would see itself and what comes after it. Set"

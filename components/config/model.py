@@ -1,9 +1,9 @@
 """A project file as one model: the choices of its stack, and its sections."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from slipway.components.config.base import Section
 from slipway.components.config.data import DataConfig
@@ -77,6 +77,15 @@ class Project(Section):
     def _has_defaults_of_its_label(cls, gate: GateConfig, info: Any) -> GateConfig:
         features = info.data.get("features")
         return gate.with_defaults_of(features.label.kind) if features else gate
+
+    @model_validator(mode="after")
+    def _resamples_what_there_is(self) -> Self:
+        """Without time the gate's default block, a day, is a row; or a group, where groups are split."""
+        features = self.features
+        if features.examples.time is not None or "block" in self.gate.model_fields_set:
+            return self
+        gate = self.gate.model_copy(update={"block": features.split.by or "row"})
+        return self.model_copy(update={"gate": gate})
 
     @field_validator(*CHOICES)
     @classmethod

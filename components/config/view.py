@@ -17,11 +17,23 @@ class Examples(Section):
 
     table: Name = Field(description="The table with one row an example.")
     key: Name = Field(description="The column that names an example uniquely.")
-    time: Name = Field(description="When the predicted thing happens.")
+    time: Name | None = Field(
+        default=None,
+        description="When the predicted thing happens; None for a table without time, whose "
+        "features are joined by key alone.",
+    )
     lead: Duration = Field(
         default=timedelta(0),
         description="How long before `time` the prediction is made: nothing known later is used.",
     )
+
+    @model_validator(mode="after")
+    def _leads_a_time(self) -> Self:
+        if self.lead and self.time is None:
+            raise ValueError(
+                "`lead` says how long before `time` a row is predicted: give `time`, or leave it out"
+            )
+        return self
 
 
 class TableField(Section):
@@ -74,7 +86,10 @@ class FeatureView(Section):
     """Features of one entity from one table."""
 
     name: Name = Field(description="Name of the view.")
-    entity: Name = Field(description="A name from `features.entities`.")
+    entity: Name | None = Field(
+        default=None,
+        description="A name from `features.entities`; None: the example itself, by its key.",
+    )
     table: Name = Field(description="Table that its rows are in.")
     source_key: Name | None = Field(
         default=None,

@@ -27,12 +27,12 @@ class FilledView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackfillRecord(Record):
-    """What a backfill did; `window` is the range that was asked for, in ISO 8601, UTC."""
+    """What a backfill did; `window` is the range that was asked for, in ISO 8601, UTC; None: all."""
 
     ABSENT: ClassVar[str] = "holds no backfill record"
 
     project: str
-    window: tuple[str, str]
+    window: tuple[str, str] | None
     views: dict[str, FilledView]
     data_hash: str
     notes: dict[str, Any] = field(default_factory=dict)
@@ -47,8 +47,8 @@ class BackfillRecord(Record):
     def metadata(self) -> dict[str, Any]:
         """What the KFP artifact shows."""
         return {
-            "window_start": self.window[0],
-            "window_end": self.window[1],
+            "window_start": self.window[0] if self.window else "",
+            "window_end": self.window[1] if self.window else "",
             "rows": {name: view.written for name, view in self.views.items()},
             "online": {name: view.online for name, view in self.views.items()},
             "data_hash": self.data_hash,

@@ -75,12 +75,12 @@ class TableInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest(Record):
-    """What a dataset holds. `window` is [start, end) in ISO 8601, UTC."""
+    """What a dataset holds. `window` is [start, end) in ISO 8601, UTC; None: no table is cut by time."""
 
     ABSENT: ClassVar[str] = "is not a dataset"
 
     tables: dict[str, TableInfo]
-    window: tuple[str, str]
+    window: tuple[str, str] | None
     content_hash: str
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -109,8 +109,8 @@ class Manifest(Record):
             "rows": self.rows,
             "bytes": sum(table.bytes for table in self.tables.values()),
             "content_hash": self.content_hash,
-            "window_start": self.window[0],
-            "window_end": self.window[1],
+            "window_start": self.window[0] if self.window else "",
+            "window_end": self.window[1] if self.window else "",
             "tables": {name: table.rows for name, table in self.tables.items()},
             "left_out": {
                 name: {"before": table.before, "after": table.after}

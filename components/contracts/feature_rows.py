@@ -7,7 +7,8 @@ Layout, version 1::
 
 The table is ordered by time and has the columns: the rows' key, `event_timestamp` (UTC, when the
 predicted thing happens), the entities' keys, and the features under their names, with the types that
-`slipway.components.contracts.splits` gives them. It has no label.
+`slipway.components.contracts.splits` gives them. It has no label. A project without time has no
+`event_timestamp`, and the rows are ordered by key.
 """
 
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ class FeatureRows(Record):
         entities: entity key columns with their Arrow types.
         features: the features, in the order of the project's views.
         untyped: features that are null in every row, of a column without a type: of any kind.
-        window: the rows' [start, end) in ISO 8601, UTC.
+        window: the rows' [start, end) in ISO 8601, UTC; None: they have no time, and are all there are.
         data_hash: content hash of the dataset that the features were computed from.
         lead_seconds: how long before `event_timestamp` the features were read.
     """
@@ -42,7 +43,7 @@ class FeatureRows(Record):
     entities: dict[str, str]
     features: tuple[Feature, ...]
     rows: int
-    window: tuple[str, str]
+    window: tuple[str, str] | None
     data_hash: str
     lead_seconds: int = 0
     untyped: tuple[str, ...] = ()
@@ -58,8 +59,8 @@ class FeatureRows(Record):
         return {
             "rows": self.rows,
             "features": [feature.name for feature in self.features],
-            "window_start": self.window[0],
-            "window_end": self.window[1],
+            "window_start": self.window[0] if self.window else "",
+            "window_end": self.window[1] if self.window else "",
             "data_hash": self.data_hash,
         }
 

@@ -6,8 +6,9 @@ Layout, version 1::
     <model>/date=2013-12-20/part-00000.parquet
 
 The rows have the columns of the inference log (`contracts.inference_log`) and are read as
-one: key, time (when the prediction would have been made), model_version, the columns of its answer, and
-each feature as the model saw it. `latency_ms` is null. A folder with predictions.json is whole.
+one: key, time (when the prediction would have been made; of rows without time, when it was),
+model_version, the columns of its answer, and each feature as the model saw it. `latency_ms` is null. A
+folder with predictions.json is whole.
 """
 
 from dataclasses import dataclass, field
@@ -26,8 +27,9 @@ class Predictions(Record):
 
     Attributes:
         model: the registered model. model_version, model_hash: which of its versions answered.
-        window: [start, end) in which the predicted things happen, ISO 8601 in UTC.
-        moments: the same for `time`: earlier by the project's lead.
+        window: [start, end) in which the predicted things happen, ISO 8601 in UTC; None: they have no
+            time.
+        moments: the same for `time`: earlier by the project's lead, or else when the table was scored.
         rows: predicted rows. label_kind: what was predicted.
         positives: of a binary label, the rows with label 1; else 0.
         threshold: of a binary label: it is 1 where the probability reaches it.
@@ -40,7 +42,7 @@ class Predictions(Record):
     model: str
     model_version: str
     model_hash: str
-    window: tuple[str, str]
+    window: tuple[str, str] | None
     moments: tuple[str, str]
     rows: int
     positives: int
@@ -67,8 +69,8 @@ class Predictions(Record):
             "model_hash": self.model_hash,
             "rows": self.rows,
             "positives": self.positives,
-            "window_start": self.window[0],
-            "window_end": self.window[1],
+            "window_start": self.window[0] if self.window else "",
+            "window_end": self.window[1] if self.window else "",
             "published": self.published,
         }
 

@@ -4,16 +4,18 @@ Layout, version 1::
 
     splits.json
     train.parquet, validation.parquet, test.parquet
-    unlabelled.parquet  where there are any: rows of the parts' windows without a label
+    unlabelled.parquet  where there are any: rows of the parts without a label
 
 Each table is ordered by time and has the columns: the example's key, `event_timestamp` (UTC, when the
-predicted thing happens), the entities' keys, the features under their names, `label` (int8, 0 or 1).
+predicted thing happens), the entities' keys, the column of a split by groups, the features under their
+names, `label` (int8, 0 or 1). A project without time has no `event_timestamp`, and its tables are
+ordered by key.
 Kinds and Arrow types: numeric float64 · categorical string · boolean bool · time timestamp[us] (with
 or without zone); each may be null.
 
 Nobody knows at the moment of prediction which rows will have a label, so what is served and scored has
 both kinds, and monitoring must compare it with both. `unlabelled.parquet` is for that alone: at most
-50,000 rows of each window, evenly spaced, with a null label.
+50,000 rows of each part, evenly spaced, with a null label, and `part` (string) behind it.
 """
 
 from dataclasses import dataclass, field
@@ -33,11 +35,14 @@ UNLABELLED = "unlabelled.parquet"
 PARTS = ("train", "validation", "test")
 SAMPLE_ROWS = 50_000
 """Rows of a part that are kept where not all are needed: without a label here, and in the reference."""
+PART = "part"
+"""The column of `unlabelled.parquet` that says which part a row would be in."""
 MOSTLY_NULL = 0.99
 """A feature that is null in a larger share of a part tells next to nothing there."""
 
 Kind = Literal["numeric", "categorical", "boolean", "time"]
 Part = Literal["train", "validation", "test"]
+SplitMethod = Literal["time", "random", "stratified", "group"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,33 @@ class Feature:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SplitRule:
+    """How rows were parted.
+
+    Attributes:
+        by: the column of the groups; empty: rows were parted one by one.
+        seed: of the draw; None: nothing was drawn, time cut the parts.
+        advice: what a split by time would tell that this one does not; empty: nothing.
+    """
+
+    method: SplitMethod = "time"
+    by: str = ""
+    seed: int | None = None
+    advice: str = ""
+
+    @property
+    def text(self) -> str:
+        """The rule in words."""
+        drawn = "" if self.seed is None else f", drawn with seed {self.seed}"
+        return {
+            "time": "by time",
+            "random": f"by row{drawn}",
+            "stratified": f"by row, the label's values in equal shares{drawn}",
+            "group": f"by groups of {self.by}{drawn or ', cut by time'}",
+        }[self.method]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Splits(Record):
     """What the three tables hold.
 
@@ -69,8 +101,10 @@ class Splits(Record):
             (float64).
         classes: of several classes their names, in the order of those places.
         labels: of several classes part to rows by class, of a number part to its mean, std, min and max.
-        unlabelled: rows without a label in the window of a part, where there are any.
-        windows: part to its [start, end) in ISO 8601, UTC.
+        unlabelled: rows without a label in a part, where there are any.
+        windows: part to its [start, end) in ISO 8601, UTC; each has the whole window where rows with
+            a time are drawn. Empty: the rows have no time.
+        split: how rows were parted.
         statistics: of the training part only, a feature: numeric {"mean", "std", "nulls", "min",
             "max"}, categorical {"nulls", "values": {value: count}}, boolean {"nulls", "true"},
             time {"nulls", "min", "max"}. "nulls" is a fraction.
@@ -100,6 +134,7 @@ class Splits(Record):
     classes: tuple[str, ...] = ()
     labels: dict[str, dict[str, float]] = field(default_factory=dict)
     unlabelled: dict[str, int] = field(default_factory=dict)
+    split: SplitRule = field(default_factory=SplitRule)
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -107,6 +142,10 @@ class Splits(Record):
         """What came out, in a few words."""
         rows = ", ".join(f"{part} {self.rows[part]:,}" for part in PARTS)
         text = f"{len(self.features)} features; {rows} rows"
+        if self.split.method != "time":
+            text += f", parted {self.split.text}"
+        if self.split.advice:
+            text += f"; NOTE: {self.split.advice}"
         if end := self.notes.get("data_end"):
             text += f"; THE DATA END at {end}, before the window does at {self.windows['test'][1]}"
         return text + "".join(f"; WARNING: {warning}" for warning in self.mostly_null)
@@ -117,9 +156,15 @@ class Splits(Record):
             "features": [feature.name for feature in self.features],
             "rows": self.rows,
             "positives": self.positives,
+            "split": self.split.text,
             "data_hash": self.data_hash,
             "feature_service": self.feature_service,
         }
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The columns that the tables are ordered by."""
+        return (TIME, self.key) if self.windows else (self.key,)
 
     @property
     def mostly_null(self) -> list[str]:

@@ -4,13 +4,14 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.base import format_instant, parse_instant
+from slipway.components.config.base import parse_instant
+from slipway.components.config.data import Window
 from slipway.components.contracts.bundle import Bundle, read_bundle
 from slipway.components.contracts.feature_rows import ROWS, FeatureRows, read_feature_rows
 from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema
@@ -35,7 +36,13 @@ _TAGS = {"bundle_uri": "slipway.bundle_uri", "model_hash": "slipway.model_hash"}
 
 @stage("score")
 def score_rows(
-    *, rows: Path, project: str, model: str, predictions: Path, publish: str = ""
+    *,
+    rows: Path,
+    project: str,
+    model: str,
+    predictions: Path,
+    publish: str = "",
+    now: datetime | None = None,
 ) -> Predictions:
     """Predicts every row of a table with one registered version.
 
@@ -47,29 +54,31 @@ def score_rows(
         model: which version: an alias, such as champion, or a number.
         predictions: the folder that the predictions appear in, once all are there.
         publish: folder or object-store prefix that they are copied below too, as
-            `<publish>/<project>/<first>--<last>/version=<version>`; empty: nowhere. There
-            predictions.json is taken away first and written last.
+            `<publish>/<project>/<first>--<last>/version=<version>` (rows without time:
+            `data=<hash>` in place of the moments); empty: nowhere. There predictions.json is taken away
+            first and written last.
+        now: the moment of prediction of rows without time; None: this one.
 
     Raises:
         SlipwayError: there is no such version, its bundle is not the registered one, the rows lack a
             feature of it, or an answer is none of its kind of label. Nothing is left behind.
     """
     source = read_feature_rows(rows)
+    moments = _moments(source, now or datetime.now(UTC))
     release = find_version(project, model)
     with tempfile.TemporaryDirectory(prefix="slipway-score-") as scratch:
         folder = fetch_bundle(release, Path(scratch))
         bundle = read_bundle(folder)
         _require_features(bundle, source, release)
         with new_directory(predictions) as target:
-            counted = _predict_all(folder, bundle, rows / ROWS, source, release, target)
-            lead = timedelta(seconds=source.lead_seconds)
-            moments = [format_instant(parse_instant(instant) - lead) for instant in source.window]
+            timed = _Timed(rows / ROWS, source, moments)
+            counted = _predict_all(folder, bundle, timed, release, target)
             result = Predictions(
                 model=project,
                 model_version=release.model_version,
                 model_hash=release.model_hash,
                 window=source.window,
-                moments=(moments[0], moments[1]),
+                moments=moments.texts,
                 rows=counted[0],
                 positives=counted[1],
                 threshold=bundle.threshold,
@@ -83,6 +92,25 @@ def score_rows(
         progress(f"publishing to {result.published}")
         _publish(predictions, result.published)
     return result
+
+
+def _moments(source: FeatureRows, now: datetime) -> Window:
+    """The stretch in which the predictions are made: of rows without time the second that it is now."""
+    if source.window is None:
+        second = now.astimezone(UTC).replace(microsecond=0)
+        return Window(start=second, end=second + timedelta(seconds=1))
+    lead = timedelta(seconds=source.lead_seconds)
+    start, end = (parse_instant(instant) - lead for instant in source.window)
+    return Window(start=start, end=end)
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """The rows' table, what is in it, and when the predictions are made."""
+
+    table: Path
+    source: FeatureRows
+    moments: Window
 
 
 def find_version(project: str, wanted: str) -> Release:
@@ -126,8 +154,7 @@ def _require_features(bundle: Bundle, source: FeatureRows, release: Release) -> 
 def _predict_all(
     folder: Path,
     bundle: Bundle,
-    table: Path,
-    source: FeatureRows,
+    given: _Timed,
     release: Release,
     target: Path,
 ) -> tuple[int, int]:
@@ -135,6 +162,7 @@ def _predict_all(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    table, source = given.table, given.source
     session, label = open_model(folder), label_type_of(bundle)
     schema = log_schema(bundle.features, label.columns())
     request = f"batch-{uuid.uuid4().hex[:12]}"
@@ -144,7 +172,7 @@ def _predict_all(
     with pq.ParquetFile(table) as file:
         total = file.metadata.num_rows
         try:
-            for part in _by_day(file.iter_batches(batch_size=BATCH_ROWS), source.lead_seconds):
+            for part in _by_day(file.iter_batches(batch_size=BATCH_ROWS), given):
                 moment, rows = part
                 if moment != day:
                     if day is not None and moment < day:
@@ -189,16 +217,21 @@ def _as_trained(rows: "pa.Table", bundle: Bundle, source: FeatureRows) -> "pa.Ta
     return rows
 
 
-def _by_day(batches: Any, lead_seconds: int) -> Iterator[tuple[date, "pa.Table"]]:
+def _by_day(batches: Any, given: _Timed) -> Iterator[tuple[date, "pa.Table"]]:
     """Cuts batches where the UTC day of the moment of prediction changes; adds that moment."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    lead = pa.scalar(timedelta(seconds=lead_seconds), pa.duration("us"))
+    instant = pa.timestamp("us", "UTC")
+    lead = pa.scalar(timedelta(seconds=given.source.lead_seconds), pa.duration("us"))
     for batch in batches:
         table = pa.Table.from_batches([batch])
-        moments = pc.subtract(table[TIME].cast(pa.timestamp("us", "UTC")), lead)
+        if given.source.window is None:
+            now = pa.repeat(pa.scalar(given.moments.start, instant), table.num_rows)
+            moments: Any = pa.chunked_array([now])
+        else:
+            moments = pc.subtract(table[TIME].cast(instant), lead)
         table = table.append_column("__moment", moments)
         days = moments.cast(pa.int64()).to_numpy() // 86_400_000_000
         cuts = [0, *(np.flatnonzero(np.diff(days)) + 1), table.num_rows]
@@ -254,8 +287,11 @@ def _logged(
 
 
 def _place(publish: str, predictions: Predictions) -> str:
-    first, last = (f"{parse_instant(instant):%Y%m%dT%H%M%SZ}" for instant in predictions.window)
-    name = f"{predictions.model}/{first}--{last}/version={predictions.model_version}"
+    if predictions.window is None:
+        rows = f"data={predictions.data_hash[:16]}"
+    else:
+        rows = "--".join(f"{parse_instant(at):%Y%m%dT%H%M%SZ}" for at in predictions.window)
+    name = f"{predictions.model}/{rows}/version={predictions.model_version}"
     return f"{publish.rstrip('/')}/{name}"
 
 

@@ -44,6 +44,11 @@ def block_of(table: "pa.Table", block: str, key: str) -> "np.ndarray":
     import pyarrow as pa
 
     name = column_of(block, key)
+    if name == TIME and name not in table.column_names:
+        raise SlipwayError(
+            f"gate.block is '{block}', a stretch of time, and the rows have no time. Use row, or one of:"
+            f" {', '.join(table.column_names)}."
+        )
     if name not in table.column_names:
         raise SlipwayError(
             f"gate.block is '{block}', but the test table has no column '{name}'. Use day, hour, week,"

@@ -91,13 +91,16 @@ def write_card(path: Path, content: CardContent) -> None:
 
 def _facts(content: CardContent) -> list[tuple[str, Any]]:
     bundle, splits, notes = content.bundle, content.splits, content.verdict.notes
-    training = splits.windows.get("train", ("?", "?"))
+    training = splits.windows.get("train")
+    stretch = f", {training[0]} to {training[1]}" if training else ""
+    rule = splits.split
     names = [feature.name for feature in bundle.features]
     return [
         ("Model hash", content.verdict.model_hash),
         ("Data hash", splits.data_hash),
         ("Features", f"{len(names)}: {', '.join(names)}"),
-        ("Trained on", f"{splits.rows.get('train', 0):,} rows, {training[0]} to {training[1]}"),
+        ("Trained on", f"{splits.rows.get('train', 0):,} rows{stretch}"),
+        ("Split", f"{rule.text}. Note: {rule.advice}." if rule.advice else rule.text),
         ("Threshold", f"{bundle.threshold:.4f}: the label is 1 where the probability reaches it"),
         ("Champion", notes.get("champion", "not compared")),
         ("Rehearsal", notes.get("rehearsal", "not held")),

@@ -45,7 +45,8 @@ class SliceColumn:
 
 def _source(name: str, columns: list[str]) -> str:
     """The column that a slice is made from: `month` is the calendar's unless there is such a column."""
-    return TIME if name == MONTH and MONTH not in columns else name
+    calendar = name == MONTH and MONTH not in columns and TIME in columns
+    return TIME if calendar else name
 
 
 def _texts(table: "pa.Table", name: str) -> "pa.ChunkedArray":
@@ -63,7 +64,8 @@ def _check_declared(name: str, schema: "pa.Schema") -> None:
     if name not in schema.names or name == LABEL:
         raise SlipwayError(
             f"gate.slices.columns names '{name}', which the test table does not have. It has:"
-            f" {', '.join(n for n in schema.names if n != LABEL)}, and {MONTH}."
+            f" {', '.join(n for n in schema.names if n != LABEL)}"
+            + (f", and {MONTH}." if TIME in schema.names else ".")
         )
     if pa.types.is_floating(schema.field(name).type):
         raise SlipwayError(

@@ -15,7 +15,7 @@ from slipway.components.contracts.backfill_record import (
     BackfillRecord,
     FilledView,
 )
-from slipway.components.contracts.dataset import Manifest, read_manifest
+from slipway.components.contracts.dataset import EPOCH, Manifest, read_manifest
 from slipway.components.contracts.feature_store import StoreLocation, locate
 from slipway.components.contracts.splits import TIME
 from slipway.components.features.columns import key_columns, kind_of
@@ -40,7 +40,7 @@ def backfill_features(
     dataset: Path,
     project: str,
     config: dict[str, Any],
-    window: Window,
+    window: Window | None,
     online: bool,
     record: Path,
 ) -> BackfillRecord:
@@ -56,7 +56,7 @@ def backfill_features(
             (`slipway.components.config.reach`).
         project: the project's name.
         config: the project's `features` section.
-        window: the range.
+        window: the range; None: all, where the examples have no time.
         online: whether to write the online store. It then stands for the end of the range, or for the
             moment that it stood for already if that is later.
         record: where the record of what was done goes.
@@ -67,11 +67,16 @@ def backfill_features(
     """
     settings = FeaturesConfig.parse(config, "features")
     manifest = read_manifest(dataset)
+    spec = settings.examples
+    if spec.time is not None and window is None:
+        raise SlipwayError(
+            f"The examples have a time ({spec.time}): give window_start and window_end, which say which"
+            " values are recomputed."
+        )
     for view in settings.views:
         _require_reach(view, manifest, window)
-    spec = settings.examples
     require_columns(
-        manifest, spec.table, sorted(set(settings.entities.values())), "features.entities"
+        manifest, spec.table, sorted(set(settings.entity_keys.values())), "features.entities"
     )
     keys = key_columns(manifest, settings)
     place = locate(project)
@@ -79,10 +84,10 @@ def backfill_features(
     store = open_store(place, settings.offline_store)
     apply_definitions(store, place, settings, keys, made)
     if online:
-        _update_online_store(store, settings, window.end, filled)
+        _update_online_store(store, settings, window.end if window else EPOCH, filled)
     result = BackfillRecord(
         project=project,
-        window=window.texts,
+        window=window.texts if window else None,
         views=filled,
         data_hash=manifest.content_hash,
     )
@@ -95,7 +100,7 @@ def _replace_values(
     manifest: Manifest,
     settings: FeaturesConfig,
     place: StoreLocation,
-    window: Window,
+    window: Window | None,
 ) -> tuple[dict[str, ViewTable], dict[str, FilledView]]:
     """Makes all views of the dataset first, then replaces the range in each stored one."""
     made: dict[str, ViewTable] = {}
@@ -106,11 +111,12 @@ def _replace_values(
             made[view.name] = write_view(dataset, manifest, settings, view, fresh, window)
             _take_types(made[view.name], place.table(view.name))
             _require_columns(view, made[view.name], fresh, place.table(view.name))
-            _require_known(view, made[view.name], manifest, window)
+            if window is not None:
+                _require_known(view, made[view.name], manifest, window)
         # Only now is anything replaced.
         for view in settings.views:
             fresh = f"{scratch}/{view.name}.parquet"
-            span = _replaced_span(view, made[view.name].known, window)
+            span = _replaced_span(view, made[view.name].known, window) if window else None
             filled[view.name] = _merge(view, fresh, place.table(view.name), span)
             Path(fresh).unlink()
             progress(f"view {view.name}: {filled[view.name].written:,} rows")
@@ -133,10 +139,15 @@ def _update_online_store(
             progress(f"online store: {view.name}, {written:,} entities")
 
 
-def _require_reach(view: FeatureView, manifest: Manifest, window: Window) -> None:
+def _require_reach(view: FeatureView, manifest: Manifest, window: Window | None) -> None:
     """Values at the range's ends must not be computed from half of what they look at."""
-    if view.time is None:
+    if view.time is None or window is None:
         return
+    if manifest.window is None:
+        raise SlipwayError(
+            f"View {view.name} has a time, and the dataset has no window: set data.window, and run"
+            " ingest again."
+        )
     longest = longest_window(view)
     first, last = (datetime.fromisoformat(instant) for instant in manifest.window)
     missing = {
@@ -170,7 +181,7 @@ def _require_known(view: FeatureView, made: ViewTable, manifest: Manifest, windo
     A row that became known in that stretch may have happened long before or after it. Without it in the
     dataset its value would be lost.
     """
-    if view.time is None or made.known is None:
+    if view.time is None or made.known is None or manifest.window is None:
         return
     since, until = _replaced_span(view, made.known, window)
     first, last = (datetime.fromisoformat(instant) for instant in manifest.window)
@@ -234,9 +245,11 @@ def _require_columns(view: FeatureView, made: ViewTable, fresh: str, stored: str
 
 
 def _merge(
-    view: FeatureView, fresh: str, stored: str, span: tuple[datetime, datetime]
+    view: FeatureView, fresh: str, stored: str, span: tuple[datetime, datetime] | None
 ) -> FilledView:
     """Replaces the stored rows of a stretch of time with the fresh ones, and says what that came to.
+
+    Without a stretch all of them are replaced.
 
     Both tables are read a row group at a time and merged a share of the entities at a time, so memory
     grows with neither.
@@ -247,10 +260,11 @@ def _merge(
     types = next(read_parts(stored if exists else fresh)).schema
     names = next(read_parts(fresh)).columns
     key = names[0]
-    since, until = span
-    before, later, inside = pl.col(TIME) < since, pl.col(TIME) >= until, pl.col(TIME) >= since
-    if view.time is None:
-        before, later, inside = pl.lit(value=False), pl.lit(value=False), pl.lit(value=True)
+    until = None
+    before, later, inside = pl.lit(value=False), pl.lit(value=False), pl.lit(value=True)
+    if view.time is not None and span is not None:
+        since, until = span
+        before, later, inside = pl.col(TIME) < since, pl.col(TIME) >= until, pl.col(TIME) >= since
     there, earlier, after = 0, 0, 0
     for part in read_parts(stored, [TIME]) if exists else ():
         there += part.height
@@ -272,6 +286,6 @@ def _merge(
         replaced=there - earlier - after,
         written=rows - earlier - after,
         rows=rows,
-        until=format_instant(until) if after else "",
+        until=format_instant(until) if after and until else "",
         online=0,
     )

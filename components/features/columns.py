@@ -32,7 +32,7 @@ def key_columns(manifest: Manifest, config: FeaturesConfig) -> dict[str, str]:
     """
     there = manifest.tables[config.examples.table].columns
     types = {}
-    for name in sorted(set(config.entities.values())):
+    for name in sorted(set(config.entity_keys.values())):
         kind = there[name]
         if kind.startswith("dictionary<values="):
             kind = kind.removeprefix("dictionary<values=").split(",")[0]

@@ -14,7 +14,7 @@ def features(
     data_root: str = "",
     scratch: str = "",
 ):
-    """Joins features point in time through Feast, splits by time, fills the online store.
+    """Joins features point in time through Feast, parts the rows, fills the online store.
 
     Args:
         dataset: The validated tables.
@@ -59,7 +59,7 @@ def scoring_features(
         project: The project's name: the Feast project.
         config: The project's `features` section: entities, examples, views.
         window_start: First instant of the rows, ISO 8601 (no zone means UTC); or how long before
-            its end, as in 1d.
+            its end, as in 1d. Empty: all rows, where they have no time.
         window_end: First instant after them; empty: when the run was scheduled.
         rows: The rows with their features.
         scheduled_at: When the run was scheduled; it stands in for an empty window_end.
@@ -68,13 +68,13 @@ def scoring_features(
     """
     from pathlib import Path
 
-    from slipway.components.config.data import resolve_window
+    from slipway.components.config.data import read_window
     from slipway.components.features.look_up import look_up_features
     from slipway.components.support.environment import use_scratch
     from slipway.components.support.settings import given
 
     use_scratch(scratch)
-    window = resolve_window(window_start, window_end, scheduled_at)
+    window = read_window(window_start, window_end, scheduled_at)
     result = look_up_features(
         dataset=Path(dataset.path),
         project=project,
@@ -105,7 +105,7 @@ def backfill(
         project: The project's name: the Feast project.
         config: The project's `features` section: entities, views.
         window_start: First instant of the range, ISO 8601 (no zone means UTC); or how long before
-            its end, as in 7d.
+            its end, as in 7d. Empty: all values, where the examples have no time.
         window_end: First instant after it; empty: when the run was scheduled.
         online: Whether to write the online store too.
         record: Rows a view that were replaced and written, as JSON.
@@ -115,13 +115,13 @@ def backfill(
     """
     from pathlib import Path
 
-    from slipway.components.config.data import resolve_window
+    from slipway.components.config.data import read_window
     from slipway.components.features.backfill import backfill_features
     from slipway.components.support.environment import use_scratch
     from slipway.components.support.settings import given
 
     use_scratch(scratch)
-    window = resolve_window(window_start, window_end, scheduled_at)
+    window = read_window(window_start, window_end, scheduled_at)
     result = backfill_features(
         dataset=Path(dataset.path),
         project=project,

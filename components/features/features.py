@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_instant
 from slipway.components.config.features import FeaturesConfig
-from slipway.components.contracts.dataset import Manifest, read_manifest
+from slipway.components.contracts.dataset import EPOCH, Manifest, read_manifest
 from slipway.components.contracts.feature_store import StoreLocation, locate
 from slipway.components.contracts.splits import (
     LABEL,
+    PART,
     PARTS,
     TIME,
     UNLABELLED,
@@ -23,6 +24,7 @@ from slipway.components.features import parts as cutting
 from slipway.components.features.columns import as_key, key_columns, key_types
 from slipway.components.features.online import materialise
 from slipway.components.features.registry import apply_definitions, open_store
+from slipway.components.features.split import Windows, cut, split_rule
 from slipway.components.features.tables import write_table
 from slipway.components.features.views import ViewTable, write_view
 from slipway.components.metrics.kinds.choose import label_type
@@ -39,7 +41,7 @@ _ASKED = ":asked"
 
 @stage("features")
 def build_features(dataset: Path, project: str, config: dict[str, Any], output: Path) -> Splits:
-    """Makes the feature views, joins them to the examples and cuts the result by time.
+    """Makes the feature views, joins them to the examples and parts the result.
 
     The views' tables, Feast's registry and the online store lie below FEATURE_STORE_URI (see
     `slipway.components.contracts.feature_store`).
@@ -63,7 +65,10 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     manifest = read_manifest(dataset)
     windows = cutting.part_windows(manifest, settings)
     examples = cutting.read_examples(dataset, manifest, settings)
-    ends = cutting.end_of_data(examples.rows[TIME], (windows["train"][0], windows["test"][1]))
+    ends = None
+    if windows is not None:
+        whole = (windows["train"][0], windows["test"][1])
+        ends = cutting.end_of_data(examples.rows[TIME], whole)
     place = locate(project)
 
     made = write_views(dataset, manifest, settings, place)
@@ -74,30 +79,33 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
 
     features = model_features(settings, made)
     begins = {name: view.begins for name, view in made.items()}
-    unlabelled, without_label = cutting.sample_unlabelled(examples.unlabelled, windows)
-    joined = join(store, place, settings, keys, pl.concat([examples.rows, unlabelled]), begins)
+    unlabelled, without_label = cutting.sample_unlabelled(examples.unlabelled, settings, windows)
+    asked = pl.concat([examples.rows, unlabelled], how="diagonal")
+    joined = join(store, place, settings, keys, asked, begins)
     table = joined.select(
-        *dict.fromkeys([settings.examples.key, TIME, *keys]),
+        *dict.fromkeys([*cutting.order(settings)[::-1], *keys, *_group(settings)]),
         *(feature.name for feature in features),
         LABEL,
+        PART,
     )
-    labelled = table.filter(pl.col(LABEL).is_not_null())
-    parts = cutting.cut(labelled, windows)
+    labelled = table.filter(pl.col(LABEL).is_not_null()).drop(PART)
+    parts = cut(labelled, settings, windows)
     progress(f"joined {table.height:,} examples")
-    _fill_online_store(store, settings, windows["test"][1])
+    _fill_online_store(store, settings, windows["test"][1] if windows else EPOCH)
 
     splits = _describe(project, settings, manifest, features, windows, parts, examples.classes)
-    in_gap = labelled.height - sum(part.height for part in parts.values())
+    left = labelled.height - sum(part.height for part in parts.values())
+    reason = "in_gap" if settings.split.by is None else "in_gap_or_another_groups_part"
     splits = replace(
         splits,
         unlabelled=without_label,
         notes={
-            "dropped": {**examples.dropped, "in_gap": in_gap},
+            "dropped": {**examples.dropped, reason: left},
             "before_data": _before_data(settings, examples.rows, begins),
             **({"data_end": format_instant(ends)} if ends else {}),
         },
     )
-    rest = table.filter(pl.col(LABEL).is_null()).sort(TIME, settings.examples.key)
+    rest = table.filter(pl.col(LABEL).is_null()).sort(cutting.order(settings))
     _write_parts(output, parts, rest, splits)
     return splits
 
@@ -107,7 +115,7 @@ def _describe(
     settings: FeaturesConfig,
     manifest: Manifest,
     features: tuple[Feature, ...],
-    windows: Mapping[str, tuple[datetime, datetime]],
+    windows: Windows | None,
     parts: dict[str, "pl.DataFrame"],
     classes: tuple[str, ...],
 ) -> Splits:
@@ -127,14 +135,19 @@ def _describe(
         labels={} if kind == "binary" else {p: rule.describe(labels[p]) for p in PARTS},
         windows={
             part: (format_instant(start), format_instant(end))
-            for part, (start, end) in windows.items()
+            for part, (start, end) in (windows or {}).items()
         },
+        split=split_rule(manifest, settings),
         statistics=cutting.statistics(parts["train"], features),
         nulls=cutting.null_shares(parts, features),
         data_hash=manifest.content_hash,
         feature_service=locate(project).project,
         lead_seconds=int(settings.examples.lead.total_seconds()),
     )
+
+
+def _group(settings: FeaturesConfig) -> list[str]:
+    return [settings.split.by] if settings.split.by else []
 
 
 def write_views(
@@ -248,9 +261,7 @@ def _no_events(settings: FeaturesConfig, begins: Mapping[str, datetime | None]) 
         first = begins[view.name]
         if first is None:
             continue
-        known = pl.col(settings.entities[view.entity]).is_not_null() & (
-            pl.col(cutting.READ_AT) >= first
-        )
+        known = pl.col(settings.key_of(view)).is_not_null() & (pl.col(cutting.READ_AT) >= first)
         for name in view.feature_names:
             if (empty := view.empty(name)) is not None:
                 value = pl.col(name)

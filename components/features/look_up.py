@@ -12,7 +12,6 @@ from slipway.components.config.reach import look_back
 from slipway.components.contracts.dataset import Manifest, read_manifest
 from slipway.components.contracts.feature_rows import ROWS, FeatureRows, write_feature_rows
 from slipway.components.contracts.feature_store import StoreLocation, feast_name
-from slipway.components.contracts.splits import TIME
 from slipway.components.features import parts as cutting
 from slipway.components.features.columns import key_columns
 from slipway.components.features.features import join, model_features, write_views
@@ -29,10 +28,10 @@ def look_up_features(
     dataset: Path,
     project: str,
     config: dict[str, Any],
-    window: Window,
+    window: Window | None,
     output: Path,
 ) -> FeatureRows:
-    """Joins features, point in time, to the rows of a window of the examples' table.
+    """Joins features, point in time, to the rows of a window of the examples' table, or to all of them.
 
     The views are made from the dataset, as in training, in a feature store that lives as long as this
     call: the project's own store, which training fills and endpoints read, stays as it is.
@@ -41,7 +40,7 @@ def look_up_features(
         dataset: the validated dataset; it reaches as far back before the window as the views look.
         project: the project's name.
         config: the project's `features` section.
-        window: of the rows.
+        window: of the rows; None: all, where the examples have no time.
         output: where the rows go; replaced whole.
 
     Raises:
@@ -51,8 +50,17 @@ def look_up_features(
 
     settings = FeaturesConfig.parse(config, "features")
     manifest = read_manifest(dataset)
-    _require_reach(settings, manifest, window.start)
-    examples = cutting.read_rows(dataset, manifest, settings, (window.start, window.end))
+    if settings.examples.time is None:
+        window = None
+    elif window is None:
+        raise SlipwayError(
+            f"The examples have a time ({settings.examples.time}): give window_start and window_end,"
+            " which say which of them are predicted."
+        )
+    else:
+        _require_reach(settings, manifest, window.start)
+    span = (window.start, window.end) if window else None
+    examples = cutting.read_rows(dataset, manifest, settings, span)
     keys = key_columns(manifest, settings)
     with tempfile.TemporaryDirectory(prefix="slipway-features-") as scratch:
         place = StoreLocation(root=f"{scratch}/store", project=feast_name(project), redis=None)
@@ -69,7 +77,8 @@ def look_up_features(
         joined = join(store, place, here, keys, examples.rows, begins)
     features = model_features(settings, made)
     untyped = sorted(set().union(*(view.untyped for view in made.values())))
-    columns = dict.fromkeys([settings.examples.key, TIME, *keys, *(f.name for f in features)])
+    named = [*cutting.order(settings)[::-1], *keys]
+    columns = dict.fromkeys([*named, *(f.name for f in features)])
     table = joined.select(*columns).with_columns(pl.lit(None).alias(name) for name in untyped)
     result = FeatureRows(
         project=project,
@@ -78,7 +87,7 @@ def look_up_features(
         features=features,
         untyped=tuple(untyped),
         rows=table.height,
-        window=window.texts,
+        window=window.texts if window else None,
         data_hash=manifest.content_hash,
         lead_seconds=int(settings.examples.lead.total_seconds()),
         notes={"dropped": examples.dropped},
@@ -94,7 +103,7 @@ def _require_reach(config: FeaturesConfig, manifest: Manifest, start: datetime) 
     lead = config.examples.lead
     farthest = max(config.views, key=lambda view: look_back(view, lead))
     needed = look_back(farthest, lead)
-    if datetime.fromisoformat(manifest.window[0]) > start - needed:
+    if manifest.window and datetime.fromisoformat(manifest.window[0]) > start - needed:
         raise SlipwayError(
             f"View {farthest.name} looks {format_duration(needed)} back from the first row, to"
             f" {format_instant(start - needed)}, and the dataset begins at {manifest.window[0]}. Give"

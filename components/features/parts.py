@@ -1,4 +1,4 @@
-"""Examples, labels and the cut by time into train, validation and test."""
+"""Examples and their labels, the stretch of time of each part, and what is in a part."""
 
 import math
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_instant
 from slipway.components.config.features import FeaturesConfig, Kind
-from slipway.components.contracts.dataset import Manifest, read_table
-from slipway.components.contracts.splits import LABEL, PARTS, SAMPLE_ROWS, TIME, Feature
-from slipway.components.features.columns import as_utc, earlier, moment
+from slipway.components.contracts.dataset import EPOCH, Manifest, read_table
+from slipway.components.contracts.splits import LABEL, PART, PARTS, SAMPLE_ROWS, TIME, Feature
+from slipway.components.features.columns import as_utc, earlier, instant_type, moment
+from slipway.components.features.split import Windows, part_of, require_groups
 from slipway.components.features.views import require_columns
 from slipway.components.metrics.outcome import read_label, tell
 from slipway.components.metrics.outcome_kinds import find_classes
@@ -26,10 +27,11 @@ _LABEL_KNOWN = "__label_known"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExampleRows:
-    """The rows: key, entity keys, TIME, READ_AT (the moment of prediction), and LABEL where asked for.
+    """The rows: key, entity keys, group, TIME, READ_AT (the moment of prediction), LABEL where asked for.
 
     `unlabelled` has the rows inside the window without a label, their LABEL null. `dropped` counts the
-    rows that were left out, by reason. `classes` names the classes of a label with several, in order.
+    rows that were left out, by reason. `classes` names the classes of a label with several, in order. Of
+    a project without time the rows have no TIME, and READ_AT is one moment for all.
     """
 
     rows: "pl.DataFrame"
@@ -39,7 +41,7 @@ class ExampleRows:
 
 
 def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> ExampleRows:
-    """Reads the examples inside the dataset's window, ordered by time, with their labels.
+    """Reads the examples inside the dataset's window, ordered by time or else by key, with their labels.
 
     Raises:
         SlipwayError: a table or column is missing, keys are not unique, the label's column holds values
@@ -48,7 +50,7 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
     import polars as pl
 
     spec, label = config.examples, config.label
-    wanted = [spec.key, spec.time, label.column, label.known, *config.entities.values()]
+    wanted = [*_named(config), spec.time, label.column, label.known]
     columns = list(dict.fromkeys(name for name in wanted if name is not None))
     require_columns(manifest, spec.table, columns, "features.examples")
     rows = as_utc(pl.DataFrame(read_table(dataset, spec.table, columns)))
@@ -58,26 +60,21 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
     labels = read_label(rows[label.column], label, spec.table, classes=classes)
     if label.positive or label.unknown or label.kind != "binary":
         progress(f"label {label.column}: {tell(rows[label.column], labels, label)}")
-    happens = moment(spec.time, rows.schema)
-    known = moment(label.known, rows.schema) if label.known else happens
-    rows = rows.select(
-        *dict.fromkeys([spec.key, *config.entities.values()]),
-        happens.alias(TIME),
-        earlier(happens, spec.lead).alias(READ_AT),
-        known.alias(_LABEL_KNOWN),
-        labels.alias(LABEL),
-    )
+    times = _times(config, rows.schema)
+    if label.known:
+        times.append(moment(label.known, rows.schema).alias(_LABEL_KNOWN))
+    rows = rows.select(*_named(config), *times, labels.alias(LABEL))
     _require_unique(rows, spec.key, spec.table)
-    start, end = (datetime.fromisoformat(instant) for instant in manifest.window)
-    reasons = {
-        "without_label": pl.col(LABEL).is_null(),
-        "without_time": pl.col(TIME).is_null(),
-        "outside_window": ~pl.col(TIME).is_between(start, end, closed="left"),
-    }
+    if config.split.by:
+        require_groups(rows, config.split.by)
+    reasons = {"without_label": pl.col(LABEL).is_null()}
+    inside = pl.lit(value=True)
+    if spec.time is not None:
+        inside = pl.col(TIME).is_between(*window_of(manifest, config), closed="left")
+        reasons |= {"without_time": pl.col(TIME).is_null(), "outside_window": ~inside}
     if label.known:
         # Its own outcome could be among its features: this is no prediction.
         reasons["label_known_before_prediction"] = pl.col(_LABEL_KNOWN) <= pl.col(READ_AT)
-    inside = pl.col(TIME).is_between(start, end, closed="left")
     unlabelled = rows.filter(pl.col(LABEL).is_null() & inside)
     dropped = {}
     for reason, condition in reasons.items():
@@ -86,27 +83,72 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
             dropped[reason] = gone
         rows = kept
     if rows.is_empty():
+        lies = (
+            f" and lies in the window {' to '.join(manifest.window)}"
+            if spec.time and manifest.window
+            else ""
+        )
         raise SlipwayError(
-            f"No row of table '{spec.table}' has a label ({label.column}) and lies in the window"
-            f" {manifest.window[0]} to {manifest.window[1]}; left out: {dropped}."
+            f"No row of table '{spec.table}' has a label ({label.column}){lies}; left out: {dropped}."
         )
     return ExampleRows(
-        rows=rows.drop(_LABEL_KNOWN).sort(TIME, spec.key),
-        unlabelled=unlabelled.drop(_LABEL_KNOWN).sort(TIME, spec.key),
+        rows=rows.drop(_LABEL_KNOWN, strict=False).sort(order(config)),
+        unlabelled=unlabelled.drop(_LABEL_KNOWN, strict=False).sort(order(config)),
         dropped=dropped,
         classes=classes,
     )
 
 
-def sample_unlabelled(
-    rows: "pl.DataFrame", windows: dict[str, tuple[datetime, datetime]]
-) -> tuple["pl.DataFrame", dict[str, int]]:
-    """Of each part's window an even sample of the rows without a label, and their number."""
+def order(config: FeaturesConfig) -> list[str]:
+    """The columns that rows are ordered by."""
+    return [TIME, config.examples.key] if config.examples.time else [config.examples.key]
+
+
+def _named(config: FeaturesConfig) -> list[str]:
+    """The columns that say which row it is: its key, its entities', its group's."""
+    split = [config.split.by] if config.split.by else []
+    return list(dict.fromkeys([config.examples.key, *config.entity_keys.values(), *split]))
+
+
+def _times(config: FeaturesConfig, schema: "pl.Schema") -> list["pl.Expr"]:
+    """TIME, where rows have one, and READ_AT."""
     import polars as pl
 
+    spec = config.examples
+    if spec.time is None:
+        return [pl.lit(EPOCH, instant_type()).alias(READ_AT)]
+    happens = moment(spec.time, schema)
+    return [happens.alias(TIME), earlier(happens, spec.lead).alias(READ_AT)]
+
+
+def window_of(manifest: Manifest, config: FeaturesConfig) -> tuple[datetime, datetime]:
+    """The stretch of time that examples with a time are read from.
+
+    Raises:
+        SlipwayError: the dataset was read without one.
+    """
+    if manifest.window is None:
+        raise SlipwayError(
+            f"The dataset has no window, and the examples have a time ({config.examples.time}): set"
+            " data.window, and run ingest again."
+        )
+    start, end = (datetime.fromisoformat(instant) for instant in manifest.window)
+    return start, end
+
+
+def sample_unlabelled(
+    rows: "pl.DataFrame", config: FeaturesConfig, windows: Windows | None
+) -> tuple["pl.DataFrame", dict[str, int]]:
+    """Of each part an even sample of its rows without a label, and their number.
+
+    The sample has PART behind its columns.
+    """
+    import polars as pl
+
+    rows = rows.with_columns(part_of(rows, config, windows).alias(PART))
     samples, counts = [rows.head(0)], {}
     for part in PARTS:
-        found = rows.filter(pl.col(TIME).is_between(*windows[part], closed="left"))
+        found = rows.filter(pl.col(PART) == part)
         if found.height:
             counts[part] = found.height
             samples.append(found.gather_every(-(-found.height // SAMPLE_ROWS)))
@@ -114,11 +156,14 @@ def sample_unlabelled(
 
 
 def read_rows(
-    dataset: Path, manifest: Manifest, config: FeaturesConfig, window: tuple[datetime, datetime]
+    dataset: Path,
+    manifest: Manifest,
+    config: FeaturesConfig,
+    window: tuple[datetime, datetime] | None,
 ) -> ExampleRows:
-    """Reads the rows to predict: those of a window, ordered by time, whether or not they have a label.
+    """Reads the rows to predict: those of a window, or all where rows have no time.
 
-    Their LABEL is left out, so that nothing after this can depend on it.
+    Whether or not they have a label: their LABEL is left out, so that nothing after this depends on it.
 
     Raises:
         SlipwayError: a table or column is missing, keys are not unique, or the window has no row.
@@ -126,37 +171,42 @@ def read_rows(
     import polars as pl
 
     spec = config.examples
-    columns = list(dict.fromkeys([spec.key, spec.time, *config.entities.values()]))
+    named = list(dict.fromkeys([spec.key, *config.entity_keys.values()]))
+    columns = list(dict.fromkeys([*named, *([spec.time] if spec.time else [])]))
     require_columns(manifest, spec.table, columns, "features.examples")
     rows = as_utc(pl.DataFrame(read_table(dataset, spec.table, columns)))
-    happens = moment(spec.time, rows.schema)
     there = rows.height
-    rows = rows.select(
-        *dict.fromkeys([spec.key, *config.entities.values()]),
-        happens.alias(TIME),
-        earlier(happens, spec.lead).alias(READ_AT),
-    ).drop_nulls(TIME)
-    dropped = {"without_time": there - rows.height} if there > rows.height else {}
-    rows = rows.filter(pl.col(TIME).is_between(*window, closed="left"))
+    rows = rows.select(*named, *_times(config, rows.schema))
+    dropped = {}
+    if spec.time is not None and window is not None:
+        rows = rows.drop_nulls(TIME)
+        dropped = {"without_time": there - rows.height} if there > rows.height else {}
+        rows = rows.filter(pl.col(TIME).is_between(*window, closed="left"))
     _require_unique(rows, spec.key, spec.table)
-    if rows.is_empty():
+    if rows.is_empty() and window is None:
+        raise SlipwayError(f"Table '{spec.table}' has no row: there is nothing to predict.")
+    if rows.is_empty() and window is not None:
         start, end = (format_instant(instant) for instant in window)
         raise SlipwayError(
             f"Table '{spec.table}' has no row with {spec.time} from {start} to {end}: there is nothing"
             " to predict. Check the window, and that the source has these rows already."
         )
-    return ExampleRows(rows=rows.sort(TIME, spec.key), unlabelled=rows.head(0), dropped=dropped)
+    return ExampleRows(rows=rows.sort(order(config)), unlabelled=rows.head(0), dropped=dropped)
 
 
 def part_windows(
     manifest: Manifest, config: FeaturesConfig
-) -> dict[str, tuple[datetime, datetime]]:
+) -> dict[str, tuple[datetime, datetime]] | None:
     """The half-open stretch of time of each part: train first, test last, with the gap before each.
+
+    None: the examples have no time.
 
     Raises:
         SlipwayError: the window is too short for the parts.
     """
-    start, end = (datetime.fromisoformat(instant) for instant in manifest.window)
+    if config.examples.time is None:
+        return None
+    start, end = window_of(manifest, config)
     try:
         return config.split.cut(start, end)
     except ValueError as error:
@@ -182,31 +232,6 @@ def end_of_data(times: "pl.Series", window: tuple[datetime, datetime]) -> dateti
     if end - last <= max(pause, (end - start) / 100):
         return None
     return last.replace(microsecond=0) + timedelta(seconds=1)
-
-
-def cut(
-    rows: "pl.DataFrame", windows: dict[str, tuple[datetime, datetime]]
-) -> dict[str, "pl.DataFrame"]:
-    """Cuts rows into parts by TIME.
-
-    Raises:
-        SlipwayError: a part has no row.
-    """
-    import polars as pl
-
-    parts = {}
-    for part in PARTS:
-        start, end = windows[part]
-        parts[part] = rows.filter(pl.col(TIME).is_between(start, end, closed="left"))
-        if parts[part].is_empty():
-            span: list[Any] = [rows[TIME].min(), rows[TIME].max()]
-            first, last = (format_instant(at) for at in span)
-            raise SlipwayError(
-                f"The {part} part, {format_instant(start)} to {format_instant(end)}, has no row with"
-                f" a label: those are from {first} to {last}. Set data.window to where the data are,"
-                " or change features.split."
-            )
-    return parts
 
 
 def null_shares(

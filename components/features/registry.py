@@ -122,11 +122,11 @@ def apply_definitions(
             join_keys=[column],
             value_type=ValueType.STRING if text[column] else ValueType.INT64,
         )
-        for name, column in config.entities.items()
+        for name, column in config.entity_keys.items()
     }
     views: list[FeatureView] = []
     for view in config.views:
-        column = config.entities[view.entity]
+        column = config.key_of(view)
         fields = [
             Field(name=name, dtype=_feast_type(kind))
             for name, kind in made[view.name].kinds.items()
@@ -134,7 +134,7 @@ def apply_definitions(
         views.append(
             FeatureView(
                 name=view.name,
-                entities=[entities[view.entity]],
+                entities=[entities[config.entity_of(view)]],
                 ttl=view.ttl if view.ttl and view.time else timedelta(0),
                 schema=[Field(name=column, dtype=String if text[column] else Int64), *fields],
                 source=_source(config.offline_store, view.name, place),

@@ -173,12 +173,12 @@ def write_view(
 
 
 def _key_type(manifest: Manifest, config: FeaturesConfig, view: FeatureView) -> KeyType:
-    return key_types(key_columns(manifest, config))[config.entities[view.entity]]
+    return key_types(key_columns(manifest, config))[config.key_of(view)]
 
 
 def _source_columns(manifest: Manifest, config: FeaturesConfig, view: FeatureView) -> list[str]:
     """The columns that a view is made of, its key first."""
-    source_key = view.source_key or config.entities[view.entity]
+    source_key = view.source_key or config.key_of(view)
     predicted = config.examples.time if config.is_history(view) else None
     wanted = [source_key, view.time, view.known, predicted, *sorted(view.source_columns)]
     columns = list(dict.fromkeys(name for name in wanted if name is not None))
@@ -200,7 +200,7 @@ def _made(
     """
     import polars as pl
 
-    key = config.entities[view.entity]
+    key = config.key_of(view)
     source_key = view.source_key or key
     for name, field in view.fields.items():
         source = field if isinstance(field, str) else field.column
@@ -296,7 +296,7 @@ def _moments(schema: "pl.Schema", config: FeaturesConfig, view: FeatureView) -> 
     happened = moment(view.time, schema)
     known = earlier(moment(view.known or view.time, schema), view.available)
     after = pl.lit(value=False)
-    if config.is_history(view):
+    if config.examples.time is not None and config.is_history(view):
         predicted = earlier(moment(config.examples.time, schema), config.examples.lead)
         after = (known <= predicted).fill_null(value=False)
         known = pl.when(after).then(predicted).otherwise(known)

@@ -26,7 +26,7 @@ def ingest(
             below `data_root` that holds it, where it is large.
         data_root: Folder or object-store prefix that relative table paths start from.
         window_start: First instant of the window, ISO 8601 (no zone means UTC); or how long before
-            its end, as in 1d.
+            its end, as in 1d. Empty: the tables whole, where none has a time.
         window_end: First instant after the window; empty: when the run was scheduled.
         dataset: The tables as parquet with a manifest of rows, bytes and content hashes.
         data_version: Any text. A cached result serves as long as it stays the same.
@@ -38,12 +38,12 @@ def ingest(
     """
     from pathlib import Path
 
-    from slipway.components.config.data import resolve_window, widen
+    from slipway.components.config.data import read_window, widen
     from slipway.components.ingest.ingest import ingest_tables
     from slipway.components.support.settings import given
 
-    asked = resolve_window(window_start, window_end, scheduled_at)
-    window = widen(asked, before, after).to_struct()
+    asked = read_window(window_start, window_end, scheduled_at)
+    window = widen(asked, before, after).to_struct() if asked else {"start": "", "end": ""}
     manifest = ingest_tables(
         config=given("data", config, data_root),
         data_root=data_root,

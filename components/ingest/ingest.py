@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from slipway.components.config.base import format_instant
 from slipway.components.config.data import DataConfig, Table
 from slipway.components.contracts.content_hash import combined
 from slipway.components.contracts.dataset import Manifest, TableInfo, TableWriter, write_manifest
@@ -34,7 +33,8 @@ def ingest_tables(
     Args:
         config: the project's `data` section.
         data_root: what relative table paths start from: a folder, or a prefix in an object store.
-        window_start: first instant of the window, ISO 8601; no zone means UTC.
+        window_start: first instant of the window, ISO 8601; no zone means UTC. Empty: no table has a
+            time, and all are taken whole.
         window_end: first instant after the window.
         output: where the dataset appears, once it is whole.
         required: by table, the columns that it must have, each with the setting that names it.
@@ -56,7 +56,7 @@ def ingest_tables(
             tables[name] = _ingest_table(name, table, reader, folder)
         manifest = Manifest(
             tables=tables,
-            window=(format_instant(data.window.start), format_instant(data.window.end)),
+            window=data.window.texts if data.window else None,
             content_hash=combined({name: info.content_hash for name, info in tables.items()}),
         )
         write_manifest(folder, manifest)
@@ -64,7 +64,7 @@ def ingest_tables(
 
 
 def _settings(config: dict[str, Any], root: str, start: str, end: str) -> DataConfig:
-    window = {"window_start": start.strip(), "window_end": end.strip()}
+    window = {"window_start": start.strip(), "window_end": end.strip()} if start.strip() else {}
     return DataConfig.parse(config, "data", {"data_root": root, **window})
 
 

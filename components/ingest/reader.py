@@ -33,7 +33,7 @@ class TableReader:
         name: str,
         table: Table,
         root: str,
-        window: Window,
+        window: Window | None,
         scratch: Path,
         may_be_empty: bool = False,
     ):
@@ -43,7 +43,7 @@ class TableReader:
             name: the table's name.
             table: its section of the project file.
             root: what a relative path starts from.
-            window: what the table's time column is cut to.
+            window: what the table's time column is cut to; None: the table has none.
             scratch: a folder on the disk that may take a copy of text files.
             may_be_empty: whether the window may have no row, which is a warning then.
 
@@ -59,7 +59,7 @@ class TableReader:
         self.outside = self._opened.outside
         self.file = self.source
         self._bounds: Bounds | None = None
-        if table.time is not None:
+        if table.time is not None and window is not None:
             self.schema = self._with_time(table.time)
             self._bounds = Bounds(column=table.time, start=window.start, end=window.end)
 

@@ -138,6 +138,7 @@ def _describe_data(splits: Splits) -> dict[str, Any]:
             "rows": splits.rows,
             "positives": splits.positives,
             "windows": splits.windows,
+            "split": splits.split.text,
         },
         "features": {
             "service": splits.feature_service,

@@ -49,12 +49,14 @@ class EvidenceReport:
         packages = ", ".join(
             f"{stage} {count}" for stage, count in index["environment"]["packages"].items()
         )
-        test = index["data"]["windows"].get("test", ["?", "?"])
+        test, data = index["data"]["windows"].get("test"), index["data"]
+        rows = f"{data['rows'].get('test', 0):,} rows"
         facts = {
             "model": f"{self.name} version {self.model_version} ({aliases})",
             "model hash": index["model"]["hash"],
             "data hash": index["data"]["hash"],
-            "test window": f"{test[0]} to {test[1]}, {index['data']['rows'].get('test', 0):,} rows",
+            "test part": f"{test[0]} to {test[1]}, {rows}" if test else rows,
+            "split": data.get("split", "by time"),
             "features": f"{len(index['features']['names'])} of service {index['features']['service']}",
             "verdict": f"{index['verdict']['outcome']}, {index['verdict']['rules']} rules: {metrics}",
             "override": self.override or "none",

@@ -1,6 +1,5 @@
 """Samples and scores the parts that monitoring compares a served model with."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +8,8 @@ from slipway.components.contracts.reference import FILE, ROWS, ReferenceSummary
 from slipway.components.contracts.scoring import open_model, predict, read_part_batches
 from slipway.components.contracts.splits import (
     LABEL,
+    PART,
     SAMPLE_ROWS,
-    TIME,
     UNLABELLED,
     Part,
     Splits,
@@ -81,7 +80,7 @@ def _rate(splits: Splits, part: str) -> float | None:
 
 
 def _sample(folder: Path, splits: Splits, part: Part) -> "pa.Table":
-    """At most `MAX_ROWS` rows of a part's window, with a label and without, as they come when asked for.
+    """At most `MAX_ROWS` rows of a part, with a label and without, as they come when asked for.
 
     Every n-th row with a label, read batch by batch, and as many of those without as that is of all.
     """
@@ -96,25 +95,19 @@ def _sample(folder: Path, splits: Splits, part: Part) -> "pa.Table":
         sampled.append(table.take(pa.array(picks)))
         start += table.num_rows
     if wanted := round(unlabelled / step):
-        rest = _without_label(folder, splits, part)
+        rest = _without_label(folder, part)
         picks = np.arange(wanted) * rest.num_rows // wanted
         sampled.append(rest.take(pa.array(picks)).cast(sampled[0].schema))
     sample = pa.concat_tables(sampled)
     if wanted:
-        sample = sample.sort_by(TIME)
+        sample = sample.sort_by(splits.order[0])
     return sample.set_column(sample.column_names.index(LABEL), LABEL, sample[LABEL].cast(pa.int8()))
 
 
-def _without_label(folder: Path, splits: Splits, part: Part) -> "pa.Table":
-    """The kept rows without a label of a part's window."""
-    import pyarrow as pa
+def _without_label(folder: Path, part: Part) -> "pa.Table":
+    """The kept rows without a label of a part."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     table = pq.ParquetFile(folder / UNLABELLED).read()
-    kind = table.schema.field(TIME).type
-    start, end = (
-        pa.scalar(datetime.fromisoformat(instant)).cast(kind) for instant in splits.windows[part]
-    )
-    inside = pc.and_(pc.greater_equal(table[TIME], start), pc.less(table[TIME], end))
-    return table.filter(inside)
+    return table.filter(pc.equal(table[PART], part)).drop_columns([PART])

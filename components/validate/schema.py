@@ -22,10 +22,10 @@ Format = Literal["date-time", "local-date-time", "date"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moments:
-    """What the words window_start, window_end and now mean in this run."""
+    """What the words window_start, window_end and now mean in this run; None: it has no window."""
 
-    window_start: datetime
-    window_end: datetime
+    window_start: datetime | None
+    window_end: datetime | None
     now: datetime
 
 
@@ -224,7 +224,12 @@ def _moment(where: str, text: str | None, moments: Moments) -> datetime | None:
         if text.startswith(word):
             offset = text[len(word) :]
             sign = -1 if offset.startswith("-") else 1
-            instant: datetime = getattr(moments, word)
+            instant: datetime | None = getattr(moments, word)
+            if instant is None:
+                raise SlipwayError(
+                    f"{where}: '{text}' is of data.window, which this project does not have. Give a date"
+                    " or a time, or `now`."
+                )
             try:
                 shift = parse_duration(offset[1:]) if offset else timedelta(0)
                 return instant + sign * shift

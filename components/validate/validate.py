@@ -79,8 +79,8 @@ def validate_dataset(
     """
     manifest = read_manifest(dataset)
     moments = Moments(
-        window_start=parse_instant(manifest.window[0]),
-        window_end=parse_instant(manifest.window[1]),
+        window_start=parse_instant(manifest.window[0]) if manifest.window else None,
+        window_end=parse_instant(manifest.window[1]) if manifest.window else None,
         now=datetime.now(UTC),
     )
     tables = parse_schema(schema, moments)
@@ -253,7 +253,7 @@ def _write_results(validation: Validation, manifest: Manifest, report: Path, res
     content = {
         "version": RESULTS_VERSION,
         "status": overall(validation.checks),
-        "window": list(manifest.window),
+        "window": list(manifest.window or ()),
         "data_hash": manifest.content_hash,
         "tables": {
             name: {

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway.components.config.base import format_instant
-from slipway.components.config.features import Split
 from slipway.components.config.gate import GateConfig
 from slipway.components.config.label import Label
+from slipway.components.config.split import Split
 from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature, Splits, read_part
 from slipway.components.evaluate.advice import constants
 from slipway.components.evaluate.baselines import feature_aucs, fit_logistic

@@ -84,6 +84,17 @@ def test_a_schedule_is_created_once_and_ends_its_window_when_it_is_due(bench: Be
     assert bench.double.writes() == before
 
 
+def test_without_time_only_what_was_asked_of_the_endpoint_has_a_window() -> None:
+    """Tables are then read whole, at every run: a window's end at the schedule would mean nothing."""
+    back = timedelta(days=7)
+    assert arguments_for(daily(), back, timed=False) == {"window_start": "1d", "window_end": ""}
+    for name in ("retraining", "scoring", "backfill"):
+        schedule = Schedule(pipeline=name, cron="0 6 * * *", parameters={"model": "1"})
+        assert arguments_for(schedule, back, timed=False) == {"model": "1"}
+        timed = {"window_start": "1d", "window_end": "", "model": "1"}
+        assert arguments_for(schedule, back) == timed
+
+
 @dataclass(frozen=True)
 class Case:
     name: str

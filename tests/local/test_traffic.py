@@ -12,7 +12,14 @@ import pytest
 from support import gate_world as world
 from support.serving_bundles import flight_tensors, free_port, predictor, wait_for
 
-from slipway.components.contracts.splits import TIME, UNLABELLED, part_file, write_splits
+from slipway.components.config.base import parse_instant
+from slipway.components.contracts.splits import (
+    TIME,
+    UNLABELLED,
+    part_file,
+    read_splits,
+    write_splits,
+)
 from slipway.components.support.errors import SlipwayError
 from slipway.local import traffic
 from slipway.local.traffic import require_traffic, send_traffic, wait_until_logged
@@ -103,8 +110,6 @@ def splits(tmp_path: Path) -> Path:
 
 def cut_off(folder: Path, until: datetime, ends: str | None) -> None:
     """The test part ends early; `ends` is what the features stage would have noted of that."""
-    from slipway.components.contracts.splits import read_splits
-
     file = part_file(folder, "test")
     pl.read_parquet(file).filter(pl.col(TIME) < until).write_parquet(file)
     notes: dict[str, Any] = {"data_end": ends} if ends else {}
@@ -138,11 +143,42 @@ def test_rows_that_never_got_a_label_are_asked_for_too(splits: Path, sent: list[
         pl.concat_str(pl.lit("no-label-"), "row_id").alias("row_id"),
         pl.lit(None, part.schema["label"]).alias("label"),
     )
-    old = without.with_columns(pl.col(TIME) - 60 * DAY)  # of the training window
-    pl.concat([old, without]).write_parquet(splits / UNLABELLED)
+    old = without.with_columns(pl.col(TIME) - 60 * DAY, part=pl.lit("train"))
+    both = pl.concat([old, without.with_columns(part=pl.lit("test"))])
+    both.write_parquet(splits / UNLABELLED)
     send_traffic("", "toy", splits, 30 * DAY)
     assert sent[0].height == part.height + without.height
     assert sent[0][TIME].is_sorted()
+
+
+def test_rows_without_time_are_all_sent_as_they_come(splits: Path, sent: list[Any]) -> None:
+    part = pl.read_parquet(part_file(splits, "test")).drop(TIME)
+    part.write_parquet(part_file(splits, "test"))
+    marked = [part.head(n).with_columns(part=pl.lit(p)) for p, n in (("train", 5), ("test", 3))]
+    pl.concat(marked).write_parquet(splits / UNLABELLED)
+    whole = replace(read_splits(splits), windows={})
+    write_splits(splits, whole)
+    require_traffic(splits, DAY)
+    before = datetime.now(UTC).replace(microsecond=0)
+    done = send_traffic("", "toy", splits, DAY)
+    assert done.requests == sent[0].height == part.height + 3
+    assert sent[0]["row_id"].is_sorted()
+    start, end = (parse_instant(at) for at in (done.window_start, done.window_end))
+    assert before <= start <= datetime.now(UTC) < end <= start + timedelta(seconds=3)
+    # Without a time of its own a request counts from when it comes.
+    body = traffic.request(whole, sent[0].row(0, named=True), None)
+    assert "parameters" not in body and body["id"] == sent[0]["row_id"][0]
+
+
+def test_of_many_rows_without_time_an_even_sample_is_sent(
+    splits: Path, sent: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traffic, "MOST_ROWS", 100)
+    part = pl.read_parquet(part_file(splits, "test")).drop(TIME).sort("row_id")
+    part.write_parquet(part_file(splits, "test"))
+    write_splits(splits, replace(read_splits(splits), windows={}))
+    send_traffic("", "toy", splits, DAY)
+    assert sent[0]["row_id"].equals(part["row_id"].gather_every(-(-part.height // 100)))
 
 
 def test_where_the_data_end_early_their_last_stretch_is_sent(splits: Path, sent: list[Any]) -> None:

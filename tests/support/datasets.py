@@ -7,7 +7,9 @@ import polars as pl
 from slipway.components.contracts.dataset import Manifest, TableInfo, write_manifest
 
 
-def write_dataset(folder: Path, tables: dict[str, pl.DataFrame], window: tuple[str, str]) -> Path:
+def write_dataset(
+    folder: Path, tables: dict[str, pl.DataFrame], window: tuple[str, str] | None
+) -> Path:
     """Writes frames as a dataset, each in two parts, and returns its folder."""
     for table, rows in tables.items():
         (folder / table).mkdir(parents=True, exist_ok=True)

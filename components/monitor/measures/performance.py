@@ -69,6 +69,8 @@ class Performance:
 def label_table(dataset: Path, features: FeaturesConfig, known_by: datetime) -> "pl.DataFrame":
     """The labels that were known by a moment: columns key (text), actual (int8), known_at.
 
+    Examples without time have labels without one: all that the table has are known, and known_at is null.
+
     Raises:
         SlipwayError: the dataset has no table of examples, it lacks a column, or the label's column holds
             values that nothing is said of.
@@ -83,7 +85,7 @@ def label_table(dataset: Path, features: FeaturesConfig, known_by: datetime) -> 
             f"The labels dataset {dataset} has no table '{examples.table}', where"
             " features.examples says that the labels are."
         )
-    columns = list(dict.fromkeys([examples.key, label.column, known]))
+    columns = list(dict.fromkeys([examples.key, label.column, *([known] if known else [])]))
     missing = [name for name in columns if name not in info.columns]
     if missing:
         raise SlipwayError(
@@ -93,11 +95,16 @@ def label_table(dataset: Path, features: FeaturesConfig, known_by: datetime) -> 
     table = pl.from_arrow(read_table(dataset, examples.table, columns))
     assert isinstance(table, pl.DataFrame)  # noqa: S101 - from_arrow of a table
     actual = read_label(table[label.column], label, examples.table, whole=False)
+    key = pl.col(examples.key).cast(pl.String)
+    if known is None:
+        never = pl.lit(None, pl.Datetime("us", "UTC"))
+        found = table.select(key=key, actual=actual, known_at=never).drop_nulls(["key", "actual"])
+        return found.unique("key", keep="last", maintain_order=True)
     moment = pl.col(known)
     if getattr(table.schema[known], "time_zone", None) is None:
         moment = moment.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     return (
-        table.select(key=pl.col(examples.key).cast(pl.String), actual=actual, known_at=moment)
+        table.select(key=key, actual=actual, known_at=moment)
         .drop_nulls()
         .filter(pl.col("known_at") <= known_by)
         .unique("key", keep="last", maintain_order=True)
@@ -139,7 +146,8 @@ def measure(answers: "pa.Table", labels: "pl.DataFrame") -> Performance:
     probability, predicted = joined["probability"].to_numpy(), joined["label"].to_numpy()
     values, intervals = measure_rows(actual, probability, predicted)
     on_labelled = binary.expected(probability, predicted)
-    delays = (joined["known_at"] - joined["time"]).dt.total_seconds().to_numpy() / 3600
+    waited = (joined["known_at"] - joined["time"]).drop_nulls()
+    delays = waited.dt.total_seconds().to_numpy() / 3600
     return Performance(
         predictions=rows.height,
         labelled=joined.height,
@@ -150,7 +158,9 @@ def measure(answers: "pa.Table", labels: "pl.DataFrame") -> Performance:
         delay_hours={
             "median": float(np.median(delays)),
             "p95": float(np.quantile(delays, 0.95)),
-        },
+        }
+        if len(delays)
+        else None,
         intervals=intervals,
         estimate=estimate,
         estimate_error={

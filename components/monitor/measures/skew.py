@@ -91,7 +91,7 @@ def measure_skew(
     for view in config.views:
         names = [f.name for f in reference.features if f.view == view.name]
         if names:
-            offline, end = _offline(known, view, config.entities[view.entity], names, place)
+            offline, end = _offline(known, view, config.key_of(view), names, place)
             looked_up.append((view, names, offline, end))
     # Outcomes of the last events became known after the store's data ends: no view reaches further
     # than the ones without outcomes do.
@@ -150,7 +150,7 @@ def _with_entities(logged: "pl.DataFrame", labels: Path, config: FeaturesConfig)
 
     examples = config.examples
     info = read_manifest(labels).tables.get(examples.table)
-    columns = [c for c in dict.fromkeys(config.entities.values()) if info and c in info.columns]
+    columns = [c for c in dict.fromkeys(config.entity_keys.values()) if info and c in info.columns]
     if not columns or info is None or examples.key not in info.columns:
         return logged.clear()
     table = pl.DataFrame(

@@ -173,10 +173,12 @@ def arguments_for(
     Args:
         request: its `data_end` is the window's end.
         data_start: the project's `data.window.start`, where the window begins unless
-            `retraining.window` says how long it is.
+            `retraining.window` says how long it is; empty: the project reads its tables whole.
         config: the `monitoring` section.
     """
     length = config.retraining.window
+    if not length and not data_start:
+        return {"window_start": "", "window_end": ""}
     start = format_instant(parse_instant(request.data_end) - length) if length else data_start
     return {"window_start": start, "window_end": request.data_end}
 

@@ -205,6 +205,7 @@ def assemble(parts: Parts, config: TrainingConfig) -> Prepared:
             label=[splits.label_kind, *splits.classes],
             features=[[f.name, f.kind] for f in signature.features],
             windows=splits.windows,
+            split=splits.split.text,
             rows=splits.rows,
             device=parts.trained_on,
             torch=torch.__version__,

@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipway.components.config.base import format_instant
+from slipway.components.config.base import format_instant, parse_instant
 from slipway.components.config.project import LoadedProject
 from slipway.components.contracts.bundle import read_bundle
 from slipway.components.contracts.scoring import open_model, predict
@@ -90,7 +90,7 @@ def replay(
         bundle = Path(training.output("train", "bundle"))
         released = [_released(result, starts[0], Path(training.output("features", "splits")))]
         windows: list[Served] = []
-        ends = [*starts[1:], loaded.project.data.window.end]
+        ends = [*starts[1:], parse_instant(loaded.project.data.window_texts[1])]
         for start, end in zip(starts, ends, strict=True):
             served, new = _window(job, result, splits, rows, (start, end), every, bundle)
             windows.append(served)
@@ -194,15 +194,15 @@ def _history(job: Job) -> tuple[Splits, "pl.DataFrame"]:
 
     project = job.loaded.project
     folder = job.workspace.root / "history"
-    window = project.data.window.to_struct()
+    start, end = project.data.window_texts
     features = project.features.to_struct()
     features["split"] = {**features["split"], "gap": "0s"}  # no row is left out
     with job.display.pipeline("history"), _environment(FEATURE_STORE_URI=str(folder / "store")):
         ingest_tables(
             config=struct_of(project.data, "data"),
             data_root=job.data_root,
-            window_start=window["start"],
-            window_end=window["end"],
+            window_start=start,
+            window_end=end,
             output=folder / "dataset",
         )
         build_features(folder / "dataset", project.project_name, features, folder / "rows")

@@ -71,7 +71,7 @@ SAID = [
     ("features.views.0.fields", {"x": {"colum": "y"}},
      "unknown key features.views.0.fields.x.colum. Did you mean column?"),
     ("features.views.0.fields", {"x": "a b"}, "features.views.0.fields.x: 'a b' is not a name"),
-    ("features.entities", {}, "features.entities: must be 1 entries or more"),
+    ("features.views", [], "features.views: must be 1 entries or more"),
     ("data.window.start", "soon", "data.window.start: must be a date or a time in ISO 8601"),
     ("deployment.replicas", "three", "deployment.replicas: must be a whole number, and is 'three'."),
     ("deployment.grpc", "maybe", "deployment.grpc: must be true or false, and is 'maybe'."),

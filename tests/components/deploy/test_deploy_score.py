@@ -140,6 +140,29 @@ def test_each_day_is_a_folder_and_batches_do_not_show(
     assert _table(tmp_path / "cut").select(columns) == _table(tmp_path / "whole").select(columns)
 
 
+def test_rows_without_time_are_predicted_at_the_moment_of_scoring(
+    registered: Any, rows: Path, tmp_path: Path
+) -> None:
+    table = pq.read_table(rows / "rows.parquet").drop_columns([TIME])
+    pq.write_table(table, rows / "rows.parquet")
+    _change(rows, window=None, lead_seconds=0)
+    moment = datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC)
+    publish = str(tmp_path / "published")
+    result = score_rows(
+        rows=rows, project="flights", model="1", predictions=tmp_path / "p", publish=publish,
+        now=moment,
+    )  # fmt: skip
+    assert [p.name for p in (tmp_path / "p" / "flights").iterdir()] == ["date=2024-02-29"]
+    scored = _table(tmp_path / "p")
+    assert set(scored["time"].to_pylist()) == {moment.replace(microsecond=0)}
+    np.testing.assert_allclose(scored["probability"].to_numpy(), bundles.expected(ROWS), atol=1e-6)
+    assert result.window is None
+    # What monitoring looks at holds the rows, and is no stretch of none.
+    assert result.moments == ("2024-02-29T23:59:59Z", "2024-03-01T00:00:00Z")
+    assert result.published == f"{publish}/flights/data={'d' * 16}/version=1"
+    assert read_predictions(Path(result.published)).rows == ROWS
+
+
 def _change(rows: Path, **changes: Any) -> None:
     write_feature_rows(rows, replace(read_feature_rows(rows), **changes))
 

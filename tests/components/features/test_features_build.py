@@ -60,7 +60,8 @@ def test_the_small_world(make_dataset: MakeDataset, store_uri: Path, tmp_path: P
     # Those without a label are predicted like all others, so they are kept for what is compared with it.
     assert result.unlabelled == {"train": 7, "validation": 2, "test": 2}
     without = pl.read_parquet(output / UNLABELLED)
-    assert without.schema == pl.read_parquet(output / "test.parquet").schema
+    assert without.drop("part").schema == pl.read_parquet(output / "test.parquet").schema
+    assert without["part"].to_list() == ["train"] * 7 + ["validation"] * 2 + ["test"] * 2
     assert (without.height, without["label"].null_count()) == (11, 11)
     assert without["event_timestamp"].is_sorted() and without["miles"].null_count() == 0
     trips = world()["trips"].filter(pl.col("trip_id").is_in(without["trip_id"].to_list()))

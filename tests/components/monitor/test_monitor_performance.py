@@ -1,6 +1,7 @@
 """Metrics from labels against scikit-learn, the joining of labels, and the estimate without them."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,13 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from sklearn import metrics as sk
+from support.customers_world import CONFIG
+from support.datasets import write_dataset
 
+from slipway.components.config.features import FeaturesConfig
 from slipway.components.metrics.binary import expected
 from slipway.components.metrics.intervals import of_auc, wilson
-from slipway.components.monitor.measures.performance import measure, measure_rows
+from slipway.components.monitor.measures.performance import label_table, measure, measure_rows
 
 NOON = datetime(2013, 12, 9, 12, tzinfo=UTC)
 
@@ -47,6 +51,16 @@ def labels(keys: list[str], actual: Any, hours: float = 5) -> pl.DataFrame:
         },
         schema_overrides={"known_at": pl.Datetime("us", "UTC")},
     )
+
+
+def test_labels_without_a_time_are_all_known_and_wait_for_nothing(tmp_path: Path) -> None:
+    table = pl.DataFrame({"customer_id": [1, 2, 3, 4], "churned": [1, 0, None, 1]})
+    dataset = write_dataset(tmp_path / "labels", {"customers": table}, None)
+    features = FeaturesConfig.model_validate(CONFIG)
+    found = label_table(dataset, features, NOON)
+    assert found.select("key", "actual").rows() == [("1", 1), ("2", 0), ("4", 1)]
+    done = measure(answers(["1", "2", "3"], [0.9, 0.2, 0.6], [1, 0, 1]), found)
+    assert (done.labelled, done.accuracy, done.delay_hours) == (2, 1.0, None)
 
 
 @pytest.mark.parametrize("name", ["brier", "log_loss", "calibration_error"])

@@ -164,7 +164,8 @@ def test_the_reference_has_rows_without_a_label_in_their_share(
         key = pa.array([f"{part}-without-{i}" for i in range(3000)])
         table = table.set_column(table.column_names.index("row_id"), "row_id", key)
         none = pa.nulls(3000, table["label"].type)
-        tables.append(table.set_column(table.column_names.index("label"), "label", none))
+        table = table.set_column(table.column_names.index("label"), "label", none)
+        tables.append(table.append_column("part", pa.array([part] * 3000)))
     pq.write_table(pa.concat_tables(tables), folder / UNLABELLED)
     counts = {"train": 3000, "test": 3000}
     write_splits(folder, replace(read_splits(folder), unlabelled=counts))
