@@ -1,4 +1,4 @@
-"""The commands `slipway schema …`: a first schema, written from what ingest makes of the tables."""
+"""The commands `slipway schema …`: of tables, as ingest makes them, and of the project file."""
 
 import json
 import sys
@@ -15,6 +15,7 @@ from slipway.commands.projects import find_project
 from slipway.components.config.data import DataConfig, Table, Window
 from slipway.components.config.project import FILE_NAME, load_data
 from slipway.components.support.errors import ProjectError
+from slipway.components.support.files import write_text
 
 schema_app = typer.Typer(name="schema", help="Schemas of input tables.", no_args_is_help=True)
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -78,6 +79,28 @@ def infer(
         markup=False,
         soft_wrap=True,
     )
+
+
+@schema_app.command("project")
+def of_project(
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write; else it is printed.")
+    ] = None,
+) -> None:
+    """Give the JSON Schema of the project file, with which an editor completes and checks it.
+
+    `slipway init` writes it beside a project and names it in the project file's first line:
+    `# yaml-language-server: $schema=schemas/project.schema.json`.
+
+    **Example:** `slipway schema project --out schemas/project.schema.json`
+    """
+    from slipway.components.config.editor import schema_text
+
+    if out is None:
+        print(schema_text(), end="")
+        return
+    write_text(out, schema_text())
+    console.print(str(out), highlight=False, markup=False, soft_wrap=True)
 
 
 Asked = dict[str, tuple[Table, DataConfig]]

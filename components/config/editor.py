@@ -1,10 +1,16 @@
 """The project file's JSON Schema, for editors: made from the models, so that it says what they say."""
 
+import json
 from typing import Any
 
 from slipway.components.config.model import CHOICES, Project
 
 ID = "https://slipway.dev/schemas/project.json"
+
+
+def schema_text() -> str:
+    """The schema as a file has it."""
+    return json.dumps(project_schema(), indent=1) + "\n"
 
 
 def project_schema() -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """The files of a project: checked as a whole before the first is written."""
 
-import json
 import tempfile
 from pathlib import Path
 
-from slipway.components.config.editor import project_schema
+from slipway.components.config.editor import schema_text
 from slipway.components.config.project import FILE_NAME, load_project
 from slipway.components.support import files
 from slipway.components.support.errors import ProjectError, SlipwayError
@@ -25,7 +24,7 @@ def project_files(draft: Draft, folder: Path) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as scratch:
         room = Path(scratch)
         files.write_text(room / FILE_NAME, project_text(draft, folder))
-        files.write_text(room / EDITOR_SCHEMA, json.dumps(project_schema(), indent=1) + "\n")
+        files.write_text(room / EDITOR_SCHEMA, schema_text())
         write_schema(schema_entries(draft), room / SCHEMA)
         try:
             load_project(room)

@@ -1,13 +1,16 @@
 """The project file's JSON Schema: editors complete and check with it what the models take."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
+from typer.testing import CliRunner
 
-from slipway.components.config.editor import project_schema
+from slipway.commands.cli import app
+from slipway.components.config.editor import project_schema, schema_text
 from slipway.components.config.model import CHOICES, Project
 
 
@@ -62,3 +65,10 @@ def test_the_choices_of_the_stack_are_listed_and_have_defaults() -> None:
         assert properties[name]["enum"] == [choice for choice, works in choices.items() if works]
         assert properties[name]["default"] in properties[name]["enum"]
     assert not set(CHOICES) & set(project_schema()["required"])
+
+
+def test_the_command_gives_what_init_writes(tmp_path: Path) -> None:
+    printed = CliRunner().invoke(app, ["schema", "project"])
+    assert json.loads(printed.output) == project_schema()
+    CliRunner().invoke(app, ["schema", "project", "--out", str(tmp_path / "a/project.json")])
+    assert (tmp_path / "a/project.json").read_text() == printed.output == schema_text()
