@@ -18,20 +18,30 @@ tag `slipway.evidence_hash` is the SHA-256 of the index, so nothing can be excha
 
 import platform
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slipway.components.contracts.bundle import FILE as BUNDLE
-from slipway.components.contracts.bundle import ONNX, TRAINING, Bundle, read_bundle, read_training
+from slipway.components.contracts.bundle import ONNX, TRAINING, read_bundle, read_training
 from slipway.components.contracts.splits import FILE as SPLITS
-from slipway.components.contracts.splits import Splits, read_splits
-from slipway.components.contracts.verdict import Verdict, read_verdict
+from slipway.components.contracts.splits import read_splits
+from slipway.components.contracts.verdict import read_verdict
+from slipway.components.register.index import (
+    INDEX,
+    CodeFacts,
+    DataFacts,
+    EnvironmentFacts,
+    EvidenceIndex,
+    FeatureFacts,
+    ModelFacts,
+    RunFacts,
+    SeedFacts,
+    TrainingFacts,
+    VerdictFacts,
+)
 from slipway.components.support.files import hash_file, write_json, write_text
 from slipway.components.support.packages import git_commit, installed_packages
-
-VERSION = 2
-INDEX = "evidence.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,30 +102,66 @@ def write_evidence(
     _write_lock(folder / "requirements.txt", packages["register"])
     if packages["train"]:
         _write_lock(folder / "requirements-train.txt", packages["train"])
-    bundle = read_bundle(inputs.bundle_path)
-    bill = _bill_of_materials(bundle.name, hash_file(inputs.bundle_path / ONNX), packages)
-    write_text(folder / "sbom.cdx.json", bill)
-    write_json(
-        folder / INDEX,
-        {
-            "version": VERSION,
-            **_describe_data(read_splits(inputs.splits_path)),
-            **_describe_verdict(read_verdict(inputs.verdict_path), bundle, training),
-            "images": inputs.provenance.images,
-            "environment": {
-                "python": platform.python_version(),
-                "packages": {stage: len(found) for stage, found in packages.items()},
-            },
-            "runs": {"mlflow": run_id, "pipeline": inputs.provenance.pipeline_run},
-            "files": {
-                **hash_files(inputs.bundle_path, "bundle"),
-                **hash_files(reference_path, "reference"),
-                **hash_files(model_path, "model"),
-                **hash_files(folder, "evidence"),
-            },
-        },
+    name = read_bundle(inputs.bundle_path).name
+    write_text(
+        folder / "sbom.cdx.json",
+        _bill_of_materials(name, hash_file(inputs.bundle_path / ONNX), packages),
     )
+    files = {
+        **hash_files(inputs.bundle_path, "bundle"),
+        **hash_files(reference_path, "reference"),
+        **hash_files(model_path, "model"),
+        **hash_files(folder, "evidence"),
+    }
+    _describe(inputs, name, training, packages, run_id, files).write(folder / INDEX)
     return hash_file(folder / INDEX)
+
+
+def _describe(
+    inputs: RegistrationInputs,
+    name: str,
+    training: dict[str, Any],
+    packages: dict[str, dict[str, str]],
+    run_id: str,
+    files: dict[str, str],
+) -> EvidenceIndex:
+    splits, verdict = read_splits(inputs.splits_path), read_verdict(inputs.verdict_path)
+    commit = training.get("environment", {}).get("git_commit") or git_commit()
+    return EvidenceIndex(
+        data=DataFacts(
+            hash=splits.data_hash,
+            rows=splits.rows,
+            positives=splits.positives,
+            windows=splits.windows,
+            split=splits.split.text,
+        ),
+        features=FeatureFacts(
+            service=splits.feature_service,
+            lead_seconds=splits.lead_seconds,
+            names=[feature.name for feature in splits.features],
+        ),
+        model=ModelFacts(name=name, hash=verdict.model_hash),
+        code=CodeFacts(commit=str(commit)),
+        seeds=SeedFacts(
+            training=training.get("settings", training).get("seed"), gate=verdict.notes.get("seed")
+        ),
+        training=TrainingFacts(settings=training.get("settings", {})),
+        verdict=VerdictFacts(
+            outcome=verdict.outcome,
+            metrics=verdict.metrics,
+            thresholds=verdict.thresholds,
+            rules=len(verdict.rules),
+            notes=verdict.notes,
+            override=verdict.override,
+        ),
+        images=inputs.provenance.images,
+        environment=EnvironmentFacts(
+            python=platform.python_version(),
+            packages={stage: len(found) for stage, found in packages.items()},
+        ),
+        runs=RunFacts(mlflow=run_id, pipeline=inputs.provenance.pipeline_run),
+        files=files,
+    )
 
 
 def _copy_artifacts(folder: Path, inputs: RegistrationInputs) -> None:
@@ -128,46 +174,6 @@ def _copy_artifacts(folder: Path, inputs: RegistrationInputs) -> None:
     ):
         if source.is_file():
             shutil.copyfile(source, folder / name)
-
-
-def _describe_data(splits: Splits) -> dict[str, Any]:
-    """The index's sections about data and features."""
-    return {
-        "data": {
-            "hash": splits.data_hash,
-            "rows": splits.rows,
-            "positives": splits.positives,
-            "windows": splits.windows,
-            "split": splits.split.text,
-        },
-        "features": {
-            "service": splits.feature_service,
-            "lead_seconds": splits.lead_seconds,
-            "names": [feature.name for feature in splits.features],
-        },
-    }
-
-
-def _describe_verdict(verdict: Verdict, bundle: Bundle, training: dict[str, Any]) -> dict[str, Any]:
-    """The index's sections about the model, the code, the seeds, the training and the verdict."""
-    known_commit = training.get("environment", {}).get("git_commit")
-    return {
-        "model": {"name": bundle.name, "hash": verdict.model_hash},
-        "code": {"commit": str(known_commit or git_commit())},
-        "seeds": {
-            "training": training.get("settings", training).get("seed"),
-            "gate": verdict.notes.get("seed"),
-        },
-        "training": {"settings": training.get("settings", {})},
-        "verdict": {
-            "outcome": verdict.outcome,
-            "metrics": verdict.metrics,
-            "thresholds": verdict.thresholds,
-            "rules": len(verdict.rules),
-            "notes": verdict.notes,
-            "override": asdict(verdict.override) if verdict.override else None,
-        },
-    }
 
 
 def _write_lock(path: Path, packages: dict[str, str]) -> None:

@@ -1,15 +1,14 @@
 """The evidence of a registered version, fetched and checked: what `slipway evidence` shows."""
 
-import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from slipway.components.contracts.bundle import bundle_hash
 from slipway.components.contracts.verdict import read_verdict
-from slipway.components.register.evidence import INDEX, VERSION, hash_files
+from slipway.components.register.evidence import hash_files
+from slipway.components.register.index import INDEX, EvidenceIndex
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file
 from slipway.components.support.tracking import RegisteredVersion, connect
@@ -31,7 +30,7 @@ class EvidenceReport:
     model_version: str
     aliases: tuple[str, ...]
     override: str
-    index: dict[str, Any]
+    index: EvidenceIndex
     files: int
     problems: tuple[str, ...]
 
@@ -40,34 +39,35 @@ class EvidenceReport:
         """The evidence for a person, one fact a line."""
         index = self.index
         aliases = ", ".join(self.aliases) or "no alias"
+        verdict, test = index.verdict, index.data.windows.get("test")
+        rows = f"{index.data.rows.get('test', 0):,} rows"
         metrics = ", ".join(
-            f"{name} {value:.4f} (least {index['verdict']['thresholds'][name]:g})"
-            for name, value in index["verdict"]["metrics"].items()
-            if name in index["verdict"]["thresholds"] and value is not None
+            f"{name} {value:.4f} (least {verdict.thresholds[name]:g})"
+            for name, value in verdict.metrics.items()
+            if name in verdict.thresholds and value is not None
         )
-        notes = index["verdict"]["notes"]
         packages = ", ".join(
-            f"{stage} {count}" for stage, count in index["environment"]["packages"].items()
+            f"{stage} {count}" for stage, count in index.environment.packages.items()
         )
-        test, data = index["data"]["windows"].get("test"), index["data"]
-        rows = f"{data['rows'].get('test', 0):,} rows"
         facts = {
             "model": f"{self.name} version {self.model_version} ({aliases})",
-            "model hash": index["model"]["hash"],
-            "data hash": index["data"]["hash"],
+            "model hash": index.model.hash,
+            "data hash": index.data.hash,
             "test part": f"{test[0]} to {test[1]}, {rows}" if test else rows,
-            "split": data.get("split", "by time"),
-            "features": f"{len(index['features']['names'])} of service {index['features']['service']}",
-            "verdict": f"{index['verdict']['outcome']}, {index['verdict']['rules']} rules: {metrics}",
+            "split": index.data.split,
+            "features": f"{len(index.features.names)} of service {index.features.service}",
+            "verdict": f"{verdict.outcome}, {verdict.rules} rules: {metrics}",
             "override": self.override or "none",
-            "champion": notes.get("champion", "not compared"),
-            "rehearsal": notes.get("rehearsal", "not rehearsed"),
-            "code commit": index["code"]["commit"] or "unknown",
+            "champion": verdict.notes.get("champion", "not compared"),
+            "rehearsal": verdict.notes.get("rehearsal", "not rehearsed"),
+            "code commit": index.code.commit or "unknown",
             "images": self._images(),
-            "seeds": ", ".join(f"{name} {seed}" for name, seed in index["seeds"].items()),
-            "MLflow run": index["runs"]["mlflow"],
-            "pipeline run": index["runs"]["pipeline"] or "unknown",
-            "environment": f"Python {index['environment']['python']}; packages: {packages}"
+            "seeds": ", ".join(
+                f"{name} {seed}" for name, seed in sorted(asdict(index.seeds).items())
+            ),
+            "MLflow run": index.runs.mlflow,
+            "pipeline run": index.runs.pipeline or "unknown",
+            "environment": f"Python {index.environment.python}; packages: {packages}"
             " (sbom.cdx.json)",
             "hashes": f"{self.files} files checked, all match"
             if not self.problems
@@ -78,7 +78,7 @@ class EvidenceReport:
 
     def _images(self) -> str:
         """How many images are named by digest; those by tag by name, for their bytes are not known."""
-        images = self.index["images"]
+        images = self.index.images
         tagged = sorted(name for name, reference in images.items() if "@sha256:" not in reference)
         named = f"{len(images) - len(tagged)} by digest"
         return f"{named}, by tag only: {', '.join(tagged)}" if tagged else named
@@ -112,16 +112,8 @@ def show_evidence(model: str, alias_or_version: str = "challenger") -> EvidenceR
 
 def _check(version: RegisteredVersion, folders: dict[str, Path]) -> EvidenceReport:
     index_file = folders["evidence"] / INDEX
-    try:
-        index = json.loads(index_file.read_text(encoding="utf-8"))
-        expected: dict[str, str] = index["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SlipwayError(f"The evidence's {INDEX} cannot be read: {error!r}") from error
-    if index.get("version") != VERSION:
-        raise SlipwayError(
-            f"The evidence of {version.name} version {version.version} has layout"
-            f" {index.get('version')}; this release reads {VERSION}."
-        )
+    index = EvidenceIndex.read(index_file)
+    expected = index.files
     problems = []
     if hash_file(index_file) != version.tags.get("slipway.evidence_hash"):
         problems.append(f"{INDEX} is not the one that was registered.")
@@ -136,7 +128,7 @@ def _check(version: RegisteredVersion, folders: dict[str, Path]) -> EvidenceRepo
         elif found[name] != expected[name]:
             problems.append(f"{name} was changed.")
     model_hash = bundle_hash(folders["bundle"])
-    if model_hash != version.tags.get("slipway.model_hash") or model_hash != index["model"]["hash"]:
+    if model_hash != version.tags.get("slipway.model_hash") or model_hash != index.model.hash:
         problems.append("The bundle is not the one that was registered.")
     try:
         verdict = read_verdict(folders["evidence"] / "verdict.json")

@@ -34,6 +34,7 @@ from slipway.components.contracts.verdict import Override, RuleResult, Verdict, 
 from slipway.components.register import register as stage
 from slipway.components.register.evidence import Provenance, RegistrationInputs
 from slipway.components.register.evidence_report import show_evidence
+from slipway.components.register.index import SeedFacts
 from slipway.components.register.register import register_model
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file, write_json
@@ -333,7 +334,7 @@ def test_an_override_is_written_into_the_registry(
     assert version.tags["slipway.override_reason"] == "pilot for one week"
     report = show_evidence("toy")
     assert report.problems == ()
-    assert report.index["verdict"]["override"] == asdict(override)
+    assert report.index.verdict.override == override
     assert "override       Ada Lovelace: pilot for one week" in report.text
 
 
@@ -379,21 +380,21 @@ def test_evidence_holds_and_every_change_is_seen(
     result = register(bundle, passed(bundle), splits, tmp_path)
     report = show_evidence("toy", "challenger")
     assert report.problems == ()
-    assert report.files == len(report.index["files"]) + 1
+    assert report.files == len(report.index.files) + 1
     assert "all match" in report.text and result.model_hash in report.text
     index = report.index
-    assert index["data"]["hash"] == "d" * 64
-    assert index["features"]["names"] == ["a", "b", "colour", "loud", "at"]
-    assert index["runs"]["mlflow"] == result.run_id
-    assert index["runs"]["pipeline"] == "run-17"
-    assert index["seeds"] == {"training": 0, "gate": 3}
-    assert index["images"] == PROVENANCE.images
-    assert index["verdict"]["notes"]["rehearsal"] == "200 rows, p99 2.0 ms"
-    assert len(index["code"]["commit"]) in (0, 40)
-    assert index["verdict"]["outcome"] == "pass"
-    assert index["files"]["bundle/model.onnx"] == hash_file(bundle / ONNX)
+    assert index.data.hash == "d" * 64
+    assert index.features.names == ["a", "b", "colour", "loud", "at"]
+    assert index.runs.mlflow == result.run_id
+    assert index.runs.pipeline == "run-17"
+    assert index.seeds == SeedFacts(training=0, gate=3)
+    assert index.images == PROVENANCE.images
+    assert index.verdict.notes["rehearsal"] == "200 rows, p99 2.0 ms"
+    assert len(index.code.commit) in (0, 40)
+    assert index.verdict.outcome == "pass"
+    assert index.files["bundle/model.onnx"] == hash_file(bundle / ONNX)
     assert {f"evidence/{name}" for name in EVIDENCE} | {"model/model.onnx", "model/MLmodel"} <= set(
-        index["files"]
+        index.files
     )
     for line in (
         "images         1 by digest, by tag only: register",
@@ -427,6 +428,7 @@ def test_evidence_holds_and_every_change_is_seen(
     kept = {
         path: path.read_bytes() for f in (place, model) for path in f.rglob("*") if path.is_file()
     }
+    kept_index = (evidence / "evidence.json").read_text()
     changes = {
         "bundle/model.onnx was changed.": lambda: changed(place / "bundle" / ONNX),
         "The bundle is not the one": lambda: changed(place / "bundle" / "bundle.json"),
@@ -441,7 +443,7 @@ def test_evidence_holds_and_every_change_is_seen(
             verdict.read_text().replace('"test_rows": 6000', '"test_rows": 9000')
         ),
         "evidence.json is not the one that was registered": lambda: write_json(
-            evidence / "evidence.json", {**index, "code": {"commit": "0" * 40}}
+            evidence / "evidence.json", {**asdict(index), "code": {"commit": "0" * 40}}
         ),
     }
     for problem, change in changes.items():
@@ -453,6 +455,15 @@ def test_evidence_holds_and_every_change_is_seen(
         for path, content in kept.items():
             path.write_bytes(content)
     assert show_evidence("toy", "1").problems == ()
+    for damage, told in {
+        '"rules": "one"': "verdict.rules is .* and must be a whole number",
+        '"rule": 1': "this release knows no field verdict.rule",
+    }.items():
+        text = kept_index.replace('"rules": 1', damage)
+        assert text != kept_index
+        (evidence / "evidence.json").write_text(text)
+        with pytest.raises(SlipwayError, match=told):
+            show_evidence("toy", "1")
 
 
 @pytest.mark.parametrize("which", ["champion", "7", "challenger"])
