@@ -1,9 +1,44 @@
 """Release and deployment: what register hands deploy, and deploy hands monitor. One JSON file each."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from enum import StrEnum
+from typing import ClassVar, Self
 
 from slipway.components.contracts.record import Record
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.tracking import RegisteredVersion
+
+
+class Tag(StrEnum):
+    """What a registered version carries beside its metrics."""
+
+    BUNDLE_URI = "slipway.bundle_uri"
+    MODEL_URI = "slipway.model_uri"
+    REFERENCE_URI = "slipway.reference_uri"
+    EVIDENCE_URI = "slipway.evidence_uri"
+    MODEL_HASH = "slipway.model_hash"
+    DATA_HASH = "slipway.data_hash"
+    EVIDENCE_HASH = "slipway.evidence_hash"
+    THRESHOLD = "slipway.threshold"
+    REQUESTED = "slipway.requested_at"
+    SERVED = "slipway.served_at"
+    OVERRIDE_APPROVER = "slipway.override_approver"
+    OVERRIDE_REASON = "slipway.override_reason"
+
+
+def require_tags(version: RegisteredVersion, *tags: Tag) -> list[str]:
+    """The values of tags that every version has that register made.
+
+    Raises:
+        SlipwayError: the version lacks one.
+    """
+    values = [version.tags.get(tag, "") for tag in tags]
+    if missing := [tag for tag, value in zip(tags, values, strict=True) if not value]:
+        raise SlipwayError(
+            f"Version {version.version} of {version.name} was not registered by Slipway: it lacks the"
+            f" tags {', '.join(missing)}. What it rests on cannot be checked, and it is not used."
+        )
+    return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +62,24 @@ class Release(Record):
     bundle_uri: str
     model_hash: str
     reference_uri: str = ""
+
+    @classmethod
+    def of(cls, version: RegisteredVersion, alias: str = "") -> Self:
+        """The release that a registered version is.
+
+        Raises:
+            SlipwayError: register did not make the version.
+        """
+        bundle_uri, model_hash = require_tags(version, Tag.BUNDLE_URI, Tag.MODEL_HASH)
+        return cls(
+            name=version.name,
+            model_version=version.version,
+            alias=alias,
+            run_id=version.run_id,
+            bundle_uri=bundle_uri,
+            model_hash=model_hash,
+            reference_uri=version.tags.get(Tag.REFERENCE_URI, ""),
+        )
 
     @property
     def headline(self) -> str:

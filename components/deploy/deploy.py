@@ -9,7 +9,7 @@ from typing import Any
 
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.bundle import bundle_hash, read_bundle
-from slipway.components.contracts.release import Deployment, Release
+from slipway.components.contracts.release import Deployment, Release, Tag
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.deploy.golden import Golden, golden_rows
 from slipway.components.support import environment, tracking
@@ -17,7 +17,6 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress, stage
 
 ALIAS = "champion"
-SERVED = "slipway.served_at"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +148,7 @@ def _make_champion(version: Release) -> None:
         server.point_alias(version.name, ALIAS, version.model_version)
         # A rollback returns to versions that have served, and to no other.
         moment = datetime.now(UTC).isoformat(timespec="seconds")
-        server.tag_version(version.name, version.model_version, {SERVED: moment})
+        server.tag_version(version.name, version.model_version, {Tag.SERVED: moment})
     except tracking.TrackingError as error:
         raise SlipwayError(
             f"Version {version.model_version} of {version.name} serves, but the alias {ALIAS} could"

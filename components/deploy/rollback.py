@@ -8,10 +8,9 @@ from typing import Any
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.bundle import Bundle, read_bundle
 from slipway.components.contracts.reference import ROWS
-from slipway.components.contracts.release import Deployment, Release
+from slipway.components.contracts.release import Deployment, Release, Tag, require_tags
 from slipway.components.deploy.deploy import (
     ALIAS,
-    SERVED,
     check_passed,
     fetch_bundle,
     put_in_service,
@@ -20,8 +19,6 @@ from slipway.components.deploy.golden import Golden, golden_of
 from slipway.components.support import tracking
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.tracking import MlflowServer
-
-_TAGS = ("model_hash", "bundle_uri", "reference_uri", "evidence_uri")
 
 
 def roll_back(*, project: str, config: DeploymentConfig, version: str | None = None) -> Deployment:
@@ -44,7 +41,7 @@ def roll_back(*, project: str, config: DeploymentConfig, version: str | None = N
             should. What served then serves on, and `champion` stays where it is.
     """
     server = tracking.connect()
-    release, tags = _find(server, project, version)
+    release, evidence_uri = _find(server, project, version)
     # The older version has proved itself in production; it answers golden rows and takes over.
     quick = config.model_copy(
         update={
@@ -54,21 +51,21 @@ def roll_back(*, project: str, config: DeploymentConfig, version: str | None = N
     with tempfile.TemporaryDirectory(prefix="slipway-rollback-") as scratch:
         for name in ("bundle", "evidence", "reference"):
             (Path(scratch) / name).mkdir()
-        evidence = _fetch(server, tags["evidence_uri"], "verdict.json", Path(scratch) / "evidence")
+        evidence = _fetch(server, evidence_uri, "verdict.json", Path(scratch) / "evidence")
         check_passed(evidence, release)
         folder = fetch_bundle(release, Path(scratch) / "bundle")
-        rows = _fetch(server, tags["reference_uri"], ROWS, Path(scratch) / "reference")
+        rows = _fetch(server, release.reference_uri, ROWS, Path(scratch) / "reference")
         golden = _golden(folder, read_bundle(folder), rows)
         return put_in_service(release, folder, golden, project, quick)
 
 
-def _find(server: MlflowServer, project: str, wanted: str | None) -> tuple[Release, dict[str, str]]:
-    """The version to return to, and its tags without their prefix."""
+def _find(server: MlflowServer, project: str, wanted: str | None) -> tuple[Release, str]:
+    """The version to return to, and where its evidence lies."""
     versions = {int(found.version): found for found in server.list_versions(project)}
     champion = server.find_version(project, ALIAS) if versions else None
     if not versions:
         raise SlipwayError(f"The registry has no version of the model {project}.")
-    served = sorted(number for number, found in versions.items() if SERVED in found.tags)
+    served = sorted(number for number, found in versions.items() if Tag.SERVED in found.tags)
     known = ", ".join(str(number) for number in served) or "none"
     if wanted is None:
         if champion is None:
@@ -88,23 +85,9 @@ def _find(server: MlflowServer, project: str, wanted: str | None) -> tuple[Relea
             f"{project} has no version {wanted}. Versions that have served: {known}."
         )
     found = versions[int(wanted)]
-    tags = {name: str(found.tags.get(f"slipway.{name}", "")) for name in _TAGS}
-    missing = [f"slipway.{name}" for name in _TAGS if not tags[name]]
-    if missing:
-        raise SlipwayError(
-            f"Version {wanted} of {project} was not registered by Slipway: it lacks the tags"
-            f" {', '.join(missing)}. What it rests on cannot be checked, and it is not served."
-        )
-    release = Release(
-        name=project,
-        model_version=wanted,
-        alias=ALIAS,
-        run_id=found.run_id,
-        bundle_uri=tags["bundle_uri"],
-        model_hash=tags["model_hash"],
-        reference_uri=tags["reference_uri"],
-    )
-    return release, tags
+    needed = (Tag.MODEL_HASH, Tag.BUNDLE_URI, Tag.REFERENCE_URI, Tag.EVIDENCE_URI)
+    *_, evidence_uri = require_tags(found, *needed)
+    return Release.of(found, ALIAS), evidence_uri
 
 
 def _fetch(server: MlflowServer, uri: str, name: str, scratch: Path) -> Path:

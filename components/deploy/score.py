@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-_TAGS = {"bundle_uri": "slipway.bundle_uri", "model_hash": "slipway.model_hash"}
-
 
 @stage("score")
 def score_rows(
@@ -120,20 +118,7 @@ def find_version(project: str, wanted: str) -> Release:
         SlipwayError: there is none, or Slipway did not register it.
     """
     found = tracking.connect().require_version(project, wanted)
-    missing = [tag for tag in _TAGS.values() if not found.tags.get(tag)]
-    if missing:
-        raise SlipwayError(
-            f"Version {found.version} of {project} was not registered by Slipway (it has no tag"
-            f" {', '.join(missing)}): what it is cannot be checked, and it is not run."
-        )
-    return Release(
-        name=project,
-        model_version=found.version,
-        alias="" if wanted.isdigit() else wanted,
-        run_id=found.run_id,
-        bundle_uri=found.tags[_TAGS["bundle_uri"]],
-        model_hash=found.tags[_TAGS["model_hash"]],
-    )
+    return Release.of(found, "" if wanted.isdigit() else wanted)
 
 
 def _require_features(bundle: Bundle, source: FeatureRows, release: Release) -> None:

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway.components.contracts.bundle import Bundle, bundle_hash, read_bundle
+from slipway.components.contracts.release import Tag, require_tags
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.tracking import PATIENCE_SECONDS, TrackingError, connect
 
 ALIAS = "champion"
-_BUNDLE_URI, _MODEL_HASH = "slipway.bundle_uri", "slipway.model_hash"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +41,8 @@ def fetch_champion(
     version = server.find_version(project, ALIAS)
     if version is None:
         return None
+    source, expected = require_tags(version, Tag.BUNDLE_URI, Tag.MODEL_HASH)
     try:
-        source, expected = version.tags[_BUNDLE_URI], version.tags[_MODEL_HASH]
         folder = server.fetch(source, into, what=f"the bundle of version {version.version}")
         found, bundle = bundle_hash(folder), read_bundle(folder)
     except TrackingError:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway.components.contracts.reference import FILE, ROWS, ReferenceSummary
+from slipway.components.contracts.release import Tag
 from slipway.components.contracts.splits import TIME, Feature, Kind, Part
 from slipway.components.monitor.measures.sketch import (
     Floats,
@@ -27,7 +28,6 @@ from slipway.components.support.tracking import connect
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TAG = "slipway.reference_uri"
 PROBABILITY = "probability"
 
 
@@ -76,8 +76,7 @@ def fetch_reference(model: str, model_version: str, part: Part) -> Reference:
     found = [v for v in versions if v.version == model_version] or [
         v
         for v in versions
-        if len(model_version) >= 8
-        and v.tags.get("slipway.model_hash", "").startswith(model_version)
+        if len(model_version) >= 8 and v.tags.get(Tag.MODEL_HASH, "").startswith(model_version)
     ]
     if not found:
         known = ", ".join(v.version for v in versions) or "none"
@@ -87,11 +86,12 @@ def fetch_reference(model: str, model_version: str, part: Part) -> Reference:
             " must belong to the same installation."
         )
     version = found[0]
-    uri = version.tags.get(TAG)
+    uri = version.tags.get(Tag.REFERENCE_URI)
     if not uri:
         raise SlipwayError(
             f"Version {version.version} of {model} was registered without a reference (it has no"
-            f" tag {TAG}), so its drift cannot be measured. Register it with the register stage."
+            f" tag {Tag.REFERENCE_URI}), so its drift cannot be measured. Register it with the"
+            " register stage."
         )
     with tempfile.TemporaryDirectory() as scratch:
         what = f"The reference of {model} version {version.version}"

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from slipway.components.contracts.bundle import bundle_hash
+from slipway.components.contracts.release import Tag, require_tags
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.register.evidence import hash_files
 from slipway.components.register.index import INDEX, EvidenceIndex
@@ -13,7 +14,12 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file
 from slipway.components.support.tracking import RegisteredVersion, connect
 
-_PARTS = ("bundle", "reference", "model", "evidence")
+_PARTS = {
+    "bundle": Tag.BUNDLE_URI,
+    "reference": Tag.REFERENCE_URI,
+    "model": Tag.MODEL_URI,
+    "evidence": Tag.EVIDENCE_URI,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +104,8 @@ def show_evidence(model: str, alias_or_version: str = "challenger") -> EvidenceR
     version = server.require_version(model, alias_or_version)
     with tempfile.TemporaryDirectory(prefix="slipway-evidence-") as scratch:
         folders = {}
-        for part in _PARTS:
-            uri = version.tags.get(f"slipway.{part}_uri")
-            if not uri:
-                raise SlipwayError(
-                    f"{model} version {version.version} was not registered by Slipway: it has no tag"
-                    f" slipway.{part}_uri."
-                )
+        uris = require_tags(version, *_PARTS.values())
+        for part, uri in zip(_PARTS, uris, strict=True):
             what = f"The {part} of {model} version {version.version}"
             folders[part] = server.fetch(uri, Path(scratch) / part, what=what)
         return _check(version, folders)
@@ -115,7 +116,7 @@ def _check(version: RegisteredVersion, folders: dict[str, Path]) -> EvidenceRepo
     index = EvidenceIndex.read(index_file)
     expected = index.files
     problems = []
-    if hash_file(index_file) != version.tags.get("slipway.evidence_hash"):
+    if hash_file(index_file) != version.tags.get(Tag.EVIDENCE_HASH):
         problems.append(f"{INDEX} is not the one that was registered.")
     found: dict[str, str] = {}
     for part, folder in folders.items():
@@ -128,7 +129,7 @@ def _check(version: RegisteredVersion, folders: dict[str, Path]) -> EvidenceRepo
         elif found[name] != expected[name]:
             problems.append(f"{name} was changed.")
     model_hash = bundle_hash(folders["bundle"])
-    if model_hash != version.tags.get("slipway.model_hash") or model_hash != index.model.hash:
+    if model_hash != version.tags.get(Tag.MODEL_HASH) or model_hash != index.model.hash:
         problems.append("The bundle is not the one that was registered.")
     try:
         verdict = read_verdict(folders["evidence"] / "verdict.json")
@@ -149,5 +150,5 @@ def _check(version: RegisteredVersion, folders: dict[str, Path]) -> EvidenceRepo
 
 
 def _override(tags: Mapping[str, str]) -> str:
-    approver = tags.get("slipway.override_approver")
-    return f"{approver}: {tags.get('slipway.override_reason', '')}" if approver else ""
+    approver = tags.get(Tag.OVERRIDE_APPROVER)
+    return f"{approver}: {tags.get(Tag.OVERRIDE_REASON, '')}" if approver else ""

@@ -13,7 +13,7 @@ from slipway.components.contracts.bundle import (
     read_bundle,
     read_training,
 )
-from slipway.components.contracts.release import Release
+from slipway.components.contracts.release import Release, Tag
 from slipway.components.contracts.scoring import open_model, predict, read_part_batches
 from slipway.components.contracts.splits import Splits, read_splits
 from slipway.components.contracts.verdict import Verdict, check_verdict, read_verdict
@@ -31,8 +31,6 @@ from slipway.components.support.tracking import (
 from slipway.components.support.tracking.onnx_model import log_onnx_model
 
 CHALLENGER = "challenger"
-REQUESTED = "slipway.requested_at"
-MODEL_HASH = "slipway.model_hash"
 _EXAMPLE_ROWS = 5
 
 
@@ -64,7 +62,7 @@ def register_model(inputs: RegistrationInputs, *, project: str, release_path: Pa
     else:
         progress(f"this bundle is registered already, as version {found.version}")
         server.tag_version(project, found.version, _override_tags(verdict))
-    release = _take_alias(server, _read_release(found))
+    release = _take_alias(server, Release.of(found, CHALLENGER))
     release.write(release_path)
     return release
 
@@ -72,24 +70,12 @@ def register_model(inputs: RegistrationInputs, *, project: str, release_path: Pa
 def _find_version(server: MlflowServer, project: str, model_hash: str) -> RegisteredVersion | None:
     """The version of exactly this bundle; the first one, should there be several."""
     versions = server.list_versions(project)
-    return next((found for found in versions if found.tags.get(MODEL_HASH) == model_hash), None)
-
-
-def _read_release(version: RegisteredVersion) -> Release:
-    return Release(
-        name=version.name,
-        model_version=version.version,
-        alias=CHALLENGER,
-        run_id=version.run_id,
-        bundle_uri=version.tags["slipway.bundle_uri"],
-        model_hash=version.tags[MODEL_HASH],
-        reference_uri=version.tags["slipway.reference_uri"],
-    )
+    return next((found for found in versions if found.tags.get(Tag.MODEL_HASH) == model_hash), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Uploads:
-    """What lies in the MLflow run for a version: URIs by part, the logged model, the evidence's hash."""
+    """What lies in the MLflow run for a version: URIs by tag, the logged model, the evidence's hash."""
 
     uris: dict[str, str]
     model: LoggedModel
@@ -109,7 +95,9 @@ def _upload(
     # same files to the same place, and never over those of another version.
     place = f"release-{verdict.model_hash[:12]}"
     progress("uploading the bundle and its reference")
-    uris = {"bundle": server.log_files(run_id, [inputs.bundle_path], f"{place}/bundle")}
+    uris: dict[str, str] = {
+        Tag.BUNDLE_URI: server.log_files(run_id, [inputs.bundle_path], f"{place}/bundle")
+    }
     with tempfile.TemporaryDirectory(prefix="slipway-register-") as scratch:
         reference, evidence = Path(scratch) / "reference", Path(scratch) / "evidence"
         reference.mkdir()
@@ -123,16 +111,16 @@ def _upload(
             verdict=verdict,
         )
         name = f"{place}/reference-{hash_directory(reference)[:12]}"
-        uris["reference"] = server.log_files(run_id, [reference], name)
+        uris[Tag.REFERENCE_URI] = server.log_files(run_id, [reference], name)
         progress("logging the MLflow model")
         model = _log_model(server, run_id, bundle, inputs)
-        uris["model"] = model.uri
+        uris[Tag.MODEL_URI] = model.uri
         logged = server.fetch(model.uri, Path(scratch) / "model", what="The logged model")
         digest = write_evidence(
             evidence, inputs, reference_path=reference, model_path=logged, run_id=run_id
         )
         name = f"{place}/evidence-{digest[:12]}"
-        uris["evidence"] = server.log_files(run_id, [evidence], name)
+        uris[Tag.EVIDENCE_URI] = server.log_files(run_id, [evidence], name)
     return _Uploads(uris=uris, model=model, evidence_hash=digest)
 
 
@@ -148,12 +136,12 @@ def _create_version(
     metrics = {name: value for name, value in verdict.metrics.items() if value is not None}
     measured = {f"test_{name}": value for name, value in metrics.items()}
     server.log_metrics(run_id, measured, stamp_ms=time.time_ns() // 1_000_000)
-    tags = {
-        MODEL_HASH: verdict.model_hash,
-        "slipway.data_hash": verdict.data_hash,
-        "slipway.threshold": repr(bundle.threshold),
-        "slipway.evidence_hash": uploads.evidence_hash,
-        **{f"slipway.{part}_uri": uri for part, uri in uploads.uris.items()},
+    tags: dict[str, str] = {
+        Tag.MODEL_HASH: verdict.model_hash,
+        Tag.DATA_HASH: verdict.data_hash,
+        Tag.THRESHOLD: repr(bundle.threshold),
+        Tag.EVIDENCE_HASH: uploads.evidence_hash,
+        **uploads.uris,
         **{f"slipway.{name}": repr(value) for name, value in metrics.items()},
         **_override_tags(verdict),
     }
@@ -170,8 +158,8 @@ def _override_tags(verdict: Verdict) -> dict[str, str]:
     if verdict.override is None:
         return {}
     return {
-        "slipway.override_approver": verdict.override.approver,
-        "slipway.override_reason": verdict.override.reason,
+        Tag.OVERRIDE_APPROVER: verdict.override.approver,
+        Tag.OVERRIDE_REASON: verdict.override.reason,
     }
 
 
@@ -213,7 +201,7 @@ def _take_alias(server: MlflowServer, release: Release) -> Release:
     whatever order their calls arrive.
     """
     asked = f"{time.time_ns():020d}"
-    server.tag_version(release.name, release.model_version, {REQUESTED: asked})
+    server.tag_version(release.name, release.model_version, {Tag.REQUESTED: asked})
     latest = _latest(server, release.name)
     while True:
         server.point_alias(release.name, CHALLENGER, latest)
@@ -232,5 +220,5 @@ def _latest(server: MlflowServer, name: str) -> str:
     """The version that was asked for last."""
     return max(
         server.list_versions(name),
-        key=lambda version: (version.tags.get(REQUESTED, ""), int(version.version)),
+        key=lambda version: (version.tags.get(Tag.REQUESTED, ""), int(version.version)),
     ).version

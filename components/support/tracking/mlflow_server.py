@@ -125,7 +125,7 @@ class MlflowServer:
                     model,
                     source=source.uri,
                     run_id=run_id,
-                    tags=dict(tags),
+                    tags={str(name): value for name, value in tags.items()},
                     model_id=source.model_id,
                 )
             )
@@ -140,7 +140,7 @@ class MlflowServer:
 
         def tag() -> None:
             for name, value in tags.items():
-                self._client.set_model_version_tag(model, version, name, value)
+                self._client.set_model_version_tag(model, version, str(name), value)
 
         self._ask(f"tag version {version} of {model}", tag)
 

@@ -110,8 +110,8 @@ def test_against_a_champion(bundle: Path, splits: Path, tmp_path: Path, registry
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("no bundle tag", "cannot be loaded: KeyError: 'slipway.bundle_uri'"),
-        ("no hash tag", "cannot be loaded: KeyError: 'slipway.model_hash'"),
+        ("no bundle tag", "lacks the tags slipway.bundle_uri"),
+        ("no hash tag", "lacks the tags slipway.model_hash"),
         ("other hash", "but its files have the hash"),
         ("files gone", "version 1 has the alias champion but cannot be loaded"),
         ("one byte changed", "but its files have the hash"),
