@@ -211,7 +211,9 @@ def newest(
 
 def read_online(project: str, splits_folder: Path, rows: pl.DataFrame) -> pl.DataFrame:
     """What the predictor would read for entity keys: its numeric features, of which a table has most."""
-    from slipway.serving.online import OnlineFeatures
+    from prometheus_client import CollectorRegistry
+
+    from slipway.serving.online import OnlineFeatures, OnlineMetrics, OnlinePolicy
     from slipway.serving.protocol.rows import RowReader
 
     splits = read_splits(splits_folder)
@@ -226,7 +228,8 @@ def read_online(project: str, splits_folder: Path, rows: pl.DataFrame) -> pl.Dat
         data_hash="",
     )
     reader = RowReader(bundle, max_rows=10_000, missing_as_null=False)
-    online = OnlineFeatures(project, bundle)
+    counted = OnlineMetrics(CollectorRegistry())
+    online = OnlineFeatures(project, bundle, counted, OnlinePolicy())
     tensors: list[dict[str, Any]] = []
     for name in splits.entities:
         texts = rows[name].cast(pl.String).to_list()

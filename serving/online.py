@@ -1,30 +1,130 @@
 """Online features: what a request with entity keys leaves out is read from Feast, in one batch.
 
-Feast is imported only where the setting `online` asks for it: it takes seconds and memory.
+Feast is imported only where the setting `online` asks for it: it takes seconds and memory. A store that
+hangs costs each request a bounded time. One that lost a view, or stands for a moment too long ago, is
+told from one that does not know an entity by the note that the features stage leaves in the store
+itself.
 """
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+import json
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
 from slipway.components.contracts.bundle import Bundle
-from slipway.components.contracts.feature_store import repo_config
+from slipway.components.contracts.feature_store import (
+    NOTES_TABLE,
+    note_name,
+    redis_note_key,
+    repo_config,
+)
 from slipway.components.contracts.requests import DATATYPES
 from slipway.components.contracts.splits import Feature
 from slipway.components.support.errors import SlipwayError
 from slipway.serving.errors import RequestError
 from slipway.serving.protocol.rows import RowReader
 
+# What a look-up may take, and more for each row; what Redis may take for one answer.
+LOOKUP_SECONDS, ROW_SECONDS, ANSWER_SECONDS = 2.0, 0.001, 1.5
+# How often the notes are read, and how often where an entity is not found.
+NOTE_SECONDS, DOUBT_SECONDS = 10.0, 1.0
+# Look-ups that wait at one time.
+_MOST_WAITING = 64
 _EPOCH = datetime(1970, 1, 1)
 # A time comes from the store as microseconds, not as text.
 _DATATYPES = DATATYPES | {"time": "INT64"}
+_logger = logging.getLogger("slipway.serving.online")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlinePolicy:
+    """What is answered where the store is unfit.
+
+    Attributes:
+        refuse: 503, in place of what the store has: nulls where it lost a view, old values.
+        max_age_seconds: from the moment that a view stands for; 0: any.
+        now: seconds since 1970.
+    """
+
+    refuse: bool = True
+    max_age_seconds: float = 0.0
+    now: Callable[[], float] = time.time
+
+
+class OnlineMetrics:
+    """What is counted of look-ups."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.rows = Counter(
+            "slipway_online_rows",
+            "rows that were looked up, by view and whether the store knows the entity",
+            ["view", "found"],
+            registry=registry,
+        )
+        self.refused = Counter(
+            "slipway_online_refused",
+            "look-ups that were answered 503, by reason",
+            ["reason"],
+            registry=registry,
+        )
+        self.lost = Gauge(
+            "slipway_online_view_lost",
+            "1: the store has lost the view that was written to it",
+            ["view"],
+            registry=registry,
+        )
+        self.age = Gauge(
+            "slipway_online_view_age_seconds",
+            "time since the moment that the view in the store stands for",
+            ["view"],
+            registry=registry,
+        )
+
+
+@dataclass(slots=True)
+class _View:
+    """One view of the feature service.
+
+    Attributes:
+        keys: its entity key columns. features: what is kept online, as Feast calls it.
+        written: the registry says that the features stage wrote it to the store.
+        end: the moment that it stands for, in seconds since 1970; None: there is no note.
+        looked: when the note was read, on `time.monotonic`.
+    """
+
+    name: str
+    keys: list[str]
+    features: dict[str, str]
+    written: bool
+    end: float | None = None
+    looked: float = -1e9
+
+    @property
+    def lost(self) -> bool:
+        return self.written and self.end is None
 
 
 class OnlineFeatures:
-    """Reads the feature service that a bundle names."""
+    """Reads the feature service that a bundle names.
 
-    def __init__(self, project: str, bundle: Bundle) -> None:
+    Raises:
+        SlipwayError: Feast is not here, or has no such service.
+    """
+
+    def __init__(
+        self, project: str, bundle: Bundle, metrics: OnlineMetrics, policy: OnlinePolicy
+    ) -> None:
         try:
             from feast import FeatureStore, RepoConfig
             from feast.errors import FeatureServiceNotFoundException
@@ -33,16 +133,23 @@ class OnlineFeatures:
                 "Online features are asked for, but this image has no Feast: use the image with it,"
                 " or start the predictor without --online."
             ) from error
-        self._store = FeatureStore(config=RepoConfig(**repo_config(project)))
+        config = repo_config(project, answer_seconds=ANSWER_SECONDS)
+        self._store = FeatureStore(config=RepoConfig(**config))
         try:
             self._service = self._store.get_feature_service(bundle.feature_service)
         except FeatureServiceNotFoundException as error:
             raise SlipwayError(
                 f"The feature store has no service '{bundle.feature_service}'. Run the features stage."
             ) from error
-        self._keys, self._stand_ins, self._kept = self._join_keys()
+        self._metrics, self._policy = metrics, policy
+        self._views, self._stand_ins = self._read_views()
+        self._keys = {name: view.keys for view in self._views for name in view.features}
+        self._not_kept = self._all_features() - set(self._keys)
+        self._waiting = 0
+        self._redis: Any = None
         # Feast's sqlite connection belongs to one thread.
-        self._thread = ThreadPoolExecutor(1, "online-features")
+        self._worker = _Worker("online-features")
+        self.look()
 
     async def complete(self, reader: RowReader, tensors: list[Any]) -> list[Any]:
         """The request's tensors with those of the absent features, as the online store has them.
@@ -51,25 +158,17 @@ class OnlineFeatures:
         default for a known entity (a count of 0), and else missing.
 
         Raises:
-            RequestError: 400, an entity key is not of its type; 503, the store does not answer, or is
-                another model's.
+            RequestError: 400, an entity key is not of its type; 503, the store does not answer in
+                time, is unfit, or is another model's.
         """
         absent = reader.absent(tensors)
-        if not_kept := [
-            f.name for f in absent if f.name in self._keys and f.name not in self._kept
-        ]:
+        if not_kept := [f.name for f in absent if f.name in self._not_kept]:
             raise RequestError(
                 f"The online store does not keep {', '.join(not_kept)} (the view says `online: false`):"
                 " send a value."
             )
         rows = reader.entity_rows(tensors)
-        loop = asyncio.get_running_loop()
-        try:
-            values = await loop.run_in_executor(self._thread, self._read, rows)
-        except RequestError:
-            raise
-        except Exception as error:  # each store behind Feast has errors of its own
-            raise RequestError(f"The online store does not answer: {error}", 503) from error
+        values = await self._ask(rows, {feature.name for feature in absent})
         lacking = [feature.name for feature in absent if feature.name not in values]
         if lacking:
             raise RequestError(
@@ -78,7 +177,7 @@ class OnlineFeatures:
             )  # fmt: skip
         made = []
         for feature in absent:
-            known = self._known(feature.name, rows)
+            known = _known(self._keys.get(feature.name, []), rows)
             data = [
                 _plain(feature, value) if there else None
                 for value, there in zip(values[feature.name], known, strict=True)
@@ -89,32 +188,88 @@ class OnlineFeatures:
             )
         return [*tensors, *made]
 
-    def _join_keys(self) -> tuple[dict[str, list[str]], dict[str, Any], dict[str, str]]:
-        """Feature to its key columns; a value of each key's type; what is kept, as Feast calls it."""
-        keys: dict[str, list[str]] = {}
-        some: dict[str, Any] = {}
-        kept: dict[str, str] = {}
+    async def _ask(self, rows: list[dict[str, Any]], wanted: set[str]) -> dict[str, list[Any]]:
+        """The store's values, in time or not at all."""
+        if self._waiting >= _MOST_WAITING:
+            raise self._refusal("busy", "More look-ups wait for the online store than are taken.")
+        seconds = LOOKUP_SECONDS + ROW_SECONDS * len(rows)
+        self._waiting += 1
+        try:
+            values = await asyncio.wait_for(self._worker.run(self._read, rows), seconds)
+        except TimeoutError as error:
+            text = f"The online store did not answer within {seconds:g} s."
+            raise self._refusal("timeout", text) from error
+        except Exception as error:  # each store behind Feast has errors of its own
+            _logger.error("The online store does not answer: %s", error)
+            raise self._refusal("error", "The online store does not answer.") from error
+        finally:
+            self._waiting -= 1
+        for view in self._views:
+            if wanted & view.features.keys():
+                self._judge(view, rows, values)
+        return values
+
+    def _judge(self, view: _View, rows: list[dict[str, Any]], values: dict[str, list[Any]]) -> None:
+        """Counts what a view knew of the rows, and refuses them where it is unfit."""
+        columns = [values[name] for name in view.features if name in values]
+        found = unknown = 0
+        for place, named in enumerate(_known(view.keys, rows)):
+            if named and all(column[place] is None for column in columns):
+                unknown += 1
+            else:
+                found += named
+        self._metrics.rows.labels(view.name, "yes").inc(found)
+        self._metrics.rows.labels(view.name, "no").inc(unknown)
+        if not self._policy.refuse:
+            return
+        if unknown and view.lost:
+            raise self._refusal(
+                "lost",
+                f"The online store has lost the view '{view.name}'. Run the features stage or a backfill;"
+                " deployment.online_unfit: answer takes what it lost as missing.",
+            )
+        oldest = self._policy.max_age_seconds
+        if oldest and view.end is not None and self._policy.now() - view.end > oldest:
+            raise self._refusal(
+                "old",
+                f"The view '{view.name}' in the online store is older than the {oldest:g} s of"
+                " deployment.online_max_age. Run a backfill.",
+            )
+
+    def _refusal(self, reason: str, text: str) -> RequestError:
+        self._metrics.refused.labels(reason).inc()
+        return RequestError(text, 503)
+
+    def _all_features(self) -> set[str]:
+        return {f.name for view in self._service.feature_view_projections for f in view.features}
+
+    def _read_views(self) -> tuple[list[_View], dict[str, Any]]:
+        """The views that are kept online, and a value of each entity key's type."""
+        views, some = [], {}
         for projection in self._service.feature_view_projections:
             view = self._store.get_feature_view(projection.name)
-            keys |= {feature.name: list(view.join_keys) for feature in projection.features}
-            if view.online:
-                kept |= {f.name: f"{view.name}:{f.name}" for f in projection.features}
             for column in view.entity_columns:
                 some[column.name] = "" if str(column.dtype) == "String" else 0
-        return keys, some, kept
+            if view.online:
+                features = {f.name: f"{view.name}:{f.name}" for f in projection.features}
+                written = bool(view.materialization_intervals)
+                views.append(_View(view.name, list(view.join_keys), features, written))
+        return views, some
 
-    def _known(self, feature: str, rows: list[dict[str, Any]]) -> list[bool]:
-        """Of each row, whether it names the entity of a feature."""
-        keys = [key for key in self._keys.get(feature, []) if rows and key in rows[0]]
-        return [all(row[key] is not None for key in keys) for row in rows]
+    def look(self) -> None:
+        """Reads the notes soon, in the store's thread; called now and then, it keeps metrics true."""
+        self._worker.submit(self._look_again, NOTE_SECONDS / 2)
 
     def close(self) -> None:
-        """Ends the thread."""
-        self._thread.shutdown()
+        """Ends the thread; a look-up that hangs is left to itself."""
+        self._worker.close()
+
+    # In the store's thread.
 
     def _read(self, rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+        self._prepare()
         # Feast has no key for a null. Any value of the key's type does: what it finds is not taken.
-        rows = [
+        filled = [
             {
                 key: self._stand_ins.get(key) if value is None else value
                 for key, value in row.items()
@@ -122,10 +277,122 @@ class OnlineFeatures:
             for row in rows
         ]
         # Not the service: it has the views with `online: false` too, which no online store holds.
-        asked = list(self._kept.values())
-        answer = self._store.get_online_features(features=asked, entity_rows=rows)
+        asked = [name for view in self._views for name in view.features.values()]
+        answer = self._store.get_online_features(features=asked, entity_rows=filled)
         found: dict[str, list[Any]] = answer.to_dict()
+        doubt = any(
+            all(found[name][place] is None for name in view.features if name in found)
+            for view in self._views
+            for place in range(len(rows))
+        )
+        self._look_again(DOUBT_SECONDS if doubt else NOTE_SECONDS)
         return found
+
+    def _prepare(self) -> None:
+        """Redis's client tries again for seconds by itself; here a broken connection is enough reason."""
+        online: Any = self._store._get_provider().online_store
+        if self._redis is None and self._store.config.online_store.type == "redis":
+            from redis.backoff import NoBackoff
+            from redis.exceptions import ConnectionError as BrokenConnection
+            from redis.retry import Retry
+
+            self._redis = online._get_client(self._store.config.online_store)
+            self._redis.set_retry(Retry(NoBackoff(), 1, (BrokenConnection,)))
+
+    def _look_again(self, age: float) -> None:
+        """Reads the notes that were read longer ago than `age` seconds."""
+        self._prepare()
+        moment = time.monotonic()
+        for view in self._views:
+            if moment - view.looked < age:
+                continue
+            note = self._note(view.name)
+            view.looked = moment
+            view.end = datetime.fromisoformat(json.loads(note)["end"]).timestamp() if note else None
+            self._metrics.lost.labels(view.name).set(view.lost)
+            if view.end is not None:
+                behind = partial(_age, self._policy.now, view.end)
+                self._metrics.age.labels(view.name).set_function(behind)
+            if view.lost:
+                _logger.error("The online store has lost the view %s.", view.name)
+
+    def _note(self, view: str) -> str | bytes | None:
+        if self._redis is not None:
+            found: bytes | None = self._redis.get(redis_note_key(self._store.project, view))
+            return found
+        online: Any = self._store._get_provider().online_store
+        query = f"SELECT note FROM {NOTES_TABLE} WHERE name = ?"  # noqa: S608 - a constant
+        try:
+            connection = online._get_conn(self._store.config)
+            row = connection.execute(query, (note_name(self._store.project, view),)).fetchone()
+        except sqlite3.OperationalError:  # a store that the features stage never wrote
+            return None
+        return row[0] if row else None
+
+
+class _Worker:
+    """A thread that runs one thing after another, and that nothing waits for at the end."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    async def run(self, step: Callable[..., Any], *arguments: object) -> Any:
+        """The result of a step; one that nobody waits for any more is not begun."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def tell(result: object, error: Exception | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        def job() -> None:
+            if future.cancelled():
+                return
+            result, error = None, None
+            try:
+                result = step(*arguments)
+            except Exception as caught:  # whatever it is, it is raised where the step is awaited
+                error = caught
+            with contextlib.suppress(RuntimeError):  # the loop ended meanwhile
+                loop.call_soon_threadsafe(tell, result, error)
+
+        self._jobs.put(job)
+        return await future
+
+    def submit(self, step: Callable[..., None], *arguments: object) -> None:
+        """Runs a step some time; what it raises is logged."""
+
+        def job() -> None:
+            try:
+                step(*arguments)
+            except Exception as error:
+                _logger.error("The online store does not answer: %s", error)
+
+        if self._jobs.empty():
+            self._jobs.put(job)
+
+    def close(self) -> None:
+        """Ends the thread after the step that it is at."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while job := self._jobs.get():
+            job()
+
+
+def _age(now: Callable[[], float], end: float) -> float:
+    return now() - end
+
+
+def _known(keys: list[str], rows: list[dict[str, Any]]) -> list[bool]:
+    """Of each row, whether it names the entity that these keys are of."""
+    there = [key for key in keys if rows and key in rows[0]]
+    return [all(row[key] is not None for key in there) for row in rows]
 
 
 def _plain(feature: Feature, value: Any) -> Any:

@@ -9,11 +9,14 @@ accepted on too.
 import asyncio
 import contextlib
 import gc
+import itertools
 import logging
 import os
 import resource
 import signal
 import socket
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -24,13 +27,20 @@ from slipway.serving.app import Predictor
 from slipway.serving.batcher import Batcher
 from slipway.serving.connection import Hub, factory
 from slipway.serving.log.store import LogStore
-from slipway.serving.log.writer import InferenceLog, default_spool
+from slipway.serving.log.writer import SHIPPER, InferenceLog, default_spool
 from slipway.serving.metrics import Metrics
 from slipway.serving.model import Model, load_model
-from slipway.serving.online import OnlineFeatures
+from slipway.serving.online import (
+    NOTE_SECONDS,
+    OnlineFeatures,
+    OnlineMetrics,
+    OnlinePolicy,
+)
 from slipway.serving.settings import PredictorSettings
 
-_LOG_SECONDS = 8.0
+# What the log has at the end to reach its store. With the drain it is within what KServe's pods and the
+# supervisor of a local endpoint wait.
+LOG_SECONDS = 8.0
 # What a process may have open, and how much of it is not for connections.
 _MOST_DESCRIPTORS, _OWN_DESCRIPTORS = 65_536, 64
 _logger = logging.getLogger("serving")
@@ -65,7 +75,9 @@ class Server:
         log = _open_log(settings, model, metrics)
         online = None
         if settings.online:
-            online = OnlineFeatures(settings.feature_project or model.bundle.name, model.bundle)
+            project = settings.feature_project or model.bundle.name
+            counted = OnlineMetrics(metrics.registry)
+            online = OnlineFeatures(project, model.bundle, counted, _policy(settings))
         admission = Admission(settings.max_inflight_mb * 1_000_000)
         metrics.watch(
             "slipway_held_bytes", "of requests, heads and answers", lambda: admission.held
@@ -92,17 +104,17 @@ class Server:
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 100)
-        watch = asyncio.create_task(self._watch())
+        watch = asyncio.create_task(self._watch(online))
         await self._stop.wait()
-        await self._drain()
+        await self._drain(rpc)
         watch.cancel()
-        if rpc is not None:
-            await rpc.stop(settings.drain_seconds)
+        # The log comes first: all else may be cut off where the grace is over.
+        if log is not None and not await asyncio.to_thread(log.close, LOG_SECONDS):
+            _logger.warning("A part of the inference log stays in the spool.")
         batcher.close()
+        admission.close()
         if online is not None:
             online.close()
-        if log is not None and not await asyncio.to_thread(log.close, _LOG_SECONDS):
-            _logger.warning("A part of the inference log stays in the spool.")
         _logger.info("Ended.")
 
     async def _listen(self, sock: socket.socket) -> asyncio.AbstractServer:
@@ -111,16 +123,22 @@ class Server:
         self._servers.append(server)
         return server
 
-    async def _watch(self) -> None:
-        while True:
+    async def _watch(self, online: OnlineFeatures | None) -> None:
+        for second in itertools.count(1):
             await asyncio.sleep(1)
             self._hub.tick()
+            if online is not None and second % NOTE_SECONDS == 0:
+                online.look()
 
-    async def _drain(self) -> None:
+    async def _drain(self, rpc: Any) -> None:
         """Readiness off; serve for a while; close the listeners; wait for what is in flight."""
         self._app.ready, hub = False, self._hub
         hub.draining = True
         await asyncio.sleep(self._settings.linger_seconds)
+        # Both protocols have the same time.
+        calls = None
+        if rpc is not None:
+            calls = asyncio.create_task(rpc.stop(self._settings.drain_seconds))
         for server in self._servers:
             await self._close_listener(server)
         # Connections that the kernel had handed over already are read once more before they close.
@@ -133,6 +151,8 @@ class Server:
                     connection.close_if_idle()
         if hub.busy:
             _logger.warning("%d requests were cut off.", hub.busy)
+        if calls is not None:
+            await asyncio.wait([calls], timeout=max(0.0, deadline - time.monotonic()) + 1.0)
 
     async def _close_listener(self, server: asyncio.AbstractServer) -> None:
         """Stops listening; connections that the kernel took on meanwhile are served, not reset."""
@@ -249,6 +269,20 @@ def serve(settings: PredictorSettings) -> None:
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main())
+    if any(thread.name == SHIPPER for thread in threading.enumerate()):
+        # A store that does not answer: at exit its library would wait for it, past any grace. What is not
+        # shipped lies in the spool, and all else is closed.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _policy(settings: PredictorSettings) -> OnlinePolicy:
+    return OnlinePolicy(
+        refuse=settings.online_unfit == "refuse",
+        max_age_seconds=settings.online_max_age_seconds,
+    )
 
 
 def _loop_factory() -> Any:

@@ -30,6 +30,8 @@ class PredictorSettings:
         trust_request_time: a request's parameter `time` is its time (replays); else the clock is.
         missing_features: "refuse" a request without a feature's tensor, or take it as "null".
         online: features that a request leaves out are read from Feast, by its entity keys.
+        online_unfit: where the online store lost a view or is too old, "refuse" with 503, or "answer".
+        online_max_age_seconds: from the moment that the store stands for; 0: any.
         feature_project: whose feature store; empty: the bundle's name.
         max_batch: rows that one forward pass takes at most.
         max_queue: rows that may wait; a request past it is answered 503.
@@ -61,6 +63,8 @@ class PredictorSettings:
     trust_request_time: bool = False
     missing_features: str = "refuse"
     online: bool = False
+    online_unfit: str = "refuse"
+    online_max_age_seconds: float = 0.0
     feature_project: str = ""
     max_batch: int = 256
     max_queue: int = 4096
@@ -93,6 +97,8 @@ _HELP = {
     "trust_request_time": "take a request's parameter `time` as its time (for replays)",
     "missing_features": "a feature without a tensor: refuse the request, or take it as null",
     "online": "read features that a request leaves out from Feast, by its entity keys",
+    "online_unfit": "an online store that lost a view or is too old: refuse with 503, or answer",
+    "online_max_age_seconds": "the most that the online store may be behind; 0: any",
     "feature_project": "project of the feature store (default: the bundle's name)",
     "max_batch": "rows of one forward pass",
     "max_queue": "rows that may wait before requests are answered 503",
@@ -173,6 +179,8 @@ def _check(settings: PredictorSettings) -> None:
         raise SlipwayError(
             f"--missing-features is refuse or null, not '{settings.missing_features}'."
         )
+    if settings.online_unfit not in ("refuse", "answer"):
+        raise SlipwayError(f"--online-unfit is refuse or answer, not '{settings.online_unfit}'.")
     positive = ("max_batch", "max_queue", "max_rows", "max_body_mb", "max_inflight_mb")
     for name in (*positive, "max_connections", "threads"):
         if getattr(settings, name) < 1:

@@ -27,7 +27,7 @@ from slipway.components.contracts.endpoint import LOCK, LOG, OUTPUT, STATE, cont
 from slipway.components.support.files import write_json
 from slipway.components.support.secrets import guarded_output
 
-_STOP_SECONDS = 40.0
+STOP_SECONDS = 40.0
 _LONGEST_PAUSE = 30.0
 _LOG_BYTES = 10_000_000
 
@@ -230,7 +230,7 @@ async def _end(member: Member) -> None:
         return
     process.send_signal(signal.SIGTERM)
     try:
-        await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+        await asyncio.wait_for(process.wait(), STOP_SECONDS)
     except TimeoutError:
         process.kill()
         await process.wait()

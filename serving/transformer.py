@@ -21,7 +21,7 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.secrets import guarded_output
 from slipway.serving.admission import Admission, too_much
 from slipway.serving.errors import RequestError
-from slipway.serving.online import OnlineFeatures
+from slipway.serving.online import OnlineFeatures, OnlineMetrics, OnlinePolicy
 from slipway.serving.protocol.bounds import (
     INLINE_BYTES,
     Body,
@@ -47,6 +47,7 @@ class TransformerSettings:
     Attributes:
         feature_project: whose feature store; empty: the model's name.
         host: address to listen on.
+        online_unfit, online_max_age_seconds: as the predictor's.
     """
 
     model_name: str
@@ -54,6 +55,8 @@ class TransformerSettings:
     http_port: int = 8080
     feature_project: str = ""
     host: str = "0.0.0.0"  # noqa: S104 - a pod's transformer is reached from outside
+    online_unfit: str = "refuse"
+    online_max_age_seconds: float = 0.0
 
     @property
     def predictor(self) -> str:
@@ -82,6 +85,7 @@ class Transformer:
         self._signature: _Signature | None = None
         self._online: dict[str, OnlineFeatures] = {}
         self._registry = CollectorRegistry()
+        self._counted = OnlineMetrics(self._registry)
         self._requests = Counter(
             "slipway_transformer_requests",
             "requests by HTTP status",
@@ -193,7 +197,12 @@ class Transformer:
             project = self._settings.feature_project or self._settings.model_name
             bundle = _bundle(self._settings.model_name, (), {}, signature.service)
             try:
-                online = self._online[signature.service] = OnlineFeatures(project, bundle)
+                policy = OnlinePolicy(
+                    refuse=self._settings.online_unfit == "refuse",
+                    max_age_seconds=self._settings.online_max_age_seconds,
+                )
+                online = OnlineFeatures(project, bundle, self._counted, policy)
+                self._online[signature.service] = online
             except SlipwayError as error:
                 raise RequestError(str(error), 503) from error
         with self._lookups.time():
@@ -299,6 +308,15 @@ def parse(arguments: list[str]) -> TransformerSettings:
     parser.add_argument("--http_port", type=int, default=8080, help="port to listen on")
     parser.add_argument("--feature_project", default="", help="whose feature store (model_name)")
     parser.add_argument("--host", default="0.0.0.0", help="address")  # noqa: S104 - as above
+    parser.add_argument(
+        "--online_unfit",
+        choices=("refuse", "answer"),
+        default="refuse",
+        help="an unfit online store",
+    )
+    parser.add_argument(
+        "--online_max_age_seconds", type=float, default=0.0, help="of the online store; 0: any"
+    )
     known, _ = parser.parse_known_args(arguments)
     return TransformerSettings(**vars(known))
 

@@ -136,6 +136,16 @@ class DeploymentConfig(Section):
         "itself, which needs Feast in its image. `transformer`: a part of its own "
         "before it.",
     )
+    online_unfit: Literal["refuse", "answer"] = Field(
+        default="refuse",
+        description="What is answered where the online store has lost a view or is older than "
+        "`online_max_age`. `refuse`: 503, since a model that is asked with nulls in place of its "
+        "features answers what nobody measured. `answer`: with nulls, or the old values.",
+    )
+    online_max_age: Duration | None = Field(
+        default=None,
+        description="How long ago the moment may be that the online store stands for; None: any.",
+    )
     service_account: ObjectName | None = Field(
         default=None,
         description="Of the predictor's pods; None: `slipway-predictor`, which `slipway stack "
@@ -165,6 +175,11 @@ class DeploymentConfig(Section):
         if self.target == "local" or self.mode == "Knative":
             return ""  # Knative takes the namespace as a label of its own
         return "transformer" if self.online == "transformer" else "predictor"
+
+    def online_flags(self) -> dict[str, str]:
+        """What tells the process that looks features up about them: its flags, by name."""
+        age = self.online_max_age.total_seconds() if self.online_max_age else 0.0
+        return {"online_unfit": self.online_unfit, "online_max_age_seconds": f"{age:g}"}
 
     @model_validator(mode="after")
     def _is_obeyed(self) -> Self:

@@ -22,12 +22,27 @@ from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
 
 CONFIG_FILE = "feature_store.yaml"
+# The online store holds, of each view, a note of the moment that it stands for (`end`, ISO 8601) and of
+# how much is written. sqlite has it in this table, by `note_name`; no view's table has a point in its
+# name.
+NOTES_TABLE = '"slipway.materialised"'
 ENTITY_KEY_VERSION = 3
+ANSWER_SECONDS = 30.0
 
 
 def feast_name(project: str) -> str:
     """The name that a project has in Feast; its feature service has the same."""
     return project.replace("-", "_")
+
+
+def note_name(project: str, view: str) -> str:
+    """What the note of a view is called in sqlite, by Feast's name of the project."""
+    return f"{project}_{view}"
+
+
+def redis_note_key(project: str, view: str) -> str:
+    """The key of a view's note in Redis, by Feast's name of the project."""
+    return f"slipway:materialised:{project}:{view}"
 
 
 def is_text_key(arrow_type: str) -> bool:
@@ -46,11 +61,13 @@ class StoreLocation:
         root: folder or object-store prefix of this project, without a slash at its end.
         project: the project's name in Feast.
         redis: connection string of the online store; None means sqlite below `root`.
+        answer_seconds: what Redis may take to let a client in, and for each answer.
     """
 
     root: str
     project: str
     redis: str | None
+    answer_seconds: float = ANSWER_SECONDS
 
     @property
     def folder(self) -> Path | None:
@@ -72,7 +89,7 @@ class StoreLocation:
             SlipwayError: neither a local folder nor Redis is there to hold online features.
         """
         if self.redis:
-            return {"type": "redis", "connection_string": self.redis}
+            return {"type": "redis", "connection_string": self._bounded(self.redis)}
         if self.folder is None:
             raise SlipwayError(
                 f"FEATURE_STORE_URI is {self.root}: an object store cannot hold the sqlite online"
@@ -81,20 +98,29 @@ class StoreLocation:
             )
         return {"type": "sqlite", "path": str(self.folder / "online.db")}
 
+    def _bounded(self, text: str) -> str:
+        """The connection string with the times that it does not give: without, clients wait for ever."""
+        given = {part.partition("=")[0] for part in text.split(",")}
+        times = ("socket_timeout", "socket_connect_timeout")
+        return ",".join([text, *(f"{n}={self.answer_seconds:g}" for n in times if n not in given)])
 
-def locate(project: str) -> StoreLocation:
+
+def locate(project: str, *, answer_seconds: float = ANSWER_SECONDS) -> StoreLocation:
     """Where the environment says that the project's feature store lies."""
     uri = environment.feature_store_uri().rstrip("/")
     if "://" not in uri:
         uri = str(Path(uri).absolute())
     return StoreLocation(
-        root=f"{uri}/{project}", project=feast_name(project), redis=environment.redis_url()
+        root=f"{uri}/{project}",
+        project=feast_name(project),
+        redis=environment.redis_url(),
+        answer_seconds=answer_seconds,
     )
 
 
-def repo_config(project: str) -> dict[str, Any]:
+def repo_config(project: str, *, answer_seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
     """Keyword arguments of `feast.RepoConfig` that suffice to read online features."""
-    place = locate(project)
+    place = locate(project, answer_seconds=answer_seconds)
     base = place.folder if place.folder is not None else place.root
     return {
         "project": place.project,

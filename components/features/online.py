@@ -17,6 +17,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 from slipway.components.config.base import EARLIEST
+from slipway.components.contracts.feature_store import NOTES_TABLE, note_name, redis_note_key
 from slipway.components.features import encoding
 from slipway.components.support.errors import SlipwayError
 
@@ -32,7 +33,6 @@ PAGE_BYTES = 16_384
 FEW_PAGES = 500
 REDIS_COMMANDS = 5_000
 """So many commands go to Redis before their answers are read."""
-_NOTES = '"slipway.materialised"'  # no view's table has a point in its name
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """What ticks count from."""
 MICROSECOND = timedelta(microseconds=1)
@@ -204,11 +204,11 @@ class _SqliteWriter:
         online: Any = store._get_provider().online_store
         self.connection = online._get_conn(store.config)
         self.view = view
-        self.table = f"{store.project}_{view.name}"
+        self.table = note_name(store.project, view.name)  # Feast's name of the table too
         self.connection.execute("PRAGMA cache_size = -65536")  # 64 MiB: the indexes fit
         self._widen_pages()
         self.connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {_NOTES} (name TEXT PRIMARY KEY, note TEXT)"
+            f"CREATE TABLE IF NOT EXISTS {NOTES_TABLE} (name TEXT PRIMARY KEY, note TEXT)"
         )
 
     def _widen_pages(self) -> None:
@@ -224,7 +224,7 @@ class _SqliteWriter:
                 self.connection.execute("VACUUM")
 
     def note(self) -> Note | None:
-        query = f"SELECT note FROM {_NOTES} WHERE name = ?"  # noqa: S608
+        query = f"SELECT note FROM {NOTES_TABLE} WHERE name = ?"  # noqa: S608
         found = self.connection.execute(query, (self.table,)).fetchone()
         return Note(**json.loads(found[0])) if found else None
 
@@ -254,7 +254,7 @@ class _SqliteWriter:
                     ),
                 )
             self.connection.execute(
-                f"INSERT OR REPLACE INTO {_NOTES} VALUES (?, ?)",  # noqa: S608
+                f"INSERT OR REPLACE INTO {NOTES_TABLE} VALUES (?, ?)",  # noqa: S608
                 (self.table, json.dumps(asdict(note))),
             )
 
@@ -315,7 +315,7 @@ class _RedisWriter:
         self.stamp = f"_ts:{view.name}".encode()
         self.features = [feature.name for feature in view.features]
         self.fields = [_mmh3(f"{view.name}:{name}") for name in self.features]
-        self.note_key = f"slipway:materialised:{store.project}:{view.name}"
+        self.note_key = redis_note_key(store.project, view.name)
 
     def note(self) -> Note | None:
         found = self.client.get(self.note_key)

@@ -31,6 +31,7 @@ from slipway.serving.metrics import Metrics
 from slipway.serving.protocol.rows import Rows
 
 SPOOL_SECONDS = 0.5
+SHIPPER = "log-ship"
 _SUFFIX = ".arrows"
 _MEMORY_BYTES = 64_000_000
 # What becomes Arrow at a time, and one request more: it lies in memory three times.
@@ -105,7 +106,7 @@ class InferenceLog:
         self._adopted_rows = sum(_rows_in(folder) for folder, _ in self._adopted)
         self._accepted_rows = self._dropped_rows = self._stored_rows = 0
         self._spooler = threading.Thread(target=self._spool, name="log-spool", daemon=True)
-        self._shipper = threading.Thread(target=self._ship, name="log-ship", daemon=True)
+        self._shipper = threading.Thread(target=self._ship, name=SHIPPER, daemon=True)
         self._spooler.start()
         self._shipper.start()
 

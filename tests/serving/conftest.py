@@ -1,10 +1,12 @@
 """Fixtures of the serving tests."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support import serving_bundles as bundles
+from support.online_stores import RedisServer
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +16,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         tmp_path_factory.mktemp("served"), "--max-rows=2000", "--max-body-mb=2", "--grpc-port=0"
     ) as running:
         yield running
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis server of the test's own."""
+    server = RedisServer(tmp_path)
+    try:
+        yield server
+    finally:
+        server.stop()

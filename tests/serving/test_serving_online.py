@@ -1,90 +1,23 @@
 """Entity keys in place of features: the online store's values, through Feast itself."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from support.online_stores import KEYS, RedisServer, fill_store
 from support.serving_bundles import (
     expected,
     flight_tensors,
     free_port,
     predictor,
     tensor,
-    wait_for,
     wait_ready,
 )
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[str]:
-    """A Redis server on a port of its own, as host:port."""
-    binary = shutil.which("redis-server")
-    assert binary, "redis-server is not installed (Debian: apt-get install redis-server)"
-    port = free_port()
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
-    server = subprocess.Popen([*command, "--save", ""], stdout=subprocess.DEVNULL)
-    try:
-
-        def answers() -> bool:
-            import socket
-
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-            except OSError:
-                return False
-            return True
-
-        wait_for(answers)
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(10)
-
-
-def fill_store(tmp_path: Path) -> None:
-    """Three flights in the online store, written by Feast."""
-    import pandas as pd
-    from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource
-    from feast.repo_config import RepoConfig
-    from feast.types import Bool, Float64, String, UnixTimestamp
-    from feast.value_type import ValueType
-
-    from slipway.components.contracts.feature_store import repo_config
-
-    (tmp_path / "store" / "flights").mkdir(parents=True)
-    frame = pd.DataFrame({t["name"]: t["data"] for t in flight_tensors(3)})
-    frame = frame.rename(columns={"flight_id": "tailnum"})
-    frame["departs"] = pd.to_datetime(frame["departs"], utc=True)
-    frame["event_timestamp"] = pd.Timestamp("2013-12-01", tz="UTC")
-    frame.loc[2, "delay"] = None
-    source = tmp_path / "source.parquet"
-    frame.to_parquet(source)
-    types: dict[str, Any] = {"miles": Float64, "delay": Float64, "weekend": Bool}
-    types |= {"carrier": String, "origin": String, "departs": UnixTimestamp}
-    view = FeatureView(
-        name="schedule",
-        entities=[Entity(name="aircraft", join_keys=["tailnum"], value_type=ValueType.STRING)],
-        schema=[Field(name=name, dtype=kind) for name, kind in types.items()],
-        source=FileSource(path=str(source), timestamp_field="event_timestamp"),
-    )
-    service = FeatureService(name="flights_v1", features=[view])
-    store = FeatureStore(config=RepoConfig(**repo_config("flights")))
-    store.apply([view.entities and Entity(name="aircraft", join_keys=["tailnum"]), view, service])
-    store.write_to_online_store("schedule", frame)
-
-
-KEYS = [
-    tensor("tailnum", "BYTES", ["flight-1", "flight-0", "unknown"]),
-    tensor("flight_id", "BYTES", ["a", "b", "c"]),
-]
 
 
 def test_keys_and_features_give_the_same_answer(
@@ -133,13 +66,13 @@ def test_keys_and_features_give_the_same_answer(
 
 
 def test_the_transformer_completes_requests_from_redis(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis: RedisServer
 ) -> None:
     """Started as KServe starts it, before a predictor that knows nothing of Feast."""
     import tritonclient.http as triton
 
     monkeypatch.setenv("FEATURE_STORE_URI", str(tmp_path / "store"))
-    monkeypatch.setenv("FEAST_REDIS_URL", redis)
+    monkeypatch.setenv("FEAST_REDIS_URL", redis.address)
     fill_store(tmp_path)
     assert not list(tmp_path.rglob("online.db"))
     port, output = free_port(), tmp_path / "transformer.txt"

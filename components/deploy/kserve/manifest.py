@@ -14,6 +14,8 @@ GROUP, VERSION, KIND = "serving.kserve.io", "v1beta1", "InferenceService"
 CONTAINER = "kserve-container"
 LABEL = "slipway.dev"
 PORT, GRPC_PORT = 8080, 9000
+# From SIGTERM to SIGKILL. In Standard mode a pod still gets connections for a moment after SIGTERM.
+GRACE_SECONDS, LINGER_SECONDS = 60, 5
 VERSION_LABEL = f"{LABEL}/model-version"
 # What a pod was made from. Pods are told apart by it, since no counter of the status tells them apart.
 REVISION = f"{LABEL}/revision"
@@ -73,7 +75,7 @@ def predictor(
         "labels": labels(release),
         "minReplicas": config.replicas,
         "maxReplicas": config.autoscaling.max_replicas if config.autoscaling else config.replicas,
-        "terminationGracePeriodSeconds": 60,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
         "automountServiceAccountToken": False,
         "securityContext": dict(_POD),
         "containers": [_container(release, project, storage_uri, config)],
@@ -119,8 +121,7 @@ def _container(
         "INFERENCE_LOG_URI": environment.inference_log_uri(),
         "SLIPWAY_LOG_SPOOL": "/scratch/spool",
         "SLIPWAY_LOG_SAMPLE": str(config.log_sample),
-        # In Standard mode the pod still gets connections for a moment after it is told to end.
-        "SLIPWAY_LINGER_SECONDS": "5" if config.mode == "Standard" else "0",
+        "SLIPWAY_LINGER_SECONDS": str(LINGER_SECONDS if config.mode == "Standard" else 0),
         "TMPDIR": "/scratch",
     }
     container: dict[str, Any] = {
@@ -158,6 +159,9 @@ def _container(
     if config.online == "predictor":
         container["args"].append("--online")
         container["args"].append(f"--feature-project={project}")
+        container["args"] += [
+            f"--{n.replace('_', '-')}={v}" for n, v in config.online_flags().items()
+        ]
         uri = environment.feature_store_uri()
         container["env"].append({"name": "FEATURE_STORE_URI", "value": uri})
     if config.trust_request_time:
@@ -173,7 +177,7 @@ def transformer(project: str, config: DeploymentConfig) -> dict[str, Any]:
     return {
         "minReplicas": config.replicas,
         "maxReplicas": config.autoscaling.max_replicas if config.autoscaling else config.replicas,
-        "terminationGracePeriodSeconds": 60,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
         "automountServiceAccountToken": False,
         "securityContext": dict(_POD),
         **({"serviceAccountName": config.service_account} if config.service_account else {}),
@@ -183,7 +187,10 @@ def transformer(project: str, config: DeploymentConfig) -> dict[str, Any]:
                 "image": image("features"),
                 "command": ["python3", "-m", TRANSFORMER],
                 # As two arguments each: KServe adds those that it does not find so.
-                "args": ["--model_name", project, "--http_port", str(PORT)],
+                "args": [
+                    *("--model_name", project, "--http_port", str(PORT)),
+                    *(part for n, v in config.online_flags().items() for part in (f"--{n}", v)),
+                ],
                 "env": [
                     {"name": "FEATURE_STORE_URI", "value": environment.feature_store_uri()},
                     {"name": "TMPDIR", "value": "/scratch"},

@@ -206,10 +206,15 @@ def _member(
             f"--log-sample={config.log_sample}",
             "--trust-request-time" if trusted else "--no-trust-request-time",
             # On one machine there is nothing to split: the predictor looks features up itself.
-            *([f"--feature-project={project}", "--online"] if config.online != "none" else []),
+            *(_online(project, config) if config.online != "none" else []),
         ],
         "environment": _environment(),
     }
+
+
+def _online(project: str, config: DeploymentConfig) -> list[str]:
+    flags = [f"--{n.replace('_', '-')}={v}" for n, v in config.online_flags().items()]
+    return [f"--feature-project={project}", "--online", *flags]
 
 
 def _absolute(uri: str) -> str:

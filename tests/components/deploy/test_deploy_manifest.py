@@ -177,3 +177,35 @@ def _strict(schema: Any) -> Any:
     if closed and not made.get("x-kubernetes-preserve-unknown-fields") and "metadata" not in made:
         made["additionalProperties"] = False
     return made
+
+
+@pytest.mark.parametrize("online", ["predictor", "transformer"])
+def test_who_looks_features_up_is_told_of_an_unfit_store(
+    monkeypatch: pytest.MonkeyPatch, online: str
+) -> None:
+    from slipway.serving.settings import parse_settings
+    from slipway.serving.transformer import parse
+
+    monkeypatch.setenv("FEATURE_STORE_URI", "s3://bucket/features")
+    monkeypatch.setenv("INFERENCE_LOG_URI", "s3://bucket/log")
+    release = Release(
+        name="flights",
+        model_version="3",
+        alias="challenger",
+        run_id="abc",
+        bundle_uri="s3://models/x",
+        model_hash="f" * 64,
+    )
+    sections: list[tuple[dict[str, Any], str, float]] = [
+        ({}, "refuse", 0.0),
+        ({"online_unfit": "answer", "online_max_age": "36h"}, "answer", 129_600.0),
+    ]
+    for section, unfit, age in sections:
+        config = DeploymentConfig(online=online, secret="redis", image="p:1", **section)
+        if online == "predictor":
+            made = manifest.predictor(release, "flights", "s3://bucket/model", config)
+            read: Any = parse_settings(made["containers"][0]["args"], {})
+        else:
+            made = manifest.transformer("flights", config)
+            read = parse([*made["containers"][0]["args"], "--predictor_host", "p"])
+        assert (read.online_unfit, read.online_max_age_seconds) == (unfit, age)

@@ -92,6 +92,24 @@ CASES: dict[str, tuple[dict[str, str], list[str]]] = {
         {'slipway_log_dropped_rows_total{pod="p",reason="full"}': "0x80 0+5x10"},
         ["SlipwayInferenceLogLost"],
     ),
+    "the online store was emptied": (
+        {
+            'slipway_online_view_lost{view="v",pod="a"}': "0x60 1x30",
+            'slipway_online_view_lost{view="v",pod="b"}': "0x90",
+        },
+        ["SlipwayOnlineStoreLost"],
+    ),
+    "the online store hangs": (
+        {'slipway_online_refused_total{reason="timeout"}': "0x60 0+3x30"},
+        ["SlipwayOnlineLookUpsFail"],
+    ),
+    "the online store was slow for a moment": (
+        {
+            'slipway_online_refused_total{reason="timeout"}': "0x60 9x30",
+            'slipway_online_view_lost{view="v"}': "0x90",
+        },
+        [],
+    ),
     "the monitor's alert": (
         {'slipway_alert{model="m",alert="DATA_DRIFT",severity="critical"}': "1x90"},
         ["SlipwayModelAlert"],
@@ -165,9 +183,11 @@ def test_every_metric_is_one_that_the_predictor_or_the_monitor_has(manifests: Pa
     from slipway.components.monitor.alerting.notice import Notice
     from slipway.components.monitor.alerting.senders import window_gauges
     from slipway.serving.metrics import Metrics
+    from slipway.serving.online import OnlineMetrics
 
     metrics = Metrics("m")
     metrics.count_request(200)
+    OnlineMetrics(metrics.registry)
     served = metrics.render().decode()
     recorded = {r.get("record") for g in groups(manifests) for r in g["rules"]}
     notice = Notice(
