@@ -192,7 +192,8 @@ def request(splits: Splits, row: dict[str, Any], moment: datetime | None) -> dic
         for feature in splits.features
     ]
     key = str(row[splits.key])
-    inputs.append({"name": splits.key, "shape": [1], "datatype": "BYTES", "data": [key]})
+    for name in splits.key_columns or (splits.key,):
+        inputs.append({"name": name, "shape": [1], "datatype": "BYTES", "data": [str(row[name])]})
     body = {"id": key, "inputs": inputs}
     if moment is None:
         return body

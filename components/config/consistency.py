@@ -11,6 +11,7 @@ from slipway.components.config.base import EARLIEST, NEVER, format_instant
 from slipway.components.config.features import FeaturesConfig, FeatureView
 from slipway.components.config.gate import METRICS
 from slipway.components.config.kubernetes_names import host_problem
+from slipway.components.support.columns import ROW_ID
 
 if TYPE_CHECKING:
     from slipway.components.config.messages import Location
@@ -23,7 +24,8 @@ _BLOCKS = ("day", "hour", "week", "row")
 def columns_read(features: FeaturesConfig) -> Iterator[tuple["Location", str, str]]:
     """Each column that the features are made of: the setting that names it, its table, its name."""
     spec, label = features.examples, features.label
-    yield ("features", "examples", "key"), spec.table, spec.key
+    for column in spec.key_columns:
+        yield ("features", "examples", "key"), spec.table, column
     if spec.time:
         yield ("features", "examples", "time"), spec.table, spec.time
     if features.split.by:
@@ -31,9 +33,10 @@ def columns_read(features: FeaturesConfig) -> Iterator[tuple["Location", str, st
     yield ("features", "label", "column"), spec.table, label.column
     if label.known:
         yield ("features", "label", "known"), spec.table, label.known
-    for name, column in features.entities.items():
+    for name, columns in features.entity_keys.items():
         if any(view.entity == name for view in features.views):
-            yield ("features", "entities", name), spec.table, column
+            for column in columns:
+                yield ("features", "entities", name), spec.table, column
     for number, view in enumerate(features.views):
         yield from _columns_of_view(("features", "views", number), view, features)
 
@@ -41,11 +44,10 @@ def columns_read(features: FeaturesConfig) -> Iterator[tuple["Location", str, st
 def _columns_of_view(
     place: "Location", view: FeatureView, features: FeaturesConfig
 ) -> Iterator[tuple["Location", str, str]]:
-    if view.source_key:
-        yield (*place, "source_key"), view.table, view.source_key
-    else:
-        named = "entity" if view.entity else "name"
-        yield (*place, named), view.table, features.key_of(view)
+    named = "source_key" if view.source_keys else "entity" if view.entity else "name"
+    for column in features.sources_of(view):
+        if column != ROW_ID:
+            yield (*place, named), view.table, column
     for setting in ("time", "known"):
         if column := getattr(view, setting):
             yield (*place, setting), view.table, column
@@ -195,9 +197,7 @@ def _gate(project: "Project") -> Iterator[tuple["Location", str]]:
     """Slices and blocks are columns of the test part: features, or keys."""
     features = project.features
     timed = features.examples.time is not None
-    keys = {features.examples.key, *features.entities.values()}
-    if features.split.by:
-        keys.add(features.split.by)
+    keys = {features.examples.row_key, *features.named_columns}
     columns = keys.union(*(view.feature_names for view in features.views))
     calendar = f", a key, or {_MONTH}" if timed else " or a key"
     for number, column in enumerate(project.gate.slices.columns):

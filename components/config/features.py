@@ -1,6 +1,6 @@
 """Which features a row has, when each is known, what is predicted, and how rows are split."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -9,7 +9,7 @@ from slipway.components.config.label import Label
 from slipway.components.config.leaks import is_history, refuse_leaks
 from slipway.components.config.split import DRAWN, Split, SplitMethod
 from slipway.components.config.view import Aggregate, Examples, FeatureView, Kind, TableField
-from slipway.components.support.columns import RESERVED, is_reserved
+from slipway.components.support.columns import RESERVED, ROW_ID, is_reserved
 
 __all__ = ["Aggregate", "Examples", "FeatureView", "FeaturesConfig", "Kind", "Label", "TableField"]
 
@@ -40,10 +40,10 @@ class OfflineStore(Section):
 class FeaturesConfig(Section):
     """The `features` section. `offline_store`: None means Polars."""
 
-    entities: dict[Name, Name] = Field(
+    entities: dict[Name, Name | Annotated[list[Name], Field(min_length=2)]] = Field(
         default={},
-        description="Entity's name to the examples' column with its key. Views without an `entity` "
-        "need none.",
+        description="Entity's name to the examples' column with its key, or to the columns that are its "
+        "key together. Views without an `entity` need none.",
     )
     examples: Examples
     label: Label
@@ -55,13 +55,11 @@ class FeaturesConfig(Section):
     def _consistent(self) -> Self:
         self._check_split()
         views: set[str] = set()
-        keys = {self.examples.key, *self.entities.values()}
-        if self.split.by:
-            keys.add(self.split.by)
+        keys = set(self.named_columns)
         for key in sorted(keys):
             if is_reserved(key):
                 raise ValueError(f"the key column {key} {_RESERVED}. Rename the column")
-        taken = set(keys)
+        taken = keys | {self.examples.row_key}
         for view in self.views:
             if view.name.lower() in views:
                 raise ValueError(f"two views are named {view.name}, in capitals or not")
@@ -71,6 +69,7 @@ class FeaturesConfig(Section):
                     f"view {view.name} is of entity '{view.entity}', which is not among the"
                     f" entities ({', '.join(self.entities) or 'there are none'})"
                 )
+            self._check_keys(view)
             self._check_times(view)
             for feature in view.feature_names:
                 where = f"feature {feature} of view {view.name}"
@@ -82,7 +81,7 @@ class FeaturesConfig(Section):
                         " another name"
                     )
                 taken.add(feature)
-            refuse_leaks(view, self.key_of(view), self.examples, self.label)
+            refuse_leaks(view, self.keys_of(view), self.examples, self.label)
         return self
 
     def _check_split(self) -> None:
@@ -97,6 +96,21 @@ class FeaturesConfig(Section):
             raise ValueError(
                 f"`label.known` ({self.label.known}) says nothing without `examples.time`, since no"
                 " row has a moment of prediction: set that, or leave `known` out"
+            )
+
+    def _check_keys(self, view: FeatureView) -> None:
+        """Refuses a view that says nothing to look it up by."""
+        keys, sources = self.keys_of(view), view.source_keys
+        if view.entity is None and self.examples.key is None:
+            if view.table != self.examples.table or sources:
+                raise ValueError(
+                    f"view {view.name} names no entity, and the examples have no key to look the table"
+                    f" {view.table} up by: give the view an `entity`"
+                )
+        elif sources and len(sources) != len(keys):
+            raise ValueError(
+                f"view {view.name} is looked up by {', '.join(keys)}, and its `source_key` names"
+                f" {', '.join(sources)}: name one column for each, in that order"
             )
 
     def _check_times(self, view: FeatureView) -> None:
@@ -119,19 +133,27 @@ class FeaturesConfig(Section):
         return self.split.method or "time"
 
     @property
-    def entity_keys(self) -> dict[str, str]:
-        """Every entity with its key column, also the one that views without `entity` are of."""
-        own = [view for view in self.views if view.entity is None]
-        if not own or self.examples.key in self.entities.values():
-            return dict(self.entities)
-        return {**self.entities, self._own_entity: self.examples.key}
+    def named_columns(self) -> list[str]:
+        """The examples' columns that are keys, or name the groups of a split."""
+        columns = [c for keys in self.entity_keys.values() for c in keys if c != ROW_ID]
+        group = [self.split.by] if self.split.by else []
+        return list(dict.fromkeys([*self.examples.key_columns, *columns, *group]))
 
-    def entity_of(self, view: FeatureView) -> str:
-        """The name of a view's entity."""
-        if view.entity is not None:
-            return view.entity
-        named = (name for name, key in self.entities.items() if key == self.examples.key)
-        return next(named, self._own_entity)
+    @property
+    def entity_keys(self) -> dict[str, tuple[str, ...]]:
+        """Every entity with its key's columns, also the one that views without `entity` are of."""
+        found = {
+            name: (columns,) if isinstance(columns, str) else tuple(columns)
+            for name, columns in self.entities.items()
+        }
+        own = self._own_key
+        if any(view.entity is None for view in self.views) and own not in found.values():
+            found[self._own_entity] = own
+        return found
+
+    @property
+    def _own_key(self) -> tuple[str, ...]:
+        return self.examples.key_columns or (ROW_ID,)
 
     @property
     def _own_entity(self) -> str:
@@ -140,10 +162,24 @@ class FeaturesConfig(Section):
             name += "_"
         return name
 
-    def key_of(self, view: FeatureView) -> str:
-        """The examples' column that a view is looked up by."""
-        return self.examples.key if view.entity is None else self.entities[view.entity]
+    def entity_of(self, view: FeatureView) -> str:
+        """The name of a view's entity."""
+        if view.entity is not None:
+            return view.entity
+        return next(name for name, key in self.entity_keys.items() if key == self._own_key)
+
+    def keys_of(self, view: FeatureView) -> tuple[str, ...]:
+        """The examples' columns that a view is looked up by; ROW_ID where a row is its own key."""
+        return self._own_key if view.entity is None else self.entity_keys[view.entity]
+
+    def is_online(self, view: FeatureView) -> bool:
+        """Whether the online store keeps a view's values: nobody can ask for a row without a key."""
+        return view.online and self.keys_of(view) != (ROW_ID,)
+
+    def sources_of(self, view: FeatureView) -> tuple[str, ...]:
+        """The columns of a view's own table that hold those keys."""
+        return view.source_keys or self.keys_of(view)
 
     def is_history(self, view: FeatureView) -> bool:
         """Whether a view looks back on other rows of the examples' own table."""
-        return is_history(view, self.key_of(view), self.examples)
+        return is_history(view, self.keys_of(view), self.examples)

@@ -10,44 +10,57 @@ when the project file is read, with the line to write.
 from slipway.components.config.base import format_duration
 from slipway.components.config.label import Label
 from slipway.components.config.view import Examples, FeatureView
+from slipway.components.support.columns import ROW_ID
+
+Keys = tuple[str, ...]
 
 
-def shows_own_fields(view: FeatureView, key: str, examples: Examples) -> bool:
-    """Whether a view, looked up by the column `key`, shows each example the fields of its own row."""
-    by_key = key == examples.key and view.source_key in (None, examples.key)
-    return view.table == examples.table and bool(view.fields) and by_key
+def _names_one_row(view: FeatureView, keys: Keys, examples: Examples) -> bool:
+    """Whether a view of the examples' own table is looked up by what names an example."""
+    own = examples.key_columns or (ROW_ID,)
+    return set(own) == set(keys) and view.source_keys in ((), keys)
 
 
-def is_history(view: FeatureView, key: str, examples: Examples) -> bool:
+def _own_key(examples: Examples) -> str:
+    return ", ".join(examples.key_columns) or "the row's own"
+
+
+def shows_own_fields(view: FeatureView, keys: Keys, examples: Examples) -> bool:
+    """Whether a view, looked up by the columns `keys`, shows each example the fields of its own row."""
+    own = view.table == examples.table and _names_one_row(view, keys, examples)
+    return own and bool(view.fields)
+
+
+def is_history(view: FeatureView, keys: Keys, examples: Examples) -> bool:
     """Whether a view looks back on other rows of the examples' own table."""
-    return view.table == examples.table and not shows_own_fields(view, key, examples)
+    return view.table == examples.table and not shows_own_fields(view, keys, examples)
 
 
-def refuse_leaks(view: FeatureView, key: str, examples: Examples, label: Label) -> None:
+def refuse_leaks(view: FeatureView, keys: Keys, examples: Examples, label: Label) -> None:
     """Refuses a view that would show an example its label, itself or the future; or nothing at all.
 
     Args:
         view: the view.
-        key: the examples' column that it is looked up by.
+        keys: the examples' columns that it is looked up by.
         examples: the examples.
         label: the label.
 
     Raises:
         ValueError: with what to write instead.
     """
-    if key == label.column:
+    if label.column in keys:
         raise ValueError(
             f"view {view.name} is looked up by the label's column {label.column}, which nobody knows at"
             " the prediction: give it another entity"
         )
     if view.table != examples.table:
         return
-    if label.column in {*view.source_columns, view.source_key}:
+    if label.column in {*view.source_columns, *view.source_keys}:
         _refuse_early_label(view, examples, label)
-    if shows_own_fields(view, key, examples):
+    if shows_own_fields(view, keys, examples):
         _refuse_hidden_fields(view, examples, label)
     else:
-        _refuse_own_row(view, key, examples)
+        _refuse_own_row(view, keys, examples)
 
 
 def _refuse_early_label(view: FeatureView, examples: Examples, label: Label) -> None:
@@ -105,7 +118,8 @@ def _refuse_hidden_fields(view: FeatureView, examples: Examples, label: Label) -
         )
 
 
-def _refuse_own_row(view: FeatureView, key: str, examples: Examples) -> None:
+def _refuse_own_row(view: FeatureView, keys: Keys, examples: Examples) -> None:
+    key = ", ".join(keys)
     own = (
         f"view {view.name} looks back on rows of the examples' own table {examples.table} by {key}"
     )
@@ -119,7 +133,7 @@ def _refuse_own_row(view: FeatureView, key: str, examples: Examples) -> None:
             f"{own} and has no `time`: an example would see itself and what comes after it. Set"
             f" `time: {examples.time}`"
         )
-    if key == examples.key and view.source_key in (None, examples.key):
+    if _names_one_row(view, keys, examples):
         raise ValueError(
             f"{own}, which names one row: an aggregate would hold the predicted row"
             " and no other. Give it the entity whose earlier rows it is to sum up"
@@ -130,5 +144,5 @@ def _refuse_own_row(view: FeatureView, key: str, examples: Examples) -> None:
         raise ValueError(
             f"{own}, and `available: {format_duration(view.available)}` makes each row known before its"
             f" own prediction (lead: {lead}): an example would see itself. {remedy} (or, to show it"
-            f" its own fields, take the entity whose key is {examples.key})"
+            f" its own fields, take the entity whose key is {_own_key(examples)})"
         )

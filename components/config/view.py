@@ -1,12 +1,13 @@
 """The rows that are predicted, and the views: where each feature comes from and when it is known."""
 
 from datetime import timedelta
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from slipway.components.config.base import Duration, Name, Section, format_duration
 from slipway.components.config.label import Number
+from slipway.components.support.columns import ROW_ID
 
 Aggregation = Literal["count", "sum", "mean", "min", "max", "std", "last", "rate"]
 Kind = Literal["numeric", "categorical", "boolean", "time"]
@@ -16,7 +17,11 @@ class Examples(Section):
     """The rows that are predicted."""
 
     table: Name = Field(description="The table with one row an example.")
-    key: Name = Field(description="The column that names an example uniquely.")
+    key: Name | Annotated[list[Name], Field(min_length=2)] | None = Field(
+        default=None,
+        description="The column that names an example uniquely; or several that do so together, as in "
+        "[user_id, item_id]. None: a row is named by its content.",
+    )
     time: Name | None = Field(
         default=None,
         description="When the predicted thing happens; None for a table without time, whose "
@@ -26,6 +31,25 @@ class Examples(Section):
         default=timedelta(0),
         description="How long before `time` the prediction is made: nothing known later is used.",
     )
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns that name an example; none: its content does."""
+        if self.key is None:
+            return ()
+        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+
+    @property
+    def row_key(self) -> str:
+        """The one column that names an example in all that is made of it."""
+        return self.key if isinstance(self.key, str) else ROW_ID
+
+    @model_validator(mode="after")
+    def _names_a_column_once(self) -> Self:
+        twice = sorted({name for name in self.key_columns if self.key_columns.count(name) > 1})
+        if twice:
+            raise ValueError(f"`key` names {', '.join(twice)} twice")
+        return self
 
     @model_validator(mode="after")
     def _leads_a_time(self) -> Self:
@@ -91,10 +115,10 @@ class FeatureView(Section):
         description="A name from `features.entities`; None: the example itself, by its key.",
     )
     table: Name = Field(description="Table that its rows are in.")
-    source_key: Name | None = Field(
+    source_key: Name | list[Name] | None = Field(
         default=None,
         description="The table's column that holds the entity's key, where it is named otherwise "
-        "there than in the examples.",
+        "there than in the examples; of a key of several columns a list, in their order.",
     )
     time: Name | None = Field(
         default=None,
@@ -148,6 +172,13 @@ class FeatureView(Section):
                 f" than its window of {format_duration(longest)} ends: make the ttl at least as long"
             )
         return self
+
+    @property
+    def source_keys(self) -> tuple[str, ...]:
+        """The columns of `source_key`; none: they are named as in the examples."""
+        if self.source_key is None:
+            return ()
+        return (self.source_key,) if isinstance(self.source_key, str) else tuple(self.source_key)
 
     @property
     def source_columns(self) -> set[str]:

@@ -54,6 +54,8 @@ class Bundle(Record):
         name: the registered model's name: the project's name.
         features: the inputs, as the splits had them, in order.
         key: the column that names an example; a request may carry it, the model does not see it.
+        key_columns: the columns that the key is made of, where it is made of several; a request may carry
+            those instead.
         entities: entity key columns with their Arrow types, for requests with keys only.
         feature_service: the Feast feature service that gives the features for those keys.
         label_kind: what the model predicts.
@@ -84,6 +86,7 @@ class Bundle(Record):
     level: float = 0.0
     centre: float = 0.0
     scale: float = 1.0
+    key_columns: tuple[str, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -7,9 +7,9 @@ Layout, version 1::
     unlabelled.parquet  where there are any: rows of the parts without a label
 
 Each table is ordered by time and has the columns: the example's key, `event_timestamp` (UTC, when the
-predicted thing happens), the entities' keys, the column of a split by groups, the features under their
-names, `label` (int8, 0 or 1). A project without time has no `event_timestamp`, and its tables are
-ordered by key.
+predicted thing happens), the entities' keys, the columns of a key of several, the column of a split by
+groups, the features under their names, `label` (int8, 0 or 1). A project without time has no
+`event_timestamp`, and its tables are ordered by key.
 Kinds and Arrow types: numeric float64 · categorical string · boolean bool · time timestamp[us] (with
 or without zone); each may be null.
 
@@ -94,6 +94,8 @@ class Splits(Record):
 
     Attributes:
         key: the column that names an example.
+        key_columns: the columns that it is made of, where it is made of several
+            (`slipway.components.contracts.row_key`).
         entities: entity key columns with their Arrow types.
         features: the model's inputs, in order.
         rows: rows a part. positives: rows with label 1 a part; empty where the label is not binary.
@@ -135,6 +137,7 @@ class Splits(Record):
     labels: dict[str, dict[str, float]] = field(default_factory=dict)
     unlabelled: dict[str, int] = field(default_factory=dict)
     split: SplitRule = field(default_factory=SplitRule)
+    key_columns: tuple[str, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

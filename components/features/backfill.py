@@ -75,9 +75,7 @@ def backfill_features(
         )
     for view in settings.views:
         _require_reach(view, manifest, window)
-    require_columns(
-        manifest, spec.table, sorted(set(settings.entity_keys.values())), "features.entities"
-    )
+    require_columns(manifest, spec.table, settings.named_columns, "features.entities")
     keys = key_columns(manifest, settings)
     place = locate(project)
     made, filled = _replace_values(dataset, manifest, settings, place, window)
@@ -259,7 +257,7 @@ def _merge(
     exists = _exists(stored)
     types = next(read_parts(stored if exists else fresh)).schema
     names = next(read_parts(fresh)).columns
-    key = names[0]
+    keys = names[: names.index(TIME)]
     until = None
     before, later, inside = pl.lit(value=False), pl.lit(value=False), pl.lit(value=True)
     if view.time is not None and span is not None:
@@ -280,7 +278,7 @@ def _merge(
             yield part.filter(inside).cast({name: types[name] for name in names})
 
     here = sum(part.height for part in read_parts(fresh, [TIME]))
-    shares = (part.sort(key, TIME) for part in entity_shares(parts(), key, there + here))
+    shares = (part.sort(*keys, TIME) for part in entity_shares(parts(), keys, there + here))
     rows = write_parts(shares, stored)
     return FilledView(
         replaced=there - earlier - after,

@@ -13,6 +13,7 @@ from slipway.components.config.base import EARLIEST, NEVER
 from slipway.components.config.features import FeaturesConfig, Kind
 from slipway.components.contracts.dataset import Manifest
 from slipway.components.contracts.feature_store import is_text_key
+from slipway.components.support.columns import ROW_ID
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def key_columns(manifest: Manifest, config: FeaturesConfig) -> dict[str, str]:
     """
     there = manifest.tables[config.examples.table].columns
     types = {}
-    for name in sorted(set(config.entity_keys.values())):
-        kind = there[name]
+    for name in sorted({column for key in config.entity_keys.values() for column in key}):
+        kind = "string" if name == ROW_ID else there[name]
         if kind.startswith("dictionary<values="):
             kind = kind.removeprefix("dictionary<values=").split(",")[0]
         if kind not in _TEXTS and not kind.startswith(("int", "uint")):

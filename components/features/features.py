@@ -83,7 +83,7 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     asked = pl.concat([examples.rows, unlabelled], how="diagonal")
     joined = join(store, place, settings, keys, asked, begins)
     table = joined.select(
-        *dict.fromkeys([*cutting.order(settings)[::-1], *keys, *_group(settings)]),
+        *dict.fromkeys([*cutting.order(settings)[::-1], *keys, *settings.named_columns]),
         *(feature.name for feature in features),
         LABEL,
         PART,
@@ -125,8 +125,9 @@ def _describe(
     rule = label_type(kind, classes=classes)
     return Splits(
         project=project,
-        key=settings.examples.key,
-        entities=key_columns(manifest, settings),
+        key=settings.examples.row_key,
+        key_columns=cutting.key_parts(settings),
+        entities=cutting.asked_keys(key_columns(manifest, settings)),
         features=features,
         rows={part: parts[part].height for part in PARTS},
         positives={p: int(labels[p].sum()) for p in PARTS} if kind == "binary" else {},
@@ -144,10 +145,6 @@ def _describe(
         feature_service=locate(project).project,
         lead_seconds=int(settings.examples.lead.total_seconds()),
     )
-
-
-def _group(settings: FeaturesConfig) -> list[str]:
-    return [settings.split.by] if settings.split.by else []
 
 
 def write_views(
@@ -168,7 +165,7 @@ def write_views(
 
 def _fill_online_store(store: "FeatureStore", settings: FeaturesConfig, moment: datetime) -> None:
     for view in settings.views:
-        if view.online:
+        if settings.is_online(view):
             written = materialise(store, view.name, moment)
             progress(f"online store: {view.name}, {written:,} entities")
 
@@ -228,7 +225,7 @@ def join(
     """
     import polars as pl
 
-    key, kinds = settings.examples.key, key_types(dict(keys))
+    key, kinds = settings.examples.row_key, key_types(dict(keys))
     asked = examples.select(
         *dict.fromkeys([key, *kinds]), pl.col(cutting.READ_AT).alias(TIME)
     ).with_columns(
@@ -261,7 +258,8 @@ def _no_events(settings: FeaturesConfig, begins: Mapping[str, datetime | None]) 
         first = begins[view.name]
         if first is None:
             continue
-        known = pl.col(settings.key_of(view)).is_not_null() & (pl.col(cutting.READ_AT) >= first)
+        names_one = pl.all_horizontal(pl.col(settings.keys_of(view)).is_not_null())
+        known = names_one & (pl.col(cutting.READ_AT) >= first)
         for name in view.feature_names:
             if (empty := view.empty(name)) is not None:
                 value = pl.col(name)

@@ -82,8 +82,8 @@ def look_up_features(
     table = joined.select(*columns).with_columns(pl.lit(None).alias(name) for name in untyped)
     result = FeatureRows(
         project=project,
-        key=settings.examples.key,
-        entities=keys,
+        key=settings.examples.row_key,
+        entities=cutting.asked_keys(keys),
         features=features,
         untyped=tuple(untyped),
         rows=table.height,

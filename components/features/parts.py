@@ -1,6 +1,7 @@
 """Examples and their labels, the stretch of time of each part, and what is in a part."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from slipway.components.config.base import format_instant
 from slipway.components.config.features import FeaturesConfig, Kind
 from slipway.components.contracts.dataset import EPOCH, Manifest, read_table
+from slipway.components.contracts.row_key import ROW_ID, key_sources, row_keys
 from slipway.components.contracts.splits import LABEL, PART, PARTS, SAMPLE_ROWS, TIME, Feature
 from slipway.components.features.columns import as_utc, earlier, instant_type, moment
 from slipway.components.features.split import Windows, part_of, require_groups
@@ -50,10 +52,7 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
     import polars as pl
 
     spec, label = config.examples, config.label
-    wanted = [*_named(config), spec.time, label.column, label.known]
-    columns = list(dict.fromkeys(name for name in wanted if name is not None))
-    require_columns(manifest, spec.table, columns, "features.examples")
-    rows = as_utc(pl.DataFrame(read_table(dataset, spec.table, columns)))
+    rows = _read(dataset, manifest, config, [label.column, label.known])
     classes: tuple[str, ...] = ()
     if label.kind == "multiclass":
         classes = find_classes(rows[label.column], label, spec.table)
@@ -63,8 +62,9 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
     times = _times(config, rows.schema)
     if label.known:
         times.append(moment(label.known, rows.schema).alias(_LABEL_KNOWN))
-    rows = rows.select(*_named(config), *times, labels.alias(LABEL))
-    _require_unique(rows, spec.key, spec.table)
+    named = dict.fromkeys([spec.row_key, *config.named_columns])
+    rows = rows.select(*named, *times, labels.alias(LABEL))
+    _require_unique(rows, spec.row_key, spec.table)
     if config.split.by:
         require_groups(rows, config.split.by)
     reasons = {"without_label": pl.col(LABEL).is_null()}
@@ -101,13 +101,40 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
 
 def order(config: FeaturesConfig) -> list[str]:
     """The columns that rows are ordered by."""
-    return [TIME, config.examples.key] if config.examples.time else [config.examples.key]
+    key = config.examples.row_key
+    return [TIME, key] if config.examples.time else [key]
 
 
-def _named(config: FeaturesConfig) -> list[str]:
-    """The columns that say which row it is: its key, its entities', its group's."""
-    split = [config.split.by] if config.split.by else []
-    return list(dict.fromkeys([config.examples.key, *config.entity_keys.values(), *split]))
+def key_parts(config: FeaturesConfig) -> tuple[str, ...]:
+    """The columns that ROW_ID is made of, where a key has several."""
+    columns = config.examples.key_columns
+    return columns if len(columns) > 1 else ()
+
+
+def asked_keys(keys: Mapping[str, str]) -> dict[str, str]:
+    """Of the entities' key columns those that a request can bring."""
+    return {name: kind for name, kind in keys.items() if name != ROW_ID}
+
+
+def _read(
+    dataset: Path, manifest: Manifest, config: FeaturesConfig, more: Sequence[str | None] = ()
+) -> "pl.DataFrame":
+    """The examples' rows with their key, the named columns, their time, and more columns.
+
+    Raises:
+        SlipwayError: the table or a column is missing.
+    """
+    import polars as pl
+
+    spec = config.examples
+    wanted = [*config.named_columns, spec.time, *more]
+    columns = list(dict.fromkeys(name for name in wanted if name is not None))
+    require_columns(manifest, spec.table, columns, "features.examples")
+    there = list(manifest.tables[spec.table].columns)
+    read = dict.fromkeys([*columns, *key_sources(config, there)])
+    raw = read_table(dataset, spec.table, list(read))
+    rows = as_utc(pl.DataFrame(raw))
+    return rows if spec.row_key in rows.columns else rows.with_columns(row_keys(raw, config, there))
 
 
 def _times(config: FeaturesConfig, schema: "pl.Schema") -> list["pl.Expr"]:
@@ -171,10 +198,8 @@ def read_rows(
     import polars as pl
 
     spec = config.examples
-    named = list(dict.fromkeys([spec.key, *config.entity_keys.values()]))
-    columns = list(dict.fromkeys([*named, *([spec.time] if spec.time else [])]))
-    require_columns(manifest, spec.table, columns, "features.examples")
-    rows = as_utc(pl.DataFrame(read_table(dataset, spec.table, columns)))
+    rows = _read(dataset, manifest, config)
+    named = dict.fromkeys([spec.row_key, *config.named_columns])
     there = rows.height
     rows = rows.select(*named, *_times(config, rows.schema))
     dropped = {}
@@ -182,7 +207,7 @@ def read_rows(
         rows = rows.drop_nulls(TIME)
         dropped = {"without_time": there - rows.height} if there > rows.height else {}
         rows = rows.filter(pl.col(TIME).is_between(*window, closed="left"))
-    _require_unique(rows, spec.key, spec.table)
+    _require_unique(rows, spec.row_key, spec.table)
     if rows.is_empty() and window is None:
         raise SlipwayError(f"Table '{spec.table}' has no row: there is nothing to predict.")
     if rows.is_empty() and window is not None:

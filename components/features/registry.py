@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.features import FeaturesConfig, Kind, OfflineStore
+from slipway.components.config.features import FeaturesConfig, FeatureView, Kind, OfflineStore
 from slipway.components.contracts.feature_store import (
     CONFIG_FILE,
     ENTITY_KEY_VERSION,
@@ -112,7 +112,8 @@ def apply_definitions(
         keys: the entities' key columns with their Arrow types.
         made: view to what its table holds.
     """
-    from feast import Entity, FeatureService, FeatureView, Field, ValueType
+    from feast import Entity, FeatureService, Field, ValueType
+    from feast import FeatureView as FeastView
     from feast.types import Int64, String
 
     text = {column: is_text_key(kind) for column, kind in keys.items()}
@@ -122,29 +123,54 @@ def apply_definitions(
             join_keys=[column],
             value_type=ValueType.STRING if text[column] else ValueType.INT64,
         )
-        for name, column in config.entity_keys.items()
+        for name, column in _feast_entities(config).items()
     }
-    views: list[FeatureView] = []
+    views: list[FeastView] = []
     for view in config.views:
-        column = config.key_of(view)
+        columns = config.keys_of(view)
         fields = [
             Field(name=name, dtype=_feast_type(kind))
             for name, kind in made[view.name].kinds.items()
         ]
         views.append(
-            FeatureView(
+            FeastView(
                 name=view.name,
-                entities=[entities[config.entity_of(view)]],
+                entities=[entities[name] for name in _entities_of(view, config)],
                 ttl=view.ttl if view.ttl and view.time else timedelta(0),
-                schema=[Field(name=column, dtype=String if text[column] else Int64), *fields],
+                schema=[
+                    *(Field(name=c, dtype=String if text[c] else Int64) for c in columns),
+                    *fields,
+                ],
                 source=_source(config.offline_store, view.name, place),
-                online=view.online,
+                online=config.is_online(view),
             )
         )
     service = FeatureService(name=place.project, features=list(views))
     old: list[Any] = [view for view in store.list_feature_views() if view.name not in made]
     old += [entity for entity in store.list_entities() if entity.name not in entities]
     store.apply([*entities.values(), *views, service], objects_to_delete=old, partial=False)
+
+
+def _feast_entities(config: FeaturesConfig) -> dict[str, str]:
+    """Feast's entities, each with its one key column: of a key of several, each column is one."""
+    found = {name: key[0] for name, key in config.entity_keys.items() if len(key) == 1}
+    for key in config.entity_keys.values():
+        for column in key:
+            if column not in found.values():
+                name = column
+                while name in found:
+                    name += "_"
+                found[name] = column
+    return found
+
+
+def _entities_of(view: FeatureView, config: FeaturesConfig) -> list[str]:
+    """Feast's entities that a view is looked up by."""
+    keys = config.keys_of(view)
+    if len(keys) == 1:
+        return [config.entity_of(view)]
+    by_column = {column: name for name, column in reversed(_feast_entities(config).items())}
+    return [by_column[column] for column in keys]
 
 
 def _source(engine: OfflineStore | None, view: str, place: StoreLocation) -> "DataSource":

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from slipway.components.config.base import format_instant
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.contracts.dataset import Manifest
+from slipway.components.contracts.row_key import HASH_DIGITS
 from slipway.components.contracts.splits import LABEL, PART, PARTS, TIME, SplitRule
 from slipway.components.support.errors import SlipwayError
 
@@ -93,9 +94,13 @@ def _first_of_group(rows: "pl.DataFrame", parts: "pl.Series", by: str) -> "pl.Se
 def _drawn(rows: "pl.DataFrame", config: FeaturesConfig) -> "pl.Series":
     import polars as pl
 
-    split, name = config.split, config.split.by or config.examples.key
+    split, name = config.split, config.split.by or config.examples.row_key
     validation, test = split.shares
-    units = rows.select(name, LABEL).with_columns(draws(rows[name], split.seed or 0))
+    drawn = rows[name]
+    if split.by is None and config.examples.key is None:
+        # Rows with the same content are in the same part.
+        drawn = drawn.str.slice(0, HASH_DIGITS)
+    units = rows.select(name, LABEL).with_columns(draws(drawn, split.seed or 0))
     if split.method == "stratified":
         rank = pl.col(_DRAW).rank("ordinal").over(LABEL) - 0.5
         units = units.with_columns((rank / pl.len().over(LABEL)).alias(_DRAW))

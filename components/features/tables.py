@@ -95,25 +95,28 @@ def read_parts(source: str, columns: list[str] | None = None) -> Iterator["pl.Da
             yield pl.DataFrame(parquet.read_row_group(group, columns=columns))
 
 
-def entity_shares(parts: Iterable["pl.DataFrame"], key: str, rows: int) -> Iterator["pl.DataFrame"]:
+def entity_shares(
+    parts: Iterable["pl.DataFrame"], keys: list[str], rows: int
+) -> Iterator["pl.DataFrame"]:
     """The rows of some parts, a share of the entities at a time and all of an entity together.
 
     They are scattered into scratch files by the key's hash, so that memory grows with a share alone.
 
     Args:
         parts: at least one frame; all have the same columns.
-        key: the entities' key column, without nulls.
+        keys: the entities' key columns, without nulls.
         rows: about how many there are in all; it says how many shares.
     """
     import polars as pl
     import pyarrow as pa
 
     shares = max(1, -(-rows // SHARE))
+    entity = pl.col(keys[0]) if len(keys) == 1 else pl.struct(keys)
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as open_files:
         writers: dict[int, pa.ipc.RecordBatchStreamWriter] = {}
         for part in parts:
-            pieces = part.with_columns((pl.col(key).hash() % shares).alias(_SHARE_OF)).partition_by(
+            pieces = part.with_columns((entity.hash() % shares).alias(_SHARE_OF)).partition_by(
                 _SHARE_OF, include_key=False, as_dict=True
             )
             for (number,), piece in pieces.items():

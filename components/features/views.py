@@ -22,6 +22,7 @@ from slipway.components.config.base import EARLIEST, NEVER
 from slipway.components.config.data import Window
 from slipway.components.config.features import FeaturesConfig, FeatureView, Kind, TableField
 from slipway.components.contracts.dataset import Manifest, read_batches, read_table
+from slipway.components.contracts.row_key import ROW_ID, content_hashes, key_sources, numbered
 from slipway.components.contracts.splits import TIME
 from slipway.components.features import tables
 from slipway.components.features.aggregates import (
@@ -53,6 +54,7 @@ from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 ALWAYS = EARLIEST
 """When the rows of a table without time are known from: no example is read at an earlier moment."""
@@ -138,23 +140,28 @@ def write_view(
     Raises:
         SlipwayError: the dataset lacks a table or column, or a column has a type without a kind.
     """
-    import polars as pl
     import pyarrow as pa
 
     columns = _source_columns(manifest, config, view)
-    key, total = columns[0], manifest.tables[view.table].rows
-    kind = _key_type(manifest, config, view)
+    kinds = key_types(key_columns(manifest, config))
+    sources = _Sources(
+        keys=config.keys_of(view),
+        columns=config.sources_of(view),
+        kinds=[kinds[key] for key in config.keys_of(view)],
+        content=_content(manifest, config, view),
+    )
+    total = manifest.tables[view.table].rows
     found = ViewTable(0, {}, set())
     begins: list[datetime] = []
 
     def read() -> Iterator["pl.DataFrame"]:
         batches = read_batches(dataset, view.table, columns)
         while some := list(islice(batches, _READ_AT_ONCE)):
-            yield pl.DataFrame(pa.Table.from_batches(some)).drop_nulls(key)
+            yield sources.read(pa.Table.from_batches(some)).drop_nulls(sources.columns)
 
     def made() -> Iterator["pl.DataFrame"]:
         for share in shares():
-            part = _made(share, config, view, kind, window)
+            part = _made(share, config, view, sources, window)
             found.kinds.update(part.kinds)
             found.untyped |= part.untyped
             begins.extend(moment for moment in (part.begins,) if moment is not None)
@@ -164,23 +171,59 @@ def write_view(
 
     def shares() -> Iterator["pl.DataFrame"]:
         if total > tables.SHARE:
-            return tables.entity_shares(read(), key, total)
-        return iter([pl.DataFrame(read_table(dataset, view.table, columns))])
+            return tables.entity_shares(read(), list(sources.columns), total)
+        return iter([sources.read(read_table(dataset, view.table, columns))])
 
     found.rows = tables.write_parts(made(), target)
     found.begins = min(begins, default=None)
     return found
 
 
-def _key_type(manifest: Manifest, config: FeaturesConfig, view: FeatureView) -> KeyType:
-    return key_types(key_columns(manifest, config))[config.key_of(view)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sources:
+    """What a view is looked up by.
+
+    Attributes:
+        keys: the key's columns in the view's table to be.
+        columns: the source's columns that hold them. kinds: how the store holds each.
+        content: columns that a row's own key is made of, where it is the row's content.
+    """
+
+    keys: tuple[str, ...]
+    columns: tuple[str, ...]
+    kinds: list[KeyType]
+    content: list[str]
+
+    def read(self, table: "pa.Table") -> "pl.DataFrame":
+        """Rows of the source; a hash of their content stands beside them where it is their key."""
+        import polars as pl
+
+        rows = pl.DataFrame(table)
+        return rows.with_columns(content_hashes(table, self.content)) if self.content else rows
+
+    def entities(self, rows: "pl.DataFrame", where: str) -> "pl.DataFrame":
+        """Each row's key under the names of the view's table; null where a value can be none."""
+        import polars as pl
+
+        if self.content:
+            return pl.DataFrame([numbered(rows[ROW_ID])])
+        return rows.select(
+            as_key(pl.col(c), rows.schema[c], kind, f"{where}: key column {c}").alias(key)
+            for key, c, kind in zip(self.keys, self.columns, self.kinds, strict=True)
+        )
+
+
+def _content(manifest: Manifest, config: FeaturesConfig, view: FeatureView) -> list[str]:
+    if config.keys_of(view) != (ROW_ID,):
+        return []
+    return key_sources(config, manifest.tables[view.table].columns)
 
 
 def _source_columns(manifest: Manifest, config: FeaturesConfig, view: FeatureView) -> list[str]:
-    """The columns that a view is made of, its key first."""
-    source_key = view.source_key or config.key_of(view)
+    """The columns that a view is made of, its keys first."""
+    keys = _content(manifest, config, view) or config.sources_of(view)
     predicted = config.examples.time if config.is_history(view) else None
-    wanted = [source_key, view.time, view.known, predicted, *sorted(view.source_columns)]
+    wanted = [*keys, view.time, view.known, predicted, *sorted(view.source_columns)]
     columns = list(dict.fromkeys(name for name in wanted if name is not None))
     require_columns(manifest, view.table, columns, f"view {view.name}")
     return columns
@@ -190,7 +233,7 @@ def _made(
     rows: "pl.DataFrame",
     config: FeaturesConfig,
     view: FeatureView,
-    key_type: KeyType,
+    sources: _Sources,
     window: Window | None,
 ) -> _ViewFrame:
     """The view's rows from all rows of some entities: ordered by key and time, one a key and moment.
@@ -200,8 +243,6 @@ def _made(
     """
     import polars as pl
 
-    key = config.key_of(view)
-    source_key = view.source_key or key
     for name, field in view.fields.items():
         source = field if isinstance(field, str) else field.column
         require_years(rows, source, f"View {view.name}, field {name}: column {source}")
@@ -216,10 +257,9 @@ def _made(
         if not isinstance(field, str) and field.kind:
             where = f"View {view.name}, field {name}: column {field.column}"
             require_kind(rows, field.column, field.kind, where)
-    where = f"view {view.name}: key column {source_key}"
-    own = as_key(pl.col(source_key), rows.schema[source_key], key_type, where).alias(KEY)
+    own, numbers = _numbered_entities(sources.entities(rows, f"view {view.name}"))
     kinds, untyped, values = _values(rows.schema, view)
-    events = rows.select(own, *_moments(rows.schema, config, view), *values)
+    events = rows.select(own.alias(KEY), *_moments(rows.schema, config, view), *values)
     events = events.drop_nulls([KEY, KNOWN, HAPPENED]).filter(
         pl.col(KNOWN) < NEVER - view.available
     )
@@ -229,7 +269,21 @@ def _made(
         made = aggregate_rows(events, {name: view.aggregates[name] for name in view.feature_names})
     else:
         made = _newest_known(events).select(KEY, KNOWN, *view.feature_names)
-    return _ViewFrame(made.rename({KEY: key, KNOWN: TIME}), kinds, untyped, begins, known)
+    if numbers is None:
+        made = made.rename({KEY: sources.keys[0]})
+    else:
+        made = made.join(numbers, on=KEY, how="left", maintain_order="left").drop(KEY)
+        made = made.select(*sources.keys, pl.exclude(sources.keys))
+    return _ViewFrame(made.rename({KNOWN: TIME}), kinds, untyped, begins, known)
+
+
+def _numbered_entities(entities: "pl.DataFrame") -> tuple["pl.Series", "pl.DataFrame | None"]:
+    """Each row's entity as one column; of keys of several columns a number, and each number's key."""
+    if entities.width == 1:
+        return entities.to_series(), None
+    numbers = entities.drop_nulls().unique().sort(entities.columns).with_row_index(KEY)
+    found = entities.join(numbers, on=entities.columns, how="left", maintain_order="left")
+    return found[KEY], numbers
 
 
 def _known_of(events: "pl.DataFrame", window: Window | None) -> KnownSpan | None:

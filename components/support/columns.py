@@ -2,6 +2,8 @@
 
 TIME = "event_timestamp"
 LABEL = "label"
+ROW_ID = "row_id"
+"""The key of a row that no one column names: a text made of several columns, or of the row."""
 RESERVED = (TIME, LABEL, "part", "predicted", "probability")
 """What stages put beside an example's keys and features: in the splits, and in the reference."""
 

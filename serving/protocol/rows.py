@@ -11,6 +11,7 @@ import numpy as np
 
 from slipway.components.contracts.bundle import MISSING_TIME, Bundle
 from slipway.components.contracts.feature_store import is_text_key
+from slipway.components.contracts.row_key import join_values
 from slipway.components.contracts.splits import Feature
 from slipway.serving.errors import RequestError
 from slipway.serving.protocol.bounds import MAX_TEXT, MAX_VALUES, Bounds
@@ -31,13 +32,14 @@ _TEXTS: frozenset[type] = frozenset({str, type(None)})
 _DIGITS = re.compile(r"-?[0-9]{1,20}")
 _MAX_LAYOUTS = 64
 _TEXT_OBJECT = 64  # bytes of a Python text beside its characters, and of the reference to it
-_NUMERIC, _BOOLEAN, _CATEGORICAL, _TIME, _KEY, _ENTITY = range(6)
+_NUMERIC, _BOOLEAN, _CATEGORICAL, _TIME, _KEY, _KEY_PART, _ENTITY = range(7)
 _ACCEPTED = {
     _NUMERIC: "FP64, FP32, FP16 or an integer type",
     _BOOLEAN: "BOOL (or a number type with 0 and 1)",
     _CATEGORICAL: "BYTES",
     _TIME: "BYTES (ISO 8601) or INT64 (microseconds since 1970)",
     _KEY: "BYTES or an integer type",
+    _KEY_PART: "BYTES or an integer type",
 }
 
 
@@ -86,6 +88,7 @@ class _Layout:
     categorical: list[int]
     time: list[int]
     key: list[int]
+    key_parts: list[int]
 
 
 class RowReader:
@@ -113,6 +116,9 @@ class RowReader:
         self._feature_list = bundle.features
         self._entities = bundle.entities
         self._slots.setdefault(bundle.key, (_KEY, 0))
+        self._key_parts = bundle.key_columns
+        for i, name in enumerate(bundle.key_columns):
+            self._slots.setdefault(name, (_KEY_PART, i))
         for name in bundle.entities:
             self._slots.setdefault(name, (_ENTITY, 0))
         self._layouts: dict[tuple[str, ...], _Layout] = {}
@@ -142,6 +148,7 @@ class RowReader:
         categorical: list[Any] = [None] * len(self.categorical)
         time: list[Any] = [None] * len(self.time)
         keys: list[str | None] | None = None
+        parts: dict[int, list[str | None]] = {}
         count = -1
         seen: set[str] = set()
         for tensor in tensors:
@@ -186,6 +193,11 @@ class RowReader:
                 time[index] = _times(name, tensor["datatype"], data)
             elif kind == _KEY:
                 keys = _keys(name, tensor["datatype"], data)
+            elif kind == _KEY_PART:
+                parts[index] = _keys(name, tensor["datatype"], data)
+        if keys is None and parts and len(parts) == len(self._key_parts):
+            rows_of_parts = zip(*(parts[i] for i in range(len(parts))), strict=True)
+            keys = [join_values(row) for row in rows_of_parts]
         if any(name not in seen for name in self._order):
             self._fill(count, seen, numeric, categorical, time)
         rows = self._assemble(count, numeric, categorical, time, keys)
@@ -239,12 +251,15 @@ class RowReader:
         texts = [values[i] for i in layout.categorical]
         times = [values[i] for i in layout.time]
         keys = [values[i] for i in layout.key]
+        parts = [values[i] for i in layout.key_parts]
         if not (
             _NUMBERS.issuperset([type(values[i]) for i in layout.floats])
             and _TRUTHS.issuperset([type(values[i]) for i in layout.boolean])
-            and _TEXTS.issuperset(map(type, [*texts, *times, *keys]))
+            and _TEXTS.issuperset(map(type, [*texts, *times, *keys, *parts]))
         ):
             return None
+        if not keys and parts and len(parts) == len(self._key_parts):
+            keys = [join_values(parts)]
         moments = [parse_time(name, text) for name, text in zip(self.time, times, strict=True)]
         names = [text or "" for text in texts]
         together = "".join([*names, *(key or "" for key in keys)])
@@ -324,7 +339,12 @@ class RowReader:
         if keyed:
             wanted += [name for name in self._entities if name not in wanted]
         columns: dict[str, list[Any]] = {name: [] for name in wanted}
-        keys: list[Any] = []
+        lone = [
+            name
+            for name in (self._key, *self._key_parts)
+            if name not in columns and self._slots[name][0] in (_KEY, _KEY_PART)
+        ]
+        keys: dict[str, list[Any]] = {name: [] for name in lone}
         for number, instance in enumerate(instances):
             if type(instance) is not dict:
                 raise RequestError(f"Instance {number} is not an object of features by name.")
@@ -336,7 +356,8 @@ class RowReader:
                 raise RequestError(f"Instance {number} lacks {_listed(absent)}.")
             for name, column in columns.items():
                 column.append(instance.get(name))
-            keys.append(instance.get(self._key))
+            for name, values in keys.items():
+                values.append(instance.get(name))
         kinds = {_NUMERIC: "FP64", _BOOLEAN: "BOOL"}
         tensors = []
         for name, column in columns.items():
@@ -346,17 +367,17 @@ class RowReader:
                 datatype = "INT64"
             elif datatype == "BOOL" and present and present <= {int, float}:
                 datatype = "FP64"
-            elif self._slots[name][0] in (_KEY, _ENTITY):
+            elif self._slots[name][0] in (_KEY, _KEY_PART, _ENTITY):
                 datatype = _key_datatype(column)
             tensors.append(
                 {"name": name, "shape": [len(column)], "datatype": datatype, "data": column}
             )
-        lone = self._key not in columns and self._slots[self._key][0] == _KEY
-        if lone and any(key is not None for key in keys):
-            datatype = _key_datatype(keys)
-            tensors.append(
-                {"name": self._key, "shape": [len(keys)], "datatype": datatype, "data": keys}
-            )
+        for name, values in keys.items():
+            if any(value is not None for value in values):
+                datatype = _key_datatype(values)
+                tensors.append(
+                    {"name": name, "shape": [len(values)], "datatype": datatype, "data": values}
+                )
         return tensors
 
     def _slot(self, tensor: Any, seen: set[str]) -> tuple[str, tuple[int, int]]:

@@ -217,6 +217,7 @@ def model_metadata(model: Model) -> dict[str, Any]:
             "model_hash": model.model_hash,
             **model.label.facts(),
             "key": model.bundle.key,
+            "key_columns": orjson.dumps(model.bundle.key_columns).decode(),
             # What a transformer needs to look features up by their entity keys.
             "features": orjson.dumps([asdict(f) for f in model.bundle.features]).decode(),
             "entities": orjson.dumps(model.bundle.entities).decode(),

@@ -18,7 +18,7 @@ from support.serving_bundles import expected as expected_probabilities
 from support.serving_bundles import flight_tensors, free_port, make_bundle, predictor, tensor
 
 from slipway.components.contracts.bundle import Bundle
-from slipway.components.contracts.splits import read_splits
+from slipway.components.contracts.splits import Feature, read_splits
 from slipway.components.features.features import build_features
 from slipway.serving.errors import RequestError
 from slipway.serving.online import OnlineFeatures
@@ -103,6 +103,37 @@ def fill(folder: Path, kind: Any, shops: list[Any], config: dict[str, Any] = CON
         name="shop", features=splits.features, key=splits.key, entities=splits.entities,
         feature_service=splits.feature_service, threshold=0.5, vocabularies={}, data_hash="",
     )  # fmt: skip
+
+
+def paired() -> RowReader:
+    bundle = Bundle(
+        name="pairs", features=(Feature(name="age", kind="numeric", view="v"),), key="row_id",
+        key_columns=("user_id", "item_id"), entities={}, feature_service="pairs", threshold=0.5,
+        vocabularies={}, data_hash="",
+    )  # fmt: skip
+    return RowReader(bundle, max_rows=10, missing_as_null=False)
+
+
+def test_a_key_of_several_columns_is_put_together_from_a_request() -> None:
+    reader = paired()
+    age = tensor("age", "FP64", [1.0])
+    user, item = tensor("user_id", "BYTES", ["7"]), tensor("item_id", "BYTES", ["a|b"])
+    for _ in range(2):  # the second time by the order that the first one left
+        assert reader.read([age, item, user]).keys == ["7|a\\|b"]
+    assert reader.read([tensor("user_id", "INT64", [7]), item, age]).keys == ["7|a\\|b"]
+    # One column says nothing; what is sent as the key itself stands.
+    for _ in range(2):
+        assert reader.read([age, item]).keys is None
+        assert reader.read([age, user, item, tensor("row_id", "BYTES", ["own"])]).keys == ["own"]
+    gap = [tensor("age", "FP64", [1.0, 2.0]), tensor("user_id", "BYTES", ["7", None])]
+    rows = reader.read([*gap, tensor("item_id", "BYTES", ["a", "b"])])
+    assert rows.keys == ["7|a", None]
+    tensors = reader.instance_tensors(
+        [{"age": 1.0, "user_id": 7, "item_id": "a"}, {"age": 2.0, "user_id": 8, "item_id": "b"}]
+    )
+    assert reader.read(tensors).keys == ["7|a", "8|b"]
+    with pytest.raises(RequestError, match="item_idd"):
+        reader.read([age, tensor("item_idd", "BYTES", ["a"])])
 
 
 @pytest.fixture(params=SHOPS, scope="module")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.contracts.dataset import read_manifest, read_table
+from slipway.components.contracts.row_key import key_sources, row_keys
 from slipway.components.metrics import binary
 from slipway.components.metrics.intervals import of_auc, of_calibration, of_f1, of_mean, wilson
 from slipway.components.metrics.outcome import read_label
@@ -85,17 +86,19 @@ def label_table(dataset: Path, features: FeaturesConfig, known_by: datetime) -> 
             f"The labels dataset {dataset} has no table '{examples.table}', where"
             " features.examples says that the labels are."
         )
-    columns = list(dict.fromkeys([examples.key, label.column, *([known] if known else [])]))
+    there = list(info.columns)
+    wanted = [*key_sources(features, there), label.column, *([known] if known else [])]
+    columns = list(dict.fromkeys(wanted))
     missing = [name for name in columns if name not in info.columns]
     if missing:
         raise SlipwayError(
             f"Table '{examples.table}' of the labels dataset lacks {', '.join(missing)}, which"
             " features.examples and features.label name."
         )
-    table = pl.from_arrow(read_table(dataset, examples.table, columns))
-    assert isinstance(table, pl.DataFrame)  # noqa: S101 - from_arrow of a table
+    raw = read_table(dataset, examples.table, columns)
+    table = pl.DataFrame(raw)
     actual = read_label(table[label.column], label, examples.table, whole=False)
-    key = pl.col(examples.key).cast(pl.String)
+    key = row_keys(raw, features, there).cast(pl.String)
     if known is None:
         never = pl.lit(None, pl.Datetime("us", "UTC"))
         found = table.select(key=key, actual=actual, known_at=never).drop_nulls(["key", "actual"])

@@ -17,6 +17,7 @@ from slipway.components.config.reach import longest_window
 from slipway.components.contracts.dataset import read_manifest, read_table
 from slipway.components.contracts.feature_store import StoreLocation
 from slipway.components.contracts.inference_log import FEATURE_PREFIX
+from slipway.components.contracts.row_key import ROW_ID, key_sources, row_keys
 from slipway.components.contracts.splits import TIME
 from slipway.components.monitor.reference import Reference
 from slipway.components.monitor.window import LogWindow
@@ -91,7 +92,7 @@ def measure_skew(
     for view in config.views:
         names = [f.name for f in reference.features if f.view == view.name]
         if names:
-            offline, end = _offline(known, view, config.key_of(view), names, place)
+            offline, end = _offline(known, view, config.keys_of(view), names, place)
             looked_up.append((view, names, offline, end))
     # Outcomes of the last events became known after the store's data ends: no view reaches further
     # than the ones without outcomes do.
@@ -150,21 +151,28 @@ def _with_entities(logged: "pl.DataFrame", labels: Path, config: FeaturesConfig)
 
     examples = config.examples
     info = read_manifest(labels).tables.get(examples.table)
-    columns = [c for c in dict.fromkeys(config.entity_keys.values()) if info and c in info.columns]
-    if not columns or info is None or examples.key not in info.columns:
+    there = list(info.columns) if info else []
+    entities = dict.fromkeys(column for key in config.entity_keys.values() for column in key)
+    columns = [column for column in entities if column in there]
+    sources = key_sources(config, there)
+    if not entities or not set(sources) <= set(there):
         return logged.clear()
-    table = pl.DataFrame(
-        read_table(labels, examples.table, list(dict.fromkeys([examples.key, *columns])))
-    )
-    keys = table.select(
-        pl.col(examples.key).cast(pl.String).alias("key"),
-        *(pl.col(c).cast(pl.String).alias(f"entity {c}") for c in columns),
+    label = [config.label.column] if config.label.column in there else []
+    raw = read_table(labels, examples.table, list(dict.fromkeys([*sources, *columns, *label])))
+    key = row_keys(raw, config, there).cast(pl.String)
+    own = [key.alias(f"entity {ROW_ID}")] if ROW_ID in entities else []
+    keys = pl.DataFrame(raw).select(
+        key.alias("key"), *own, *(pl.col(c).cast(pl.String).alias(f"entity {c}") for c in columns)
     )
     return logged.join(keys.unique("key", keep="last"), on="key", how="inner")
 
 
 def _offline(
-    known: "pl.DataFrame", view: FeatureView, key: str, names: list[str], place: StoreLocation
+    known: "pl.DataFrame",
+    view: FeatureView,
+    keys: tuple[str, ...],
+    names: list[str],
+    place: StoreLocation,
 ) -> tuple["pl.DataFrame", datetime]:
     """The sampled rows with the view's values at their moments, as `offline <name>`; and its end."""
     import fsspec
@@ -175,19 +183,21 @@ def _offline(
     path = place.table(view.name)
     try:
         with fsspec.open(path, "rb") as file:
-            table = pl.DataFrame(pq.ParquetFile(file).read(columns=[key, TIME, *names]))
+            table = pl.DataFrame(pq.ParquetFile(file).read(columns=[*keys, TIME, *names]))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise SlipwayError(f"The offline table {path} cannot be read: {error}.") from error
     moment = pl.col(TIME).cast(pl.Datetime("us", "UTC"))
-    table = table.with_columns(moment, pl.col(key).cast(pl.String)).sort(TIME)
+    table = table.with_columns(moment, *(pl.col(key).cast(pl.String) for key in keys)).sort(TIME)
     last = table[TIME].max()
     # How far its source reached when the table was written: the last change of an aggregate is the
     # last event leaving its longest window.
     end = last + view.available - longest_window(view) if isinstance(last, datetime) else EARLIEST
-    offline = table.rename({name: f"offline {name}" for name in names}).rename({key: ":key"})
+    offline = table.rename({name: f"offline {name}" for name in names})
+    offline = offline.rename({key: f":{key}" for key in keys})
     rows = known.with_columns(pl.col("time").cast(pl.Datetime("us", "UTC"))).sort("time")
     joined = rows.join_asof(
-        offline, left_on="time", right_on=TIME, by_left=f"entity {key}", by_right=":key",
+        offline, left_on="time", right_on=TIME, by_left=[f"entity {key}" for key in keys],
+        by_right=[f":{key}" for key in keys],
         strategy="backward", coalesce=False, check_sortedness=False,
     )  # fmt: skip
     if view.ttl is not None:
@@ -197,7 +207,8 @@ def _offline(
             for name in names
         )
     # As the features stage reads it: an entity of which nothing is known had no event.
-    counted = pl.col(f"entity {key}").is_not_null() & (pl.col("time") >= table[TIME].min())
+    named = pl.all_horizontal(pl.col(f"entity {key}").is_not_null() for key in keys)
+    counted = named & (pl.col("time") >= table[TIME].min())
     filled = []
     for name in names:
         if (empty := view.empty(name)) is not None:

@@ -232,6 +232,7 @@ def _signature(folder: Path, splits: Splits, project: str, config: TrainingConfi
         name=project,
         features=features,
         key=splits.key,
+        key_columns=splits.key_columns,
         entities=splits.entities,
         feature_service=splits.feature_service,
         threshold=0.5,

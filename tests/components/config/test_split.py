@@ -98,9 +98,9 @@ def test_a_split_by_time_is_the_struct_that_it_was() -> None:
 def test_views_without_an_entity_are_of_the_example() -> None:
     config = FeaturesConfig.model_validate(CONFIG)
     own, place = config.views
-    assert config.entity_keys == {"city": "city", "example": "customer_id"}
-    assert (config.entity_of(own), config.key_of(own)) == ("example", "customer_id")
-    assert (config.entity_of(place), config.key_of(place)) == ("city", "city")
+    assert config.entity_keys == {"city": ("city",), "example": ("customer_id",)}
+    assert (config.entity_of(own), config.keys_of(own)) == ("example", ("customer_id",))
+    assert (config.entity_of(place), config.keys_of(place)) == ("city", ("city",))
     # An entity that is the example's own is not declared twice, and a name that is taken not given.
     named = with_changes(CONFIG, {"entities": {"one": "customer_id", "city": "city"}})
     config = FeaturesConfig.model_validate(named)
@@ -108,7 +108,7 @@ def test_views_without_an_entity_are_of_the_example() -> None:
     config = FeaturesConfig.model_validate(
         with_changes(CONFIG, {"entities": {"example": "city"}, "views.1.entity": "example"})
     )
-    assert config.entity_keys == {"example": "city", "example_": "customer_id"}
+    assert config.entity_keys == {"example": ("city",), "example_": ("customer_id",)}
 
 
 def test_a_project_without_time_resamples_rows_or_groups(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_an_aggregate_reaches_as_far_as_its_events_not_as_its_last_change(tmp_pa
     pl.DataFrame(table).write_parquet(path)
     known = pl.DataFrame({"time": [end + timedelta(days=7)], "entity tailnum": ["N1"]})
     place = SimpleNamespace(table=lambda name: str(path))
-    _, reaches = _offline(known, view, "tailnum", ["flights_30d"], place)  # type: ignore[arg-type]
+    _, reaches = _offline(known, view, ("tailnum",), ["flights_30d"], place)  # type: ignore[arg-type]
     assert reaches == end
 
 
