@@ -60,6 +60,13 @@ def init(
     force: Annotated[
         bool, typer.Option("--force", help="Replace files that say something else.")
     ] = False,
+    project_only: Annotated[
+        bool, typer.Option("--project-only", help="Write no files for a CI platform.")
+    ] = False,
+    ci_only: Annotated[
+        bool,
+        typer.Option("--ci-only", help="Write those alone, for the project in --out."),
+    ] = False,
 ) -> None:
     """Write a project from your tables, ready for `slipway run`: every guess beside its reason.
 
@@ -69,6 +76,9 @@ def init(
 
     **Example:** `slipway init customers.csv --label churned` or `slipway init`
     """
+    if ci_only:
+        _write_ci(data, out, force=force, project_only=project_only)
+        return
     if not label and not (data and _is_data(data)):
         _write_example(data or [], out)
         return
@@ -78,6 +88,7 @@ def init(
             "--label names a column of tables: give them too, as in `slipway init DATA`."
         )
     from slipway.local.guess.guess import Answers
+    from slipway.local.guess.write import project_files, write_all
 
     answers = Answers(
         label=label,
@@ -90,7 +101,11 @@ def init(
         exclude=tuple(exclude or ()),
         name=name,
     )
-    _write_own(data, answers, _format(form), out, force=force)
+    made = _make_own(data, answers, _format(form))
+    contents = project_files(made, out, with_ci=not project_only)
+    written = write_all(contents, out, force=force)
+    _tell(made)
+    _say_written(written, out)
 
 
 def _is_data(places: list[str]) -> bool:
@@ -119,13 +134,31 @@ def _format(text: str) -> "Format | None":
     return next((form for form in get_args(Format) if form == text), None)
 
 
-def _write_own(
-    data: list[str], answers: "Answers", form: "Format | None", out: Path, *, force: bool
-) -> None:
+def _write_ci(data: list[str] | None, out: Path, *, force: bool, project_only: bool) -> None:
+    """The CI platform's files of a project that is there."""
+    from slipway.components.config.project import load_project
+    from slipway.local.guess.write import ci_files, write_all
+
+    if data or project_only:
+        raise ProjectError(
+            "--ci-only writes files for the project in --out: give it no tables, and no --project-only."
+        )
+    project = load_project(out).project
+    for path in write_all(ci_files(project), out, force=force):
+        _say(f"wrote {path}")
+
+
+def _say_written(written: list[Path], out: Path) -> None:
+    for path in written:
+        _say(f"wrote {path}")
+    _say("Next: " + ("" if out == Path() else f"cd {out} && ") + "slipway run")
+
+
+def _make_own(data: list[str], answers: "Answers", form: "Format | None") -> "Draft":
+    """Reads the tables and guesses; asks where there is somebody to ask."""
     from slipway.local.guess.draft import make_draft
     from slipway.local.guess.facts import read_tables
     from slipway.local.guess.guess import Question
-    from slipway.local.guess.write import project_files, write_all
 
     tables = read_tables(data, form)
     for facts in tables:
@@ -135,15 +168,9 @@ def _write_own(
         answers = _ask(Question("label", "Which column is to be predicted?", names), answers)
     while True:
         try:
-            draft = make_draft(tables, answers)
-            break
+            return make_draft(tables, answers)
         except Question as question:
             answers = _ask(question, answers)
-    written = write_all(project_files(draft, out), out, force=force)
-    _tell(draft)
-    for path in written:
-        _say(f"wrote {path}")
-    _say("Next: " + ("" if out == Path() else f"cd {out} && ") + "slipway run")
 
 
 def _ask(question: "Question", answers: "Answers") -> "Answers":

@@ -5,6 +5,7 @@ committed compiled file, whose digest names the version, to one environment afte
 compiled or built on the way.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from slipway.components.support.errors import ProjectError
@@ -12,24 +13,59 @@ from slipway.stack.documents import dump
 from slipway.stack.site import Site
 
 ENVIRONMENTS = ("dev", "staging", "production")
-CHECK = ["make lint", "make test", "make compile", "git diff --exit-code compiled"]
 PYTHON = "python:3.11"
 # Actions by commit: a tag can be moved to other code.
 CHECKOUT = "actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683"  # v4.2.2
 SETUP_PYTHON = "actions/setup-python@a26af69be951a213d495a4c3e4e4022e16d87065"  # v5.6.0
 
 
-def files(site: Site) -> dict[str, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """How a job gets the `slipway` command, and how a change is checked.
+
+    Attributes:
+        install: a command. folder: what it puts its programs into; empty: where the shell looks anyway.
+        check: commands that fail where a change must not be merged.
+    """
+
+    install: str
+    folder: str
+    check: tuple[str, ...]
+
+    @property
+    def on_path(self) -> str:
+        """A command after which the shell finds `slipway`."""
+        return f"{self.install} && . {self.folder}/activate" if self.folder else self.install
+
+
+CHECKOUT_TOOLS = Tools(
+    install="make .venv/run.done",
+    folder=".venv/bin",
+    check=("make lint", "make test", "make compile", "git diff --exit-code compiled"),
+)
+"""For a repository that holds Slipway itself."""
+
+
+def installed_tools(version: str) -> Tools:
+    """For a repository that holds a project alone."""
+    return Tools(
+        install=f"python -m pip install --quiet 'kfp-slipway[cluster]=={version}'",
+        folder="",
+        check=("slipway compile --project $PROJECT_FOLDER", "git diff --exit-code compiled"),
+    )
+
+
+def files(site: Site, tools: Tools = CHECKOUT_TOOLS) -> dict[str, str]:
     """File name to content, for the project's ci_cd_platform."""
     platform = site.project.ci_cd_platform
     name = site.project.project_name
     match platform:
         case "github-actions":
-            content = {"promote.yaml": github(name)}
+            content = {"promote.yaml": github(name, tools)}
         case "gitlab-ci":
-            content = {".gitlab-ci.yml": gitlab(name)}
+            content = {".gitlab-ci.yml": gitlab(name, tools)}
         case "tekton":
-            return {"tekton.yaml": dump(*tekton(site))}
+            return {"tekton.yaml": dump(*tekton(site, tools))}
         case _:
             raise ProjectError(f"ci_cd_platform {platform} cannot be rendered.")
     return {file: dump(value) for file, value in content.items()}
@@ -44,12 +80,13 @@ def _send(project: str) -> list[str]:
     ]
 
 
-def github(project: str) -> dict[str, Any]:
+def github(project: str, tools: Tools = CHECKOUT_TOOLS) -> dict[str, Any]:
     """A workflow: dev on each push to main, then staging, then production after an approval."""
+    found = f" && echo $PWD/{tools.folder} >> $GITHUB_PATH" if tools.folder else ""
     setup: list[dict[str, Any]] = [
         {"uses": CHECKOUT},
         {"uses": SETUP_PYTHON, "with": {"python-version": "3.11"}},
-        {"run": "make .venv/run.done && echo $PWD/.venv/bin >> $GITHUB_PATH"},
+        {"run": f"{tools.install}{found}"},
     ]
     jobs: dict[str, Any] = {}
     for before, environment in zip((None, *ENVIRONMENTS), ENVIRONMENTS, strict=False):
@@ -75,7 +112,7 @@ def github(project: str) -> dict[str, Any]:
     }
 
 
-def gitlab(project: str) -> dict[str, Any]:
+def gitlab(project: str, tools: Tools = CHECKOUT_TOOLS) -> dict[str, Any]:
     """The same for GitLab: production waits for a person."""
     content: dict[str, Any] = {
         "stages": ["check", *ENVIRONMENTS],
@@ -83,13 +120,13 @@ def gitlab(project: str) -> dict[str, Any]:
         "check": {
             "stage": "check",
             "before_script": ["apt-get update && apt-get install -y make git"],
-            "script": CHECK,
+            "script": [*([] if tools.folder else [tools.install]), *tools.check],
         },
         "compare": {
             "stage": "check",
             "rules": [{"if": "$CI_PIPELINE_SOURCE == 'merge_request_event'"}],
             "script": [
-                "make .venv/run.done && . .venv/bin/activate",
+                tools.on_path,
                 "git fetch origin $CI_MERGE_REQUEST_TARGET_BRANCH_NAME",
                 f"git show FETCH_HEAD:compiled/{project}-training.yaml > old.yaml",
                 f"slipway diff old.yaml compiled/{project}-training.yaml --markdown | tee diff.md",
@@ -109,12 +146,12 @@ def gitlab(project: str) -> dict[str, Any]:
             "environment": {"name": environment},
             "resource_group": environment,
             "rules": [rule],
-            "script": ["make .venv/run.done && . .venv/bin/activate", *_send(project)],
+            "script": [tools.on_path, *_send(project)],
         }
     return content
 
 
-def tekton(site: Site) -> list[dict[str, Any]]:
+def tekton(site: Site, tools: Tools = CHECKOUT_TOOLS) -> list[dict[str, Any]]:
     """A task that sends to one environment, and a pipeline that goes through them in order.
 
     Tekton has no approval of its own: production is a pipeline of its own that a person starts.
@@ -138,8 +175,8 @@ def tekton(site: Site) -> list[dict[str, Any]]:
         [
             "#!/usr/bin/env bash",
             "set -euo pipefail",
-            "make .venv/run.done",
-            "PATH=$PWD/.venv/bin:$PATH",
+            tools.install,
+            *([f"PATH=$PWD/{tools.folder}:$PATH"] if tools.folder else []),
             *_send(site.project.project_name),
             "",
         ]

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -158,3 +159,29 @@ def test_without_tables_the_example_is_written(tmp_path: Path, repository: Path)
     init(str(tmp_path / "flights"))
     for name in ("project.yaml", "schemas/input.json"):
         assert (tmp_path / "flights" / name).read_bytes() == (example / name).read_bytes()
+
+
+def test_project_ci_or_both(here: Path) -> None:
+    both = init("orders.csv", "--label", "returned")
+    assert "wrote .github/workflows/promote.yaml" in both
+    workflow = yaml.safe_load((here / ".github/workflows/promote.yaml").read_text())
+    runs = [step["run"] for step in workflow["jobs"]["dev"]["steps"] if "run" in step]
+    # A project's own repository has no Makefile of ours.
+    assert re.fullmatch(r"python -m pip install --quiet 'kfp-slipway\[cluster\]==[\d.]+'", runs[0])
+    assert not any("make" in run for run in runs)
+    init("orders.csv", "--label", "returned", "--out", "alone", "--project-only")
+    assert not (here / "alone/.github").exists()
+    with (here / "alone/project.yaml").open("a") as file:
+        file.write("\nci_cd_platform: gitlab-ci\n")
+    assert init("--ci-only", "--out", "alone").split() == ["wrote", "alone/.gitlab-ci.yml"]
+    content = yaml.safe_load((here / "alone/.gitlab-ci.yml").read_text())
+    assert content["check"]["script"][1:] == [
+        "slipway compile --project $PROJECT_FOLDER", "git diff --exit-code compiled",
+    ]  # fmt: skip
+
+
+def test_ci_only_needs_a_project_and_no_tables(here: Path) -> None:
+    with pytest.raises(ProjectError, match=r"no project\.yaml in"):
+        init("--ci-only")
+    with pytest.raises(ProjectError, match="give it no tables"):
+        init("orders.csv", "--ci-only")
