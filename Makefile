@@ -40,6 +40,11 @@ replay: $(VENV)/run.done build/lake/.complete ## Replay June to February: decay,
 test: $(VENV)/dev.done services build/lake/.complete ## Set up what is missing, then run every test. TEST_ARGS="-k gate"
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(TEST_ARGS)
 
+FAULT_POINTS ?= 7
+.PHONY: test-faults
+test-faults: $(VENV)/dev.done services ## Disturb stages and runs at seeded points; writes the table of docs/faults.md. FAULT_POINTS=20 FAULT_SEED=7
+	@FAULT_POINTS=$(FAULT_POINTS) $(BIN)/python -m pytest -q tests/faults
+
 .PHONY: coverage
 coverage: $(VENV)/dev.done services build/lake/.complete ## Run the tests and say which lines they reach. TEST_ARGS="tests/components"
 	@rm -f build/.coverage*

@@ -10,17 +10,19 @@ import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from slipway.components.support.errors import SlipwayError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file that is visible only once it is whole."""
+    """Writes a file that is visible only once it is whole; what a killed try left of it goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    for earlier in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        _remove_abandoned(earlier)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
+        with _held(partial) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -31,6 +33,17 @@ def write_text(path: Path, text: str) -> None:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _held(partial: Path) -> TextIO:
+    """A new file that is locked as long as it is open: another writer takes it for abandoned else."""
+    while True:
+        file = partial.open("w", encoding="utf-8")
+        with suppress(OSError):  # no locks there: then nobody removes anything either
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # it was removed before it was locked
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -111,14 +124,17 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(scratch: Path) -> None:
-    """Removes a scratch folder unless its writer holds it, or that is unknown (no locks there)."""
+    """Removes a half-written file or folder unless its writer holds it, or that is unknown (no locks)."""
     try:
-        held = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+        held = os.open(scratch, os.O_RDONLY)
     except OSError:
         return
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(scratch, ignore_errors=True)
+        if scratch.is_dir():
+            shutil.rmtree(scratch, ignore_errors=True)
+        else:
+            scratch.unlink(missing_ok=True)
     except OSError:
         pass
     finally:

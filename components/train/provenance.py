@@ -1,15 +1,18 @@
 """What a training was made with: versions, commit, and the parameters that its MLflow run shows."""
 
+import hashlib
 import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.contracts.splits import Splits
+from slipway.components.support import environment
 from slipway.components.support.packages import git_commit
 
 if TYPE_CHECKING:
     from slipway.components.train.data.preparation import Prepared
 
+PLACE = "slipway.place"
 _RECORDED = ("torch", "numpy", "onnx", "onnxscript", "mlflow", "tabm", "rtdl-num-embeddings")
 
 
@@ -23,9 +26,17 @@ def read_environment() -> dict[str, str]:
     }
 
 
+def place_hash() -> str:
+    """Names the folder of local runs on this machine, in which one training is at work at a time."""
+    text = f"{platform.node()}\0{environment.home().absolute()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def run_tags(meta: Splits) -> dict[str, str]:
     """Tags of a training's MLflow run."""
+    place = {PLACE: place_hash()} if environment.optional("SLIPWAY_HOME") else {}
     return {
+        **place,
         "slipway.project": meta.project,
         "slipway.data_hash": meta.data_hash,
         "mlflow.source.git.commit": git_commit(),

@@ -21,6 +21,7 @@ from slipway.components.support import environment, tracking
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.retry import wait_until
 from slipway.components.support.stage import progress
+from slipway.components.train.provenance import PLACE
 
 GIVE_UP_SECONDS = 10.0
 _WAITS = (0.5, 1, 2, 4, 8, 15)
@@ -207,6 +208,9 @@ def _open_run(server: tracking.MlflowServer, experiment: str, tags: Mapping[str,
     # Monitoring comes last and could not say it before: its experiment is asked for now.
     server.find_experiment(tracking.monitoring_experiment(experiment))
     known = os.environ.get("MLFLOW_EXPERIMENT_ID", "")
+    if place := tags.get(PLACE):
+        # Nothing else trains in a local folder: what is open there was interrupted.
+        server.end_open_runs(experiment, PLACE, place)
     return server.open_run(
         experiment, experiment_id=known, name=tags.get("mlflow.runName"), tags=tags
     )

@@ -265,6 +265,25 @@ class MlflowServer:
         """Ends a run: FINISHED, KILLED or FAILED."""
         self._ask(f"end the run {run_id}", lambda: self._client.set_terminated(run_id, status))
 
+    def end_open_runs(self, experiment: str, tag: str, value: str) -> int:
+        """Ends as KILLED every run of an experiment that has this tag and is still open.
+
+        Returns:
+            How many there were.
+        """
+        identity = self.find_experiment(experiment)
+        if identity is None:
+            return 0
+        found = self._ask(
+            f"name the open runs of the experiment '{experiment}'",
+            lambda: self._client.search_runs(
+                [identity], f"attributes.status = 'RUNNING' and tags.`{tag}` = '{value}'"
+            ),
+        )
+        for run in found:
+            self.end_run(str(run.info.run_id), "KILLED")
+        return len(found)
+
     def log_parameters(self, run_id: str, values: Mapping[str, object]) -> None:
         """Logs what a run was set to."""
         from mlflow.entities import Param

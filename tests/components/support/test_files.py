@@ -1,6 +1,7 @@
 """Atomic writes: all of a result is visible, or none of it."""
 
 import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -130,3 +131,19 @@ def test_a_header_that_is_not_whole_is_refused(
 def test_a_header_of_the_version_asked_for_is_read(tmp_path: Path) -> None:
     files.write_json(tmp_path / "x.json", {"version": 3, "rows": 1})
     assert files.read_header(tmp_path / "x.json", 3, "is nothing") == {"version": 3, "rows": 1}
+
+
+def test_a_killed_write_leaves_nothing_to_the_next(tmp_path: Path) -> None:
+    """The half of a writer that was killed goes; that of one at work stays, and both writes succeed."""
+    killed = tmp_path / ".report.0a1b.partial"
+    killed.write_text("half")
+    other = tmp_path / ".reports.0a1b.partial"
+    other.write_text("of another file")
+    at_work = tmp_path / ".report.2c3d.partial"
+    with at_work.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        files.write_text(tmp_path / "report", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [at_work.name, other.name, "report"]
+    files.write_text(tmp_path / "report", "again")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "report"]
+    assert (tmp_path / "report").read_text() == "again"

@@ -114,6 +114,7 @@ CALLS: dict[str, Callable[[tracking.MlflowServer, Path], object]] = {
     "open_run": lambda server, _: server.open_run("toy", experiment_id="7"),
     "open_child": lambda server, _: server.open_child("r", name="trial"),
     "end_run": lambda server, _: server.end_run("r"),
+    "end_open_runs": lambda server, _: server.end_open_runs("toy", "tag", "value"),
     "log_parameters": lambda server, _: server.log_parameters("r", {"seed": 1}),
     "log_metrics": lambda server, _: server.log_metrics("r", {"auc": 0.5}, stamp_ms=1),
     "log_files": lambda server, folder: server.log_files("r", [folder], "place"),

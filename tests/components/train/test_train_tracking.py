@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from slipway.components.contracts.splits import Splits
 from slipway.components.support.errors import SlipwayError
+from slipway.components.train.provenance import PLACE, run_tags
 from slipway.components.train.system import SystemMetricsSampler
 from slipway.components.train.tracking import Tracker
 from slipway.components.train.train import TrainingTask, train_model
@@ -23,6 +25,11 @@ SMALL = {
     "batch_size": 128,
     "min_steps": 1,
 }
+
+EMPTY: dict[str, Any] = {
+    "key": "key", "entities": {}, "features": (), "rows": {}, "positives": {}, "windows": {},
+    "statistics": {}, "feature_service": "toy",
+}  # fmt: skip
 
 
 class Server:
@@ -289,3 +296,37 @@ def test_system_metrics_go_the_way_of_the_others() -> None:
     assert logged[0][0]["system/system_memory_usage_megabytes"] > 50
     time.sleep(0.2)
     assert len(logged) == count, "it ends with the training"
+
+
+def test_what_an_interrupted_training_left_open_is_ended(
+    tracking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same folder on this machine only: others may be at work."""
+    from mlflow import MlflowClient
+
+    def tags(home: str) -> dict[str, str]:
+        monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path / home))
+        return run_tags(Splits(project="left-open", data_hash="d" * 64, **EMPTY))
+
+    def train(home: str) -> Tracker:
+        tracker = Tracker("left-open", tags=tags(home))
+        tracker.wait_for_run(30)
+        return tracker
+
+    interrupted, elsewhere = train("here"), train("elsewhere")
+    again = train("here")
+    client = MlflowClient(tracking_uri=tracking)
+
+    def status(tracker: Tracker) -> str:
+        return str(client.get_run(tracker.run_id or "").info.status)
+
+    assert [status(run) for run in (interrupted, elsewhere, again)] == [
+        "KILLED",
+        "RUNNING",
+        "RUNNING",
+    ]
+    again.finish()
+    assert [status(run) for run in (elsewhere, again)] == ["RUNNING", "FINISHED"]
+    # On a cluster there is no such folder, and nothing is ended.
+    monkeypatch.delenv("SLIPWAY_HOME")
+    assert PLACE not in run_tags(Splits(project="left-open", data_hash="d" * 64, **EMPTY))

@@ -1,0 +1,115 @@
+"""Stages of the small job as functions of a folder, for processes that are disturbed."""
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slipway.components.contracts.bundle import bundle_hash
+from slipway.components.contracts.dataset import read_manifest
+from slipway.components.contracts.verdict import RuleResult, Verdict, write_verdict
+from slipway.components.ingest.ingest import ingest_tables
+from slipway.components.register.evidence import Provenance, RegistrationInputs
+from slipway.components.register.register import register_model
+from slipway.components.support.errors import SlipwayError
+from slipway.components.validate.validate import validate_dataset
+
+REFUSED = 3
+"""Exit code of a process that said what was wrong."""
+CONFIG: dict[str, Any] = {"tables": {"orders": {"path": "orders.parquet", "time": "at"}}}
+SCHEMA: dict[str, Any] = {
+    "tables": {
+        "orders": {
+            "properties": {"price": {"type": "number", "minimum": 5, "x-maxFailedFraction": 0.1}}
+        }
+    }
+}
+
+
+def take_in(folder: Path, root: str) -> None:
+    """Ingest and validate."""
+    ingest_tables(
+        config=CONFIG,
+        data_root=root,
+        window_start="2024-01-01",
+        window_end="2024-01-21",
+        output=folder / "dataset",
+    )
+    validate_dataset(
+        dataset=folder / "dataset",
+        schema=json.loads(json.dumps(SCHEMA)),
+        **{name: folder / name for name in ("good", "quarantine", "report", "results")},
+    )
+
+
+def taken_in(folder: Path) -> dict[str, str]:
+    """What lies there, by output; each is read as a later stage does, so a half one raises."""
+    found = {}
+    for name in ("dataset", "good", "quarantine"):
+        if (folder / name).exists():
+            found[name] = read_manifest(folder / name).content_hash
+    for name in ("report", "results"):
+        if (folder / name).exists():
+            text = (folder / name).read_text(encoding="utf-8")
+            whole = text.rstrip().endswith("</html>" if name == "report" else "}")
+            assert whole, f"{name} is half-written"
+            found[name] = "whole"
+    return found
+
+
+def register_toy(folder: Path, world: str) -> None:
+    """Register: the bundle and splits of `world`, with the tracking server of the environment."""
+    bundle, splits = Path(world) / "bundle", Path(world) / "splits"
+    rule = RuleResult(name="auc", metric="auc", outcome="pass", reason="fine", value=0.8)
+    verdict = Verdict(
+        outcome="pass",
+        rules=(rule,),
+        metrics={"accuracy": 0.8, "f1": 0.6, "auc": 0.8},
+        thresholds={"accuracy": 0.7, "f1": 0.5, "auc": 0.7},
+        model_hash=bundle_hash(bundle),
+        data_hash="d" * 64,
+        test_rows=6000,
+        notes={},
+    )
+    write_verdict(folder / "verdict", verdict)
+    (folder / "card").write_text("<!doctype html><title>card</title>")
+    inputs = RegistrationInputs(
+        bundle_path=bundle,
+        splits_path=splits,
+        verdict_path=folder / "verdict",
+        card_path=folder / "card",
+        provenance=Provenance(schema={}, features={}, images={}),
+    )
+    register_model(inputs, project="toy", release_path=folder / "release")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What a process has: where it prints, its environment, how large a file it may write (bytes)."""
+
+    output: Path
+    environment: dict[str, str]
+    largest: int | None = None
+
+
+def work(room: Room, stage: Callable[[Path, str], None], folder: Path, given: str) -> None:
+    """A process of a stage; it exits with `REFUSED` where it says what is wrong."""
+    with room.output.open("w") as sink:
+        sys.stdout = sys.stderr = sink
+        os.environ.update(room.environment)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if room.largest is not None:
+            # As a full disk: the write fails, and nothing kills the process.
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room.largest, room.largest))
+        try:
+            stage(folder, given)
+        except (SlipwayError, OSError):
+            sys.exit(REFUSED)
+        finally:
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
