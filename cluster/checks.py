@@ -26,7 +26,7 @@ FLOATING_TAGS = frozenset({"", "latest", "main", "master", "dev", "stable", "edg
 WRAPPERS = ("defaultValue", "constant", "runtimeValue", "value")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """A rule that a package breaks: which, and what to do."""
 
@@ -174,7 +174,7 @@ RULES: dict[str, Rule] = {
 def find_faults(package: Package) -> list[Finding]:
     """All rules that a package breaks, not the first alone."""
     return [
-        Finding(name, message)
+        Finding(rule=name, message=message)
         for name, rule in RULES.items()
         for message in dict.fromkeys(rule(package))
     ]

@@ -18,7 +18,7 @@ from slipway.pipelines.package import Package, meaning, package_of
 SHOWN = 80
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """One difference: `old` or `new` is None where it was not there."""
 
@@ -41,7 +41,7 @@ def compare(before: Package, after: Package) -> list[Change]:
     old, new = dict(_facts(before)), dict(_facts(after))
     for key in [*old, *(key for key in new if key not in old)]:
         if old.get(key) != new.get(key):
-            changes.append(Change(*key, old.get(key), new.get(key)))
+            changes.append(Change(kind=key[0], where=key[1], old=old.get(key), new=new.get(key)))
     return sorted(changes, key=lambda change: KINDS.index(change.kind))
 
 

@@ -27,7 +27,7 @@ INNER = re.compile(
 )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class TaskState:
     """How a task of a run stands.
 
@@ -44,7 +44,7 @@ class TaskState:
     in_driver: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class RunState:
     """How a run stands.
 
@@ -210,11 +210,13 @@ def _tasks(nodes: dict[str, list[Any]], stages: Sequence[str], *, ended: bool) -
             state = node.state.lower() if known else "failed" if broken else absent
             seconds = _seconds(node.start_time, node.end_time) if known else 0.0
             error = _message(node.error) if node is not None else ""
-            tasks.append(TaskState(name, state, seconds, error, broken))
+            tasks.append(
+                TaskState(name=name, state=state, seconds=seconds, error=error, in_driver=broken)
+            )
     for name, found in nodes.items():
         stage = name.removesuffix(DRIVER)
         if name != stage and stage not in names and any(n.state == "FAILED" for n in found):
-            tasks.append(TaskState(name, "failed", 0.0, _message(found[0].error)))
+            tasks.append(TaskState(name=name, state="failed", error=_message(found[0].error)))
     return tasks
 
 

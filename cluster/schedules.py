@@ -85,7 +85,7 @@ class Wanted:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One change: what happens to which recurring run, and why."""
 
@@ -170,28 +170,38 @@ def plan(project: str, wanted: list[Wanted], existing: list[kfp.V2beta1Recurring
         enabled = want.schedule.enabled
         if keep is None:
             why = "it changed" if rest else "it is new"
-            steps.append(Step("create", want.title, why, wanted=want))
+            steps.append(Step(action="create", title=want.title, why=why, wanted=want))
         steps += [
             Step(
-                "delete",
-                want.title,
-                "there are two" if keep else "it is replaced",
-                r.recurring_run_id,
+                action="delete",
+                title=want.title,
+                why="there are two" if keep else "it is replaced",
+                identity=r.recurring_run_id,
             )
             for r in rest
         ]
         if keep is None and enabled:
-            steps.append(Step("enable", want.title, "the new one takes over", wanted=want))
+            steps.append(
+                Step(action="enable", title=want.title, why="the new one takes over", wanted=want)
+            )
         elif keep is not None and (keep.status == "ENABLED") != enabled:
             action, why = ("enable", "it is paused") if enabled else ("pause", "it is not enabled")
-            steps.append(Step(action, want.title, why, keep.recurring_run_id, want))
+            steps.append(
+                Step(
+                    action=action,
+                    title=want.title,
+                    why=why,
+                    identity=keep.recurring_run_id,
+                    wanted=want,
+                )
+            )
     for runs in mine.values():
         steps += [
             Step(
-                "delete",
-                run.display_name,
-                "the project no longer declares it",
-                run.recurring_run_id,
+                action="delete",
+                title=run.display_name,
+                why="the project no longer declares it",
+                identity=run.recurring_run_id,
             )
             for _, run in runs
         ]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 Status = Literal["ok", "warn", "fail", "skip"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One finding."""
 
@@ -20,7 +20,7 @@ class Line:
     message: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class DoctorTarget:
     """Where a pipeline is to run.
 
@@ -62,22 +62,22 @@ class DoctorTarget:
 
 def ok(what: str, message: str) -> Line:
     """All is well."""
-    return Line("ok", what, message)
+    return Line(status="ok", what=what, message=message)
 
 
 def warn(what: str, message: str) -> Line:
     """It will run, but a person should know."""
-    return Line("warn", what, message)
+    return Line(status="warn", what=what, message=message)
 
 
 def fail(what: str, message: str) -> Line:
     """It will not run."""
-    return Line("fail", what, message)
+    return Line(status="fail", what=what, message=message)
 
 
 def skip(what: str, message: str) -> Line:
     """It could not be examined."""
-    return Line("skip", what, message)
+    return Line(status="skip", what=what, message=message)
 
 
 def or_none(function: Any, *arguments: Any) -> Any:

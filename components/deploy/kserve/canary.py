@@ -13,7 +13,7 @@ _PREDICTIONS = "slipway_probability_bucket"
 _INTERVAL = 5.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Observed:
     """Sums over the pods of one revision.
 
@@ -30,10 +30,10 @@ class Observed:
     def since(self, before: "Observed") -> "Observed":
         """What came after `before`; a pod that started again counts from zero."""
         return Observed(
-            max(0.0, self.requests - before.requests),
-            max(0.0, self.errors - before.errors),
-            max(0.0, self.seconds - before.seconds),
-            {
+            requests=max(0.0, self.requests - before.requests),
+            errors=max(0.0, self.errors - before.errors),
+            seconds=max(0.0, self.seconds - before.seconds),
+            predictions={
                 bound: max(0.0, count - before.predictions.get(bound, 0.0))
                 for bound, count in self.predictions.items()
             },

@@ -11,7 +11,7 @@ from slipway.components.deploy.kserve.manifest import REVISION
 _KNATIVE_REVISION = "serving.knative.dev/revision"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """An InferenceService and its pods, as read one after the other."""
 

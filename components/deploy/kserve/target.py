@@ -84,7 +84,14 @@ def roll_out(
         raise SlipwayError(f"Version {release.model_version} was not deployed: {problem}.")
     config = _with_account(cluster, config)
     wanted = predictor(release, project, storage_uri(release, folder, config), config)
-    return Rollout(cluster, release, golden, project, config, wanted).run()
+    return Rollout(
+        cluster=cluster,
+        release=release,
+        golden=golden,
+        project=project,
+        config=config,
+        wanted=wanted,
+    ).run()
 
 
 def _with_account(cluster: Cluster, config: DeploymentConfig) -> DeploymentConfig:
@@ -94,7 +101,7 @@ def _with_account(cluster: Cluster, config: DeploymentConfig) -> DeploymentConfi
     return config.model_copy(update={"service_account": ACCOUNT})
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Rollout:
     """One version on its way into one InferenceService."""
 
@@ -309,7 +316,7 @@ class Rollout:
         """The predictor's pods, narrowed by labels; a transformer's carry the same ones but one."""
         wanted = {SERVICE_LABEL: self.project, "component": "predictor", **labels}
         selector = ",".join(f"{name}={value}" for name, value in wanted.items())
-        return Seen(service, self.cluster.list("Pod", labelSelector=selector))
+        return Seen(service=service, pods=self.cluster.list("Pod", labelSelector=selector))
 
     def _wait(self, done: Callable[[Seen], bool], *, whose: dict[str, Any] | None = None) -> Seen:
         """Polls until it holds.

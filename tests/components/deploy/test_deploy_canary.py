@@ -20,7 +20,12 @@ class Window:
 def seen(
     requests: float, errors: float = 0, ms: float = 2, low: float = 50, high: float = 50
 ) -> Any:
-    return canary.Observed(requests, errors, requests * ms / 1000, {"0.5": low, "inf": high})
+    return canary.Observed(
+        requests=requests,
+        errors=errors,
+        seconds=requests * ms / 1000,
+        predictions={"0.5": low, "inf": high},
+    )
 
 
 WINDOWS = [

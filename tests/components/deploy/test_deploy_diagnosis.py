@@ -117,7 +117,7 @@ def test_only_what_still_holds_is_a_diagnosis(name: str) -> None:
         "metadata": {"name": "flights"},
         "status": {"conditions": case.conditions, "url": "x"},
     }
-    said = diagnose(Cluster(), Seen(service, case.pods), "r2")  # type: ignore[arg-type]
+    said = diagnose(Cluster(), Seen(service=service, pods=case.pods), "r2")  # type: ignore[arg-type]
     with pytest.raises(AssertionError, match=case.says):
         raise AssertionError(said)
 
