@@ -62,6 +62,7 @@ def metric_name(metric: str) -> str:
     names = {
         "auc": "AUC",
         "f1": "F1",
+        "weighted_f1": "weighted F1",
         "brier": "Brier score",
         "rmse": "RMSE",
         "mae": "MAE",
@@ -147,17 +148,20 @@ class SliceRule(Section):
 
 
 class BaselineRule(Section):
-    """What the model must beat: always the constant answer, and a logistic regression."""
+    """What the model must beat: always the constant answer, and a linear model fitted here."""
 
     logistic: bool = Field(
-        default=True, description="Also fit a logistic regression on the training part and compare."
+        default=True,
+        description="Also fit a logistic regression (for a number a linear one) on the training part "
+        "and compare.",
     )
     margin: Margin = Field(
-        default=0.0, description="The lead in AUC that is asked for over each baseline."
+        default=0.0,
+        description="The lead in AUC (of a number, in R²) that is asked for over each baseline.",
     )
     judge: Literal["tie", "point", "interval"] = Field(
         default="tie",
-        description="What the lead must be. `tie`: no worse than the logistic regression beyond "
+        description="What the lead must be. `tie`: no worse than the fitted baseline beyond "
         "chance, so that its paired interval reaches the margin (where the truth is "
         "linear, the two are equal); over the constant answer, the measured lead. "
         "`point`: the measured lead over both. `interval`: the worse end of its "
@@ -169,7 +173,9 @@ class LeakAlarm(Section):
     """When a result is too good to be true."""
 
     auc: Share = Field(
-        default=0.98, description="A model, or one feature alone, that reaches this is refused."
+        default=0.98,
+        description="A model, or one feature alone, that reaches this is refused; of a number it is "
+        "the concordance: the share of pairs of rows in the right order.",
     )
     acknowledged: str = Field(
         default="",
@@ -188,7 +194,8 @@ class RehearsalRule(Section):
         default=1e-5,
         gt=0,
         allow_inf_nan=False,
-        description="Largest difference between its probabilities and evaluate's.",
+        description="Largest difference between its answers and evaluate's; of a number, as a share "
+        "of the largest answer.",
     )
     p99_ms: float = Field(
         default=100,

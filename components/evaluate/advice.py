@@ -1,9 +1,9 @@
 """What a person should know of the settings around a verdict; it decides nothing."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from slipway.components.config.gate import LOWER_IS_BETTER, Bound, GateConfig
+from slipway.components.config.gate import LOWER_IS_BETTER, Bound, GateConfig, Metric
 from slipway.components.config.monitoring import MonitoringConfig, RuleSettings
 
 
@@ -12,8 +12,8 @@ def advise(
     monitoring: MonitoringConfig | None,
     metrics: Mapping[str, float | None],
     *,
-    rows: int,
-    positives: int,
+    constants: Mapping[Metric, tuple[float, str]],
+    bounds: Sequence[tuple[Metric, Bound]],
 ) -> list[str]:
     """Settings that do not fit what was measured, each in a sentence with the value to set.
 
@@ -21,27 +21,24 @@ def advise(
         gate: the project's `gate` section.
         monitoring: its `monitoring` section; None: the model is not going to be monitored.
         metrics: of the model, on the test part.
-        rows: test rows.
-        positives: those with label 1.
+        constants: by metric what a constant answer has, and which (see `LabelType.constants`).
+        bounds: the gate's own for the kind of label (see `LabelType.bounds`).
     """
-    advice = _reached_by_constants(gate, rows, positives)
+    advice = _reached_by_constants(gate, constants, bounds)
     return advice + (_fires_at_once(monitoring, metrics) if monitoring else [])
 
 
-def _reached_by_constants(gate: GateConfig, rows: int, positives: int) -> list[str]:
+def _reached_by_constants(
+    gate: GateConfig,
+    constants: Mapping[Metric, tuple[float, str]],
+    bounds: Sequence[tuple[Metric, Bound]],
+) -> list[str]:
     """Bounds that an answer holds which never looks at a row."""
-    if not 0 < positives < rows:
-        return []
-    asked = {
-        "gate.accuracy": ("accuracy", Bound(min=gate.accuracy)),
-        "gate.f1": ("f1", Bound(min=gate.f1)),
-        "gate.auc": ("auc", Bound(min=gate.auc)),
-        **{f"gate.metrics.{name}": (name, bound) for name, bound in gate.metrics.items()},
-    }
-    reached = constants(positives / rows)
+    asked = [(f"gate.{metric}", metric, bound) for metric, bound in bounds]
+    asked += [(f"gate.metrics.{metric}", metric, bound) for metric, bound in gate.metrics.items()]
     advice = []
-    for setting, (metric, bound) in asked.items():
-        value, answer = reached.get(metric, (math.nan, ""))
+    for setting, metric, bound in asked:
+        value, answer = constants.get(metric, (math.nan, ""))
         lower = metric in LOWER_IS_BETTER
         limit = bound.max if lower else bound.min  # a least value of 0 asks for nothing, on purpose
         if not limit or not (value <= limit if lower else value >= limit):
@@ -52,27 +49,6 @@ def _reached_by_constants(gate: GateConfig, rows: int, positives: int) -> list[s
             " rely on the other rules."
         )
     return advice
-
-
-def constants(rate: float) -> dict[str, tuple[float, str]]:
-    """By metric, what the best constant answer has where `rate` of the rows are positive.
-
-    Recall is left out (always 1 has all of it, so no bound on it alone means anything), and so is the
-    calibration error (a constant may be calibrated perfectly).
-    """
-    common = "1" if rate > 0.5 else "0"
-    always = "always answering 1"
-    share = "always answering the label's rate"
-    entropy = -(rate * math.log(rate) + (1 - rate) * math.log(1 - rate))
-    return {
-        "accuracy": (max(rate, 1 - rate), f"always answering {common}"),
-        "f1": (2 * rate / (1 + rate), always),
-        "precision": (rate, always),
-        "auc": (0.5, share),
-        "average_precision": (rate, share),
-        "log_loss": (entropy, share),
-        "brier": (rate * (1 - rate), share),
-    }
 
 
 def _fires_at_once(monitoring: MonitoringConfig, metrics: Mapping[str, float | None]) -> list[str]:

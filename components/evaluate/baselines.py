@@ -1,26 +1,26 @@
-"""What a model must beat to be worth serving: a constant, and a logistic regression.
+"""What a model must beat to be worth serving: a constant, and a linear model fitted here.
 
 Also the search for a feature that gives the label away on its own.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slipway.components.config.label import LabelKind
 from slipway.components.contracts.scoring import read_part_batches
-from slipway.components.contracts.splits import LABEL, Part, Splits, part_file
+from slipway.components.contracts.splits import LABEL, Kind, Part, Splits, part_file
 from slipway.components.evaluate.measure import Scorer
-from slipway.components.metrics.binary import auc
-from slipway.components.metrics.kinds.binary import BinaryLabel
+from slipway.components.metrics.kinds.base import LabelType
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-LOGISTIC = "logistic regression"
-MAJORITY = "majority class"
 FIT_ROWS = 50_000
 LEAK_ROWS = 20_000
 _CATEGORIES = 30
+_BINS = 129
 
 
 def sample_part(
@@ -45,26 +45,79 @@ def sample_part(
     return pa.concat_tables(kept).slice(0, rows)
 
 
-def fit_logistic(folder: Path, splits: Splits) -> Scorer:
-    """Fits a logistic regression on at most 50,000 rows of the training part.
+def fit_baseline(folder: Path, splits: Splits, label: LabelType) -> Scorer:
+    """Fits the linear model to beat on at most 50,000 rows of the training part.
 
-    Numbers are standardised (missing is the mean, with a flag), categories one-hot (the 30 most
-    common), times become the hour of the day and the day of the week.
+    Classes get a logistic regression, a number a ridge regression. Numbers are standardised (missing is
+    the mean, with a flag), categories one-hot (the 30 most common), times become the hour of the day and
+    the day of the week.
     """
+    names = [feature.name for feature in splits.features]
+    train = sample_part(folder, splits, "train", FIT_ROWS, [*names, LABEL])
+    labels = train[LABEL].to_numpy()
+    known = label.is_usable(labels)
+    if not known.all():
+        train, labels = train.filter(known), labels[known]
+    answer = _FITS[label.kind](design_matrix(train, splits), labels, label)
+    return Scorer(
+        name=label.baselines[1],
+        score=lambda table: answer(design_matrix(table, splits)),
+        label=label,
+        columns=tuple(names),
+    )
+
+
+Answer = Callable[["np.ndarray"], "np.ndarray"]
+"""Answers to rows of a design: float32 [N] or [N, W], as the kind of label has them."""
+
+
+def _fit_binary(design: "np.ndarray", labels: "np.ndarray", label: LabelType) -> Answer:
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
-    names = [feature.name for feature in splits.features]
-    train = sample_part(folder, splits, "train", FIT_ROWS, [*names, LABEL])
     model = LogisticRegression(max_iter=200, tol=1e-3)
-    model.fit(design_matrix(train, splits), train[LABEL].to_numpy().astype(np.int8))
+    model.fit(design, labels.astype(np.int8))
+    return lambda rows: model.predict_proba(rows)[:, 1].astype(np.float32)
 
-    def score(table: "pa.Table") -> "np.ndarray":
-        return model.predict_proba(design_matrix(table, splits))[:, 1].astype(np.float32)
 
-    return Scorer(
-        name=LOGISTIC, score=score, label=BinaryLabel(threshold=0.5), columns=tuple(names)
-    )
+def _fit_multiclass(design: "np.ndarray", labels: "np.ndarray", label: LabelType) -> Answer:
+    """A multinomial one; a class that the training part lacks has the probability 0."""
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(max_iter=200, tol=1e-3)
+    model.fit(design, labels.astype(np.int32))
+
+    def answer(rows: "np.ndarray") -> "np.ndarray":
+        answers = np.zeros((len(rows), len(label.class_names)), np.float32)
+        answers[:, model.classes_] = model.predict_proba(rows)
+        return answers
+
+    return answer
+
+
+def _fit_number(design: "np.ndarray", labels: "np.ndarray", label: LabelType) -> Answer:
+    """Its interval is as wide as its own residuals ask for."""
+    import numpy as np
+    from sklearn.linear_model import Ridge
+
+    model = Ridge(alpha=1.0)
+    model.fit(design.astype(np.float64), labels)
+    level = label.settings["level"]
+    half = float(np.quantile(np.abs(labels - model.predict(design)), level)) if len(labels) else 0.0
+
+    def answer(rows: "np.ndarray") -> "np.ndarray":
+        values = model.predict(rows.astype(np.float64))
+        return np.stack([values, values - half, values + half], axis=1).astype(np.float32)
+
+    return answer
+
+
+_FITS: dict[LabelKind, Callable[["np.ndarray", "np.ndarray", LabelType], Answer]] = {
+    "binary": _fit_binary,
+    "multiclass": _fit_multiclass,
+    "number": _fit_number,
+}
 
 
 def design_matrix(table: "pa.Table", splits: Splits) -> "np.ndarray":
@@ -97,47 +150,103 @@ def design_matrix(table: "pa.Table", splits: Splits) -> "np.ndarray":
     return np.column_stack(columns).astype(np.float32)
 
 
-def feature_aucs(folder: Path, splits: Splits) -> dict[str, float]:
-    """How well each feature alone tells the label apart, in either direction: AUC from 0.5 to 1.
+def measure_features(folder: Path, splits: Splits, label: LabelType) -> dict[str, float]:
+    """How well each feature alone tells the label, in either direction: from 0.5 to 1.
 
-    On at most 20,000 test rows. A category stands for its share of positives in a training sample;
-    that a value is missing counts too, since a null may give the label away.
+    That is the AUC (of several classes the mean of each against the rest) or a number's concordance, on
+    at most 20,000 test rows. A category stands for the labels that it has in a training sample. So do
+    bins of a number where there are more than two classes, since its order tells the first and the last
+    of them only. That a value is missing counts too: a null may give the label away.
     """
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
 
     names = [feature.name for feature in splits.features]
-    test = sample_part(folder, splits, "test", LEAK_ROWS, [*names, LABEL])
-    train = sample_part(folder, splits, "train", LEAK_ROWS, [*names, LABEL])
-    test = test.filter(pc.is_in(test[LABEL], pa.array([0, 1], test[LABEL].type)))
-    label = test[LABEL].to_numpy()
-    if len(np.unique(label)) < 2:
+    test = _labelled_sample(folder, splits, "test", label)
+    train = _labelled_sample(folder, splits, "train", label)
+    if len(np.unique(test[1])) < 2:
         return {}
-
-    def telling(score: "np.ndarray", of: "np.ndarray") -> float:
-        value = float(np.nan_to_num(auc(of, score), nan=0.5))
-        return max(value, 1 - value)
-
+    kinds = {feature.name: feature.kind for feature in splits.features}
     result = {}
-    for feature in splits.features:
-        if feature.kind == "categorical":
-            rates = (
-                train.select([feature.name, LABEL])
-                .group_by(feature.name)
-                .aggregate([(LABEL, "mean")])
-                .to_pylist()
-            )
-            share = {row[feature.name]: row[f"{LABEL}_mean"] for row in rates}
-            score = np.array([share.get(v, 0.0) for v in test[feature.name].to_pylist()])
-            result[feature.name] = telling(score, label)
-            continue
-        values = test[feature.name]
-        if feature.kind == "time":
-            values = values.cast(pa.timestamp("us", values.type.tz)).cast(pa.int64())
-        score = values.cast(pa.float64()).fill_null(np.nan).to_numpy()
-        missing = np.isnan(score)
-        # Infinity is a value like another here: the order is all that counts.
-        order = np.nan_to_num(score[~missing])
-        result[feature.name] = max(telling(order, label[~missing]), telling(missing, label))
+    for name in names:
+        if kinds[name] == "categorical":
+            told = _tell_groups(label, test, train, *_category_groups(test[0], train[0], name))
+        else:
+            told = _tell_numbers(label, test, train, name, kinds[name])
+        result[name] = float(told.mean())
     return result
+
+
+Sample = tuple["pa.Table", "np.ndarray"]
+"""Rows with usable labels, and those labels, [N]."""
+
+
+def _labelled_sample(folder: Path, splits: Splits, part: Part, label: LabelType) -> Sample:
+    names = [feature.name for feature in splits.features]
+    table = sample_part(folder, splits, part, LEAK_ROWS, [*names, LABEL])
+    labels = table[LABEL].to_numpy()
+    known = label.is_usable(labels)
+    return table.filter(known), labels[known]
+
+
+def _tell_groups(
+    label: LabelType,
+    test: Sample,
+    train: Sample,
+    test_group: "np.ndarray",
+    train_group: "np.ndarray",
+    groups: int,
+) -> "np.ndarray":
+    """How well a group's labels in the training sample tell those of the test rows in it."""
+    scores = label.stand_for(train[1], train_group, groups)
+    return label.tells(test[1], scores[test_group])
+
+
+def _category_groups(
+    test: "pa.Table", train: "pa.Table", name: str
+) -> "tuple[np.ndarray, np.ndarray, int]":
+    """The place of each row's value among those of the training sample; the last: not there."""
+    import pyarrow.compute as pc
+
+    known = pc.unique(train[name])
+    places = [
+        pc.index_in(table[name].cast(known.type), known).fill_null(len(known)).to_numpy()
+        for table in (test, train)
+    ]
+    return places[0], places[1], len(known) + 1
+
+
+def _numbers(table: "pa.Table", name: str, kind: Kind) -> "np.ndarray":
+    """A feature as float64 [N]; missing is NaN."""
+    import numpy as np
+    import pyarrow as pa
+
+    values = table[name]
+    if kind == "time":
+        values = values.cast(pa.timestamp("us", values.type.tz)).cast(pa.int64())
+    numbers: np.ndarray = values.cast(pa.float64()).fill_null(np.nan).to_numpy()
+    return numbers
+
+
+def _tell_numbers(
+    label: LabelType, test: Sample, train: Sample, name: str, kind: Kind
+) -> "np.ndarray":
+    """By the order of the values, by their being missing, and of several classes by their bins."""
+    import numpy as np
+
+    scores = _numbers(test[0], name, kind)
+    missing = np.isnan(scores)
+    # Infinity is a value like another here: the order is all that counts.
+    order = np.nan_to_num(scores[~missing])
+    told = [label.tells(test[1][~missing], order), label.tells(test[1], missing)]
+    if len(label.class_names) > 2:
+        seen = _numbers(train[0], name, kind)
+        inside = np.nan_to_num(seen[~np.isnan(seen)])
+        edges = np.unique(np.quantile(inside, np.linspace(0, 1, _BINS))) if len(inside) else inside
+        groups = [
+            np.where(
+                np.isnan(of), len(edges) + 1, np.searchsorted(edges, np.nan_to_num(of), "right")
+            )
+            for of in (scores, seen)
+        ]
+        told.append(_tell_groups(label, test, train, groups[0], groups[1], len(edges) + 2))
+    return np.max(told, axis=0)

@@ -1,20 +1,28 @@
 """The model card: one HTML file that needs nothing else, shown by the KFP UI and kept in the registry."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway.components.config.gate import GateConfig
+from slipway.components.config.gate import GateConfig, metric_name
+from slipway.components.config.label import LabelKind
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.splits import Splits
 from slipway.components.contracts.verdict import Verdict
-from slipway.components.evaluate.plots import all_plots
-from slipway.components.evaluate.rules import Estimate, Evidence, label_of
-from slipway.components.metrics.binary import METRICS
+from slipway.components.evaluate.class_plots import show_classes
+from slipway.components.evaluate.evidence import ScoredSample
+from slipway.components.evaluate.number_plots import show_numbers
+from slipway.components.evaluate.plots import Exhibits, show_binary, slice_plot
+from slipway.components.evaluate.rules import Estimate, Evidence
+from slipway.components.metrics.kinds.base import LabelTally, LabelType
+from slipway.components.metrics.kinds.binary import BinaryLabel
+from slipway.components.metrics.multiclass_tally import MulticlassTally
 from slipway.components.metrics.tally import Tally
 from slipway.components.support.files import write_text
 
 _TEMPLATE = "card.html.j2"
+_NAMED_CLASSES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +31,7 @@ class CardContent:
 
     Attributes:
         tallies: by model, the gated one first; empty where nothing could be measured.
+        sample: of a number: test rows with labels and answers.
         champion: the champion's own metrics, where it was compared.
     """
 
@@ -32,8 +41,9 @@ class CardContent:
     splits: Splits
     gate: GateConfig
     evidence: Evidence
-    tallies: dict[str, Tally]
+    tallies: dict[str, LabelTally]
     champion: dict[str, float]
+    sample: ScoredSample | None = None
 
 
 def write_card(path: Path, content: CardContent) -> None:
@@ -47,17 +57,7 @@ def write_card(path: Path, content: CardContent) -> None:
         trim_blocks=True,
     )
     verdict, evidence = content.verdict, content.evidence
-    auc = evidence.metrics.get("auc")
-    plots = (
-        all_plots(
-            content.tallies,
-            content.bundle.threshold,
-            list(evidence.slices),
-            auc.value if auc else None,
-        )
-        if content.tallies
-        else {}
-    )
+    label = evidence.label
     text = environment.get_template(_TEMPLATE).render(
         project=content.project,
         verdict=verdict,
@@ -66,13 +66,16 @@ def write_card(path: Path, content: CardContent) -> None:
         remedies=verdict.notes.get("remedies", []),
         warnings=content.splits.mostly_null,
         window=content.splits.windows.get("test"),
-        positives=evidence.positives if content.tallies else None,
+        amounts=_amounts(evidence) if content.tallies else "",
+        noun=label.noun,
         facts=_facts(content),
         confidence=f"{content.gate.confidence:.0%}",
         block=content.gate.block,
         compared=evidence.champion is not None,
-        metrics=[_metric_row(name, content) for name in METRICS if evidence.metrics],
-        plots=plots,
+        metrics=[_metric_row(name, content) for name in label.metrics if evidence.metrics],
+        exhibits=_SHOWN[label.kind](content) if content.tallies else None,
+        slices=_slices(content) if content.tallies else "",
+        lead=metric_name(label.lead),
         rules=[
             {
                 "name": rule.name,
@@ -101,10 +104,61 @@ def _facts(content: CardContent) -> list[tuple[str, Any]]:
         ("Features", f"{len(names)}: {', '.join(names)}"),
         ("Trained on", f"{splits.rows.get('train', 0):,} rows{stretch}"),
         ("Split", f"{rule.text}. Note: {rule.advice}." if rule.advice else rule.text),
-        ("Threshold", f"{bundle.threshold:.4f}: the label is 1 where the probability reaches it"),
+        *_label_facts(content.evidence.label),
         ("Champion", notes.get("champion", "not compared")),
         ("Rehearsal", notes.get("rehearsal", "not held")),
     ]
+
+
+def _label_facts(label: LabelType) -> list[tuple[str, Any]]:
+    if isinstance(label, BinaryLabel):
+        said = f"{label.threshold:.4f}: the label is 1 where the probability reaches it"
+        return [("Threshold", said)]
+    names = label.class_names[:_NAMED_CLASSES]
+    more = f" and {len(label.class_names) - len(names):,} more" if names < label.class_names else ""
+    return [("Classes", ", ".join(names) + more)] if names else [("Interval", label.noun)]
+
+
+def _amounts(evidence: Evidence) -> str:
+    """How many rows the classes have, in words."""
+    names, rows = evidence.label.class_names, evidence.class_rows
+    if len(names) == 2:
+        return f"{rows[-1]:,} with label {names[-1]}"
+    return f"{min(rows):,} to {max(rows):,} of each class" if names else ""
+
+
+def _show_binary(content: CardContent) -> Exhibits:
+    tallies = {name: t for name, t in content.tallies.items() if isinstance(t, Tally)}
+    return show_binary(tallies, content.bundle.threshold)
+
+
+def _show_classes(content: CardContent) -> Exhibits:
+    model = next(iter(content.tallies.values()))
+    if not isinstance(model, MulticlassTally):
+        return Exhibits(title="Classes")
+    return show_classes(model, content.evidence.label.class_names)
+
+
+def _show_numbers(content: CardContent) -> Exhibits:
+    sample, label = content.sample, content.evidence.label
+    if sample is None or not len(sample.labels):
+        return Exhibits(title="Answers against labels")
+    return show_numbers(sample.labels, sample.answers, label)
+
+
+_SHOWN: dict[LabelKind, Callable[[CardContent], Exhibits]] = {
+    "binary": _show_binary,
+    "multiclass": _show_classes,
+    "number": _show_numbers,
+}
+
+
+def _slices(content: CardContent) -> str:
+    slices, lead = list(content.evidence.slices), content.evidence.label.lead
+    if not any(part.metrics for part in slices):
+        return ""
+    overall = content.evidence.metrics.get(lead)
+    return slice_plot(slices, overall.value if overall else None, lead)
 
 
 def _metric_row(name: str, content: CardContent) -> dict[str, str]:
@@ -113,7 +167,7 @@ def _metric_row(name: str, content: CardContent) -> dict[str, str]:
     own = evidence.metrics.get(name, nothing)
     difference = (evidence.champion or {}).get(name, nothing)
     return {
-        "name": label_of(name),
+        "name": metric_name(name),
         "value": _number(own.value),
         "interval": _interval(own),
         "champion": _number(content.champion.get(name)),

@@ -29,13 +29,13 @@ def evaluate(
         splits: Train, validation and test tables; the test table decides.
         project: The project's name: the registered model whose champion is compared.
         config: The project's `gate` section.
-        gate_accuracy: Least accuracy on the test table, at the model's threshold.
-        gate_f1: Least F1, at the model's threshold.
+        gate_accuracy: Least accuracy on the test table, of classes; so are F1 and AUC.
+        gate_f1: Least F1; of several classes their mean.
         gate_auc: Least area under the ROC curve.
         monitoring: The project's `monitoring` section: alerts that would fire at once are named.
         verdict: The decision, rule by rule, as JSON.
         metrics: The metrics on the test table.
-        curves: Confusion matrix and ROC curve.
+        curves: Confusion matrix, and of two classes the ROC curve.
         card: The model card, to look at.
         override_approver: Who lets the model pass where the rules refuse it; empty: nobody.
         override_reason: Why; both stand in the verdict, the card and the registry.
@@ -64,6 +64,8 @@ def evaluate(
     verdict.metadata.update(result.metadata())
     for name, value in result.metrics.items():
         metrics.log_metric(name, value)
-    curves.log_confusion_matrix(result.labels, result.confusion)
-    curves.log_roc_curve(*result.roc)
+    if result.labels:
+        curves.log_confusion_matrix(result.labels, result.confusion)
+    if result.roc[0]:
+        curves.log_roc_curve(*result.roc)
     return result.outcome

@@ -10,13 +10,15 @@ from typing import Any
 from slipway.components.config.gate import GateConfig
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.bundle import bundle_hash, read_bundle
-from slipway.components.contracts.splits import read_splits
+from slipway.components.contracts.splits import Splits, read_splits
 from slipway.components.contracts.verdict import Outcome, Verdict, write_verdict
 from slipway.components.evaluate.advice import advise
 from slipway.components.evaluate.card import CardContent, write_card
+from slipway.components.evaluate.class_plots import MAX_DRAWN_CLASSES
 from slipway.components.evaluate.evidence import GatedModel, Measurements, gather_evidence
 from slipway.components.evaluate.remedies import find_remedies
-from slipway.components.evaluate.rules import decide, judge, override_for
+from slipway.components.evaluate.rules import Evidence, decide, judge, override_for
+from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.support.stage import progress, stage
 
 
@@ -27,9 +29,9 @@ class Evaluation:
     Attributes:
         verdict: the decision, rule by rule.
         metrics: the finite ones, by name.
-        labels: names of the two classes.
-        confusion: counts, rows the true class, columns the called one.
-        roc: false positive rate, true positive rate and threshold of at most 200 points.
+        labels: names of the classes; empty where there are none, or too many for a picture.
+        confusion: counts, rows the true class, columns the called one; of those classes.
+        roc: false positive rate, true positive rate and threshold of at most 200 points; of two classes.
     """
 
     verdict: Verdict
@@ -101,10 +103,13 @@ def evaluate_model(task: EvaluationTask) -> Evaluation:
         SlipwayError: the settings are wrong, bundle.json or splits.json cannot be read, or MLflow
             does not answer or refuses. Nothing is written then.
     """
-    gate = GateConfig.parse(task.config, "gate", task.parameters)
+    bundle = read_bundle(task.bundle_path)
+    gate = GateConfig.parse(task.config, "gate", task.parameters).with_defaults_of(
+        bundle.label_kind
+    )
     subject = GatedModel(
         folder=task.bundle_path,
-        bundle=read_bundle(task.bundle_path),
+        bundle=bundle,
         splits_folder=task.splits_path,
         splits=read_splits(task.splits_path),
         project=task.project,
@@ -112,7 +117,7 @@ def evaluate_model(task: EvaluationTask) -> Evaluation:
     model_hash = bundle_hash(task.bundle_path)
     with tempfile.TemporaryDirectory(prefix="slipway-evaluate-") as scratch:
         measured = gather_evidence(subject, gate, Path(scratch))
-    verdict = _decide(task, gate, measured, model_hash, subject.splits.data_hash)
+    verdict = _decide(task, gate, measured, model_hash, subject.splits)
     write_card(
         task.card_path,
         CardContent(
@@ -123,10 +128,13 @@ def evaluate_model(task: EvaluationTask) -> Evaluation:
             gate=gate,
             evidence=measured.evidence,
             tallies=measured.tallies(),
+            sample=measured.sample,
             champion=measured.champion(),
         ),
     )
     write_verdict(task.verdict_path, verdict)
+    classes = subject.label.class_names
+    classes = classes if len(classes) <= MAX_DRAWN_CLASSES else ()
     return Evaluation(
         verdict=verdict,
         metrics={
@@ -134,8 +142,8 @@ def evaluate_model(task: EvaluationTask) -> Evaluation:
             for name, value in verdict.metrics.items()
             if value is not None and math.isfinite(value)
         },
-        labels=["0", "1"],
-        confusion=measured.confusion(),
+        labels=list(classes),
+        confusion=measured.confusion() if classes else [],
         roc=measured.roc(),
     )
 
@@ -145,7 +153,7 @@ def _decide(
     gate: GateConfig,
     measured: Measurements,
     model_hash: str,
-    data_hash: str,
+    splits: Splits,
 ) -> Verdict:
     """The rules' verdict, and a person's override of it."""
     rules = judge(measured.evidence, gate)
@@ -154,6 +162,7 @@ def _decide(
         measured.notes["override"] = remark
         progress(remark)
     outcome: Outcome = "pass" if override else decide(rules)
+    evidence = measured.evidence
     metrics = {name: estimate.value for name, estimate in measured.shown.items()}
     if outcome == "fail":
         measured.notes["remedies"] = find_remedies(rules, measured.evidence, gate)
@@ -161,17 +170,37 @@ def _decide(
         gate,
         MonitoringConfig.parse(task.monitoring, "monitoring") if outcome == "pass" else None,
         metrics,
-        rows=measured.evidence.rows,
-        positives=measured.evidence.positives,
+        constants=evidence.label.constants(
+            _describe_test(evidence, splits), splits.labels.get("train", {})
+        ),
+        bounds=evidence.label.bounds(gate),
     )
     return Verdict(
         outcome=outcome,
         override=override,
         rules=rules,
         metrics=metrics,
-        thresholds={"accuracy": gate.accuracy, "f1": gate.f1, "auc": gate.auc},
+        thresholds=_thresholds(evidence.label, gate),
         model_hash=model_hash,
-        data_hash=data_hash,
+        data_hash=splits.data_hash,
         test_rows=measured.evidence.rows,
         notes=measured.notes,
     )
+
+
+def _describe_test(evidence: Evidence, splits: Splits) -> Mapping[str, float]:
+    """Facts about the test part's labels: of classes as they were counted."""
+    if evidence.class_rows:
+        return dict(zip(evidence.label.class_names, evidence.class_rows, strict=True))
+    return splits.labels.get("test", {})
+
+
+def _thresholds(label: LabelType, gate: GateConfig) -> dict[str, float]:
+    """By metric of the first line, the bound that the gate holds it against."""
+    asked = [(metric, bound) for metric, bound in (*gate.metrics.items(), *label.bounds(gate))]
+    limits = {
+        metric: limit
+        for metric, bound in asked
+        if (limit := bound.min if bound.min is not None else bound.max) is not None
+    }
+    return {name: limits[name] for name in label.headline if name in limits}

@@ -2,13 +2,18 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.gate import GateConfig
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.scoring import open_model, predict
-from slipway.components.contracts.splits import Splits
-from slipway.components.evaluate.baselines import LOGISTIC, MAJORITY, feature_aucs, fit_logistic
+from slipway.components.contracts.splits import LABEL, Splits
+from slipway.components.evaluate.baselines import (
+    LEAK_ROWS,
+    fit_baseline,
+    measure_features,
+    sample_part,
+)
 from slipway.components.evaluate.champion import Champion, fetch_champion
 from slipway.components.evaluate.measure import (
     MeasuredModel,
@@ -23,15 +28,20 @@ from slipway.components.evaluate.measure import (
 from slipway.components.evaluate.rehearse import rehearse
 from slipway.components.evaluate.rules import Estimate, Evidence, RehearsalEvidence
 from slipway.components.evaluate.slices import plan_slices
-from slipway.components.metrics.kinds.choose import label_type_of
+from slipway.components.metrics.kinds.base import LabelTally, LabelType
+from slipway.components.metrics.kinds.choose import label_type, label_type_of
 from slipway.components.metrics.tally import Tally
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
 from slipway.components.support.tracking import TrackingError
 
+if TYPE_CHECKING:
+    import numpy as np
+
 MODEL = "model"
 CHAMPION = "champion"
 _CURVE_POINTS = 200
+_NAMED_CLASSES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +59,19 @@ class GatedModel:
     splits: Splits
     project: str
 
+    @property
+    def label(self) -> LabelType:
+        """The kind of label."""
+        return label_type_of(self.bundle)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredSample:
+    """Labels [N] of at most 20,000 test rows, evenly spaced, and answers [N] or [N, W]."""
+
+    labels: "np.ndarray"
+    answers: "np.ndarray"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:
@@ -57,24 +80,27 @@ class Measurements:
     Attributes:
         notes: facts for the verdict, by name.
         test_pass: None where the model could not be measured.
+        sample: test rows with a label, and the model's answers to them; None as above, and where the
+            tallies tell enough.
     """
 
     evidence: Evidence
     shown: dict[str, Estimate]
     notes: dict[str, Any]
     test_pass: TestPass | None
+    sample: ScoredSample | None = None
 
     @property
     def _gated(self) -> MeasuredModel | None:
         return self.test_pass.models[MODEL] if self.test_pass else None
 
-    def tallies(self) -> dict[str, Tally]:
+    def tallies(self) -> dict[str, LabelTally]:
         """By model that was measured soundly, the gated one first."""
         models = self.test_pass.models if self.test_pass else {}
         return {
             name: model.tally
             for name, model in models.items()
-            if isinstance(model.tally, Tally) and (name == MODEL or not model.problems)
+            if name == MODEL or not model.problems
         }
 
     def champion(self) -> dict[str, float]:
@@ -83,13 +109,16 @@ class Measurements:
         return theirs.tally.measure() if theirs is not None and not theirs.problems else {}
 
     def confusion(self) -> list[list[int]]:
-        """Counts: rows the true class, columns the called one."""
+        """Counts: rows the true class, columns the called one; empty where there are no classes."""
         if self._gated is None:
-            return [[0, 0], [0, 0]]
+            classes = len(self.evidence.label.class_names)
+            return [[0] * classes for _ in range(classes)]
         return self._gated.tally.confusion()
 
     def roc(self) -> tuple[list[float], list[float], list[float]]:
-        """At most 200 points of the curve; all values are finite."""
+        """At most 200 finite points of the curve; empty where an answer is not one probability."""
+        if self.evidence.label.answer_names:
+            return [], [], []
         if self._gated is None or not isinstance(self._gated.tally, Tally):
             return [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]
         false, true, thresholds = self._gated.tally.roc(_CURVE_POINTS)
@@ -108,16 +137,18 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
         TrackingError: the registry could not be asked for the champion.
     """
     notes: dict[str, Any] = {
-        "threshold": subject.bundle.threshold,
+        **subject.label.settings,
         "block": gate.block,
         "seed": gate.seed,
     }
-    champion, problem = _find_champion(subject.project, scratch, notes)
+    champion, problem = _find_champion(subject, scratch, notes)
     try:
+        _check_label(subject)
         columns = plan_slices(subject.splits_folder, subject.splits, gate.slices)
         scorers = _make_scorers(subject, champion, gate)
         test_pass = run_pass(subject.splits_folder, subject.splits, scorers, columns, gate)
-        features = feature_aucs(subject.splits_folder, subject.splits)
+        features = measure_features(subject.splits_folder, subject.splits, subject.label)
+        sample = _score_sample(subject, scorers[0])
     except Exception as error:
         # A model or a test table that cannot be measured is refused, with the reason in the verdict.
         return _without_measures(
@@ -129,7 +160,7 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
     evidence = replace(
         _no_evidence(subject),
         rows=test_pass.rows,
-        positives=ours.tally.class_rows()[-1],
+        class_rows=ours.tally.class_rows(),
         problems=tuple(ours.problems),
         metrics=shown,
         champion=compared,
@@ -137,16 +168,68 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
         baselines=_compare_baselines(ours, test_pass, gate, shown),
         shuffled=shuffled_estimate(test_pass),
         features=features,
+        told=_told(subject.label, sample),
         slices=slice_evidence(test_pass, MODEL, CHAMPION if compared else None, columns, gate),
         rehearsal=_rehearse(subject, gate, notes),
     )
     notes["blocks"] = len(test_pass.blocks)
     notes["intervals"] = {name: [estimate.low, estimate.high] for name, estimate in shown.items()}
-    return Measurements(evidence=evidence, shown=shown, notes=notes, test_pass=test_pass)
+    return Measurements(
+        evidence=evidence, shown=shown, notes=notes, test_pass=test_pass, sample=sample
+    )
+
+
+def _check_label(subject: GatedModel) -> None:
+    """Refuses a model that answers another question than the test table has labels for."""
+    bundle, splits = subject.bundle, subject.splits
+    if (bundle.label_kind, bundle.classes) != (splits.label_kind, splits.classes):
+        theirs = label_type(splits.label_kind, classes=splits.classes)
+        raise SlipwayError(
+            f"it predicts {subject.label.noun}, and the splits' labels are {theirs.noun}"
+            f"{_differing(bundle.classes, splits.classes)}. Train it on these splits."
+        )
+
+
+def _differing(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
+    """What classes only one side has, in words."""
+    parts = [
+        f"{who}: {', '.join(sorted(names)[:_NAMED_CLASSES])}"
+        for who, names in (
+            ("only the model has", set(ours) - set(theirs)),
+            ("it lacks", set(theirs) - set(ours)),
+        )
+        if names and ours and theirs
+    ]
+    if not parts and sorted(ours) == sorted(theirs) and ours != theirs:
+        parts = ["their order differs"]
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _score_sample(subject: GatedModel, scorer: Scorer) -> ScoredSample | None:
+    """The answers to a sample of the test rows, where the tallies alone do not tell enough of them."""
+    if subject.label.alarm in subject.label.metrics:
+        return None
+    columns = list(dict.fromkeys([*scorer.columns, LABEL]))
+    table = sample_part(subject.splits_folder, subject.splits, "test", LEAK_ROWS, columns)
+    labels = table[LABEL].to_numpy()
+    known = subject.label.is_usable(labels)
+    return ScoredSample(labels=labels[known], answers=scorer.score(table.filter(known)))
+
+
+def _told(label: LabelType, sample: ScoredSample | None) -> float | None:
+    """How well the model tells the label, where no metric of its kind says it."""
+    if sample is None or not len(sample.labels):
+        return None
+    return float(label.tells(sample.labels, label.decide(sample.answers)).mean())
 
 
 def _no_evidence(subject: GatedModel) -> Evidence:
-    return Evidence(rows=0, expected_rows=subject.splits.rows.get("test", 0), positives=0)
+    return Evidence(
+        label=subject.label,
+        rows=0,
+        expected_rows=subject.splits.rows.get("test", 0),
+        class_rows=(0,) * len(subject.label.class_names),
+    )
 
 
 def _without_measures(
@@ -156,18 +239,20 @@ def _without_measures(
         evidence=replace(
             _no_evidence(subject), problems=(problem,), champion_problem=champion_problem
         ),
-        shown={name: Estimate(value=None) for name in ("accuracy", "f1", "auc")},
+        shown={name: Estimate(value=None) for name in subject.label.headline},
         notes=notes,
         test_pass=None,
     )
 
 
 def _find_champion(
-    project: str, scratch: Path, notes: dict[str, Any]
+    subject: GatedModel, scratch: Path, notes: dict[str, Any]
 ) -> tuple[Champion | None, str]:
-    """The champion, if there is one, and why it could not be fetched; noted for the verdict."""
+    """The champion, if it can be compared, and else why it cannot; noted for the verdict."""
     try:
-        champion = fetch_champion(project, scratch)
+        champion = fetch_champion(subject.project, scratch)
+        if champion is not None:
+            _check_comparable(subject, champion)
     except TrackingError as error:
         # Nothing is known of the champion: the gate has not refused, it could not be asked.
         raise type(error)(f"The gate cannot judge without knowing the champion: {error}") from error
@@ -181,15 +266,41 @@ def _find_champion(
     return champion, ""
 
 
+def _check_comparable(subject: GatedModel, champion: Champion) -> None:
+    """Refuses to compare answers to different questions: no difference of metrics would mean anything."""
+    ours, theirs = subject.bundle, champion.bundle
+    if ours.label_kind == theirs.label_kind and sorted(ours.classes) == sorted(theirs.classes):
+        return
+    raise SlipwayError(
+        f"version {champion.model_version} predicts {label_type_of(theirs).noun}, and this model"
+        f" predicts {subject.label.noun}{_differing(ours.classes, theirs.classes)}. If the label was"
+        f" changed on purpose, take the alias {CHAMPION} from that version, or let this model pass by an"
+        " override."
+    )
+
+
 def _make_scorers(subject: GatedModel, champion: Champion | None, gate: GateConfig) -> list[Scorer]:
     """What takes part in the test pass, the gated model first."""
     scorers = [_make_scorer(MODEL, subject.folder, subject.bundle)]
     if gate.baseline.logistic:
-        progress("fitting the logistic regression to beat")
-        scorers.append(fit_logistic(subject.splits_folder, subject.splits))
+        progress(f"fitting the {subject.label.baselines[1]} to beat")
+        scorers.append(fit_baseline(subject.splits_folder, subject.splits, subject.label))
     if champion is not None:
-        scorers.append(_make_scorer(CHAMPION, champion.folder, champion.bundle))
+        scorer = _make_scorer(CHAMPION, champion.folder, champion.bundle)
+        scorers.append(_in_order_of(subject.bundle.classes, champion.bundle.classes, scorer))
     return scorers
+
+
+def _in_order_of(ours: tuple[str, ...], theirs: tuple[str, ...], scorer: Scorer) -> Scorer:
+    """A scorer whose probabilities stand in the order of the gated model's classes."""
+    if ours == theirs:
+        return scorer
+    places = [theirs.index(name) for name in ours]
+    return replace(
+        scorer,
+        score=lambda table: scorer.score(table)[:, places],
+        label=label_type("multiclass", classes=ours),
+    )
 
 
 def _compare_champion(
@@ -249,16 +360,21 @@ def _make_scorer(name: str, folder: Path, model: Bundle) -> Scorer:
 def _compare_baselines(
     ours: MeasuredModel, test_pass: TestPass, gate: GateConfig, shown: dict[str, Estimate]
 ) -> dict[str, Estimate]:
-    """How much better the AUC is than each baseline's. A constant answer has exactly 0.5."""
-    auc = shown["auc"]
+    """How much better the leading metric is than each baseline's.
+
+    A constant answer has exactly the AUC 0.5, and none has an R² above 0.
+    """
+    label = ours.scorer.label
+    own, nothing = shown[label.lead], label.no_skill
     lead = Estimate(
-        value=None if auc.value is None else auc.value - 0.5,
-        low=None if auc.low is None else auc.low - 0.5,
-        high=None if auc.high is None else auc.high - 0.5,
+        value=None if own.value is None else own.value - nothing,
+        low=None if own.low is None else own.low - nothing,
+        high=None if own.high is None else own.high - nothing,
         rows=test_pass.rows,
     )
-    result = {MAJORITY: lead}
-    logistic = test_pass.models.get(LOGISTIC)
-    if logistic is not None and not logistic.problems:
-        result[LOGISTIC] = differences(ours, logistic, test_pass, gate)["auc"]
+    constant, fitted = label.baselines
+    result = {constant: lead}
+    other = test_pass.models.get(fitted)
+    if other is not None and not other.problems:
+        result[fitted] = differences(ours, other, test_pass, gate)[label.lead]
     return result

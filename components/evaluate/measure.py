@@ -115,9 +115,8 @@ def run_pass(
                 mixed = shuffle.permutation(label)
                 shuffled.add(answers, mixed, np.zeros(len(label), np.int64))
         progress(f"scored {rows:,} of {expected:,} test rows", min(rows / expected, 1.0))
-    of_kind = " of 0 or 1" if scorers[0].label.kind == "binary" else ""
     if unlabelled:
-        first.problems.append(f"{unlabelled:,} test rows have no label{of_kind}.")
+        first.problems.append(f"{unlabelled:,} test rows have no {scorers[0].label.label_name}.")
     if not first.tally.rows():
         first.problems.append("There is no test row to measure.")
     blocks = first.tally.used_blocks

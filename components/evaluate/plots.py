@@ -1,10 +1,15 @@
-"""The model card's plots, as SVG text that stands alone."""
+"""What the model card shows besides its text: plots as SVG that stands alone, and tables.
+
+Here is what all kinds of label share, and the plots of two classes.
+"""
 
 import io
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from slipway.components.config.gate import Metric, metric_name
 from slipway.components.evaluate.rules import SliceEvidence
 from slipway.components.metrics.binary import from_counts
 from slipway.components.metrics.tally import Tally
@@ -18,7 +23,29 @@ _POINTS = 300
 _SHOWN_SLICES = 40
 
 
-def _draw(paint: "Callable[[Axes], None]", width: float = 5.2, height: float = 3.9) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table of the card: its caption, the columns' names, and cells as they are shown."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exhibits:
+    """What the card shows of a model's answers.
+
+    Attributes:
+        title: of the section. figures: caption and SVG of each.
+    """
+
+    title: str
+    figures: tuple[tuple[str, str], ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+def draw(paint: "Callable[[Axes], None]", width: float = 5.2, height: float = 3.9) -> str:
     """One plot as an SVG element. Its text stays text, so that it can be read and searched."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -43,6 +70,11 @@ def _colour(name: str) -> str:
     return _COLOURS.get(name, _OTHER)
 
 
+def colours() -> tuple[str, str]:
+    """Of the model, and of what it is held against."""
+    return _COLOURS["model"], _OTHER
+
+
 def roc_plot(tallies: dict[str, Tally]) -> str:
     """ROC curves of all models."""
 
@@ -55,7 +87,7 @@ def roc_plot(tallies: dict[str, Tally]) -> str:
         axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
         axes.legend(loc="lower right", frameon=False)
 
-    return _draw(paint)
+    return draw(paint)
 
 
 def precision_recall_plot(tallies: dict[str, Tally]) -> str:
@@ -71,7 +103,7 @@ def precision_recall_plot(tallies: dict[str, Tally]) -> str:
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
         axes.legend(loc="upper right", frameon=False)
 
-    return _draw(paint)
+    return draw(paint)
 
 
 def calibration_plot(tallies: dict[str, Tally]) -> str:
@@ -99,7 +131,7 @@ def calibration_plot(tallies: dict[str, Tally]) -> str:
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.legend(loc="upper left", frameon=False)
 
-    return _draw(paint)
+    return draw(paint)
 
 
 def threshold_plot(tally: Tally, threshold: float) -> str:
@@ -122,45 +154,42 @@ def threshold_plot(tally: Tally, threshold: float) -> str:
         axes.set(xlabel=f"threshold (the model's: {threshold:.3f})", xlim=(0, 1), ylim=(0, 1))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False)
 
-    return _draw(paint)
+    return draw(paint)
 
 
-def slice_plot(slices: list[SliceEvidence], overall: float | None) -> str:
-    """AUC of each slice with its interval, against the champion's on the same rows."""
+def slice_plot(slices: list[SliceEvidence], overall: float | None, metric: Metric = "auc") -> str:
+    """A metric of each slice with its interval, against the champion's on the same rows."""
     shown = [part for part in slices if part.metrics][:_SHOWN_SLICES]
 
     def paint(axes: "Axes") -> None:
         for row, part in enumerate(reversed(shown)):
-            auc = part.metrics["auc"]
-            if auc.value is None:
+            own = part.metrics[metric]
+            if own.value is None:
                 continue
-            if auc.low is not None and auc.high is not None:
-                axes.plot([auc.low, auc.high], [row, row], color=_colour("model"), linewidth=1.5)
-            axes.plot(auc.value, row, "o", markersize=4, color=_colour("model"))
-            difference = part.differences.get("auc")
+            if own.low is not None and own.high is not None:
+                axes.plot([own.low, own.high], [row, row], color=_colour("model"), linewidth=1.5)
+            axes.plot(own.value, row, "o", markersize=4, color=_colour("model"))
+            difference = part.differences.get(metric)
             if difference is not None and difference.value is not None:
-                axes.plot(auc.value - difference.value, row, "|", color=_colour("champion"), ms=9)
+                axes.plot(own.value - difference.value, row, "|", color=_colour("champion"), ms=9)
         names = [f"{part.column} = {part.value}  ({part.rows:,})" for part in reversed(shown)]
         axes.set_yticks(range(len(shown)), names)
         if overall is not None:
             axes.axvline(overall, color=_OTHER, linewidth=0.8, linestyle=":")
-        axes.set(xlabel="AUC", ylim=(-0.7, len(shown) - 0.3))
+        axes.set(xlabel=metric_name(metric), ylim=(-0.7, len(shown) - 0.3))
 
-    return _draw(paint, width=7.4, height=1.0 + 0.22 * max(len(shown), 1))
+    return draw(paint, width=7.4, height=1.0 + 0.22 * max(len(shown), 1))
 
 
-def all_plots(
-    tallies: dict[str, Tally],
-    threshold: float,
-    slices: list[SliceEvidence],
-    overall: float | None,
-) -> dict[str, Any]:
-    """Every plot of the card, by name; `tallies` has the model first."""
+def show_binary(tallies: dict[str, Tally], threshold: float) -> Exhibits:
+    """The curves of two classes; `tallies` has the model first."""
     model = next(iter(tallies.values()))
-    return {
-        "roc": roc_plot(tallies),
-        "precision_recall": precision_recall_plot(tallies),
-        "calibration": calibration_plot(tallies),
-        "thresholds": threshold_plot(model, threshold),
-        "slices": slice_plot(slices, overall) if any(part.metrics for part in slices) else "",
-    }
+    return Exhibits(
+        title="Curves",
+        figures=(
+            ("ROC", roc_plot(tallies)),
+            ("Precision and recall", precision_recall_plot(tallies)),
+            ("Calibration", calibration_plot(tallies)),
+            ("What each threshold would give", threshold_plot(model, threshold)),
+        ),
+    )

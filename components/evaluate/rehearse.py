@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from slipway import serving
 from slipway.components.config.gate import RehearsalRule
@@ -26,6 +26,8 @@ from slipway.components.contracts.scoring import open_model, predict
 from slipway.components.contracts.splits import Splits
 from slipway.components.evaluate.baselines import sample_part
 from slipway.components.evaluate.rules import RehearsalEvidence
+from slipway.components.metrics.kinds.base import LabelType, Output
+from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.retry import wait_until
 
@@ -52,20 +54,62 @@ _UNSEEN = "\u2603 a value that no training row had"
 
 @dataclass(slots=True, kw_only=True)
 class _Answers:
-    """What the predictor did so far."""
+    """What the predictor did so far.
 
+    Attributes:
+        label: the kind of label. scale: what a difference is a share of (see `LabelType.size`).
+    """
+
+    label: LabelType
+    scale: float
     difference: float = 0.0
     problems: list[str] = field(default_factory=list)
 
-    def compare(self, what: str, got: "list[float] | str", expected: "np.ndarray") -> None:
-        """Holds an answer against the probabilities that evaluate computed."""
-        if isinstance(got, str):
-            self.problems.append(f"{what}: {got}")
-        elif len(got) != len(expected) or not all(math.isfinite(value) for value in got):
-            self.problems.append(f"{what}: the answer is not {len(expected)} probabilities.")
-        else:
-            gaps = (abs(a - float(b)) for a, b in zip(got, expected, strict=True))
-            self.difference = max(self.difference, *gaps)
+    def compare(self, what: str, got: "Served | str", expected: "np.ndarray") -> None:
+        """Holds the served outputs against the answers that evaluate computed."""
+        problem = got if isinstance(got, str) else self._differ(got, expected)
+        if problem:
+            self.problems.append(f"{what}: {problem}")
+
+    def _differ(self, got: "Served", expected: "np.ndarray") -> str:
+        """Counts the difference of answers; what is wrong besides it, in words."""
+        import numpy as np
+
+        try:
+            served = {
+                output.name: _as_array(output, got[output.name]) for output in self.label.outputs
+            }
+        except KeyError as error:
+            return f"the answer has no output {error}."
+        except (ValueError, TypeError) as error:
+            return f"not a V2 answer ({error!r})."
+        short = [name for name, values in served.items() if len(values) != len(expected)]
+        if short:
+            return f"the output {short[0]} does not have {len(expected)} rows."
+        answers = self.label.read_response(served)
+        if not np.isfinite(answers).all():
+            return f"an answer is not {self.label.answer_name}."
+        gaps = np.abs(answers.astype(np.float64) - expected.astype(np.float64))
+        self.difference = max(self.difference, float(gaps.max(initial=0)) / self.scale)
+        # The label, and whatever else is made from an answer, must be what the gate would make of it.
+        for name, values in self.label.respond(answers.astype(np.float32)).items():
+            if not np.array_equal(served[name].astype(values.dtype), values):
+                return f"the output {name} is not what the model's answer stands for."
+        return ""
+
+
+Served = dict[str, list[Any]]
+"""Data of a V2 answer by output."""
+
+
+def _as_array(output: Output, data: "list[Any]") -> "np.ndarray":
+    """An output's data, flat or nested, as [N] or [N, W]."""
+    import numpy as np
+
+    if output.datatype == "BYTES":
+        return np.array([str(value) for value in data], object)
+    kind = np.int64 if output.datatype.startswith("INT") else np.float64
+    return np.array(data, kind).reshape((-1,) if output.width is None else (-1, output.width))
 
 
 def rehearse(
@@ -100,7 +144,8 @@ def rehearse(
         "rows with every feature null": _nulls(rows.slice(0, 3), bundle),
     }
     expected = predict(session, bundle, rows)
-    answers = _Answers()
+    label = label_type_of(bundle)
+    answers = _Answers(label=label, scale=label.size(expected))
     p99 = memory = None
     try:
         with _predictor(folder, command) as (client, process):
@@ -157,14 +202,12 @@ def _latency(
     return best
 
 
-def _ask(
-    client: "httpx.Client", url: str, bundle: Bundle, table: "pa.Table"
-) -> "list[float] | str":
+def _ask(client: "httpx.Client", url: str, bundle: Bundle, table: "pa.Table") -> "Served | str":
     return _post(client, url, _body(bundle, table))
 
 
-def _post(client: "httpx.Client", url: str, body: bytes) -> "list[float] | str":
-    """Probabilities of a V2 answer; a text says what was wrong with it."""
+def _post(client: "httpx.Client", url: str, body: bytes) -> "Served | str":
+    """Outputs of a V2 answer; a text says what was wrong with it."""
     import httpx
 
     try:
@@ -174,8 +217,7 @@ def _post(client: "httpx.Client", url: str, body: bytes) -> "list[float] | str":
     if response.status_code != 200:
         return f"HTTP {response.status_code}: {response.text[:300]}"
     try:
-        outputs = {output["name"]: output["data"] for output in response.json()["outputs"]}
-        return [float(value) for value in outputs["probability"]]
+        return {output["name"]: list(output["data"]) for output in response.json()["outputs"]}
     except (ValueError, KeyError, TypeError) as error:
         return f"not a V2 answer ({error!r})."
 

@@ -6,9 +6,9 @@ is told; the rest is what such a rule has most often failed for.
 
 from collections.abc import Callable
 
-from slipway.components.config.gate import LOWER_IS_BETTER, GateConfig
+from slipway.components.config.gate import LOWER_IS_BETTER, GateConfig, metric_name
 from slipway.components.contracts.verdict import RuleResult
-from slipway.components.evaluate.rules import Evidence, label_of
+from slipway.components.evaluate.rules import Evidence
 
 MOST = 4
 
@@ -75,18 +75,24 @@ def _of_bound(result: RuleResult, evidence: Evidence) -> list[str]:
             )
     if metric == "calibration_error":
         causes.append("the test part is of another time than the validation part: shorten the gap")
+    if metric == "coverage":
+        causes.append(
+            "the labels vary more in the test part than in the validation part, from which the intervals"
+            " are made: make features.split.validation longer, or train more often"
+        )
     leads = {name: lead.value for name, lead in evidence.baselines.items() if "regression" in name}
-    auc = evidence.metrics.get("auc")
+    own = evidence.metrics.get(evidence.label.lead)
     for name, lead in leads.items():
-        if lead is not None and auc is not None and auc.value is not None:
+        if lead is not None and own is not None and own.value is not None:
             causes.append(
-                f"these features say too little of the label: a {name} on them has AUC"
-                f" {auc.value - lead:.4f}, this model {auc.value:.4f}. Add features that are known at"
+                f"these features say too little of the label: a {name} on them has"
+                f" {metric_name(evidence.label.lead)} {own.value - lead:.4f}, this model"
+                f" {own.value:.4f}. Add features that are known at"
                 " the prediction (features.views)"
             )
     causes.append(
         f"the bound is higher than these data allow: set it between what a constant answer has and"
-        f" {label_of(metric)} of the model card"
+        f" {metric_name(metric)} of the model card"
     )
     return causes[:2]
 
@@ -153,7 +159,10 @@ _FIXED: dict[str, tuple[str, list[str]]] = {
     ),
     "champion": (
         "gate.champion",
-        ["the champion cannot be loaded or takes other features: promote one by an override"],
+        [
+            "the champion cannot be loaded, takes other features, or predicts another label: promote one"
+            " by an override"
+        ],
     ),
 }
 _BEGINNINGS: dict[str, Callable[[RuleResult], tuple[str, list[str]]]] = {

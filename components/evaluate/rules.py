@@ -10,8 +10,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
-from slipway.components.config.gate import LOWER_IS_BETTER, Bound, GateConfig, Judge, LeakAlarm
+from slipway.components.config.gate import (
+    LOWER_IS_BETTER,
+    Bound,
+    GateConfig,
+    Judge,
+    LeakAlarm,
+    metric_name,
+)
 from slipway.components.contracts.verdict import Outcome, Override, RuleResult, override_holds
+from slipway.components.metrics.kinds.base import LabelType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +48,8 @@ class RehearsalEvidence:
     """How the predictor answered before registration.
 
     Attributes:
-        difference: largest absolute difference to evaluate's probabilities.
+        difference: largest difference to the answers that evaluate computed: absolute, or of a kind of
+            label without a scale of its own as a share of the largest answer.
         p99_ms: 99th percentile of the latency of a request with one row.
         memory_mb: largest resident memory.
         problems: what went wrong, in words.
@@ -58,21 +67,24 @@ class Evidence:
     """All that was measured, for the rules to look at.
 
     Attributes:
-        rows: test rows. expected_rows: what splits.json says. positives: rows with label 1.
+        label: the kind of label, as the model has it.
+        rows: test rows. expected_rows: what splits.json says. class_rows: test rows of each class.
         problems: what made the measuring itself unsound; each is a fail.
         metrics: of the model, by name.
         champion: differences (model − champion) by metric; None where there is no champion.
         champion_problem: why the champion, though there is one, could not be compared.
         slices: of the declared columns.
-        baselines: by baseline, the difference in AUC (model − baseline).
-        shuffled: AUC against labels shuffled on purpose, with the interval of pure chance.
-        features: AUC of single features, by name.
+        baselines: by baseline, the difference in the kind's leading metric (model − baseline).
+        shuffled: what is told of labels shuffled on purpose, with the interval of pure chance.
+        features: how well single features tell the label (see `LabelType.tells`), by name.
+        told: how well the model does, where its kind's alarm is none of the metrics.
         rehearsal: None where it was left out by the project's choice.
     """
 
+    label: LabelType
     rows: int
     expected_rows: int
-    positives: int
+    class_rows: tuple[int, ...]
     problems: tuple[str, ...] = ()
     metrics: dict[str, Estimate] = field(default_factory=dict)
     champion: dict[str, Estimate] | None = None
@@ -81,6 +93,7 @@ class Evidence:
     baselines: dict[str, Estimate] = field(default_factory=dict)
     shuffled: Estimate | None = None
     features: dict[str, float] = field(default_factory=dict)
+    told: float | None = None
     rehearsal: RehearsalEvidence | None = None
 
 
@@ -246,7 +259,7 @@ def _count(name: str, what: str, value: int, least: int) -> RuleResult:
 def _soundness(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     reasons = list(evidence.problems)
     reasons += [
-        f"{_capital(label_of(metric))} could not be measured."
+        f"{_capital(metric_name(metric))} could not be measured."
         for metric, estimate in sorted(evidence.metrics.items())
         if estimate.value is None
     ]
@@ -285,26 +298,21 @@ def _not_finite(part: Any, where: str) -> list[str]:
 
 
 def _amount(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
-    negatives = evidence.rows - evidence.positives
+    least = config.min_class_rows
     return [
         _count("test rows", "Test rows", evidence.rows, config.min_rows),
-        _count("positives", "Test rows with label 1", evidence.positives, config.min_class_rows),
-        _count("negatives", "Test rows with label 0", negatives, config.min_class_rows),
+        *(
+            _count(count.rule, count.what, count.rows, least)
+            for count in evidence.label.count_classes(evidence.class_rows, least)
+        ),
     ]
 
 
 def _thresholds(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
-    asked: list[tuple[str, Bound]] = [
-        ("accuracy", Bound(min=config.accuracy)),
-        ("f1", Bound(min=config.f1)),
-        ("auc", Bound(min=config.auc)),
-        ("calibration_error", Bound(max=config.calibration_error)),
-        *sorted(config.metrics.items()),
-    ]
     results = []
-    for metric, bound in asked:
+    for metric, bound in (*evidence.label.bounds(config), *sorted(config.metrics.items())):
         results += check(
-            metric, metric, label_of(metric), evidence.metrics.get(metric), bound, config.judge
+            metric, metric, metric_name(metric), evidence.metrics.get(metric), bound, config.judge
         )
     return results
 
@@ -328,7 +336,7 @@ def _champion(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
         results += no_worse(
             f"champion {metric}",
             metric,
-            f"the difference to the champion in {label_of(metric)}",
+            f"the difference to the champion in {metric_name(metric)}",
             evidence.champion.get(metric),
             margin,
             config.champion.judge,
@@ -364,7 +372,7 @@ def _slices(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     for part in judged:
         name = f"slice {part.column}={part.value}"
         for metric, bound in sorted(rule.least.items()):
-            what = f"{label_of(metric)} of the {name}"
+            what = f"{metric_name(metric)} of the {name}"
             results += check(
                 f"{name} {metric}", metric, what, part.metrics.get(metric), bound, rule.judge
             )
@@ -374,7 +382,7 @@ def _slices(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
             results += no_worse(
                 f"{name} {metric} against champion",
                 metric,
-                f"the difference to the champion in {label_of(metric)} of the {name}",
+                f"the difference to the champion in {metric_name(metric)} of the {name}",
                 part.differences.get(metric),
                 margin,
                 rule.judge,
@@ -389,19 +397,20 @@ def _slices(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
 
 
 def _baselines(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
-    rule = config.baseline
-    names = ["majority class", *(["logistic regression"] if rule.logistic else [])]
+    rule, label = config.baseline, evidence.label
+    constant, fitted = label.baselines
+    names = [constant, *([fitted] if rule.logistic else [])]
     results = []
     for name in names:
         # Who is only as good as a constant has not beaten it.
         result = _check(
             f"beats {name}",
-            "auc",
-            f"the lead in AUC over the {name}",
+            label.lead,
+            f"the lead in {metric_name(label.lead)} over the {name}",
             evidence.baselines.get(name),
             _Limit(threshold=rule.margin, mode=rule.judge, strict=True),
         )
-        if rule.judge == "tie" and name == "logistic regression":
+        if rule.judge == "tie" and name == fitted:
             result = _let_tie_pass(result, rule.margin)
         if result.outcome == "fail" and result.overridable:
             result = replace(result, reason=f"{result.reason} The setting is gate.baseline.")
@@ -433,25 +442,26 @@ def _leak(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
 
 def _judge_shuffled(evidence: Evidence) -> RuleResult:
     """Against shuffled labels nothing but chance is left, unless the measuring itself leaks."""
-    shuffled = evidence.shuffled or Estimate(value=None)
+    shuffled, metric = evidence.shuffled or Estimate(value=None), evidence.label.chance
     numbers = (shuffled.value, shuffled.low, shuffled.high)
-    auc, low, high = (_number(number) for number in numbers)
+    told, low, high = (_number(number) for number in numbers)
     outcome: Outcome = "fail"
     if not _finite(*numbers):
         numbers = (None, None, None)
         reason = "The model was not measured against shuffled labels."
     else:
-        if low <= auc <= high:
+        if low <= told <= high:
             outcome = "pass"
         reason = (
-            f"Against shuffled labels the AUC is {auc:.4f}; chance gives {low:.4f} to {high:.4f}."
+            f"Against shuffled labels the {metric_name(metric)} is {told:.4f};"
+            f" chance gives {low:.4f} to {high:.4f}."
         )
     return RuleResult(
         name="shuffled labels",
-        metric="auc",
+        metric=metric,
         outcome=outcome,
         reason=reason,
-        threshold=0.5,
+        threshold=evidence.label.no_skill,
         value=numbers[0],
         low=numbers[1],
         high=numbers[2],
@@ -462,30 +472,38 @@ def _judge_shuffled(evidence: Evidence) -> RuleResult:
 def _judge_suspects(evidence: Evidence, rule: LeakAlarm) -> RuleResult:
     """A model, or a single feature, that is too good to be true has seen the label."""
     outcome: Outcome
-    suspects = {"the model": (evidence.metrics.get("auc") or Estimate(value=None)).value}
-    suspects.update({f"the feature {name} alone": auc for name, auc in evidence.features.items()})
+    alarm = evidence.label.alarm
+    measured = evidence.metrics.get(alarm) or Estimate(value=evidence.told)
+    suspects = {"the model": measured.value}
+    suspects.update({f"the feature {name} alone": told for name, told in evidence.features.items()})
     worst = max(suspects, key=lambda name: _suspicion(suspects[name]))
     value = suspects[worst]
     if value is None or not math.isfinite(value):
-        outcome, reason = "fail", f"{_capital(worst)} has no AUC that could be measured."
+        outcome, reason = (
+            "fail",
+            f"{_capital(worst)} has no {metric_name(alarm)} that could be measured.",
+        )
         value = None
     elif value < rule.auc:
         outcome, reason = (
             "pass",
-            f"The highest AUC is {value:.4f}, below {rule.auc:g}: no leak seen.",
+            f"The highest {metric_name(alarm)} is {value:.4f}, below {rule.auc:g}: no leak seen.",
         )
     elif rule.acknowledged.strip():
         outcome = "pass"
-        reason = f"{_capital(worst)} has AUC {value:.4f}; acknowledged: {rule.acknowledged.strip()}"
+        reason = (
+            f"{_capital(worst)} has {metric_name(alarm)} {value:.4f};"
+            f" acknowledged: {rule.acknowledged.strip()}"
+        )
     else:
         outcome = "fail"
         reason = (
-            f"{_capital(worst)} has AUC {value:.4f}, which is too good to be true: look for a leak of"
-            " the label. If it is right, say why in gate.leak.acknowledged."
+            f"{_capital(worst)} has {metric_name(alarm)} {value:.4f}, which is too good to be true:"
+            " look for a leak of the label. If it is right, say why in gate.leak.acknowledged."
         )
     return RuleResult(
         name="too good to be true",
-        metric="auc",
+        metric=alarm,
         outcome=outcome,
         reason=reason,
         threshold=rule.auc,
@@ -495,9 +513,9 @@ def _judge_suspects(evidence: Evidence, rule: LeakAlarm) -> RuleResult:
     )
 
 
-def _suspicion(auc: float | None) -> float:
-    """Orders suspects: the higher the AUC the worse, and what cannot be measured is worst."""
-    return auc if auc is not None and math.isfinite(auc) else math.inf
+def _suspicion(told: float | None) -> float:
+    """Orders suspects: the more is told the worse, and what cannot be measured is worst."""
+    return told if told is not None and math.isfinite(told) else math.inf
 
 
 def _rehearsal(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
@@ -528,18 +546,13 @@ def _rehearsal(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     (difference,) = check(
         "rehearsal difference",
         "difference",
-        "the largest difference of a served probability",
+        f"the largest difference of {evidence.label.served}",
         Estimate(value=seen.difference, rows=seen.rows),
         Bound(max=rule.tolerance),
     )
     # Nobody may serve a predictor whose answers are not those that were measured.
     results.append(replace(difference, overridable=False))
     return results
-
-
-def label_of(metric: str) -> str:
-    """A metric's name for people."""
-    return {"auc": "AUC", "f1": "F1", "brier": "Brier score"}.get(metric, metric.replace("_", " "))
 
 
 _RULES: dict[str, Callable[[Evidence, GateConfig], list[RuleResult]]] = {

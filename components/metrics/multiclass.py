@@ -36,23 +36,40 @@ def from_counts(hits: Any, called: Any, actual: Any) -> "dict[str, np.ndarray]":
 
     hits, called, actual = (np.asarray(sums, float) for sums in (hits, called, actual))
     rows, there = actual.sum(-1), called + actual > 0
-
-    def share(of: "np.ndarray", by: "np.ndarray") -> "np.ndarray":
-        shares: np.ndarray = np.divide(of, by, out=np.zeros_like(of), where=by > 0)
-        return shares
+    each = of_classes(hits, called, actual)
 
     def mean(values: "np.ndarray") -> "np.ndarray":
         return np.asarray((values * there).sum(-1) / there.sum(-1))
 
-    f1 = share(2 * hits, called + actual)
+    f1 = each["f1"]
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
             "accuracy": np.asarray(hits.sum(-1) / rows),
             "f1": mean(f1),
             "weighted_f1": np.asarray((f1 * actual).sum(-1) / rows),
-            "precision": mean(share(hits, called)),
-            "recall": mean(share(hits, actual)),
+            "precision": mean(each["precision"]),
+            "recall": mean(each["recall"]),
         }
+
+
+def of_classes(hits: Any, called: Any, actual: Any) -> "dict[str, np.ndarray]":
+    """F1, precision and recall of each class, [..., K]; 0 where a class is not there.
+
+    Arguments as for `from_counts`.
+    """
+    import numpy as np
+
+    hits, called, actual = (np.asarray(sums, float) for sums in (hits, called, actual))
+
+    def share(of: "np.ndarray", by: "np.ndarray") -> "np.ndarray":
+        shares: np.ndarray = np.divide(of, by, out=np.zeros_like(of), where=by > 0)
+        return shares
+
+    return {
+        "f1": share(2 * hits, called + actual),
+        "precision": share(hits, called),
+        "recall": share(hits, actual),
+    }
 
 
 def areas_under_roc(counts: "np.ndarray") -> "np.ndarray":

@@ -7,7 +7,12 @@ no block needs, and its replicates are moved by what the coarser ones miss.
 
 from typing import TYPE_CHECKING
 
-from slipway.components.metrics.binary import CALIBRATION_BINS, calibration_bin, calibration_error
+from slipway.components.metrics.binary import (
+    CALIBRATION_BINS,
+    area_under_roc,
+    calibration_bin,
+    calibration_error,
+)
 from slipway.components.metrics.binary import log_chances as log_chances_of
 from slipway.components.metrics.intervals import chance_auc_error
 from slipway.components.metrics.multiclass import (
@@ -15,6 +20,7 @@ from slipway.components.metrics.multiclass import (
     areas_under_roc,
     confidence,
     from_counts,
+    of_classes,
     row_log_losses,
     row_squares,
 )
@@ -134,6 +140,13 @@ class MulticlassTally:
         """Counts of a group: rows the true class, columns the called one."""
         counts: list[list[int]] = self.pairs[group].tolist()
         return counts
+
+    def measure_classes(self, group: int = 0) -> dict[str, "np.ndarray"]:
+        """F1, precision, recall and AUC against the rest of each class, [K]; an AUC may be NaN."""
+        hits, called, actual = self.counts[group].sum(0, dtype=float)
+        other, own = (self.fine[group, :, :, side].astype(float) for side in (0, 1))
+        area = area_under_roc(other, own, other.sum(-1) * own.sum(-1))
+        return {**of_classes(hits, called, actual), "auc": area}
 
     def measure(self, group: int = 0) -> dict[str, float]:
         """See `LabelTally`."""

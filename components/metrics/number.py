@@ -5,6 +5,7 @@ ends (Koenker and Bassett 1978), the proper score of an interval: it falls with 
 what lies outside.
 """
 
+import math
 from typing import TYPE_CHECKING
 
 from slipway.components.config.gate import METRICS as METRICS_OF_KIND
@@ -83,6 +84,37 @@ def measure(labels: "np.ndarray", answers: "np.ndarray", level: float) -> dict[s
     return {name: float(value) for name, value in from_sums(sums).items()}
 
 
+def concordance(labels: "np.ndarray", scores: "np.ndarray") -> float:
+    """Share of pairs with different labels that the scores order as the labels do; a tie counts half.
+
+    What the AUC is for two classes: 0.5 is chance. NaN where all labels are equal.
+
+    Args:
+        labels: [N], with an order.
+        scores: float [N].
+    """
+    import numpy as np
+    from scipy.stats import kendalltau
+
+    if len(labels) < 2:
+        return float("nan")
+    scores = np.asarray(scores, float)
+
+    def untied(values: "np.ndarray") -> float:
+        counts = np.unique(values, return_counts=True)[1].astype(float)
+        return (len(values) * (len(values) - 1) - float((counts * (counts - 1)).sum())) / 2
+
+    pairs = untied(labels)
+    if not pairs:
+        return float("nan")
+    told = untied(scores)
+    if not told:
+        return 0.5
+    # tau-b divides by what is untied in either; here only pairs with different labels count.
+    tau = float(kendalltau(labels, scores, variant="b").statistic)
+    return (tau * math.sqrt(told / pairs) + 1) / 2
+
+
 class NumberTally:
     """Sums over scored rows, by group and by block.
 
@@ -151,8 +183,6 @@ class NumberTally:
 
     def measure_chance(self) -> tuple[float, float, float] | None:
         """See `LabelTally`: the correlation of values and labels."""
-        import math
-
         rows, _, _, label, label_square, _, _, _, value, value_square, product = self.sums.sum(
             (0, 1)
         )

@@ -1,4 +1,4 @@
-"""Linear models of several classes and of numbers, and how well one column alone tells either."""
+"""A linear model of numbers, and how well one column alone tells either."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ from slipway.components.evaluate.baselines import (
     sample_part,
 )
 from slipway.components.evaluate.measure import Scorer
-from slipway.components.metrics.kinds.multiclass import MulticlassLabel
 from slipway.components.metrics.kinds.number import NumberLabel
 
 if TYPE_CHECKING:
@@ -21,24 +20,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _PIECES = 100
-
-
-def fit_classes(folder: Path, splits: Splits, kind: MulticlassLabel) -> Scorer:
-    """A logistic regression of several classes, on at most 50,000 rows of the training part."""
-    import numpy as np
-    from sklearn.linear_model import LogisticRegression
-
-    names = [feature.name for feature in splits.features]
-    train = sample_part(folder, splits, "train", FIT_ROWS, [*names, LABEL])
-    model = LogisticRegression(max_iter=200, tol=1e-3)
-    model.fit(design_matrix(train, splits), train[LABEL].to_numpy())
-
-    def score(table: "pa.Table") -> "np.ndarray":
-        answers = np.zeros((table.num_rows, len(kind.classes)), np.float32)
-        answers[:, model.classes_] = model.predict_proba(design_matrix(table, splits))
-        return answers
-
-    return Scorer(name="logistic regression", score=score, label=kind, columns=tuple(names))
 
 
 def fit_numbers(folder: Path, splits: Splits, kind: NumberLabel) -> Scorer:

@@ -18,8 +18,7 @@ from slipway.components.config.gate import GateConfig
 from slipway.components.config.label import Label
 from slipway.components.config.split import Split
 from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature, Splits, read_part
-from slipway.components.evaluate.advice import constants
-from slipway.components.evaluate.baselines import feature_aucs, fit_logistic
+from slipway.components.evaluate.baselines import fit_baseline, measure_features
 from slipway.components.evaluate.measure import Scorer, estimates, run_pass
 from slipway.components.evaluate.rules import Estimate
 from slipway.components.features.columns import typed
@@ -176,10 +175,10 @@ def try_baselines(
 def _baseline(folder: Path, splits: Splits, kind: LabelType) -> tuple[dict[str, float], Scorer]:
     """How well each feature alone tells the label, and a linear model."""
     if isinstance(kind, MulticlassLabel):
-        return linear.alone_of_classes(folder, splits), linear.fit_classes(folder, splits, kind)
+        return linear.alone_of_classes(folder, splits), fit_baseline(folder, splits, kind)
     if isinstance(kind, NumberLabel):
         return linear.alone_of_numbers(folder, splits), linear.fit_numbers(folder, splits, kind)
-    return feature_aucs(folder, splits), _logistic(folder, splits)
+    return measure_features(folder, splits, kind), _logistic(folder, splits, kind)
 
 
 def _class_rows(labels: Labels, parts: "pl.Series") -> dict[str, int]:
@@ -202,7 +201,8 @@ def _constant(labels: Labels, parts: "pl.Series") -> dict[str, float]:
         reached = labels.type.measure(test, np.tile(answers, (len(test), 1)))
         return {name: reached[name] for name in ("accuracy", "f1")} | {"auc": 0.5}
     share = float(np.clip(test.mean(), 1e-9, 1 - 1e-9))
-    return {metric: value for metric, (value, _) in constants(share).items()}
+    reached_by = labels.type.constants({"0": 1 - share, "1": share}, {})
+    return {metric: value for metric, (value, _) in reached_by.items()}
 
 
 def _block(label: LabelGuess, moments: Moments, parts: "pl.Series") -> str:
@@ -216,11 +216,11 @@ def _block(label: LabelGuess, moments: Moments, parts: "pl.Series") -> str:
     return "row"
 
 
-def _logistic(folder: Path, splits: Splits) -> Scorer:
+def _logistic(folder: Path, splits: Splits, kind: LabelType) -> Scorer:
     """The gate's own logistic regression, its threshold chosen as training does."""
     import numpy as np
 
-    scorer = fit_logistic(folder, splits)
+    scorer = fit_baseline(folder, splits, kind)
     validation = read_part(folder, "validation")
     probability: np.ndarray = scorer.score(validation)
     known = validation[LABEL].to_numpy().astype(np.int8)

@@ -10,10 +10,11 @@ of its class, or a number; a row without one has a null, which numpy shows as Na
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from slipway.components.config.gate import METRICS, Metric
+from slipway.components.config.gate import METRICS, Bound, GateConfig, Metric
 from slipway.components.config.label import LabelKind
 
 if TYPE_CHECKING:
@@ -93,6 +94,15 @@ class Output:
     width: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassCount:
+    """Rows of a class as the gate counts them: the rule's name, what is counted, and how many."""
+
+    rule: str
+    what: str
+    rows: int
+
+
 class LabelType(ABC):
     """One kind of label, with what one model says of it (its threshold, its classes, its interval)."""
 
@@ -101,6 +111,20 @@ class LabelType(ABC):
     """What one sound answer is, for messages, as in "a probability"."""
     lead: ClassVar[Metric]
     """The metric in which the lead over a baseline is measured."""
+    baselines: ClassVar[tuple[str, str]]
+    """Names of the baselines: the constant answer, and the fitted linear one."""
+    no_skill: ClassVar[float]
+    """What `lead`, and what `chance` names, are where nothing is known of the label."""
+    chance: ClassVar[str]
+    """What `LabelTally.measure_chance` measures."""
+    alarm: ClassVar[str]
+    """What tells of a leak where it is too high: one of the metrics, or `concordance` (see `tells`)."""
+    headline: ClassVar[tuple[Metric, ...]]
+    """The metrics that stand in a verdict's first line, where a bound on them is asked for."""
+    label_name: ClassVar[str]
+    """What one usable label is, for messages, as in "label of 0 or 1"."""
+    served: ClassVar[str]
+    """What a rehearsal's largest difference is of, for messages."""
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -111,6 +135,68 @@ class LabelType(ABC):
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in order; empty where there are none."""
         return ()
+
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        """Names of the numbers that one answer has; empty where it is one number."""
+        return self.class_names
+
+    @property
+    @abstractmethod
+    def noun(self) -> str:
+        """What is predicted, in words, as in "one of two classes"."""
+
+    @property
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What one model says of its label, by name, for notes and tags."""
+
+    @abstractmethod
+    def bounds(self, gate: GateConfig) -> list[tuple[Metric, Bound]]:
+        """The bounds that the gate holds this kind's metrics against, besides `gate.metrics`."""
+
+    @abstractmethod
+    def count_classes(self, class_rows: tuple[int, ...], least: int) -> list[ClassCount]:
+        """The counts that each must reach `least`, of the rows of each class.
+
+        Empty where there are no classes. Of many classes those that are too rare, or else the rarest.
+        """
+
+    @abstractmethod
+    def constants(
+        self, test: Mapping[str, float], train: Mapping[str, float]
+    ) -> dict[Metric, tuple[float, str]]:
+        """By metric, what the best constant answer has on the test part, and which answer it is.
+
+        Metrics that a constant has as good as any model are left out: no bound on them alone means
+        anything.
+
+        Args:
+            test: facts about the test part's labels, as `describe` gives them.
+            train: of the training part's.
+        """
+
+    @abstractmethod
+    def tells(self, labels: "np.ndarray", scores: "np.ndarray") -> "np.ndarray":
+        """How well scores alone tell the labels, in the better direction: float64 [C], 0.5 to 1.
+
+        0.5 is chance, or not defined. There is one number a class where several are told apart, and
+        else one.
+
+        Args:
+            labels: [N], usable ones.
+            scores: float [N], or [N, C] where each class (or the label) has scores of its own.
+        """
+
+    @abstractmethod
+    def stand_for(self, labels: "np.ndarray", group: "np.ndarray", groups: int) -> "np.ndarray":
+        """What the labels of each group stand for, as scores: float64 [groups, C].
+
+        Args:
+            labels: [N], usable ones.
+            group: integer [N], each from 0 on and below `groups`.
+            groups: how many there are; one without rows stands for what is most usual.
+        """
 
     @abstractmethod
     def is_usable(self, labels: "np.ndarray") -> "np.ndarray":
@@ -165,6 +251,21 @@ class LabelType(ABC):
     @abstractmethod
     def facts(self) -> dict[str, str]:
         """What a client must know to read an answer, for the model's metadata."""
+
+    @abstractmethod
+    def read_response(self, served: "Mapping[str, np.ndarray]") -> "np.ndarray":
+        """The answers that served outputs were made from: `respond` turned around.
+
+        Args:
+            served: arrays by the names of `outputs`, [N] or [N, W]; their dtype stays.
+
+        Raises:
+            KeyError: an output is missing.
+        """
+
+    def size(self, answers: "np.ndarray") -> float:
+        """What a difference of two answers is to be seen against: 1 for probabilities."""
+        return 1.0
 
     @abstractmethod
     def columns(self) -> "list[tuple[str, pa.DataType]]":

@@ -1,12 +1,15 @@
 """One of two classes: the model answers with the probability of label 1."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from slipway.components.config.gate import Metric
+from slipway.components.config.gate import Bound, GateConfig, Metric
 from slipway.components.config.label import LabelKind
 from slipway.components.metrics import binary
-from slipway.components.metrics.kinds.base import LabelType, Output
+from slipway.components.metrics.kinds.base import ClassCount, LabelType, Output
+from slipway.components.metrics.kinds.bounds import bounds_of_classes
 from slipway.components.metrics.labels import reaches_threshold
 from slipway.components.metrics.tally import BINS, MAX_BLOCKS, Tally
 
@@ -24,11 +27,82 @@ class BinaryLabel(LabelType):
     kind: ClassVar[LabelKind] = "binary"
     answer_name: ClassVar[str] = "a probability"
     lead: ClassVar[Metric] = "auc"
+    baselines: ClassVar[tuple[str, str]] = ("majority class", "logistic regression")
+    no_skill: ClassVar[float] = 0.5
+    chance: ClassVar[str] = "auc"
+    alarm: ClassVar[str] = "auc"
+    headline: ClassVar[tuple[Metric, ...]] = ("accuracy", "f1", "auc")
+    label_name: ClassVar[str] = "label of 0 or 1"
+    served: ClassVar[str] = "a served probability"
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """See `LabelType`."""
         return ("0", "1")
+
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        """See `LabelType`."""
+        return ()
+
+    @property
+    def noun(self) -> str:
+        """See `LabelType`."""
+        return "one of two classes, 0 or 1"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See `LabelType`."""
+        return {"threshold": self.threshold}
+
+    def bounds(self, gate: GateConfig) -> list[tuple[Metric, Bound]]:
+        """See `LabelType`."""
+        return bounds_of_classes(gate)
+
+    def count_classes(self, class_rows: tuple[int, ...], least: int) -> list[ClassCount]:
+        """Both, whether they are too few or not."""
+        negatives, positives = class_rows
+        return [
+            ClassCount(rule="positives", what="Test rows with label 1", rows=positives),
+            ClassCount(rule="negatives", what="Test rows with label 0", rows=negatives),
+        ]
+
+    def constants(
+        self, test: Mapping[str, float], train: Mapping[str, float]
+    ) -> dict[Metric, tuple[float, str]]:
+        """Without recall (always 1 has all of it) and calibration (a constant may have it perfect)."""
+        positives, rows = test.get("1", 0), test.get("0", 0) + test.get("1", 0)
+        if not 0 < positives < rows:
+            return {}
+        rate = positives / rows
+        common = "1" if rate > 0.5 else "0"
+        always = "always answering 1"
+        share = "always answering the label's rate"
+        entropy = -(rate * math.log(rate) + (1 - rate) * math.log(1 - rate))
+        return {
+            "accuracy": (max(rate, 1 - rate), f"always answering {common}"),
+            "f1": (2 * rate / (1 + rate), always),
+            "precision": (rate, always),
+            "auc": (0.5, share),
+            "average_precision": (rate, share),
+            "log_loss": (entropy, share),
+            "brier": (rate * (1 - rate), share),
+        }
+
+    def tells(self, labels: "np.ndarray", scores: "np.ndarray") -> "np.ndarray":
+        """The AUC, [1]."""
+        import numpy as np
+
+        value = float(np.nan_to_num(binary.auc(labels, scores.reshape(len(labels))), nan=0.5))
+        return np.array([max(value, 1 - value)])
+
+    def stand_for(self, labels: "np.ndarray", group: "np.ndarray", groups: int) -> "np.ndarray":
+        """The share of label 1."""
+        import numpy as np
+
+        rows = np.bincount(group, minlength=groups)
+        means: np.ndarray = np.bincount(group, labels, groups) / np.maximum(rows, 1)
+        return means[:, None]
 
     def is_usable(self, labels: "np.ndarray") -> "np.ndarray":
         """0 and 1."""
@@ -94,6 +168,10 @@ class BinaryLabel(LabelType):
     def facts(self) -> dict[str, str]:
         """See `LabelType`."""
         return {"threshold": str(self.threshold)}
+
+    def read_response(self, served: "Mapping[str, np.ndarray]") -> "np.ndarray":
+        """See `LabelType`."""
+        return served["probability"]
 
     def columns(self) -> "list[tuple[str, pa.DataType]]":
         """See `LabelType`."""

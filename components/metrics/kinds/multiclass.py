@@ -1,13 +1,16 @@
 """One of several classes: the model answers with a probability for each."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from slipway.components.config.gate import Metric
+from slipway.components.config.gate import Bound, GateConfig, Metric
 from slipway.components.config.label import LabelKind
 from slipway.components.metrics import multiclass
-from slipway.components.metrics.kinds.base import LabelType, Output
+from slipway.components.metrics.binary import auc
+from slipway.components.metrics.kinds.base import ClassCount, LabelType, Output
+from slipway.components.metrics.kinds.bounds import bounds_of_classes
 from slipway.components.metrics.multiclass_tally import MulticlassTally
 from slipway.components.metrics.tally import MAX_BLOCKS
 from slipway.components.support.errors import SlipwayError
@@ -31,11 +34,88 @@ class MulticlassLabel(LabelType):
     kind: ClassVar[LabelKind] = "multiclass"
     answer_name: ClassVar[str] = "a probability for each class"
     lead: ClassVar[Metric] = "auc"
+    baselines: ClassVar[tuple[str, str]] = ("majority class", "logistic regression")
+    no_skill: ClassVar[float] = 0.5
+    chance: ClassVar[str] = "auc"
+    alarm: ClassVar[str] = "auc"
+    headline: ClassVar[tuple[Metric, ...]] = ("accuracy", "f1", "auc")
+    label_name: ClassVar[str] = "label of one of the classes"
+    served: ClassVar[str] = "a served probability"
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """See `LabelType`."""
         return self.classes
+
+    @property
+    def noun(self) -> str:
+        """See `LabelType`."""
+        return f"one of {len(self.classes):,} classes"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See `LabelType`."""
+        return {"label_kind": self.kind, "classes": len(self.classes)}
+
+    def bounds(self, gate: GateConfig) -> list[tuple[Metric, Bound]]:
+        """See `LabelType`."""
+        return bounds_of_classes(gate)
+
+    def count_classes(self, class_rows: tuple[int, ...], least: int) -> list[ClassCount]:
+        """Each class that is too rare, by name; the rarest where none is."""
+        rarest = min(zip(self.classes, class_rows, strict=True), key=lambda pair: pair[1])
+        found = [pair for pair in zip(self.classes, class_rows, strict=True) if pair[1] < least]
+        return [
+            ClassCount(rule=f"class {name} rows", what=f"Test rows of the class {name}", rows=rows)
+            for name, rows in found or [rarest]
+        ]
+
+    def constants(
+        self, test: Mapping[str, float], train: Mapping[str, float]
+    ) -> dict[Metric, tuple[float, str]]:
+        """Without calibration, which a constant may have perfect."""
+        import numpy as np
+
+        rows = np.array([test.get(name, 0) for name in self.classes], float)
+        there = rows[rows > 0]
+        if len(there) < 2:
+            return {}
+        shares = there / there.sum()
+        top = float(shares.max())
+        f1 = 2 * top / (1 + top)
+        always = f"always answering {self.classes[int(rows.argmax())]}"
+        usual = "always answering the classes' shares"
+        return {
+            "accuracy": (top, always),
+            "f1": (f1 / len(there), always),
+            "weighted_f1": (top * f1, always),
+            "precision": (top / len(there), always),
+            "recall": (1 / len(there), always),
+            "auc": (0.5, usual),
+            "log_loss": (-float((shares * np.log(shares)).sum()), usual),
+            "brier": (1 - float((shares**2).sum()), usual),
+        }
+
+    def tells(self, labels: "np.ndarray", scores: "np.ndarray") -> "np.ndarray":
+        """The AUC of each class against the rest, [K]; scores [N] are those of every class."""
+        import numpy as np
+
+        found = np.full(len(self.classes), 0.5)
+        for place in np.unique(labels).astype(int):
+            own = labels == place
+            area = auc(own, scores if scores.ndim == 1 else scores[:, place])
+            found[place] = max(area, 1 - area) if np.isfinite(area) else 0.5
+        return found
+
+    def stand_for(self, labels: "np.ndarray", group: "np.ndarray", groups: int) -> "np.ndarray":
+        """The share of each class, [groups, K]."""
+        import numpy as np
+
+        classes = len(self.classes)
+        cell = group.astype(np.int64) * classes + labels.astype(np.int64)
+        counts = np.bincount(cell, minlength=groups * classes).reshape(groups, classes)
+        shares: np.ndarray = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        return shares
 
     def is_usable(self, labels: "np.ndarray") -> "np.ndarray":
         """Places of classes."""
@@ -112,6 +192,10 @@ class MulticlassLabel(LabelType):
     def facts(self) -> dict[str, str]:
         """See `LabelType`."""
         return {"classes": json.dumps(self.classes, ensure_ascii=False)}
+
+    def read_response(self, served: "Mapping[str, np.ndarray]") -> "np.ndarray":
+        """See `LabelType`."""
+        return served["probabilities"]
 
     def columns(self) -> "list[tuple[str, pa.DataType]]":
         """See `LabelType`."""

@@ -1,12 +1,14 @@
 """A number: the model answers with a value and the two ends of its interval."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from slipway.components.config.gate import Metric
+from slipway.components.config.gate import Bound, GateConfig, Metric
 from slipway.components.config.label import LabelKind
 from slipway.components.metrics import number
-from slipway.components.metrics.kinds.base import LabelType, Output
+from slipway.components.metrics.kinds.base import ClassCount, LabelType, Output
 from slipway.components.metrics.tally import MAX_BLOCKS
 
 if TYPE_CHECKING:
@@ -30,6 +32,65 @@ class NumberLabel(LabelType):
     kind: ClassVar[LabelKind] = "number"
     answer_name: ClassVar[str] = "a value within its interval"
     lead: ClassVar[Metric] = "r2"
+    baselines: ClassVar[tuple[str, str]] = ("mean", "linear regression")
+    no_skill: ClassVar[float] = 0.0
+    chance: ClassVar[str] = "correlation"
+    alarm: ClassVar[str] = "concordance"
+    headline: ClassVar[tuple[Metric, ...]] = ("r2", "rmse", "mae", "coverage")
+    label_name: ClassVar[str] = "label that is a finite number"
+    served: ClassVar[str] = "a served number (as a share of the largest)"
+
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        """See `LabelType`."""
+        return _COLUMNS
+
+    @property
+    def noun(self) -> str:
+        """See `LabelType`."""
+        return f"a number, with an interval that is to hold {self.level:.0%} of the labels"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See `LabelType`."""
+        return {"label_kind": self.kind, "level": self.level}
+
+    def bounds(self, gate: GateConfig) -> list[tuple[Metric, Bound]]:
+        """The intervals must hold about as many labels as they promise."""
+        return [("coverage", Bound(min=round(max(self.level - gate.coverage, 0.0), 9)))]
+
+    def count_classes(self, class_rows: tuple[int, ...], least: int) -> list[ClassCount]:
+        """There are no classes."""
+        return []
+
+    def constants(
+        self, test: Mapping[str, float], train: Mapping[str, float]
+    ) -> dict[Metric, tuple[float, str]]:
+        """The training part's mean; without the interval's metrics, which a wide one has perfect."""
+        if not test.get("std") or "mean" not in train:
+            return {}
+        answer = "always answering the training part's mean"
+        away = (test["mean"] - train["mean"]) ** 2
+        return {
+            "r2": (-away / test["std"] ** 2, answer),
+            "rmse": (math.sqrt(test["std"] ** 2 + away), answer),
+        }
+
+    def tells(self, labels: "np.ndarray", scores: "np.ndarray") -> "np.ndarray":
+        """The concordance, [1]."""
+        import numpy as np
+
+        value = number.concordance(labels, scores.reshape(len(labels)))
+        value = value if math.isfinite(value) else 0.5
+        return np.array([max(value, 1 - value)])
+
+    def stand_for(self, labels: "np.ndarray", group: "np.ndarray", groups: int) -> "np.ndarray":
+        """The mean label."""
+        import numpy as np
+
+        rows = np.bincount(group, minlength=groups)
+        means = np.bincount(group, labels, groups) / np.maximum(rows, 1)
+        return np.where(rows > 0, means, labels.mean() if len(labels) else 0.0)[:, None]
 
     def is_usable(self, labels: "np.ndarray") -> "np.ndarray":
         """What is finite."""
@@ -104,6 +165,18 @@ class NumberLabel(LabelType):
     def facts(self) -> dict[str, str]:
         """See `LabelType`."""
         return {"level": str(self.level)}
+
+    def read_response(self, served: "Mapping[str, np.ndarray]") -> "np.ndarray":
+        """See `LabelType`."""
+        import numpy as np
+
+        return np.stack([served[name] for name in _COLUMNS], axis=1)
+
+    def size(self, answers: "np.ndarray") -> float:
+        """The labels' spread or the largest answer: float32 has seven digits of either, not of both."""
+        import numpy as np
+
+        return max(self.scale, float(np.nan_to_num(np.abs(answers)).max(initial=0)))
 
     def columns(self) -> "list[tuple[str, pa.DataType]]":
         """See `LabelType`."""

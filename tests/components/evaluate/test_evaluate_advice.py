@@ -12,8 +12,9 @@ from support import gate_world as world
 from slipway.components.config.gate import GateConfig
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.verdict import read_verdict
-from slipway.components.evaluate.advice import advise, constants
+from slipway.components.evaluate.advice import advise
 from slipway.components.evaluate.evaluate import EvaluationTask, evaluate_model
+from slipway.components.metrics.kinds.binary import BinaryLabel
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,33 @@ CASES = [
 ]
 
 
+LABEL = BinaryLabel(threshold=0.4)
+
+
+def told_of(
+    gate: dict[str, Any],
+    monitoring: MonitoringConfig | None,
+    accuracy: float | None,
+    positives: int = 400,
+) -> list[str]:
+    settings = GateConfig.model_validate(gate)
+    return advise(
+        settings,
+        monitoring,
+        {"accuracy": accuracy},
+        constants=LABEL.constants({"0": 1000 - positives, "1": positives}, {}),
+        bounds=LABEL.bounds(settings),
+    )
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_advice(case: Case) -> None:
-    told = advise(
-        GateConfig.model_validate(case.gate),
-        None if case.monitoring is None else MonitoringConfig.model_validate(case.monitoring),
-        {"accuracy": case.accuracy},
-        rows=1000,
-        positives=case.positives,
+    monitored = case.monitoring
+    told = told_of(
+        case.gate,
+        None if monitored is None else MonitoringConfig.model_validate(monitored),
+        case.accuracy,
+        case.positives,
     )
     assert len(told) == len(case.told)
     for line, begins in zip(told, case.told, strict=True):
@@ -99,28 +119,15 @@ def test_advice(case: Case) -> None:
 
 def test_the_value_to_set_keeps_the_alert_quiet() -> None:
     for accuracy in (0.7234, 0.61, 0.8499, 0.02):
-        (line,) = advise(
-            GateConfig.model_validate(ABOVE),
-            MonitoringConfig.model_validate(LOW),
-            {"accuracy": accuracy},
-            rows=1000,
-            positives=400,
-        )
+        (line,) = told_of(ABOVE, MonitoringConfig.model_validate(LOW), accuracy)
         value = float(line.partition("monitoring.alerts.accuracy to ")[2].partition(",")[0])
         assert value == pytest.approx(max(accuracy - 0.05, 0), abs=0.0101)
         again = MonitoringConfig.model_validate({"alerts": {"accuracy": value}})
-        quiet = advise(
-            GateConfig.model_validate(ABOVE),
-            again,
-            {"accuracy": accuracy},
-            rows=1000,
-            positives=400,
-        )
-        assert quiet == []
+        assert told_of(ABOVE, again, accuracy) == []
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.4, 0.75])
-def test_whatconstants_reach_is_what_scikit_learn_measures(rate: float) -> None:
+def test_what_constants_reach_is_what_scikit_learn_measures(rate: float) -> None:
     label = (np.arange(1000) < 1000 * rate).astype(int)
     same, ones = np.full(1000, rate), np.ones(1000, int)
     expected = {
@@ -132,7 +139,8 @@ def test_whatconstants_reach_is_what_scikit_learn_measures(rate: float) -> None:
         "log_loss": sk.log_loss(label, same),
         "brier": sk.brier_score_loss(label, same),
     }
-    assert {name: value for name, (value, _) in constants(rate).items()} == pytest.approx(expected)
+    found = LABEL.constants(LABEL.describe(label), {})
+    assert {name: value for name, (value, _) in found.items()} == pytest.approx(expected)
 
 
 def test_the_stage_says_it_in_the_verdict_and_on_the_card(

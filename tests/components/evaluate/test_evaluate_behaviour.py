@@ -7,6 +7,7 @@ from slipway.components.config.gate import GateConfig
 from slipway.components.evaluate.blocks import draw_weights
 from slipway.components.evaluate.rules import Estimate, Evidence, decide, judge
 from slipway.components.metrics.intervals import percentile
+from slipway.components.metrics.kinds.binary import BinaryLabel
 from slipway.components.metrics.tally import Tally
 
 SIMULATED = 200
@@ -47,9 +48,10 @@ def let_through(worse_by: float) -> dict[str, float]:
         low, high = percentile(drawn[0] - drawn[1], 0.95)
         value = challenger.measure()["auc"] - champion.measure()["auc"]
         evidence = Evidence(
+            label=BinaryLabel(threshold=0.3),
             rows=ROWS,
             expected_rows=ROWS,
-            positives=2000,
+            class_rows=(ROWS - 2000, 2000),
             champion={"auc": Estimate(value=value, low=low, high=high, rows=ROWS)},
         )
         for mode in passed:

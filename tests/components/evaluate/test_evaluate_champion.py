@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from support import gate_world as world
 from support.http_answers import answering, closed_port, silent
-from support.registry import mlflow_client
+from support.registry import crown, mlflow_client
 
-from slipway.components.contracts.bundle import ONNX, bundle_hash
+from slipway.components.contracts.bundle import ONNX
 from slipway.components.evaluate.champion import fetch_champion
 from slipway.components.evaluate.evaluate import Evaluation, EvaluationTask, evaluate_model
-from slipway.components.support.tracking import NoAnswer, Refused, connect
+from slipway.components.support.tracking import NoAnswer, Refused
 
 GATE: dict[str, Any] = {
     "accuracy": 0.5,
@@ -40,27 +40,6 @@ def run(bundle: Path, splits: Path, out: Path, **gate: Any) -> Evaluation:
             card_path=out / "card.html",
         )
     )
-
-
-def crown(bundle: Path, **tags: str) -> Path:
-    """Registers a bundle and gives it the alias `champion`; returns the folder of its files."""
-    client = mlflow_client()
-    run_id = connect().open_run("toy")
-    client.log_artifacts(run_id, str(bundle), "bundle")
-    client.create_registered_model("toy")
-    everything = {
-        "slipway.bundle_uri": f"runs:/{run_id}/bundle",
-        "slipway.model_hash": bundle_hash(bundle),
-        **tags,
-    }
-    version = client.create_model_version(
-        "toy",
-        source=f"runs:/{run_id}/bundle",
-        run_id=run_id,
-        tags={name: value for name, value in everything.items() if value},
-    )
-    client.set_registered_model_alias("toy", "champion", version.version)
-    return Path(client.get_run(run_id).info.artifact_uri.removeprefix("file://")) / "bundle"
 
 
 def test_no_champion_is_said_and_no_rule(

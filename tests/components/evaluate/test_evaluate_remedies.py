@@ -15,6 +15,8 @@ from slipway.components.contracts.verdict import read_verdict
 from slipway.components.evaluate.evaluate import EvaluationTask, evaluate_model
 from slipway.components.evaluate.remedies import find_remedies
 from slipway.components.evaluate.rules import Estimate, Evidence, RehearsalEvidence, judge
+from slipway.components.metrics.kinds.binary import BinaryLabel
+from slipway.components.metrics.kinds.number import NumberLabel
 from slipway.local.job import RunResult
 from slipway.local.workspace import Workspace
 
@@ -26,7 +28,8 @@ def estimate(value: float, half: float = 0.02) -> Estimate:
 GOOD = Evidence(
     rows=5000,
     expected_rows=5000,
-    positives=1500,
+    label=BinaryLabel(threshold=0.4),
+    class_rows=(3500, 1500),
     metrics={
         "accuracy": estimate(0.8), "f1": estimate(0.6), "auc": estimate(0.77),
         "calibration_error": estimate(0.03, 0.01), "brier": estimate(0.15),
@@ -107,6 +110,23 @@ def test_what_is_told(evidence: Evidence, gate: dict[str, Any], expected: str) -
     assert line.startswith(expected), line
 
 
+def test_a_number_is_told_in_its_own_words() -> None:
+    numbers = replace(
+        GOOD,
+        label=NumberLabel(level=0.9),
+        class_rows=(),
+        metrics={"r2": estimate(0.5), "coverage": estimate(0.7, 0.01)},
+        baselines={"mean": estimate(0.5), "linear regression": estimate(0.1)},
+        told=0.8,
+    )
+    coverage, r2 = told(numbers, metrics={"r2": {"min": 0.6}})
+    assert coverage.startswith(
+        "coverage: 0.7, asked for 0.85 (gate.coverage). Most likely the labels"
+    )
+    assert "a linear regression on them has R² 0.4000, this model 0.5000." in r2
+    assert "(gate.metrics.r2)" in r2
+
+
 def test_a_model_that_passes_needs_none() -> None:
     assert told() == []
 
@@ -115,7 +135,7 @@ def test_the_settings_are_there() -> None:
     known = set(GateConfig.model_fields)
     lines = told(
         replace(
-            GOOD, rows=4, positives=2, expected_rows=4, champion={"auc": estimate(-0.3)},
+            GOOD, rows=4, class_rows=(2, 2), expected_rows=4, champion={"auc": estimate(-0.3)},
             baselines={}, shuffled=None, rehearsal=None,
         ),
         accuracy=0.99, f1=0.99,

@@ -21,6 +21,9 @@ from slipway.components.evaluate.rules import (
     judge,
     override_for,
 )
+from slipway.components.metrics.kinds.binary import BinaryLabel
+from slipway.components.metrics.kinds.multiclass import MulticlassLabel
+from slipway.components.metrics.kinds.number import NumberLabel
 
 VERDICTS = Path(__file__).parent / "verdicts.txt"
 NAN, INF = float("nan"), float("inf")
@@ -45,9 +48,10 @@ METRICS = {
 }
 REHEARSED = RehearsalEvidence(rows=200, difference=1e-7, p99_ms=4.0, memory_mb=120.0)
 GOOD = Evidence(
+    label=BinaryLabel(threshold=0.4),
     rows=5000,
     expected_rows=5000,
-    positives=1500,
+    class_rows=(3500, 1500),
     metrics=METRICS,
     baselines={"majority class": estimate(0.27), "logistic regression": estimate(0.03)},
     shuffled=Estimate(value=0.501, low=0.46, high=0.54, rows=5000),
@@ -234,17 +238,27 @@ CASES = [
     Case("one row too few", gate={"min_rows": 5001}, failed=("test rows",)),
     Case(
         "no rows",
-        {"rows": 0, "expected_rows": 0, "positives": 0},
+        {"rows": 0, "expected_rows": 0, "class_rows": (0, 0)},
         {},
         ("test rows", "positives", "negatives"),
     ),
-    Case("positives at the minimum", {"positives": 50}),
-    Case("one positive too few", {"positives": 49}, {}, ("positives",)),
-    Case("negatives at the minimum", {"positives": 4950}),
-    Case("one negative too few", {"positives": 4951}, {}, ("negatives",)),
-    Case("a class is missing", {"positives": 0}, {}, ("positives",)),
-    Case("the test table is truncated", {"rows": 4999}, {}, ("sound measurement",)),
-    Case("the test table is longer", {"rows": 5001}, {}, ("sound measurement",)),
+    Case("positives at the minimum", {"class_rows": (4950, 50)}),
+    Case("one positive too few", {"class_rows": (4951, 49)}, {}, ("positives",)),
+    Case("negatives at the minimum", {"class_rows": (50, 4950)}),
+    Case("one negative too few", {"class_rows": (49, 4951)}, {}, ("negatives",)),
+    Case("a class is missing", {"class_rows": (5000, 0)}, {}, ("positives",)),
+    Case(
+        "the test table is truncated",
+        {"rows": 4999, "class_rows": (3499, 1500)},
+        {},
+        ("sound measurement",),
+    ),
+    Case(
+        "the test table is longer",
+        {"rows": 5001, "class_rows": (3501, 1500)},
+        {},
+        ("sound measurement",),
+    ),
     Case(
         "measuring was unsound",
         {"problems": ("3 rows got no probability.",)},
@@ -570,11 +584,281 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_verdict(case: Case) -> None:
-    results = judge(
-        replace(GOOD, **case.evidence), GateConfig.model_validate({**GATE, **case.gate})
-    )
+# The same of several classes, and of a number: what is different there.
+
+CLASS_METRICS = {
+    "accuracy": estimate(0.8),
+    "f1": estimate(0.6),
+    "weighted_f1": estimate(0.7),
+    "precision": estimate(0.65),
+    "recall": estimate(0.58),
+    "auc": estimate(0.9),
+    "log_loss": estimate(0.5),
+    "brier": estimate(0.3),
+    "calibration_error": estimate(0.03, 0.01),
+}
+GOOD_CLASSES = replace(
+    GOOD,
+    label=MulticlassLabel(classes=("ant", "bee", "cat")),
+    class_rows=(3000, 1500, 500),
+    metrics=CLASS_METRICS,
+    baselines={"majority class": estimate(0.4), "logistic regression": estimate(0.03)},
+)
+NUMBER_METRICS = {
+    "rmse": estimate(12.0, 0.5),
+    "mae": estimate(9.0, 0.4),
+    "r2": estimate(0.6),
+    "pinball": estimate(2.0, 0.1),
+    "coverage": estimate(0.89, 0.01),
+    "interval_width": estimate(40.0, 1.0),
+}
+GOOD_NUMBERS = replace(
+    GOOD,
+    label=NumberLabel(level=0.9),
+    class_rows=(),
+    metrics=NUMBER_METRICS,
+    baselines={"mean": estimate(0.6), "linear regression": estimate(0.05)},
+    shuffled=Estimate(value=0.01, low=-0.07, high=0.07, rows=5000),
+    told=0.8,
+)
+
+
+def class_metrics(**changed: Estimate) -> dict[str, Any]:
+    return {"metrics": {**CLASS_METRICS, **changed}}
+
+
+def number_metrics(**changed: Estimate) -> dict[str, Any]:
+    return {"metrics": {**NUMBER_METRICS, **changed}}
+
+
+def of(good: Evidence, metric: str, value: float | None) -> dict[str, Any]:
+    """Slices of a kind with a metric of its own."""
+    parts = [
+        replace(part, metrics={metric: estimate(value)}, differences={metric: estimate(0.0)})
+        for part in slices()
+    ]
+    return {"slices": tuple(parts)}
+
+
+CLASS_CASES = [
+    Case("all good"),
+    Case("accuracy just below", gate={"accuracy": 0.8000001}, failed=("accuracy",)),
+    Case("macro F1 just below", gate={"f1": 0.6000001}, failed=("f1",)),
+    Case("macro F1 at its threshold", gate={"f1": 0.6}),
+    Case("mean AUC just below", gate={"auc": 0.9000001}, failed=("auc",)),
+    Case("calibration above", gate={"calibration_error": 0.0299}, failed=("calibration_error",)),
+    Case(
+        "weighted F1 below",
+        gate={"metrics": {"weighted_f1": {"min": 0.71}}},
+        failed=("weighted_f1",),
+    ),
+    Case("a class at the minimum", {"class_rows": (3450, 1500, 50)}),
+    Case("one row of a class too few", {"class_rows": (3451, 1500, 49)}, {}, ("class cat rows",)),
+    Case(
+        "two classes too rare",
+        {"class_rows": (0, 4951, 49)},
+        {},
+        ("class ant rows", "class cat rows"),
+    ),
+    Case(
+        "no better than a constant",
+        {"baselines": {**GOOD_CLASSES.baselines, "majority class": estimate(0.0)}},
+        {},
+        ("beats majority class",),
+    ),
+    Case(
+        "worse than the multinomial regression beyond chance",
+        {"baselines": {**GOOD_CLASSES.baselines, "logistic regression": estimate(-0.03)}},
+        {},
+        ("beats logistic regression",),
+    ),
+    Case(
+        "worse than the champion in log loss",
+        {"champion": {"log_loss": estimate(0.02, 0.005), "f1": estimate(0.0, 0.005)}},
+        {"champion": {"margins": {"log_loss": 0.01, "f1": 0.01}}},
+        ("champion log_loss",),
+    ),
+    Case(
+        "worse than the champion in F1",
+        {"champion": {"log_loss": estimate(0.0, 0.005), "f1": estimate(-0.02, 0.005)}},
+        {"champion": {"margins": {"log_loss": 0.01, "f1": 0.01}}},
+        ("champion f1",),
+    ),
+    Case(
+        "the champion has other classes",
+        {"champion_problem": "version 3 predicts one of 4 classes, and this model one of 3."},
+        {},
+        ("champion",),
+    ),
+    Case(
+        "a slice is below in F1",
+        of(GOOD_CLASSES, "f1", 0.3),
+        {"slices": {"columns": ["colour"], "least": {"f1": {"min": 0.31}}}},
+        ("slice colour=blue f1", "slice colour=red f1"),
+    ),
+    Case(
+        "too good to be true",
+        class_metrics(auc=estimate(0.98, 0.001)),
+        {},
+        ("too good to be true",),
+    ),
+    Case(
+        "a feature gives the class away", {"features": {"a": 0.981}}, {}, ("too good to be true",)
+    ),
+    Case(
+        "a metric is missing",
+        class_metrics(auc=Estimate(value=None)),
+        {},
+        (
+            "sound measurement",
+            "auc",
+            "too good to be true",
+        ),
+    ),
+    Case(
+        "shuffled labels are told apart",
+        {"shuffled": Estimate(value=0.55, low=0.46, high=0.54)},
+        {},
+        ("shuffled labels",),
+    ),
+]
+NUMBER_CASES = [
+    Case("all good"),
+    Case("coverage at its bound", gate={"coverage": 0.01}),
+    Case("coverage just below", gate={"coverage": 0.0099}, failed=("coverage",)),
+    Case(
+        "coverage's lower bound",
+        gate={"coverage": 0.0199, "judge": "interval"},
+        failed=("coverage",),
+    ),
+    Case("coverage may be above", number_metrics(coverage=estimate(1.0, 0.0))),
+    Case("R² at its bound", gate={"metrics": {"r2": {"min": 0.6}}}),
+    Case("R² just below", gate={"metrics": {"r2": {"min": 0.6000001}}}, failed=("r2",)),
+    Case("RMSE above its max", gate={"metrics": {"rmse": {"max": 11.9}}}, failed=("rmse",)),
+    Case("MAE above its max", gate={"metrics": {"mae": {"max": 8.9}}}, failed=("mae",)),
+    Case(
+        "pinball above its max",
+        gate={"metrics": {"pinball": {"max": 1.9}}},
+        failed=("pinball",),
+    ),
+    Case(
+        "intervals too wide",
+        gate={"metrics": {"interval_width": {"max": 39.0}}},
+        failed=("interval_width",),
+    ),
+    Case(
+        "coverage is NaN",
+        number_metrics(coverage=Estimate(value=NAN)),
+        {},
+        (
+            "sound measurement",
+            "coverage",
+        ),
+    ),
+    Case(
+        "coverage is missing",
+        {"metrics": {name: value for name, value in NUMBER_METRICS.items() if name != "coverage"}},
+        {},
+        ("coverage",),
+    ),
+    Case("one row too few", gate={"min_rows": 5001}, failed=("test rows",)),
+    Case("rows of a class are not asked", gate={"min_class_rows": 4000}),
+    Case(
+        "no better than the mean",
+        {"baselines": {**GOOD_NUMBERS.baselines, "mean": estimate(0.0)}},
+        {},
+        ("beats mean",),
+    ),
+    Case(
+        "a tie with the linear regression",
+        {"baselines": {**GOOD_NUMBERS.baselines, "linear regression": estimate(-0.01)}},
+    ),
+    Case(
+        "worse than the linear regression beyond chance",
+        {"baselines": {**GOOD_NUMBERS.baselines, "linear regression": estimate(-0.03)}},
+        {},
+        ("beats linear regression",),
+    ),
+    Case(
+        "the linear regression is missing",
+        {"baselines": {"mean": estimate(0.6)}},
+        {},
+        ("beats linear regression",),
+    ),
+    Case(
+        "the linear regression is not asked",
+        {"baselines": {"mean": estimate(0.6)}},
+        {"baseline": {"logistic": False}},
+    ),
+    Case(
+        "RMSE no worse than the champion's",
+        {"champion": {"rmse": estimate(0.0, 0.1), "r2": estimate(0.0, 0.005)}},
+        {"champion": {"margins": {"rmse": 0.1, "r2": 0.01}}},
+    ),
+    Case(
+        "RMSE worse than the champion's",
+        {"champion": {"rmse": estimate(0.2, 0.05), "r2": estimate(0.0, 0.005)}},
+        {"champion": {"margins": {"rmse": 0.1, "r2": 0.01}}},
+        ("champion rmse",),
+    ),
+    Case(
+        "R² worse than the champion's",
+        {"champion": {"rmse": estimate(0.0, 0.05), "r2": estimate(-0.02, 0.005)}},
+        {"champion": {"margins": {"rmse": 0.1, "r2": 0.01}}},
+        ("champion r2",),
+    ),
+    Case(
+        "a slice's RMSE is above",
+        of(GOOD_NUMBERS, "rmse", 14.0),
+        {"slices": {"columns": ["colour"], "least": {"rmse": {"max": 13.9}}}},
+        ("slice colour=blue rmse", "slice colour=red rmse"),
+    ),
+    Case("shuffled labels at the edge", {"shuffled": Estimate(value=-0.07, low=-0.07, high=0.07)}),
+    Case(
+        "shuffled labels are told",
+        {"shuffled": Estimate(value=0.0701, low=-0.07, high=0.07)},
+        {},
+        ("shuffled labels",),
+    ),
+    Case("too good to be true", {"told": 0.98}, {}, ("too good to be true",)),
+    Case("just not too good", {"told": 0.9799}),
+    Case("not looked at for a leak", {"told": None}, {}, ("too good to be true",)),
+    Case("told is NaN", {"told": NAN}, {}, ("sound measurement", "too good to be true")),
+    Case(
+        "a feature gives the number away", {"features": {"a": 0.99}}, {}, ("too good to be true",)
+    ),
+    Case(
+        "acknowledged",
+        {"told": 0.99},
+        {"leak": {"acknowledged": "the label is a physical law"}},
+    ),
+    Case(
+        "predictor answers otherwise",
+        {"rehearsal": replace(REHEARSED, difference=1.1e-5)},
+        {},
+        ("rehearsal difference",),
+    ),
+]
+KINDS: dict[str, tuple[Evidence, list[Case]]] = {
+    "binary": (GOOD, CASES),
+    "multiclass": (GOOD_CLASSES, CLASS_CASES),
+    "number": (GOOD_NUMBERS, NUMBER_CASES),
+}
+NAMED = [
+    pytest.param(good, case, id=f"{kind}: {case.name}")
+    for kind, (good, cases) in KINDS.items()
+    for case in cases
+]
+
+
+def verdict_of(good: Evidence, case: Case) -> tuple[RuleResult, ...]:
+    config = GateConfig.model_validate({**GATE, **case.gate})
+    return judge(replace(good, **case.evidence), config.with_defaults_of(good.label.kind))
+
+
+@pytest.mark.parametrize(("good", "case"), NAMED)
+def test_verdict(good: Evidence, case: Case) -> None:
+    results = verdict_of(good, case)
     failed = tuple(result.name for result in results if result.outcome != "pass")
     assert sorted(failed) == sorted(case.failed)
     assert decide(results) == ("fail" if case.failed else "pass")
@@ -586,12 +870,14 @@ def test_verdict(case: Case) -> None:
 def every_verdict() -> str:
     """All cases' results as text: of the first all of them, of the others those that differ."""
     lines: list[str] = []
-    usual: set[str] = set()
-    for case in CASES:
-        config = GateConfig.model_validate({**GATE, **case.gate})
-        results = [as_line(result) for result in judge(replace(GOOD, **case.evidence), config)]
-        lines += ["", f"# {case.name}", *(line for line in results if line not in usual)]
-        usual = usual or set(results)
+    for kind, (good, cases) in KINDS.items():
+        of_kind = "" if kind == "binary" else f"{kind}: "
+        usual: set[str] = set()
+        for case in cases:
+            results = [as_line(result) for result in verdict_of(good, case)]
+            shown = [line for line in results if line not in usual]
+            lines += ["", f"# {of_kind}{case.name}", *shown]
+            usual = usual or set(results)
     for override in OVERRIDES:
         given, word = override_for(failing(**override.evidence), override.approver, override.reason)
         lines += ["", f"# override: {override.name}", f"{given is not None}: {word}"]
@@ -825,13 +1111,20 @@ def exchanged(part: Any, place: tuple[Any, ...], new: Any) -> Any:
 
 
 FULL = replace(GOOD, champion={"auc": estimate(0.0, 0.005)}, slices=slices())
+FULL_NUMBERS = replace(GOOD_NUMBERS, champion={"r2": estimate(0.0, 0.005)})
 PLACES = numbers(FULL)
+EVERYWHERE = [
+    pytest.param(full, place, id=".".join(map(str, (full.label.kind, *place))))
+    for full in (FULL, FULL_NUMBERS)
+    for place in numbers(full)
+]
 
 
 def test_the_full_evidence_passes_and_has_every_kind_of_number() -> None:
     assert outcome(FULL, {**GATE, **SLICED}) == "pass"
     assert len(PLACES) > 50
     assert {place[0] for place in PLACES} == {
+        "label",
         "metrics",
         "champion",
         "slices",
@@ -843,9 +1136,12 @@ def test_the_full_evidence_passes_and_has_every_kind_of_number() -> None:
 
 
 @pytest.mark.parametrize("bad", [NAN, INF, -INF])
-@pytest.mark.parametrize("place", PLACES, ids=lambda place: ".".join(map(str, place)))
-def test_anything_that_is_not_finite_fails_wherever_it_stands(place: Any, bad: float) -> None:
-    results = judge(exchanged(FULL, place, bad), GateConfig.model_validate({**GATE, **SLICED}))
+@pytest.mark.parametrize(("full", "place"), EVERYWHERE)
+def test_anything_that_is_not_finite_fails_wherever_it_stands(
+    full: Evidence, place: Any, bad: float
+) -> None:
+    settings_ = {**GATE, **SLICED} if full is FULL else GATE
+    results = judge(exchanged(full, place, bad), GateConfig.model_validate(settings_))
     assert decide(results) == "fail"
     (sound,) = [result for result in results if result.name == "sound measurement"]
     assert f"evidence.{'.'.join(map(str, place))} is {bad}." in sound.reason
@@ -884,7 +1180,7 @@ OVERRIDES = [
     ),
     OverrideCase(
         "too few rows",
-        {"rows": 900, "expected_rows": 900, "positives": 300},
+        {"rows": 900, "expected_rows": 900, "class_rows": (600, 300)},
         applied=True,
         word="overrode",
     ),
@@ -905,7 +1201,9 @@ OVERRIDES = [
         word="cannot cover these rules, so it was not applied: sound measurement, accuracy",
     ),
     OverrideCase("a feature's NaN", {"features": {"a": NAN}}, word="cannot cover"),
-    OverrideCase("a truncated table", {"rows": 4000}, word="cannot cover"),
+    OverrideCase(
+        "a truncated table", {"rows": 4000, "class_rows": (2500, 1500)}, word="cannot cover"
+    ),
     OverrideCase(
         "a predictor that does not start",
         {"rehearsal": replace(REHEARSED, problems=("no",))},
@@ -916,7 +1214,11 @@ OVERRIDES = [
         {"rehearsal": replace(REHEARSED, difference=0.1)},
         word="cannot cover",
     ),
-    OverrideCase("one of two", {**metrics(f1=estimate(0.1)), "rows": 4000}, word="cannot cover"),
+    OverrideCase(
+        "one of two",
+        {**metrics(f1=estimate(0.1)), "rows": 4000, "class_rows": (2500, 1500)},
+        word="cannot cover",
+    ),
 ]
 
 

@@ -14,8 +14,9 @@ from support import gate_world as world
 from slipway.components.contracts.bundle import ONNX, bundle_hash
 from slipway.components.contracts.splits import Splits, part_file, read_part
 from slipway.components.contracts.verdict import read_verdict
-from slipway.components.evaluate.baselines import feature_aucs
+from slipway.components.evaluate.baselines import measure_features
 from slipway.components.evaluate.evaluate import Evaluation, EvaluationTask, evaluate_model
+from slipway.components.metrics.kinds.binary import BinaryLabel
 from slipway.components.support.errors import SlipwayError
 
 GATE: dict[str, Any] = {
@@ -398,12 +399,12 @@ def test_features_with_nan_and_infinity_are_looked_at_for_leaks(
     a[::50], a[1::50] = np.nan, np.inf
     index = table.column_names.index("a")
     world.rewrite_test(splits, meta, table.set_column(index, "a", pa.array(a)))
-    found = feature_aucs(splits, meta)
+    found = measure_features(splits, meta, BinaryLabel(threshold=0.4))
     assert 0.6 < found["a"] < 0.9
     # A value that is missing exactly where the label is 1 gives it away.
     a[table["label"].to_numpy() == 1] = np.nan
     world.rewrite_test(splits, meta, table.set_column(index, "a", pa.array(a)))
-    assert feature_aucs(splits, meta)["a"] > 0.98
+    assert measure_features(splits, meta, BinaryLabel(threshold=0.4))["a"] > 0.98
 
 
 def test_a_folder_that_is_no_bundle_is_an_error(splits: Path, tmp_path: Path) -> None:

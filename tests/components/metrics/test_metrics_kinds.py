@@ -15,6 +15,7 @@ from slipway.components.metrics.intervals import percentile
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.metrics.multiclass_tally import MulticlassTally
+from slipway.components.metrics.number import concordance
 from slipway.components.support.errors import SlipwayError
 
 NAMES = ("ant", "bee", "cat", "dog")
@@ -259,3 +260,78 @@ def test_what_calibrated_answers_let_expect_comes_true() -> None:
     measured = rule.measure(labels, answers)
     for name, value in rule.expect(answers).items():
         assert value == pytest.approx(measured[name], abs=0.004), name
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=30))
+def test_concordance_is_the_share_of_pairs_in_the_same_order(rows) -> None:
+    labels, scores = np.array(rows).T
+    told = [
+        (np.sign(a - b) == np.sign(x - y)) + 0.5 * (x == y)
+        for i, (a, x) in enumerate(rows)
+        for b, y in rows[:i]
+        if a != b
+    ]
+    found = concordance(labels, scores.astype(float))
+    assert math.isnan(found) if not told else found == pytest.approx(np.mean(told))
+
+
+def test_concordance_of_two_classes_is_the_auc() -> None:
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 2, 500)
+    scores = np.round(labels + rng.normal(0, 1, 500), 1)
+    assert concordance(labels, scores) == pytest.approx(oracle.roc_auc_score(labels, scores))
+
+
+def test_measures_of_single_classes_are_those_of_sklearn() -> None:
+    answers, labels = draw_classes(5000, 4, 9)
+    found = counted(label_type("multiclass", classes=NAMES), answers, labels).measure_classes()
+    called = answers.argmax(1)
+    precision, recall, f1, _ = oracle.precision_recall_fscore_support(labels, called)
+    area = [oracle.roc_auc_score(labels == place, answers[:, place]) for place in range(4)]
+    assert found["precision"] == pytest.approx(precision)
+    assert found["recall"] == pytest.approx(recall) and found["f1"] == pytest.approx(f1)
+    assert found["auc"] == pytest.approx(area, abs=1e-4)
+
+
+def test_what_constant_classes_reach_is_what_sklearn_measures() -> None:
+    labels = np.repeat([0, 1, 3], [200, 500, 300]).astype(np.int32)
+    kind = label_type("multiclass", classes=NAMES)
+    found = kind.constants(kind.describe(labels), {})
+    shares = np.tile(np.bincount(labels, minlength=4) / 1000, (1000, 1))
+    always = np.eye(4)[np.ones(1000, int)]
+    called = kind.measure(labels, always.astype(np.float32))
+    usual = kind.measure(labels, shares)
+    expected = {
+        name: called[name] for name in ("accuracy", "f1", "weighted_f1", "precision", "recall")
+    }
+    expected |= {name: usual[name] for name in ("auc", "log_loss", "brier")}
+    assert {name: value for name, (value, _) in found.items()} == pytest.approx(expected)
+    assert found["accuracy"][1] == "always answering bee"
+    assert kind.constants({"bee": 10}, {}) == {}
+
+
+def test_what_a_constant_number_reaches_is_what_sklearn_measures() -> None:
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(50, 10, 400), rng.normal(52, 9, 300)
+    kind = label_type("number", level=0.9)
+    found = kind.constants(kind.describe(test), kind.describe(train))
+    same = np.full(300, train.mean())
+    assert found["r2"][0] == pytest.approx(oracle.r2_score(test, same))
+    assert found["rmse"][0] == pytest.approx(oracle.root_mean_squared_error(test, same))
+    assert kind.constants({}, {}) == {} and kind.constants(kind.describe(test), {}) == {}
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "number"])
+def test_served_outputs_are_read_back_as_the_answers(kind) -> None:
+    label = label_type(kind, threshold=0.4, classes=NAMES, level=0.9)
+    drawn = {
+        "binary": np.linspace(0, 1, 7, dtype=np.float32),
+        "multiclass": draw_classes(7, 4, 1)[0],
+        "number": draw_numbers(7, 1)[0],
+    }
+    served = label.respond(drawn[kind])
+    assert set(served) == {output.name for output in label.outputs}
+    assert np.array_equal(label.read_response(served), drawn[kind])
+    width = drawn[kind].shape[1:]
+    assert len(label.answer_names) == (width[0] if width else 0)

@@ -1,0 +1,114 @@
+"""What the model card shows of several classes: each of them, and which are taken for which."""
+
+from typing import TYPE_CHECKING
+
+from slipway.components.evaluate.plots import Exhibits, Table, colours, draw
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+
+    from slipway.components.metrics.multiclass_tally import MulticlassTally
+
+MAX_DRAWN_CLASSES = 30
+"""With more classes a confusion matrix is no picture that can be read."""
+_MOST_WRITTEN = 12
+_SHOWN_CLASSES = 100
+_SHOWN_PAIRS = 30
+
+
+def show_classes(tally: "MulticlassTally", names: tuple[str, ...]) -> Exhibits:
+    """A table of the classes, and the confusion matrix or, of many classes, its largest mistakes."""
+    import numpy as np
+
+    counts = np.array(tally.confusion())
+    tables = [_class_table(tally, names, counts)]
+    figures = []
+    if len(names) <= MAX_DRAWN_CLASSES:
+        figures.append(("Which class is called which", confusion_plot(counts, names)))
+    else:
+        tables.append(_pair_table(counts, names))
+    return Exhibits(title="Classes", figures=tuple(figures), tables=tuple(tables))
+
+
+def _class_table(tally: "MulticlassTally", names: tuple[str, ...], counts: "np.ndarray") -> Table:
+    import numpy as np
+
+    measured = tally.measure_classes()
+    worst = np.argsort(measured["f1"], kind="stable")[:_SHOWN_CLASSES]
+    shown = range(len(names)) if len(names) <= _SHOWN_CLASSES else [int(place) for place in worst]
+    caption = (
+        "Each class"
+        if len(names) <= _SHOWN_CLASSES
+        else (f"The {_SHOWN_CLASSES} of {len(names):,} classes with the lowest F1")
+    )
+    rows = tuple(
+        (
+            names[place],
+            f"{counts[place].sum():,}",
+            f"{counts[:, place].sum():,}",
+            *(_share(measured[name][place]) for name in ("precision", "recall", "f1", "auc")),
+        )
+        for place in shown
+    )
+    header = ("Class", "Rows", "Called", "Precision", "Recall", "F1", "AUC against the rest")
+    return Table(caption=caption, header=header, rows=rows)
+
+
+def _pair_table(counts: "np.ndarray", names: tuple[str, ...]) -> Table:
+    """The mistakes that are made most often."""
+    import numpy as np
+
+    wrong = counts - np.diag(np.diag(counts))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_SHOWN_PAIRS]
+    pairs = [divmod(int(cell), len(names)) for cell in order]
+    return Table(
+        caption="The classes that are confused most often",
+        header=("Class", "Called", "Rows", "Of the class"),
+        rows=tuple(
+            (
+                names[true],
+                names[called],
+                f"{wrong[true, called]:,}",
+                f"{wrong[true, called] / counts[true].sum():.1%}",
+            )
+            for true, called in pairs
+            if wrong[true, called]
+        ),
+    )
+
+
+def confusion_plot(counts: "np.ndarray", names: tuple[str, ...]) -> str:
+    """The share of each class's rows that are called each class; the counts are written in.
+
+    Args:
+        counts: [K, K], rows the true class, columns the called one.
+        names: of the classes.
+    """
+    import numpy as np
+
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+
+    def paint(axes: "Axes") -> None:
+        # Patches, not an image: an image within an SVG is a file of another kind.
+        axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1)
+        axes.invert_yaxis()
+        axes.grid(visible=False)
+        places = np.arange(len(names)) + 0.5
+        axes.set_xticks(places, names, rotation=90 if len(names) > 4 else 0)
+        axes.set_yticks(places, names)
+        axes.set(xlabel="called", ylabel="is", aspect="equal")
+        if len(names) > _MOST_WRITTEN:
+            return
+        for (true, called), count in np.ndenumerate(counts):
+            colour = "white" if shares[true, called] > 0.5 else colours()[0]
+            axes.text(
+                called + 0.5, true + 0.5, f"{count:,}", ha="center", va="center", color=colour
+            )
+
+    size = 3.0 + 0.28 * len(names)
+    return draw(paint, width=size + 0.6, height=size)
+
+
+def _share(value: float) -> str:
+    return f"{value:.4f}" if value == value else "–"
