@@ -97,6 +97,10 @@ bench: $(VENV)/bench.done build/lake/.complete ## Run the benchmarks, or one: NA
 mutation: $(VENV)/dev.done ## Mutate the gate's decision code; every mutant must be killed or explained.
 	@$(BIN)/python tests/mutation.py
 
+.PHONY: fuzz
+fuzz: $(VENV)/dev.done ## Try hostile bytes on the predictor: its connection beside uvicorn, and its readers. SEED=1 FUZZ_SECONDS=600
+	@cd tests && for kind in http payload; do ../$(BIN)/python -m support.$${kind}_fuzz $(or $(SEED),1) $(or $(FUZZ_SECONDS),600); done
+
 .PHONY: lock
 lock: $(VENV)/dev.done ## Renew the locked versions in requirements/.
 	$(BIN)/python requirements/lock.py

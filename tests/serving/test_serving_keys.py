@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
+from prometheus_client import CollectorRegistry
 from support.datasets import write_dataset
 from support.serving_bundles import expected as expected_probabilities
 from support.serving_bundles import flight_tensors, free_port, make_bundle, predictor, tensor
@@ -21,7 +22,7 @@ from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.splits import Feature, read_splits
 from slipway.components.features.features import build_features
 from slipway.serving.errors import RequestError
-from slipway.serving.online import OnlineFeatures
+from slipway.serving.online import OnlineFeatures, OnlineMetrics, OnlinePolicy
 from slipway.serving.protocol.rows import RowReader, Rows
 from slipway.serving.protocol.tensors import decode_tensor
 
@@ -147,7 +148,7 @@ def world(
         patch.delenv("FEAST_REDIS_URL", raising=False)
         bundle = fill(folder, kind, shops)
         reader = RowReader(bundle, max_rows=100, missing_as_null=False)
-        online = OnlineFeatures("shop", bundle)
+        online = OnlineFeatures("shop", bundle, OnlineMetrics(CollectorRegistry()), OnlinePolicy())
         yield World(reader, online, bundle, kind, shops)
         online.close()
 
@@ -221,7 +222,8 @@ def test_grpc_takes_them_as_v2_does(world: World) -> None:
         for name, datatype, values in (("shop", kind, shops), ("order", "INT32", [10, 239, 120])):
             item = request.inputs.add(name=name, datatype=datatype, shape=[3])
             getattr(item.contents, _CONTENTS[datatype]).extend(values)
-        assert world.values(read_message(request, world.reader.bounds).inputs) == wanted, kind
+        read = read_message(request, world.reader.bounds, ("probability",))
+        assert world.values(read.inputs) == wanted, kind
 
 
 def test_a_null_names_no_entity_and_an_unknown_one_has_no_events(world: World) -> None:
@@ -351,7 +353,7 @@ def test_a_view_that_is_not_kept_online_is_asked_of_the_request(
     config["views"][2]["online"] = False
     bundle = fill(tmp_path, pl.Int64, [1, 2, 3], config)
     reader = RowReader(bundle, max_rows=100, missing_as_null=False)
-    online = OnlineFeatures("shop", bundle)
+    online = OnlineFeatures("shop", bundle, OnlineMetrics(CollectorRegistry()), OnlinePolicy())
     keys = [tensor("order", "INT64", [5]), tensor("shop", "INT64", [2])]
     sent = [tensor("orders_1d", "FP64", [7.0]), tensor("mean_amount_1d", "FP64", [1.5])]
     try:
