@@ -12,6 +12,9 @@ AlertName = Literal[
     "NO_DATA",
     "LOW_ACCURACY",
     "ACCURACY_DROP",
+    "COVERAGE",
+    "ERROR_RISE",
+    "NEW_CLASS",
     "HIGH_ERROR_RATE",
     "HIGH_LATENCY",
     "DATA_DRIFT",
@@ -32,6 +35,18 @@ class AlertThresholds(Section):
         ge=0,
         le=1,
         description="ACCURACY_DROP above, against the accuracy at release.",
+    )
+    coverage: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Of a number: COVERAGE above, by how much the share of values inside their "
+        "intervals falls short of what these promise.",
+    )
+    error_rise: float = Field(
+        default=0.25,
+        ge=0,
+        description="Of a number: ERROR_RISE above, the share by which the RMSE grew since the release.",
     )
     latency_ms: float = Field(default=100, gt=0, description="HIGH_LATENCY above (mean).")
     error_rate: float = Field(default=0.01, ge=0, le=1, description="HIGH_ERROR_RATE above (5xx).")
@@ -144,7 +159,7 @@ class RetrainSettings(Section):
     """When a decayed model may be retrained, so that an alert cannot start training after training."""
 
     reasons: list[AlertName] = Field(
-        default=["LOW_ACCURACY", "ACCURACY_DROP", "DATA_DRIFT"],
+        default=["LOW_ACCURACY", "ACCURACY_DROP", "COVERAGE", "ERROR_RISE", "DATA_DRIFT"],
         description="Alerts that ask for it.",
     )
     cooldown: Duration = Field(

@@ -8,13 +8,15 @@ Layout, version 1::
 
 The rows are evenly spaced in the part's order (time), so the sample is the same for the same splits. Rows
 without a label are among them in their share, with a null label: what is served and scored has them too.
-Their columns are those of the splits, then `part` (string), `probability` (double) and `predicted`
-(int8).
+Their columns are those of the splits, then `part` (string), and what the model answers: of a binary label
+`probability` (double) and `predicted` (int8), of other kinds the columns of the inference log with `__`
+before their names.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from slipway.components.config.label import LabelKind
 from slipway.components.contracts.record import Record
 from slipway.components.contracts.splits import Feature
 
@@ -27,11 +29,14 @@ class ReferenceSummary(Record):
     """What reference.json holds.
 
     Attributes:
-        threshold: the label is 1 where the probability reaches it.
+        threshold: of a binary label: it is 1 where the probability reaches it.
+        label_kind, classes, level: as in the bundle.
         rows: rows a part. sampled: how many of them are in reference.parquet.
         release: metric to its value on the test part when the model was released.
         intervals: metric to its interval there.
-        label_rate: share of positives a part. probability_mean: mean answer a part.
+        label_rate: share of positives a part. probability_mean: mean answer a part. Both of a binary
+            label only.
+        labels: as in the splits.
     """
 
     ABSENT: ClassVar[str] = "holds no reference"
@@ -51,3 +56,14 @@ class ReferenceSummary(Record):
     intervals: dict[str, Any]
     label_rate: dict[str, float | None]
     probability_mean: dict[str, float | None]
+    label_kind: LabelKind = "binary"
+    classes: tuple[str, ...] = ()
+    level: float = 0.0
+    labels: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def answer_column(kind: LabelKind, name: str) -> str:
+    """The name that a column of the inference log has among the reference's rows."""
+    if kind == "binary":
+        return "predicted" if name == "label" else name
+    return f"__{name}"

@@ -90,6 +90,23 @@ def find_classes(column: "pl.Series", label: Label, table: str) -> tuple[str, ..
     return tuple(classes)
 
 
+def name_classes(column: "pl.Series", label: Label, table: str) -> "pl.Series":
+    """The name of each row's class, String; null where the label is not known."""
+    import polars as pl
+
+    where = f"The label's column {label.column} of table {table}"
+    if column.dtype == pl.Null:
+        return column.cast(pl.String)
+    names = {value: value_text(value) for value in _count_values(column, label, where)}
+    column = _plain(column).alias(_VALUE)
+    rule = pl.DataFrame(
+        {_VALUE: list(names), "class": list(names.values())},
+        schema={_VALUE: column.dtype, "class": pl.String},
+    )
+    joined = column.to_frame().join(rule, on=_VALUE, how="left", maintain_order="left")
+    return joined["class"].alias(column.name)
+
+
 def read_classes(
     column: "pl.Series", label: Label, table: str, classes: tuple[str, ...]
 ) -> "pl.Series":
@@ -107,28 +124,18 @@ def read_classes(
     import polars as pl
 
     where = f"The label's column {label.column} of table {table}"
-    if column.dtype == pl.Null:
-        return column.cast(pl.Int32)
-    counts = _count_values(column, label, where)
-    names = {value: value_text(value) for value in counts}
+    names = name_classes(column, label, table)
+    counts = dict(names.drop_nulls().value_counts(sort=True).iter_rows())
     other = classes.index(label.merge_rare) if label.merge_rare in classes else None
-    places: dict[Any, int | None] = {
-        value: classes.index(name) if name in classes else other for value, name in names.items()
-    }
-    strange = {value: counts[value] for value, place in places.items() if place is None}
+    places = {name: classes.index(name) if name in classes else other for name in counts}
+    strange = {name: counts[name] for name, place in places.items() if place is None}
     if strange:
         raise SlipwayError(
             f"{where} has {show_counts(strange)}, a class that the model does not know; it knows"
             f" {', '.join(classes[:_SHOWN])}{' …' if len(classes) > _SHOWN else ''}. Train it again, or"
             " set features.label.merge_rare to the class that new ones count as."
         )
-    column = _plain(column).alias(_VALUE)
-    rule = pl.DataFrame(
-        {_VALUE: list(places), "class": list(places.values())},
-        schema={_VALUE: column.dtype, "class": pl.Int32},
-    )
-    joined = column.to_frame().join(rule, on=_VALUE, how="left", maintain_order="left")
-    return joined["class"].alias(column.name)
+    return names.replace_strict(places, default=None, return_dtype=pl.Int32)
 
 
 def read_numbers(column: "pl.Series", label: Label, table: str) -> "pl.Series":

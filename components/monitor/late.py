@@ -5,20 +5,24 @@ Each result also holds the estimate made without labels at the time, to show how
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slipway.components.config.data import Window, parse_window
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.monitoring_record import MonitoringRecord
+from slipway.components.metrics.kinds.choose import from_facts
 from slipway.components.monitor import history
-from slipway.components.monitor.measures.performance import measure
+from slipway.components.monitor.measures.performance import KnownLabels, measure
 from slipway.components.monitor.state import Root
 from slipway.components.monitor.tracking import log_series
-from slipway.components.monitor.window import LogWindow, main_version, open_window, read_answers
+from slipway.components.monitor.window import (
+    LogWindow,
+    is_answered,
+    main_version,
+    open_window,
+    read_answers,
+)
 from slipway.components.support.errors import SlipwayError
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +30,11 @@ class Matured:
     """One earlier window with the labels that are known by now.
 
     Attributes:
-        accuracy, f1, auc, labelled, unlabelled_share: by now. labelled_then: in its own run.
-        expected_accuracy: what the estimate without labels had said in its own run.
-        estimate_error: that estimate minus the accuracy by now.
+        accuracy, f1, auc, rmse, labelled, unlabelled_share: by now; None of what the kind of label has
+            not. labelled_then: in its own run.
+        expected_accuracy: what the estimate without labels had said in its own run; of a number
+            expected_rmse.
+        estimate_error: that estimate minus the accuracy (the RMSE) by now.
     """
 
     window: tuple[str, str]
@@ -36,11 +42,13 @@ class Matured:
     labelled_then: int
     labelled: int
     unlabelled_share: float
-    accuracy: float
+    accuracy: float | None
     f1: float | None
     auc: float | None
     expected_accuracy: float | None
     estimate_error: float | None
+    rmse: float | None = None
+    expected_rmse: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -53,7 +61,7 @@ def measure_again(
     model: str,
     log_uri: str,
     window: Window,
-    labels: "pl.DataFrame",
+    labels: KnownLabels,
     settings: MonitoringConfig,
 ) -> list[Matured]:
     """Measures the windows of the last `look_back` again that have more labels now than in their run.
@@ -64,7 +72,7 @@ def measure_again(
         model: the served model.
         log_uri: root of the inference log.
         window: the window of this run: earlier ones ended by its start.
-        labels: as `label_table` gives them.
+        labels: as `read_known_labels` gives them.
         settings: the `monitoring` section.
     """
     found = []
@@ -82,23 +90,24 @@ def measure_again(
     return found
 
 
-def _measure_again(
-    record: MonitoringRecord, log: LogWindow, labels: "pl.DataFrame"
-) -> Matured | None:
+def _measure_again(record: MonitoringRecord, log: LogWindow, labels: KnownLabels) -> Matured | None:
     import pyarrow.compute as pc
 
-    answers = read_answers(log)
+    label = from_facts(record.details.get("label"))
+    answers = read_answers(log, label.kind)
     version, _ = main_version(answers)
     if version is None:
         return None
     rows = answers.filter(
-        pc.and_(pc.equal(answers["model_version"], version), pc.is_valid(answers["probability"]))
+        pc.and_(pc.equal(answers["model_version"], version), is_answered(answers))
     )
-    now = measure(rows, labels)
+    now = measure(rows, labels, label)
     then = int(record.summary.get("labelled") or 0)
-    if now.labelled <= then or now.accuracy is None or now.unlabelled_share is None:
+    measured = now.rmse if label.kind == "number" else now.accuracy
+    if now.labelled <= then or measured is None or now.unlabelled_share is None:
         return None
-    expected = record.summary.get("expected_accuracy")
+    foreseen = {name: record.summary.get(name) for name in ("expected_accuracy", "expected_rmse")}
+    expected = foreseen["expected_rmse" if label.kind == "number" else "expected_accuracy"]
     return Matured(
         window=record.window,
         model_version=record.metrics.model_version,
@@ -108,8 +117,9 @@ def _measure_again(
         accuracy=now.accuracy,
         f1=now.f1,
         auc=now.auc,
-        expected_accuracy=expected,
-        estimate_error=None if expected is None else expected - now.accuracy,
+        **foreseen,
+        rmse=now.rmse,
+        estimate_error=None if expected is None else expected - measured,
     )
 
 
@@ -118,6 +128,7 @@ def log_matured(model: str, windows: Sequence[Matured]) -> None:
     for window in windows:
         values: Mapping[str, float | None] = {
             "late_accuracy": window.accuracy,
+            "late_rmse": window.rmse,
             "late_labelled": float(window.labelled),
             "estimate_error": window.estimate_error,
         }

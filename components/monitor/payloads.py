@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypedDict
 
 from slipway.components.config.data import Window
+from slipway.components.config.label import LabelKind
 from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.support.errors import SlipwayError
@@ -167,12 +168,13 @@ def _rows(name: str, payload: _Payload, key: str) -> list[dict[str, Any]]:
     answer = payload.answer
     if answer is None:
         return [{**base, "row": -1, "status": 500, "model_version": ""}]
-    outputs = {o.get("name"): o.get("data") for o in answer.get("outputs") or []}
+    outputs = {str(o.get("name")): _output(o) for o in answer.get("outputs") or []}
+    rows = len(next(iter(outputs.values()), []))
     columns = {
         str(tensor.get("name")): _column(tensor)
         for tensor in (payload.request or {}).get("inputs") or []
     }
-    if any(len(column) != len(outputs.get("probability") or []) for column in columns.values()):
+    if any(len(column) != rows for column in [*columns.values(), *outputs.values()]):
         return [{**base, "row": -1, "status": 500, "model_version": ""}]
     return [
         {
@@ -181,16 +183,23 @@ def _rows(name: str, payload: _Payload, key: str) -> list[dict[str, Any]]:
             "key": columns[key][number] if key in columns else None,
             "status": 200,
             "model_version": str(answer.get("model_version") or ""),
-            "probability": probability,
-            "label": (outputs.get("label") or [None] * (number + 1))[number],
+            **{output: values[number] for output, values in outputs.items()},
             **{
                 FEATURE_PREFIX + column: values[number]
                 for column, values in columns.items()
                 if column != key
             },
         }
-        for number, probability in enumerate(outputs.get("probability") or [])
+        for number in range(rows)
     ]
+
+
+def _output(tensor: dict[str, Any]) -> list[Any]:
+    """An output's values, one a row: of one with several numbers a row, a list of them."""
+    data, shape = tensor.get("data") or [], tensor.get("shape") or []
+    if len(shape) < 2 or not isinstance(shape[1], int) or shape[1] < 1:
+        return list(data)
+    return [data[start : start + shape[1]] for start in range(0, len(data), shape[1])]
 
 
 def _column(tensor: dict[str, Any]) -> list[Any]:
@@ -201,17 +210,25 @@ def _column(tensor: dict[str, Any]) -> list[Any]:
     return [None if value is None else float(value) for value in data]
 
 
+def _kind_of(rows: list[dict[str, Any]]) -> LabelKind:
+    """The kind of label whose outputs were answered with."""
+    names = {name for row in rows for name in row}
+    if "probabilities" in names:
+        return "multiclass"
+    return "number" if "value" in names else "binary"
+
+
 def _write(rows: list[dict[str, Any]], model: str, target: Path) -> None:
     """One file an hour, in the contract's schema with the features that were seen."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    base = log_schema((), label_type(_kind_of(rows)).columns())
     hours: dict[datetime, list[dict[str, Any]]] = {}
     for row in rows:
         moment = datetime.fromtimestamp(row["time"] / 1e6, UTC)
         hours.setdefault(moment.replace(minute=0, second=0, microsecond=0), []).append(row)
     for hour, some in hours.items():
-        base = log_schema((), label_type("binary").columns())
         arrays = [
             pa.array([row.get(field.name) for row in some], pa.int64()).cast(field.type)
             if pa.types.is_timestamp(field.type)

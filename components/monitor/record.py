@@ -11,6 +11,8 @@ from slipway.components.contracts.monitoring_record import (
     MLSystemMetrics,
     MonitoringRecord,
 )
+from slipway.components.metrics.kinds.choose import to_facts
+from slipway.components.metrics.kinds.number import NumberLabel
 from slipway.components.monitor import history
 from slipway.components.monitor.alerting.alerts import (
     EarlierWindow,
@@ -74,6 +76,11 @@ class _Figures:
     @property
     def accuracy(self) -> float | None:
         return self.performance.accuracy if self.performance and self.has_enough_labels else None
+
+    @property
+    def measured(self) -> Performance | None:
+        """The performance, where there are enough labels to say something of it."""
+        return self.performance if self.has_enough_labels else None
 
     @property
     def latency_ms(self) -> float | None:
@@ -170,7 +177,14 @@ def _find(figures: _Figures) -> Findings:
     """What the alert rules look at."""
     drift, skew, limits = figures.drift, figures.skew, figures.settings.alerts
     skewed = sorted(skew.features if skew else (), key=lambda feature: -feature.differ)
+    measured, reference = figures.measured, figures.reference
+    label = reference.label if reference else None
     return Findings(
+        coverage=measured.coverage if measured else None,
+        level=label.level if isinstance(label, NumberLabel) else None,
+        rmse=measured.rmse if measured else None,
+        release_rmse=reference.release.get("rmse") if reference else None,
+        new_class_rows=_new_class_rows(figures),
         predictions=figures.measures.system.predictions,
         labelled=figures.performance.labelled if figures.performance else 0,
         accuracy=figures.accuracy,
@@ -187,13 +201,30 @@ def _find(figures: _Figures) -> Findings:
     )
 
 
+def _new_class_rows(figures: _Figures) -> int | None:
+    """Rows of classes that the model does not know; None where there are no classes to know."""
+    if not figures.performance or not figures.reference:
+        return None
+    several = figures.reference.label.kind == "multiclass"
+    return figures.performance.new_class_rows if several else None
+
+
 def _summarise(figures: _Figures) -> dict[str, Any]:
     """The figures that people and the history show first."""
     performance, drift = figures.performance, figures.drift
-    measured = performance if figures.has_enough_labels else None
+    measured = figures.measured
     latency = figures.measures.system.latency_ms
     estimate = (performance.estimate or {}) if performance else {}
+    of_number = {}
+    if figures.reference and figures.reference.label.kind == "number":
+        of_number = {
+            "rmse": measured.rmse if measured else None,
+            "r2": measured.r2 if measured else None,
+            "coverage": measured.coverage if measured else None,
+            "expected_rmse": estimate.get("rmse"),
+        }
     return {
+        **of_number,
         "current_accuracy": figures.accuracy,
         "avg_latency": figures.latency_ms,
         "total_predictions": figures.measures.system.predictions,
@@ -222,6 +253,7 @@ def _describe(figures: _Figures) -> dict[str, Any]:
             "versions": measures.versions,
             "system": measures.system.to_dict(),
             "performance": performance.to_dict() if performance else None,
+            "label": to_facts(figures.reference.label) if figures.reference else None,
             "labels_known_by": format_instant(measures.known_by),
             "release": figures.reference.release if figures.reference else None,
             "reference": {"name": baseline.name, "rows": baseline.rows} if baseline else None,

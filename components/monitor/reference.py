@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipway.components.contracts.reference import FILE, ROWS, ReferenceSummary
+from slipway.components.contracts.reference import FILE, ROWS, ReferenceSummary, answer_column
 from slipway.components.contracts.release import Tag
-from slipway.components.contracts.splits import TIME, Feature, Kind, Part
+from slipway.components.contracts.splits import LABEL, TIME, Feature, Kind, Part
+from slipway.components.metrics.kinds.base import LabelType
+from slipway.components.metrics.kinds.choose import label_type
+from slipway.components.monitor.measures.expected_error import ErrorByWidth, fit_errors
 from slipway.components.monitor.measures.sketch import (
     Floats,
-    NumericSketch,
     Sketch,
     add_column,
     bin_edges,
@@ -28,8 +30,6 @@ from slipway.components.support.tracking import connect
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PROBABILITY = "probability"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
@@ -38,10 +38,11 @@ class Reference:
     Attributes:
         model_version: the version that it belongs to.
         features: the model's inputs. table: the sampled rows.
-        edges: bin edges of each numeric and time feature, and of the probability.
-        sketches: feature to its sketch. probability: the sketch of what the model predicted there.
+        edges: bin edges of each numeric and time feature.
+        sketches: feature to its sketch. prediction: the sketch of what the model predicted there.
         release: metric to its value on the test part when the model was released.
-        threshold: the label is 1 where the probability reaches it.
+        label: what the model's answers mean.
+        errors: what an interval's width tells of the error, of a number; None elsewhere.
     """
 
     model_version: str
@@ -49,9 +50,10 @@ class Reference:
     table: "pa.Table"
     edges: dict[str, Floats]
     sketches: dict[str, Sketch]
-    probability: NumericSketch
+    prediction: Sketch
     release: dict[str, float]
-    threshold: float
+    label: LabelType
+    errors: ErrorByWidth | None = None
 
     @property
     def kinds(self) -> dict[str, Kind]:
@@ -115,15 +117,23 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
     except (OSError, pa.ArrowException) as error:
         raise SlipwayError(f"{folder / ROWS} cannot be read: {error}.") from error
     features = summary.features
+    label = label_type(
+        summary.label_kind,
+        threshold=summary.threshold,
+        classes=summary.classes,
+        level=summary.level,
+    )
+    answers = [answer_column(label.kind, name) for name, _ in label.columns()]
     missing = [
         name
-        for name in ("part", PROBABILITY, *(f.name for f in features))
+        for name in ("part", *answers, *(f.name for f in features))
         if name not in table.column_names
     ]
     if missing:
         raise SlipwayError(
             f"The reference of version {model_version} lacks the columns {', '.join(missing)}."
         )
+    errors = _errors_by_width(table, label)
     table = table.filter(pc.equal(table["part"], part))
     if not table.num_rows:
         raise SlipwayError(
@@ -139,9 +149,11 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
             edges[feature.name] = bin_edges(numbers(column, feature.kind))
         sketches[feature.name] = new_sketch(feature.kind, edges.get(feature.name))
         add_column(sketches[feature.name], column, feature.kind, hours)
-    probabilities = numbers(table[PROBABILITY], "numeric")
-    probability = NumericSketch.empty(bin_edges(probabilities))
-    probability.add(probabilities, hours)
+    name, kind = label.watched
+    predicted = table[answer_column(label.kind, name)]
+    prediction_edges = bin_edges(numbers(predicted, kind)) if kind == "numeric" else None
+    prediction = new_sketch(kind, prediction_edges)
+    add_column(prediction, predicted, kind, hours)
     release = {name: value for name, value in summary.release.items() if value is not None}
     return Reference(
         model_version=model_version,
@@ -149,7 +161,20 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
         table=table,
         edges=edges,
         sketches=sketches,
-        probability=probability,
+        prediction=prediction,
         release=release,
-        threshold=summary.threshold,
+        label=label,
+        errors=errors,
     )
+
+
+def _errors_by_width(table: "pa.Table", label: LabelType) -> ErrorByWidth | None:
+    """What the test part, which the model was not fitted on, says of errors and widths."""
+    import pyarrow.compute as pc
+
+    if label.kind != "number":
+        return None
+    rows = table.filter(pc.and_(pc.equal(table["part"], "test"), pc.is_valid(table[LABEL])))
+    names = {answer_column(label.kind, name): name for name, _ in label.columns()}
+    answers = label.from_columns(rows.select(list(names)).rename_columns(list(names.values())))
+    return fit_errors(rows[LABEL].to_numpy(), answers)

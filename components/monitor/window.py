@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from slipway.components.config.base import format_instant
 from slipway.components.config.data import Window
+from slipway.components.config.label import LabelKind
 from slipway.components.contracts.inference_log import FEATURE_PREFIX, WHOLE_AFTER
 from slipway.components.monitor import payloads
 from slipway.components.monitor.measures.sketch import (
@@ -28,10 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from fsspec import AbstractFileSystem
 
-ANSWERS = (
-    "row", "key", "time", "served_at", "model_version", "status", "probability", "label",
-    "latency_ms",
-)  # fmt: skip
+_REQUEST = ("row", "key", "time", "served_at", "model_version", "status", "latency_ms")
 CHUNK = 1 << 17
 
 
@@ -189,19 +187,24 @@ def _touches(path: str, window: Window) -> bool:
     return begins < window.end and begins + length > window.start
 
 
-def read_answers(window: LogWindow) -> "pa.Table":
-    """All rows of the window without their features: one row a predicted row or refused request."""
+def read_answers(window: LogWindow, kind: LabelKind) -> "pa.Table":
+    """All rows of the window without their features: one row a predicted row or refused request.
+
+    Args:
+        window: the log.
+        kind: of label, which says the columns of an answer.
+    """
     import pyarrow as pa
 
     from slipway.components.contracts.inference_log import log_schema
     from slipway.components.metrics.kinds.choose import label_type
 
-    schema = pa.schema(
-        [log_schema((), label_type("binary").columns()).field(name) for name in ANSWERS]
-    )
+    columns = label_type(kind).columns()
+    names = [*_REQUEST, *(name for name, _ in columns)]
+    schema = pa.schema([log_schema((), columns).field(name) for name in names])
     tables = [schema.empty_table()]
-    for table in window.batches(list(ANSWERS)):
-        lacking = [name for name in ANSWERS if name not in table.column_names]
+    for table in window.batches(names):
+        lacking = [name for name in names if name not in table.column_names]
         if lacking:
             raise SlipwayError(
                 f"The inference log {window.uri} of {window.model} lacks the columns"
@@ -211,11 +214,16 @@ def read_answers(window: LogWindow) -> "pa.Table":
     return pa.concat_tables(tables)
 
 
-def main_version(answers: "pa.Table") -> tuple[str | None, dict[str, int]]:
-    """The version that answered most of the window's rows, and the rows of each version."""
+def is_answered(table: "pa.Table") -> "pa.ChunkedArray":
+    """Which rows hold an answer: those that are no refused request."""
     import pyarrow.compute as pc
 
-    predicted = answers.filter(pc.is_valid(answers["probability"]))
+    return pc.greater_equal(table["row"], 0)
+
+
+def main_version(answers: "pa.Table") -> tuple[str | None, dict[str, int]]:
+    """The version that answered most of the window's rows, and the rows of each version."""
+    predicted = answers.filter(is_answered(answers))
     counts = Counter(
         {
             str(item["values"].as_py()): int(item["counts"].as_py())
@@ -282,13 +290,11 @@ def scan_features(
                 rows.rename_columns([n.removeprefix(FEATURE_PREFIX) for n in rows.column_names])
             )
 
-    columns = ["time", "model_version", "probability", *(FEATURE_PREFIX + name for name in kinds)]
+    columns = ["time", "model_version", "row", *(FEATURE_PREFIX + name for name in kinds)]
     waiting: list[pa.Table] = []
     for table in window.batches(columns):
-        answered = pc.and_(
-            pc.equal(table["model_version"], logged_version), pc.is_valid(table["probability"])
-        )
-        table = keep(table.drop_columns(["model_version", "probability"]), answered)
+        answered = pc.and_(pc.equal(table["model_version"], logged_version), is_answered(table))
+        table = keep(table.drop_columns(["model_version", "row"]), answered)
         if waiting and waiting[0].schema != table.schema:
             take(pa.concat_tables(waiting))
             waiting = []

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.contracts.bundle import Bundle
-from slipway.components.contracts.reference import FILE, ROWS, ReferenceSummary
+from slipway.components.contracts.reference import FILE, ROWS, ReferenceSummary, answer_column
 from slipway.components.contracts.scoring import open_model, predict, read_part_batches
 from slipway.components.contracts.splits import (
     LABEL,
@@ -16,7 +16,7 @@ from slipway.components.contracts.splits import (
     write_splits,
 )
 from slipway.components.contracts.verdict import Verdict
-from slipway.components.metrics.labels import reaches_threshold
+from slipway.components.metrics.kinds.choose import label_type_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,17 +43,18 @@ def write_reference(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    session = open_model(bundle_path)
+    session, label = open_model(bundle_path), label_type_of(bundle)
     tables = []
     means: dict[str, float | None] = {}
     for part in PARTS:
         table = _sample(splits_path, splits, part)
-        probability = predict(session, bundle, table).astype(np.float64)
-        predicted = reaches_threshold(probability, bundle.threshold).astype(np.int8)
-        means[part] = float(probability.mean()) if len(probability) else None
+        answers = predict(session, bundle, table)
         table = table.append_column("part", pa.array([part] * table.num_rows, pa.string()))
-        table = table.append_column("probability", pa.array(probability))
-        tables.append(table.append_column("predicted", pa.array(predicted)))
+        for name, column in label.to_columns(answers).items():
+            table = table.append_column(answer_column(label.kind, name), column)
+        tables.append(table)
+        if label.kind == "binary":
+            means[part] = float(answers.astype(np.float64).mean()) if len(answers) else None
     pq.write_table(pa.concat_tables(tables), folder / ROWS, compression="zstd")
     write_splits(folder, splits)
     ReferenceSummary(
@@ -69,8 +70,12 @@ def write_reference(
         statistics=splits.statistics,
         release=verdict.metrics,
         intervals=verdict.notes.get("intervals", {}),
-        label_rate={part: _rate(splits, part) for part in PARTS},
+        label_rate={p: _rate(splits, p) for p in PARTS} if label.kind == "binary" else {},
         probability_mean=means,
+        label_kind=bundle.label_kind,
+        classes=bundle.classes,
+        level=bundle.level,
+        labels=splits.labels,
     ).write(folder / FILE)
 
 
@@ -101,7 +106,9 @@ def _sample(folder: Path, splits: Splits, part: Part) -> "pa.Table":
     sample = pa.concat_tables(sampled)
     if wanted:
         sample = sample.sort_by(splits.order[0])
-    return sample.set_column(sample.column_names.index(LABEL), LABEL, sample[LABEL].cast(pa.int8()))
+    kinds = {"binary": pa.int8(), "multiclass": pa.int32(), "number": pa.float64()}
+    place = sample.column_names.index(LABEL)
+    return sample.set_column(place, LABEL, sample[LABEL].cast(kinds[splits.label_kind]))
 
 
 def _without_label(folder: Path, part: Part) -> "pa.Table":

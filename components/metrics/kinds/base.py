@@ -12,7 +12,7 @@ of its class, or a number; a row without one has a null, which numpy shows as Na
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from slipway.components.config.gate import METRICS, Bound, GateConfig, Metric
 from slipway.components.config.label import LabelKind
@@ -109,6 +109,8 @@ class LabelType(ABC):
     kind: ClassVar[LabelKind]
     answer_name: ClassVar[str]
     """What one sound answer is, for messages, as in "a probability"."""
+    watched: ClassVar[tuple[str, Literal["numeric", "categorical"]]]
+    """The column of the inference log whose distribution is watched, and what it holds."""
     lead: ClassVar[Metric]
     """The metric in which the lead over a baseline is measured."""
     baselines: ClassVar[tuple[str, str]]

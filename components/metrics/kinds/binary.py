@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from slipway.components.config.gate import Bound, GateConfig, Metric
 from slipway.components.config.label import LabelKind
@@ -26,6 +26,7 @@ class BinaryLabel(LabelType):
 
     kind: ClassVar[LabelKind] = "binary"
     answer_name: ClassVar[str] = "a probability"
+    watched: ClassVar[tuple[str, Literal["numeric", "categorical"]]] = ("probability", "numeric")
     lead: ClassVar[Metric] = "auc"
     baselines: ClassVar[tuple[str, str]] = ("majority class", "logistic regression")
     no_skill: ClassVar[float] = 0.5

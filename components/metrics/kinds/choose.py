@@ -1,6 +1,6 @@
 """Which kind of label a model has: the one place that asks."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from slipway.components.config.label import LabelKind
 from slipway.components.metrics.kinds.base import LabelType
@@ -48,3 +48,27 @@ def label_type(
     if kind == "number":
         return NumberLabel(level=level, centre=centre, scale=scale)
     return BinaryLabel(threshold=threshold)
+
+
+class LabelFacts(TypedDict):
+    """What a monitoring record keeps of a version's kind of label, to read its answers later."""
+
+    kind: LabelKind
+    classes: list[str]
+    level: float
+
+
+def to_facts(label: LabelType) -> LabelFacts:
+    """What is needed to read a version's answers again."""
+    return {
+        "kind": label.kind,
+        "classes": list(label.class_names) if label.kind == "multiclass" else [],
+        "level": label.level if isinstance(label, NumberLabel) else 0.0,
+    }
+
+
+def from_facts(facts: LabelFacts | None) -> LabelType:
+    """The kind of label; without facts a binary one, as records had it before."""
+    if facts is None:
+        return label_type("binary")
+    return label_type(facts["kind"], classes=tuple(facts["classes"]), level=facts["level"])

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from slipway.components.config.gate import Bound, GateConfig, Metric
 from slipway.components.config.label import LabelKind
@@ -33,6 +33,7 @@ class MulticlassLabel(LabelType):
 
     kind: ClassVar[LabelKind] = "multiclass"
     answer_name: ClassVar[str] = "a probability for each class"
+    watched: ClassVar[tuple[str, Literal["numeric", "categorical"]]] = ("label", "categorical")
     lead: ClassVar[Metric] = "auc"
     baselines: ClassVar[tuple[str, str]] = ("majority class", "logistic regression")
     no_skill: ClassVar[float] = 0.5

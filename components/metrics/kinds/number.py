@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from slipway.components.config.gate import Bound, GateConfig, Metric
 from slipway.components.config.label import LabelKind
@@ -31,6 +31,7 @@ class NumberLabel(LabelType):
 
     kind: ClassVar[LabelKind] = "number"
     answer_name: ClassVar[str] = "a value within its interval"
+    watched: ClassVar[tuple[str, Literal["numeric", "categorical"]]] = ("value", "numeric")
     lead: ClassVar[Metric] = "r2"
     baselines: ClassVar[tuple[str, str]] = ("mean", "linear regression")
     no_skill: ClassVar[float] = 0.0

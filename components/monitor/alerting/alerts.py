@@ -25,6 +25,11 @@ class Findings:
     labelled: int
     accuracy: float | None = None
     release_accuracy: float | None = None
+    coverage: float | None = None
+    level: float | None = None
+    rmse: float | None = None
+    release_rmse: float | None = None
+    new_class_rows: int | None = None
     latency_ms: float | None = None
     error_rate: float | None = None
     drift_share: float | None = None
@@ -92,6 +97,8 @@ def rules(config: MonitoringConfig) -> tuple[AlertRule, ...]:
     return (
         _no_data_rule(config.min_rows),
         *_accuracy_rules(limits),
+        *_number_rules(limits),
+        _new_class_rule(),
         *_service_rules(limits),
         *_drift_rules(limits),
         *_log_rules(limits),
@@ -139,6 +146,52 @@ def _accuracy_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
             " {findings.accuracy:.4f}), more than {threshold:g}.",
             action="The model has aged: retrain on newer data.",
         ),
+    )
+
+
+def _number_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
+    """What late labels say of a number's answers."""
+
+    def shortfall(found: Findings) -> float | None:
+        if found.coverage is None or found.level is None:
+            return None
+        return found.level - found.coverage
+
+    def rise(found: Findings) -> float | None:
+        if found.rmse is None or not found.release_rmse:
+            return None
+        return found.rmse / found.release_rmse - 1
+
+    return (
+        AlertRule(
+            name="COVERAGE",
+            severity="critical",
+            value=shortfall,
+            threshold=limits.coverage,
+            text="{findings.coverage:.1%} of {findings.labelled:,} labels lie inside their intervals,"
+            " which are to hold {findings.level:.0%}: {value:.1%} short, more than {threshold:.1%}.",
+            action="The model is surer than it may be: retrain on newer data.",
+        ),
+        AlertRule(
+            name="ERROR_RISE",
+            severity="critical",
+            value=rise,
+            threshold=limits.error_rise,
+            text="The RMSE grew by {value:.0%} since the release ({findings.release_rmse:.5g} to"
+            " {findings.rmse:.5g}), more than {threshold:.0%}.",
+            action="The model has aged: retrain on newer data.",
+        ),
+    )
+
+
+def _new_class_rule() -> AlertRule:
+    return AlertRule(
+        name="NEW_CLASS",
+        severity="warning",
+        value=lambda found: None if found.new_class_rows is None else float(found.new_class_rows),
+        threshold=0.0,
+        text="{value:.0f} labels are of a class that the model does not know; no metric counts them.",
+        action="Train it on data that has the class, or set features.label.merge_rare.",
     )
 
 

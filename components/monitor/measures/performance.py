@@ -13,8 +13,18 @@ from slipway.components.config.features import FeaturesConfig
 from slipway.components.contracts.dataset import read_manifest, read_table
 from slipway.components.contracts.row_key import key_sources, row_keys
 from slipway.components.metrics import binary
-from slipway.components.metrics.intervals import of_auc, of_calibration, of_f1, of_mean, wilson
+from slipway.components.metrics.intervals import (
+    of_auc,
+    of_calibration,
+    of_f1,
+    of_mean,
+    percentile,
+    wilson,
+)
+from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.outcome import read_label
+from slipway.components.metrics.outcome_kinds import name_classes
+from slipway.components.monitor.measures.expected_error import ErrorByWidth
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -24,24 +34,28 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int8]
 METRICS = ("accuracy", "f1", "auc", "log_loss", "brier", "calibration_error")
+_BLOCKS, _RESAMPLES = 200, 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Performance:
     """How the model did on the rows whose label is known.
 
-    Metrics are None where they cannot be computed (no labels, or labels of one class for auc).
-    `intervals` are 95 % intervals: Wilson for accuracy, the same for f1 through its relation to the
-    Jaccard index, Hanley and McNeil (1982) for auc, that of a mean for log_loss and brier, and for
-    calibration_error what its bins' gaps give when they are drawn again with their own variance.
+    Metrics are None where they cannot be computed (no labels, or labels of one class for auc) or where
+    the kind of label has them not. `intervals` are 95 % intervals. Of a binary label: Wilson for
+    accuracy, the same for f1 through its relation to the Jaccard index, Hanley and McNeil (1982) for auc,
+    that of a mean for log_loss and brier, and for calibration_error what its bins' gaps give when they
+    are drawn again with their own variance. Of other kinds a bootstrap's.
 
     Attributes:
         labelled: predictions whose label was known in time. predictions: all with a key.
         unlabelled_share: of the predictions. delay_hours: median and 95th percentile of the time
             from the prediction to the label.
         calibration_error: expected calibration error over bins of equal width.
-        estimate: metric to its expectation if the probabilities are calibrated, over all
-            predictions, labelled or not.
+        estimate: metric to its expectation if the probabilities are calibrated (of a number: if errors
+            are as large as they were where intervals were as wide), over all predictions, labelled or
+            not.
+        new_class_rows: rows whose label is a class that the model does not know; they count in no metric.
         estimate_error: the estimate on the labelled rows minus what was measured there: how far
             the estimate can be trusted.
     """
@@ -56,6 +70,13 @@ class Performance:
     log_loss: float | None = None
     brier: float | None = None
     calibration_error: float | None = None
+    rmse: float | None = None
+    mae: float | None = None
+    r2: float | None = None
+    pinball: float | None = None
+    coverage: float | None = None
+    interval_width: float | None = None
+    new_class_rows: int = 0
     positive_rate: float | None = None
     delay_hours: dict[str, float] | None = None
     intervals: dict[str, tuple[float, float]] | None = None
@@ -67,8 +88,22 @@ class Performance:
         return asdict(self)
 
 
-def label_table(dataset: Path, features: FeaturesConfig, known_by: datetime) -> "pl.DataFrame":
-    """The labels that were known by a moment: columns key (text), actual (int8), known_at.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownLabels:
+    """Labels that are known by a moment.
+
+    Attributes:
+        rows: columns key (text), known_at, and actual: Int8 of a binary label, Float64 of a number, of
+            several classes the class's name.
+        merge_rare: the class that those count as which a model does not know; None: none.
+    """
+
+    rows: "pl.DataFrame"
+    merge_rare: str | None = None
+
+
+def read_known_labels(dataset: Path, features: FeaturesConfig, known_by: datetime) -> KnownLabels:
+    """The labels that were known by a moment.
 
     Examples without time have labels without one: all that the table has are known, and known_at is null.
 
@@ -97,34 +132,47 @@ def label_table(dataset: Path, features: FeaturesConfig, known_by: datetime) -> 
         )
     raw = read_table(dataset, examples.table, columns)
     table = pl.DataFrame(raw)
-    actual = read_label(table[label.column], label, examples.table, whole=False)
+    column = table[label.column]
+    if label.kind == "multiclass":
+        actual = name_classes(column, label, examples.table)
+    else:
+        actual = read_label(column, label, examples.table, whole=False)
     key = row_keys(raw, features, there).cast(pl.String)
     if known is None:
         never = pl.lit(None, pl.Datetime("us", "UTC"))
         found = table.select(key=key, actual=actual, known_at=never).drop_nulls(["key", "actual"])
-        return found.unique("key", keep="last", maintain_order=True)
+        rows = found.unique("key", keep="last", maintain_order=True)
+        return KnownLabels(rows=rows, merge_rare=label.merge_rare)
     moment = pl.col(known)
     if getattr(table.schema[known], "time_zone", None) is None:
         moment = moment.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    return (
+    rows = (
         table.select(key=key, actual=actual, known_at=moment)
         .drop_nulls()
         .filter(pl.col("known_at") <= known_by)
         .unique("key", keep="last", maintain_order=True)
     )
+    return KnownLabels(rows=rows, merge_rare=label.merge_rare)
 
 
-def measure(answers: "pa.Table", labels: "pl.DataFrame") -> Performance:
+def measure(
+    answers: "pa.Table",
+    labels: KnownLabels,
+    label: LabelType,
+    errors: ErrorByWidth | None = None,
+) -> Performance:
     """Joins predictions with labels and measures.
 
     Args:
-        answers: rows of the log with a probability, of one version. An example that was predicted
-            more than once counts with its last prediction.
-        labels: as `label_table` gives them.
+        answers: answered rows of the log, of one version. An example that was predicted more than once
+            counts with its last prediction.
+        labels: as `read_known_labels` gives them.
+        label: what the version's answers mean.
+        errors: of a number, what the widths of intervals tell.
     """
     import polars as pl
 
-    table = pl.from_arrow(answers.select(["key", "time", "probability", "label"]))
+    table = pl.from_arrow(answers.select(["key", "time", *(name for name, _ in label.columns())]))
     assert isinstance(table, pl.DataFrame)  # noqa: S101 - from_arrow of a table
     last = table.drop_nulls("key").sort("time", maintain_order=True)
     rows = pl.concat(
@@ -132,31 +180,41 @@ def measure(answers: "pa.Table", labels: "pl.DataFrame") -> Performance:
             table.filter(pl.col("key").is_null()),
             last.unique("key", keep="last", maintain_order=True),
         ]
-    ).join(labels, on="key", how="left", maintain_order="left")
-    probability = rows["probability"].to_numpy()
-    predicted = rows["label"].to_numpy().astype(np.int8)
-    estimate = binary.expected(probability, predicted) if len(probability) else None
+    ).join(labels.rows, on="key", how="left", maintain_order="left")
+    estimate = _expect(rows, label, errors) if rows.height else None
     joined = rows.drop_nulls("actual")
+    new_classes = 0
+    if label.kind == "multiclass":
+        joined = joined.with_columns(
+            actual=_places(joined["actual"], label.class_names, labels.merge_rare)
+        )
+        known = joined.drop_nulls("actual")
+        joined, new_classes = known, joined.height - known.height
     if not joined.height:
         return Performance(
             predictions=rows.height,
             labelled=0,
             unlabelled_share=1.0 if rows.height else None,
             positives=0,
+            new_class_rows=new_classes,
             estimate=estimate,
         )
     actual = joined["actual"].to_numpy()
-    probability, predicted = joined["probability"].to_numpy(), joined["label"].to_numpy()
-    values, intervals = measure_rows(actual, probability, predicted)
-    on_labelled = binary.expected(probability, predicted)
+    if label.kind == "binary":
+        probability, predicted = joined["probability"].to_numpy(), joined["label"].to_numpy()
+        values, intervals = measure_rows(actual, probability, predicted)
+    else:
+        values, intervals = _resample(actual, label.from_columns(joined.to_arrow()), label)
+    on_labelled = _expect(joined, label, errors)
     waited = (joined["known_at"] - joined["time"]).drop_nulls()
     delays = waited.dt.total_seconds().to_numpy() / 3600
     return Performance(
         predictions=rows.height,
         labelled=joined.height,
         unlabelled_share=1 - joined.height / rows.height,
-        positives=int(actual.sum()),
-        positive_rate=float(actual.mean()),
+        positives=int(actual.sum()) if label.kind == "binary" else 0,
+        positive_rate=float(actual.mean()) if label.kind == "binary" else None,
+        new_class_rows=new_classes,
         **values,
         delay_hours={
             "median": float(np.median(delays)),
@@ -172,6 +230,47 @@ def measure(answers: "pa.Table", labels: "pl.DataFrame") -> Performance:
             if (value := values.get(name)) is not None
         },
     )
+
+
+def _expect(
+    rows: "pl.DataFrame", label: LabelType, errors: ErrorByWidth | None
+) -> dict[str, float]:
+    """What some metrics will be, from the answers alone."""
+    if label.kind == "binary":
+        # As the rows were called when they were served, whatever the threshold is now.
+        predicted = rows["label"].to_numpy().astype(np.int8)
+        return binary.expected(rows["probability"].to_numpy(), predicted)
+    answers = label.from_columns(rows.to_arrow())
+    return errors.expect(answers) if errors is not None else label.expect(answers)
+
+
+def _places(names: "pl.Series", classes: tuple[str, ...], merge_rare: str | None) -> "pl.Series":
+    """The place of each class, Int32; null of one that the model does not know."""
+    import polars as pl
+
+    places = {name: place for place, name in enumerate(classes)}
+    other = places.get(merge_rare) if merge_rare is not None else None
+    return names.replace_strict(places, default=other, return_dtype=pl.Int32)
+
+
+def _resample(
+    actual: npt.NDArray[Any], answers: Floats, label: LabelType
+) -> tuple[dict[str, float | None], dict[str, tuple[float, float]]]:
+    """Metrics of labelled rows, and their 95 % intervals from a bootstrap of groups of rows."""
+    measured = label.measure(actual, answers)
+    blocks = min(_BLOCKS, len(actual))
+    tally = label.make_tally(blocks=blocks)
+    tally.add(answers, actual, np.arange(len(actual)) % blocks)
+    weights = np.random.default_rng(0).multinomial(blocks, [1 / blocks] * blocks, _RESAMPLES)
+    drawn = tally.resample(weights, np.arange(blocks))
+    fields = Performance.__dataclass_fields__
+    values = {name: _or_none(value) for name, value in measured.items() if name in fields}
+    intervals = {}
+    for name in values:
+        low, high = percentile(drawn[name], 0.95)
+        if low is not None and high is not None:
+            intervals[name] = (low, high)
+    return values, intervals
 
 
 def measure_rows(

@@ -13,12 +13,17 @@ from slipway.components.contracts.splits import Part
 from slipway.components.monitor import history
 from slipway.components.monitor.late import Matured, measure_again
 from slipway.components.monitor.measures.drift import DriftResult, compare
-from slipway.components.monitor.measures.performance import Performance, label_table, measure
+from slipway.components.monitor.measures.performance import (
+    Performance,
+    measure,
+    read_known_labels,
+)
 from slipway.components.monitor.measures.sketch import (
     NumericSketch,
     Sketch,
+    add_column,
     hours_since_1970,
-    numbers,
+    new_sketch,
 )
 from slipway.components.monitor.measures.skew import Skew, measure_skew
 from slipway.components.monitor.measures.system import SystemMetrics, measure_system
@@ -26,6 +31,7 @@ from slipway.components.monitor.reference import Reference, fetch_reference
 from slipway.components.monitor.window import (
     FeatureScan,
     LogWindow,
+    is_answered,
     main_version,
     open_window,
     read_answers,
@@ -125,7 +131,7 @@ def measure_window(
         SlipwayError: the log, the labels or the reference cannot be read.
     """
     log = open_window(of.log_uri, of.model, window)
-    answers = read_answers(log)
+    answers = read_answers(log, of.features.label.kind)
     logged_version, versions = main_version(answers)
     system = measure_system(answers)
     progress(f"{len(log.files)} log files, {system.predictions:,} predictions", 0.2)
@@ -148,8 +154,8 @@ def _measure_version(
 ) -> VersionMeasures:
     reference = fetch_reference(of.model, logged_version, _reference_part(settings))
     predicted = _predicted_rows(answers, logged_version)
-    known = label_table(of.labels, of.features, known_by)
-    performance = measure(predicted, known)
+    known = read_known_labels(of.labels, of.features, known_by)
+    performance = measure(predicted, known, reference.label, reference.errors)
     progress(f"{performance.labelled:,} labels joined", 0.4)
     matured = measure_again(
         environment.monitoring_uri(), of.series, of.model, of.log_uri, log.window, known, settings
@@ -196,13 +202,15 @@ def _predicted_rows(answers: "pa.Table", version: str) -> "pa.Table":
     import pyarrow.compute as pc
 
     return answers.filter(
-        pc.and_(pc.equal(answers["model_version"], version), pc.is_valid(answers["probability"]))
+        pc.and_(pc.equal(answers["model_version"], version), is_answered(answers))
     )
 
 
-def _sketch_predictions(predicted: "pa.Table", reference: Reference) -> NumericSketch:
-    sketch = NumericSketch.empty(reference.probability.edges)
-    sketch.add(numbers(predicted["probability"], "numeric"), hours_since_1970(predicted["time"]))
+def _sketch_predictions(predicted: "pa.Table", reference: Reference) -> Sketch:
+    name, kind = reference.label.watched
+    released = reference.prediction
+    sketch = new_sketch(kind, released.edges if isinstance(released, NumericSketch) else None)
+    add_column(sketch, predicted[name], kind, hours_since_1970(predicted["time"]))
     return sketch
 
 
@@ -215,7 +223,7 @@ def _choose_baseline(
 ) -> Baseline:
     """The reference of the release, or earlier windows, where the project chose them and has them."""
     released = Baseline(
-        sketches={**reference.sketches, PREDICTION: reference.probability},
+        sketches={**reference.sketches, PREDICTION: reference.prediction},
         name=f"{_reference_part(settings)} part of version {reference.model_version}",
     )
     chosen = settings.drift.reference

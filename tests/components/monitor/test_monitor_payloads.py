@@ -88,7 +88,7 @@ def test_rows_of_the_window(tmp_path: Path, form: str) -> None:
     write(tmp_path, early, f"e.{form}", START - timedelta(minutes=1))
 
     window = open_window(f"kserve+file://{tmp_path}#flight_id", "flights", WINDOW)
-    answers = read_answers(window)
+    answers = read_answers(window, "binary")
     rows = {(r["key"], r["status"]): r for r in answers.to_pylist()}
     assert set(rows) == {("k0", 200), ("k1", 200), ("k2", 200), (None, 500)}
     assert [rows["k0", 200][n] for n in ("probability", "label", "row")] == [0.25, 0, 0]
@@ -107,7 +107,7 @@ def test_rows_of_the_window(tmp_path: Path, form: str) -> None:
 def test_an_empty_window_and_no_log_at_all(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         window = open_window(f"kserve+file://{folder}#flight_id", "flights", WINDOW)
-        assert read_answers(window).num_rows == 0
+        assert read_answers(window, "binary").num_rows == 0
 
 
 @pytest.mark.parametrize(

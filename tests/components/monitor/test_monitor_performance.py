@@ -15,8 +15,15 @@ from support.datasets import write_dataset
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.metrics.binary import expected
 from slipway.components.metrics.intervals import of_auc, wilson
-from slipway.components.monitor.measures.performance import label_table, measure, measure_rows
+from slipway.components.metrics.kinds.choose import label_type
+from slipway.components.monitor.measures.performance import (
+    KnownLabels,
+    measure,
+    measure_rows,
+    read_known_labels,
+)
 
+BINARY = label_type("binary")
 NOON = datetime(2013, 12, 9, 12, tzinfo=UTC)
 
 
@@ -42,8 +49,8 @@ def answers(keys: list[str | None], probability: Any, label: Any, minutes: Any =
     )
 
 
-def labels(keys: list[str], actual: Any, hours: float = 5) -> pl.DataFrame:
-    return pl.DataFrame(
+def labels(keys: list[str], actual: Any, hours: float = 5) -> KnownLabels:
+    rows = pl.DataFrame(
         {
             "key": keys,
             "actual": np.asarray(actual, np.int8),
@@ -51,15 +58,16 @@ def labels(keys: list[str], actual: Any, hours: float = 5) -> pl.DataFrame:
         },
         schema_overrides={"known_at": pl.Datetime("us", "UTC")},
     )
+    return KnownLabels(rows=rows)
 
 
 def test_labels_without_a_time_are_all_known_and_wait_for_nothing(tmp_path: Path) -> None:
     table = pl.DataFrame({"customer_id": [1, 2, 3, 4], "churned": [1, 0, None, 1]})
     dataset = write_dataset(tmp_path / "labels", {"customers": table}, None)
     features = FeaturesConfig.model_validate(CONFIG)
-    found = label_table(dataset, features, NOON)
-    assert found.select("key", "actual").rows() == [("1", 1), ("2", 0), ("4", 1)]
-    done = measure(answers(["1", "2", "3"], [0.9, 0.2, 0.6], [1, 0, 1]), found)
+    found = read_known_labels(dataset, features, NOON)
+    assert found.rows.select("key", "actual").rows() == [("1", 1), ("2", 0), ("4", 1)]
+    done = measure(answers(["1", "2", "3"], [0.9, 0.2, 0.6], [1, 0, 1]), found, BINARY)
     assert (done.labelled, done.accuracy, done.delay_hours) == (2, 1.0, None)
 
 
@@ -119,20 +127,20 @@ def test_intervals_stay_within_0_and_1() -> None:
 
 def test_the_last_prediction_of_an_example_counts() -> None:
     log = answers(["a", "a", "b"], [0.9, 0.1, 0.2], [1, 0, 0], minutes=[0, 30, 5])
-    found = measure(log, labels(["a", "b"], [0, 0]))
+    found = measure(log, labels(["a", "b"], [0, 0]), BINARY)
     assert (found.predictions, found.labelled, found.accuracy) == (2, 2, 1.0)
 
 
 def test_unlabelled_rows_and_rows_without_a_key_are_counted() -> None:
     log = answers(["a", "b", None, None], [0.9, 0.1, 0.2, 0.3], [1, 0, 0, 0])
-    found = measure(log, labels(["a", "zzz"], [1, 1]))
+    found = measure(log, labels(["a", "zzz"], [1, 1]), BINARY)
     assert (found.predictions, found.labelled, found.positives) == (4, 1, 1)
     assert found.unlabelled_share == 0.75
     assert found.delay_hours == {"median": 5.0, "p95": 5.0}
 
 
 def test_without_labels_there_is_an_estimate_and_nothing_else() -> None:
-    found = measure(answers(["a"], [0.9], [1]), labels(["b"], [1]))
+    found = measure(answers(["a"], [0.9], [1]), labels(["b"], [1]), BINARY)
     assert found.accuracy is None and found.unlabelled_share == 1.0
     assert found.estimate == {"accuracy": pytest.approx(0.9), "f1": pytest.approx(1.8 / 1.9)}
 
@@ -141,13 +149,13 @@ def test_the_estimate_is_right_where_probabilities_are_and_says_how_wrong_it_was
     actual, probability, predicted = sample(50_000)
     keys = [str(i) for i in range(len(actual))]
     log = answers(keys, probability, predicted, minutes=np.zeros(len(actual)))
-    good = measure(log, labels(keys, actual))
+    good = measure(log, labels(keys, actual), BINARY)
     assert good.estimate_error is not None
     assert abs(good.estimate_error["accuracy"]) < 0.01
-    turned = measure(log, labels(keys, 1 - actual))
+    turned = measure(log, labels(keys, 1 - actual), BINARY)
     assert turned.estimate_error is not None and turned.estimate_error["accuracy"] > 0.2
 
 
 def test_an_estimate_of_nothing_is_none() -> None:
-    assert measure(answers([], [], []), labels(["b"], [1])).estimate is None
+    assert measure(answers([], [], []), labels(["b"], [1]), BINARY).estimate is None
     assert expected(np.array([0.0, 0.0]), np.array([0, 0])) == {"accuracy": 1.0, "f1": 0.0}
