@@ -10,6 +10,7 @@ import kfp_server_api as kfp
 
 from slipway.cluster.connection import Connection
 from slipway.cluster.transport import BACKOFF, KfpApiError, connect, ensure, explained, is_unknown
+from slipway.components.support.errors import SlipwayError
 from slipway.components.support.retry import retry
 
 PAGE = 100
@@ -129,9 +130,19 @@ class Kubeflow:
     # Experiments and runs
 
     def experiment(self, name: str) -> kfp.V2beta1Experiment:
-        """The experiment of that name in the namespace, made where it is missing."""
+        """The experiment of that name in the namespace, made where it is missing.
+
+        Raises:
+            SlipwayError: it is archived. The server takes runs in it all the same, and shows them nowhere
+                that a person looks; archiving has also paused its recurring runs.
+        """
         found = self.find_experiment(name)
         if found is not None:
+            if found.storage_state == "ARCHIVED":
+                raise SlipwayError(
+                    f"Experiment {name} is archived, so its runs would not be seen. Restore it in the"
+                    " Kubeflow UI (Experiments, Archived), then run this again."
+                )
             return found
         body = kfp.V2beta1Experiment(display_name=name, namespace=self.namespace or None)
         return ensure(

@@ -49,6 +49,11 @@ class _Retry(urllib3.Retry):
             return bool(self.total) and status_code in REFUSED_UNSEEN
         return super().is_retry(method, status_code, has_retry_after)
 
+    def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
+        """What the server asks for, up to our own longest wait: a gateway may ask for hours."""
+        asked = super().get_retry_after(response)
+        return None if asked is None else min(asked, LONGEST_WAIT)
+
 
 class _ApiClient(kfp_server_api.ApiClient):  # type: ignore[misc]
     """The generated client with a timeout on every request."""

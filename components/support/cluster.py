@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from kubernetes.client import Configuration
 
 MANAGER = "slipway"
-_TRIES = 6
+# Together 55 seconds of waiting: no rollout or training is given up for an API server or a webhook that
+# starts anew.
+_TRIES = 11
 _LONGEST_WAIT_SECONDS = 8.0
 _TIMEOUT_SECONDS = 30
 PATHS = {
@@ -327,7 +329,10 @@ class ApiError(Exception):
             return not self._owned
         # 410: what was asked for is no longer kept (an expired resource version): asked afresh.
         passing = self.status in (0, 410, 429, 500, 502, 503, 504)
-        return passing and not self._undeclared and "denied the request" not in self.message
+        lasting = ("denied the request", "CERTIFICATE_VERIFY_FAILED")
+        return (
+            passing and not self._undeclared and not any(text in self.message for text in lasting)
+        )
 
     def explain(self, method: str, kind: str, name: str, role: str) -> str:
         """What a person needs to know.

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 import yaml
 from support.kfp_double import Double, Fault
 
 from slipway.cluster.api import Kubeflow
 from slipway.cluster.connection import Connection
 from slipway.cluster.runs import follow, submit
-from slipway.cluster.transport import KfpApiError
+from slipway.cluster.schedules import reconcile
+from slipway.cluster.transport import KfpApiError, connect
 from slipway.cluster.upload import upload
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.pipelines.package import arguments_from, read_package
@@ -97,6 +99,35 @@ def test_upload_survives_passing_faults_and_names_lasting_ones(
             upload(kubeflow, package)
         assert caught.value.status == case.status
         assert kubeflow_server.versions == {}
+
+
+def test_a_server_that_asks_to_wait_for_hours_is_not_obeyed() -> None:
+    retries = connect(Connection.of(host="http://127.0.0.1:1")).configuration.retries
+
+    def asked(text: str) -> float | None:
+        return retries.get_retry_after(urllib3.HTTPResponse(headers={"Retry-After": text}))
+
+    assert [asked("3600"), asked("7"), asked("Fri, 31 Dec 2999 23:59:59 GMT")] == [30, 7, 30]
+    assert retries.get_retry_after(urllib3.HTTPResponse()) is None
+
+
+@pytest.mark.parametrize("work", ["submit", "schedule"])
+def test_nothing_is_started_in_an_archived_experiment(
+    work: str, kubeflow_server: Double, compiled: Path
+) -> None:
+    kubeflow = connected(kubeflow_server)
+    package = read_package(compiled / "flights-monitoring.yaml")
+    kubeflow.experiment("flights")
+    (experiment,) = kubeflow_server.experiments.values()
+    experiment["storage_state"] = "ARCHIVED"
+    with pytest.raises(SlipwayError, match=r"flights is archived.*Restore it"):
+        if work == "submit":
+            submit(kubeflow, package, upload(kubeflow, package), experiment="flights", arguments={})
+        else:
+            reconcile(kubeflow, "flights", [])
+    assert kubeflow_server.runs == {}
+    experiment["storage_state"] = "AVAILABLE"
+    assert reconcile(kubeflow, "flights", []) == []
 
 
 def test_a_slow_server_meets_the_timeout(kubeflow_server: Double, compiled: Path) -> None:

@@ -17,6 +17,8 @@ backend/src; docs/platform.md has the list):
 - what has not finished finished in 1970, a node of it in the year 1 (api_converter.go, toApiRun);
 - a run that is terminated is CANCELING, then FAILED: nothing ever sets CANCELED
   (storage/run_store.go, TerminateRun; resource/resource_manager.go, ReportWorkflowResource);
+- a page token holds what the first page was sorted and filtered by, and another order with it is refused
+  (apiserver/server/list_request_util.go);
 - parameters of a request over 10,000 bytes together are refused (common/util/consts.go);
 - the connection to MySQL speaks `utf8`, which has no character beyond U+FFFF: what holds one cannot be
   stored, and the answer is a 500 (apiserver/client/sql.go).
@@ -284,11 +286,17 @@ def _paged(
     items = [item for item in items if _matches(item, query.get("filter", ""))]
     if query.get("sort_by", "").startswith("created_at desc"):
         items = sorted(items, key=lambda item: item["created_at"], reverse=True)
-    start = int(query.get("page_token") or 0)
+    asked = [query.get("sort_by", ""), query.get("filter", "")]
+    token = json.loads(query.get("page_token") or "null") or {"start": 0, "asked": asked}
+    if any(asked) and token["asked"] != asked:
+        raise Refused(
+            400, "page token does not match the supplied sort by and/or filtering criteria"
+        )
+    start = token["start"]
     size = min(int(query.get("page_size") or 20), double.page_size)
     page: dict[str, Any] = {field_name: items[start : start + size], "total_size": len(items)}
     if start + size < len(items):
-        page["next_page_token"] = str(start + size)
+        page["next_page_token"] = json.dumps({"start": start + size, "asked": asked})
     return page
 
 
@@ -433,6 +441,7 @@ def _create_experiment(double: Double, *, body: bytes, **_: Any) -> Any:
         **content,
         "experiment_id": identity,
         "created_at": double.now(),
+        "storage_state": "AVAILABLE",
     }
     return double.experiments[identity]
 

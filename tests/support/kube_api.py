@@ -80,6 +80,8 @@ class KubeApi:
         self.lists: dict[str, Callable[[], list[Object]]] = {"events": lambda: self.events}
         self.events: list[Object] = []
         self.faults: list[Fault] = []
+        # Until then every connection is reset: the API server starts anew.
+        self.away_until = 0.0
         self.applied: list[Object] = []
         self.verbs: set[tuple[str, str, str]] = set()
         self.log_text = ""
@@ -97,6 +99,8 @@ class KubeApi:
         self, method: str, path: str, query: dict[str, str], body: Object | None
     ) -> Object | str:
         """Answers one request of a client, or raises Refused."""
+        if self.clock.now < self.away_until:
+            raise Refused(0, "", "Connection reset by peer")
         parts = path.split("/namespaces/")[1].split("/")[1:]
         kind, name = parts[0], parts[1] if len(parts) > 1 else ""
         resource = f"{kind}/log" if parts[2:] == ["log"] else kind
@@ -248,7 +252,23 @@ class KubeApi:
         }
         return self.store(kind, name, marked)
 
-    # What controllers do.
+    # What other people and controllers do.
+
+    def edit(self, kind: str, name: str, path: tuple[str, ...], value: Any, manager: str) -> Object:
+        """An update of one field by another manager, as `kubectl edit` and `scale` send it.
+
+        Nobody is asked: it takes the field from who had it (apimachinery, managedfields/internal/
+        fieldmanager.go, Update). Only who applies later another value has the conflict.
+        """
+        old = self._find(kind, name)
+        new = copy.deepcopy(old)
+        _put(new, path, value)
+        self._admitted(kind, name, old, new)
+        owners = self.managers.setdefault((kind, name), {})
+        for owned in owners.values():
+            owned.discard(path)
+        owners.setdefault(manager, set()).add(path)
+        return self.store(kind, name, new)
 
     def store(self, kind: str, name: str, new: Object) -> Object:
         """Keeps an object; only a changed one gets a new version, only a changed spec a generation."""

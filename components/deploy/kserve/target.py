@@ -155,7 +155,7 @@ class Rollout:
         promoted = not shared and _revision(spec["predictor"]) == _revision(self.wanted)
         same_model = _hash(self._stable) == _hash(self.wanted)
         try:
-            self._withdraw(spec["predictor"], spec.get("canary", []))
+            self._withdraw(spec)
             if promoted or (same_model and self.config.mode == "Standard"):
                 return self._take_over()
             if self.config.mode == "Standard":
@@ -267,22 +267,29 @@ class Rollout:
             # Nothing was changed. A share of 0 for the revision that has all traffic would make KServe
             # take the one before it for the stable one (PropagateStatus).
             return
+        self._withdraw(spec)
         if self.config.mode == "Knative":
             # Without this step Knative would send all traffic to the latest ready revision, which
             # is the refused one, until the stable one's new revision is ready.
             self._apply({"predictor": {**self._stable, "canaryTrafficPercent": 0}})
             self._wait(lambda seen: seen.latest_ready(_revision(self._stable)), whose=self._stable)
-        else:
-            self._withdraw(spec["predictor"], spec.get("canary", []))
         self._apply({"predictor": self._stable})
         self._settle(self._stable)
 
-    def _withdraw(self, predictor: dict[str, Any], entries: list[dict[str, Any]]) -> None:
-        """Takes the traffic from canaries before their pods go: KServe removes those first."""
+    def _withdraw(self, spec: dict[str, Any]) -> None:
+        """Takes the traffic from what does not serve yet, and changes nothing else.
+
+        In mode Standard KServe removes a canary's pods before its route. In both, what else is wanted may
+        be refused, such as a field that somebody else has taken meanwhile: by then a version that was
+        refused has no requests.
+        """
+        predictor, entries = spec["predictor"], spec.get("canary", [])
         if any(entry.get("trafficPercent") for entry in entries):
             idle = [{**entry, "trafficPercent": 0} for entry in entries]
             self._apply({"predictor": predictor, "canary": idle})
             time.sleep(_DRAIN_SECONDS)
+        elif predictor.get("canaryTrafficPercent"):
+            self._apply({"predictor": {**predictor, "canaryTrafficPercent": 0}})
 
     def _settle(self, serving: dict[str, Any]) -> str:
         """Waits until the predictor's pods, and none but they, take all requests."""

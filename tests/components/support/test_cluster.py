@@ -9,7 +9,7 @@ from support.kube_double import Fault, KubeDouble
 
 from slipway.components.support import cluster as cluster_module
 from slipway.components.support import pod
-from slipway.components.support.cluster import Cluster, read_moment
+from slipway.components.support.cluster import ApiError, Cluster, read_moment
 from slipway.components.support.errors import SlipwayError
 
 SERVICE: dict[str, Any] = {
@@ -53,6 +53,14 @@ def test_what_passes_is_waited_for(double: KubeDouble, fault: Fault) -> None:
     double.api.faults = [Fault(**vars(fault))]
     assert client().apply(SERVICE)["metadata"]["generation"] == 1
     assert double.clock.now >= 0.5
+
+
+def test_a_certificate_that_is_not_accepted_is_not_waited_for() -> None:
+    refused = (
+        "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get local issuer"
+    )
+    assert not ApiError(0, refused, {}).passes
+    assert ApiError(0, "Connection reset by peer", {}).passes
 
 
 DENIED = 'admission webhook "inferenceservice.kserve-webhook-server.validator" denied the request: '
