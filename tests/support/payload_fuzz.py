@@ -51,7 +51,8 @@ def _request(chance: random.Random) -> dict[str, Any]:
     for _ in range(chance.choice([0, 1, 1, 2])):
         tensor: Any = chance.choice(tensors)
         member = chance.choice(MEMBERS)
-        if member == "data" and chance.random() < 0.6:
+        data = tensor["data"]
+        if member == "data" and chance.random() < 0.6 and type(data) is list and len(data) == rows:
             tensor["data"][chance.randrange(rows)] = _value(chance)
         else:
             tensor[member] = _value(chance)
