@@ -11,6 +11,7 @@ from support.own_tables import draft_of, orders
 from slipway.components.support.errors import ProjectError
 from slipway.local.guess.draft import Draft
 from slipway.local.guess.guess import Answers
+from slipway.local.guess.write import project_files
 
 
 def bundled(name: str) -> pl.DataFrame:
@@ -23,7 +24,10 @@ def bundled(name: str) -> pl.DataFrame:
 
 
 def draft(folder: Path, table: pl.DataFrame, label: str = "target", **answers: object) -> Draft:
-    return draft_of(folder, {"rows.csv": table}, Answers(label=label, **answers))  # type: ignore[arg-type]
+    """What is guessed of a table; it makes a project that loads."""
+    made = draft_of(folder, {"rows.csv": table}, Answers(label=label, **answers))  # type: ignore[arg-type]
+    assert project_files(made, folder)["project.yaml"]
+    return made
 
 
 @pytest.mark.parametrize(
