@@ -13,12 +13,14 @@ Their columns are those of the splits, then `part` (string), and what the model 
 before their names.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 from slipway.components.config.label import LabelKind
 from slipway.components.contracts.record import Record
 from slipway.components.contracts.splits import Feature
+from slipway.components.support.files import write_json
 
 FILE = "reference.json"
 ROWS = "reference.parquet"
@@ -60,6 +62,19 @@ class ReferenceSummary(Record):
     classes: tuple[str, ...] = ()
     level: float = 0.0
     labels: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Writes the record; what says no more than its default is left out.
+
+        So the file of a binary label is byte for byte what it was before there were other kinds.
+        """
+        content = asdict(self)
+        for each in fields(self):
+            made = each.default_factory
+            default = each.default if made is MISSING else made()
+            if each.name != "version" and default is not MISSING and content[each.name] == default:
+                del content[each.name]
+        write_json(path, content)
 
 
 def answer_column(kind: LabelKind, name: str) -> str:

@@ -132,6 +132,7 @@ def _describe(
             hash=splits.data_hash,
             rows=splits.rows,
             positives=splits.positives,
+            labels=splits.labels,
             windows=splits.windows,
             split=splits.split.text,
         ),

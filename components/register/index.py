@@ -1,6 +1,6 @@
 """The index of a version's evidence: hashes, commit, images, seeds, run ids, and every file's SHA-256."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from slipway.components.contracts.record import Record
@@ -12,13 +12,17 @@ VERSION = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFacts:
-    """The data: `hash`, how it was split, and by part its rows, positives and window [start, end)."""
+    """The data: `hash`, how it was split, and by part its rows, positives and window [start, end).
+
+    `labels` are facts about a part's labels where they are not 0 and 1.
+    """
 
     hash: str
     rows: dict[str, int]
     positives: dict[str, int]
     windows: dict[str, tuple[str, str]]
     split: str = "by time"
+    labels: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from slipway.components.contracts.release import Release, Tag
 from slipway.components.contracts.scoring import open_model, predict, read_part_batches
 from slipway.components.contracts.splits import Splits, read_splits
 from slipway.components.contracts.verdict import Verdict, check_verdict, read_verdict
+from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.register.evidence import RegistrationInputs, write_evidence
 from slipway.components.register.reference import write_reference
 from slipway.components.support import environment
@@ -139,7 +140,7 @@ def _create_version(
     tags: dict[str, str] = {
         Tag.MODEL_HASH: verdict.model_hash,
         Tag.DATA_HASH: verdict.data_hash,
-        Tag.THRESHOLD: repr(bundle.threshold),
+        **_label_tags(bundle),
         Tag.EVIDENCE_HASH: uploads.evidence_hash,
         **uploads.uris,
         **{f"slipway.{name}": repr(value) for name, value in metrics.items()},
@@ -152,6 +153,11 @@ def _create_version(
         server.delete_version(version)
         return first
     return version
+
+
+def _label_tags(bundle: Bundle) -> dict[str, str]:
+    """What the model says of its label, short: the names of the classes stand in bundle.json."""
+    return {f"slipway.{name}": str(value) for name, value in label_type_of(bundle).settings.items()}
 
 
 def _override_tags(verdict: Verdict) -> dict[str, str]:
@@ -189,7 +195,7 @@ def _log_model(
         run_id,
         inputs.bundle_path / ONNX,
         example=model_inputs(bundle, rows),
-        answer={"probability": answer},
+        answer={bundle.output[0]: answer},
     )
 
 

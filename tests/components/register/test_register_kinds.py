@@ -1,0 +1,155 @@
+"""Registering models of several classes and of numbers: reference, signature, evidence, tags."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from support import gate_world, kinds_world
+from support.registry import mlflow_client
+
+from slipway.components.config.label import LabelKind
+from slipway.components.contracts.bundle import bundle_hash, read_bundle
+from slipway.components.contracts.reference import ReferenceSummary
+from slipway.components.contracts.scoring import open_model, predict
+from slipway.components.contracts.splits import read_part, read_splits
+from slipway.components.contracts.verdict import RuleResult, Verdict, write_verdict
+from slipway.components.register.evidence import Provenance, RegistrationInputs
+from slipway.components.register.reference import write_reference
+from slipway.components.register.register import register_model
+
+RULE = RuleResult(name="rows", metric="rows", outcome="pass", reason="Rows.", value=1.0)
+ADDED = ("label_kind", "classes", "level", "labels")
+
+
+def passed(bundle: Path) -> Verdict:
+    return Verdict(
+        outcome="pass",
+        rules=(RULE,),
+        metrics={"r2": 0.5},
+        thresholds={"r2": 0.0},
+        model_hash=bundle_hash(bundle),
+        data_hash="d" * 64,
+        test_rows=3000,
+    )
+
+
+def world(folder: Path, kind: LabelKind) -> tuple[Path, Path]:
+    bundle, splits = folder / "bundle", folder / "splits"
+    if kind == "binary":
+        gate_world.make_splits(splits, test_rows=3000)
+        gate_world.make_bundle(bundle)
+    else:
+        kinds_world.make_splits(splits, kind)
+        kinds_world.make_bundle(bundle, kind)
+    return bundle, splits
+
+
+def reference_of(folder: Path, kind: LabelKind) -> Path:
+    bundle, splits = world(folder, kind)
+    made = folder / "reference"
+    made.mkdir()
+    write_reference(
+        made,
+        splits_path=splits,
+        splits=read_splits(splits),
+        bundle_path=bundle,
+        bundle=read_bundle(bundle),
+        verdict=passed(bundle),
+    )
+    return made
+
+
+def test_the_reference_of_two_classes_says_nothing_new(tmp_path: Path) -> None:
+    made = reference_of(tmp_path, "binary")
+    content = json.loads((made / "reference.json").read_text())
+    assert not set(ADDED) & set(content)
+    rows = pq.read_table(made / "reference.parquet")
+    assert rows.column_names[-3:] == ["part", "probability", "predicted"]
+    assert [str(rows.schema.field(name).type) for name in rows.column_names[-4:]] == [
+        "int8",
+        "string",
+        "double",
+        "int8",
+    ]
+    summary = ReferenceSummary.read(made / "reference.json")
+    assert summary.label_kind == "binary" and summary.labels == {}
+    assert set(summary.label_rate) == set(summary.probability_mean) == {"train", "test"}
+
+
+def test_the_reference_of_several_classes(tmp_path: Path) -> None:
+    made = reference_of(tmp_path, "multiclass")
+    summary = ReferenceSummary.read(made / "reference.json")
+    assert (summary.label_kind, summary.classes) == ("multiclass", kinds_world.CLASSES)
+    assert summary.label_rate == summary.probability_mean == {}
+    rows = pq.read_table(made / "reference.parquet")
+    test = rows.filter(np.array(rows["part"].to_pylist()) == "test")
+    assert str(test.schema.field("label").type) == "int32"
+    bundle = read_bundle(tmp_path / "bundle")
+    answers = predict(
+        open_model(tmp_path / "bundle"), bundle, read_part(tmp_path / "splits", "test")
+    )
+    names = np.array(kinds_world.CLASSES)[answers.argmax(1)]
+    assert test["__label"].to_pylist() == names.tolist()
+    assert np.array(test["__probabilities"].to_pylist(), np.float32).tolist() == (answers.tolist())
+    assert test["__probability"].to_numpy() == pytest.approx(answers.max(1))
+    labels = read_part(tmp_path / "splits", "test")["label"].to_numpy()
+    assert list(summary.labels["test"].values()) == np.bincount(labels).tolist()
+
+
+def test_the_reference_of_a_number(tmp_path: Path) -> None:
+    made = reference_of(tmp_path, "number")
+    summary = ReferenceSummary.read(made / "reference.json")
+    assert (summary.label_kind, summary.level, summary.classes) == ("number", 0.9, ())
+    rows = pq.read_table(made / "reference.parquet")
+    test = rows.filter(np.array(rows["part"].to_pylist()) == "test")
+    assert str(test.schema.field("label").type) == "double"
+    value, low, high = (test[f"__{name}"].to_numpy() for name in ("value", "low", "high"))
+    assert (high - value) == pytest.approx(1.645 * 15, abs=1e-3) and (low < value).all()
+    labels = read_part(tmp_path / "splits", "test")["label"].to_numpy()
+    assert summary.labels["test"]["mean"] == pytest.approx(labels.mean())
+
+
+@pytest.mark.parametrize(
+    ("kind", "output", "tags"),
+    [
+        (
+            "multiclass",
+            "probabilities",
+            {"slipway.label_kind": "multiclass", "slipway.classes": "3"},
+        ),
+        ("number", "interval", {"slipway.label_kind": "number", "slipway.level": "0.9"}),
+    ],
+)
+def test_a_version_of_each_kind(
+    kind: LabelKind, output: str, tags: dict[str, str], tmp_path: Path, registry: str
+) -> None:
+    bundle, splits = world(tmp_path, kind)
+    write_verdict(tmp_path / "verdict.json", passed(bundle))
+    (tmp_path / "card.html").write_text("<!doctype html><title>card</title>")
+    release = register_model(
+        RegistrationInputs(
+            bundle_path=bundle,
+            splits_path=splits,
+            verdict_path=tmp_path / "verdict.json",
+            card_path=tmp_path / "card.html",
+            provenance=Provenance(schema={}, features={}, images={}),
+        ),
+        project="toy",
+        release_path=tmp_path / "release.json",
+    )
+    version = mlflow_client().get_model_version("toy", release.model_version)
+    assert tags.items() <= version.tags.items() and "slipway.threshold" not in version.tags
+    model = mlflow.pyfunc.load_model("models:/toy@challenger")
+    assert model.metadata.signature.outputs.input_names() == [output]
+    inputs = {
+        "numeric": np.array([[2.0, 0.0, 1.0]], np.float32),
+        "categorical": np.array([["red"]], object),
+        "time": np.array([[0]], np.int64),
+    }
+    assert model.predict(inputs)[output].shape == (1, 3)
+    evidence = Path(mlflow.artifacts.download_artifacts(version.tags["slipway.evidence_uri"]))
+    data = json.loads((evidence / "evidence.json").read_text())["data"]
+    assert data["positives"] == {} and set(data["labels"]) == {"train", "validation", "test"}
