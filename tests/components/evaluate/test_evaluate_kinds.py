@@ -391,3 +391,20 @@ def test_a_champion_with_its_classes_in_another_order_is_compared(
     crown(turned)
     rules = rules_of(run(*worlds["multiclass"], tmp_path))
     assert rules["champion auc"].value == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_rehearsal_holds_every_output_against_what_the_gate_measured(
+    kind: LabelKind, worlds, tmp_path: Path, registry: str
+) -> None:
+    """A model whose answer to a row depends on its company is seen only by asking it."""
+    rehearsed = {"rehearsal": {"rows": 20, "p99_ms": 5000}}
+    bundle, splits = worlds[kind]
+    good = run(bundle, splits, tmp_path / "good", rehearsed)
+    assert good.verdict.reasons == []
+    assert rules_of(good)["rehearsal difference"].value < 1e-6
+    moody = tmp_path / "moody"
+    kinds_world.make_bundle(moody, kind, broken="batch", half=40.0)
+    refused = run(moody, splits, tmp_path / "moody-out", rehearsed)
+    rule = rules_of(refused)["rehearsal difference"]
+    assert rule.outcome == "fail" and rule.value > 1e-4 and not rule.overridable
