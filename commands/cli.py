@@ -160,15 +160,13 @@ def compile_(
 
     **Example:** `slipway compile --project examples/flights --out compiled`
     """
-    from slipway.components.support.images import STAGES
+    from slipway.components.support.images import STAGES, require_digests
     from slipway.pipelines.compiler import compile_project
 
     loaded = _load(project, overrides)
     if cluster:
-        from slipway.components.support.images import require_digests
-
-        require_digests([*STAGES, "predictor"])
         _refuse_local_places(loaded.project)
+        require_digests([*STAGES, "predictor"])
     for path in compile_project(loaded, out):
         console.print(str(path), highlight=False, soft_wrap=True)
 

@@ -289,11 +289,15 @@ def schedule(
                     place_settings(package, str(schedule.parameters["data_root"]))
             versions[name] = (uploaded.pipeline_id, uploaded.version_id)
     wanted = wanted_for(loaded, packages, versions, service_account)
+    for want in wanted:
+        advice = f"Give schedules.{want.name}.parameters.data_root"
+        _warn_of_local_sources(packages[want.schedule.pipeline], want.arguments, advice)
     steps = reconcile(
         kubeflow, loaded.project_name, wanted, dry_run=dry_run, tell=lambda step: _tell(step)
     )
     if not steps:
-        _say(f"{len(wanted)} recurring runs are as declared.")
+        runs = "recurring run is" if len(wanted) == 1 else "recurring runs are"
+        _say(f"{len(wanted)} {runs} as declared.")
     elif dry_run:
         for step in steps:
             _tell(step, "would ")
@@ -429,14 +433,16 @@ def _project_of(package: "Package") -> str:
     return str(default or package.name)
 
 
-def _warn_of_local_sources(package: "Package", arguments: dict[str, Any]) -> None:
+def _warn_of_local_sources(
+    package: "Package", arguments: dict[str, Any], advice: str = "Give --set data_root=s3://…"
+) -> None:
     from slipway.cluster.sources import read_sources
 
     _, _, found = read_sources(package, arguments)
     if found:
         _say(
-            f"warning: {', '.join(found)} is a place on one machine, which a pod does not see. Give"
-            " --set data_root=s3://…, or compile with --cluster, which refuses it."
+            f"warning: {package.name}: {', '.join(found)} is a place on one machine, which a pod does not"
+            f" see. {advice}, or compile with --cluster, which refuses it."
         )
 
 

@@ -6,7 +6,16 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from slipway.cluster.doctor.findings import DoctorTarget, Line, fail, ok, or_none, skip, warn
+from slipway.cluster.doctor.findings import (
+    RENDER,
+    DoctorTarget,
+    Line,
+    fail,
+    ok,
+    or_none,
+    skip,
+    warn,
+)
 from slipway.stack.rights import DEPLOY_RIGHTS, TASK_RIGHTS
 
 BACKEND = (2, 17)
@@ -43,7 +52,8 @@ def namespace(site: DoctorTarget) -> Iterator[Line]:
         if error.status != 404:
             raise
         yield fail(
-            "namespace", f"there is no {site.namespace}: apply manifests/, or give --namespace"
+            "namespace",
+            f"there is no namespace {site.namespace}: give --namespace, or {RENDER}",
         )
         return
     level = (found.metadata.labels or {}).get("pod-security.kubernetes.io/enforce", "not enforced")
@@ -61,7 +71,7 @@ def service_account(site: DoctorTarget) -> Iterator[Line]:
             raise
         yield fail(
             "service account",
-            f"{site.namespace} has no {site.account}: apply manifests/, or give --service-account",
+            f"{site.namespace} has no {site.account}: give --service-account, or {RENDER}",
         )
         return
     deploys = site.default("deploy_target") == "kserve"
@@ -132,7 +142,7 @@ def config_map(site: DoctorTarget) -> Iterator[Line]:
     for name, keys in site.references("configMap").items():
         found = or_none(core.read_namespaced_config_map, name, site.namespace)
         if found is None:
-            yield fail("config map", f"there is no {name} in {site.namespace}: apply manifests/")
+            yield fail("config map", f"there is no {name} in {site.namespace}: {RENDER}")
             continue
         values = found.data or {}
         site.settings |= values

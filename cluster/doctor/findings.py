@@ -60,6 +60,10 @@ class DoctorTarget:
         return found
 
 
+# What to do where an object of the namespace is missing.
+RENDER = "make it with `slipway stack render` and `kubectl apply -k` (docs/stack.md)"
+
+
 def ok(what: str, message: str) -> Line:
     """All is well."""
     return Line(status="ok", what=what, message=message)

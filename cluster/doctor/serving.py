@@ -86,7 +86,11 @@ def storage_initializer(site: DoctorTarget) -> Iterator[Line]:
         return
     from kubernetes.client import CoreV1Api, CustomObjectsApi
 
-    labels = CoreV1Api(site.api).read_namespace(site.namespace).metadata.labels or {}
+    found = or_none(CoreV1Api(site.api).read_namespace, site.namespace)
+    if found is None:
+        yield skip(what, f"there is no namespace {site.namespace} yet")
+        return
+    labels = found.metadata.labels or {}
     level = labels.get("pod-security.kubernetes.io/enforce", "not enforced")
     if level != "restricted":
         yield ok(what, f"{site.namespace} does not enforce the restricted level ({level})")

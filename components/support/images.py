@@ -52,5 +52,6 @@ def require_digests(names: Iterable[str]) -> None:
     if floating:
         raise SlipwayError(
             f"{lock_file()} names images by tag ({', '.join(floating)}). Push them with"
-            " `make push REGISTRY=…`, which locks their digests."
+            " `make push REGISTRY=…` in a checkout of Slipway, which locks their digests in its"
+            " images/images.lock.yaml; elsewhere SLIPWAY_IMAGES names that file (docs/images.md)."
         )

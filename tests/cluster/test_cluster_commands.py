@@ -176,7 +176,16 @@ def test_schedule_and_its_dry_run(here: Path, kubeflow_server: Double) -> None:
     assert kubeflow_server.titles() == [("flights-monitoring", "ENABLED")]
     after = slipway("schedule", "--compiled", here, "--dry-run")
     assert after.exit_code == 0
-    assert "1 recurring runs are as declared" in after.output
+    assert "1 recurring run is as declared" in after.output
+
+
+def test_a_schedule_on_tables_of_this_machine_is_warned_of(
+    here: Path, kubeflow_server: Double
+) -> None:
+    """A recurring run fails where nobody watches: what `submit` says is said here too."""
+    said = slipway("schedule", "--compiled", here, "--dry-run").output
+    assert "warning: flights-monitoring: data.root (" in said
+    assert "Give schedules.monitoring.parameters.data_root" in said
 
 
 def test_a_server_that_refuses_is_one_paragraph(here: Path, kubeflow_server: Double) -> None:

@@ -329,7 +329,20 @@ BUSY = {
 }
 
 CASES = [
-    Case("no namespace", "namespace", "fail", "apply manifests/", remove=f"{CORE}/team"),
+    Case(
+        "no namespace",
+        "namespace",
+        "fail",
+        "no namespace team: give --namespace, or make it with `slipway stack render`",
+        remove=f"{CORE}/team",
+    ),
+    Case(
+        "no namespace whose level could be read",
+        "storage initializer",
+        "skip",
+        "no namespace team yet",
+        remove=f"{CORE}/team",
+    ),
     Case(
         "no account",
         "service account",

@@ -211,6 +211,7 @@ def test_compiling_for_a_cluster_refuses_tags(
 ) -> None:
     monkeypatch.setenv("SLIPWAY_IMAGES", str(lock))
     command = [Path(sys.executable).with_name("slipway"), "compile", "--out", str(tmp_path / "out")]
+    command += ["--set", "data.root=s3://bucket/lake"]
     done = subprocess.run([*command, "--cluster"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     said = " ".join(done.stderr.split())
