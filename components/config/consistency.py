@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import EARLIEST, NEVER, format_instant
 from slipway.components.config.features import FeaturesConfig, FeatureView
-from slipway.components.config.gate import METRICS
+from slipway.components.config.kinds import METRICS
 from slipway.components.config.kubernetes_names import host_problem
 from slipway.components.support.columns import ROW_ID
 

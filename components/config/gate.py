@@ -5,71 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from slipway.components.config.base import Name, Section
-from slipway.components.config.label import LabelKind
-
-Metric = Literal[
-    "accuracy",
-    "f1",
-    "precision",
-    "recall",
-    "auc",
-    "average_precision",
-    "log_loss",
-    "brier",
-    "calibration_error",
-    "weighted_f1",
-    "rmse",
-    "mae",
-    "r2",
-    "pinball",
-    "coverage",
-    "interval_width",
-]
-METRICS: dict[LabelKind, tuple[Metric, ...]] = {
-    "binary": (
-        "accuracy",
-        "f1",
-        "precision",
-        "recall",
-        "auc",
-        "average_precision",
-        "log_loss",
-        "brier",
-        "calibration_error",
-    ),
-    "multiclass": (
-        "accuracy",
-        "f1",
-        "weighted_f1",
-        "precision",
-        "recall",
-        "auc",
-        "log_loss",
-        "brier",
-        "calibration_error",
-    ),
-    "number": ("rmse", "mae", "r2", "pinball", "coverage", "interval_width"),
-}
-"""The metrics of each kind of label. Of several classes, `f1`, `precision`, `recall` and `auc` are the
-means over the classes (`auc` of each against the rest), `weighted_f1` weighs them by their rows."""
-LOWER_IS_BETTER: frozenset[str] = frozenset(
-    {"log_loss", "brier", "calibration_error", "rmse", "mae", "pinball", "interval_width"}
-)
-
-
-def metric_name(metric: str) -> str:
-    """A metric's name for people."""
-    names = {
-        "auc": "AUC",
-        "f1": "F1",
-        "weighted_f1": "weighted F1",
-        "brier": "Brier score",
-        "rmse": "RMSE",
-        "mae": "MAE",
-        "r2": "R²",
-    }
-    return names.get(metric, metric.replace("_", " "))
-
+from slipway.components.config.kinds import LabelKind, Metric
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

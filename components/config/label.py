@@ -15,15 +15,13 @@ from slipway.components.config.base import (
     parse_duration,
     require_bounds,
 )
+from slipway.components.config.kinds import LabelKind
 
 _EXACT = 2**53
 """From here on not every whole number is a double."""
 _DIGITS = 80
 _LARGEST = 400
 """No number that a column can have has its first digit as far from the point."""
-
-LabelKind = Literal["binary", "multiclass", "number"]
-"""What a label is: one of two classes, one of several, or a number."""
 
 
 def value_text(value: Any) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from slipway.components.config.label import LabelKind
+from slipway.components.config.kinds import LabelKind
 from slipway.components.contracts.record import Record
 
 FILE = "predictions.json"

@@ -1,15 +1,15 @@
 """The key of a row that no single column names: made of several columns, or of the row's content.
 
 One text, under the name `row_id`, so that splits, predictions, the inference log and late labels name a
-row in one way. Features, monitor and the predictor all make it here.
+row in one way. Features and monitor make it here, of tables; the predictor, which has no library for
+tables, in `joined_key`.
 
-- Several columns: their values as texts, with a bar between them; a bar or a backslash in a value has a
-  backslash before it. It is null where a value is.
+- Several columns: their values as texts, joined as `joined_key` says. It is null where a value is.
 - No key: a hash of the row without its label (which comes later), 32 hexadecimal digits. Rows that are
   equal in all else get "-1", "-2" and so on behind it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from slipway.components.contracts.content_hash import row_hashes
@@ -22,16 +22,6 @@ if TYPE_CHECKING:
     from slipway.components.config.features import FeaturesConfig
 
 HASH_DIGITS = 32
-
-
-def join_values(values: Sequence[str | None]) -> str | None:
-    """The key of one row from the texts of its columns, in the order of the project's `key`."""
-    parts = []
-    for value in values:
-        if value is None:
-            return None
-        parts.append(value.replace("\\", "\\\\").replace("|", "\\|"))
-    return "|".join(parts)
 
 
 def key_sources(config: "FeaturesConfig", columns: Iterable[str]) -> list[str]:

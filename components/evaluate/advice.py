@@ -3,7 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from slipway.components.config.gate import LOWER_IS_BETTER, Bound, GateConfig, Metric
+from slipway.components.config.gate import Bound, GateConfig
+from slipway.components.config.kinds import LOWER_IS_BETTER, Metric
 from slipway.components.config.monitoring import MonitoringConfig, RuleSettings
 
 
@@ -22,7 +23,7 @@ def advise(
         monitoring: its `monitoring` section; None: the model is not going to be monitored.
         metrics: of the model, on the test part.
         constants: by metric what a constant answer has, and which (see `LabelType.constants`).
-        bounds: the gate's own for the kind of label (see `LabelType.bounds`).
+        bounds: the gate's own for the kind of label (see `rules.bounds_of`).
     """
     advice = _reached_by_constants(gate, constants, bounds)
     return advice + (_fires_at_once(monitoring, metrics) if monitoring else [])

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway.components.config.gate import GateConfig, metric_name
-from slipway.components.config.label import LabelKind
+from slipway.components.config.gate import GateConfig
+from slipway.components.config.kinds import LabelKind, metric_name
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.splits import Splits
 from slipway.components.contracts.verdict import Verdict

@@ -17,7 +17,7 @@ from slipway.components.evaluate.card import CardContent, write_card
 from slipway.components.evaluate.class_plots import MAX_DRAWN_CLASSES
 from slipway.components.evaluate.evidence import GatedModel, Measurements, gather_evidence
 from slipway.components.evaluate.remedies import find_remedies
-from slipway.components.evaluate.rules import Evidence, decide, judge, override_for
+from slipway.components.evaluate.rules import Evidence, bounds_of, decide, judge, override_for
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.support.stage import progress, stage
 
@@ -173,7 +173,7 @@ def _decide(
         constants=evidence.label.constants(
             _describe_test(evidence, splits), splits.labels.get("train", {})
         ),
-        bounds=evidence.label.bounds(gate),
+        bounds=bounds_of(evidence.label, gate),
     )
     return Verdict(
         outcome=outcome,
@@ -197,7 +197,7 @@ def _describe_test(evidence: Evidence, splits: Splits) -> Mapping[str, float]:
 
 def _thresholds(label: LabelType, gate: GateConfig) -> dict[str, float]:
     """By metric of the first line, the bound that the gate holds it against."""
-    asked = [(metric, bound) for metric, bound in (*gate.metrics.items(), *label.bounds(gate))]
+    asked = [(metric, bound) for metric, bound in (*gate.metrics.items(), *bounds_of(label, gate))]
     limits = {
         metric: limit
         for metric, bound in asked

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.gate import Metric, metric_name
+from slipway.components.config.kinds import Metric, metric_name
 from slipway.components.evaluate.rules import SliceEvidence
 from slipway.components.metrics.binary import from_counts
 from slipway.components.metrics.tally import Tally

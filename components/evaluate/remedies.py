@@ -6,7 +6,8 @@ is told; the rest is what such a rule has most often failed for.
 
 from collections.abc import Callable
 
-from slipway.components.config.gate import LOWER_IS_BETTER, GateConfig, metric_name
+from slipway.components.config.gate import GateConfig
+from slipway.components.config.kinds import LOWER_IS_BETTER, metric_name
 from slipway.components.contracts.verdict import RuleResult
 from slipway.components.evaluate.rules import Evidence
 

@@ -10,14 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
-from slipway.components.config.gate import (
-    LOWER_IS_BETTER,
-    Bound,
-    GateConfig,
-    Judge,
-    LeakAlarm,
-    metric_name,
-)
+from slipway.components.config.gate import Bound, GateConfig, Judge, LeakAlarm
+from slipway.components.config.kinds import LOWER_IS_BETTER, Metric, metric_name
 from slipway.components.contracts.verdict import Outcome, Override, RuleResult, override_holds
 from slipway.components.metrics.kinds.base import LabelType
 
@@ -308,9 +302,17 @@ def _amount(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     ]
 
 
+def bounds_of(label: LabelType, config: GateConfig) -> list[tuple[Metric, Bound]]:
+    """The gate's own bounds on a kind of label, besides `gate.metrics`."""
+    return [
+        (limit.metric, Bound.model_validate({limit.side: limit.value}))
+        for limit in label.limits(config)
+    ]
+
+
 def _thresholds(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     results = []
-    for metric, bound in (*evidence.label.bounds(config), *sorted(config.metrics.items())):
+    for metric, bound in (*bounds_of(evidence.label, config), *sorted(config.metrics.items())):
         results += check(
             metric, metric, metric_name(metric), evidence.metrics.get(metric), bound, config.judge
         )

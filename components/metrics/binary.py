@@ -5,13 +5,13 @@ Every one is a function of sums over rows, so the same formulas serve rows at ha
 axes: [...] stands for them. A metric that is not defined is NaN; precision is 0 where no row is called
 positive, as in scikit-learn and torchmetrics.
 
-To add a metric: its name in `config/gate.py` (`Metric`, `METRICS`) and its formula here; a new sum over
+To add a metric: its name in `config/kinds.py` (`Metric`, `METRICS`) and its formula here; a new sum over
 rows also in `tally.py`.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.gate import METRICS as METRICS_OF_KIND
+from slipway.components.config.kinds import METRICS as METRICS_OF_KIND
 
 if TYPE_CHECKING:
     import numpy as np

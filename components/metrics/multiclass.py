@@ -8,7 +8,7 @@ classes.
 
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.gate import METRICS as METRICS_OF_KIND
+from slipway.components.config.kinds import METRICS as METRICS_OF_KIND
 from slipway.components.metrics.binary import (
     CALIBRATION_BINS,
     area_under_roc,

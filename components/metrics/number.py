@@ -8,7 +8,7 @@ what lies outside.
 import math
 from typing import TYPE_CHECKING
 
-from slipway.components.config.gate import METRICS as METRICS_OF_KIND
+from slipway.components.config.kinds import METRICS as METRICS_OF_KIND
 from slipway.components.metrics.tally import MAX_BLOCKS
 
 if TYPE_CHECKING:
@@ -94,25 +94,47 @@ def concordance(labels: "np.ndarray", scores: "np.ndarray") -> float:
         scores: float [N].
     """
     import numpy as np
-    from scipy.stats import kendalltau
 
-    if len(labels) < 2:
-        return float("nan")
     scores = np.asarray(scores, float)
-
-    def untied(values: "np.ndarray") -> float:
-        counts = np.unique(values, return_counts=True)[1].astype(float)
-        return (len(values) * (len(values) - 1) - float((counts * (counts - 1)).sum())) / 2
-
-    pairs = untied(labels)
-    if not pairs:
+    _, label_ranks, label_rows = np.unique(labels, return_inverse=True, return_counts=True)
+    _, score_ranks = np.unique(scores, return_inverse=True)
+    pairs = _count_pairs(np.array([len(labels)])) - _count_pairs(label_rows)
+    if not pairs or np.isnan(scores).any():
         return float("nan")
-    told = untied(scores)
-    if not told:
-        return 0.5
-    # tau-b divides by what is untied in either; here only pairs with different labels count.
-    tau = float(kendalltau(labels, scores, variant="b").statistic)
-    return (tau * math.sqrt(told / pairs) + 1) / 2
+    both = score_ranks * len(label_rows) + label_ranks
+    tied = _count_pairs(np.bincount(score_ranks))
+    tied -= _count_pairs(np.unique(both, return_counts=True)[1])
+    # In the order of the scores, and of tied ones of the labels, a pair that descends is in disorder.
+    disordered = _count_descents(label_ranks[np.argsort(both, kind="stable")])
+    return (pairs - disordered - tied / 2) / pairs
+
+
+def _count_pairs(rows: "np.ndarray") -> int:
+    """How many pairs are within groups of so many rows, integer [groups]."""
+    return int((rows * (rows - 1) // 2).sum())
+
+
+def _count_descents(ranks: "np.ndarray") -> int:
+    """How many pairs [i, j] with i < j have ranks[i] > ranks[j].
+
+    A radix sort, from the highest bit: within the ranks that are equal in all higher bits, each 0 comes
+    after the ones before it. So the time grows with N log N.
+
+    Args:
+        ranks: integer [N], from 0 on.
+    """
+    import numpy as np
+
+    found = 0
+    for bit in reversed(range(int(ranks.max()).bit_length())):
+        high = ranks >> bit
+        one, group = high & 1, high >> 1
+        ones_before = np.cumsum(one) - one
+        first = np.flatnonzero(np.diff(group, prepend=-1))
+        rows = np.diff(first, append=len(ranks))
+        found += int((ones_before - np.repeat(ones_before[first], rows))[one == 0].sum())
+        ranks = ranks[np.argsort(high, kind="stable")]
+    return found
 
 
 class NumberTally:

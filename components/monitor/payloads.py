@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypedDict
 
 from slipway.components.config.data import Window
-from slipway.components.config.label import LabelKind
+from slipway.components.config.kinds import LabelKind
 from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.support.errors import SlipwayError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from slipway.components.config.base import format_instant
 from slipway.components.config.data import Window
-from slipway.components.config.label import LabelKind
+from slipway.components.config.kinds import LabelKind
 from slipway.components.contracts.inference_log import FEATURE_PREFIX, WHOLE_AFTER
 from slipway.components.monitor import payloads
 from slipway.components.monitor.measures.sketch import (

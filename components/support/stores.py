@@ -24,7 +24,6 @@ def bound_stores(read_seconds: float = READ_SECONDS) -> None:
     retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
     bounds = {"connect_timeout": CONNECT_SECONDS, "read_timeout": read_seconds, "retries": retries}
     os.environ[_VARIABLE] = json.dumps({"config_kwargs": bounds})
-    if "fsspec" in sys.modules:  # it reads the environment once, when it is imported
-        from fsspec.config import conf
-
-        conf.setdefault("s3", {})["config_kwargs"] = bounds
+    # It reads the environment once, when it is imported; not each image has it.
+    if read := sys.modules.get("fsspec.config"):
+        read.conf.setdefault("s3", {})["config_kwargs"] = bounds

@@ -5,8 +5,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from slipway.components.config.gate import metric_name
-from slipway.components.config.label import LabelKind
+from slipway.components.config.kinds import LabelKind, metric_name
 from slipway.components.support.files import write_text
 
 if TYPE_CHECKING:

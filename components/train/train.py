@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.gate import metric_name
-from slipway.components.config.label import LabelKind
+from slipway.components.config.kinds import LabelKind, metric_name
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import TRAINING
 from slipway.components.contracts.splits import read_splits

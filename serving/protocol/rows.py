@@ -11,7 +11,7 @@ import numpy as np
 
 from slipway.components.contracts.bundle import MISSING_TIME, Bundle
 from slipway.components.contracts.feature_store import is_text_key
-from slipway.components.contracts.row_key import join_values
+from slipway.components.contracts.joined_key import join_values
 from slipway.components.contracts.splits import Feature
 from slipway.serving.errors import RequestError
 from slipway.serving.protocol.bounds import MAX_TEXT, MAX_VALUES, Bounds

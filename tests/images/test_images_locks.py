@@ -28,9 +28,9 @@ DISTRIBUTION = {
     "yaml": "pyyaml",
 }
 TORCH = {"torch"}
-# serving imports Feast only for online features, and says so where the image has none; aiohttp and
-# uvicorn are the transformer's, which runs in the image of features.
-_TRANSFORMER = {"feast", "aiohttp", "uvicorn"}
+# serving imports Feast, and the client of its Redis, only for online features, and says so where the
+# image has none; aiohttp and uvicorn are the transformer's, which runs in the image of features.
+_TRANSFORMER = {"feast", "redis", "aiohttp", "uvicorn"}
 OPTIONAL = {"predictor": _TRANSFORMER, "evaluate": _TRANSFORMER}
 
 

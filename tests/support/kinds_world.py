@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from onnx import TensorProto, helper
 
-from slipway.components.config.label import LabelKind
+from slipway.components.config.kinds import LabelKind
 from slipway.components.contracts.bundle import ONNX, PT2, TRAINING, Bundle, write_bundle
 from slipway.components.contracts.splits import PARTS, Splits, part_file, read_part, write_splits
 from slipway.components.metrics.kinds.choose import label_type

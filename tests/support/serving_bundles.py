@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from slipway.components.config.label import LabelKind
+from slipway.components.config.kinds import LabelKind
 from slipway.components.contracts.bundle import ONNX, Bundle, write_bundle
 from slipway.components.contracts.splits import Feature
 

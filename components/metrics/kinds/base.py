@@ -1,8 +1,7 @@
 """What a kind of label must say of itself, so that no stage asks which kind it is.
 
-To add a kind: its name in `config/label.py` (`LabelKind`) and its metrics in `config/gate.py`, a module
-here, its head in `components/train/model/heads.py`, and its baselines in
-`components/evaluate/baselines.py`.
+To add a kind: its name and its metrics in `config/kinds.py`, a module here, its head in
+`components/train/model/heads.py`, and its baselines in `components/evaluate/baselines.py`.
 
 An *answer* is what the model's graph gives for a row, float32: a probability, a probability a class, or
 a value with the two ends of its interval. A *label* is what the tables hold of a row: 0 or 1, the place
@@ -14,12 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from slipway.components.config.gate import METRICS, Bound, GateConfig, Metric
-from slipway.components.config.label import LabelKind
+from slipway.components.config.kinds import METRICS, LabelKind, Metric
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
+    from slipway.components.config.gate import GateConfig
 
 
 class LabelTally(Protocol):
@@ -103,6 +103,15 @@ class ClassCount:
     rows: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """The least or the largest value that a metric may have."""
+
+    metric: Metric
+    side: Literal["min", "max"]
+    value: float
+
+
 class LabelType(ABC):
     """One kind of label, with what one model says of it (its threshold, its classes, its interval)."""
 
@@ -154,8 +163,8 @@ class LabelType(ABC):
         """What one model says of its label, by name, for notes and tags."""
 
     @abstractmethod
-    def bounds(self, gate: GateConfig) -> list[tuple[Metric, Bound]]:
-        """The bounds that the gate holds this kind's metrics against, besides `gate.metrics`."""
+    def limits(self, gate: "GateConfig") -> list[Limit]:
+        """What the gate holds this kind's metrics against, besides `gate.metrics`."""
 
     @abstractmethod
     def count_classes(self, class_rows: tuple[int, ...], least: int) -> list[ClassCount]:

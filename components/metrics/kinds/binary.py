@@ -5,17 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from slipway.components.config.gate import Bound, GateConfig, Metric
-from slipway.components.config.label import LabelKind
+from slipway.components.config.kinds import LabelKind, Metric
 from slipway.components.metrics import binary
-from slipway.components.metrics.kinds.base import ClassCount, LabelType, Output
-from slipway.components.metrics.kinds.bounds import bounds_of_classes
+from slipway.components.metrics.kinds.base import ClassCount, LabelType, Limit, Output
+from slipway.components.metrics.kinds.limits import limits_of_classes
 from slipway.components.metrics.labels import reaches_threshold
 from slipway.components.metrics.tally import BINS, MAX_BLOCKS, Tally
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
+    from slipway.components.config.gate import GateConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +57,9 @@ class BinaryLabel(LabelType):
         """See `LabelType`."""
         return {"threshold": self.threshold}
 
-    def bounds(self, gate: GateConfig) -> list[tuple[Metric, Bound]]:
+    def limits(self, gate: "GateConfig") -> list[Limit]:
         """See `LabelType`."""
-        return bounds_of_classes(gate)
+        return limits_of_classes(gate)
 
     def count_classes(self, class_rows: tuple[int, ...], least: int) -> list[ClassCount]:
         """Both, whether they are too few or not."""

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, TypedDict
 
-from slipway.components.config.label import LabelKind
+from slipway.components.config.kinds import LabelKind
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.binary import BinaryLabel
 from slipway.components.metrics.kinds.multiclass import MulticlassLabel

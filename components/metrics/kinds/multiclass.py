@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from slipway.components.config.gate import Bound, GateConfig, Metric
-from slipway.components.config.label import LabelKind
+from slipway.components.config.kinds import LabelKind, Metric
 from slipway.components.metrics import multiclass
 from slipway.components.metrics.binary import auc
-from slipway.components.metrics.kinds.base import ClassCount, LabelType, Output
-from slipway.components.metrics.kinds.bounds import bounds_of_classes
+from slipway.components.metrics.kinds.base import ClassCount, LabelType, Limit, Output
+from slipway.components.metrics.kinds.limits import limits_of_classes
 from slipway.components.metrics.multiclass_tally import MulticlassTally
 from slipway.components.metrics.tally import MAX_BLOCKS
 from slipway.components.support.errors import SlipwayError
@@ -18,6 +17,8 @@ from slipway.components.support.errors import SlipwayError
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
+    from slipway.components.config.gate import GateConfig
 
 _SUM_TOLERANCE = 1e-3
 
@@ -58,9 +59,9 @@ class MulticlassLabel(LabelType):
         """See `LabelType`."""
         return {"label_kind": self.kind, "classes": len(self.classes)}
 
-    def bounds(self, gate: GateConfig) -> list[tuple[Metric, Bound]]:
+    def limits(self, gate: "GateConfig") -> list[Limit]:
         """See `LabelType`."""
-        return bounds_of_classes(gate)
+        return limits_of_classes(gate)
 
     def count_classes(self, class_rows: tuple[int, ...], least: int) -> list[ClassCount]:
         """Each class that is too rare, by name; the rarest where none is."""

@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from slipway.components.config.gate import Bound, GateConfig, Metric
-from slipway.components.config.label import LabelKind
+from slipway.components.config.kinds import LabelKind, Metric
 from slipway.components.metrics import number
-from slipway.components.metrics.kinds.base import ClassCount, LabelType, Output
+from slipway.components.metrics.kinds.base import ClassCount, LabelType, Limit, Output
 from slipway.components.metrics.tally import MAX_BLOCKS
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
+    from slipway.components.config.gate import GateConfig
 
 _COLUMNS = ("value", "low", "high")
 
@@ -56,9 +57,10 @@ class NumberLabel(LabelType):
         """See `LabelType`."""
         return {"label_kind": self.kind, "level": self.level}
 
-    def bounds(self, gate: GateConfig) -> list[tuple[Metric, Bound]]:
+    def limits(self, gate: "GateConfig") -> list[Limit]:
         """The intervals must hold about as many labels as they promise."""
-        return [("coverage", Bound(min=round(max(self.level - gate.coverage, 0.0), 9)))]
+        least = round(max(self.level - gate.coverage, 0.0), 9)
+        return [Limit(metric="coverage", side="min", value=least)]
 
     def count_classes(self, class_rows: tuple[int, ...], least: int) -> list[ClassCount]:
         """There are no classes."""

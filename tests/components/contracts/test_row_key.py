@@ -12,10 +12,10 @@ from support.customers_world import customers
 from support.ratings_world import CONFIG
 
 from slipway.components.config.features import FeaturesConfig
+from slipway.components.contracts.joined_key import join_values
 from slipway.components.contracts.row_key import (
     HASH_DIGITS,
     ROW_ID,
-    join_values,
     key_sources,
     row_keys,
 )

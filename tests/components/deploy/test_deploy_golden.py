@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from support.serving_bundles import make_bundle, predictor
 
-from slipway.components.config.label import LabelKind
+from slipway.components.config.kinds import LabelKind
 from slipway.components.deploy.golden import ask, golden_of
 from slipway.components.support.errors import SlipwayError
 

@@ -14,6 +14,7 @@ from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.evaluate.advice import advise
 from slipway.components.evaluate.evaluate import EvaluationTask, evaluate_model
+from slipway.components.evaluate.rules import bounds_of
 from slipway.components.metrics.kinds.binary import BinaryLabel
 
 
@@ -99,7 +100,7 @@ def told_of(
         monitoring,
         {"accuracy": accuracy},
         constants=LABEL.constants({"0": 1000 - positives, "1": positives}, {}),
-        bounds=LABEL.bounds(settings),
+        bounds=bounds_of(LABEL, settings),
     )
 
 

@@ -13,7 +13,7 @@ from support import gate_world, kinds_world
 from support.kinds_world import CLASS_TRUTH, CLASSES
 from support.registry import crown, mlflow_client
 
-from slipway.components.config.label import LabelKind
+from slipway.components.config.kinds import LabelKind
 from slipway.components.contracts.splits import Splits, part_file, read_part
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.evaluate.baselines import measure_features

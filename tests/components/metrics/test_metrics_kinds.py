@@ -7,9 +7,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import kendalltau
 from sklearn import metrics as oracle
 
-from slipway.components.config.gate import METRICS
+from slipway.components.config.kinds import METRICS
 from slipway.components.evaluate.blocks import draw_weights
 from slipway.components.metrics.intervals import percentile
 from slipway.components.metrics.kinds.base import LabelType
@@ -274,6 +275,34 @@ def test_concordance_is_the_share_of_pairs_in_the_same_order(rows) -> None:
     ]
     found = concordance(labels, scores.astype(float))
     assert math.isnan(found) if not told else found == pytest.approx(np.mean(told))
+
+
+@pytest.mark.parametrize("digits", [0, 2, 9])
+def test_concordance_of_many_rows_is_that_of_scipy(digits: int) -> None:
+    rng = np.random.default_rng(digits)
+    labels = rng.integers(0, 700, 20_000) if digits else rng.normal(size=20_000)
+    scores = np.round(labels / 300 + rng.normal(size=20_000), digits)
+    found = concordance(labels, scores)
+    # tau-b divides by what is untied in either; here only pairs with different labels count.
+    tau = kendalltau(labels, scores).statistic
+    told, pairs = (untied_pairs(values) for values in (scores, labels))
+    assert found == pytest.approx((tau * math.sqrt(told / pairs) + 1) / 2, abs=1e-12)
+
+
+def untied_pairs(values: np.ndarray) -> float:
+    rows = np.unique(values, return_counts=True)[1].astype(float)
+    return float(len(values) * (len(values) - 1) - (rows * (rows - 1)).sum()) / 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "expected"),
+    [([], [], None), ([3.0], [1.0], None), ([2.0, 2.0], [1.0, 5.0], None),
+     ([1.0, 2.0], [0.0, math.nan], None), ([1.0, 2.0], [7.0, 7.0], 0.5),
+     ([1.0, 2.0], [-math.inf, math.inf], 1.0), ([1.0, 2.0], [2.0, 1.0], 0.0)],
+)  # fmt: skip
+def test_concordance_where_there_is_little_to_order(labels, scores, expected) -> None:
+    found = concordance(np.array(labels), np.array(scores))
+    assert math.isnan(found) if expected is None else found == expected
 
 
 def test_concordance_of_two_classes_is_the_auc() -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from slipway.components.config.label import LabelKind
+from slipway.components.config.kinds import LabelKind
 from slipway.components.contracts.splits import PARTS, Feature, Splits, write_splits
 from slipway.components.metrics.kinds.choose import label_type
 
