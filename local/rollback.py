@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 
+from slipway.components.config.places import is_local
 from slipway.components.config.project import LoadedProject
 from slipway.components.contracts.release import Deployment
+from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import EVENT_PREFIX
 from slipway.local.workspace import Workspace
 
@@ -32,10 +34,13 @@ def roll_back_project(
         show: called with each step.
 
     Raises:
-        SlipwayError: the older version does not take over; what served serves on.
+        SlipwayError: the older version does not take over; what served serves on. Or the cluster's
+            registry or log is not named, or is a place of this machine.
     """
     from slipway.components.deploy.rollback import roll_back
 
+    if target == "kserve":
+        _refuse_places_of_this_machine(loaded.project.deployment.online != "none")
     os.environ.update(workspace.settings())
     if target == "local":
         # As `slipway run` starts it: the replayed traffic brings its own time.
@@ -50,6 +55,20 @@ def roll_back_project(
 
     with redirect_stdout(_Steps(tell)):
         return roll_back(project=project.project_name, config=config, version=version)
+
+
+def _refuse_places_of_this_machine(online: bool) -> None:
+    """The settings go into the endpoint's pods: those of a local run would lead nowhere there.
+
+    Raises:
+        SlipwayError: naming the variables.
+    """
+    names = ["MLFLOW_TRACKING_URI", "INFERENCE_LOG_URI"] + ["FEATURE_STORE_URI"] * online
+    if unfit := [name for name in names if is_local(os.environ.get(name, ""))]:
+        raise SlipwayError(
+            f"{', '.join(unfit)}: not set, or a place that only this machine has. For --target kserve set"
+            " what the namespace's slipway-config and slipway-secrets have."
+        )
 
 
 class _Steps(io.TextIOBase):
