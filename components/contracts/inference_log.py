@@ -40,7 +40,16 @@ ROLL_SECONDS = 60.0
 """How often a predictor makes files of what it has answered, unless it is told otherwise."""
 WHOLE_AFTER = timedelta(seconds=2 * ROLL_SECONDS)
 """So long after a moment the rows of its answers are in the store: a roll, and as long to ship it."""
+LOCAL_ROLL_SECONDS = 2.0
+"""The same of an endpoint on this machine."""
 FEATURE_PREFIX = "feature."
+
+
+def whole_after(uri: str) -> timedelta:
+    """So long after a moment the rows of its answers are below `uri`; a folder is a local endpoint's."""
+    if "://" in uri:
+        return WHOLE_AFTER
+    return timedelta(seconds=2 * LOCAL_ROLL_SECONDS)
 
 
 def log_schema(

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from slipway.components.config.data import Window
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.config.monitoring import MonitoringConfig
+from slipway.components.contracts.inference_log import whole_after
 from slipway.components.contracts.monitoring_record import (
     MonitoringRecord,
 )
@@ -96,7 +98,7 @@ class MonitoringResult:
 
 @stage("monitor")
 def monitor_window(
-    task: MonitoringTask, wait: Callable[[Window], str] = wait_until_whole
+    task: MonitoringTask, wait: Callable[[Window], str] | None = None
 ) -> MonitoringResult:
     """Measures one window and writes its record, its report and its row of the history.
 
@@ -105,15 +107,20 @@ def monitor_window(
 
     Args:
         task: which window of which model.
-        wait: waits until the log is whole, and says what will be missing. A scored table is whole.
+        wait: waits until the log is whole, and says what will be missing; None: as long as the log's
+            predictor takes. A scored table is whole.
 
     Raises:
         SlipwayError: the log, labels or reference cannot be read. Too few predictions are no error:
             the record says so.
     """
     settings = MonitoringConfig.parse(task.config, "monitoring")
-    if not task.log_uri and (missing := wait(task.window)):
-        progress(f"WARNING: {missing}")
+    if not task.log_uri:
+        wait = wait or partial(
+            wait_until_whole, whole_after=whole_after(environment.inference_log_uri())
+        )
+        if missing := wait(task.window):
+            progress(f"WARNING: {missing}")
     series = task.series or task.project
     measures = measure_window(
         MeasuredSeries(

@@ -145,6 +145,7 @@ def open_window(uri: str, model: str, window: Window) -> LogWindow:
 
 def wait_until_whole(
     window: Window,
+    whole_after: timedelta = WHOLE_AFTER,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
@@ -152,6 +153,7 @@ def wait_until_whole(
 
     Args:
         window: of time. One that ends in the future is not waited for.
+        whole_after: how long after a moment the rows of its answers are stored.
         now: the clock.
         sleep: waits so many seconds.
 
@@ -164,7 +166,7 @@ def wait_until_whole(
             f"the window ends at {format_instant(window.end)}, which is yet to come: what is answered"
             " until then is not in it. Monitor it again afterwards."
         )
-    wait = (window.end + WHOLE_AFTER - moment).total_seconds()
+    wait = (window.end + whole_after - moment).total_seconds()
     if wait > 0:
         progress(f"waiting {wait:.0f} s until the log of the window's last minutes is stored")
         sleep(wait)

@@ -30,6 +30,7 @@ from slipway.components.contracts.endpoint import (
     lasting_temporary,
     read_state,
 )
+from slipway.components.contracts.inference_log import LOCAL_ROLL_SECONDS
 from slipway.components.contracts.release import Release
 from slipway.components.deploy.golden import Golden, ask
 from slipway.components.deploy.kserve.canary import observe
@@ -42,7 +43,6 @@ from slipway.components.support.stage import progress
 
 HOST = "127.0.0.1"
 _READY_SECONDS = 60.0
-_LOG_ROLL_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +202,7 @@ def _member(
             f"--model-version={release.model_version}",
             f"--log-uri={_absolute(environment.inference_log_uri())}",
             f"--log-spool={home / 'spool'}",
-            f"--log-roll-seconds={_LOG_ROLL_SECONDS}",
+            f"--log-roll-seconds={LOCAL_ROLL_SECONDS}",
             f"--log-sample={config.log_sample}",
             "--trust-request-time" if trusted else "--no-trust-request-time",
             # On one machine there is nothing to split: the predictor looks features up itself.

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from slipway.components.config.data import Window
-from slipway.components.contracts.inference_log import WHOLE_AFTER
+from slipway.components.contracts.inference_log import LOCAL_ROLL_SECONDS, WHOLE_AFTER, whole_after
 from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.monitor import history
 from slipway.components.monitor.window import wait_until_whole
@@ -357,3 +357,5 @@ def test_a_predictor_rolls_as_often_as_monitoring_takes_it_to() -> None:
 
     fields = {f.name: f.default for f in dataclasses.fields(PredictorSettings)}
     assert timedelta(seconds=2 * fields["log_roll_seconds"]) == WHOLE_AFTER
+    assert whole_after("s3://bucket/log") == WHOLE_AFTER
+    assert whole_after("build/run/inference_log") == timedelta(seconds=2 * LOCAL_ROLL_SECONDS)
