@@ -137,12 +137,15 @@ def _show_verdict(console: Console, result: "RunResult") -> None:
     verdict = result.verdict
     if verdict is None:
         return
+    from slipway.components.config.kinds import LOWER_IS_BETTER
+
     word = "[green]PASS[/green]" if verdict.outcome == "pass" else "[red]FAIL[/red]"
     console.print(f"\nVerdict: {word}", style="bold")
-    for name in ("accuracy", "f1", "auc"):
-        value, threshold = verdict.metrics.get(name), verdict.thresholds.get(name)
+    for name, threshold in verdict.thresholds.items():
+        value = verdict.metrics.get(name)
         shown = "not measured" if value is None else f"{value:.4f}"
-        console.print(f"  {name:<9} {shown}   at least {threshold}", highlight=False)
+        relation = "at most" if name in LOWER_IS_BETTER else "at least"
+        console.print(f"  {name:<9} {shown}   {relation} {threshold}", highlight=False)
     for reason in verdict.reasons:
         console.print(f"  refused: {escape(reason)}", style="red", highlight=False, soft_wrap=True)
     if verdict.override:
@@ -167,10 +170,13 @@ def _show_verdict(console: Console, result: "RunResult") -> None:
 def show_monitoring(console: Console, record: "MonitoringRecord") -> None:
     """What a window came to, and its alerts."""
     summary = record.summary
-    accuracy, latency = summary["current_accuracy"], summary["avg_latency"]
+    latency = summary["avg_latency"]
+    name, value = ("accuracy", summary["current_accuracy"])
+    if "rmse" in summary:
+        name, value = "RMSE", summary["rmse"]
     console.print(
         f"Monitoring: {summary['total_predictions']:,} predictions, drift {record.drift_status},"
-        f" accuracy {'—' if accuracy is None else f'{accuracy:.4f}'},"
+        f" {name} {'—' if value is None else f'{value:.4f}'},"
         f" latency {'—' if latency is None else f'{latency:.1f} ms'}",
         highlight=False,
         soft_wrap=True,
@@ -213,12 +219,15 @@ def show_status(console: Console, endpoints: list[str], records: list[dict[str, 
     for record in records:
         summary = record["summary"]
         accuracy, latency = summary["current_accuracy"], summary["avg_latency"]
+        measured = "—" if accuracy is None else f"{accuracy:.4f}"
+        if summary.get("rmse") is not None:
+            measured = f"RMSE {summary['rmse']:.5g}"
         trend = [row["current_accuracy"] for row in record["trend"]]
         table.add_row(
             f"{record['model']} {record['model_version']}",
             " to ".join(str(moment) for moment in record["window"]),
             f"{summary['total_predictions']:,}",
-            "—" if accuracy is None else f"{accuracy:.4f}",
+            measured,
             " ".join("—" if value is None else f"{value:.3f}" for value in trend[-5:]),
             "—" if latency is None else f"{latency:.1f} ms",
             record["drift_status"],

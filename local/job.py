@@ -67,7 +67,7 @@ class RunResult:
 
     def summary(self) -> dict[str, Any]:
         """The run as JSON values."""
-        names = ("accuracy", "f1", "auc")
+        names = list(self.verdict.thresholds) if self.verdict else ["accuracy", "f1", "auc"]
         monitoring = None
         if self.record:
             monitoring = {

@@ -1,54 +1,15 @@
 """Tables that nobody tuned for: one command writes the project, one runs it past the gate."""
 
 import json
-import os
-import subprocess
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 from sklearn import datasets
 from support.own_tables import customers, orders, visits, write
-from support.small_job import SLIPWAY, free_port
-
-# Enough to learn from a few thousand rows, and no more.
-SMALL = ("training.min_steps=300", "training.epochs=3", "training.network.tabm_heads=4")
-
-
-def plain() -> dict[str, str]:
-    """The environment without settings that would lead a run elsewhere."""
-    ours = ("MLFLOW_", "FEAST_", "FEATURE_", "SLIPWAY_", "INFERENCE_", "MONITORING_", "AWS_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-
-
-@dataclass(frozen=True)
-class Project:
-    """A folder with tables, in which the commands run as a person would type them."""
-
-    folder: Path
-    port: int
-
-    def slipway(self, *arguments: str) -> str:
-        """Runs a command; gives what it printed."""
-        done = subprocess.run(
-            [str(SLIPWAY), *arguments], cwd=self.folder, capture_output=True, text=True, env=plain()
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def run(self, *settings: str) -> str:
-        """`slipway run`, with a small training."""
-        all_of_them = (*SMALL, f"deployment.port={self.port}", *settings)
-        return self.slipway("run", *(part for text in all_of_them for part in ("--set", text)))
-
-    def summary(self) -> dict[str, Any]:
-        """What the last run wrote."""
-        content: dict[str, Any] = json.loads((self.folder / "build/run/summary.json").read_text())
-        return content
+from support.small_job import free_port
+from support.small_project import Project
 
 
 def as_spreadsheet(rows: pl.DataFrame) -> bytes:
