@@ -45,6 +45,8 @@ def _explain(result: RuleResult, evidence: Evidence, gate: GateConfig) -> tuple[
     name = result.name
     if name in _FIXED:
         return _FIXED[name]
+    if name.startswith("beats "):
+        return "gate.baseline", _lead_over_baseline(result, gate)
     for beginning, explained in _BEGINNINGS.items():
         if name.startswith(beginning):
             return explained(result)
@@ -120,17 +122,27 @@ def _slice(result: RuleResult) -> tuple[str, list[str]]:
     ]
 
 
-def _beats(result: RuleResult) -> tuple[str, list[str]]:
+def _lead_over_baseline(result: RuleResult, gate: GateConfig) -> list[str]:
+    """Why a model is not ahead; only a setting that can still change the verdict is named."""
     if "regression" not in result.name:
-        return "gate.baseline", [
+        return [
             "the features say nothing of the label: check that they are known at the prediction and not"
             " all null (the validation report counts them)",
             "the training rows are too few",
         ]
-    return "gate.baseline", [
+    if gate.baseline.margin > 0:
+        way = "a lower gate.baseline.margin asks for less"
+    elif gate.baseline.judge != "tie":
+        way = "gate.baseline.judge: tie lets an equal model pass"
+    else:
+        way = (
+            "where a model that is a little worse will do, gate.baseline.logistic: false leaves the"
+            " comparison out"
+        )
+    return [
         "the training rows are few and the network learnt them by heart: a longer window, or a smaller"
         " network (training.network.width)",
-        "the truth is nearly linear: gate.baseline.margin, or judge tie, lets an equal model pass",
+        f"the truth is nearly linear: {way}",
     ]
 
 
@@ -173,6 +185,5 @@ _BEGINNINGS: dict[str, Callable[[RuleResult], tuple[str, list[str]]]] = {
     "class ": _few,
     "champion ": _champion,
     "slice ": _slice,
-    "beats ": _beats,
     "rehearsal": _rehearsal,
 }

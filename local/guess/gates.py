@@ -79,6 +79,12 @@ def _bound(metric: str, trial: Trial) -> Guess[object]:
             value=_up(constant), reason=f"{told}: hardly more, so this asks for next to nothing",
             change=change,
         )  # fmt: skip
+    if metric == "r2":
+        return Guess(
+            value=0.0,
+            reason=f"{told}: no higher, so this asks only to be better than the mean",
+            change=change,
+        )
     return Guess(
         value=0.0,
         reason=f"{told}: no bound on {metric} would tell them apart, so the others decide",

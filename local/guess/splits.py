@@ -56,9 +56,14 @@ def guess_split(label: LabelGuess, moments: Moments, labels: "pl.Series") -> Spl
     }  # fmt: skip
     if gap > timedelta(0):
         settings["gap"] = format_duration(gap)
+    use = {
+        "binary": "choose its threshold",
+        "multiclass": "calibrate it",
+        "number": "make its intervals",
+    }[label.kind.value]
     reason = (
         f"the last {TEST:.0%} of the labelled rows test the model, the {VALIDATION:.0%} before them"
-        " choose its threshold; a split by time tells how it does on days it has not seen"
+        f" {use}; a split by time tells how it does on days it has not seen"
     )
     window = f"{moments.time.value} is from {format_instant(low)} to {format_instant(high)}"
     return SplitGuess(

@@ -77,8 +77,9 @@ def write_all(contents: dict[str, str], folder: Path, *, force: bool = False) ->
     there = [str(path) for path in changed if path.exists()]
     if there and not force:
         raise ProjectError(
-            f"{', '.join(there)} is there already and says something else. Nothing is written. Give"
-            " another folder with --out, or --force to replace it."
+            "Already there, and different from what would be written:"
+            f" {', '.join(there)}. Nothing is written. Give another folder with --out, or --force to"
+            " replace them."
         )
     for path, text in changed.items():
         files.write_text(path, text)

@@ -184,7 +184,8 @@ def stop(home: Path, project: str | None = None) -> list[str]:
                 f"{folder.name}: stopped version {before.model_version} (pid {before.pid}) at"
                 f" {before.url}"
             )
-    return lines or [f"{project or home}: no local endpoint was ever started"]
+    of = f" of {project}" if project else ""
+    return lines or [f"Nothing to stop: no endpoint{of} was ever started below {home}."]
 
 
 def _member(

@@ -255,6 +255,12 @@ def test_port_of_another_project_is_named(world: World) -> None:
         local._bind(world.home / "endpoints" / "other", world.port)
 
 
+@pytest.mark.parametrize(("project", "of"), [(None, ""), ("flights", " of flights")])
+def test_stop_says_where_it_looked(tmp_path: Path, project: str | None, of: str) -> None:
+    said = f"Nothing to stop: no endpoint{of} was ever started below {tmp_path}."
+    assert local.stop(tmp_path, project) == [said]
+
+
 def test_stop_twice_and_stale_state(world: World) -> None:
     world.deploy(1)
     assert local.stop(world.home, "flights")[0].startswith("flights: stopped version 1 (pid ")

@@ -167,3 +167,24 @@ def test_a_run_ends_with_it(tmp_path: Path, splits: Path, bundle: Path, registry
     show_result(Console(file=screen, width=200), result, Workspace.at(tmp_path))
     lines = screen.getvalue().splitlines()
     assert lines[lines.index("What to do") + 1].strip() == line
+
+
+@pytest.mark.parametrize(
+    ("baseline", "way"),
+    [
+        ({}, "gate.baseline.logistic: false leaves the comparison out"),
+        ({"judge": "tie"}, "gate.baseline.logistic: false leaves the comparison out"),
+        ({"judge": "point"}, "gate.baseline.judge: tie lets an equal model pass"),
+        ({"judge": "interval"}, "gate.baseline.judge: tie lets an equal model pass"),
+        ({"margin": 0.01}, "a lower gate.baseline.margin asks for less"),
+        ({"margin": 0.01, "judge": "point"}, "a lower gate.baseline.margin asks for less"),
+    ],
+)
+def test_a_model_behind_a_regression_is_told_a_setting_that_is_not_set_yet(
+    baseline: dict[str, Any], way: str
+) -> None:
+    behind = replace(GOOD, baselines={**GOOD.baselines, "logistic regression": estimate(-0.1)})
+    (line,) = told(behind, baseline=baseline)
+    assert line.endswith(f"{way}.")
+    named = {"logistic: false", "judge: tie", "baseline.margin"}
+    assert [word for word in named if word in line] == [word for word in named if word in way]

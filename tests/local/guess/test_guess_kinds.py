@@ -53,6 +53,33 @@ def test_tables_that_packages_carry(
 
 
 @pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("iris", "calibrate it;"),
+        ("breast_cancer", "choose its threshold;"),
+        ("diabetes", "make its intervals;"),
+    ],
+)
+def test_the_split_says_what_the_validation_part_is_for(
+    tmp_path: Path, name: str, use: str
+) -> None:
+    table = bundled(name)
+    day = pl.Series(np.random.default_rng(0).integers(0, 400, len(table)))
+    made = draft(tmp_path, table.with_columns(day=pl.date(2024, 1, 1) + pl.duration(days=day)))
+    assert made.moments.time.value == "day"
+    assert f"the 15% before them {use} a split by time" in made.split.split.reason
+
+
+def test_the_bound_of_a_number_that_nothing_tells_is_the_mean(tmp_path: Path) -> None:
+    noise = pl.Series(np.random.default_rng(0).normal(size=442))
+    made = draft(tmp_path, bundled("diabetes").with_columns(target=noise))
+    bound = made.gate.gate["metrics.r2.min"]
+    assert bound.value == 0
+    assert bound.reason.endswith("this asks only to be better than the mean")
+    assert "threshold" not in f"{bound.reason} {bound.change}"
+
+
+@pytest.mark.parametrize(
     ("expression", "said"),
     [
         (pl.col("target") + "!", "accuracy 1.000"),
