@@ -228,7 +228,7 @@ def test_the_cluster_extra_has_what_asks_the_stores(
     command = environment(tmp_path / "venv", wheel, "cluster")
     slipway(command, hostile, "init")
     assert "Nothing was monitored yet" in slipway(command, hostile, "status")
-    said = slipway(command, hostile, "rollback", "--target", "kserve", code=1)
+    said = slipway(command, hostile, "rollback", "--target", "local", code=1)
     assert "flights" in said
     assert "not installed" not in said
 

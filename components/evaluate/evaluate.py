@@ -103,10 +103,9 @@ def evaluate_model(task: EvaluationTask) -> Evaluation:
         SlipwayError: the settings are wrong, bundle.json or splits.json cannot be read, or MLflow
             does not answer or refuses. Nothing is written then.
     """
+    settings = GateConfig.parse(task.config, "gate", task.parameters)
     bundle = read_bundle(task.bundle_path)
-    gate = GateConfig.parse(task.config, "gate", task.parameters).with_defaults_of(
-        bundle.label_kind
-    )
+    gate = settings.with_defaults_of(bundle.label_kind)
     subject = GatedModel(
         folder=task.bundle_path,
         bundle=bundle,

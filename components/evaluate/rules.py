@@ -305,7 +305,10 @@ def _amount(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
 def bounds_of(label: LabelType, config: GateConfig) -> list[tuple[Metric, Bound]]:
     """The gate's own bounds on a kind of label, besides `gate.metrics`."""
     return [
-        (limit.metric, Bound.model_validate({limit.side: limit.value}))
+        (
+            limit.metric,
+            Bound(min=limit.value) if limit.side == "min" else Bound(max=limit.value),
+        )
         for limit in label.limits(config)
     ]
 

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 from support.customers_world import CONFIG as CUSTOMERS
 from support.customers_world import customers
@@ -25,9 +26,9 @@ from slipway.components.features import tables as module
 from slipway.components.features.backfill import backfill_features
 from slipway.components.features.features import build_features
 from slipway.components.features.look_up import look_up_features
-from slipway.components.monitor.measures.performance import label_table
+from slipway.components.monitor.measures.performance import read_known_labels
 from slipway.components.support.errors import SlipwayError
-from slipway.serving.online import OnlineFeatures
+from slipway.serving.online import OnlineFeatures, OnlineMetrics, OnlinePolicy
 from slipway.serving.protocol.rows import RowReader
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -77,7 +78,8 @@ def lookup(splits: Splits) -> tuple[RowReader, OnlineFeatures]:
         vocabularies={}, data_hash="",
     )  # fmt: skip
     reader = RowReader(bundle, max_rows=10_000, missing_as_null=False)
-    return reader, OnlineFeatures("pairs", bundle)
+    online = OnlineFeatures("pairs", bundle, OnlineMetrics(CollectorRegistry()), OnlinePolicy())
+    return reader, online
 
 
 def asked(rows: pl.DataFrame, names: list[str]) -> list[dict[str, Any]]:
@@ -134,8 +136,8 @@ def test_scoring_and_labels_name_a_row_as_training_did(store_uri: Path, tmp_path
         both = rows.join(table, on="row_id", suffix=" scored")
         for feature in features:
             assert both[feature].equals(both[f"{feature} scored"], null_equal=True), feature
-        labels = label_table(dataset, FeaturesConfig.model_validate(config), START)
-        known = rows.join(labels, left_on="row_id", right_on="key", validate="1:1")
+        labels = read_known_labels(dataset, FeaturesConfig.model_validate(config), START)
+        known = rows.join(labels.rows, left_on="row_id", right_on="key", validate="1:1")
         assert known.height == 300 and known[LABEL].to_list() == known["actual"].to_list()
 
 
