@@ -76,10 +76,13 @@ def write_all(contents: dict[str, str], folder: Path, *, force: bool = False) ->
     }
     there = [str(path) for path in changed if path.exists()]
     if there and not force:
+        one = len(there) == 1
+        already = (
+            f"{'is' if one else 'are'} there already and {'says' if one else 'say'} something else"
+        )
         raise ProjectError(
-            "Already there, and different from what would be written:"
-            f" {', '.join(there)}. Nothing is written. Give another folder with --out, or --force to"
-            " replace them."
+            f"{', '.join(there)} {already}. Nothing is written. Give another folder with --out, or"
+            " --force to replace what is there."
         )
     for path, text in changed.items():
         files.write_text(path, text)

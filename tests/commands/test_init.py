@@ -76,6 +76,9 @@ def test_a_second_time_writes_nothing_and_another_answer_needs_force(here: Path)
     assert "wrote" not in init("orders.csv", "--label", "returned")
     with pytest.raises(ProjectError, match=r"project\.yaml is there already .* --force"):
         init("orders.csv", "--label", "returned", "--positive", "no")
+    several = r"project\.yaml, schemas/input\.json.* are there already and say something else"
+    with pytest.raises(ProjectError, match=several):
+        init("orders.csv", "--label", "amount", "--name", "other")
     assert (here / "project.yaml").read_bytes() == before
     init("orders.csv", "--label", "returned", "--positive", "no", "--force")
     assert load_project(here).project.features.label.positive == ("no",)
