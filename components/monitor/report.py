@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from slipway.components.config.kinds import metric_name
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.monitor.measures.drift import DriftResult, FeatureDrift
@@ -58,6 +59,7 @@ def write_report(
         features=features,
         pictures=pictures,
         evidently=evidently,
+        metric_name=metric_name,
     )
     write_text(path, page)
 

@@ -55,7 +55,7 @@ def decide(
     if not reasons:
         return Decision(
             request=None,
-            why="Keep the model: neither its accuracy nor its data is beyond the limits.",
+            why="Keep the model: neither what labels say of it nor its data is beyond the limits.",
         )
     named = ", ".join(reasons)
     if not config.retrain:
