@@ -3,6 +3,7 @@
 import json
 import urllib.request
 from collections.abc import Iterator
+from datetime import datetime
 
 import polars as pl
 import pytest
@@ -54,6 +55,27 @@ def test_two_commands_lead_from_tables_to_a_served_and_monitored_model(shop: Pro
     assert "returned" not in inputs
     # A week has fewer rows than monitoring asks for by itself; init has set it so that they do.
     assert [alert["name"] for alert in summary["monitoring"]["alerts"]].count("NO_DATA") == 0
+
+
+@pytest.mark.slow
+def test_a_window_of_ones_own_is_monitored_again(shop: Project) -> None:
+    """Half of the requests' window: fewer predictions, of the same version, with labels."""
+    first, last = (datetime.fromisoformat(moment) for moment in shop.record()["window"])
+    middle = first + (last - first) / 2
+    before = shop.summary()["monitoring"]["summary"]
+    said = shop.slipway(
+        "monitor", "--start", first.isoformat(), "--end", middle.isoformat(), *shop.settings()
+    )
+    half = shop.record()
+    assert [datetime.fromisoformat(moment) for moment in half["window"]] == [first, middle]
+    seen = half["summary"]["total_predictions"]
+    assert 0.25 < seen / before["total_predictions"] < 0.75
+    assert f"Monitoring: {seen:,} predictions" in said
+    assert 0 < half["summary"]["labelled"] <= seen
+    nothing = shop.slipway(
+        "monitor", "--start", "2020-01-01", "--end", "2020-01-08", *shop.settings()
+    )
+    assert "NO_DATA" in nothing
 
 
 @pytest.mark.slow

@@ -36,8 +36,19 @@ class Project:
 
     def run(self, *settings: str) -> str:
         """`slipway run`, with a small training."""
-        all_of_them = (*SMALL, f"deployment.port={self.port}", *settings)
-        return self.slipway("run", *(part for text in all_of_them for part in ("--set", text)))
+        return self.slipway("run", *self.settings(*settings))
+
+    def settings(self, *more: str) -> list[str]:
+        """The options of a small training, for commands that read the project file."""
+        all_of_them = (*SMALL, f"deployment.port={self.port}", *more)
+        return [part for text in all_of_them for part in ("--set", text)]
+
+    def record(self) -> dict[str, Any]:
+        """The newest monitoring record."""
+        found = (self.folder / "build/run/pipelines").glob("*-monitoring-*/monitor/record")
+        newest = max(found, key=lambda path: path.stat().st_mtime_ns)
+        content: dict[str, Any] = json.loads(newest.read_text())
+        return content
 
     def summary(self) -> dict[str, Any]:
         """What the last run wrote."""
