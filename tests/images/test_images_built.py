@@ -1,6 +1,7 @@
 """Each built image, run as hardened as a cluster would, under an id that has no name."""
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import docker
 import pytest
+from support.serving_bundles import expected, flight_tensors, make_bundle
 
+from slipway.components.config.kinds import LabelKind
 from slipway.components.support.images import image
 from slipway.images.build import BuildError, BuildSettings, build, build_base, find_builder
 from slipway.images.plan import ROOT, last_change, read_images
@@ -83,6 +86,59 @@ def test_all_that_an_image_holds_can_be_imported(name: str, run: Run) -> None:
     asked = re.findall(r"^([a-z][\w.-]*)", text, re.MULTILINE)
     modules = [IMPORTED_AS.get(package, package) for package in asked if package != "kfp"]
     assert run(name, f"NAMES = {modules!r}\n{IMPORT_ALL}").strip().splitlines()[-1] == "[]"
+
+
+# Serves what is mounted, asks it once, and tells the answer and the log's columns of it.
+SERVE_ONCE = """
+import json, pathlib, subprocess, sys, time, urllib.request as net
+import pyarrow.parquet as pq
+URL = "http://127.0.0.1:8080/v2/"
+log = ["--log-uri=/tmp/log", "--log-spool=/tmp/spool"]
+process = subprocess.Popen([sys.executable, "-m", "slipway.serving", *log], stdout=sys.stderr)
+for _ in range(200):
+    try:
+        net.urlopen(URL + "health/ready")
+        break
+    except OSError:
+        assert process.poll() is None
+        time.sleep(0.1)
+body = json.dumps({"inputs": TENSORS}).encode()
+answer = json.load(net.urlopen(net.Request(URL + "models/flights/infer", body)))
+process.terminate()
+assert process.wait(30) == 0
+[path] = pathlib.Path("/tmp/log").rglob("*.parquet")
+found = {o["name"]: o["data"] for o in answer["outputs"]}
+print(json.dumps([found, pq.read_table(path).column_names]))
+"""
+ANSWERED = {
+    "binary": {"probability", "label"},
+    "multiclass": {"probabilities", "probability", "label"},
+    "number": {"value", "low", "high"},
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERED)
+def test_the_predictor_answers_and_logs_each_kind_of_label(
+    kind: LabelKind, engine: docker.DockerClient, built_images: dict[str, str], tmp_path: Path
+) -> None:
+    """Alone with what its image holds: no library for tables, settings or statistics."""
+    make_bundle(tmp_path, kind=kind)
+    for path in (tmp_path, *tmp_path.iterdir()):
+        path.chmod(0o755)
+    code = f"TENSORS = {flight_tensors(2)!r}\n{SERVE_ONCE}"
+    mounts = {str(tmp_path): {"bind": "/mnt/models", "mode": "ro"}}
+    command = ["python3", "-c", code]
+    output = engine.containers.run(built_images["predictor"], command, volumes=mounts, **HARDENED)
+    answer, columns = json.loads(output.decode().splitlines()[-1])
+    assert answer.keys() == ANSWERED[kind]
+    odds = [math.log(share / (1 - share)) for share in expected(2)]
+    if kind == "multiclass":
+        assert answer["label"] == ["ant" if odd > 0 else "cat" for odd in odds]
+    elif kind == "number":
+        assert answer["value"] == pytest.approx([10 * odd for odd in odds], rel=1e-5)
+    else:
+        assert answer["probability"] == pytest.approx(expected(2), rel=1e-5)
+    assert ANSWERED[kind] <= {*columns}
 
 
 @pytest.mark.parametrize("name", IMAGES)
