@@ -63,8 +63,7 @@ class Bundle(Record):
         classes: of several classes their names, in the order of the answers.
         level: of a number, the share of labels that the intervals are to hold.
         centre: of a number, the mean of the training labels.
-        scale: what a difference of two answers is measured in, where it must be small: 1 for
-            probabilities, about a standard deviation of a number's label.
+        scale: of a number, the standard deviation of the training labels.
         vocabularies: categorical feature to its known values, in code order (code 0 is "unknown
             or missing", the first value has code 1).
         data_hash: content hash of the training data.

@@ -111,7 +111,7 @@ def ask(
     Raises:
         NotReached: a request comes to no predictor, or another version answers.
         SlipwayError: a request fails, or an answer differs by more than `TOLERANCE` (of a number, times
-            the bundle's scale) from onnxruntime's.
+            the size of the answers) from onnxruntime's.
     """
     import httpx
 
@@ -179,7 +179,7 @@ def _largest_gap(golden: Golden, start: int, end: int, served: dict[str, Any]) -
             got = np.array(served[name], object if wanted.dtype == object else None)
             got = got.reshape(wanted.shape)
             if wanted.dtype.kind == "f":
-                gaps = np.abs(got.astype(float) - wanted) / golden.bundle.scale
+                gaps = np.abs(got.astype(float) - wanted) / label.size(answers)
                 gaps = gaps.reshape(len(answers), -1).max(1)
                 worst = max(worst, float(gaps.max()))
                 wrong = ~(gaps <= TOLERANCE)

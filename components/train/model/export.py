@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from slipway.components.contracts.bundle import ONNX, PT2, Bundle, model_inputs
+from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support.errors import SlipwayError
 from slipway.components.train.model.heads import Head
 from slipway.components.train.model.preprocess import Preprocessor, RawArrays
@@ -189,7 +190,7 @@ def check_export(
     """Runs the training model, the ONNX file and the pt2 file over the same rows.
 
     Returns:
-        The largest difference of two answers, of numbers in units of the bundle's scale.
+        The largest difference of two answers, of numbers as a share of their size.
 
     Raises:
         SlipwayError: it is above 1e-5, or an answer is not finite.
@@ -207,7 +208,9 @@ def check_export(
     answers[ONNX] = np.concatenate(parts)
     worst = 0.0
     for name, answer in answers.items():
-        gaps = np.abs(answer - expected).reshape(len(expected), -1) / np.float32(bundle.scale)
+        gaps = np.abs(answer - expected).reshape(len(expected), -1) / np.float32(
+            label_type_of(bundle).size(expected)
+        )
         difference = float(gaps.max()) if len(expected) else 0.0
         if not difference <= TOLERANCE:
             row = int(np.argmax(np.nan_to_num(gaps.max(1), nan=np.inf)))

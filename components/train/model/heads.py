@@ -111,7 +111,7 @@ class Head(ABC):
 
     @property
     def scale(self) -> float:
-        """What a difference of two answers is measured in."""
+        """How far a number's labels are spread; 1 for classes."""
         return 1.0
 
     @property
@@ -415,8 +415,8 @@ class NumberHead(Head):
 
     @property
     def scale(self) -> float:
-        """A standard deviation; where that is lost in the digits of the mean, a tenth of this."""
-        return max(self.std, abs(self.mean) / 10)
+        """Their standard deviation."""
+        return self.std
 
     @property
     def centre(self) -> float:

@@ -118,6 +118,24 @@ def test_numbers_come_with_intervals_that_hold_what_they_promise(
     assert "validation R²" in report and "Calibration" not in report.split("<table>")[0]
 
 
+def test_numbers_far_from_zero_keep_what_float32_can_hold_of_them(
+    make_splits: Any, tmp_path: Path, tracking: str
+) -> None:
+    """Years, or prices in small coins: a difference is seen against their size, not their spread."""
+
+    def far(part: str, table: pa.Table) -> pa.Table:
+        moved = to_numbers(part, table)
+        return with_label(moved, pc.add(pc.divide(moved["label"], 100.0), 1e6).combine_chunks())
+
+    splits = make_splits(rows=1500, change=far, kind="number")
+    run(splits, tmp_path)
+    test = read_part(splits, "test")
+    given = answers(tmp_path / "bundle", test)
+    label = label_type_of(read_bundle(tmp_path / "bundle"))
+    assert label.is_sound(given).all()
+    assert label.measure(test["label"].to_numpy(), given)["r2"] > 0.6
+
+
 def test_class_weights_move_the_recall_and_calibration_moves_the_probabilities_back(
     make_splits: Any, tmp_path: Path, tracking: str
 ) -> None:
