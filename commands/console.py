@@ -137,12 +137,14 @@ def _show_verdict(console: Console, result: "RunResult") -> None:
     verdict = result.verdict
     if verdict is None:
         return
-    from slipway.components.config.kinds import LOWER_IS_BETTER
+    from slipway.components.config.kinds import LOWER_IS_BETTER, METRICS
 
     word = "[green]PASS[/green]" if verdict.outcome == "pass" else "[red]FAIL[/red]"
     console.print(f"\nVerdict: {word}", style="bold")
-    for name, threshold in verdict.thresholds.items():
-        value = verdict.metrics.get(name)
+    # In the order that a kind's metrics are shown: a record's own order is the alphabet's.
+    ordered = dict.fromkeys(name for metrics in METRICS.values() for name in metrics)
+    for name in filter(verdict.thresholds.__contains__, ordered):
+        value, threshold = verdict.metrics.get(name), verdict.thresholds[name]
         shown = "not measured" if value is None else f"{value:.4f}"
         relation = "at most" if name in LOWER_IS_BETTER else "at least"
         console.print(f"  {name:<9} {shown}   {relation} {threshold}", highlight=False)
