@@ -50,6 +50,7 @@ _USER = re.compile(
     r"""(\b[a-z][a-z0-9+.-]{0,30}://)[^\s/'"<>`]{1,1000}?@(?=[\w.\[-]+(?:[:/?#\s'"<>`,;).\]]|$))""",
     re.I,
 )
+_CONTAINER_SCHEMES = ("abfs://", "abfss://", "wasb://", "wasbs://")
 _PAIR = re.compile(rf"""((?<![\w.-]){_KEYS}=)[^&;,\s'"<>`)]+""", re.I)
 _HEADER = re.compile(r"(\b(?:bearer|basic)\s+)[\w.~+/-]{16,}=*", re.I)
 # In a variable a password may hold a slash that somebody forgot to quote; what follows a port is a path.
@@ -63,12 +64,19 @@ def redact(text: str) -> str:
     if known is not None:
         text = known.sub(SHOWN, text)
     if "@" in text:
-        text = _USER.sub(r"\g<1>", text)
+        text = _USER.sub(_without_user, text)
     for pattern in (_PAIR, _HEADER):
         text = pattern.sub(rf"\g<1>{SHOWN}", text)
     for pattern in SECRET_TEXT.values():
         text = pattern.sub(SHOWN, text)
     return text
+
+
+def _without_user(address: re.Match[str]) -> str:
+    """An address without its user; what stands there in an address of Azure's storage is a container."""
+    scheme, whole = address.group(1), address.group(0)
+    is_container = scheme.lower() in _CONTAINER_SCHEMES and ":" not in whole.removeprefix(scheme)
+    return whole if is_container else scheme
 
 
 def redact_values(value: Any) -> Any:

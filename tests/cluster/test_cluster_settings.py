@@ -57,7 +57,7 @@ def test_submit_puts_the_files_beside_the_data_that_the_run_reads(
     assert find_faults(package) == []
     result = slipway("submit", path, "--set", f"data_root={lake}")
     assert result.exit_code == 0, result.output
-    assert stored(lake) == ["features", "schema"]
+    assert stored(lake) == ["data", "features", "schema"]
     # What a task is given is what it reads.
     schema = package.parameters["schema"]["defaultValue"]
     assert read_setting("schema", schema, lake) == flights.schema_content
@@ -86,14 +86,14 @@ def test_schedules_put_them_where_their_own_runs_read(
     compile_project(load_project(project), tmp_path / "other")
     result = slipway("schedule", "--project", project, "--compiled", tmp_path / "other")
     assert result.exit_code == 0, result.output
-    assert stored(f"{lake}-a") == stored(f"{lake}-b") == ["features", "schema"]
+    assert stored(f"{lake}-a") == stored(f"{lake}-b") == ["data", "features", "schema"]
 
 
 @pytest.mark.parametrize(
     ("root", "said"),
     [
         ("", "data_root (build/lake) is on this machine"),
-        ("nosuch://lake", "could not be written to nosuch://lake/_slipway/features-"),
+        ("nosuch://lake", "could not be written to nosuch://lake/_slipway/data-"),
     ],
 )
 def test_where_they_cannot_go_nothing_is_sent(
@@ -133,5 +133,8 @@ def test_a_place_on_this_machine_is_said_before_a_pod_looks_for_it(
 ) -> None:
     path = compiled / "flights-training.yaml"
     local = slipway("submit", path)
-    assert "warning: data.root (build/lake) is a place on one machine" in local.output
+    assert (
+        "warning: flights-training: data.root (build/lake) is a place on one machine"
+        in local.output
+    )
     assert "warning" not in slipway("submit", path, "--set", f"data_root={lake}").output

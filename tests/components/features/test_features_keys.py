@@ -244,7 +244,8 @@ def test_pairs_are_one_value_offline_and_online(
         {
             "user_id": [u for u, *_ in events],
             "item_id": [f"i{i}" for _, i, *_ in events],
-            "at": pl.Series([START + at * HOUR for *_, at, _ in events], dtype=instant),
+            # Half past, so that no window ends between the offers' minute and the store's.
+            "at": pl.Series([START + at * HOUR + HOUR / 2 for *_, at, _ in events], dtype=instant),
             "amount": [float(a) for *_, a in events],
         }
     )

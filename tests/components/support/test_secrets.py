@@ -50,6 +50,8 @@ def test_what_looks_like_a_secret_is_hidden(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
+        ("abfss://raw@lake.dfs.core.windows.net/x", "abfss://raw@lake.dfs.core.windows.net/x"),
+        ("abfss://raw:key@lake.dfs.core.windows.net/x", "abfss://lake.dfs.core.windows.net/x"),
         ("http://ada:Gr4phite@host:5000/x", "http://host:5000/x"),
         ("https://token@host", "https://host"),
         ("'http://a:b@c@host/x', twice http://u@h", "'http://host/x', twice http://h"),
