@@ -28,6 +28,8 @@ def columns_read(features: FeaturesConfig) -> Iterator[tuple["Location", str, st
         yield ("features", "examples", "key"), spec.table, column
     if spec.time:
         yield ("features", "examples", "time"), spec.table, spec.time
+    for number, column in enumerate(spec.beside):
+        yield ("features", "examples", "beside", number), spec.table, column
     if features.split.by:
         yield ("features", "split", "by"), spec.table, features.split.by
     yield ("features", "label", "column"), spec.table, label.column
@@ -197,7 +199,7 @@ def _gate(project: "Project") -> Iterator[tuple["Location", str]]:
     """Slices and blocks are columns of the test part: features, or keys."""
     features = project.features
     timed = features.examples.time is not None
-    keys = {features.examples.row_key, *features.named_columns}
+    keys = {features.examples.row_key, *features.named_columns, *features.examples.beside}
     columns = keys.union(*(view.feature_names for view in features.views))
     calendar = f", a key, or {_MONTH}" if timed else " or a key"
     for number, column in enumerate(project.gate.slices.columns):
@@ -260,6 +262,7 @@ def _training_of_label(project: "Project") -> Iterator[tuple["Location", str]]:
                 f"training.{name} is for a label of kind {wanted}, and features.label.kind is {kind}:"
                 " leave it out.",
             )
+    yield from _sample_weight(project)
     if kind == "multiclass" and isinstance(training.class_weights, dict):
         named = project.features.label.classes or ()
         for name in training.class_weights:
@@ -268,6 +271,19 @@ def _training_of_label(project: "Project") -> Iterator[tuple["Location", str]]:
                     ("training", "class_weights", name),
                     f"training.class_weights: features.label.classes has no {name}.{_near(name, named)}",
                 )
+
+
+def _sample_weight(project: "Project") -> Iterator[tuple["Location", str]]:
+    weight, features = project.training.sample_weight, project.features
+    named = [name for view in features.views for name in view.feature_names]
+    named += features.examples.beside
+    if weight is not None and weight not in named:
+        hint = " Name it there: it then weighs the rows and is no input of the model."
+        yield (
+            ("training", "sample_weight"),
+            f"training.sample_weight: '{weight}' is no feature and no column of features.examples.beside."
+            + (_near(weight, named) or hint),
+        )
 
 
 def _schema(project: "Project", schema: dict[str, Any]) -> Iterator[tuple["Location", str]]:

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from slipway.components.config.base import Name, Section
 from slipway.components.config.label import Label
-from slipway.components.config.leaks import is_history, refuse_leaks
+from slipway.components.config.leaks import is_history, refuse_beside, refuse_leaks
 from slipway.components.config.split import DRAWN, Split, SplitMethod
 from slipway.components.config.view import Aggregate, Examples, FeatureView, Kind, TableField
 from slipway.components.support.columns import RESERVED, ROW_ID, is_reserved
@@ -60,6 +60,7 @@ class FeaturesConfig(Section):
             if is_reserved(key):
                 raise ValueError(f"the key column {key} {_RESERVED}. Rename the column")
         taken = keys | {self.examples.row_key}
+        self._check_beside()
         for view in self.views:
             if view.name.lower() in views:
                 raise ValueError(f"two views are named {view.name}, in capitals or not")
@@ -71,10 +72,15 @@ class FeaturesConfig(Section):
                 )
             self._check_keys(view)
             self._check_times(view)
+            refuse_beside(view, self.keys_of(view), self.examples)
             for feature in view.feature_names:
                 where = f"feature {feature} of view {view.name}"
                 if is_reserved(feature):
                     raise ValueError(f"{where} {_RESERVED}: give it another name")
+                if feature in self.examples.beside:
+                    raise ValueError(
+                        f"{where} has the name of a column of `examples.beside`: give it another name"
+                    )
                 if feature in taken:
                     raise ValueError(
                         f"{where} has a name that is taken by a key or another feature: give it"
@@ -83,6 +89,23 @@ class FeaturesConfig(Section):
                 taken.add(feature)
             refuse_leaks(view, self.keys_of(view), self.examples, self.label)
         return self
+
+    def _check_beside(self) -> None:
+        """Refuses columns beside the features that a request brings, or that are the answer."""
+        roles: dict[str | None, str] = {
+            self.label.column: "the label",
+            self.examples.time: "the examples' time",
+            **dict.fromkeys(self.examples.key_columns, "a key"),
+            **{column: "a key" for keys in self.entity_keys.values() for column in keys},
+        }
+        for name in self.examples.beside:
+            if is_reserved(name):
+                raise ValueError(f"the column {name} of `examples.beside` {_RESERVED}. Rename it")
+            if name in roles:
+                raise ValueError(
+                    f"`examples.beside` names {name}, which is {roles[name]}: leave it out (slices and"
+                    " groups can be made of a key as it is)"
+                )
 
     def _check_split(self) -> None:
         if self.examples.time is not None:

@@ -63,6 +63,24 @@ def refuse_leaks(view: FeatureView, keys: Keys, examples: Examples, label: Label
         _refuse_own_row(view, keys, examples)
 
 
+def refuse_beside(view: FeatureView, keys: Keys, examples: Examples) -> None:
+    """Refuses a view that makes a feature of a column that is to stay beside the features.
+
+    Raises:
+        ValueError: naming the column, and how to say that it is meant.
+    """
+    if view.table != examples.table:
+        return
+    read = {*view.source_columns, *view.source_keys, *keys}
+    for name in examples.beside:
+        if name in read and name not in examples.also_features:
+            raise ValueError(
+                f"view {view.name} makes a feature of {name}, which `examples.beside` keeps out of the"
+                f" model: leave the feature out, or, if it is meant, write `also_features: [{name}]` into"
+                " features.examples"
+            )
+
+
 def _refuse_early_label(view: FeatureView, examples: Examples, label: Label) -> None:
     reads = f"view {view.name} reads the label's column {label.column}"
     said = view.known or view.time

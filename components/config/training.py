@@ -232,7 +232,8 @@ class TrainingConfig(Section):
     )
     sample_weight: str | None = Field(
         default=None,
-        description="A numeric feature that weighs the rows; it is then no input of the model.",
+        description="A numeric column of `features.examples.beside` that weighs the rows, or a numeric "
+        "feature, which is then no input of the model.",
     )
     checkpoints: str = Field(
         default="",

@@ -32,6 +32,18 @@ class Examples(Section):
         description="How long before `time` the prediction is made: nothing known later is used.",
     )
 
+    beside: list[Name] = Field(
+        default=[],
+        description="Columns that travel beside the features, for slices, fairness and weights: in the "
+        "train, validation and test tables, but never in the model, the online store, a request or the "
+        "inference log.",
+    )
+    also_features: list[Name] = Field(
+        default=[],
+        description="Those of `beside` that a feature is made of too, which is refused unless it is said "
+        "here.",
+    )
+
     @property
     def key_columns(self) -> tuple[str, ...]:
         """The columns that name an example; none: its content does."""
@@ -49,6 +61,16 @@ class Examples(Section):
         twice = sorted({name for name in self.key_columns if self.key_columns.count(name) > 1})
         if twice:
             raise ValueError(f"`key` names {', '.join(twice)} twice")
+        return self
+
+    @model_validator(mode="after")
+    def _beside_consistent(self) -> Self:
+        twice = sorted({name for name in self.beside if self.beside.count(name) > 1})
+        if twice:
+            raise ValueError(f"`beside` names {', '.join(twice)} twice")
+        lacking = [name for name in self.also_features if name not in self.beside]
+        if lacking:
+            raise ValueError(f"`also_features` names {', '.join(lacking)}, which `beside` does not")
         return self
 
     @model_validator(mode="after")

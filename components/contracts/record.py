@@ -28,21 +28,33 @@ class Record:
     Attributes:
         ABSENT: what is to be said of a folder without the file, as in "is not a dataset".
         REMEDY: what to do about a file that cannot be read.
+        SPARSE: fields that are left out of the file where they say no more than their default. So the
+            file of a project that does not use them is byte for byte what it was before there were such.
         version: of the layout. A record whose layout changes has another default.
     """
 
     ABSENT: ClassVar[str] = "holds no record"
     REMEDY: ClassVar[str] = "Run the stage again."
+    SPARSE: ClassVar[frozenset[str]] = frozenset()
 
     version: int = 1
 
     def write(self, path: Path) -> None:
         """Writes the record as JSON, atomically; NaN and infinity are refused."""
-        write_json(path, asdict(self))
+        write_json(path, self._content())
 
     def to_json(self) -> str:
         """The record as one line of JSON, for where it is a cell or an object of a store."""
-        return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
+        return json.dumps(self._content(), sort_keys=True, allow_nan=False)
+
+    def _content(self) -> dict[str, Any]:
+        content = asdict(self)
+        for each in fields(self):
+            made = each.default_factory
+            default = each.default if made is MISSING else made()
+            if each.name in self.SPARSE and content[each.name] == default:
+                del content[each.name]
+        return content
 
     @classmethod
     def read(cls, path: Path) -> Self:

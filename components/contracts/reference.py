@@ -8,19 +8,18 @@ Layout, version 1::
 
 The rows are evenly spaced in the part's order (time), so the sample is the same for the same splits. Rows
 without a label are among them in their share, with a null label: what is served and scored has them too.
-Their columns are those of the splits, then `part` (string), and what the model answers: of a binary label
+Their columns are those of the splits (without what travels beside the features), then `part` (string),
+and what the model answers: of a binary label
 `probability` (double) and `predicted` (int8), of other kinds the columns of the inference log with `__`
 before their names.
 """
 
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from slipway.components.config.kinds import LabelKind
 from slipway.components.contracts.record import Record
 from slipway.components.contracts.splits import Feature
-from slipway.components.support.files import write_json
 
 FILE = "reference.json"
 ROWS = "reference.parquet"
@@ -43,6 +42,7 @@ class ReferenceSummary(Record):
 
     ABSENT: ClassVar[str] = "holds no reference"
     REMEDY: ClassVar[str] = "Register the model again."
+    SPARSE: ClassVar[frozenset[str]] = frozenset({"label_kind", "classes", "level", "labels"})
 
     model: str
     model_hash: str
@@ -62,19 +62,6 @@ class ReferenceSummary(Record):
     classes: tuple[str, ...] = ()
     level: float = 0.0
     labels: dict[str, dict[str, float]] = field(default_factory=dict)
-
-    def write(self, path: Path) -> None:
-        """Writes the record; what says no more than its default is left out.
-
-        So the file of a binary label is byte for byte what it was before there were other kinds.
-        """
-        content = asdict(self)
-        for each in fields(self):
-            made = each.default_factory
-            default = each.default if made is MISSING else made()
-            if each.name != "version" and default is not MISSING and content[each.name] == default:
-                del content[each.name]
-        write_json(path, content)
 
 
 def answer_column(kind: LabelKind, name: str) -> str:

@@ -8,7 +8,8 @@ Layout, version 1::
 
 Each table is ordered by time and has the columns: the example's key, `event_timestamp` (UTC, when the
 predicted thing happens), the entities' keys, the columns of a key of several, the column of a split by
-groups, the features under their names, `label` (int8, 0 or 1). A project without time has no
+groups, the columns that travel beside the features, the features under their names, `label` (int8, 0 or
+1). A project without time has no
 `event_timestamp`, and its tables are ordered by key.
 Kinds and Arrow types: numeric float64 · categorical string · boolean bool · time timestamp[us] (with
 or without zone); each may be null.
@@ -97,6 +98,8 @@ class Splits(Record):
         key_columns: the columns that it is made of, where it is made of several
             (`slipway.components.contracts.row_key`).
         entities: entity key columns with their Arrow types.
+        beside: columns that travel beside the features, with their Arrow types: for slices, groups and
+            weights. They are no input of the model, and nothing after the gate has them.
         features: the model's inputs, in order.
         rows: rows a part. positives: rows with label 1 a part; empty where the label is not binary.
         label_kind: what the label column holds: 0 and 1 (int8), places of classes (int32), or numbers
@@ -119,6 +122,7 @@ class Splits(Record):
     """
 
     ABSENT: ClassVar[str] = "holds no splits"
+    SPARSE: ClassVar[frozenset[str]] = frozenset({"beside"})
 
     project: str
     key: str
@@ -138,6 +142,7 @@ class Splits(Record):
     unlabelled: dict[str, int] = field(default_factory=dict)
     split: SplitRule = field(default_factory=SplitRule)
     key_columns: tuple[str, ...] = ()
+    beside: dict[str, str] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

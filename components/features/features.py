@@ -83,7 +83,14 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     asked = pl.concat([examples.rows, unlabelled], how="diagonal")
     joined = join(store, place, settings, keys, asked, begins)
     table = joined.select(
-        *dict.fromkeys([*cutting.order(settings)[::-1], *keys, *settings.named_columns]),
+        *dict.fromkeys(
+            [
+                *cutting.order(settings)[::-1],
+                *keys,
+                *settings.named_columns,
+                *settings.examples.beside,
+            ]
+        ),
         *(feature.name for feature in features),
         LABEL,
         PART,
@@ -128,6 +135,7 @@ def _describe(
         key=settings.examples.row_key,
         key_columns=cutting.key_parts(settings),
         entities=cutting.asked_keys(key_columns(manifest, settings)),
+        beside=_beside_types(parts["train"], settings),
         features=features,
         rows={part: parts[part].height for part in PARTS},
         positives={p: int(labels[p].sum()) for p in PARTS} if kind == "binary" else {},
@@ -145,6 +153,15 @@ def _describe(
         feature_service=locate(project).project,
         lead_seconds=int(settings.examples.lead.total_seconds()),
     )
+
+
+def _beside_types(rows: "pl.DataFrame", settings: FeaturesConfig) -> dict[str, str]:
+    """The columns beside the features, with the Arrow types that the tables have."""
+    import polars as pl
+
+    chosen = rows.select(settings.examples.beside).head(0)
+    schema = chosen.to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    return {field.name: str(field.type) for field in schema}
 
 
 def write_views(

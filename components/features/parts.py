@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_instant
-from slipway.components.config.features import FeaturesConfig, Kind
+from slipway.components.config.features import Examples, FeaturesConfig, Kind
 from slipway.components.contracts.dataset import EPOCH, Manifest, read_table
 from slipway.components.contracts.row_key import ROW_ID, key_sources, row_keys
 from slipway.components.contracts.splits import LABEL, PART, PARTS, SAMPLE_ROWS, TIME, Feature
@@ -29,11 +29,12 @@ _LABEL_KNOWN = "__label_known"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExampleRows:
-    """The rows: key, entity keys, group, TIME, READ_AT (the moment of prediction), LABEL where asked for.
+    """The rows: keys, group, TIME, READ_AT (the moment of prediction).
 
-    `unlabelled` has the rows inside the window without a label, their LABEL null. `dropped` counts the
-    rows that were left out, by reason. `classes` names the classes of a label with several, in order. Of
-    a project without time the rows have no TIME, and READ_AT is one moment for all.
+    With the labels also LABEL and what travels beside the features. `unlabelled` has the rows inside the
+    window without a label, their LABEL null. `dropped` counts the rows that were left out, by reason.
+    `classes` names the classes of a label with several, in order. Of a project without time the rows have
+    no TIME, and READ_AT is one moment for all.
     """
 
     rows: "pl.DataFrame"
@@ -52,7 +53,8 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
     import polars as pl
 
     spec, label = config.examples, config.label
-    rows = _read(dataset, manifest, config, [label.column, label.known])
+    rows = _read(dataset, manifest, config, [label.column, label.known, *spec.beside])
+    _require_plain(rows, spec)
     classes: tuple[str, ...] = ()
     if label.kind == "multiclass":
         classes = find_classes(rows[label.column], label, spec.table)
@@ -62,7 +64,7 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
     times = _times(config, rows.schema)
     if label.known:
         times.append(moment(label.known, rows.schema).alias(_LABEL_KNOWN))
-    named = dict.fromkeys([spec.row_key, *config.named_columns])
+    named = dict.fromkeys([spec.row_key, *config.named_columns, *spec.beside])
     rows = rows.select(*named, *times, labels.alias(LABEL))
     _require_unique(rows, spec.row_key, spec.table)
     if config.split.by:
@@ -97,6 +99,23 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
         dropped=dropped,
         classes=classes,
     )
+
+
+def _require_plain(rows: "pl.DataFrame", spec: Examples) -> None:
+    """Refuses a column beside the features that neither groups nor weighs rows.
+
+    Raises:
+        SlipwayError: naming it and its type.
+    """
+    import polars as pl
+
+    for name in spec.beside:
+        kind = rows.schema[name]
+        if not (kind in (pl.String, pl.Boolean, pl.Null, pl.Datetime) or kind.is_numeric()):
+            raise SlipwayError(
+                f"features.examples.beside: column {name} of table '{spec.table}' is {kind}; texts,"
+                " numbers, booleans and times can travel beside the features."
+            )
 
 
 def order(config: FeaturesConfig) -> list[str]:

@@ -215,10 +215,11 @@ def assemble(parts: Parts, config: TrainingConfig) -> Prepared:
 
 def _signature(folder: Path, splits: Splits, project: str, config: TrainingConfig) -> Bundle:
     weight = config.sample_weight
-    if weight is not None and weight not in splits.of_kind("numeric"):
+    if weight is not None and weight not in (*splits.of_kind("numeric"), *splits.beside):
         raise SlipwayError(
-            f"training.sample_weight names '{weight}', which is no numeric feature. The numeric"
-            f" features are: {', '.join(splits.of_kind('numeric')) or 'none'}."
+            f"training.sample_weight names '{weight}', which is no numeric feature and travels not beside"
+            f" them. The numeric features are: {', '.join(splits.of_kind('numeric')) or 'none'};"
+            f" features.examples.beside names {', '.join(splits.beside) or 'none'}."
         )
     features = tuple(feature for feature in splits.features if feature.name != weight)
     counts: dict[str, Counter[str]] = {

@@ -74,11 +74,21 @@ def read_labels(folder: Path, part: Part) -> np.ndarray:
 
 
 def read_weights(folder: Path, part: Part, column: str | None) -> np.ndarray | None:
-    """The column that weighs the rows, where there is one: float32 [N], NaN where it is null."""
+    """The column that weighs the rows, where there is one: float32 [N], NaN where it is null.
+
+    Raises:
+        SlipwayError: it is no number.
+    """
+    import pyarrow as pa
+
     if column is None:
         return None
-    values = read_part(folder, part, columns=[column])[column].fill_null(float("nan"))
-    return values.to_numpy().astype(np.float32)
+    values = read_part(folder, part, columns=[column])[column]
+    kind = values.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        raise SlipwayError(f"training.sample_weight names {column}, which is {kind}: no number.")
+    known = values.cast(pa.float64()).fill_null(float("nan"))
+    return known.to_numpy().astype(np.float32)
 
 
 def row_weights(

@@ -1,10 +1,12 @@
 """Registering models of several classes and of numbers: reference, signature, evidence, tags."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support import gate_world, kinds_world
@@ -14,7 +16,13 @@ from slipway.components.config.label import LabelKind
 from slipway.components.contracts.bundle import bundle_hash, read_bundle
 from slipway.components.contracts.reference import ReferenceSummary
 from slipway.components.contracts.scoring import open_model, predict
-from slipway.components.contracts.splits import read_part, read_splits
+from slipway.components.contracts.splits import (
+    PARTS,
+    part_file,
+    read_part,
+    read_splits,
+    write_splits,
+)
 from slipway.components.contracts.verdict import RuleResult, Verdict, write_verdict
 from slipway.components.register.evidence import Provenance, RegistrationInputs
 from slipway.components.register.reference import write_reference
@@ -77,6 +85,28 @@ def test_the_reference_of_two_classes_says_nothing_new(tmp_path: Path) -> None:
     summary = ReferenceSummary.read(made / "reference.json")
     assert summary.label_kind == "binary" and summary.labels == {}
     assert set(summary.label_rate) == set(summary.probability_mean) == {"train", "test"}
+
+
+def test_what_travels_beside_the_features_is_not_registered(tmp_path: Path) -> None:
+    bundle, splits = world(tmp_path, "binary")
+    meta = replace(read_splits(splits), beside={"customer_age": "int64"})
+    for part in PARTS:
+        table = read_part(splits, part)
+        ages = pa.array(np.arange(table.num_rows) % 60)
+        pq.write_table(table.append_column("customer_age", ages), part_file(splits, part))
+    write_splits(splits, meta)
+    (tmp_path / "reference").mkdir()
+    write_reference(
+        tmp_path / "reference",
+        splits_path=splits,
+        splits=meta,
+        bundle_path=bundle,
+        bundle=read_bundle(bundle),
+        verdict=passed(bundle),
+    )
+    rows = pq.read_table(tmp_path / "reference" / "reference.parquet")
+    assert "customer" in rows.column_names
+    assert "customer_age" not in rows.column_names
 
 
 def test_the_reference_of_several_classes(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from slipway.components.contracts.bundle import (
     read_bundle,
     write_bundle,
 )
-from slipway.components.contracts.splits import read_part, read_splits
+from slipway.components.contracts.splits import read_part, read_splits, write_splits
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file
 from slipway.components.train.data.preparation import prepare
@@ -321,6 +321,34 @@ def test_a_weight_column_is_no_input(make_splits: Any) -> None:
     assert prepared.parts.source.rows.weights.numpy() == pytest.approx(
         given / given.mean(), rel=1e-5
     )
+
+
+def test_a_weight_beside_the_features_weighs_the_rows(make_splits: Any) -> None:
+    import torch
+
+    splits = make_splits(rows=500)
+    meta = read_splits(splits)
+    features = tuple(f for f in meta.features if f.name != "importance")
+    write_splits(splits, replace(meta, features=features, beside={"importance": "double"}))
+    for value, weighed in (("importance", True), (None, False)):
+        config = TrainingConfig.model_validate(SMALL | {"sample_weight": value})
+        prepared = prepare(splits, read_splits(splits), "toy", config, torch.device("cpu"))
+        assert prepared.parts.signature.features == features
+        given = read_part(splits, "train")["importance"].to_numpy()
+        wanted = given / given.mean() if weighed else np.ones(len(given))
+        assert prepared.parts.source.rows.weights.numpy() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_weight_that_is_no_number_is_refused(make_splits: Any) -> None:
+    import torch
+
+    splits = make_splits(rows=500)
+    meta = read_splits(splits)
+    features = tuple(f for f in meta.features if f.name != "town")
+    write_splits(splits, replace(meta, features=features, beside={"town": "string"}))
+    config = TrainingConfig.model_validate(SMALL | {"sample_weight": "town"})
+    with pytest.raises(SlipwayError, match="sample_weight names town, which is string: no number"):
+        prepare(splits, read_splits(splits), "toy", config, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("given", "found"), [(0, (10, 6e-3)), (1, (1, 1.0))])
