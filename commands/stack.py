@@ -37,16 +37,27 @@ def render(
     registry: Annotated[
         str, typer.Option(help="Host of the images; empty: nodes pull without a login.")
     ] = "ghcr.io",
+    public_keys: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM file of the keys whose models alone are loaded (docs/signing.md).",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
 ) -> None:
     """Turn a project's choices into kustomize manifests and the pipeline of its CI platform.
 
     **Example:** `slipway stack render --cloud aws --environment staging --out build/manifests`
     """
     from slipway.components.config.project import load_project
+    from slipway.components.contracts.signature import TrustPolicy
     from slipway.stack.render import render as write
     from slipway.stack.site import CLOUDS, Site
 
     loaded = load_project(project).project
+    keys = public_keys.read_text(encoding="utf-8") if public_keys else ""
+    TrustPolicy.parse(keys)  # A file without a key would end every pod.
     chosen = cloud or loaded.cloud_provider
     sites = [
         Site(
@@ -60,6 +71,7 @@ def render(
             account=account,
             gpus=gpus,
             registry=registry,
+            public_keys=keys,
         )
         for name in (CLOUDS if chosen == "all" else (chosen,))
     ]

@@ -19,6 +19,13 @@ from slipway.local.lifetime import GRACE_SECONDS, clear_abandoned, end_abandoned
 
 SOURCE = Path(__file__).resolve().parents[1]
 KEPT_RUNS = 10
+# Settings that a laptop has no value of its own for.
+_CALLERS = (
+    "FEAST_REDIS_URL",
+    "MODEL_PRIVATE_KEY",
+    "MODEL_PRIVATE_KEY_PASSWORD",
+    "MODEL_PUBLIC_KEYS",
+)
 _RUN_MOMENT = re.compile(r"-\d{4}-\d{2}-\d{2}-\d{2}-\d{2}-\d{2}-\d+$")
 
 
@@ -83,9 +90,7 @@ class Workspace:
             "SLIPWAY_HOME": str(self.home),
         }
         settings = {name: os.environ.get(name) or value for name, value in own.items()}
-        if redis := os.environ.get("FEAST_REDIS_URL"):
-            settings["FEAST_REDIS_URL"] = redis
-        return settings
+        return settings | {name: os.environ[name] for name in _CALLERS if os.environ.get(name)}
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -22,7 +22,19 @@ from slipway.components.support import environment
 from slipway.pipelines.packed import pack_schema, pack_section
 
 # The settings that may hold a password; the rest stand in the config map.
-SECRET_SETTINGS = ("MLFLOW_TRACKING_URI", "FEAST_REDIS_URL")
+SECRET_SETTINGS = (
+    "MLFLOW_TRACKING_URI",
+    "FEAST_REDIS_URL",
+    "MODEL_PRIVATE_KEY",
+    "MODEL_PRIVATE_KEY_PASSWORD",
+)
+# What a namespace may do without.
+OPTIONAL_SETTINGS = (
+    "FEAST_REDIS_URL",
+    "MODEL_PRIVATE_KEY",
+    "MODEL_PRIVATE_KEY_PASSWORD",
+    "MODEL_PUBLIC_KEYS",
+)
 USER = 10001
 RETRIES = 3
 TIMEOUT = timedelta(hours=1)
@@ -66,15 +78,16 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "backfill": ("FEATURE_STORE_URI", "FEAST_REDIS_URL"),
     "train": ("MLFLOW_TRACKING_URI",),
     "evaluate": ("MLFLOW_TRACKING_URI",),
-    "register": ("MLFLOW_TRACKING_URI",),
+    "register": ("MLFLOW_TRACKING_URI", "MODEL_PRIVATE_KEY", "MODEL_PRIVATE_KEY_PASSWORD"),
     "deploy": (
         "MLFLOW_TRACKING_URI",
         "INFERENCE_LOG_URI",
+        "MODEL_PUBLIC_KEYS",
         "SLIPWAY_HOME",
         "FEATURE_STORE_URI",
         "FEAST_REDIS_URL",
     ),
-    "score": ("MLFLOW_TRACKING_URI",),
+    "score": ("MLFLOW_TRACKING_URI", "MODEL_PUBLIC_KEYS"),
     "monitor": (
         "MLFLOW_TRACKING_URI",
         "INFERENCE_LOG_URI",
@@ -148,10 +161,12 @@ def settle(task: dsl.PipelineTask, project: Project) -> dsl.PipelineTask:
                 task,
                 environment.SECRETS,
                 {name: environment.OWN_NAMES.get(name, name)},
-                optional=name == "FEAST_REDIS_URL",
+                optional=name in OPTIONAL_SETTINGS,
             )
         else:
-            kubernetes.use_config_map_as_env(task, environment.CONFIG_MAP, {name: name})
+            kubernetes.use_config_map_as_env(
+                task, environment.CONFIG_MAP, {name: name}, optional=name in OPTIONAL_SETTINGS
+            )
     return task
 
 

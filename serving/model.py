@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime as ort
 
 from slipway.components.contracts.bundle import MISSING_TIME, ONNX, Bundle, bundle_hash, read_bundle
+from slipway.components.contracts.signature import TrustPolicy
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support.errors import SlipwayError
@@ -57,10 +58,13 @@ def load_model(settings: PredictorSettings) -> Model:
     """Loads the bundle that the settings name and asks it one row of missing values.
 
     Raises:
-        SlipwayError: it cannot be fetched, is no bundle, its graph cannot be loaded, has other inputs
-            than its signature says, or does not answer as its kind of label does.
+        SlipwayError: it cannot be fetched, nobody whom the settings trust signed it, it is no bundle,
+            its graph cannot be loaded, has other inputs than its signature says, or does not answer as
+            its kind of label does.
     """
+    policy = TrustPolicy.parse(settings.model_public_keys)
     with bundle_folder(settings) as folder:
+        policy.check(folder)
         return _load(folder, settings)
 
 

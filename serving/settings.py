@@ -27,6 +27,7 @@ class PredictorSettings:
         log_sample: share of requests that are logged, 0 to 1.
         log_roll_seconds: how often spooled rows become parquet files.
         log_spool_mb: the spool's bound; rows past it are dropped and counted.
+        model_public_keys: whose bundles are loaded, as PEM text or its file; empty: any.
         trust_request_time: a request's parameter `time` is its time (replays); else the clock is.
         missing_features: "refuse" a request without a feature's tensor, or take it as "null".
         online: features that a request leaves out are read from Feast, by its entity keys.
@@ -55,6 +56,7 @@ class PredictorSettings:
     grpc_port: int = 0
     fd: int = -1
     join_fd: int = -1
+    model_public_keys: str = ""
     log_uri: str = ""
     log_spool: str = ""
     log_sample: float = 1.0
@@ -89,6 +91,7 @@ _HELP = {
     "grpc_port": "gRPC port; 0: no gRPC",
     "fd": "inherited listening socket, in place of host and port",
     "join_fd": "inherited listening socket that is accepted on only after SIGUSR1",
+    "model_public_keys": "load only a model that one of these keys signed (PEM, or its file)",
     "log_uri": "folder or object-store prefix of the inference log (default: no log)",
     "log_spool": "folder for the log's spool (default: below the temporary folder)",
     "log_sample": "share of requests that are logged, 0 to 1",
@@ -114,7 +117,12 @@ _HELP = {
 }
 
 # Names that are agreed with KServe, Knative and the other stages; all others are SLIPWAY_<FLAG>.
-_VARIABLES = {"port": "PORT", "log_uri": "INFERENCE_LOG_URI", "model_uri": "STORAGE_URI"}
+_VARIABLES = {
+    "port": "PORT",
+    "log_uri": "INFERENCE_LOG_URI",
+    "model_uri": "STORAGE_URI",
+    "model_public_keys": "MODEL_PUBLIC_KEYS",
+}
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 

@@ -15,6 +15,7 @@ SECRET_KEYS = {
     "FEAST_REDIS_URL": "host:port[,password=…] of the Redis online store",
     "DOCKER_REGISTRY_TOKEN": "what the nodes pull the images with",
 }
+SIGNING_KEYS = {"MODEL_PRIVATE_KEY": "the key that register signs models with, as PEM text"}
 # Made of DOCKER_REGISTRY_TOKEN in the form that nodes read; the service accounts name it.
 PULL_SECRET = "slipway-registry"  # noqa: S105 - a name
 # What fetches a model for KServe, and the predictor's log, read a self-hosted store with this one.
@@ -203,9 +204,9 @@ def _secrets(site: Site) -> list[Object]:
             "serving.kserve.io/s3-endpoint": address.netloc,
             "serving.kserve.io/s3-usehttps": "1" if address.scheme == "https" else "0",
         }
-        return [_empty(SECRETS, SECRET_KEYS), models]
+        return [_empty(SECRETS, _secret_keys(site)), models]
     prefix = f"{site.project.project_name}-{site.environment}"
-    keys = {key: f"{prefix}-{key.lower().replace('_', '-')}" for key in SECRET_KEYS}
+    keys = {key: f"{prefix}-{key.lower().replace('_', '-')}" for key in _secret_keys(site)}
     store = _object(f"{EXTERNAL}/v1", "SecretStore", "slipway", spec={"provider": provider})
     found = [store, _external(SECRETS, keys, {})]
     if site.registry:
@@ -216,6 +217,11 @@ def _secrets(site: Site) -> list[Object]:
         token = {"token": keys["DOCKER_REGISTRY_TOKEN"]}
         found.append(_external(PULL_SECRET, token, {"template": template}))
     return found
+
+
+def _secret_keys(site: Site) -> dict[str, str]:
+    """What the secret holds: a key that signs only where signatures are asked for."""
+    return SECRET_KEYS | (SIGNING_KEYS if site.public_keys else {})
 
 
 def _empty(name: str, keys: dict[str, str]) -> Object:

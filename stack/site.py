@@ -26,6 +26,7 @@ class Site:
         region: of the cloud. cluster: its name there.
         account: AWS account, GCP project or Azure tenant that the identities are in.
         gpus: how many the namespace may hold at once.
+        public_keys: PEM text of the keys whose models alone are loaded; empty: any model is.
         registry: host that the images are pulled from with DOCKER_REGISTRY_TOKEN; empty: the nodes may
             pull as they are.
     """
@@ -40,6 +41,7 @@ class Site:
     account: str = "ACCOUNT"
     gpus: int = 4
     registry: str = "ghcr.io"
+    public_keys: str = ""
 
     def __post_init__(self) -> None:
         if self.cloud not in CLOUDS:
@@ -105,6 +107,8 @@ class Site:
             # In a pod only this folder is writable; what must last is kept in the stores.
             "SLIPWAY_HOME": "/tmp/slipway",  # noqa: S108
         }
+        if self.public_keys:
+            values["MODEL_PUBLIC_KEYS"] = self.public_keys
         if self.cloud == "onprem":
             values["AWS_ENDPOINT_URL"] = "http://minio.minio.svc.cluster.local:9000"
         return values

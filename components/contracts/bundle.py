@@ -8,6 +8,7 @@ Layout, version 1::
                      time, of width 0 where no feature is of the kind
     training.json    the training log: settings, epochs, seconds, data hash, environment, MLflow run; it
                      tells of one training and is no part of the model, so no part of its hash
+    model.sig        where register had a key: its signature (see `signature`), which comes after the hash
 
 The ONNX graph has at most three inputs, each left out where no feature is of its kinds:
 
@@ -43,6 +44,9 @@ FILE = "bundle.json"
 ONNX = "model.onnx"
 PT2 = "model.pt2"
 TRAINING = "training.json"
+SIGNATURE = "model.sig"
+# What lies in a bundle and is no part of the model that its hash names.
+UNHASHED = frozenset({TRAINING, SIGNATURE})
 MISSING_TIME = -(2**63)
 
 
@@ -133,7 +137,7 @@ def bundle_hash(folder: Path) -> str:
     Two trainings that come to the same files made the same model, whatever they took and wherever they
     were logged.
     """
-    return hash_directory(folder, leave_out={TRAINING})
+    return hash_directory(folder, leave_out=UNHASHED)
 
 
 def read_training(folder: Path) -> dict[str, Any]:

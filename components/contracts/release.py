@@ -19,6 +19,7 @@ class Tag(StrEnum):
     MODEL_HASH = "slipway.model_hash"
     DATA_HASH = "slipway.data_hash"
     EVIDENCE_HASH = "slipway.evidence_hash"
+    SIGNED_BY = "slipway.signed_by"
     THRESHOLD = "slipway.threshold"
     REQUESTED = "slipway.requested_at"
     SERVED = "slipway.served_at"

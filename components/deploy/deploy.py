@@ -10,6 +10,7 @@ from typing import Any
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.bundle import bundle_hash, read_bundle
 from slipway.components.contracts.release import Deployment, Release, Tag
+from slipway.components.contracts.signature import TrustPolicy, short
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.deploy.golden import Golden, golden_rows
 from slipway.components.support import environment, tracking
@@ -125,11 +126,13 @@ def check_passed(path: Path, version: Release) -> None:
 
 
 def fetch_bundle(version: Release, scratch: Path) -> Path:
-    """The version's bundle, as the registry has it, checked against what the gate saw.
+    """The version's bundle, as the registry has it, checked against what the gate saw and who signed it.
 
     Raises:
-        SlipwayError: it cannot be fetched, or was changed after the gate.
+        SlipwayError: it cannot be fetched, was changed after the gate, or is signed by none of the keys
+            that this place trusts.
     """
+    policy = TrustPolicy.parse(environment.optional("MODEL_PUBLIC_KEYS"))
     progress(f"downloading {version.name} version {version.model_version}")
     what = f"The bundle of {version.name} version {version.model_version}"
     folder = tracking.connect().fetch(version.bundle_uri, scratch, what=what)
@@ -139,6 +142,8 @@ def fetch_bundle(version: Release, scratch: Path) -> Path:
             f"The bundle at {version.bundle_uri} has the hash {found[:12]}, the registered model"
             f" {version.model_hash[:12]}: it was changed after the gate and is not deployed."
         )
+    if signer := policy.check(folder):
+        progress(f"signed by the trusted key {short(signer)}")
     return folder
 
 

@@ -264,11 +264,12 @@ def _predictor(
     """
     import httpx
 
+    # A model is signed once it has passed: nothing can be asked of its signature yet.
     environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("SLIPWAY_")
-        and name not in ("INFERENCE_LOG_URI", "PORT", "STORAGE_URI")
+        and name not in ("INFERENCE_LOG_URI", "PORT", "STORAGE_URI", "MODEL_PUBLIC_KEYS")
     }
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,

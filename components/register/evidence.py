@@ -23,7 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from slipway.components.contracts.bundle import FILE as BUNDLE
-from slipway.components.contracts.bundle import ONNX, TRAINING, read_bundle, read_training
+from slipway.components.contracts.bundle import (
+    ONNX,
+    SIGNATURE,
+    TRAINING,
+    read_bundle,
+    read_training,
+)
 from slipway.components.contracts.splits import FILE as SPLITS
 from slipway.components.contracts.splits import read_splits
 from slipway.components.contracts.verdict import read_verdict
@@ -182,11 +188,14 @@ def _write_lock(path: Path, packages: dict[str, str]) -> None:
 
 
 def hash_files(folder: Path, name: str) -> dict[str, str]:
-    """SHA-256 of every file of a folder but the index, by `name/relative path`."""
+    """SHA-256 of every file of a folder but the index, by `name/relative path`.
+
+    A model's signature says itself what it stands for, and a later key may sign the same model.
+    """
     return {
         f"{name}/{file.relative_to(folder).as_posix()}": hash_file(file)
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name != INDEX
+        if file.is_file() and file.name not in (INDEX, SIGNATURE)
     }
 
 

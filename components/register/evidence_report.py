@@ -7,9 +7,11 @@ from pathlib import Path
 
 from slipway.components.contracts.bundle import bundle_hash
 from slipway.components.contracts.release import Tag, require_tags
+from slipway.components.contracts.signature import TrustPolicy, read_signer, short
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.register.evidence import hash_files
 from slipway.components.register.index import INDEX, EvidenceIndex
+from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file
 from slipway.components.support.tracking import RegisteredVersion, connect
@@ -28,6 +30,7 @@ class EvidenceReport:
 
     Attributes:
         override: who let the model pass, and why, as the registry has it; empty: nobody.
+        signature: who signed the model, and whether that was checked.
         index: evidence.json. problems: every hash that does not match, in words; empty: all hold.
         files: files whose hash was checked.
     """
@@ -36,6 +39,7 @@ class EvidenceReport:
     model_version: str
     aliases: tuple[str, ...]
     override: str
+    signature: str
     index: EvidenceIndex
     files: int
     problems: tuple[str, ...]
@@ -58,6 +62,7 @@ class EvidenceReport:
         facts = {
             "model": f"{self.name} version {self.model_version} ({aliases})",
             "model hash": index.model.hash,
+            "signature": self.signature,
             "data hash": index.data.hash,
             "test part": f"{test[0]} to {test[1]}, {rows}" if test else rows,
             "split": index.data.split,
@@ -128,6 +133,11 @@ def _check(version: RegisteredVersion, folders: dict[str, Path]) -> EvidenceRepo
             problems.append(f"{name} was added.")
         elif found[name] != expected[name]:
             problems.append(f"{name} was changed.")
+    try:
+        signature = _signature(folders["bundle"])
+    except SlipwayError as error:
+        signature = "not one that is trusted here"
+        problems.append(str(error))
     model_hash = bundle_hash(folders["bundle"])
     if model_hash != version.tags.get(Tag.MODEL_HASH) or model_hash != index.model.hash:
         problems.append("The bundle is not the one that was registered.")
@@ -143,10 +153,24 @@ def _check(version: RegisteredVersion, folders: dict[str, Path]) -> EvidenceRepo
         model_version=version.version,
         aliases=version.aliases,
         override=_override(version.tags),
+        signature=signature,
         index=index,
         files=len(found) + 1,
         problems=tuple(problems),
     )
+
+
+def _signature(folder: Path) -> str:
+    """Who signed a bundle.
+
+    Raises:
+        SlipwayError: nobody whom this place trusts.
+    """
+    if trusted := TrustPolicy.parse(environment.optional("MODEL_PUBLIC_KEYS")).check(folder):
+        return f"valid, by the trusted key {short(trusted)}"
+    if signer := read_signer(folder):
+        return f"by the key {short(signer)}, not checked: set MODEL_PUBLIC_KEYS"
+    return "not signed"
 
 
 def _override(tags: Mapping[str, str]) -> str:

@@ -7,20 +7,23 @@ from pathlib import Path
 
 from slipway.components.contracts.bundle import (
     ONNX,
+    SIGNATURE,
     Bundle,
     bundle_hash,
     model_inputs,
     read_bundle,
     read_training,
 )
-from slipway.components.contracts.release import Release, Tag
+from slipway.components.contracts.release import Release, Tag, require_tags
 from slipway.components.contracts.scoring import open_model, predict, read_part_batches
+from slipway.components.contracts.signature import read_signer, short, sign_bundle
 from slipway.components.contracts.splits import Splits, read_splits
 from slipway.components.contracts.verdict import Verdict, check_verdict, read_verdict
 from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.register.evidence import RegistrationInputs, write_evidence
 from slipway.components.register.reference import write_reference
 from slipway.components.support import environment
+from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_directory
 from slipway.components.support.stage import progress, stage
 from slipway.components.support.tracking import (
@@ -63,6 +66,7 @@ def register_model(inputs: RegistrationInputs, *, project: str, release_path: Pa
     else:
         progress(f"this bundle is registered already, as version {found.version}")
         server.tag_version(project, found.version, _override_tags(verdict))
+    _sign(server, found, inputs.bundle_path)
     release = _take_alias(server, Release.of(found, CHALLENGER))
     release.write(release_path)
     return release
@@ -123,6 +127,34 @@ def _upload(
         name = f"{place}/evidence-{digest[:12]}"
         uris[Tag.EVIDENCE_URI] = server.log_files(run_id, [evidence], name)
     return _Uploads(uris=uris, model=model, evidence_hash=digest)
+
+
+def _sign(server: MlflowServer, version: RegisteredVersion, bundle_path: Path) -> None:
+    """Signs a version's bundle, where this place has a key; with another key than before, anew.
+
+    It comes after the version: a signature vouches for what the registry has, and what is not signed
+    yet is refused wherever signatures are asked for.
+    """
+    private_key = environment.optional("MODEL_PRIVATE_KEY")
+    if not private_key:
+        return
+    [bundle_uri] = require_tags(version, Tag.BUNDLE_URI)
+    with tempfile.TemporaryDirectory(prefix="slipway-register-") as scratch:
+        what = f"The bundle of {version.name} version {version.version}"
+        kept = server.fetch(bundle_uri, Path(scratch) / "bundle", what=what)
+        if bundle_hash(kept) != bundle_hash(bundle_path):
+            raise SlipwayError(
+                f"{what} in the registry is not the one that passed the gate: it was changed, and is not"
+                " signed."
+            )
+        signed = Path(scratch) / SIGNATURE
+        password = environment.optional("MODEL_PRIVATE_KEY_PASSWORD")
+        signer = sign_bundle(kept, private_key, password, signed)
+        if read_signer(kept) != signer:
+            run_id, _, place = bundle_uri.removeprefix("runs:/").partition("/")
+            server.log_files(run_id, [signed], place)
+        server.tag_version(version.name, version.version, {Tag.SIGNED_BY: signer})
+    progress(f"signed by the key {short(signer)}")
 
 
 def _create_version(

@@ -22,6 +22,9 @@ VARIABLES = {
     "INFERENCE_LOG_URI": "the folder or object-store prefix that predictors write their log below",
     "MONITORING_URI": "the folder or object-store prefix of monitoring's history and requests",
     "SLIPWAY_HOME": "where local endpoints keep their state",
+    "MODEL_PRIVATE_KEY": "the key that register signs models with: PEM text, or its file",
+    "MODEL_PRIVATE_KEY_PASSWORD": "of that key, where it has one",
+    "MODEL_PUBLIC_KEYS": "the keys whose models are loaded, others never: PEM text, or its file",
 }
 
 # Kubeflow's MLflow plug-in sets MLFLOW_TRACKING_URI on a task's container where an administrator lets it.

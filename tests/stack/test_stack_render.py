@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
+from support.model_keys import make_keys
 from typer.testing import CliRunner
 
 from slipway.commands.stack import stack_app
 from slipway.components.config.project import LoadedProject, load_project
 from slipway.components.support.environment import CONFIG_MAP, SECRETS
-from slipway.components.support.errors import ProjectError
+from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.pipelines.package import read_package
 from slipway.stack.ci import ENVIRONMENTS, gitlab, tekton
 from slipway.stack.objects import SECRET_KEYS
@@ -386,3 +387,24 @@ def test_tekton_names_only_what_it_defines(with_platform: Any) -> None:
                 used = used.replace(f"$(params.{name})", "")
             assert "$(params." not in used
             assert set(task.get("runAfter", [])) <= set(names)
+
+
+def test_where_signatures_are_asked_for_the_namespace_has_the_keys(tmp_path: Path) -> None:
+    keys = make_keys()
+    (tmp_path / "model.pub").write_text(keys.public)
+    _render(tmp_path / "out", "--cloud", "all", "--public-keys", str(tmp_path / "model.pub"))
+    for cloud in CLOUDS:
+        found = _documents(tmp_path / "out" / "overlays" / cloud)
+        settings = _one(found, "ConfigMap", CONFIG_MAP)["data"]
+        assert settings["MODEL_PUBLIC_KEYS"] == keys.public
+        secret = next(d for d in found if d["metadata"]["name"] == SECRETS)
+        assert "MODEL_PRIVATE_KEY" in json.dumps(secret).replace("-", "_").upper()
+        assert "PRIVATE KEY" not in json.dumps(secret)
+    (tmp_path / "model.pub").write_text(keys.private)
+    with pytest.raises(SlipwayError, match="MODEL_PUBLIC_KEYS holds no public key") as told:
+        CliRunner().invoke(
+            stack_app,
+            ["render", "--out", str(tmp_path), "--public-keys", str(tmp_path / "model.pub")],
+            catch_exceptions=False,
+        )
+    assert keys.private.splitlines()[1] not in str(told.value)

@@ -133,7 +133,11 @@ def _container(
             f"--model-version={release.model_version}",
             f"--port={PORT}",
         ],
-        "env": [{"name": name, "value": value} for name, value in environ.items()],
+        "env": [
+            *({"name": name, "value": value} for name, value in environ.items()),
+            # By reference: whoever deploys cannot change whom the namespace trusts.
+            _from_config_map("MODEL_PUBLIC_KEYS"),
+        ],
         "ports": [{"containerPort": PORT, "protocol": "TCP"}],
         "readinessProbe": {
             "httpGet": {"path": f"/v2/models/{project}/ready", "port": PORT},
@@ -169,6 +173,11 @@ def _container(
     if config.secret:
         container["envFrom"] = [{"secretRef": {"name": config.secret}}]
     return container
+
+
+def _from_config_map(name: str) -> dict[str, Any]:
+    reference = {"name": environment.CONFIG_MAP, "key": name, "optional": True}
+    return {"name": name, "valueFrom": {"configMapKeyRef": reference}}
 
 
 def transformer(project: str, config: DeploymentConfig) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from slipway.components.config.deployment import DeploymentConfig
+from slipway.components.contracts.bundle import SIGNATURE
 from slipway.components.contracts.release import Release
 from slipway.components.support import tracking
 from slipway.components.support.errors import SlipwayError
@@ -60,7 +61,9 @@ def _copy(folder: Path, uri: str) -> None:
         system, root = fsspec.core.url_to_fs(uri)
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
             target = f"{root}/{file.relative_to(folder).as_posix()}"
-            if not (system.exists(target) and system.size(target) == file.stat().st_size):
+            # A signature comes after the hash: another one may be there, of the same size.
+            known = system.exists(target) and system.size(target) == file.stat().st_size
+            if file.name == SIGNATURE or not known:
                 system.put_file(str(file), target)
     except (OSError, ImportError, ValueError) as error:
         raise SlipwayError(f"The bundle cannot be copied to {uri}: {error}.") from error

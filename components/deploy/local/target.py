@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.components.config.deployment import DeploymentConfig
-from slipway.components.contracts.bundle import bundle_hash
+from slipway.components.contracts.bundle import SIGNATURE, bundle_hash
 from slipway.components.contracts.endpoint import (
     LOG,
     OUTPUT,
@@ -43,6 +43,8 @@ from slipway.components.support.stage import progress
 
 HOST = "127.0.0.1"
 _READY_SECONDS = 60.0
+# A predictor has no need of what signs models.
+_SIGNERS = "MODEL_PRIVATE_KEY"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +228,8 @@ def _absolute(uri: str) -> str:
 def _environment() -> dict[str, str]:
     """The predictor's: this process's, with one thread a library."""
     # It outlives the run, whose temporary folder goes with it.
-    return {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": lasting_temporary()}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(_SIGNERS)}
+    return {**own, "OMP_NUM_THREADS": "1", "TMPDIR": lasting_temporary()}
 
 
 def _ensure_supervisor(home: Path, project: str, port: int) -> None:
@@ -412,10 +415,17 @@ def _end_orphan(folder: Path) -> None:
 
 def _keep_bundle(home: Path, folder: Path, model_hash: str) -> Path:
     target = home / "versions" / model_hash[:16]
-    if not target.is_dir() or bundle_hash(target) != model_hash:
+    is_kept = target.is_dir() and bundle_hash(target) == model_hash
+    if not (is_kept and _signature(target) == _signature(folder)):
         with new_directory(target) as scratch:
             shutil.copytree(folder, scratch, dirs_exist_ok=True)
     return target
+
+
+def _signature(folder: Path) -> bytes:
+    """A bundle's signature, which is no part of its hash: another key may have signed it since."""
+    file = folder / SIGNATURE
+    return file.read_bytes() if file.is_file() else b""
 
 
 def _forget_bundles(home: Path, keep: set[Path]) -> None:

@@ -12,13 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support import deploy_world
+from support.model_keys import make_keys
 
+from slipway.components.contracts.bundle import SIGNATURE
 from slipway.components.contracts.feature_rows import (
     FeatureRows,
     read_feature_rows,
     write_feature_rows,
 )
 from slipway.components.contracts.predictions import FILE, read_predictions
+from slipway.components.contracts.signature import sign_bundle
 from slipway.components.contracts.splits import TIME, Feature
 from slipway.components.deploy import score as module
 from slipway.components.deploy.score import score_rows
@@ -187,6 +190,19 @@ def test_a_bundle_that_was_changed_is_not_run(registered: Any, rows: Path, tmp_p
     bundles.make_bundle(registered.root / "bundle-2", bias=9.0)
     with pytest.raises(SlipwayError, match="was changed after the gate"):
         score_rows(rows=rows, project="flights", model="champion", predictions=tmp_path / "p")
+
+
+def test_a_bundle_that_nobody_trusted_signed_is_not_run(
+    registered: Any, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, folder = make_keys(), registered.root / "bundle-2"
+    monkeypatch.setenv("MODEL_PUBLIC_KEYS", keys.public)
+    with pytest.raises(SlipwayError, match="is not signed"):
+        score_rows(rows=rows, project="flights", model="champion", predictions=tmp_path / "p")
+    assert not (tmp_path / "p").exists()
+    sign_bundle(folder, keys.private, "", folder / SIGNATURE)
+    score_rows(rows=rows, project="flights", model="champion", predictions=tmp_path / "p")
+    assert _table(tmp_path / "p").num_rows == ROWS
 
 
 def test_other_features_than_the_model_s_are_refused(

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from support import gate_world as world
+from support.model_keys import make_keys
 
 from slipway.components.contracts.bundle import ONNX, bundle_hash
 from slipway.components.contracts.splits import Splits, part_file, read_part
@@ -47,8 +48,10 @@ def run(
 
 
 def test_a_good_model_passes_with_rehearsal(
-    bundle: Path, splits: Path, tmp_path: Path, registry: str
+    bundle: Path, splits: Path, tmp_path: Path, registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Signatures come with the registration: a rehearsal asks for none.
+    monkeypatch.setenv("MODEL_PUBLIC_KEYS", make_keys().public)
     result = run(bundle, splits, tmp_path, {"rehearsal": {"rows": 50}})
     assert result.verdict.reasons == []
     assert result.outcome == "pass"

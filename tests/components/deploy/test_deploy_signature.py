@@ -1,0 +1,124 @@
+"""Only models of trusted signers are loaded: by deploy, score, rollback and the predictor itself."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support import deploy_world
+from support.deploy_world import World, champion
+from support.model_keys import make_keys
+
+from slipway.components.config.deployment import DeploymentConfig
+from slipway.components.contracts.bundle import SIGNATURE
+from slipway.components.contracts.release import Release
+from slipway.components.contracts.signature import sign_bundle
+from slipway.components.deploy.kserve.manifest import predictor
+from slipway.components.deploy.rollback import roll_back
+from slipway.components.support.environment import CONFIG_MAP
+from slipway.components.support.errors import SlipwayError
+
+bundles = deploy_world.bundles
+OURS, THEIRS = make_keys(), make_keys()
+QUICK = {"max_latency_ms": 5000}
+
+
+def sign(world: World, version: int, private: str = OURS.private) -> None:
+    folder = world.root / f"bundle-{version}"
+    sign_bundle(folder, private, "", folder / SIGNATURE)
+
+
+def deploy(world: World, version: int, signer: str = "") -> Any:
+    release, verdict = world.release(version, bias=version / 10)
+    if signer:
+        sign(world, version, signer)
+    from slipway.components.deploy.deploy import deploy_model
+
+    return deploy_model(
+        release=release,
+        verdict=verdict,
+        splits=world.root / "splits",
+        project="flights",
+        config={"target": "local", "port": float(world.port), **QUICK},
+        deployment=world.root / "deployment.json",
+    )
+
+
+def served(world: World) -> str:
+    ready = httpx.get(f"http://127.0.0.1:{world.port}/v2/models/flights").json()
+    return str(ready["versions"][0])
+
+
+def test_only_what_a_trusted_key_signed_is_deployed_and_returned_to(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(world, 1)
+    world.register(1)
+    # From here on this place asks for signatures.
+    monkeypatch.setenv("MODEL_PUBLIC_KEYS", OURS.public)
+    for signer, message in (("", "is not signed"), (THEIRS.private, "fits none of the keys")):
+        with pytest.raises(SlipwayError, match=message):
+            deploy(world, 2, signer)
+        assert (served(world), champion()) == ("1", "1"), "what served serves on"
+    monkeypatch.setenv("MODEL_PRIVATE_KEY", OURS.private)
+    deploy(world, 2, OURS.private)
+    world.register(2)
+    assert (served(world), champion()) == ("2", "2")
+    environ = Path(f"/proc/{predictor_pid(world)}/environ").read_bytes()
+    assert b"MODEL_PUBLIC_KEYS=" in environ and b"MODEL_PRIVATE_KEY" not in environ
+
+    section = DeploymentConfig(target="local", port=world.port, **QUICK)
+    with pytest.raises(SlipwayError, match="is not signed"):
+        roll_back(project="flights", config=section, version="1")
+    assert (served(world), champion()) == ("2", "2")
+    # The same model, signed later.
+    sign(world, 1)
+    assert roll_back(project="flights", config=section, version="1").model_version == "1"
+    assert (served(world), champion()) == ("1", "1")
+
+
+def predictor_pid(world: World) -> int:
+    (state,) = world.home.glob("endpoints/*/state.json")
+    return int(json.loads(state.read_text())["stable"]["pid"])
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "bundle"
+    bundles.make_bundle(folder)
+    sign_bundle(folder, OURS.private, "", folder / SIGNATURE)
+    yield folder
+
+
+def start(root: Path, bundle: Path, keys: str) -> int:
+    """The status of one request to a predictor that trusts these keys."""
+    (root / "keys.pub").write_text(keys)
+    flag = f"--model-public-keys={root / 'keys.pub'}"
+    with bundles.predictor(root, flag, bundle=bundle) as running:
+        return running.infer(bundles.flight_tensors(1)).status_code
+
+
+def test_the_predictor_verifies_before_it_loads(signed: Path, tmp_path: Path) -> None:
+    assert start(tmp_path, signed, THEIRS.public + OURS.public) == 200
+    with pytest.raises(AssertionError, match=r"error: .* fits none of the keys"):
+        start(tmp_path, signed, THEIRS.public)
+    with pytest.raises(AssertionError, match="error: MODEL_PUBLIC_KEYS holds no public key"):
+        start(tmp_path, signed, "-----BEGIN nothing-----")
+    # A file that onnxruntime would end on: it is never asked.
+    (signed / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(AssertionError, match=r"not the one that was signed: model\.onnx"):
+        start(tmp_path, signed, OURS.public)
+
+
+def test_a_pod_takes_the_keys_from_its_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFERENCE_LOG_URI", "s3://logs")
+    monkeypatch.setenv("MODEL_PUBLIC_KEYS", THEIRS.public)  # of whoever deploys
+    release = Release(
+        name="flights", model_version="1", alias="", run_id="0", bundle_uri="", model_hash="0" * 64
+    )
+    spec = predictor(release, "flights", "s3://models/1", DeploymentConfig())
+    (entry,) = [e for e in spec["containers"][0]["env"] if e["name"] == "MODEL_PUBLIC_KEYS"]
+    reference = {"name": CONFIG_MAP, "key": "MODEL_PUBLIC_KEYS", "optional": True}
+    assert entry == {"name": "MODEL_PUBLIC_KEYS", "valueFrom": {"configMapKeyRef": reference}}
