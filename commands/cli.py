@@ -15,6 +15,7 @@ from slipway.commands import batch as batch_cli
 from slipway.commands.cluster import add_commands
 from slipway.commands.images import images_app
 from slipway.commands.init import init
+from slipway.commands.new.command import new_app
 from slipway.commands.projects import RUN_FOLDER, ProjectFolder, Runner
 from slipway.commands.projects import load as _load
 from slipway.commands.retrain import retrain
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.add_typer(schema_app)
 app.add_typer(stack_app)
 app.add_typer(images_app)
+app.add_typer(new_app)
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 errors = Console(stderr=True)

@@ -22,9 +22,9 @@ from slipway.components.config.base import format_duration
 from slipway.components.config.model import Project
 from slipway.components.support import files
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.images import STAGES
+from slipway.pipelines.compiler import COMPONENTS as FOLDER
+from slipway.pipelines.compiler import packages
 
-FOLDER = Path(__file__).resolve().parents[1] / "components"
 START, END = "<!-- inputs and outputs: from component.py, by `make compile` -->", "<!-- end -->"
 SETTINGS = "<!-- settings: from components/config, by `make compile` -->"
 # The section of the project file that a stage reads; validate and register have none.
@@ -40,7 +40,7 @@ SECTIONS = {
 
 def main() -> None:
     """Renews the tables in every stage's README."""
-    for stage in STAGES:
+    for stage in packages():
         page = FOLDER / stage / "README.md"
         files.write_text(page, renewed(page, stage))
 

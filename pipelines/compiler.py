@@ -20,12 +20,13 @@ from slipway.pipelines.scoring import scoring_pipeline
 from slipway.pipelines.training import training_pipeline
 
 # Faces beside the stages' own that another pipeline may use: file to package and function.
-MORE_FACES = {
+MORE_FACES: dict[str, tuple[str, str]] = {
     "scoring-features": ("features", "scoring_features"),
     "backfill": ("features", "backfill"),
     "score": ("deploy", "score"),
     "monitor-predictions": ("monitor", "monitor_predictions"),
 }
+COMPONENTS = Path(__file__).resolve().parents[1] / "components"
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -53,7 +54,7 @@ def compile_project(loaded: LoadedProject, folder: Path) -> list[Path]:
         f"{name}-backfill.yaml": backfill_pipeline(project, schema),
     }
     pipelines = list(targets)
-    for file, (package, function) in {**{s: (s, s) for s in STAGES}, **MORE_FACES}.items():
+    for file, (package, function) in {**{s: (s, s) for s in packages()}, **MORE_FACES}.items():
         face = importlib.import_module(f"slipway.components.{package}.component")
         targets[f"components/{file}.yaml"] = getattr(face, function)
     written = [_write(definition, folder / file) for file, definition in targets.items()]
@@ -62,6 +63,12 @@ def compile_project(loaded: LoadedProject, folder: Path) -> list[Path]:
         files.write_text(folder / path, content.decode())
         written.append(folder / path)
     return written
+
+
+def packages() -> list[str]:
+    """Every package with a face: the stages in their order, then those that were added to them."""
+    found = {path.parent.name for path in COMPONENTS.glob("*/component.py")}
+    return [*STAGES, *sorted(found - {*STAGES})]
 
 
 def _write_manifests(path: Path) -> Path:

@@ -13,7 +13,7 @@ import pytest
 
 from slipway.commands import stage_pages
 from slipway.components.config.model import Project
-from slipway.components.support.images import STAGES
+from slipway.pipelines import compiler
 
 # Where a program that another image has has its name.
 PODS = "slipway.components.contracts.endpoint"
@@ -92,7 +92,7 @@ def named(repository: Path, module: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", compiler.packages())
 def test_every_stage_has_its_face_its_work_and_its_page(repository: Path, stage: str) -> None:
     folder = repository / "components" / stage
     for name in ("component.py", f"{stage}.py", "README.md"):

@@ -2,11 +2,19 @@
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from slipway.components.config.base import Section
 from slipway.components.config.kubernetes_names import Labels, ObjectName
 from slipway.components.config.label import value_text
+from slipway.components.support import plugins
 
 SectionType = TypeVar("SectionType", bound=Section)
 
@@ -43,12 +51,30 @@ class NodesConfig(Section):
     memory: str = Field(default="16Gi", description="As Kubernetes writes them, of each node.")
 
 
+ARCHITECTURES = ("mlp", "tabm")
+"""Slipway's own networks."""
+
+
+def _is_architecture(value: str) -> str:
+    """One of Slipway's, or a model that an installed package offers."""
+    if value in ("auto", *ARCHITECTURES):
+        return value
+    if reason := plugins.absence(plugins.MODELS, value):
+        raise ValueError(f"'{value}' is none of auto, {', '.join(ARCHITECTURES)}, and {reason}")
+    return value
+
+
 class NetworkConfig(Section):
     """The shape of the network."""
 
-    architecture: Literal["auto", "mlp", "tabm"] = Field(
+    architecture: Annotated[
+        str,
+        AfterValidator(_is_architecture),
+        WithJsonSchema({"anyOf": [{"enum": ["auto", *ARCHITECTURES]}, {"type": "string"}]}),
+    ] = Field(
         default="auto",
-        description="`mlp`, `tabm`, or `auto`: tabm below `auto_rows` training rows, else mlp.",
+        description="`mlp`, `tabm`, `auto`: tabm below `auto_rows` training rows, else mlp; or the name "
+        "of a model that an installed package offers (docs/your-own-code.md).",
     )
     auto_rows: int = Field(
         default=50_000,

@@ -33,12 +33,13 @@ def _locked(path: Path) -> dict[str, str]:
     return images
 
 
-def image(name: str) -> str:
+def image(name: str, lock: Path | None = None) -> str:
     """The image reference of a stage (or of "predictor"), as the lock has it."""
-    locked = _locked(lock_file())
+    path = lock or lock_file()
+    locked = _locked(path)
     if name not in locked:
         known = ", ".join(sorted(locked))
-        raise SlipwayError(f"{lock_file()} has no image '{name}'. It lists: {known}.")
+        raise SlipwayError(f"{path} has no image '{name}'. It lists: {known}.")
     return locked[name]
 
 

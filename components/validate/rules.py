@@ -1,36 +1,40 @@
-"""The checks over several columns or rows of a table: rules in SQL, keys, time order."""
+"""The checks over several columns or rows: rules in SQL, checks of packages, keys, time order."""
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from slipway.components.support import plugins
 from slipway.components.support.errors import SlipwayError
 from slipway.components.validate.checks import Check
-from slipway.components.validate.schema import Rule, TableSchema
+from slipway.components.validate.schema import OwnCheck, Rule, TableSchema
 
 if TYPE_CHECKING:
     import polars as pl
 
 
 def table_checks(schema: TableSchema, frame: "pl.DataFrame") -> list[Check]:
-    """The checks over several columns or rows: rules, keys, time order.
+    """The checks over several columns or rows: rules, checks of packages, keys, time order.
 
     Args:
         schema: the table's schema.
         frame: a frame without rows that has the table's columns and types.
 
     Raises:
-        SlipwayError: a rule is not a condition on the table's columns.
+        SlipwayError: a rule, or what a package's check gives, is not a condition on the table's columns.
     """
     default = schema.tolerance or 0.0
     checks: list[Check] = []
-    for rule in schema.rules:
-        condition = _condition(schema.name, rule, frame)
+    conditions: list[tuple[Rule | OwnCheck, str, pl.Expr]] = [
+        *((rule, f"rule {rule.name}", _rule(schema.name, rule, frame)) for rule in schema.rules),
+        *((own, f"check {own.name}", _own(schema.name, own, frame)) for own in schema.own_checks),
+    ]
+    for source, text, condition in conditions:
         checks.append(
             Check(
-                text=f"rule {rule.name}",
+                text=text,
                 columns=tuple(condition.meta.root_names()),
-                level=rule.level,
-                tolerance=rule.tolerance,
+                level=source.level,
+                tolerance=source.tolerance,
                 fails=condition.not_().fill_null(False),
             )
         )
@@ -59,16 +63,48 @@ def table_checks(schema: TableSchema, frame: "pl.DataFrame") -> list[Check]:
     return checks
 
 
-def _condition(table: str, rule: Rule, frame: "pl.DataFrame") -> "pl.Expr":
+def _rule(table: str, rule: Rule, frame: "pl.DataFrame") -> "pl.Expr":
     import polars as pl
 
     where = f"The schema file is wrong. tables.{table}.x-rules.{rule.name}: '{rule.sql}'"
     try:
         expression = pl.sql_expr(rule.sql)
+    except pl.exceptions.PolarsError as error:
+        raise SlipwayError(f"{where} cannot be evaluated: {_reason(error)}.") from error
+    return _condition(where, expression, frame)
+
+
+def _own(table: str, own: OwnCheck, frame: "pl.DataFrame") -> "pl.Expr":
+    import polars as pl
+
+    if missing := [name for name in own.columns if name not in frame.columns]:
+        raise SlipwayError(
+            f"The schema file is wrong. tables.{table}.x-checks.{own.name}: the table has no column"
+            f" {', '.join(missing)}."
+        )
+    check = plugins.load(plugins.CHECKS, own.function)
+    where = f"tables.{table}.x-checks.{own.name}: '{own.function}' of {check.origin}"
+    try:
+        expression = check.function(*(pl.col(name) for name in own.columns))
+    except Exception as error:
+        raise SlipwayError(
+            f"{where} failed: {type(error).__name__}: {error}. It is called with a polars expression"
+            f" a column ({', '.join(own.columns)})."
+        ) from error
+    if not isinstance(expression, pl.Expr):
+        raise SlipwayError(
+            f"{where} gives {type(expression).__name__}, and not a polars expression."
+        )
+    return _condition(where, expression, frame)
+
+
+def _condition(where: str, expression: "pl.Expr", frame: "pl.DataFrame") -> "pl.Expr":
+    import polars as pl
+
+    try:
         result = frame.select(expression.alias("result"))
     except pl.exceptions.PolarsError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise SlipwayError(f"{where} cannot be evaluated: {reason}.") from error
+        raise SlipwayError(f"{where} cannot be evaluated: {_reason(error)}.") from error
     if result.schema["result"] != pl.Boolean:
         raise SlipwayError(f"{where} is no condition: it gives {result.schema['result']}.")
     if _looks_at_other_rows(expression):
@@ -77,6 +113,10 @@ def _condition(table: str, rule: Rule, frame: "pl.DataFrame") -> "pl.Expr":
             " at a time, so its answer would depend on how the table is cut. Compare columns of one row."
         )
     return expression
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _looks_at_other_rows(expression: "pl.Expr") -> bool:

@@ -63,6 +63,17 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnCheck:
+    """A check of an installed package, over the columns that it is given in this order."""
+
+    name: str
+    function: str
+    columns: tuple[str, ...]
+    level: Level
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TableSchema:
     """What a table must look like."""
 
@@ -74,6 +85,7 @@ class TableSchema:
     unique: tuple[tuple[str, ...], ...] = ()
     time_order: str | None = None
     rules: tuple[Rule, ...] = ()
+    own_checks: tuple[OwnCheck, ...] = ()
     tolerance: float | None = None
     text: dict[str, Any] = field(default_factory=dict)
 
@@ -148,6 +160,16 @@ def _table(name: str, text: dict[str, Any], moments: Moments) -> TableSchema:
         )
         for rule, content in text.get("x-rules", {}).items()
     )
+    own_checks = tuple(
+        OwnCheck(
+            name=check,
+            function=content["check"],
+            columns=tuple(content["columns"]),
+            level=content.get("x-level", "fail"),
+            tolerance=float(content.get("x-maxFailedFraction", default)),
+        )
+        for check, content in text.get("x-checks", {}).items()
+    )
     return TableSchema(
         name=name,
         columns=tuple(
@@ -160,6 +182,7 @@ def _table(name: str, text: dict[str, Any], moments: Moments) -> TableSchema:
         unique=tuple(tuple(key) for key in text.get("x-unique", ())),
         time_order=text.get("x-timeOrder"),
         rules=rules,
+        own_checks=own_checks,
         tolerance=tolerance,
         text=text,
     )

@@ -168,10 +168,11 @@ def _validate_table(
                 checks += column_checks(column, kind)
     if sound:
         with evaluates(schema.name, arrow.names):
-            empty = pl.from_arrow(arrow.empty_table()) if schema.rules else pl.DataFrame()
+            asked = schema.rules or schema.own_checks
+            empty = pl.from_arrow(arrow.empty_table()) if asked else pl.DataFrame()
         assert isinstance(empty, pl.DataFrame)  # noqa: S101
         checks += table_checks(schema, empty)
-    elif schema.rules or schema.unique or schema.time_order:
+    elif schema.rules or schema.own_checks or schema.unique or schema.time_order:
         text = "rules, keys and order"
         detail = "not checked, since columns are missing or of another type"
         results.append(problem(schema.name, text, detail))

@@ -43,7 +43,7 @@ def parse(words: list[str]) -> None:
 def commands() -> list[tuple[str, str]]:
     """Where each command stands, and the command: in backticks, or as an indented line of a page."""
     found = []
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     pages += (ROOT / "components").glob("*/README.md")
     sources = [path for folder in SOURCES for path in (ROOT / folder).rglob("*.py")]
     for path in [*pages, *sources]:

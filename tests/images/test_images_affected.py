@@ -6,23 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from slipway.commands.images import images_app
 from slipway.components.support.errors import ProjectError
+from slipway.components.support.images import LOCK
 from slipway.images import plan
 
-ALL = [
-    "deploy",
-    "evaluate",
-    "features",
-    "ingest",
-    "monitor",
-    "predictor",
-    "register",
-    "train",
-    "validate",
-]
+ALL = sorted(yaml.safe_load(LOCK.read_text())["images"])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import Bundle
@@ -29,8 +29,9 @@ from slipway.components.train.data.tables import (
     read_weights,
     row_weights,
 )
+from slipway.components.train.model.choice import choose_network
 from slipway.components.train.model.heads import Head, make_head
-from slipway.components.train.model.network import InputShape, Network, numeric_bins
+from slipway.components.train.model.network import InputShape, numeric_bins
 from slipway.components.train.model.preprocess import (
     WEEKDAYS,
     Preprocessor,
@@ -98,7 +99,7 @@ class Prepared:
 
     config: TrainingConfig
     parts: Parts
-    make_network: Callable[[], Network]
+    make_network: Callable[[], nn.Module]
     identity: str
 
     @property
@@ -181,7 +182,7 @@ def assemble(parts: Parts, config: TrainingConfig) -> Prepared:
     """Makes the network for what was read; no `auto` may be left in the settings.
 
     Raises:
-        SlipwayError: there is no feature to learn from.
+        SlipwayError: there is no feature to learn from, or a model of one's own does not fit.
     """
     splits, signature, preprocessor = parts.splits, parts.signature, parts.preprocessor
     shape = InputShape(
@@ -194,11 +195,12 @@ def assemble(parts: Parts, config: TrainingConfig) -> Prepared:
     )
     if not shape.bins and not shape.plain and not shape.cardinalities:
         raise SlipwayError("No feature has more than one value: there is nothing to learn from.")
-    heads = config.network.tabm_heads if config.network.architecture == "tabm" else 1
+    choice = choose_network(shape, config.network, parts.head.outputs)
+    own = {"model": choice.origin} if choice.origin else {}
     return Prepared(
         config=config,
         parts=parts,
-        make_network=lambda: Network(shape, config.network, heads, parts.head.outputs),
+        make_network=choice.make,
         identity=fingerprint(
             config=config.model_dump(mode="json", exclude=_INDIFFERENT),
             data=splits.data_hash,
@@ -209,6 +211,7 @@ def assemble(parts: Parts, config: TrainingConfig) -> Prepared:
             rows=splits.rows,
             device=parts.trained_on,
             torch=torch.__version__,
+            **own,
         ),
     )
 

@@ -1,0 +1,1 @@
+"""The command `slipway new`: a component that looks like Slipway's own."""
