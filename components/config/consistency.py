@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import EARLIEST, NEVER, format_instant
 from slipway.components.config.features import FeaturesConfig, FeatureView
+from slipway.components.config.gate import EVERY_CLASS
 from slipway.components.config.kinds import METRICS
 from slipway.components.config.kubernetes_names import host_problem
 from slipway.components.support.columns import ROW_ID
@@ -207,6 +208,14 @@ def _gate(project: "Project") -> Iterator[tuple["Location", str]]:
             place = ("gate", "slices", "columns", number)
             hint = _near(column, columns) or f" Name a feature{calendar}."
             yield place, f"gate.slices.columns: '{column}' is no feature and no key.{hint}"
+    for number, rule in enumerate(project.gate.fairness):
+        if rule.by not in columns:
+            hint = _near(rule.by, columns) or " Name it in features.examples.beside."
+            yield (
+                ("gate", "fairness", number, "by"),
+                f"gate.fairness: '{rule.by}' is no feature, no key and no column beside them.{hint}",
+            )
+    yield from _rules_of_label(project)
     yield from _metrics_of_label(project)
     yield from _training_of_label(project)
     block, blocks = project.gate.block, _BLOCKS if timed else _BLOCKS[-1:]
@@ -219,6 +228,44 @@ def _gate(project: "Project") -> Iterator[tuple["Location", str]]:
     elif block not in columns and block not in blocks:
         hint = _near(block, [*columns, *blocks]) or f" Name one of {', '.join(blocks)}, or a key."
         yield ("gate", "block"), f"gate.block: '{block}' is no feature and no key.{hint}"
+
+
+def _rules_of_label(project: "Project") -> Iterator[tuple["Location", str]]:
+    """Fairness and least values of classes that the label's kind does not have."""
+    label, gate = project.features.label, project.gate
+    names = {"binary": ("0", "1"), "multiclass": label.classes or (), "number": ()}[label.kind]
+    if label.merge_rare is not None and names:
+        names = (*names, label.merge_rare)
+    for number, rule in enumerate(gate.fairness):
+        place: Location = ("gate", "fairness", number)
+        if label.kind == "number" and rule.measure != "error":
+            yield (
+                (*place, "measure"),
+                f"gate.fairness: features.label.kind is number, whose groups are compared by `error`, not"
+                f" by {rule.measure}.",
+            )
+        elif label.kind == "multiclass" and rule.measure != "error" and rule.positive is None:
+            yield (
+                (*place, "positive"),
+                f"gate.fairness: {rule.measure} of several classes needs `positive`, the class that"
+                " counts as positive.",
+            )
+        elif rule.positive is not None and names and rule.positive not in names:
+            yield (
+                (*place, "positive"),
+                f"gate.fairness: the label has no class {rule.positive}.{_near(rule.positive, names)}",
+            )
+    if gate.classes and label.kind == "number":
+        yield (
+            ("gate", "classes"),
+            "gate.classes: features.label.kind is number, which has no classes.",
+        )
+    for name in gate.classes:
+        if name != EVERY_CLASS and names and name not in names:
+            yield (
+                ("gate", "classes", name),
+                f"gate.classes: the label has no class {name}. It has {', '.join(names[:20])}.",
+            )
 
 
 def _metrics_of_label(project: "Project") -> Iterator[tuple["Location", str]]:

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from slipway.components.config.base import Name, Section
 from slipway.components.config.kinds import LabelKind, Metric
+from slipway.components.config.label import Values, value_text
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -81,6 +82,110 @@ class SliceRule(Section):
         if self.columns and not self.least and not self.margins:
             raise ValueError("columns are declared without a bound: give least, margins or both")
         return self
+
+
+FairnessMeasure = Literal["selection_rate", "true_positive_rate", "false_positive_rate", "error"]
+
+
+def _class_name(declared: Any) -> Any:
+    """A class that YAML reads as a number or a boolean, as the text that it is."""
+    return value_text(declared) if isinstance(declared, bool | int | float) else declared
+
+
+class FairnessRule(Section):
+    """What must be alike between groups of test rows."""
+
+    by: Name = Field(
+        description="The column whose values are the groups: of `features.examples.beside`, a key or a "
+        "feature."
+    )
+    measure: FairnessMeasure = Field(
+        description="What is compared: `selection_rate` (share of rows that are called positive), "
+        "`true_positive_rate` (of those that are), `false_positive_rate` (of those that are not), or "
+        "`error` (share of wrong answers; of a number the RMSE)."
+    )
+    positive: Annotated[str, BeforeValidator(_class_name)] | None = Field(
+        default=None,
+        description="Of several classes, the one that counts as positive; `error` needs none.",
+    )
+    gap: Margin | None = Field(default=None, description="Largest difference between two groups.")
+    ratio: Share | None = Field(
+        default=None,
+        description="Least ratio of the smallest group's value to the largest's: 0.8 is the four-fifths "
+        "rule.",
+    )
+    min_rows: int = Field(
+        default=100,
+        ge=1,
+        description="Fewest rows that a group's value is made from (of `true_positive_rate` those that "
+        "are positive); a group with fewer fails the rule.",
+    )
+    groups: Values | None = Field(
+        default=None,
+        description="The groups to compare, each of which must be there; a value that is neither here "
+        "nor in `leave_out` fails the rule. None: all values.",
+    )
+    leave_out: Values | None = Field(
+        default=None,
+        description="Values that are not compared; `(missing)` is a null, which else fails the rule.",
+    )
+    judge: Judge = Field(
+        default="point", description="The value, or the worse end of its interval."
+    )
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if self.gap is None and self.ratio is None:
+            raise ValueError("give gap, ratio or both")
+        both = sorted(set(self.groups or ()) & set(self.leave_out or ()))
+        if both:
+            raise ValueError(f"{', '.join(both)} cannot be both in `groups` and in `leave_out`")
+        if self.groups is not None and len(self.groups) < 2:
+            raise ValueError("give at least two `groups` to compare")
+        if self.measure == "error" and self.positive is not None:
+            raise ValueError("`positive` says nothing of `measure: error`: leave it out")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What names the rule in a verdict."""
+        of = f" of {self.positive}" if self.positive is not None else ""
+        return f"fairness {self.by} {self.measure}{of}"
+
+
+class ClassBound(Section):
+    """The least that one class must reach."""
+
+    f1: Share | None = Field(default=None, description="Least F1 of the class.")
+    recall: Share | None = Field(default=None, description="Least recall of the class.")
+    precision: Share | None = Field(default=None, description="Least precision of the class.")
+    min_rows: int | None = Field(
+        default=None,
+        ge=1,
+        description="Fewest test rows of the class, with fewer of which it fails; None: "
+        "`gate.min_class_rows`.",
+    )
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Self:
+        if not self.least:
+            raise ValueError("give f1, recall, precision or several of them")
+        return self
+
+    @property
+    def least(self) -> dict[str, float]:
+        """By measure, its least value."""
+        given = {"f1": self.f1, "recall": self.recall, "precision": self.precision}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def _class_names(declared: Any) -> Any:
+    if not isinstance(declared, dict):
+        return declared
+    return {_class_name(name): bound for name, bound in declared.items()}
+
+
+EVERY_CLASS = "*"
 
 
 class BaselineRule(Section):
@@ -188,6 +293,13 @@ class GateConfig(Section):
     seed: int = Field(default=0, description="Of the resampling.")
     champion: ChampionRule = ChampionRule()
     slices: SliceRule = SliceRule()
+    fairness: list[FairnessRule] = Field(
+        default=[], description="What must be alike between groups of rows."
+    )
+    classes: Annotated[dict[str, ClassBound], BeforeValidator(_class_names)] = Field(
+        default={},
+        description="Class to the least that it must reach; `*` is each class that is not named.",
+    )
     baseline: BaselineRule = BaselineRule()
     leak: LeakAlarm = LeakAlarm()
     rehearsal: RehearsalRule = RehearsalRule()
@@ -206,6 +318,15 @@ class GateConfig(Section):
         if "margins" not in self.champion.model_fields_set:
             changed["champion"] = self.champion.model_copy(update={"margins": {"r2": 0.01}})
         return self.model_copy(update=changed)
+
+    @field_validator("fairness")
+    @classmethod
+    def _compared_once(cls, rules: list[FairnessRule]) -> list[FairnessRule]:
+        names = [rule.name for rule in rules]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"there are two rules of {twice[0].removeprefix('fairness ')}")
+        return rules
 
     @field_validator("accuracy", "f1", "auc", mode="before")
     @classmethod

@@ -13,7 +13,7 @@ from slipway.components.contracts.verdict import Verdict
 from slipway.components.evaluate.class_plots import show_classes
 from slipway.components.evaluate.evidence import ScoredSample
 from slipway.components.evaluate.number_plots import show_numbers
-from slipway.components.evaluate.plots import Exhibits, show_binary, slice_plot
+from slipway.components.evaluate.plots import Exhibits, Table, show_binary, slice_plot
 from slipway.components.evaluate.rules import Estimate, Evidence
 from slipway.components.metrics.kinds.base import LabelTally, LabelType
 from slipway.components.metrics.kinds.binary import BinaryLabel
@@ -75,6 +75,7 @@ def write_card(path: Path, content: CardContent) -> None:
         metrics=[_metric_row(name, content) for name in label.metrics if evidence.metrics],
         exhibits=_SHOWN[label.kind](content) if content.tallies else None,
         slices=_slices(content) if content.tallies else "",
+        fairness=_fairness(content),
         lead=metric_name(label.lead),
         rules=[
             {
@@ -159,6 +160,36 @@ def _slices(content: CardContent) -> str:
         return ""
     overall = content.evidence.metrics.get(lead)
     return slice_plot(slices, overall.value if overall else None, lead)
+
+
+def _fairness(content: CardContent) -> list[Table]:
+    """A table for each rule of fairness: its groups, and how far they lie apart."""
+    tables = []
+    for rule, found in zip(content.gate.fairness, content.evidence.fairness, strict=False):
+        of = f" of {rule.positive}" if rule.positive is not None else ""
+        shown = [*found.groups.items(), ("largest difference", found.gap)]
+        shown += [("smallest by largest", found.ratio)]
+        limits = {
+            "largest difference": "" if rule.gap is None else f"at most {rule.gap:g}",
+            "smallest by largest": "" if rule.ratio is None else f"at least {rule.ratio:g}",
+        }
+        tables.append(
+            Table(
+                caption=f"Compared by {rule.by}: {metric_name(rule.measure)}{of}",
+                header=(rule.by, "Rows", "Value", "Interval", "Asked for"),
+                rows=tuple(
+                    (
+                        name,
+                        f"{estimate.rows:,}",
+                        _number(estimate.value),
+                        _interval(estimate),
+                        limits.get(name, ""),
+                    )
+                    for name, estimate in shown
+                ),
+            )
+        )
+    return tables
 
 
 def _metric_row(name: str, content: CardContent) -> dict[str, str]:

@@ -15,10 +15,12 @@ from slipway.components.evaluate.baselines import (
     sample_part,
 )
 from slipway.components.evaluate.champion import Champion, fetch_champion
+from slipway.components.evaluate.fairness import group_evidence, note_groups, plan_groups
 from slipway.components.evaluate.measure import (
     MeasuredModel,
     Scorer,
     TestPass,
+    class_estimates,
     differences,
     estimates,
     run_pass,
@@ -145,8 +147,11 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
     try:
         _check_label(subject)
         columns = plan_slices(subject.splits_folder, subject.splits, gate.slices)
+        compared_groups = plan_groups(subject.splits_folder, subject.label, gate)
         scorers = _make_scorers(subject, champion, gate)
-        test_pass = run_pass(subject.splits_folder, subject.splits, scorers, columns, gate)
+        test_pass = run_pass(
+            subject.splits_folder, subject.splits, scorers, columns, gate, compared_groups
+        )
         features = measure_features(subject.splits_folder, subject.splits, subject.label)
         sample = _score_sample(subject, scorers[0])
     except Exception as error:
@@ -170,9 +175,13 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
         features=features,
         told=_told(subject.label, sample),
         slices=slice_evidence(test_pass, MODEL, CHAMPION if compared else None, columns, gate),
+        fairness=group_evidence(compared_groups, test_pass, gate),
+        classes=class_estimates(ours, test_pass, gate),
         rehearsal=_rehearse(subject, gate, notes),
     )
     notes["blocks"] = len(test_pass.blocks)
+    if gate.fairness:
+        notes["fairness"] = note_groups(evidence.fairness, gate.fairness)
     notes["intervals"] = {name: [estimate.low, estimate.high] for name, estimate in shown.items()}
     return Measurements(
         evidence=evidence, shown=shown, notes=notes, test_pass=test_pass, sample=sample

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from slipway.components.config.gate import GateConfig
 from slipway.components.contracts.scoring import read_part_batches
@@ -19,6 +19,7 @@ from slipway.components.evaluate.rules import Estimate, SliceEvidence
 from slipway.components.evaluate.slices import SliceColumn
 from slipway.components.metrics.intervals import percentile
 from slipway.components.metrics.kinds.base import LabelTally, LabelType
+from slipway.components.metrics.multiclass import of_classes
 from slipway.components.support.stage import progress
 
 if TYPE_CHECKING:
@@ -32,6 +33,21 @@ _CHANCE_ERRORS = 5
 
 Score = Callable[["pa.Table"], "np.ndarray"]
 """Gives an answer for each row of a table: float32 [N] or [N, W], as the kind of label has it."""
+
+
+class GroupCounter(Protocol):
+    """What counts the gated model's answers by groups of rows."""
+
+    @property
+    def column(self) -> SliceColumn:
+        """The column of its groups."""
+        ...
+
+    def add(
+        self, table: "pa.Table", labels: "np.ndarray", answers: "np.ndarray", block: "np.ndarray"
+    ) -> None:
+        """Counts a batch."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +92,12 @@ def run_pass(
     scorers: Sequence[Scorer],
     columns: Sequence[SliceColumn],
     config: GateConfig,
+    compared: Sequence[GroupCounter] = (),
 ) -> TestPass:
     """Scores every test row with every model.
 
     A model other than the first that cannot score gets a problem and no numbers; the first one's
-    failure is raised.
+    failure is raised. `compared` count the first one's answers by groups of their own.
 
     Raises:
         SlipwayError: the test table cannot be read as its splits.json says, or the model fails.
@@ -89,7 +106,7 @@ def run_pass(
 
     needed = {LABEL, TIME, splits.key, column_of(config.block, splits.key)}
     needed |= {column for scorer in scorers for column in scorer.columns}
-    needed |= {column.source for column in columns}
+    needed |= {column.source for column in (*columns, *(groups.column for groups in compared))}
     measured = {scorer.name: _start(scorer, columns) for scorer in scorers}
     first = measured[scorers[0].name]
     shuffled = scorers[0].label.make_tally(blocks=1)
@@ -105,13 +122,15 @@ def run_pass(
         if not known.all():
             table, label = table.filter(known), label[known]
         block = block_of(table, config.block, splits.key)
-        groups = {column.name: column.groups(table) for column in columns if column.values}
-        batch = _Batch(table=table, label=label, block=block, groups=groups)
+        sliced = {column.name: column.groups(table) for column in columns if column.values}
+        batch = _Batch(table=table, label=label, block=block, groups=sliced)
         for model in measured.values():
             if model.problems and model is not first:
                 continue
             answers = _add(model, batch, required=model is first)
             if model is first and answers is not None:
+                for groups in compared:
+                    groups.add(table, label, answers, block)
                 mixed = shuffle.permutation(label)
                 shuffled.add(answers, mixed, np.zeros(len(label), np.int64))
         progress(f"scored {rows:,} of {expected:,} test rows", min(rows / expected, 1.0))
@@ -267,17 +286,55 @@ def slice_evidence(
 def _estimate(
     values: dict[str, float], drawn: dict[str, "np.ndarray"], confidence: float, rows: int
 ) -> dict[str, Estimate]:
-    result: dict[str, Estimate] = {}
-    for name, measured in values.items():
-        low, high = percentile(drawn[name], confidence) if drawn else (None, None)
-        value = _or_none(measured)
-        result[name] = Estimate(value=value, low=low, high=high, rows=rows)
-    return result
+    return {
+        name: as_estimate(measured, drawn[name] if drawn else None, confidence, rows)
+        for name, measured in values.items()
+    }
+
+
+def as_estimate(value: float, drawn: "np.ndarray | None", confidence: float, rows: int) -> Estimate:
+    """A measured value with the interval of its replicates; None where it is not defined."""
+    low, high = percentile(drawn, confidence) if drawn is not None else (None, None)
+    return Estimate(value=_or_none(value), low=low, high=high, rows=rows)
+
+
+def class_estimates(
+    model: MeasuredModel, done: TestPass, config: GateConfig
+) -> dict[str, dict[str, Estimate]]:
+    """F1, recall and precision of each class by name, where the gate asks for the least of one."""
+    import numpy as np
+
+    if not config.classes:
+        return {}
+    counts = model.tally.count_calls()
+    measured = of_classes(*counts.sum(0))
+    drawn = None
+    if has_blocks(done):
+        weighed = np.tensordot(done.weights, counts[done.blocks], 1)
+        drawn = of_classes(weighed[:, 0], weighed[:, 1], weighed[:, 2])
+    rows = model.tally.class_rows()
+    return {
+        name: {
+            metric: as_estimate(
+                float(values[place]),
+                None if drawn is None else drawn[metric][:, place],
+                config.confidence,
+                rows[place],
+            )
+            for metric, values in measured.items()
+        }
+        for place, name in enumerate(model.scorer.label.class_names)
+    }
+
+
+def has_blocks(done: TestPass) -> bool:
+    """Whether there are blocks enough to resample."""
+    return len(done.blocks) >= MIN_BLOCKS
 
 
 def resampled(tally: LabelTally, done: TestPass) -> dict[str, "np.ndarray"]:
     """Bootstrap replicates by metric; empty where there are too few blocks."""
-    if len(done.blocks) < MIN_BLOCKS:
+    if not has_blocks(done):
         return {}
     return tally.resample(done.weights, done.blocks)
 

@@ -122,6 +122,36 @@ def _slice(result: RuleResult) -> tuple[str, list[str]]:
     ]
 
 
+def _class(result: RuleResult) -> tuple[str, list[str]]:
+    """Of a class: too few rows of it, or too low a value."""
+    if result.name.endswith(" enough rows"):
+        return "gate.classes min_rows", [
+            "the class is rare and the test part short: make features.split.test longer",
+            "there are no more data yet: lower min_rows, and read the class's interval",
+        ]
+    if result.metric == "rows":
+        return _few(result)
+    return "gate.classes", [
+        "the class has few training rows: more of them, or a greater weight (training.class_weights,"
+        " training.positive_weight)",
+        "it looks like another class: see in the card what it is taken for, and add a feature that tells"
+        " the two apart",
+    ]
+
+
+def _fairness(result: RuleResult) -> tuple[str, list[str]]:
+    if result.metric == "rows":
+        return "gate.fairness min_rows", [
+            "the group is small and the test part short: make features.split.test longer",
+            "the group is too small to judge: join it to another one at the source, or leave_out",
+        ]
+    return "gate.fairness", [
+        "a group has few training rows, or features that say less of it: more of them, or a weight"
+        " (training.sample_weight)",
+        "a feature stands for the group: take it out, and see what the model loses",
+    ]
+
+
 def _lead_over_baseline(result: RuleResult, gate: GateConfig) -> list[str]:
     """Why a model is not ahead; only a setting that can still change the verdict is named."""
     if "regression" not in result.name:
@@ -182,7 +212,8 @@ _BEGINNINGS: dict[str, Callable[[RuleResult], tuple[str, list[str]]]] = {
     "test rows": _few,
     "positives": _few,
     "negatives": _few,
-    "class ": _few,
+    "class ": _class,
+    "fairness ": _fairness,
     "champion ": _champion,
     "slice ": _slice,
     "rehearsal": _rehearsal,

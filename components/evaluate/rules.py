@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
-from slipway.components.config.gate import Bound, GateConfig, Judge, LeakAlarm
+from slipway.components.config.gate import EVERY_CLASS, Bound, GateConfig, Judge, LeakAlarm
 from slipway.components.config.kinds import LOWER_IS_BETTER, Metric, metric_name
 from slipway.components.contracts.verdict import Outcome, Override, RuleResult, override_holds
 from slipway.components.metrics.kinds.base import LabelType
+
+_LEAST_GROUPS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,23 @@ class SliceEvidence:
     rows: int
     metrics: dict[str, Estimate]
     differences: dict[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupEvidence:
+    """What a rule of fairness compares.
+
+    Attributes:
+        rule: its name. groups: by group its value, with the rows that this is made from.
+        gap, ratio: how far the groups lie apart.
+        problems: why nothing may be concluded, in words.
+    """
+
+    rule: str
+    groups: dict[str, Estimate]
+    gap: Estimate
+    ratio: Estimate
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +87,8 @@ class Evidence:
         champion: differences (model − champion) by metric; None where there is no champion.
         champion_problem: why the champion, though there is one, could not be compared.
         slices: of the declared columns.
+        fairness: what the rules of fairness compare. classes: of each class F1, recall and precision,
+            where the least of one is asked for.
         baselines: by baseline, the difference in the kind's leading metric (model − baseline).
         shuffled: what is told of labels shuffled on purpose, with the interval of pure chance.
         features: how well single features tell the label (see `LabelType.tells`), by name.
@@ -84,6 +105,8 @@ class Evidence:
     champion: dict[str, Estimate] | None = None
     champion_problem: str = ""
     slices: tuple[SliceEvidence, ...] = ()
+    fairness: tuple[GroupEvidence, ...] = ()
+    classes: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     baselines: dict[str, Estimate] = field(default_factory=dict)
     shuffled: Estimate | None = None
     features: dict[str, float] = field(default_factory=dict)
@@ -401,6 +424,79 @@ def _slices(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     return results
 
 
+def _fairness(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
+    found = {part.rule: part for part in evidence.fairness}
+    results = []
+    for rule in config.fairness:
+        part = found.get(rule.name)
+        problems = list(part.problems) if part else ["The groups were not measured."]
+        if part and not problems and len(part.groups) < _LEAST_GROUPS:
+            problems.append(f"There are no two groups of {rule.by} to compare.")
+        if part is None or problems:
+            reason = f"{_capital(rule.name)}: {' '.join(problems)}"
+            results.append(
+                RuleResult(name=rule.name, metric=rule.measure, outcome="fail", reason=reason)
+            )
+            continue
+        few = {name: one.rows for name, one in part.groups.items() if one.rows < rule.min_rows}
+        for name, rows in sorted(few.items()):
+            what = f"Rows of {rule.by}={name} for the {metric_name(rule.measure)}"
+            results.append(_count(f"{rule.name} {name} rows", what, rows, rule.min_rows))
+        if few:
+            continue
+        for side, estimate, bound in (
+            ("gap", part.gap, rule.gap is not None and Bound(max=rule.gap)),
+            ("ratio", part.ratio, rule.ratio is not None and Bound(min=rule.ratio)),
+        ):
+            if bound:
+                what = f"the {side} in {metric_name(rule.measure)} between {_extremes(part)}"
+                results += check(
+                    f"{rule.name} {side}", rule.measure, what, estimate, bound, rule.judge
+                )
+    return results
+
+
+def _extremes(part: GroupEvidence) -> str:
+    """The two groups that lie farthest apart, each with its value."""
+    known = [(_number(one.value), name) for name, one in part.groups.items()]
+    least, most = min(known), max(known)
+    return f"{least[1]} ({least[0]:.4g}) and {most[1]} ({most[0]:.4g})"
+
+
+def _classes(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
+    names = evidence.label.class_names
+    rows = dict(zip(names, evidence.class_rows, strict=True))
+    bounds = dict(config.classes)
+    every = bounds.pop(EVERY_CLASS, None)
+    if every is not None:
+        bounds = {**{name: every for name in names if name not in bounds}, **bounds}
+    results = []
+    for name, bound in sorted(bounds.items()):
+        if name not in rows:
+            reason = f"The model has no class {name}, of which gate.classes asks for something."
+            results.append(
+                RuleResult(name=f"class {name}", metric="rows", outcome="fail", reason=reason)
+            )
+            continue
+        least = bound.min_rows or config.min_class_rows
+        if rows[name] < least:
+            what = f"Test rows of the class {name} for its least values"
+            results.append(_count(f"class {name} enough rows", what, rows[name], least))
+            continue
+        measured = evidence.classes.get(name, {})
+        for metric, value in sorted(bound.least.items()):
+            what = f"{metric_name(metric)} of the class {name}"
+            results += check(
+                f"class {name} {metric}",
+                metric,
+                what,
+                measured.get(metric),
+                Bound(min=value),
+                config.judge,
+            )
+    return results
+
+
 def _baselines(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     rule, label = config.baseline, evidence.label
     constant, fitted = label.baselines
@@ -566,6 +662,8 @@ _RULES: dict[str, Callable[[Evidence, GateConfig], list[RuleResult]]] = {
     "thresholds": _thresholds,
     "champion": _champion,
     "slices": _slices,
+    "fairness": _fairness,
+    "classes": _classes,
     "baselines": _baselines,
     "leak": _leak,
     "rehearsal": _rehearsal,

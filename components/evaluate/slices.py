@@ -39,7 +39,7 @@ class SliceColumn:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        found = pc.index_in(_texts(table, self.source), pa.array(self.values, pa.string()))
+        found = pc.index_in(texts(table, self.source), pa.array(self.values, pa.string()))
         return found.fill_null(-1).to_numpy().astype("int64")
 
 
@@ -49,7 +49,8 @@ def _source(name: str, columns: list[str]) -> str:
     return TIME if calendar else name
 
 
-def _texts(table: "pa.Table", name: str) -> "pa.ChunkedArray":
+def texts(table: "pa.Table", name: str) -> "pa.ChunkedArray":
+    """A column's values as the texts that name slices and groups; of TIME its month."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -58,18 +59,23 @@ def _texts(table: "pa.Table", name: str) -> "pa.ChunkedArray":
     return table[name].cast(pa.string()).fill_null(MISSING)
 
 
-def _check_declared(name: str, schema: "pa.Schema") -> None:
+def require_groups(name: str, schema: "pa.Schema", setting: str) -> None:
+    """Refuses a column whose values name no groups of rows.
+
+    Raises:
+        SlipwayError: it is not there, is the label, or a number with fractions.
+    """
     import pyarrow as pa
 
     if name not in schema.names or name == LABEL:
         raise SlipwayError(
-            f"gate.slices.columns names '{name}', which the test table does not have. It has:"
+            f"{setting} names '{name}', which the test table does not have. It has:"
             f" {', '.join(n for n in schema.names if n != LABEL)}"
             + (f", and {MONTH}." if TIME in schema.names else ".")
         )
     if pa.types.is_floating(schema.field(name).type):
         raise SlipwayError(
-            f"gate.slices.columns names '{name}', a number: slices need categories. Name a"
+            f"{setting} names '{name}', a number: slices need categories. Name a"
             " categorical or boolean feature, a key, or month."
         )
 
@@ -91,7 +97,7 @@ def plan_slices(folder: Path, splits: Splits, rule: SliceRule) -> list[SliceColu
     source = {name: _source(name, schema.names) for name in rule.columns}
     for name in rule.columns:
         if source[name] != TIME:
-            _check_declared(name, schema)
+            require_groups(name, schema, "gate.slices.columns")
     automatic = []
     if rule.automatic:
         for name in splits.of_kind("categorical"):
@@ -107,7 +113,7 @@ def plan_slices(folder: Path, splits: Splits, rule: SliceRule) -> list[SliceColu
     sources = list(dict.fromkeys(source.values()))
     for table in read_part_batches(folder, "test", sources) if sources else ():
         for name in names:
-            for pair in _texts(table, source[name]).value_counts().to_pylist():
+            for pair in texts(table, source[name]).value_counts().to_pylist():
                 counts[name][pair["values"]] += pair["counts"]
     columns = []
     for name in names:

@@ -136,6 +136,11 @@ class MulticlassTally:
         """See `LabelTally`."""
         return tuple(int(rows) for rows in self.pairs[group].sum(1))
 
+    def count_calls(self, group: int = 0) -> "np.ndarray":
+        """See `LabelTally`."""
+        counts: np.ndarray = self.counts[group].astype(float)
+        return counts
+
     def confusion(self, group: int = 0) -> list[list[int]]:
         """Counts of a group: rows the true class, columns the called one."""
         counts: list[list[int]] = self.pairs[group].tolist()
@@ -143,7 +148,7 @@ class MulticlassTally:
 
     def measure_classes(self, group: int = 0) -> dict[str, "np.ndarray"]:
         """F1, precision, recall and AUC against the rest of each class, [K]; an AUC may be NaN."""
-        hits, called, actual = self.counts[group].sum(0, dtype=float)
+        hits, called, actual = self.count_calls(group).sum(0)
         other, own = (self.fine[group, :, :, side].astype(float) for side in (0, 1))
         area = area_under_roc(other, own, other.sum(-1) * own.sum(-1))
         return {**of_classes(hits, called, actual), "auc": area}

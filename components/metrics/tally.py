@@ -131,6 +131,17 @@ class Tally:
         positives = int(self.calibration[group, :, :, 2].sum())
         return self.rows(group) - positives, positives
 
+    def count_calls(self, group: int = 0) -> "np.ndarray":
+        """See `LabelTally`."""
+        import numpy as np
+
+        hits, alarms = self.sums[group, :, 0], self.sums[group, :, 1]
+        rows, positives = (self.calibration[group, :, :, side].sum(1) for side in (0, 2))
+        called = hits + alarms
+        ones = (hits, called, positives)
+        zeros = (rows - positives - alarms, rows - called, rows - positives)
+        return np.stack([np.stack(zeros, 1), np.stack(ones, 1)], axis=2)
+
     def confusion(self, group: int = 0) -> list[list[int]]:
         """Counts of a group: rows the true class, columns the called one."""
         negatives, positives = self.class_rows(group)

@@ -59,6 +59,13 @@ class LabelTally(Protocol):
         """Counts of a group: rows the true class, columns the called one; empty without classes."""
         ...
 
+    def count_calls(self, group: int = 0) -> "np.ndarray":
+        """Rows of a group by block and class: hits, called, actual, float64 [blocks, 3, K].
+
+        K is 0 where there are no classes.
+        """
+        ...
+
     def measure(self, group: int = 0) -> dict[str, float]:
         """Every metric of a group by name; NaN where it is not defined."""
         ...
@@ -241,6 +248,17 @@ class LabelType(ABC):
     @abstractmethod
     def decide(self, answers: "np.ndarray") -> "np.ndarray":
         """The label that each answer stands for, [N], as tables hold labels."""
+
+    def row_errors(self, labels: "np.ndarray", answers: "np.ndarray") -> "np.ndarray":
+        """What each row adds to the mean that `error_of` makes the error of: 1 where it is wrong."""
+        import numpy as np
+
+        errors: np.ndarray = (self.decide(answers) != labels).astype(np.float64)
+        return errors
+
+    def error_of(self, mean: "np.ndarray") -> "np.ndarray":
+        """The error, as people read it, of a mean of `row_errors`: the share of wrong answers."""
+        return mean
 
     @property
     @abstractmethod

@@ -137,6 +137,18 @@ class NumberLabel(LabelType):
         values: np.ndarray = answers[:, 0].astype(np.float64)
         return values
 
+    def row_errors(self, labels: "np.ndarray", answers: "np.ndarray") -> "np.ndarray":
+        """Squared errors."""
+        errors: np.ndarray = (self.decide(answers) - labels) ** 2
+        return errors
+
+    def error_of(self, mean: "np.ndarray") -> "np.ndarray":
+        """The root: the RMSE."""
+        import numpy as np
+
+        root: np.ndarray = np.sqrt(mean)
+        return root
+
     @property
     def outputs(self) -> tuple[Output, ...]:
         """See `LabelType`."""

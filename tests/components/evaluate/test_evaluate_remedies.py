@@ -14,7 +14,13 @@ from slipway.components.config.gate import GateConfig
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.evaluate.evaluate import EvaluationTask, evaluate_model
 from slipway.components.evaluate.remedies import find_remedies
-from slipway.components.evaluate.rules import Estimate, Evidence, RehearsalEvidence, judge
+from slipway.components.evaluate.rules import (
+    Estimate,
+    Evidence,
+    GroupEvidence,
+    RehearsalEvidence,
+    judge,
+)
 from slipway.components.metrics.kinds.binary import BinaryLabel
 from slipway.components.metrics.kinds.number import NumberLabel
 from slipway.local.job import RunResult
@@ -40,6 +46,14 @@ GOOD = Evidence(
     rehearsal=RehearsalEvidence(rows=200, difference=1e-7, p99_ms=4.0, memory_mb=120.0),
 )  # fmt: skip
 GATE: dict[str, Any] = {"accuracy": 0.75, "f1": 0.5, "auc": 0.75}
+
+
+def few_rows() -> GroupEvidence:
+    """Two groups, one of which is too small."""
+    groups = {name: replace(estimate(0.2), rows=rows) for name, rows in (("f", 9), ("m", 900))}
+    return GroupEvidence(
+        rule="fairness sex error", groups=groups, gap=estimate(0.0), ratio=estimate(1.0)
+    )
 
 
 def told(evidence: Evidence = GOOD, **gate: Any) -> list[str]:
@@ -73,6 +87,29 @@ def told(evidence: Evidence = GOOD, **gate: Any) -> list[str]:
             "test rows: 5000, asked for 9000 (gate.min_rows). Most likely the test part is too small for"
             " this table: make features.split.test longer. Or there are no more data yet: set"
             " gate.min_rows",
+        ),
+        (
+            replace(GOOD, classes={"1": {"recall": estimate(0.4)}}),
+            {"classes": {"1": {"recall": 0.5}}},
+            "class 1 recall: 0.4, asked for 0.5 (gate.classes). Most likely the class has few training"
+            " rows",
+        ),
+        (
+            GOOD,
+            {"classes": {"1": {"recall": 0.5, "min_rows": 2000}}},
+            "class 1 enough rows: 1500, asked for 2000 (gate.classes min_rows). Most likely the class is"
+            " rare",
+        ),
+        (
+            GOOD,
+            {"fairness": [{"by": "sex", "measure": "error", "gap": 0.1}]},
+            "fairness sex error: not measured (gate.fairness). Most likely a group has few training rows",
+        ),
+        (
+            replace(GOOD, fairness=(few_rows(),)),
+            {"fairness": [{"by": "sex", "measure": "error", "gap": 0.1}]},
+            "fairness sex error f rows: 9, asked for 100 (gate.fairness min_rows). Most likely the group"
+            " is small",
         ),
         (GOOD, {"min_class_rows": 2000}, "positives: 1500, asked for 2000 (gate.min_class_rows)."),
         (

@@ -15,6 +15,7 @@ from slipway.components.evaluate import rules
 from slipway.components.evaluate.rules import (
     Estimate,
     Evidence,
+    GroupEvidence,
     RehearsalEvidence,
     SliceEvidence,
     decide,
@@ -89,6 +90,38 @@ REQUIRED = {
         "least": {"auc": {"min": 0.7}},
     }
 }
+
+
+def groups(
+    gap: float | None = 0.1,
+    ratio: float | None = 0.8,
+    rows: int = 900,
+    measure: str = "selection_rate",
+    problems: tuple[str, ...] = (),
+    **more: float,
+) -> dict[str, Any]:
+    """Two groups (and more) that lie so far apart."""
+    found = {"f": estimate(0.4, rows=rows), "m": estimate(0.5, rows=1000)}
+    found |= {name: estimate(value, rows=1000) for name, value in more.items()}
+    part = GroupEvidence(
+        rule=f"fairness sex {measure}",
+        groups=found,
+        gap=estimate(gap, 0.03, rows=1900),
+        ratio=estimate(ratio, 0.05, rows=1900),
+        problems=problems,
+    )
+    return {"fairness": (part,)}
+
+
+def fair(**rule: Any) -> dict[str, Any]:
+    return {"fairness": [{"by": "sex", "measure": "selection_rate", **rule}]}
+
+
+def classes(recall: float | None = 0.6, **more: float) -> dict[str, Any]:
+    """What the two classes reach."""
+    found = {"f1": estimate(0.55), "recall": estimate(recall), "precision": estimate(0.5)}
+    rest = {name: estimate(0.7) for name in found}
+    return {"classes": {"0": rest, "1": {**found, **{k: estimate(v) for k, v in more.items()}}}}
 
 
 def metrics(**changed: Estimate) -> dict[str, Any]:
@@ -580,6 +613,160 @@ CASES = [
         {"rehearsal": replace(REHEARSED, problems=("no torch",))},
         {},
         ("rehearsal",),
+    ),
+    # Fairness: the gap and the ratio, at their bounds and beyond; and what cannot be told.
+    Case("a gap at its bound", groups(gap=0.1), fair(gap=0.1)),
+    Case(
+        "a gap just above",
+        groups(gap=0.1),
+        fair(gap=0.0999),
+        ("fairness sex selection_rate gap",),
+    ),
+    Case("a ratio at its bound", groups(ratio=0.8), fair(ratio=0.8)),
+    Case(
+        "a ratio just below",
+        groups(ratio=0.8),
+        fair(ratio=0.8001),
+        ("fairness sex selection_rate ratio",),
+    ),
+    Case(
+        "a gap and a ratio",
+        groups(),
+        fair(gap=0.05, ratio=0.9),
+        ("fairness sex selection_rate gap", "fairness sex selection_rate ratio"),
+    ),
+    Case("a gap's upper bound holds", groups(gap=0.1), fair(gap=0.13, judge="interval")),
+    Case(
+        "a gap's upper bound does not",
+        groups(gap=0.1),
+        fair(gap=0.1299, judge="interval"),
+        ("fairness sex selection_rate gap",),
+    ),
+    Case(
+        "a ratio's lower bound does not",
+        groups(ratio=0.8),
+        fair(ratio=0.7501, judge="interval"),
+        ("fairness sex selection_rate ratio",),
+    ),
+    Case(
+        "a gap without an interval",
+        {"fairness": (replace(groups()["fairness"][0], gap=Estimate(value=0.1, rows=1900)),)},
+        fair(gap=0.2, judge="interval"),
+        ("fairness sex selection_rate gap",),
+    ),
+    Case(
+        "a ratio that is not defined",
+        groups(ratio=None),
+        fair(gap=0.2, ratio=0.8),
+        ("fairness sex selection_rate ratio",),
+    ),
+    Case(
+        "a gap that is NaN",
+        groups(gap=NAN),
+        fair(gap=0.2),
+        ("sound measurement", "fairness sex selection_rate gap"),
+    ),
+    Case("a group at the fewest rows", groups(rows=300), fair(gap=0.2, min_rows=300)),
+    Case(
+        "a group with a row too few",
+        groups(rows=299),
+        fair(gap=0.2, min_rows=300),
+        ("fairness sex selection_rate f rows",),
+    ),
+    Case(
+        "two groups with too few rows",
+        groups(gap=0.9),
+        fair(gap=0.2, min_rows=2000),
+        ("fairness sex selection_rate f rows", "fairness sex selection_rate m rows"),
+    ),
+    Case(
+        "rows of no group",
+        groups(problems=("12 test rows have no sex.", "And more.")),
+        fair(gap=0.2),
+        ("fairness sex selection_rate",),
+    ),
+    Case(
+        "a single group",
+        {"fairness": (replace(groups()["fairness"][0], groups={"f": estimate(0.4, rows=900)}),)},
+        fair(gap=0.2),
+        ("fairness sex selection_rate",),
+    ),
+    Case("groups that were not measured", {}, fair(gap=0.2), ("fairness sex selection_rate",)),
+    Case(
+        "groups of another rule",
+        groups(measure="error"),
+        fair(gap=0.2),
+        ("fairness sex selection_rate",),
+    ),
+    Case(
+        "one of two rules",
+        {
+            "fairness": (
+                *groups(gap=0.3)["fairness"],
+                *groups(gap=0.01, measure="error", x=0.45)["fairness"],
+            )
+        },
+        {
+            "fairness": [
+                {"by": "sex", "measure": "selection_rate", "gap": 0.2},
+                {"by": "sex", "measure": "error", "gap": 0.2},
+            ]
+        },
+        ("fairness sex selection_rate gap",),
+    ),
+    # The least of one class.
+    Case("a class at its least", classes(), {"classes": {"1": {"recall": 0.6, "f1": 0.55}}}),
+    Case(
+        "a class's recall just below",
+        classes(),
+        {"classes": {1: {"recall": 0.6001, "f1": 0.55}}},
+        ("class 1 recall",),
+    ),
+    Case(
+        "every class",
+        classes(),
+        {"classes": {"*": {"f1": 0.6}}},
+        ("class 1 f1",),
+    ),
+    Case(
+        "every class but one that has its own",
+        classes(),
+        {"classes": {"*": {"f1": 0.8}, "1": {"precision": 0.5}}},
+        ("class 0 f1",),
+    ),
+    Case(
+        "a class's lower bound",
+        classes(),
+        {"classes": {"1": {"f1": 0.5301}}, "judge": "interval", "accuracy": 0.7, "auc": 0.7},
+        ("class 1 f1",),
+    ),
+    Case(
+        "a class at the fewest rows", classes(), {"classes": {"1": {"f1": 0.5, "min_rows": 1500}}}
+    ),
+    Case(
+        "a class with a row too few",
+        classes(),
+        {"classes": {"1": {"f1": 0.5, "min_rows": 1501}}},
+        ("class 1 enough rows",),
+    ),
+    Case(
+        "a class with fewer rows than all must have",
+        {**classes(), "class_rows": (4951, 49)},
+        {"classes": {"1": {"f1": 0.5}}},
+        ("positives", "class 1 enough rows"),
+    ),
+    Case(
+        "a class that there is not",
+        classes(),
+        {"classes": {"2": {"f1": 0.5}}},
+        ("class 2",),
+    ),
+    Case("a class that was not measured", {}, {"classes": {"1": {"f1": 0.5}}}, ("class 1 f1",)),
+    Case(
+        "a class's recall is NaN",
+        classes(recall=NAN),
+        {"classes": {"1": {"recall": 0.1}}},
+        ("sound measurement", "class 1 recall"),
     ),
 ]
 

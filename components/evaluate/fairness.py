@@ -1,0 +1,164 @@
+"""Measures what `gate.fairness` compares: the groups of the test rows, and how far they lie apart."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slipway.components.config.gate import FairnessRule, GateConfig
+from slipway.components.contracts.scoring import read_part_batches
+from slipway.components.contracts.splits import part_file
+from slipway.components.evaluate.measure import TestPass, as_estimate, has_blocks
+from slipway.components.evaluate.rules import Estimate, GroupEvidence
+from slipway.components.evaluate.slices import MISSING, SliceColumn, require_groups, texts
+from slipway.components.metrics.fairness import GroupTally, row_sums, spread
+from slipway.components.metrics.kinds.base import LabelType
+from slipway.components.metrics.tally import MAX_BLOCKS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+MAX_GROUPS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedGroups:
+    """One rule with what it compares.
+
+    Attributes:
+        column: its groups, those that are compared.
+        problems: why it cannot be answered whatever is measured, in words.
+    """
+
+    rule: FairnessRule
+    column: SliceColumn
+    tally: GroupTally
+    problems: tuple[str, ...] = ()
+
+    def add(
+        self,
+        table: "pa.Table",
+        labels: "np.ndarray",
+        answers: "np.ndarray",
+        block: "np.ndarray",
+    ) -> None:
+        """Counts a batch of test rows."""
+        if not self.column.values:
+            return
+        rule = self.rule
+        rows = row_sums(self.tally.label, rule.measure, rule.positive, labels, answers)
+        self.tally.add(rows, block, self.column.groups(table))
+
+
+def plan_groups(folder: Path, label: LabelType, gate: GateConfig) -> list[ComparedGroups]:
+    """Finds the groups of every rule, in one pass over their columns.
+
+    Raises:
+        SlipwayError: a column is not in the test table, is the label, or is a number with fractions.
+    """
+    import pyarrow.parquet as pq
+
+    names = list(dict.fromkeys(rule.by for rule in gate.fairness))
+    if not names:
+        return []
+    schema = pq.read_schema(part_file(folder, "test"))
+    for name in names:
+        require_groups(name, schema, "gate.fairness")
+    counts: dict[str, Counter[str]] = {name: Counter() for name in names}
+    for table in read_part_batches(folder, "test", names):
+        for name in names:
+            for pair in texts(table, name).value_counts().to_pylist():
+                counts[name][pair["values"]] += pair["counts"]
+    return [_plan(rule, counts[rule.by], label) for rule in gate.fairness]
+
+
+def _plan(rule: FairnessRule, counts: Counter[str], label: LabelType) -> ComparedGroups:
+    there = sorted(value for value in counts if value not in (rule.leave_out or ()))
+    problems = []
+    if MISSING in there and MISSING not in (rule.groups or ()):
+        there.remove(MISSING)
+        problems.append(
+            f"{counts[MISSING]:,} test rows have no {rule.by}, so how it does by them is not known."
+            f" Fill it at the source, or write `leave_out: ['{MISSING}']`."
+        )
+    if rule.groups is not None:
+        strange = [value for value in there if value not in rule.groups]
+        if strange:
+            problems.append(
+                f"{rule.by} has values that are no declared group: {', '.join(strange[:5])}. Add them to"
+                " `groups`, or to `leave_out`."
+            )
+        there = list(rule.groups)
+    if len(there) > MAX_GROUPS:
+        problems.append(
+            f"{rule.by} has {len(there):,} values; at most {MAX_GROUPS} groups can be compared. Name a"
+            " coarser column."
+        )
+        there = []
+    if rule.measure != "error" and (rule.positive or "1") not in label.class_names:
+        problems.append(f"The model has no class {rule.positive or '1'}.")
+        there = []
+    column = SliceColumn(name=rule.by, values=tuple(there), declared=False, source=rule.by)
+    return ComparedGroups(
+        rule=rule,
+        column=column,
+        tally=GroupTally(label, len(there), MAX_BLOCKS),
+        problems=tuple(problems),
+    )
+
+
+def group_evidence(
+    compared: Sequence[ComparedGroups], done: TestPass, gate: GateConfig
+) -> tuple[GroupEvidence, ...]:
+    """The groups' values and how far they lie apart, with intervals from the pass's own blocks."""
+    return tuple(_measure(one, done, gate.confidence) for one in compared)
+
+
+def _measure(compared: ComparedGroups, done: TestPass, confidence: float) -> GroupEvidence:
+    tally, names = compared.tally, compared.column.values
+    if not names:
+        nothing = Estimate(value=None)
+        return GroupEvidence(
+            rule=compared.rule.name,
+            groups={},
+            gap=nothing,
+            ratio=nothing,
+            problems=compared.problems,
+        )
+    values, rows = tally.values(), tally.rows()
+    gap, ratio = spread(values)
+    drawn = tally.resample(done.weights, done.blocks) if has_blocks(done) else None
+    drawn_gap, drawn_ratio = spread(drawn) if drawn is not None else (None, None)
+    total = int(rows.sum())
+    return GroupEvidence(
+        rule=compared.rule.name,
+        groups={
+            name: as_estimate(
+                values[place],
+                None if drawn is None else drawn[:, place],
+                confidence,
+                int(rows[place]),
+            )
+            for place, name in enumerate(names)
+        },
+        gap=as_estimate(float(gap), drawn_gap, confidence, total),
+        ratio=as_estimate(float(ratio), drawn_ratio, confidence, total),
+        problems=compared.problems,
+    )
+
+
+def note_groups(
+    evidence: Sequence[GroupEvidence], rules: Sequence[FairnessRule]
+) -> list[dict[str, Any]]:
+    """What was asked and measured, for the verdict's notes: monitoring asks the same again."""
+    return [
+        {
+            "rule": rule.to_struct(),
+            "gap": found.gap.value,
+            "ratio": found.ratio.value,
+            "groups": {name: estimate.value for name, estimate in found.groups.items()},
+        }
+        for rule, found in zip(rules, evidence, strict=True)
+    ]

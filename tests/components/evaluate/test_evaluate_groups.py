@@ -1,0 +1,256 @@
+"""Fairness between groups, and the least of each class, through the whole stage; pandas is the oracle."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn import metrics as sk
+from support import gate_world, kinds_world
+
+from slipway.components.config.gate import FairnessRule
+from slipway.components.contracts.bundle import read_bundle
+from slipway.components.contracts.scoring import open_model, predict
+from slipway.components.contracts.splits import part_file, read_part, read_splits, write_splits
+from slipway.components.contracts.verdict import RuleResult, read_verdict
+from slipway.components.evaluate.blocks import draw_weights
+from slipway.components.evaluate.evaluate import Evaluation, EvaluationTask, evaluate_model
+from slipway.components.metrics.fairness import GroupTally, row_sums, spread
+from slipway.components.metrics.kinds.choose import label_type, label_type_of
+
+GATE: dict[str, Any] = {
+    "accuracy": 0.6,
+    "f1": 0.3,
+    "auc": 0.6,
+    "min_class_rows": 20,
+    "resamples": 200,
+    "rehearsal": {"enabled": False},
+    "slices": {"automatic": False},
+    "baseline": {"logistic": False},
+}
+RATES = ("selection_rate", "true_positive_rate", "false_positive_rate", "error")
+
+
+def run(folder: Path, out: Path, gate: dict[str, Any]) -> Evaluation:
+    out.mkdir(exist_ok=True)
+    return evaluate_model(
+        EvaluationTask(
+            bundle_path=folder / "bundle",
+            splits_path=folder / "splits",
+            project="toy",
+            config={**GATE, **gate},
+            verdict_path=out / "verdict.json",
+            card_path=out / "card.html",
+        )
+    )
+
+
+def add_sex(splits: Path, *, missing: int = 0) -> None:
+    """A sex beside the features: men have the greater `a`."""
+    for part in ("train", "validation", "test"):
+        table = read_part(splits, part)  # type: ignore[arg-type]
+        rng = np.random.default_rng(5)
+        man = table["a"].to_numpy() + rng.normal(size=table.num_rows) > 0
+        sex = np.where(man, "m", "f").astype(object)
+        if part == "test":
+            sex[:missing] = None
+        pq.write_table(table.append_column("sex", pa.array(sex)), part_file(splits, part))  # type: ignore[arg-type]
+    write_splits(splits, replace(read_splits(splits), beside={"sex": "string"}))
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    made = {}
+    for kind in ("binary", "multiclass", "number"):
+        folder = tmp_path_factory.mktemp(kind)
+        if kind == "binary":
+            gate_world.make_splits(folder / "splits", test_rows=3000)
+            gate_world.make_bundle(folder / "bundle")
+        else:
+            kinds_world.make_splits(folder / "splits", kind)
+            kinds_world.make_bundle(folder / "bundle", kind)
+        add_sex(folder / "splits")
+        made[kind] = folder
+    return made
+
+
+def answered(folder: Path) -> pd.DataFrame:
+    """The test rows with what the model calls them."""
+    bundle, table = read_bundle(folder / "bundle"), read_part(folder / "splits", "test")
+    answers = predict(open_model(folder / "bundle"), bundle, table)
+    return pd.DataFrame(
+        {
+            "sex": table["sex"].to_pylist(),
+            "label": table["label"].to_numpy(),
+            "called": label_type_of(bundle).decide(answers),
+        }
+    )
+
+
+def by_pandas(rows: pd.DataFrame, measure: str, kind: str, positive: int) -> "pd.Series[float]":
+    """The groups' values, the slow way."""
+    if measure == "error" and kind == "number":
+        return ((rows["called"] - rows["label"]) ** 2).groupby(rows["sex"]).mean() ** 0.5
+    if measure == "error":
+        return (rows["called"] != rows["label"]).groupby(rows["sex"]).mean()
+    if measure == "true_positive_rate":
+        rows = rows[rows["label"] == positive]
+    if measure == "false_positive_rate":
+        rows = rows[rows["label"] != positive]
+    return (rows["called"] == positive).groupby(rows["sex"]).mean()
+
+
+def rules_of(result: Evaluation) -> dict[str, RuleResult]:
+    return {rule.name: rule for rule in result.verdict.rules}
+
+
+CASES = [
+    *(("binary", measure) for measure in RATES),
+    *(("multiclass", measure) for measure in RATES),
+    ("number", "error"),
+]
+
+
+@pytest.mark.parametrize(("kind", "measure"), CASES)
+def test_the_values_are_those_of_pandas(
+    kind: str, measure: str, worlds: dict[str, Path], tmp_path: Path, registry: str
+) -> None:
+    named = kind == "multiclass" and measure != "error"
+    rule = {"by": "sex", "measure": measure, "gap": 0.0, "ratio": 1.0, "min_rows": 50}
+    rule |= {"positive": "bee"} if named else {}
+    result = run(worlds[kind], tmp_path, {"fairness": [rule]})
+    rows = answered(worlds[kind])
+    expected = by_pandas(rows, measure, kind, 1)
+    name = f"fairness sex {measure}" + (" of bee" if named else "")
+    gap, ratio = rules_of(result)[f"{name} gap"], rules_of(result)[f"{name} ratio"]
+    assert gap.value == pytest.approx(expected.max() - expected.min(), abs=1e-9)
+    assert ratio.value == pytest.approx(expected.min() / expected.max(), abs=1e-9)
+    assert gap.low is not None and gap.high is not None and gap.low < gap.high
+    assert (gap.outcome, ratio.outcome) == ("fail", "fail")
+    assert result.verdict.notes["fairness"][0]["groups"] == pytest.approx(expected.to_dict())
+    assert FairnessRule.model_validate(result.verdict.notes["fairness"][0]["rule"]).gap == 0
+    assert read_verdict(tmp_path / "verdict.json") == result.verdict
+    page = (tmp_path / "card.html").read_text()
+    assert f"Compared by sex: {measure.replace('_', ' ')}" in page
+    for sex, value in expected.items():
+        assert f'<tr><td>{sex}</td><td class="n">' in page and f"{value:.4f}" in page
+    loose = {**rule, "gap": float(gap.value or 0) + 1e-6, "ratio": float(ratio.value or 0) - 1e-6}
+    passed = run(worlds[kind], tmp_path / "again", {"fairness": [loose]})
+    assert {rules_of(passed)[f"{name} {side}"].outcome for side in ("gap", "ratio")} == {"pass"}
+
+
+def test_nothing_is_added_where_nothing_is_asked(
+    worlds: dict[str, Path], tmp_path: Path, registry: str
+) -> None:
+    run(worlds["binary"], tmp_path, {})
+    verdict = json.loads((tmp_path / "verdict.json").read_text())
+    assert "fairness" not in verdict["notes"]
+    assert not [rule for rule in verdict["rules"] if rule["name"].startswith(("fair", "class"))]
+    assert "Fairness" not in (tmp_path / "card.html").read_text()
+
+
+CLOSED: list[tuple[dict[str, Any], int, str]] = [
+    ({"min_rows": 5000}, 0, "Rows of sex=f for the true positive rate"),
+    (
+        {},
+        40,
+        "40 test rows have no sex, so how it does by them is not known. Fill it at the source",
+    ),
+    ({"groups": ["f", "m", "x"]}, 0, "Rows of sex=x for the true positive rate: 0 of at least 100"),
+    (
+        {"groups": ["m", "x"], "min_rows": 1},
+        0,
+        "sex has values that are no declared group: f. Add them to",
+    ),
+    ({"leave_out": ["f"]}, 0, "There are no two groups of sex to compare."),
+    ({"by": "row_id"}, 0, "row_id has 3,000 values; at most 50 groups can be compared"),
+    ({"positive": "7"}, 0, "The model has no class 7."),
+    ({"by": "a"}, 0, "gate.fairness names 'a', a number: slices need categories"),
+    ({"by": "shoe"}, 0, "gate.fairness names 'shoe', which the test table does not have"),
+]
+
+
+@pytest.mark.parametrize(("change", "missing", "says"), CLOSED, ids=[str(c[0]) for c in CLOSED])
+def test_what_cannot_be_told_is_refused(
+    change: dict[str, Any],
+    missing: int,
+    says: str,
+    worlds: dict[str, Path],
+    tmp_path: Path,
+    registry: str,
+) -> None:
+    folder = worlds["binary"]
+    if missing:
+        folder = tmp_path
+        gate_world.make_splits(folder / "splits", test_rows=3000)
+        gate_world.make_bundle(folder / "bundle")
+        add_sex(folder / "splits", missing=missing)
+    rule = {"by": "sex", "measure": "true_positive_rate", "gap": 1.0, **change}
+    result = run(folder, tmp_path / "out", {"fairness": [rule]})
+    assert result.outcome == "fail"
+    assert says in " ".join(result.verdict.reasons)
+
+
+def test_nulls_that_are_left_out_on_purpose(tmp_path: Path, registry: str) -> None:
+    gate_world.make_splits(tmp_path / "splits", test_rows=3000)
+    gate_world.make_bundle(tmp_path / "bundle")
+    add_sex(tmp_path / "splits", missing=40)
+    rule = {"by": "sex", "measure": "selection_rate", "gap": 1.0, "leave_out": "(missing)"}
+    result = run(tmp_path, tmp_path / "out", {"fairness": [rule]})
+    assert result.verdict.reasons == []
+    expected = by_pandas(answered(tmp_path).dropna(), "selection_rate", "binary", 1)
+    assert result.verdict.notes["fairness"][0]["groups"] == pytest.approx(expected.to_dict())
+
+
+def test_replicates_are_the_rows_drawn_again() -> None:
+    rng = np.random.default_rng(0)
+    rows, blocks = 400, 12
+    labels, answers = rng.integers(0, 2, rows), rng.random(rows).astype(np.float32)
+    block, group = rng.integers(0, blocks, rows), rng.integers(-1, 3, rows)
+    label = label_type("binary", threshold=0.5)
+    tally = GroupTally(label, 3, blocks)
+    tally.add(row_sums(label, "true_positive_rate", None, labels, answers), block, group)
+    weights = draw_weights(blocks, 20, 1)
+    drawn = tally.resample(weights, np.arange(blocks))
+    for replicate, times in zip(drawn, weights, strict=True):
+        again = np.repeat(np.arange(rows), times[block].astype(int))
+        for place in range(3):
+            taken = again[(group[again] == place) & (labels[again] == 1)]
+            assert replicate[place] == pytest.approx((answers[taken] >= 0.5).mean())
+    assert tally.rows().tolist() == [
+        int(((group == place) & (labels == 1)).sum()) for place in range(3)
+    ]
+
+
+def test_how_far_groups_lie_apart() -> None:
+    gap, ratio = spread(
+        np.array([[0.2, 0.5, 0.4], [0.0, 0.0, 0.0], [0.0, 0.5, 0.5], [np.nan, 1, 1]])
+    )
+    assert gap[:3].tolist() == pytest.approx([0.3, 0.0, 0.5])
+    assert ratio[0] == pytest.approx(0.4) and ratio[2] == 0
+    assert np.isnan(ratio[[1, 3]]).all() and np.isnan(gap[3])
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_the_least_of_each_class_is_that_of_scikit_learn(
+    kind: str, worlds: dict[str, Path], tmp_path: Path, registry: str
+) -> None:
+    asked = {"*": {"f1": 0.999, "recall": 0.0, "precision": 0.0}}
+    result = run(worlds[kind], tmp_path, {"classes": asked})
+    rows, rules = answered(worlds[kind]), rules_of(result)
+    names = ("0", "1") if kind == "binary" else kinds_world.CLASSES
+    precision, recall, f1, count = sk.precision_recall_fscore_support(rows["label"], rows["called"])
+    for place, name in enumerate(names):
+        assert rules[f"class {name} f1"].value == pytest.approx(f1[place])
+        assert rules[f"class {name} recall"].value == pytest.approx(recall[place])
+        assert rules[f"class {name} precision"].value == pytest.approx(precision[place])
+        assert rules[f"class {name} f1"].rows == count[place]
+        low, high = rules[f"class {name} recall"].low, rules[f"class {name} recall"].high
+        assert low is not None and high is not None and low < recall[place] < high
+        assert rules[f"class {name} f1"].outcome == "fail"
+        assert rules[f"class {name} recall"].outcome == "pass"
