@@ -15,6 +15,7 @@ AlertName = Literal[
     "COVERAGE",
     "ERROR_RISE",
     "NEW_CLASS",
+    "FAIRNESS",
     "HIGH_ERROR_RATE",
     "HIGH_LATENCY",
     "DATA_DRIFT",

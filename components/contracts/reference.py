@@ -38,11 +38,15 @@ class ReferenceSummary(Record):
         label_rate: share of positives a part. probability_mean: mean answer a part. Both of a binary
             label only.
         labels: as in the splits.
+        fairness: of each rule of fairness that the gate held the version against, `rule` (its settings),
+            `gap`, `ratio` and `groups` on the test part.
     """
 
     ABSENT: ClassVar[str] = "holds no reference"
     REMEDY: ClassVar[str] = "Register the model again."
-    SPARSE: ClassVar[frozenset[str]] = frozenset({"label_kind", "classes", "level", "labels"})
+    SPARSE: ClassVar[frozenset[str]] = frozenset(
+        {"label_kind", "classes", "level", "labels", "fairness"}
+    )
 
     model: str
     model_hash: str
@@ -62,6 +66,7 @@ class ReferenceSummary(Record):
     classes: tuple[str, ...] = ()
     level: float = 0.0
     labels: dict[str, dict[str, float]] = field(default_factory=dict)
+    fairness: list[dict[str, Any]] = field(default_factory=list)
 
 
 def answer_column(kind: LabelKind, name: str) -> str:

@@ -11,8 +11,8 @@ from slipway.components.contracts.scoring import read_part_batches
 from slipway.components.contracts.splits import part_file
 from slipway.components.evaluate.measure import TestPass, as_estimate, has_blocks
 from slipway.components.evaluate.rules import Estimate, GroupEvidence
-from slipway.components.evaluate.slices import MISSING, SliceColumn, require_groups, texts
-from slipway.components.metrics.fairness import GroupTally, row_sums, spread
+from slipway.components.evaluate.slices import SliceColumn, require_groups, texts
+from slipway.components.metrics.fairness import MISSING, GroupTally, row_sums, spread
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.tally import MAX_BLOCKS
 

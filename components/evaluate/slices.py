@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from slipway.components.config.gate import SliceRule
 from slipway.components.contracts.scoring import read_part_batches
 from slipway.components.contracts.splits import LABEL, TIME, Splits, part_file
+from slipway.components.metrics.fairness import as_texts
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MONTH = "month"
-MISSING = "(missing)"
 MAX_VALUES = 200
 _AUTOMATIC_VALUES = 20
 _AUTOMATIC_COLUMNS = 6
@@ -51,12 +51,9 @@ def _source(name: str, columns: list[str]) -> str:
 
 def texts(table: "pa.Table", name: str) -> "pa.ChunkedArray":
     """A column's values as the texts that name slices and groups; of TIME its month."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    if name == TIME:
-        return pc.strftime(table[TIME], format="%Y-%m")
-    return table[name].cast(pa.string()).fill_null(MISSING)
+    return pc.strftime(table[TIME], format="%Y-%m") if name == TIME else as_texts(table[name])
 
 
 def require_groups(name: str, schema: "pa.Schema", setting: str) -> None:

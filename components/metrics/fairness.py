@@ -11,11 +11,21 @@ from slipway.components.metrics.kinds.base import LabelType
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
     from slipway.components.config.gate import FairnessMeasure
 
+MISSING = "(missing)"
+"""The group, and the slice, of rows whose value is null."""
 POSITIVE = "1"
 """The class that counts as positive where no other is named: label 1 of two classes."""
+
+
+def as_texts(column: "pa.ChunkedArray | pa.Array") -> "pa.ChunkedArray":
+    """A column's values as the texts that name groups and slices."""
+    import pyarrow as pa
+
+    return column.cast(pa.string()).fill_null(MISSING)
 
 
 def row_sums(

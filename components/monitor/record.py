@@ -196,9 +196,17 @@ def _find(figures: _Figures) -> Findings:
         prediction_drift=drift.prediction.reason if drift and drift.prediction else None,
         schema_breaks=tuple(figures.schema_breaks) if drift else None,
         log_dropped_rows=(figures.counters or {}).get("metrics", {}).get("log_dropped_rows"),
+        unfair=_unfair(figures),
         skew=skew.worst if skew else None,
         skewed=tuple(feature.name for feature in skewed if feature.differ > limits.skew),
     )
+
+
+def _unfair(figures: _Figures) -> tuple[str, ...] | None:
+    """The rules of fairness that are broken, in words; None where none could be judged."""
+    version = figures.measures.version
+    judged = [one for one in version.fairness if one.status != "too little data"] if version else []
+    return tuple(one.text for one in judged if one.status == "broken") if judged else None
 
 
 def _new_class_rows(figures: _Figures) -> int | None:
@@ -246,8 +254,10 @@ def _describe(figures: _Figures) -> dict[str, Any]:
     measures, performance, drift = figures.measures, figures.performance, figures.drift
     scan, baseline = figures.scan, figures.baseline
     matured = measures.version.matured if measures.version else ()
+    fairness = [one.to_dict() for one in measures.version.fairness] if measures.version else []
     details: dict[str, Any] = finite(
         {
+            **({"fairness": fairness} if fairness else {}),
             "log": measures.log.uri,
             "log_files": len(measures.log.files),
             "versions": measures.versions,

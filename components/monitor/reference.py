@@ -7,7 +7,7 @@ tag `slipway.reference_uri`.
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slipway.components.contracts.reference import FILE, ROWS, ReferenceSummary, answer_column
 from slipway.components.contracts.release import Tag
@@ -43,6 +43,7 @@ class Reference:
         release: metric to its value on the test part when the model was released.
         label: what the model's answers mean.
         errors: what an interval's width tells of the error, of a number; None elsewhere.
+        fairness: as in `ReferenceSummary`.
     """
 
     model_version: str
@@ -54,6 +55,7 @@ class Reference:
     release: dict[str, float]
     label: LabelType
     errors: ErrorByWidth | None = None
+    fairness: tuple[dict[str, Any], ...] = ()
 
     @property
     def kinds(self) -> dict[str, Kind]:
@@ -165,6 +167,7 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
         release=release,
         label=label,
         errors=errors,
+        fairness=tuple(summary.fairness),
     )
 
 

@@ -4,7 +4,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -189,12 +189,13 @@ def _touches(path: str, window: Window) -> bool:
     return begins < window.end and begins + length > window.start
 
 
-def read_answers(window: LogWindow, kind: LabelKind) -> "pa.Table":
+def read_answers(window: LogWindow, kind: LabelKind, features: Sequence[str] = ()) -> "pa.Table":
     """All rows of the window without their features: one row a predicted row or refused request.
 
     Args:
         window: the log.
         kind: of label, which says the columns of an answer.
+        features: columns of features that are wanted all the same; null where a file has them not.
     """
     import pyarrow as pa
 
@@ -205,7 +206,12 @@ def read_answers(window: LogWindow, kind: LabelKind) -> "pa.Table":
     names = [*_REQUEST, *(name for name, _ in columns)]
     schema = pa.schema([log_schema((), columns).field(name) for name in names])
     tables = [schema.empty_table()]
-    for table in window.batches(names):
+    extra: dict[str, list[pa.ChunkedArray]] = {name: [] for name in features}
+    for table in window.batches([*names, *features]):
+        for name in features:
+            values = table[name] if name in table.column_names else pa.nulls(table.num_rows)
+            extra[name].append(values.cast(pa.string()))
+        table = table.select([name for name in table.column_names if name in names])
         lacking = [name for name in names if name not in table.column_names]
         if lacking:
             raise SlipwayError(
@@ -213,7 +219,11 @@ def read_answers(window: LogWindow, kind: LabelKind) -> "pa.Table":
                 f" {', '.join(lacking)}: it was not written by this release's predictor."
             )
         tables.append(table.cast(schema))
-    return pa.concat_tables(tables)
+    answers = pa.concat_tables(tables)
+    for name, parts in extra.items():
+        chunks = [chunk for part in parts for chunk in getattr(part, "chunks", [part])]
+        answers = answers.append_column(name, pa.chunked_array(chunks, pa.string()))
+    return answers
 
 
 def is_answered(table: "pa.Table") -> "pa.ChunkedArray":

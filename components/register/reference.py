@@ -77,6 +77,7 @@ def write_reference(
         classes=bundle.classes,
         level=bundle.level,
         labels=splits.labels,
+        fairness=verdict.notes.get("fairness", []),
     ).write(folder / FILE)
 
 

@@ -30,6 +30,7 @@ class Findings:
     rmse: float | None = None
     release_rmse: float | None = None
     new_class_rows: int | None = None
+    unfair: tuple[str, ...] | None = None
     latency_ms: float | None = None
     error_rate: float | None = None
     drift_share: float | None = None
@@ -51,6 +52,11 @@ class Findings:
         """The skewed features for a message, the worst first."""
         more = len(self.skewed) - NAMED
         return ", ".join(self.skewed[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+    @property
+    def apart(self) -> str:
+        """The broken rules of fairness for a message."""
+        return "; ".join(self.unfair or ())
 
     @property
     def broken(self) -> str:
@@ -99,6 +105,7 @@ def rules(config: MonitoringConfig) -> tuple[AlertRule, ...]:
         *_accuracy_rules(limits),
         *_number_rules(limits),
         _new_class_rule(),
+        _fairness_rule(),
         *_service_rules(limits),
         *_drift_rules(limits),
         *_log_rules(limits),
@@ -192,6 +199,18 @@ def _new_class_rule() -> AlertRule:
         threshold=0.0,
         text="{value:.0f} labels are of a class that the model does not know; no metric counts them.",
         action="Train it on data that has the class, or set features.label.merge_rare.",
+    )
+
+
+def _fairness_rule() -> AlertRule:
+    return AlertRule(
+        name="FAIRNESS",
+        severity="critical",
+        value=lambda found: None if found.unfair is None else float(len(found.unfair)),
+        threshold=0.0,
+        text="Groups lie farther apart than the gate let this version's: {findings.apart}.",
+        action="See the groups in the report; train on newer data of the group that fell behind, or roll"
+        " back.",
     )
 
 

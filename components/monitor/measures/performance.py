@@ -1,6 +1,7 @@
 """Performance from late labels, and an estimate of it before they arrive."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -170,26 +171,11 @@ def measure(
         label: what the version's answers mean.
         errors: of a number, what the widths of intervals tell.
     """
-    import polars as pl
-
-    table = pl.from_arrow(answers.select(["key", "time", *(name for name, _ in label.columns())]))
-    assert isinstance(table, pl.DataFrame)  # noqa: S101 - from_arrow of a table
-    last = table.drop_nulls("key").sort("time", maintain_order=True)
-    rows = pl.concat(
-        [
-            table.filter(pl.col("key").is_null()),
-            last.unique("key", keep="last", maintain_order=True),
-        ]
-    ).join(labels.rows, on="key", how="left", maintain_order="left")
+    rows = join_labels(answers, labels, label)
     estimate = _expect(rows, label, errors) if rows.height else None
-    joined = rows.drop_nulls("actual")
-    new_classes = 0
-    if label.kind == "multiclass":
-        joined = joined.with_columns(
-            actual=_places(joined["actual"], label.class_names, labels.merge_rare)
-        )
-        known = joined.drop_nulls("actual")
-        joined, new_classes = known, joined.height - known.height
+    told = rows.drop_nulls("actual")
+    joined = known_places(told, label, labels)
+    new_classes = told.height - joined.height
     if not joined.height:
         return Performance(
             predictions=rows.height,
@@ -230,6 +216,39 @@ def measure(
             if (value := values.get(name)) is not None
         },
     )
+
+
+def join_labels(
+    answers: "pa.Table", labels: KnownLabels, label: LabelType, more: Sequence[str] = ()
+) -> "pl.DataFrame":
+    """One row an example: its last answer, and its label as `KnownLabels` has it (null: not known).
+
+    Args:
+        answers: as for `measure`.
+        labels: as `read_known_labels` gives them.
+        label: what the version's answers mean.
+        more: further columns of `answers`.
+    """
+    import polars as pl
+
+    names = ["key", "time", *(name for name, _ in label.columns()), *more]
+    table = pl.from_arrow(answers.select(names))
+    assert isinstance(table, pl.DataFrame)  # noqa: S101 - from_arrow of a table
+    last = table.drop_nulls("key").sort("time", maintain_order=True)
+    return pl.concat(
+        [
+            table.filter(pl.col("key").is_null()),
+            last.unique("key", keep="last", maintain_order=True),
+        ]
+    ).join(labels.rows, on="key", how="left", maintain_order="left")
+
+
+def known_places(rows: "pl.DataFrame", label: LabelType, labels: KnownLabels) -> "pl.DataFrame":
+    """Labelled rows whose class the model knows, the class by its place; of other kinds all rows."""
+    if label.kind != "multiclass":
+        return rows
+    places = _places(rows["actual"], label.class_names, labels.merge_rare)
+    return rows.with_columns(actual=places).drop_nulls("actual")
 
 
 def _expect(

@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING
 
 from slipway.components.config.data import Window
 from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.gate import FairnessRule
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.feature_store import locate
 from slipway.components.contracts.splits import Part
 from slipway.components.monitor import history
 from slipway.components.monitor.late import Matured, measure_again
 from slipway.components.monitor.measures.drift import DriftResult, compare
+from slipway.components.monitor.measures.fairness import (
+    WindowFairness,
+    logged_columns,
+    measure_fairness,
+    not_measured,
+    read_groups,
+)
 from slipway.components.monitor.measures.performance import (
+    KnownLabels,
     Performance,
     measure,
     read_known_labels,
@@ -74,6 +83,7 @@ class VersionMeasures:
 
     Attributes:
         matured: earlier windows, measured again with the labels known by now.
+        fairness: of each rule that the version was released with.
         skew: None where the project does not ask for it.
         drift: None where the window has too few rows.
     """
@@ -81,6 +91,7 @@ class VersionMeasures:
     reference: Reference
     performance: Performance
     matured: tuple[Matured, ...]
+    fairness: tuple[WindowFairness, ...]
     skew: Skew | None
     scan: FeatureScan
     drift: DriftFindings | None
@@ -160,6 +171,7 @@ def _measure_version(
     matured = measure_again(
         environment.monitoring_uri(), of.series, of.model, of.log_uri, log.window, known, settings
     )
+    fairness = _measure_fairness(of, log, predicted, logged_version, reference, known)
     skew = _measure_skew(of, log, logged_version, reference, settings)
     scan = scan_features(log, logged_version, reference, settings.report_rows)
     drift = None
@@ -173,10 +185,37 @@ def _measure_version(
         reference=reference,
         performance=performance,
         matured=tuple(matured),
+        fairness=fairness,
         skew=skew,
         scan=scan,
         drift=drift,
     )
+
+
+def _measure_fairness(
+    of: MeasuredSeries,
+    log: LogWindow,
+    predicted: "pa.Table",
+    version: str,
+    reference: Reference,
+    known: KnownLabels,
+) -> tuple[WindowFairness, ...]:
+    """The rules of the version's release, asked of the window.
+
+    A column that is gone hides nothing else: the record says so, and no rule counts as held.
+    """
+    if not reference.fairness:
+        return ()
+    rules = [FairnessRule.model_validate(each["rule"]) for each in reference.fairness]
+    features = [feature.name for feature in reference.features]
+    try:
+        groups = read_groups(of.labels, of.features, rules, features)
+    except SlipwayError as error:
+        return not_measured(rules, reference.fairness, str(error))
+    if logged := logged_columns(rules, features):
+        answers = read_answers(log, of.features.label.kind, logged)
+        predicted = _predicted_rows(answers, version)
+    return measure_fairness(predicted, known, groups, reference.label, rules, reference.fairness)
 
 
 def _measure_skew(

@@ -24,12 +24,13 @@ from slipway.components.contracts.splits import (
     write_splits,
 )
 from slipway.components.contracts.verdict import RuleResult, Verdict, write_verdict
+from slipway.components.monitor.reference import read_reference
 from slipway.components.register.evidence import Provenance, RegistrationInputs
 from slipway.components.register.reference import write_reference
 from slipway.components.register.register import register_model
 
 RULE = RuleResult(name="rows", metric="rows", outcome="pass", reason="Rows.", value=1.0)
-ADDED = ("label_kind", "classes", "level", "labels")
+ADDED = ("label_kind", "classes", "level", "labels", "fairness")
 
 
 def passed(bundle: Path) -> Verdict:
@@ -107,6 +108,21 @@ def test_what_travels_beside_the_features_is_not_registered(tmp_path: Path) -> N
     rows = pq.read_table(tmp_path / "reference" / "reference.parquet")
     assert "customer" in rows.column_names
     assert "customer_age" not in rows.column_names
+
+
+def test_the_rules_of_fairness_go_with_the_version(tmp_path: Path) -> None:
+    bundle, splits = world(tmp_path, "binary")
+    asked = [{"rule": {"by": "colour", "measure": "error", "gap": 0.1}, "gap": 0.02, "ratio": 0.9}]
+    (tmp_path / "reference").mkdir()
+    write_reference(
+        tmp_path / "reference",
+        splits_path=splits,
+        splits=read_splits(splits),
+        bundle_path=bundle,
+        bundle=read_bundle(bundle),
+        verdict=replace(passed(bundle), notes={"fairness": asked}),
+    )
+    assert read_reference(tmp_path / "reference", "1", "test").fairness == tuple(asked)
 
 
 def test_the_reference_of_several_classes(tmp_path: Path) -> None:
