@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +123,10 @@ def compare(world: World, folder: Path) -> tuple[Compared, Compared]:
     db.register("entities", some.to_arrow())
     db.execute(
         f"CREATE TABLE now AS SELECT *, -1 AS rid, TIMESTAMPTZ '{world.window[1]}' AS at,"
-        f" TIMESTAMPTZ '{world.window[1]}' + INTERVAL 1 hour AS t FROM entities"
+        f" TIMESTAMPTZ '{world.window[1]}' + INTERVAL '{seconds(examples.get('lead'))} seconds' AS t"
+        " FROM entities"
     )
-    served = read_online(world.name, folder / "splits", some)
+    served = read_online(world.name, folder / "splits", some, world.window[1])
     online = Compared()
     for view, name, found in brute_force(db, world, "now"):
         if name in served:
@@ -160,7 +162,13 @@ def brute_force(db: Any, world: World, asked: str) -> Iterator[tuple[str, str, p
 
 def aggregate(db: Any, joins: str, key: str, spec: dict[str, Any]) -> pl.DataFrame:
     """One aggregate over the window."""
-    joins += f" AND e.known_at > a.at - INTERVAL '{seconds(spec['window'])} seconds'"
+    lag = seconds(spec.get("lag"))
+    if lag:
+        # What the example would have seen, had it been so much earlier.
+        back = f" - INTERVAL '{lag} seconds'"
+        joins = joins.replace("a.at", f"(a.at{back})").replace("a.t ", f"(a.t{back}) ")
+    start = f"a.at - INTERVAL '{lag + seconds(spec['window'])} seconds'"
+    joins += f" AND e.known_at > {start}"
     column = f"e.{spec['column']}" if spec.get("column") else "NULL"
     value = f"{column}::DOUBLE"
     if "above" in spec:
@@ -174,10 +182,25 @@ def aggregate(db: Any, joins: str, key: str, spec: dict[str, Any]) -> pl.DataFra
             " FROM a LEFT JOIN j ON j.n = a.n AND j.r = 1 GROUP BY a.n"
         )
         return pl.DataFrame(db.execute(query).to_arrow_table())
+    if function == "most_common":
+        query = (
+            f"WITH j AS (SELECT a.n, {column} AS v, row_number() OVER (PARTITION BY a.n ORDER BY"
+            f" count(*) DESC, max(e.known_at) DESC, {column}) AS r FROM a JOIN e ON {joins}"
+            f" WHERE {column} IS NOT NULL GROUP BY a.n, {column})"
+            " SELECT a.n, j.v AS found, FALSE AS unsure FROM a LEFT JOIN j ON j.n = a.n AND j.r = 1"
+        )
+        return pl.DataFrame(db.execute(query).to_arrow_table())
     found = f"{FUNCTIONS.get(function, 'count')}({value})"
-    if function in ("count", "sum", "rate"):
+    if function == "since":
+        counts = (
+            "TRUE" if column == "NULL" else f"{value} {'= 1' if 'above' in spec else 'IS NOT NULL'}"
+        )
+        newest_at = f"max(e.known_at) FILTER ({counts})"
+        found = f"(epoch_us(any_value(a.at)) - epoch_us({newest_at}) - {lag * 1_000_000}) / 3.6e9"
+    if function in ("count", "sum", "rate", "distinct"):
         # 0 without events; null of no entity, and before the data begin.
         found = f"coalesce({found}, 0)" if function == "sum" else "count(e.k)::DOUBLE"
+        found = f"count(DISTINCT {column})::DOUBLE" if function == "distinct" else found
         found += f" / {seconds(spec['window']) / 3600}" if function == "rate" else ""
         begins = "(SELECT least(min(known_at), min(happened)) FROM e WHERE k IS NOT NULL)"
         sayable = f"any_value(a.{key}) IS NOT NULL AND any_value(a.at) >= {begins}"
@@ -209,8 +232,8 @@ def newest(
         yield view["name"], name, pl.DataFrame(db.execute(query).to_arrow_table())
 
 
-def read_online(project: str, splits_folder: Path, rows: pl.DataFrame) -> pl.DataFrame:
-    """What the predictor would read for entity keys: its numeric features, of which a table has most."""
+def read_online(project: str, splits_folder: Path, rows: pl.DataFrame, moment: str) -> pl.DataFrame:
+    """What the predictor would read for entity keys at a moment: its numeric features and its texts."""
     from prometheus_client import CollectorRegistry
 
     from slipway.serving.online import OnlineFeatures, OnlineMetrics, OnlinePolicy
@@ -234,9 +257,14 @@ def read_online(project: str, splits_folder: Path, rows: pl.DataFrame) -> pl.Dat
     for name in splits.entities:
         texts = rows[name].cast(pl.String).to_list()
         tensors.append({"name": name, "datatype": "BYTES", "shape": [len(texts)], "data": texts})
-    read = reader.read(asyncio.run(online.complete(reader, tensors)))
+    now = int(datetime.fromisoformat(moment).timestamp() * 1_000_000)
+    read = reader.read(asyncio.run(online.complete(reader, tensors, now)))
     online.close()
-    return pl.DataFrame(read.numeric, schema=bundle.numeric, orient="row").fill_nan(None)
+    numbers = pl.DataFrame(read.numeric, schema=bundle.numeric, orient="row").fill_nan(None)
+    columns = zip(bundle.categorical, read.categorical.T, strict=True)
+    return numbers.with_columns(
+        pl.Series(name, [text or None for text in column]) for name, column in columns
+    )
 
 
 def seconds(duration: str | None) -> int:

@@ -337,7 +337,8 @@ class Predictor:
         """The request's tensors with what the online store has; the request lets go of them."""
         tensors, request.inputs = request.inputs, None
         if self._online is not None and model.reader.absent(tensors):
-            return await self._online.complete(model.reader, tensors)
+            request.moment = self._moment(request)
+            return await self._online.complete(model.reader, tensors, request.moment)
         return tensors
 
     async def infer(
@@ -395,6 +396,8 @@ class Predictor:
 
     def _moment(self, request: InferRequest) -> int:
         """When the prediction was made, in microseconds since 1970, UTC."""
+        if request.moment is not None:
+            return request.moment
         if request.time is None or not self._settings.trust_request_time:
             return time.time_ns() // 1000
         try:

@@ -30,6 +30,7 @@ from slipway.components.contracts.feature_store import (
     repo_config,
 )
 from slipway.components.contracts.requests import DATATYPES
+from slipway.components.contracts.since import hours_since
 from slipway.components.contracts.splits import Feature
 from slipway.components.support.errors import SlipwayError
 from slipway.serving.errors import RequestError
@@ -151,11 +152,18 @@ class OnlineFeatures:
         self._worker = _Worker("online-features")
         self.look()
 
-    async def complete(self, reader: RowReader, tensors: list[Any]) -> list[Any]:
+    async def complete(
+        self, reader: RowReader, tensors: list[Any], moment: int | None = None
+    ) -> list[Any]:
         """The request's tensors with those of the absent features, as the online store has them.
 
         A value that came with the request stands; one that the store does not have is the feature's
         default for a known entity (a count of 0), and else missing.
+
+        Args:
+            reader: of the model that is asked.
+            tensors: the request's.
+            moment: of the prediction, in microseconds since 1970, UTC; None: this one.
 
         Raises:
             RequestError: 400, an entity key is not of its type; 503, the store does not answer in
@@ -168,6 +176,7 @@ class OnlineFeatures:
                 " send a value."
             )
         rows = reader.entity_rows(tensors)
+        moment = int(self._policy.now() * 1_000_000) if moment is None else moment
         values = await self._ask(rows, {feature.name for feature in absent})
         lacking = [feature.name for feature in absent if feature.name not in values]
         if lacking:
@@ -179,7 +188,7 @@ class OnlineFeatures:
         for feature in absent:
             known = _known(self._keys.get(feature.name, []), rows)
             data = [
-                _plain(feature, value) if there else None
+                _plain(feature, value, moment) if there else None
                 for value, there in zip(values[feature.name], known, strict=True)
             ]
             datatype = _DATATYPES[feature.kind]
@@ -395,17 +404,24 @@ def _known(keys: list[str], rows: list[dict[str, Any]]) -> list[bool]:
     return [all(row[key] is not None for key in there) for row in rows]
 
 
-def _plain(feature: Feature, value: Any) -> Any:
-    """A value of the store as a request would have it."""
+def _plain(feature: Feature, value: Any, moment: int) -> Any:
+    """A value of the store as a request would have it, at the moment of a prediction."""
     kind = feature.kind
     if value is None or value != value:
         return feature.default
+    if feature.since_hours is not None:
+        return hours_since(_microseconds(value), moment, feature.since_hours)
     if kind == "time":
-        if isinstance(value, datetime):
-            moment = value.astimezone(UTC) if value.tzinfo else value
-            span = moment.replace(tzinfo=None) - _EPOCH
-            return (span.days * 86400 + span.seconds) * 1_000_000 + span.microseconds
-        return int(value)
+        return _microseconds(value)
     if kind == "numeric":
         return float(value)
     return bool(value) if kind == "boolean" else str(value)
+
+
+def _microseconds(value: Any) -> int:
+    """A time of the store since 1970."""
+    if not isinstance(value, datetime):
+        return int(value)
+    moment = value.astimezone(UTC) if value.tzinfo else value
+    span = moment.replace(tzinfo=None) - _EPOCH
+    return (span.days * 86400 + span.seconds) * 1_000_000 + span.microseconds

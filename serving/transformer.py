@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from slipway.serving.protocol.tensors import attach
 _HEADER_LENGTH = "inference-header-content-length"
 _PASSED_ON = ("content-type", _HEADER_LENGTH, "retry-after")
 _REFRESH_SECONDS = 30.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_ROWS = 16384
 _MAX_BODY, _MAX_HELD = 16_000_000, 64_000_000
 
@@ -206,7 +208,7 @@ class Transformer:
             except SlipwayError as error:
                 raise RequestError(str(error), 503) from error
         with self._lookups.time():
-            tensors = await online.complete(reader, tensors)
+            tensors = await online.complete(reader, tensors, _moment(content))
         return json.dumps({**content, "inputs": [_plain(tensor) for tensor in tensors]}).encode()
 
     async def _known(self, age: float) -> _Signature:
@@ -287,6 +289,24 @@ def _read(body: Body, header_length: str | None, bounds: Bounds) -> dict[str, An
     if header_length is not None:
         attach(content.get("inputs"), memoryview(body)[length:], bounds.rows)
     return content
+
+
+def _moment(content: dict[str, Any]) -> int | None:
+    """The moment that the request's parameter `time` names; None: it names none that the predictor takes.
+
+    Whether the parameter is trusted is the predictor's setting: it says so in its log. Here it decides
+    no more than the values that the client could have sent itself.
+    """
+    parameters = content.get("parameters")
+    text = parameters.get("time") if type(parameters) is dict else None
+    if type(text) is not str:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None  # the predictor refuses it
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def _plain(tensor: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ LATE = timedelta(days=2)
 
 
 def longest_window(view: FeatureView) -> timedelta:
-    """The longest of a view's windows: so long an event still counts. None: zero."""
-    return max((aggregate.window for aggregate in view.aggregates.values()), default=timedelta(0))
+    """The longest of a view's windows, with its lag: so long an event still counts. None: zero."""
+    return max((aggregate.reach for aggregate in view.aggregates.values()), default=timedelta(0))
 
 
 def look_back(view: FeatureView, lead: timedelta = timedelta(0)) -> timedelta:

@@ -3,13 +3,31 @@
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from slipway.components.config.base import Duration, Name, Section, format_duration
+from slipway.components.config.base import (
+    Duration,
+    Name,
+    Section,
+    format_duration,
+    require_bounds,
+)
 from slipway.components.config.label import Number
 from slipway.components.support.columns import ROW_ID
 
-Aggregation = Literal["count", "sum", "mean", "min", "max", "std", "last", "rate"]
+Aggregation = Literal[
+    "count",
+    "sum",
+    "mean",
+    "min",
+    "max",
+    "std",
+    "last",
+    "rate",
+    "since",
+    "distinct",
+    "most_common",
+]
 Kind = Literal["numeric", "categorical", "boolean", "time"]
 
 
@@ -96,36 +114,84 @@ class Aggregate(Section):
     """A feature that sums up an entity's events over the last `window`."""
 
     function: Aggregation = Field(
-        description="`count`, `sum`, `mean`, `min`, `max`, `std`, `last`, or `rate` (events an hour)."
+        description="`count`, `sum`, `mean`, `min`, `max`, `std`, `last`, `rate` (events an hour), "
+        "`since` (hours since the last event), `distinct` (how many different values), or "
+        "`most_common` (the value that most events have)."
     )
     column: Name | None = Field(
-        default=None, description="The events' column; count and rate need none."
+        default=None,
+        description="The events' column; count and rate need none, since counts every event without.",
     )
     above: Number | None = Field(
         default=None,
-        description='Aggregate the indicator "column > above" (0/1) in place of the column.',
+        description='Aggregate the indicator "column > above" (0/1) in place of the column; of since: '
+        "the last event above.",
     )
     window: Duration = Field(
-        description="How far back events count, by the time at which they became known."
+        default=timedelta(0),
+        description="How far back events count, by the time at which they became known.",
+    )
+    windows: list[Duration] | None = Field(
+        default=None,
+        description="In place of `window` several: [1d, 7d] makes two features, named as this one with "
+        "_1d and _7d behind it.",
+    )
+    lag: Annotated[int, Field(ge=1)] | Duration | None = Field(
+        default=None,
+        description="The value so long before the prediction: a duration, or a number of windows.",
     )
 
     @model_validator(mode="after")
+    def _has_window(self) -> Self:
+        if self.windows is None and "window" not in self.model_fields_set:
+            raise ValueError("say how far back events count: `window: 7d`, or `windows: [1d, 7d]`")
+        if self.windows is not None and "window" in self.model_fields_set:
+            raise ValueError("both `window` and `windows` are given: write one of them")
+        if self.windows == [] or timedelta(0) in self.each_window:
+            raise ValueError("a window of 0s holds no event: make it longer")
+        if len(set(self.each_window)) < len(self.each_window):
+            raise ValueError("`windows` has one length twice: leave one out")
+        for window in self.each_window:
+            require_bounds(window + self._lag_of(window))
+        return self
+
+    @model_validator(mode="after")
     def _has_column(self) -> Self:
-        if self.function not in ("count", "rate") and self.column is None:
+        if self.function not in ("count", "rate", "since") and self.column is None:
             raise ValueError(f"function {self.function} needs a column")
         if self.above is not None and self.function in ("count", "rate"):
             raise ValueError(
                 f"{self.function} counts every event, whatever `above` says: take `function: sum`, which"
                 " then counts those above"
             )
-        if not self.window:
-            raise ValueError("a window of 0s holds no event: make it longer")
+        if self.above is not None and self.column is None:
+            raise ValueError("`above` compares a column: give `column`, or leave it out")
+        if self.above is not None and self.function in ("distinct", "most_common"):
+            raise ValueError(f"{self.function} looks at the values themselves: leave `above` out")
         return self
+
+    def _lag_of(self, window: timedelta) -> timedelta:
+        return self.lag * window if isinstance(self.lag, int) else self.lag or timedelta(0)
+
+    @property
+    def each_window(self) -> list[timedelta]:
+        """The window, or all of `windows`."""
+        return [self.window] if self.windows is None else list(self.windows)
+
+    @property
+    def delay(self) -> timedelta:
+        """How long before the prediction the value is of."""
+        return self._lag_of(self.window)
+
+    @property
+    def reach(self) -> timedelta:
+        """How far before the prediction an event still counts."""
+        return self.window + self.delay
 
     @property
     def empty(self) -> float | None:
         """The value without events in the window."""
-        return 0.0 if self.function in ("count", "sum", "rate") else None
+        return 0.0 if self.function in ("count", "sum", "rate", "distinct") else None
 
 
 class FeatureView(Section):
@@ -167,6 +233,27 @@ class FeatureView(Section):
     )
     online: bool = Field(default=True, description="Keep the newest values in the online store.")
 
+    @field_validator("aggregates")
+    @classmethod
+    def _one_window_each(cls, given: dict[str, Aggregate]) -> dict[str, Aggregate]:
+        """An aggregate of several windows as one a window, so that nothing after this knows of them."""
+        made: dict[str, Aggregate] = {}
+        for name, aggregate in given.items():
+            for window in aggregate.each_window:
+                several = aggregate.windows is not None
+                one = f"{name}_{format_duration(window)}" if several else name
+                if one in made or (several and one in given):
+                    raise ValueError(
+                        f"{name} with its window of {format_duration(window)} is the feature {one}, and"
+                        " so is another aggregate: give one of them another name"
+                    )
+                made[one] = (
+                    aggregate.model_copy(update={"window": window, "windows": None})
+                    if several
+                    else aggregate
+                )
+        return made
+
     @model_validator(mode="after")
     def _has_features(self) -> Self:
         if not self.fields and not self.aggregates:
@@ -187,11 +274,12 @@ class FeatureView(Section):
                 f"view {self.name} has a ttl of 0s, after which nothing is left: make it longer, or leave"
                 " it out for no limit"
             )
-        longest = max((aggregate.window for aggregate in self.aggregates.values()), default=None)
+        longest = max((aggregate.reach for aggregate in self.aggregates.values()), default=None)
         if longest and self.ttl and self.ttl < longest:
             raise ValueError(
                 f"view {self.name} forgets values after its ttl of {format_duration(self.ttl)}, sooner"
-                f" than its window of {format_duration(longest)} ends: make the ttl at least as long"
+                f" than its window of {format_duration(longest)} ends (with its lag, where it has one):"
+                " make the ttl at least as long"
             )
         return self
 
@@ -216,3 +304,10 @@ class FeatureView(Section):
     def empty(self, feature: str) -> float | None:
         """A feature's value for an entity of which nothing happened: 0 for a count, a sum and a rate."""
         return self.aggregates[feature].empty if feature in self.aggregates else None
+
+    def since_hours(self, feature: str) -> float | None:
+        """Of a `since` its window in hours: the view's table holds the moment that it counts from."""
+        aggregate = self.aggregates.get(feature)
+        if aggregate is None or aggregate.function != "since":
+            return None
+        return aggregate.window / timedelta(hours=1)

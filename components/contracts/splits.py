@@ -54,12 +54,15 @@ class Feature:
         view: the Feast view that it comes from.
         default: its value for a known entity that the online store does not have: 0 for a count;
             None: missing.
+        since_hours: the store holds a moment, and the value is the hours from it to the prediction, null
+            from so many on; None: the store holds the value.
     """
 
     name: str
     kind: Kind
     view: str
     default: float | None = None
+    since_hours: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

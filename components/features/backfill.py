@@ -155,7 +155,7 @@ def _require_reach(view: FeatureView, manifest: Manifest, window: Window | None)
     for margin, short in missing.items():
         if short > timedelta(0):
             raise SlipwayError(
-                f"View {view.name} has windows of {format_duration(longest)} and is known"
+                f"View {view.name} has windows that reach {format_duration(longest)} back and is known"
                 f" {format_duration(view.available)} ahead: the dataset, {manifest.window[0]} to"
                 f" {manifest.window[1]}, does not reach far enough around the range. Ingest"
                 f" {format_duration(short)} more ({margin})."

@@ -10,6 +10,7 @@ from slipway.components.config.base import format_instant
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.contracts.dataset import EPOCH, Manifest, read_manifest
 from slipway.components.contracts.feature_store import StoreLocation, locate
+from slipway.components.contracts.since import hours_since_column
 from slipway.components.contracts.splits import (
     LABEL,
     PART,
@@ -211,9 +212,10 @@ def model_features(settings: FeaturesConfig, made: Mapping[str, ViewTable]) -> t
     return tuple(
         Feature(
             name=name,
-            kind=kind,
+            kind=kind if view.since_hours(name) is None else "numeric",
             view=view.name,
             default=None if made[view.name].begins is None else view.empty(name),
+            since_hours=view.since_hours(name),
         )
         for view in settings.views
         for name, kind in made[view.name].kinds.items()
@@ -263,7 +265,13 @@ def join(
     joined = examples.with_columns(asked[key].alias(_ASKED)).join(
         answer, left_on=_ASKED, right_on=key, how="left", maintain_order="left", validate="1:1"
     )
-    return joined.drop(_ASKED).with_columns(_no_events(settings, begins))
+    joined = joined.drop(_ASKED).with_columns(_no_events(settings, begins))
+    return joined.with_columns(
+        hours_since_column(pl.col(name), pl.col(cutting.READ_AT), most).alias(name)
+        for view in settings.views
+        for name in view.feature_names
+        if (most := view.since_hours(name)) is not None
+    )
 
 
 def _no_events(settings: FeaturesConfig, begins: Mapping[str, datetime | None]) -> list["pl.Expr"]:

@@ -32,6 +32,7 @@ from slipway.components.features.aggregates import (
     KNOWN,
     aggregate_rows,
     event_columns,
+    value_columns,
 )
 from slipway.components.features.columns import (
     KeyType,
@@ -68,7 +69,7 @@ class ViewTable:
 
     Attributes:
         rows: how many.
-        kinds: each feature's kind.
+        kinds: each feature's kind, as the table holds it: of a `since` the moment that it counts from.
         untyped: features whose column has no type, since every value of it is null.
         begins: the first moment that the view's data say anything of: when the first row happened or
             was known; None: there is no row of use, so that nothing can be said at any moment.
@@ -311,12 +312,7 @@ def _values(
     kinds: dict[str, Kind] = {}
     untyped, values = set(), []
     if view.aggregates:
-        for name, aggregate in view.aggregates.items():
-            if aggregate.column and not schema[aggregate.column].is_(pl.Boolean):
-                require_numeric(schema, aggregate.column, f"view {view.name}, aggregate {name}")
-        for (column, above), internal in event_columns(view.aggregates).items():
-            values.append(_event_value(column, schema[column], above).alias(internal))
-        return dict.fromkeys(view.feature_names, "numeric"), set(), values
+        return _values_of_events(schema, view)
     for name in view.feature_names:
         field = view.fields[name]
         declared = field.kind if isinstance(field, TableField) else None
@@ -326,6 +322,42 @@ def _values(
             untyped.add(name)
         kinds[name] = declared or kind_of(dtype, f"view {view.name}: column {column}")
         values.append(typed(pl.col(column), dtype, kinds[name]).alias(name))
+    return kinds, untyped, values
+
+
+def _values_of_events(
+    schema: "pl.Schema", view: FeatureView
+) -> tuple[dict[str, Kind], set[str], list["pl.Expr"]]:
+    """What `_values` gives, of a view of aggregates."""
+    import polars as pl
+
+    kinds: dict[str, Kind] = dict.fromkeys(view.feature_names, "numeric")
+    own: dict[str, Kind] = {}
+    for name, aggregate in view.aggregates.items():
+        where, column = f"view {view.name}, aggregate {name}", aggregate.column
+        if aggregate.function == "since":
+            kinds[name] = "time"
+        if column is None:
+            continue
+        if aggregate.function in ("distinct", "most_common"):
+            own[column] = kind_of(schema[column], f"{where}: column {column}")
+            if aggregate.function == "most_common":
+                kinds[name] = own[column]
+        elif not schema[column].is_(pl.Boolean):
+            require_numeric(schema, column, where)
+    values = [
+        _event_value(column, schema[column], above).alias(internal)
+        for (column, above), internal in event_columns(view.aggregates).items()
+    ]
+    values += [
+        typed(pl.col(column), schema[column], own[column]).alias(internal)
+        for column, internal in value_columns(view.aggregates).items()
+    ]
+    untyped = {
+        name
+        for name, aggregate in view.aggregates.items()
+        if aggregate.function == "most_common" and schema[aggregate.column or ""] == pl.Null
+    }
     return kinds, untyped, values
 
 

@@ -23,6 +23,7 @@ class InferRequest:
     Attributes:
         outputs: name to whether it is wanted as a binary tensor.
         time: the parameter `time`, if any. log: False keeps it out of the inference log.
+        moment: of the prediction, in microseconds since 1970, UTC, once something asked for it.
     """
 
     id: str
@@ -30,6 +31,7 @@ class InferRequest:
     outputs: dict[str, bool]
     time: str | None
     log: bool
+    moment: int | None = None
 
 
 def parse_request(

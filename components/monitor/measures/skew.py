@@ -18,6 +18,7 @@ from slipway.components.contracts.dataset import read_manifest, read_table
 from slipway.components.contracts.feature_store import StoreLocation
 from slipway.components.contracts.inference_log import FEATURE_PREFIX
 from slipway.components.contracts.row_key import ROW_ID, key_sources, row_keys
+from slipway.components.contracts.since import hours_since_column
 from slipway.components.contracts.splits import TIME
 from slipway.components.monitor.reference import Reference
 from slipway.components.monitor.window import LogWindow
@@ -206,6 +207,11 @@ def _offline(
             pl.when(alive).then(pl.col(f"offline {name}")).alias(f"offline {name}")
             for name in names
         )
+    joined = joined.with_columns(
+        hours_since_column(pl.col(f"offline {name}"), pl.col("time"), most).alias(f"offline {name}")
+        for name in names
+        if (most := view.since_hours(name)) is not None
+    )
     # As the features stage reads it: an entity of which nothing is known had no event.
     named = pl.all_horizontal(pl.col(f"entity {key}").is_not_null() for key in keys)
     counted = named & (pl.col("time") >= table[TIME].min())

@@ -18,12 +18,14 @@ from slipway.components.features.aggregates import (
     KNOWN,
     aggregate_rows,
     event_columns,
+    value_columns,
 )
 
 ZERO = datetime(2024, 1, 1, tzinfo=UTC)
 MINUTE, MICROSECOND = timedelta(minutes=1), timedelta(microseconds=1)
 MICROS = 60_000_000
 FUNCTIONS = ["count", "sum", "mean", "min", "max", "std", "last", "rate"]
+OTHERS = ["since", "distinct", "most_common"]
 Event = tuple[str, int, int, float | None, bool]
 
 
@@ -47,7 +49,8 @@ def rows_of(events: list[Event], specs: dict[str, Aggregate]) -> pl.DataFrame:
         internal: pl.col("value") if above is None else (pl.col("value") > above).cast(pl.Float64)
         for (_, above), internal in event_columns(specs).items()
     }
-    return aggregate_rows(rows.with_columns(**indicators), specs)
+    values = [pl.col("value").alias(internal) for internal in value_columns(specs).values()]
+    return aggregate_rows(rows.with_columns(*values, **indicators), specs)
 
 
 def value_at(rows: pl.DataFrame, key: str, moment: datetime, feature: str) -> float | None:
@@ -58,8 +61,12 @@ def value_at(rows: pl.DataFrame, key: str, moment: datetime, feature: str) -> fl
 
 
 def by_definition(events: list[Event], key: str, micro: int, spec: Aggregate) -> float | None:
-    """The aggregate over the events known in (moment - window, moment], or in that without its end."""
+    """The aggregate over the events known in (moment - window, moment], or in that without its end.
+
+    Of a `since` the moment that it counts from, in microseconds.
+    """
     window = spec.window // MICROSECOND
+    micro -= spec.delay // MICROSECOND
     inside = sorted(
         (
             e
@@ -72,6 +79,18 @@ def by_definition(events: list[Event], key: str, micro: int, spec: Aggregate) ->
     if spec.above is not None:
         values = [float(value > spec.above) for value in values]
     match spec.function:
+        case "since":
+            counted = [
+                e for e in inside if e[3] is not None and (not spec.above or e[3] > spec.above)
+            ]
+            last = max((e[1] * MICROS for e in counted), default=None)
+            return None if last is None else last + spec.delay // MICROSECOND
+        case "distinct":
+            return float(len(set(values)))
+        case "most_common":
+            newest = {v: max(e[1] for e in inside if e[3] == v) for v in values}
+            ranked = sorted(set(values), key=lambda v: (-values.count(v), -newest[v], v))
+            return ranked[0] if ranked else None
         case "count":
             return float(len(inside))
         case "rate":
@@ -109,27 +128,35 @@ event = st.tuples(
     st.lists(st.integers(0, 1000), max_size=4),
     st.integers(1, 120),
     st.integers(1, 120),
+    st.integers(0, 90),
 )
 def test_aggregates_equal_their_definition_at_any_moment(
     events: list[Event],
     half_minutes: list[int],
     first: int,
     second: int,
+    lag: int,
 ) -> None:
+    without_above = ("count", "rate", "distinct", "most_common")
     specs = {
-        f"{function}_{above}_{window}": Aggregate(
-            function=function, column="value", above=above, window=window * MINUTE
+        f"{function}_{above}_{window}_{delay}": Aggregate(
+            function=function,
+            column="value",
+            above=above,
+            window=window * MINUTE,
+            lag=delay * MINUTE,
         )
-        for function in FUNCTIONS
-        for above in ((None,) if function in ("count", "rate") else (None, 0.5))
+        for function in FUNCTIONS + OTHERS
+        for above in ((None,) if function in without_above else (None, 0.5))
         for window in (first, second)
+        for delay in (0, lag)
     }
     rows = rows_of(events, specs)
     assert rows.select(pl.struct(KEY, KNOWN).is_duplicated().any()).item() is False
     # Around the moments of change, and at any others.
     moments = {m * MICROS // 2 for m in half_minutes}
     for known in {e[1] for e in events}:
-        for change in (known, known + first, known + second):
+        for change in (known, known + first, known + second, known + lag, known + lag + first):
             moments |= {change * MICROS + d for d in (-1, 0, 1, MICROS // 2)}
     for key in ("a", "b"):
         if not (mine := [e[1] * MICROS + e[4] for e in events if e[0] == key]):
@@ -141,6 +168,8 @@ def test_aggregates_equal_their_definition_at_any_moment(
             assert (place > 0) == (moment >= min(mine))
             for name, spec in specs.items() if place else ():
                 found, expected = values[name][place - 1], by_definition(events, key, moment, spec)
+                if isinstance(found, datetime):
+                    found = (found - ZERO) / MICROSECOND
                 if found is None or expected is None:
                     assert found is expected, (name, moment)
                 else:

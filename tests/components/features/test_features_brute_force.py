@@ -48,6 +48,22 @@ def world(lead: str) -> World:
         for function in FUNCTIONS
         for window in ("6h", "4d")
     }
+    specs |= {
+        f"{name}_{lag}": specs[name] | {"lag": lag}
+        for name in ("count_6h", "sum_4d", "mean_4d", "last_6h", "std_4d")
+        for lag in ("6h", "3d")
+    }
+    for window in ("6h", "4d"):
+        of = {"window": window}
+        specs |= {
+            f"since_{window}": of | {"function": "since"},
+            f"since_many_{window}": of | {"function": "since", "column": "pieces", "above": 2},
+            f"since_paid_{window}": of | {"function": "since", "column": "euros", "lag": "5h"},
+            f"wares_{window}": of | {"function": "distinct", "column": "ware"},
+            f"sizes_{window}": of | {"function": "distinct", "column": "pieces", "lag": "1d"},
+            f"ware_{window}": of | {"function": "most_common", "column": "ware"},
+            f"size_{window}": of | {"function": "most_common", "column": "pieces", "lag": "7h"},
+        }
     specs["a_share"] = {"function": "mean", "column": "pieces", "above": 2, "window": "2d"}
     paid = {f"paid_{name}": spec for name, spec in specs.items()}
     view = {"entity": "shop", "table": "sales", "time": "sold"}

@@ -33,6 +33,18 @@ PAST: dict[str, Any] = {
         "orders_7d": {"function": "count", "window": "7d"},
         "rating_7d": {"function": "mean", "column": "rating", "window": "7d"},
         "last_rating": {"function": "last", "column": "rating", "window": "7d"},
+        "orders_before": {"function": "count", "window": "7d", "lag": 1},
+        "rating": {"function": "mean", "column": "rating", "windows": ["1d", "3d"], "lag": "6h"},
+        "hours_since": {"function": "since", "window": "7d"},
+        "since_good": {"function": "since", "column": "rating", "above": 3, "window": "7d"},
+        "ratings": {"function": "distinct", "column": "rating", "window": "7d"},
+        "usual_rating": {"function": "most_common", "column": "rating", "window": "7d"},
+        "usual_verdict": {
+            "function": "most_common",
+            "column": "verdict",
+            "window": "7d",
+            "lag": "2h",
+        },
     },
 }
 NEWEST: dict[str, Any] = {
@@ -79,7 +91,9 @@ def orders(rows: int = 600) -> pl.DataFrame:
     table = pl.DataFrame(
         made, schema_overrides={n: pl.Datetime("us", "UTC") for n in ("placed", "settled")}
     )
-    return table.with_columns(good=pl.col("rating").fill_null(3) >= 4).sort("placed", "order")
+    verdict = pl.when(pl.col("rating") > 3).then(pl.lit("fine")).otherwise(pl.lit("poor"))
+    table = table.with_columns(good=pl.col("rating").fill_null(3) >= 4, verdict=verdict)
+    return table.sort("placed", "order")
 
 
 def visits() -> pl.DataFrame:
@@ -175,6 +189,7 @@ def test_what_happens_from_the_very_instant_on_changes_nothing(
     later = pl.col("placed") >= cutoff
     changed = table.with_columns(
         rating=pl.when(later).then(pl.col("rating") * 100 + 7).otherwise("rating"),
+        verdict=pl.when(later).then(pl.lit("later")).otherwise("verdict"),
         settled=pl.when(later).then(pl.col("settled") + DAY).otherwise("settled"),
     )
     config = deepcopy(CONFIG)
@@ -205,7 +220,7 @@ def test_online_a_backfill_and_scoring_are_one_at_the_instant_itself(
         project="shop", config=CONFIG, output=tmp_path / "splits",
     )  # fmt: skip
     at_end = pl.DataFrame({"customer": range(12)}).with_columns(
-        order=pl.format("z{}", "customer"), good=True, rating=pl.lit(500.0),
+        order=pl.format("z{}", "customer"), good=True, rating=pl.lit(500.0), verdict=pl.lit("new"),
         placed=pl.lit(end).cast(pl.Datetime("us", "UTC")),
     ).with_columns(settled="placed")  # fmt: skip
     after = at_end.with_columns(
@@ -215,7 +230,7 @@ def test_online_a_backfill_and_scoring_are_one_at_the_instant_itself(
     more = pl.concat([orders(), at_end.select(orders().columns), after.select(orders().columns)])
     visited = pl.concat([visits(), at_end.select("customer", at="placed")])
     dataset = make_dataset(
-        {"orders": more, "visits": visited}, (WINDOW[0], "2024-02-09T00:00:00Z"), "later"
+        {"orders": more, "visits": visited}, (WINDOW[0], "2024-02-15T00:00:00Z"), "later"
     )
     config = deepcopy(CONFIG)
     for view in config["views"]:
@@ -236,12 +251,19 @@ def test_online_a_backfill_and_scoring_are_one_at_the_instant_itself(
     assert scored["order"].to_list() == [f"z{number}" for number in range(12)]
 
     store = FeatureStore(config=RepoConfig(**repo_config("shop")))
-    names = [f.name for f in read_splits(tmp_path / "splits").features]
+    features = read_splits(tmp_path / "splits").features
     keys = [{"customer": number} for number in range(12)]
     answer = store.get_online_features(
         features=store.get_feature_service("shop"), entity_rows=keys
     ).to_dict()
+    for feature in features:
+        if feature.since_hours is not None:
+            answer[feature.name] = [
+                last and (end - last.replace(tzinfo=UTC)) / HOUR for last in answer[feature.name]
+            ]
+    names = [feature.name for feature in features]
     assert {name: answer[name] for name in names} == scored.select(names).to_dict(as_series=False)
+    assert all(value and value > 0 for value in answer["hours_since"])
     assert max(answer["rating_7d"]) <= 5 and None not in answer["rating_7d"]
     truth = visited.filter(pl.col("at").is_between(end - 7 * DAY, end, closed="right"))
     counts = dict(truth["customer"].value_counts().iter_rows())

@@ -53,6 +53,10 @@ CONFIG: dict[str, Any] = {
                 "driver_delay": {"function": "mean", "column": "delay", "window": "1d"},
                 "driver_trips": {"function": "count", "window": "36h"},
                 "driver_last": {"function": "last", "column": "delay", "window": "12h"},
+                "driver_trips_before": {"function": "count", "window": "12h", "lag": 2},
+                "driver_since": {"function": "since", "window": "1d"},
+                "driver_routes": {"function": "distinct", "column": "miles", "window": "36h"},
+                "driver_route": {"function": "most_common", "column": "miles", "window": "36h"},
             },
         },
     ],
@@ -127,7 +131,8 @@ def test_rows_to_predict_have_the_features_that_training_gave_them(
     assert read_feature_rows(tmp_path / "rows") == result
     assert [f.name for f in result.features] == [
         *("miles", "age"),
-        *("driver_delay", "driver_last", "driver_trips"),
+        *("driver_delay", "driver_last", "driver_route", "driver_routes", "driver_since"),
+        *("driver_trips", "driver_trips_before"),
     ]
     assert result.lead_seconds == 3600
     # The project's own store is as training left it.

@@ -135,6 +135,23 @@ def test_an_aggregate_reaches_as_far_as_its_events_not_as_its_last_change(tmp_pa
     assert reaches == end
 
 
+def test_a_since_is_compared_in_hours_at_the_moment_of_the_prediction(tmp_path: Path) -> None:
+    view = FeatureView.model_validate(
+        {
+            "name": "delays", "entity": "aircraft", "table": "flights", "time": "departure",
+            "aggregates": {"since": {"function": "since", "window": "2d"}},
+        }
+    )  # fmt: skip
+    last = datetime(2013, 6, 1, tzinfo=UTC)
+    path = tmp_path / "delays.parquet"
+    pl.DataFrame({"tailnum": ["N1"], TIME: [last], "since": [last]}).write_parquet(path)
+    moments = [last + timedelta(hours=hours) for hours in (-1, 0, 7.5, 48)]
+    known = pl.DataFrame({"time": moments, "entity tailnum": ["N1"] * 4})
+    place = SimpleNamespace(table=lambda name: str(path))
+    found, _ = _offline(known, view, ("tailnum",), ["since"], place)  # type: ignore[arg-type]
+    assert found["offline since"].to_list() == [None, 0.0, 7.5, None]
+
+
 def test_a_store_that_cannot_be_read_hides_nothing_else(
     world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
