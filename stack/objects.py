@@ -25,6 +25,9 @@ MODELS_KEYS = {
     "AWS_ACCESS_KEY_ID": "who reads models and writes the inference log",
     "AWS_SECRET_ACCESS_KEY": "the key of that account",
 }
+# Where a pod on GKE asks for its identity: the second with Dataplane V2
+# (cloud.google.com/kubernetes-engine/docs/how-to/workload-identity, "network policy").
+GOOGLE_IDENTITY = {"169.254.169.252/32": 988, "169.254.169.254/32": 80}
 # Where the pods' requests go, beside the cluster's name service.
 KFP_PORTS = (8080, 8887, 8888, 9000)
 PLATFORM_PORTS = (5000, 6379, 9000)
@@ -57,8 +60,9 @@ def storage_initializer() -> dict[str, Any]:
 
 
 def overlay(site: Site) -> dict[str, list[Object]]:
-    """What a cloud adds: secrets, and patches of the settings and the accounts' identities."""
-    return {
+    """What a cloud adds: secrets, ways to an identity, patches of settings and of accounts."""
+    policies = {"network-policies.yaml": [_google_identity()]} if site.cloud == "gcp" else {}
+    return policies | {
         "secrets.yaml": _secrets(site),
         "patches.yaml": [
             _object("v1", "ConfigMap", CONFIG_MAP, data=site.settings()),
@@ -144,6 +148,15 @@ def _to(ports: tuple[int, ...], *namespaces: str) -> Object:
         "to": [{"namespaceSelector": {"matchExpressions": [names]}}],
         "ports": [{"protocol": "TCP", "port": port} for port in ports],
     }
+
+
+def _google_identity() -> Object:
+    """Every other cloud gives identities out over HTTPS, which all pods may use."""
+    way = [
+        {"to": [{"ipBlock": {"cidr": block}}], "ports": [{"protocol": "TCP", "port": port}]}
+        for block, port in GOOGLE_IDENTITY.items()
+    ]
+    return _policy("google-identity", {}, egress=way)
 
 
 def _network_policies(site: Site) -> list[Object]:

@@ -60,7 +60,7 @@ def _overlay(site: Site, folder: Path) -> list[Path]:
     written = _write_all(folder, parts)
     kustomization = {
         "namespace": site.namespace,
-        "resources": ["../../base", "secrets.yaml"],
+        "resources": ["../../base", *sorted(parts.keys() - {"patches.yaml"})],
         "patches": [{"path": "patches.yaml"}],
         "labels": [{"pairs": site.labels, "includeSelectors": False}],
     }

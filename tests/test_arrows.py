@@ -25,11 +25,13 @@ def test_arrows(repository: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+ROOMS = ("serving", "pipelines", "cluster", "stack", "local", "commands", "images", "examples")
+
+
 @functools.cache
 def graph() -> grimp.ImportGraph:
-    rooms = ("serving", "pipelines", "cluster", "stack", "local", "commands", "images", "examples")
     return grimp.build_graph(
-        "slipway.components", *(f"slipway.{room}" for room in rooms), cache_dir=None
+        "slipway.components", *(f"slipway.{room}" for room in ROOMS), cache_dir=None
     )
 
 
@@ -107,3 +109,45 @@ def test_every_setting_says_what_it_is_where_it_stands(section: str) -> None:
     fields = dict(stage_pages.leaves(Project.model_fields[section].annotation))
     assert fields
     assert [key for key, field in fields.items() if not field.description] == []
+
+
+PICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+
+
+def _unpickles(tree: ast.Module) -> list[str]:
+    """What in a module reads, or could read, objects that carry code."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name.split(".")[0] in PICKLERS]
+        elif isinstance(node, ast.ImportFrom):
+            found += [node.module] if (node.module or "").split(".")[0] in PICKLERS else []
+        elif isinstance(node, ast.Call):
+            call = ast.unparse(node.func)
+            given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            if call == "torch.load" and given.get("weights_only") != "True":
+                found.append(ast.unparse(node))
+            if given.get("allow_pickle") == "True":
+                found.append(ast.unparse(node))
+    return found
+
+
+def test_nothing_unpickles(repository: Path) -> None:
+    files = [
+        path
+        for room in (*ROOMS, "components")
+        for path in (repository / room).rglob("*.py")
+        if "__pycache__" not in path.parts
+    ]
+    assert len(files) > 200
+    assert {
+        str(path): found for path in files if (found := _unpickles(ast.parse(path.read_text())))
+    } == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["import pickle", "from joblib import load", "torch.load(f)", "np.load(f, allow_pickle=True)"],
+)
+def test_what_unpickles_is_seen(text: str) -> None:
+    assert _unpickles(ast.parse(text))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from slipway.components.config.data import Format
+from slipway.components.support.addresses import refuse_metadata
 from slipway.components.support.errors import SlipwayError, is_failure
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def check_uri(table: str, uri: str) -> str:
     """The URI's scheme.
 
     Raises:
-        SlipwayError: an unknown scheme, or a password in the URI.
+        SlipwayError: an unknown scheme, a password in the URI, or a cloud's metadata service.
     """
     parts = urlsplit(uri)
     scheme = parts.scheme if "://" in uri else "file"
@@ -86,6 +87,8 @@ def check_uri(table: str, uri: str) -> str:
             f"Table {table}: the address holds a password. Credentials come from the environment or"
             " a mounted secret, never from the project file."
         )
+    if scheme in ("http", "https"):
+        refuse_metadata(uri, f"Table {table}")
     return scheme
 
 

@@ -408,3 +408,20 @@ def test_where_signatures_are_asked_for_the_namespace_has_the_keys(tmp_path: Pat
             catch_exceptions=False,
         )
     assert keys.private.splitlines()[1] not in str(told.value)
+
+
+def test_only_on_gke_pods_may_ask_a_metadata_address(
+    built: tuple[str, list[dict[str, Any]]],
+) -> None:
+    cloud, documents = built
+    blocks = {
+        way["ipBlock"]["cidr"]: [port["port"] for port in egress["ports"]]
+        for document in documents
+        if document["kind"] == "NetworkPolicy"
+        for egress in document["spec"].get("egress", [])
+        for way in egress.get("to", [])
+        if "ipBlock" in way
+    }
+    everywhere = {"0.0.0.0/0": [443, 6443], "::/0": [443, 6443]}
+    google = {"169.254.169.252/32": [988], "169.254.169.254/32": [80]} if cloud == "gcp" else {}
+    assert blocks == everywhere | google

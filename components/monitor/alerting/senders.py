@@ -11,6 +11,8 @@ from slipway.components.config.base import format_instant, parse_instant
 from slipway.components.config.monitoring import Route
 from slipway.components.contracts.monitoring_record import Alert
 from slipway.components.monitor.alerting.notice import SEVERITY_ORDER, Notice
+from slipway.components.support import environment
+from slipway.components.support.addresses import refuse_metadata
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.retry import retry
 from slipway.components.support.secrets import remember
@@ -21,16 +23,25 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 3
 TIMEOUT_S = 10.0
+# A run's parameters name the routes: they must not carry the stage's own secrets away.
+_OWN_VARIABLES = frozenset(
+    (*environment.VARIABLES, *environment.OWN_NAMES.values(), *environment.STORE_SECRETS)
+)
 
 
 def expand(url: str) -> str:
     """The url with its environment variables.
 
     Raises:
-        SlipwayError: one is not set.
+        SlipwayError: one is not set, or is a setting of Slipway's own.
     """
 
     def value(match: re.Match[str]) -> str:
+        if match[1] in _OWN_VARIABLES:
+            raise SlipwayError(
+                f"its url names {match[1]}, which is a setting of Slipway's own and is sent nowhere: give"
+                " the route a variable of its own"
+            )
         found = os.environ.get(match[1], "")
         if not found:
             raise SlipwayError(
@@ -45,12 +56,13 @@ def deliver(route: Route, notice: Notice) -> None:
     """Sends a notice to a route, three times at most.
 
     Raises:
-        SlipwayError: it could not be delivered. The message does not show the URL, which may hold a
-            token.
+        SlipwayError: it could not be delivered, or leads where no alert goes. The message does not show
+            the URL, which may hold a token.
     """
     import httpx
 
     url = expand(route.url)
+    refuse_metadata(url, f"The url of the route {route.name}")
     try:
         retry(lambda: SENDERS[route.kind](url, notice), attempts=ATTEMPTS)
     except Exception as error:  # of httpx, apprise or prometheus_client

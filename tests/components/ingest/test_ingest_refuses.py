@@ -276,6 +276,9 @@ CASES = [
         "rename": {"n": "number"}, "columns": ["time", "n"]
     }),
     Case("unknown scheme", parquet(GOOD), ["'hdfs://' is not a source"], {"path": "hdfs://x/y"}),
+    Case("metadata", parquet(GOOD), ["Table events", "a cloud's metadata service"], {
+        "path": "http://169.254.169.254/latest/meta-data/iam/x.parquet"
+    }),
     Case("password", parquet(GOOD), ["holds a password"], {"path": "https://a:b@host/x.parquet"}),
     Case("window backwards", parquet(GOOD), ["is not before end"], window=("2025-01-01", "2024-01-01")),
     Case("window no time", parquet(GOOD), ["data settings are wrong", "window"], window=("soon", "")),

@@ -222,6 +222,26 @@ def test_a_secret_in_the_url_comes_from_the_environment(
     assert server.requests[0][1] == "/x"
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_URI", "SLIPWAY_TRACKING_URI", "FEAST_REDIS_URL"],
+)
+def test_a_run_s_parameters_cannot_send_our_own_secrets_away(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "a-canary-of-a-secret")
+    settings = config("webhook", f"{server.url}/?stolen=${{{name}}}")
+    (failure,) = notify(tmp_path, record(2, "A"), settings, REPORT)
+    assert f"names {name}, which is a setting of Slipway's own" in failure
+    assert server.requests == []
+
+
+def test_no_alert_goes_to_a_metadata_service(tmp_path: Path) -> None:
+    settings = config("webhook", "http://169.254.169.254/latest/")
+    (failure,) = notify(tmp_path, record(2, "A"), settings, REPORT)
+    assert "The url of the route ops: 169.254.169.254 is a cloud's metadata service" in failure
+
+
 def test_apprise_sends_the_message(server: Server, tmp_path: Path) -> None:
     settings = config("apprise", server.url.replace("http://", "json://") + "/chat")
     assert notify(tmp_path, record(2, "DATA_DRIFT"), settings, REPORT) == []
