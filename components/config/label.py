@@ -198,6 +198,27 @@ class Label(Section):
         description="The column with the time at which the label is known; None: the example's "
         "time.",
     )
+    meaning: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None,
+        description="What is predicted, in words that go on from *It predicts*: `whether a flight "
+        "arrives more than 15 minutes late`. Reports and the registry show it; None: they name the "
+        "column.",
+    )
+
+    @property
+    def words(self) -> str:
+        """What is predicted, in words that go on from "It predicts"."""
+        if self.meaning is not None:
+            return self.meaning
+        if self.kind == "multiclass":
+            return f"which {self.column} it is"
+        if self.kind == "number":
+            return self.column + (f" in {_UNITS[self.unit]}" if self.unit else "")
+        if self.above is not None:
+            return f"whether {self.column} is above {_written(self.above)}"
+        if self.positive is not None:
+            return f"whether {self.column} is {' or '.join(self.positive)}"
+        return f"whether {self.column} is true"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -215,6 +236,7 @@ class Label(Section):
         return self
 
 
+_UNITS: dict[Unit, str] = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _OF_KIND: dict[str, LabelKind] = {
     "positive": "binary",
     "above": "binary",

@@ -117,6 +117,7 @@ class Splits(Record):
             "max"}, categorical {"nulls", "values": {value: count}}, boolean {"nulls", "true"},
             time {"nulls", "min", "max"}. "nulls" is a fraction.
         nulls: part to the fraction of nulls of each feature.
+        predicts: what the label means, in words that go on from "It predicts"; empty: not said.
         data_hash: content hash of the dataset that the features were computed from.
         feature_service: name of the Feast feature service that serves the same features online.
         lead_seconds: how long before `event_timestamp` the features were read.
@@ -125,7 +126,7 @@ class Splits(Record):
     """
 
     ABSENT: ClassVar[str] = "holds no splits"
-    SPARSE: ClassVar[frozenset[str]] = frozenset({"beside"})
+    SPARSE: ClassVar[frozenset[str]] = frozenset({"beside", "predicts"})
 
     project: str
     key: str
@@ -146,6 +147,7 @@ class Splits(Record):
     split: SplitRule = field(default_factory=SplitRule)
     key_columns: tuple[str, ...] = ()
     beside: dict[str, str] = field(default_factory=dict)
+    predicts: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

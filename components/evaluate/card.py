@@ -5,24 +5,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway.components.config.gate import GateConfig
-from slipway.components.config.kinds import LabelKind, metric_name
+from slipway.components.config.gate import Bound, GateConfig
+from slipway.components.config.kinds import LOWER_IS_BETTER, LabelKind, Metric, metric_name
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.splits import Splits
-from slipway.components.contracts.verdict import Verdict
+from slipway.components.contracts.verdict import RuleResult, Verdict
 from slipway.components.evaluate.class_plots import show_classes
 from slipway.components.evaluate.evidence import ScoredSample
 from slipway.components.evaluate.number_plots import show_numbers
-from slipway.components.evaluate.plots import Exhibits, Table, show_binary, slice_plot
-from slipway.components.evaluate.rules import Estimate, Evidence
+from slipway.components.evaluate.plots import Exhibits, Table, show_binary
+from slipway.components.evaluate.remedies import explain_failures
+from slipway.components.evaluate.rules import Estimate, Evidence, bounds_of
+from slipway.components.evaluate.slice_tables import show_slices
 from slipway.components.metrics.kinds.base import LabelTally, LabelType
 from slipway.components.metrics.kinds.binary import BinaryLabel
 from slipway.components.metrics.multiclass_tally import MulticlassTally
 from slipway.components.metrics.tally import Tally
-from slipway.components.support.files import write_text
+from slipway.components.support.pages import digits
+from slipway.components.support.pages.pages import write_page
 
-_TEMPLATE = "card.html.j2"
+TEMPLATE = Path(__file__).with_name("card.html.j2")
 _NAMED_CLASSES = 20
+_NOTHING = Estimate(value=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,83 +52,71 @@ class CardContent:
 
 def write_card(path: Path, content: CardContent) -> None:
     """Writes the card, atomically."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
     verdict, evidence = content.verdict, content.evidence
     label = evidence.label
-    text = environment.get_template(_TEMPLATE).render(
+    rows = _metric_rows(content) if evidence.metrics else []
+    write_page(
+        path,
+        TEMPLATE,
         project=content.project,
         verdict=verdict,
         override=verdict.override,
+        failures=explain_failures(verdict.rules, evidence, content.gate),
         advice=verdict.notes.get("advice", []),
-        remedies=verdict.notes.get("remedies", []),
         warnings=content.splits.mostly_null,
         window=content.splits.windows.get("test"),
         amounts=_amounts(evidence) if content.tallies else "",
-        noun=label.noun,
+        predicts=content.splits.predicts or label.noun,
         facts=_facts(content),
-        confidence=f"{content.gate.confidence:.0%}",
+        hashes=[("Model", verdict.model_hash), ("Data", verdict.data_hash)],
+        confidence=digits.share(content.gate.confidence, 0),
         block=content.gate.block,
         compared=evidence.champion is not None,
-        metrics=[_metric_row(name, content) for name in label.metrics if evidence.metrics],
+        key=[row for row in rows if row["key"]],
+        metrics=rows,
+        leads=_leads(evidence),
+        versions=[_version_row(name, content) for name in label.metrics if evidence.champion],
         exhibits=_SHOWN[label.kind](content) if content.tallies else None,
-        slices=_slices(content) if content.tallies else "",
+        slices=show_slices(evidence, content.gate) if content.tallies else [],
         fairness=_fairness(content),
         lead=metric_name(label.lead),
-        rules=[
-            {
-                "name": rule.name,
-                "outcome": rule.outcome,
-                "threshold": _number(rule.threshold),
-                "value": _number(rule.value),
-                "interval": _interval(Estimate(value=None, low=rule.low, high=rule.high)),
-                "rows": f"{rule.rows:,}",
-                "reason": rule.reason,
-            }
-            for rule in verdict.rules
-        ],
+        rules=[_rule_row(r) for r in sorted(verdict.rules, key=lambda r: r.outcome == "pass")],
     )
-    write_text(path, text)
 
 
 def _facts(content: CardContent) -> list[tuple[str, Any]]:
     bundle, splits, notes = content.bundle, content.splits, content.verdict.notes
     training = splits.windows.get("train")
-    stretch = f", {training[0]} to {training[1]}" if training else ""
+    moments = [digits.moment(moment) for moment in training or ()]
+    stretch = f", {moments[0]} to {moments[1]}" if training else ""
     rule = splits.split
     names = [feature.name for feature in bundle.features]
     return [
-        ("Model hash", content.verdict.model_hash),
-        ("Data hash", splits.data_hash),
-        ("Features", f"{len(names)}: {', '.join(names)}"),
+        ("Answer", content.evidence.label.noun),
         ("Trained on", f"{splits.rows.get('train', 0):,} rows{stretch}"),
         ("Split", f"{rule.text}. Note: {rule.advice}." if rule.advice else rule.text),
         *_label_facts(content.evidence.label),
         ("Champion", notes.get("champion", "not compared")),
         ("Rehearsal", notes.get("rehearsal", "not held")),
+        (digits.counted(len(names), "feature"), ", ".join(names)),
     ]
 
 
 def _label_facts(label: LabelType) -> list[tuple[str, Any]]:
     if isinstance(label, BinaryLabel):
-        said = f"{label.threshold:.4f}: the label is 1 where the probability reaches it"
+        said = f"{digits.number(label.threshold)}: the answer is 1 where the probability reaches it"
         return [("Threshold", said)]
     names = label.class_names[:_NAMED_CLASSES]
     more = f" and {len(label.class_names) - len(names):,} more" if names < label.class_names else ""
-    return [("Classes", ", ".join(names) + more)] if names else [("Interval", label.noun)]
+    return [("Classes", ", ".join(names) + more)] if names else []
 
 
 def _amounts(evidence: Evidence) -> str:
     """How many rows the classes have, in words."""
     names, rows = evidence.label.class_names, evidence.class_rows
     if len(names) == 2:
-        return f"{rows[-1]:,} with label {names[-1]}"
+        share = digits.share(rows[-1] / max(sum(rows), 1))
+        return f"{rows[-1]:,} of them ({share}) with label {names[-1]}"
     return f"{min(rows):,} to {max(rows):,} of each class" if names else ""
 
 
@@ -154,12 +146,15 @@ _SHOWN: dict[LabelKind, Callable[[CardContent], Exhibits]] = {
 }
 
 
-def _slices(content: CardContent) -> str:
-    slices, lead = list(content.evidence.slices), content.evidence.label.lead
-    if not any(part.metrics for part in slices):
-        return ""
-    overall = content.evidence.metrics.get(lead)
-    return slice_plot(slices, overall.value if overall else None, lead)
+def _metric_rows(content: CardContent) -> list[dict[str, Any]]:
+    """The metrics with what is asked of them, those that a bound is on first."""
+    evidence, gate = content.evidence, content.gate
+    bounds: dict[str, Bound] = dict((*bounds_of(evidence.label, gate), *gate.metrics.items()))
+    names = sorted(evidence.label.metrics, key=lambda name: name not in bounds)
+    headline = {*bounds, *evidence.label.headline, evidence.label.lead}
+    return [
+        _metric_row(name, content, bounds.get(name)) | {"key": name in headline} for name in names
+    ]
 
 
 def _fairness(content: CardContent) -> list[Table]:
@@ -181,8 +176,8 @@ def _fairness(content: CardContent) -> list[Table]:
                     (
                         name,
                         f"{estimate.rows:,}",
-                        _number(estimate.value),
-                        _interval(estimate),
+                        digits.number(estimate.value),
+                        digits.span(estimate.low, estimate.high),
                         limits.get(name, ""),
                     )
                     for name, estimate in shown
@@ -192,28 +187,99 @@ def _fairness(content: CardContent) -> list[Table]:
     return tables
 
 
-def _metric_row(name: str, content: CardContent) -> dict[str, str]:
-    evidence = content.evidence
-    nothing = Estimate(value=None)
-    own = evidence.metrics.get(name, nothing)
-    difference = (evidence.champion or {}).get(name, nothing)
+def _metric_row(name: Metric, content: CardContent, bound: Bound | None) -> dict[str, Any]:
+    own = content.evidence.metrics.get(name, _NOTHING)
+    champion = content.champion.get(name)
+    limit = None if bound is None else (bound.min or bound.max)
+    results = [r for r in content.verdict.rules if r.name in (name, f"{name} min", f"{name} max")]
+    places = digits.decimals_of(own.low, own.high, own.value)
     return {
         "name": metric_name(name),
-        "value": _number(own.value),
-        "interval": _interval(own),
-        "champion": _number(content.champion.get(name)),
-        "difference": _number(difference.value),
-        "difference_interval": _interval(difference),
+        "value": digits.number(own.value, places),
+        "interval": digits.span(own.low, own.high, places),
+        "asked": _asked(bound),
+        "failed": any(result.outcome != "pass" for result in results),
+        "champion": digits.number(champion, places),
+        "drawn": _drawn(own, limit, champion),
     }
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 2 else f"{value:.4f}"
+def _leads(evidence: Evidence) -> list[str]:
+    """How far it is ahead of each simple answer, or behind it."""
+    said = []
+    for name, lead in evidence.baselines.items():
+        if lead.value is not None:
+            places = digits.decimals_of(lead.low, lead.high, lead.value)
+            side = "behind" if lead.value < 0 else "ahead of"
+            span = digits.span(lead.low, lead.high, places)
+            said.append(
+                f"{digits.number(abs(lead.value), places)} {side} the {name}"
+                + (f" ({span})" if span != digits.NONE else "")
+            )
+    return said
 
 
-def _interval(estimate: Estimate) -> str:
-    if estimate.low is None or estimate.high is None:
-        return "–"
-    return f"{estimate.low:.4f} to {estimate.high:.4f}"
+def _asked(bound: Bound | None) -> str:
+    """What the gate asks for, in words; empty: nothing."""
+    if bound is None:
+        return ""
+    # A least value of 0 asks for nothing, on purpose.
+    asked = [f"at least {bound.min:g}"] if bound.min else []
+    return " and ".join([*asked, *([f"at most {bound.max:g}"] if bound.max is not None else [])])
+
+
+def _drawn(own: Estimate, limit: float | None, mark: float | None) -> dict[str, Any] | None:
+    """Where the value, its interval, the limit and the champion lie between two ends; None: nowhere."""
+    shown = [v for v in (own.value, own.low, own.high, limit, mark) if v is not None]
+    if own.value is None or max(shown) <= min(shown):
+        return None
+    room = (max(shown) - min(shown)) * 0.08
+    ends = [min(shown) - room, max(shown) + room]
+    return {
+        "ends": ends, "value": own.value, "low": own.low, "high": own.high,
+        "limit": limit, "mark": mark,
+    }  # fmt: skip
+
+
+def _version_row(name: Metric, content: CardContent) -> dict[str, Any]:
+    """A metric of this version against the champion's, on the same rows; to the right is better."""
+    difference = (content.evidence.champion or {}).get(name, _NOTHING)
+    sign = -1 if name in LOWER_IS_BETTER else 1
+    ends = [
+        sign * end for end in (difference.low, difference.value, difference.high) if end is not None
+    ]
+    finding, state = "no difference shown", ""
+    if len(ends) == 3 and min(ends) > 0:
+        finding, state = "better", "good"
+    elif len(ends) == 3 and max(ends) < 0:
+        finding, state = "worse", "bad"
+    most = max((abs(end) for end in ends), default=0.0) * 1.1
+    places = digits.decimals_of(difference.low, difference.high, difference.value)
+    return {
+        "name": metric_name(name),
+        "own": digits.number(content.evidence.metrics.get(name, _NOTHING).value, places),
+        "champion": digits.number(content.champion.get(name), places),
+        "difference": digits.number(difference.value, places),
+        "interval": digits.span(difference.low, difference.high, places),
+        "finding": finding,
+        "state": state,
+        "drawn": {
+            "ends": [-most, most], "value": sign * (difference.value or 0.0),
+            "low": min(ends), "high": max(ends), "limit": 0.0,
+        }
+        if most and difference.value is not None
+        else None,
+    }  # fmt: skip
+
+
+def _rule_row(rule: RuleResult) -> dict[str, Any]:
+    places = digits.decimals_of(rule.low, rule.high, rule.value)
+    return {
+        "name": metric_name(rule.name),
+        "outcome": rule.outcome,
+        "threshold": "–" if rule.threshold is None else f"{rule.threshold:g}",
+        "value": digits.number(rule.value, None if rule.low is None else places),
+        "interval": digits.span(rule.low, rule.high, places),
+        "rows": f"{rule.rows:,}",
+        "reason": rule.reason,
+    }

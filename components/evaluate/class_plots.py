@@ -2,7 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from slipway.components.evaluate.plots import Exhibits, Table, colours, draw
+from slipway.components.evaluate.plots import Exhibits, Table
+from slipway.components.support.pages import digits
+from slipway.components.support.pages.palette import colour
+from slipway.components.support.pages.plots import draw
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 MAX_DRAWN_CLASSES = 30
 """With more classes a confusion matrix is no picture that can be read."""
 _MOST_WRITTEN = 12
+_DENSEST = 0.5
+"""How opaque a full cell is: what is written on it can be read in light and in dark."""
 _SHOWN_CLASSES = 100
 _SHOWN_PAIRS = 30
 
@@ -70,7 +75,7 @@ def _pair_table(counts: "np.ndarray", names: tuple[str, ...]) -> Table:
                 names[true],
                 names[called],
                 f"{wrong[true, called]:,}",
-                f"{wrong[true, called] / counts[true].sum():.1%}",
+                digits.share(wrong[true, called] / counts[true].sum()),
             )
             for true, called in pairs
             if wrong[true, called]
@@ -90,9 +95,22 @@ def confusion_plot(counts: "np.ndarray", names: tuple[str, ...]) -> str:
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
 
     def paint(axes: "Axes") -> None:
-        # Patches, not an image: an image within an SVG is a file of another kind.
-        axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1)
-        axes.invert_yaxis()
+        from matplotlib.patches import Rectangle
+
+        # Patches, not an image: an image within an SVG is a file of another kind. Of one colour, more
+        # or less of it, so that they and what is written on them follow the page's scheme.
+        for (true, called), share in np.ndenumerate(shares):
+            axes.add_patch(
+                Rectangle(
+                    (called, true),
+                    1,
+                    1,
+                    facecolor=colour("model"),
+                    alpha=_DENSEST * share,
+                    linewidth=0,
+                )
+            )
+        axes.set(xlim=(0, len(names)), ylim=(len(names), 0))
         axes.grid(visible=False)
         places = np.arange(len(names)) + 0.5
         axes.set_xticks(places, names, rotation=90 if len(names) > 4 else 0)
@@ -101,14 +119,11 @@ def confusion_plot(counts: "np.ndarray", names: tuple[str, ...]) -> str:
         if len(names) > _MOST_WRITTEN:
             return
         for (true, called), count in np.ndenumerate(counts):
-            colour = "white" if shares[true, called] > 0.5 else colours()[0]
-            axes.text(
-                called + 0.5, true + 0.5, f"{count:,}", ha="center", va="center", color=colour
-            )
+            axes.text(called + 0.5, true + 0.5, f"{count:,}", ha="center", va="center")
 
     size = 3.0 + 0.28 * len(names)
-    return draw(paint, width=size + 0.6, height=size)
+    return draw(paint, "How many rows of each class are called which class", size + 0.6, size)
 
 
 def _share(value: float) -> str:
-    return f"{value:.4f}" if value == value else "–"
+    return digits.number(value, 3)

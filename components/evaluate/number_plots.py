@@ -2,8 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from slipway.components.evaluate.plots import Exhibits, Table, colours, draw
+from slipway.components.evaluate.plots import Exhibits, Table
 from slipway.components.metrics.kinds.base import LabelType
+from slipway.components.support.pages import digits
+from slipway.components.support.pages.palette import colour
+from slipway.components.support.pages.plots import draw
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,11 +50,16 @@ def scatter_plot(labels: "np.ndarray", answers: "np.ndarray") -> str:
 
     def paint(axes: "Axes") -> None:
         ends = [min(values.min(), actual.min()), max(values.max(), actual.max())]
-        axes.plot(ends, ends, color=colours()[1], linewidth=0.8, linestyle=":")
-        axes.plot(actual, values, ".", markersize=3, alpha=0.4, color=colours()[0])
+        axes.plot(
+            ends, ends, color=colour("other"), linewidth=0.8, linestyle=":", label="exactly right"
+        )
+        axes.plot(
+            actual, values, ".", markersize=3, alpha=0.4, color=colour("model"), label="a test row"
+        )
         axes.set(xlabel="actual", ylabel="predicted")
+        axes.legend(loc="upper left")
 
-    return draw(paint)
+    return draw(paint, "What was predicted against what it was, of single test rows")
 
 
 def residual_plot(labels: "np.ndarray", answers: "np.ndarray", parts: "list[np.ndarray]") -> str:
@@ -62,17 +70,23 @@ def residual_plot(labels: "np.ndarray", answers: "np.ndarray", parts: "list[np.n
     spread = [np.quantile(residuals[part], [0.05, 0.25, 0.5, 0.75, 0.95]) for part in parts]
 
     def paint(axes: "Axes") -> None:
-        axes.axhline(0, color=colours()[1], linewidth=0.8, linestyle=":")
+        axes.axhline(0, color=colour("other"), linewidth=0.8, linestyle=":")
         for place, (low, first, middle, third, high) in enumerate(spread, 1):
-            axes.plot([place, place], [low, high], color=colours()[0], linewidth=1)
-            axes.plot([place, place], [first, third], color=colours()[0], linewidth=6)
-            axes.plot(place, middle, "o", markersize=3, color="white")
+            names = ("5 to 95 %", "the middle half", "median") if place == 1 else (None,) * 3
+            axes.plot(
+                [place, place], [low, high], color=colour("model"), linewidth=1, label=names[0]
+            )
+            axes.plot(
+                [place, place], [first, third], color=colour("model"), linewidth=6, label=names[1]
+            )
+            axes.plot(place, middle, "o", markersize=4, color=colour("champion"), label=names[2])
         axes.set(
             xlabel="tenth of the predicted value, lowest first", ylabel="actual less predicted"
         )
         axes.set_xticks(range(1, len(parts) + 1))
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
 
-    return draw(paint)
+    return draw(paint, "How far the labels lie from the predicted value, by tenths of it")
 
 
 def _table(
@@ -81,23 +95,24 @@ def _table(
     import numpy as np
 
     rows = []
+    places = digits.decimals(float(np.abs(labels).mean()))
     for place, part in enumerate([*parts, np.arange(len(labels))], 1):
         measured = label.measure(labels[part], answers[part])
         rows.append(
             (
                 str(place) if place <= len(parts) else "all",
                 f"{len(part):,}",
-                f"{answers[part, 0].mean():,.5g}",
-                f"{labels[part].mean():,.5g}",
-                f"{measured['mae']:,.5g}",
-                f"{measured['coverage']:.1%}",
-                f"{measured['interval_width']:,.5g}",
+                digits.number(answers[part, 0].mean(), places),
+                digits.number(labels[part].mean(), places),
+                digits.number(measured["mae"]),
+                digits.share(measured["coverage"]),
+                digits.number(measured["interval_width"]),
             )
         )
     level = label.settings["level"]
     return Table(
-        caption=f"How many labels the intervals hold, by tenths of the predicted value: {level:.0%} is"
-        " what they promise",
+        caption="How many labels the intervals hold, by tenths of the predicted value:"
+        f" {digits.share(level, 0)} is what they promise",
         header=("Tenth", "Rows", "Predicted", "Actual", "MAE", "Coverage", "Interval's width"),
         rows=tuple(rows),
     )

@@ -5,6 +5,7 @@ is told; the rest is what such a rule has most often failed for.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from slipway.components.config.gate import GateConfig
 from slipway.components.config.kinds import LOWER_IS_BETTER, metric_name
@@ -14,30 +15,56 @@ from slipway.components.evaluate.rules import Evidence
 MOST = 4
 
 
-def find_remedies(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """What to do about a rule that failed: its setting, and the likely causes, the likeliest first."""
+
+    rule: RuleResult
+    setting: str
+    causes: tuple[str, ...]
+
+    @property
+    def advice(self) -> str:
+        """The causes in words."""
+        first, *others = self.causes
+        return f"Most likely {first}." + (f" Or {others[0]}." if others else "")
+
+    @property
+    def text(self) -> str:
+        """The whole of it, where the rule's own reason does not stand beside it."""
+        rule = self.rule
+        value = "not measured" if rule.value is None else f"{rule.value:.4g}"
+        asked = "" if rule.threshold is None else f", asked for {rule.threshold:.4g}"
+        return f"{rule.name}: {value}{asked} ({self.setting}). {self.advice}"
+
+
+def explain_failures(
     results: tuple[RuleResult, ...], evidence: Evidence, gate: GateConfig
-) -> list[str]:
-    """One sentence or two for each rule that failed, at most four rules.
+) -> list[Remedy]:
+    """A remedy for each rule that failed, in the rules' order.
 
     Args:
         results: of all rules.
         evidence: what they looked at.
         gate: the project's `gate` section.
     """
-    failed = [result for result in results if result.outcome != "pass"]
-    told = [_remedy(result, evidence, gate) for result in failed[:MOST]]
-    if len(failed) > MOST:
-        told.append(f"{len(failed) - MOST} more rules failed: the model card lists them.")
+    return [_remedy(result, evidence, gate) for result in results if result.outcome != "pass"]
+
+
+def find_remedies(
+    results: tuple[RuleResult, ...], evidence: Evidence, gate: GateConfig
+) -> list[str]:
+    """One sentence or two for each rule that failed, at most four rules."""
+    remedies = explain_failures(results, evidence, gate)
+    told = [remedy.text for remedy in remedies[:MOST]]
+    if len(remedies) > MOST:
+        told.append(f"{len(remedies) - MOST} more rules failed: the model card lists them.")
     return told
 
 
-def _remedy(result: RuleResult, evidence: Evidence, gate: GateConfig) -> str:
+def _remedy(result: RuleResult, evidence: Evidence, gate: GateConfig) -> Remedy:
     setting, causes = _explain(result, evidence, gate)
-    value = "not measured" if result.value is None else f"{result.value:.4g}"
-    asked = "" if result.threshold is None else f", asked for {result.threshold:.4g}"
-    first, *others = causes
-    also = f" Or {others[0]}." if others else ""
-    return f"{result.name}: {value}{asked} ({setting}). Most likely {first}.{also}"
+    return Remedy(rule=result, setting=setting, causes=tuple(causes))
 
 
 def _explain(result: RuleResult, evidence: Evidence, gate: GateConfig) -> tuple[str, list[str]]:

@@ -14,6 +14,7 @@ from slipway.components.config.gate import EVERY_CLASS, Bound, GateConfig, Judge
 from slipway.components.config.kinds import LOWER_IS_BETTER, Metric, metric_name
 from slipway.components.contracts.verdict import Outcome, Override, RuleResult, override_holds
 from slipway.components.metrics.kinds.base import LabelType
+from slipway.components.support.pages.digits import decimals
 
 _LEAST_GROUPS = 2
 
@@ -241,7 +242,7 @@ def _check(
         name=name,
         metric=metric,
         outcome="pass" if holds else "fail",
-        reason=f"{_capital(where)} {relation} {threshold:g}: {judged:.5g}.",
+        reason=f"{_capital(where)} {relation} {threshold:g}: {_shown(judged, threshold)}.",
         threshold=threshold,
         value=estimate.value,
         low=estimate.low,
@@ -249,6 +250,17 @@ def _check(
         rows=estimate.rows,
         overridable=True,
     )
+
+
+def _shown(value: float, threshold: float) -> str:
+    """A value with three significant digits, or as many as show on which side of its threshold it is."""
+    least = decimals(value)
+    for places in range(least, least + 14):
+        text = f"{value:,.{places}f}"
+        shown = float(text.replace(",", ""))
+        if (shown < threshold, shown > threshold) == (value < threshold, value > threshold):
+            return text.rstrip("0").rstrip(".") if "." in text else text
+    return repr(value)
 
 
 def _number(value: float | None) -> float:
@@ -531,7 +543,7 @@ def _let_tie_pass(lead: RuleResult, margin: float) -> RuleResult:
             f"{lead.reason} There are too few blocks to tell a tie from a loss: see gate.block."
         )
         return replace(lead, reason=reason)
-    upper = f"the upper bound of its interval is {lead.high:.5g}"
+    upper = f"the upper bound of its interval is {_shown(lead.high, margin)}"
     if lead.high >= margin:
         return replace(lead, outcome="pass", reason=f"{lead.reason} But it is a tie: {upper}.")
     return replace(lead, reason=f"{lead.reason} That is no chance: {upper}.")

@@ -153,6 +153,7 @@ def _describe(
         data_hash=manifest.content_hash,
         feature_service=locate(project).project,
         lead_seconds=int(settings.examples.lead.total_seconds()),
+        predicts=settings.label.words,
     )
 
 

@@ -1,16 +1,22 @@
 """The training report: one HTML file that stands alone."""
 
-import html
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from slipway.components.config.kinds import LabelKind, metric_name
-from slipway.components.support.files import write_text
+from slipway.components.config.kinds import METRICS, LabelKind, metric_name
+from slipway.components.support.pages import digits
+from slipway.components.support.pages.pages import write_page
+from slipway.components.support.pages.palette import colour, series
+from slipway.components.support.pages.plots import draw, draw_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+_FIRST = {"binary": ("auc", "f1", "accuracy"), "multiclass": ("accuracy", "f1", "auc"),
+          "number": ("rmse", "mae", "r2")}  # fmt: skip
+"""What of the metrics is seen first."""
+_BARS = 15
 
 
 class MemberLog(TypedDict):
@@ -57,18 +63,6 @@ class TrainingLog(TypedDict):
     mlflow_run_id: str | None
 
 
-_STYLE = """
-:root{color-scheme:light}body{font:15px/1.5 system-ui,sans-serif;color:#1c2430;background:#fff;
-max-width:960px;margin:2rem auto;padding:0 1rem}h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;
-margin:2rem 0 .5rem}p.sub{color:#5a6675;margin:.2rem 0 1.5rem}table{border-collapse:collapse;
-font-variant-numeric:tabular-nums}td,th{padding:.25rem .9rem .25rem 0;text-align:left;
-border-bottom:1px solid #e3e7ec}td.n,th.n{text-align:right}.tiles{display:flex;flex-wrap:wrap;gap:.75rem}
-.tile{border:1px solid #e3e7ec;border-radius:8px;padding:.6rem 1rem;min-width:7rem}.tile b{display:block;
-font-size:1.3rem}.tile span{color:#5a6675}figure{margin:0}
-.wide{overflow-x:auto}svg{max-width:100%;height:auto}
-"""
-
-
 def write_report(path: Path, title: str, training: TrainingLog) -> None:
     """Writes the report.
 
@@ -77,101 +71,134 @@ def write_report(path: Path, title: str, training: TrainingLog) -> None:
         title: its heading.
         training: the training log, as in training.json.
     """
-    metrics = training["metrics"]
-    tiles = "".join(
-        f'<div class="tile"><b>{value:.4f}</b><span>{html.escape(name)}</span></div>'
-        for name, value in metrics.items()
-    )
-    settings = "".join(
-        f"<tr><td>{html.escape(str(name))}</td><td>{html.escape(str(value))}</td></tr>"
-        for name, value in _summary(training).items()
-    )
-    write_text(
+    metrics, kind = training["metrics"], training["label_kind"]
+    first = [name for name in _FIRST[kind] if name in metrics]
+    ordered = [name for name in METRICS[kind] if name in metrics]
+    write_page(
         path,
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}"
-        f"</title><style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>"
-        "<p class='sub'>Measured on the validation part, which also chose the epoch, the"
-        " calibration and the threshold; the test part decides in evaluate.</p>"
-        f"<div class='tiles'>{tiles}</div>"
-        f"<h2>Training</h2><figure>{_curves(training)}</figure>"
-        f"{_calibration(training)}"
-        f"{_importance(training)}"
-        f"{_search(training['search'])}"
-        f"<h2>Settings</h2><table>{settings}</table></body></html>",
+        TEMPLATE,
+        title=title,
+        says=_sentence(training),
+        first=[(metric_name(name), digits.number(metrics[name], 3)) for name in first],
+        others=[
+            (metric_name(name), digits.number(metrics[name]))
+            for name in [*ordered, *sorted(metrics.keys() - set(ordered))]
+            if name not in first
+        ],
+        note=_threshold_note(training),
+        curves=_curves(training),
+        calibration=_calibration(training),
+        importance=training["importance"],
+        most=max((abs(p["drop"]) for p in training["importance"]), default=0.0) or 1.0,
+        bars=_BARS,
+        lost=metric_name(training["quality_name"]),
+        search=_search(training["search"]),
+        facts=_facts(training),
+        hashes=[("Data", training["data_hash"]), ("Commit", training["environment"]["git_commit"])],
     )
 
 
-def _summary(training: TrainingLog) -> dict[str, object]:
-    settings = training["settings"]
-    rows, positives = training["rows"], training["positives"]
+def _sentence(training: TrainingLog) -> str:
+    """What was trained, in one sentence."""
+    members = digits.counted(len(training["members"]), "member")
+    epochs = sum(len(member["history"]) for member in training["members"])
+    rows = training["rows"].get("train", 0)
+    return (
+        f"{training['architecture']} with {members} learnt from {rows:,} rows in"
+        f" {digits.counted(epochs, 'epoch')}; the whole stage took {digits.seconds(training['seconds'])}."
+    )
+
+
+def _threshold_note(training: TrainingLog) -> str:
+    """What a rule for the threshold does to the metrics, where that would surprise."""
+    if training["label_kind"] != "binary" or training["settings"]["threshold"] != "prevalence":
+        return ""
+    return (
+        "The threshold calls as many rows positive as are positive (training.threshold: prevalence), so"
+        " that on these rows precision, recall and F1 are one number."
+    )
+
+
+def _facts(training: TrainingLog) -> list[tuple[str, str]]:
+    settings, rows, positives = training["settings"], training["rows"], training["positives"]
     if training["label_kind"] == "binary":
-        shares = ", ".join(f"{p} {rows[p]:,} ({positives[p] / max(rows[p], 1):.1%})" for p in rows)
-        label = {
-            "rows (positive)": shares,
-            "threshold": f"{training['threshold']:.4f}, by the rule {settings['threshold']}",
-        }
+        label = [
+            (
+                "Rows (positive)",
+                ", ".join(
+                    f"{p} {rows[p]:,} ({digits.share(positives[p] / max(rows[p], 1))})"
+                    for p in rows
+                ),
+            ),
+            (
+                "Threshold",
+                f"{digits.number(training['threshold'])}, by the rule {settings['threshold']}",
+            ),
+        ]
     else:
         facts = training["labels"]["train"].items()
-        label = {
-            "rows": ", ".join(f"{part} {count:,}" for part, count in rows.items()),
-            "training labels": ", ".join(f"{name} {value:,.6g}" for name, value in facts),
-        }
-    return {
-        "architecture": f"{training['architecture']}, {len(training['members'])} members",
-        **label,
-        "learning rate": settings["learning_rate"],
-        "batch size": settings["batch_size"],
-        "seed": settings["seed"],
-        "seconds": training["seconds"],
-        "largest difference of the exports": f"{training['export_difference']:.1e}",
-        "MLflow run": training["mlflow_run_id"] or "none: the server did not answer",
-        "data": training["data_hash"],
-        "commit": training["environment"]["git_commit"],
-    }
-
-
-def _figure(width: float, height: float, columns: int) -> "tuple[Figure, list[Axes]]":
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "slipway", "font.size": 10})
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
-
-
-def _svg(figure: "Figure") -> str:
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
+        label = [
+            ("Rows", ", ".join(f"{part} {count:,}" for part, count in rows.items())),
+            (
+                "Training labels",
+                ", ".join(f"{name} {digits.number(value)}" for name, value in facts),
+            ),
+        ]
+    return [
+        *label,
+        ("Learning rate", f"{settings['learning_rate']:g}"),
+        ("Batch size", f"{settings['batch_size']:,}"),
+        ("Seed", str(settings["seed"])),
+        ("Largest difference of the exports", digits.power(training["export_difference"])),
+        ("MLflow run", training["mlflow_run_id"] or "none: the server did not answer"),
+    ]
 
 
 def _curves(training: TrainingLog) -> str:
-    from matplotlib.ticker import MaxNLocator
-
     members = training["members"]
     loss, quality = training["loss_name"], training["quality_name"]
     # Of a number the loss that is trained has another unit than the error that is measured.
     lines = [("train_loss", "--", "training")] if loss == "log_loss" else []
     lines.append((loss, "-", "validation"))
-    figure, (left, right) = _figure(9.6, 3.2, 2)
-    for number, member in enumerate(members, 1):
-        epochs = range(1, len(member["history"]) + 1)
-        colour = f"C{(number - 1) % 10}"
-        for name, style, label in lines:
-            values = [point[name] for point in member["history"]]
-            left.plot(epochs, values, style, color=colour, marker=".", label=f"{label}, {number}")
-        right.plot(
-            epochs, [p[quality] for p in member["history"]], color=colour, marker=".", label=number
-        )
-        best = member["best_epoch"]
-        right.plot(best + 1, member["history"][best][quality], "o", color=colour, mfc="none", ms=10)
-    for axis, name in ((left, metric_name(loss)), (right, f"validation {metric_name(quality)}")):
-        axis.set_xlabel("epoch")
-        axis.set_title(name)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, fontsize=8, title="member")
-    return _svg(figure)
+
+    def paint_losses(axes: "Axes") -> None:
+        for place, member in enumerate(members):
+            epochs = range(1, len(member["history"]) + 1)
+            for name, style, said in lines:
+                values = [point[name] for point in member["history"]]
+                label = said if len(members) == 1 else f"{said}, member {place + 1}"
+                axes.plot(epochs, values, style, color=series(place), marker=".", label=label)
+        _finish(axes, metric_name(loss), legend=len(lines) * len(members) <= _LEGEND)
+
+    def paint_quality(axes: "Axes") -> None:
+        for place, member in enumerate(members):
+            values, best = [p[quality] for p in member["history"]], member["best_epoch"]
+            label = "validation" if len(members) == 1 else f"member {place + 1}"
+            axes.plot(
+                range(1, len(values) + 1), values, color=series(place), marker=".", label=label
+            )
+            axes.plot(
+                best + 1, values[best], "o", color=series(place), mfc="none", ms=10, ls="none",
+                label="kept" if place == len(members) - 1 else None,
+            )  # fmt: skip
+        _finish(axes, f"validation {metric_name(quality)}", legend=len(members) < _LEGEND)
+
+    said = f"{metric_name(loss)} and {metric_name(quality)} by epoch"
+    return draw_beside([paint_losses, paint_quality], said, 9.6, 3.4)
+
+
+_LEGEND = 8
+"""With more lines than these a legend covers the plot."""
+
+
+def _finish(axes: "Axes", title: str, *, legend: bool) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("epoch")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if legend:
+        axes.legend()
 
 
 def _calibration(training: TrainingLog) -> str:
@@ -179,57 +206,30 @@ def _calibration(training: TrainingLog) -> str:
     if not curves:
         return ""
     binary = training["label_kind"] == "binary"
-    figure, (axis,) = _figure(4.8, 4.2, 1)
     top = max(max(p["probability"], p["positives"]) for c in curves.values() for p in c) * 1.05
-    axis.plot([0, top], [0, top], color="#9aa5b1", lw=1, label="perfect")
-    for name, curve in curves.items():
-        axis.plot(
-            [p["probability"] for p in curve],
-            [p["positives"] for p in curve],
-            marker="o",
-            label=name,
-        )
-    axis.set_xlabel("mean probability" if binary else "mean probability of the class called")
-    axis.set_ylabel("share of positives" if binary else "share that is of this class")
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False)
-    return f"<h2>Calibration</h2><figure>{_svg(figure)}</figure>"
+
+    def paint(axes: "Axes") -> None:
+        axes.plot([0, top], [0, top], color=colour("other"), lw=1, ls=":", label="perfect")
+        for place, (name, curve) in enumerate(curves.items()):
+            said, was = ([p[key] for p in curve] for key in ("probability", "positives"))
+            axes.plot(said, was, marker="o", ms=4, color=series(place), label=name)
+        axes.set_xlabel("mean probability" if binary else "mean probability of the class called")
+        axes.set_ylabel("share of positives" if binary else "share that is of this class")
+        axes.legend()
+
+    return draw(paint, "Calibration on the validation part", 5.2, 3.9)
 
 
-def _importance(training: TrainingLog) -> str:
-    importance = training["importance"]
-    if not importance:
-        return ""
-    figure, (axis,) = _figure(7.2, 0.6 + 0.24 * len(importance), 1)
-    ordered = importance[::-1]
-    axis.barh([p["feature"] for p in ordered], [p["drop"] for p in ordered], color="C0")
-    lost = metric_name(training["quality_name"])
-    axis.set_xlabel(f"{lost} lost when the feature's values are shuffled")
-    axis.spines[["top", "right"]].set_visible(False)
-    return f"<h2>Permutation importance</h2><figure>{_svg(figure)}</figure>"
-
-
-def _search(trials: list[dict[str, Any]]) -> str:
-    """The trials, the best first."""
-    if not trials:
-        return ""
+def _search(trials: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The trials, the best first: names of what was tried, and a line of cells each."""
     names = sorted({name for trial in trials for name in trial["values"]})
     ordered = sorted(trials, key=lambda t: (t["state"] != "complete", -(t["value"] or 0)))
-    head = "".join(f"<th class='n'>{html.escape(name)}</th>" for name in names)
-    rows = "".join(
-        f"<tr><td>{trial['number'] + 1}</td><td>{html.escape(trial['state'])}</td><td class='n'>"
-        + ("–" if trial["value"] is None else f"{abs(trial['value']):.4f}")
-        + "</td>"
-        + "".join(
-            f"<td class='n'>{trial['values'][name]:.4g}</td>"
-            if name in trial["values"]
-            else "<td class='n'>as given</td>"
-            for name in names
-        )
-        + "</tr>"
+    return names, [
+        [
+            str(trial["number"] + 1),
+            trial["state"],
+            "–" if trial["value"] is None else digits.number(abs(trial["value"]), 4),
+            *(f"{trial['values'][n]:.4g}" if n in trial["values"] else "as given" for n in names),
+        ]
         for trial in ordered
-    )
-    return (
-        "<h2>Search</h2><div class='wide'><table><tr><th>trial</th><th>state</th>"
-        f"<th class='n'>best value</th>{head}</tr>{rows}</table></div>"
-    )
+    ]

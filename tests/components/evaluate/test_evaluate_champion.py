@@ -63,7 +63,8 @@ def test_against_a_champion(bundle: Path, splits: Path, tmp_path: Path, registry
     (rule,) = [rule for rule in better.rules if rule.name == "champion auc"]
     assert rule.low is not None and rule.low > 0.02
     card = (tmp_path / "card.html").read_text()
-    assert "Champion</th>" in card and ">champion (0.7" in card
+    assert "Against the champion" in card and ">champion (AUC 0.7" in card
+    assert '<span class="tag good">better</span>' in card
     mlflow_client().delete_registered_model("toy")
 
     crown(bundle)

@@ -198,7 +198,8 @@ def test_a_run_ends_with_it(tmp_path: Path, splits: Path, bundle: Path, registry
     assert verdict.outcome == "fail"
     (line,) = verdict.notes["remedies"]
     assert line.startswith("auc: 0.8")
-    assert line.split(" (gate.auc)")[0] in task.card_path.read_text()
+    card = task.card_path.read_text()
+    assert line.split("(gate.auc). ")[1] in card and "The setting: gate.auc." in card
     screen = StringIO()
     result = RunResult(project="toy", verdict=verdict)
     show_result(Console(file=screen, width=200), result, Workspace.at(tmp_path))

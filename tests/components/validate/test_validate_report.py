@@ -59,7 +59,7 @@ def test_the_report_says_what_the_results_say(validate, places) -> None:
     assert page.fetches == []
     assert "Refused: the data are not as the schema says." in text
     assert "1 failed · 1 warned · 0 tolerated · 4 passed" in text
-    assert "fail t n: maximum 2 1 33.333% 0.000% row 2: n = 3" in text
+    assert "fail t n: maximum 2 1 33.3 % 0 % row 2: n = 3" in text
     assert "row 1: s = <script>alert(1)</script>" in text
     results = json.loads(places.results.read_text())
     counts = {"rows": 3, "good": 2, "quarantine": 1, "before": 0, "after": 0}
@@ -112,7 +112,7 @@ def test_the_report_counts_what_ingest_left_out(validate, places) -> None:
         results=places.results,
     )
     text = places.report.read_text()
-    cells = "".join(f'<td class="number">{n}</td>' for n in ("1,107", "1,000", "104", 3, 3, 0))
+    cells = "".join(f'<td class="n">{n}</td>' for n in ("1,107", "1,000", "104", 3, 3, 0))
     assert cells in text and "b.csv has no &lt;row&gt;" in text
     counts = json.loads(places.results.read_text())["tables"]["t"]
     assert (counts["before"], counts["after"]) == (1000, 104)

@@ -1,0 +1,104 @@
+"""What the model card shows of slices: a table a column, and why its rows are not all rows."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from slipway.components.config.gate import GateConfig
+from slipway.components.config.kinds import LOWER_IS_BETTER
+from slipway.components.evaluate.rules import Estimate, Evidence, SliceEvidence
+from slipway.components.support.pages import digits
+
+SHOWN = 12
+"""Slices of a column that are seen at once; the others are a click away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceTable:
+    """The slices of one column, the weakest first.
+
+    Attributes:
+        rows: as they are shown. note: how its rows add up to all rows.
+    """
+
+    column: str
+    rows: tuple[dict[str, Any], ...]
+    note: str
+
+    @property
+    def first(self) -> tuple[dict[str, Any], ...]:
+        """Those that are seen at once."""
+        return self.rows[:SHOWN]
+
+    @property
+    def more(self) -> tuple[dict[str, Any], ...]:
+        """Those that are a click away."""
+        return self.rows[SHOWN:]
+
+
+def show_slices(evidence: Evidence, gate: GateConfig) -> list[SliceTable]:
+    """A table a column that has a slice with enough rows, in the columns' order.
+
+    All are drawn on one scale, with the value of all rows as the upright line.
+    """
+    label = evidence.label
+    measured = [part for part in evidence.slices if part.metrics]
+    overall = evidence.metrics.get(label.lead)
+    whole = overall.value if overall else None
+    values = [end for part in measured for end in _ends(part, label.lead)]
+    values += [whole] if whole is not None else []
+    if not values or max(values) <= min(values):
+        return []
+    room = (max(values) - min(values)) * 0.04
+    ends = (min(values) - room, max(values) + room)
+    tables = []
+    for column in dict.fromkeys(part.column for part in evidence.slices):
+        parts = [part for part in measured if part.column == column]
+        if parts:
+            rows = tuple(_row(part, label.lead, ends, whole) for part in parts)
+            worst = sorted(rows, key=lambda row: row["rank"], reverse=label.lead in LOWER_IS_BETTER)
+            tables.append(
+                SliceTable(column=column, rows=tuple(worst), note=_note(parts, evidence, gate))
+            )
+    return tables
+
+
+def _ends(part: SliceEvidence, metric: str) -> list[float]:
+    own = part.metrics.get(metric) or Estimate(value=None)
+    return [end for end in (own.value, own.low, own.high) if end is not None]
+
+
+def _row(
+    part: SliceEvidence, metric: str, ends: tuple[float, float], whole: float | None
+) -> dict[str, Any]:
+    own = part.metrics.get(metric) or Estimate(value=None)
+    difference = part.differences.get(metric)
+    champion = (
+        own.value - difference.value
+        if own.value is not None and difference is not None and difference.value is not None
+        else None
+    )
+    places = digits.decimals_of(own.low, own.high, own.value)
+    return {
+        "value": part.value,
+        "rows": part.rows,
+        "metric": digits.number(own.value, places),
+        "interval": digits.span(own.low, own.high, places),
+        "champion": digits.number(champion, places),
+        "rank": own.value if own.value is not None else 0.0,
+        "drawn": {
+            "ends": ends, "value": own.value, "low": own.low, "high": own.high,
+            "limit": whole, "mark": champion,
+        },
+    }  # fmt: skip
+
+
+def _note(parts: list[SliceEvidence], evidence: Evidence, gate: GateConfig) -> str:
+    """How the slices of a column add up to all rows, and why where they do not."""
+    rows = sum(part.rows for part in parts)
+    if rows == evidence.rows:
+        return f"Together all {rows:,} test rows."
+    return (
+        f"Together {rows:,} of {evidence.rows:,} test rows: the other {evidence.rows - rows:,} have"
+        f" values with fewer than {gate.slices.min_rows:,} rows (gate.slices.min_rows), too few to"
+        " measure alone."
+    )
