@@ -87,7 +87,7 @@ engine: ## Start a container engine of our own where none answers (root on Debia
 
 .PHONY: docs
 docs: $(VENV)/dev.done ## Build the guide into build/site.
-	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	$(BIN)/mkdocs build --site-dir build/site
 
 .PHONY: bench
 bench: $(VENV)/bench.done build/lake/.complete ## Run the benchmarks, or one: NAME=pit_join.

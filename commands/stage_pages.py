@@ -75,7 +75,7 @@ def settings_table(name: str) -> str:
     rows = [f"| setting (below `{name}`) | default | |", "| --- | --- | --- |"]
     for key, field in leaves(section):
         text = " ".join((field.description or "").split()).replace("|", "\\|")
-        rows.append(f"| `{key}` | {_default(field)} | {text} |")
+        rows.append(f"| `{key}` | {default(field)} | {text} |")
     return "\n".join(rows) + "\n"
 
 
@@ -104,7 +104,8 @@ def _section_in(annotation: Any) -> tuple[type[BaseModel] | None, str]:
     return None, ""
 
 
-def _default(field: FieldInfo) -> str:
+def default(field: FieldInfo) -> str:
+    """A setting's default as Markdown; a dash where one must be given."""
     if field.is_required():
         return "–"
     value = field.get_default(call_default_factory=True)

@@ -70,8 +70,13 @@ def test_a_command_on_a_page_or_in_a_message_is_one(where: str, text: str) -> No
     try:
         parse(words)
     except Exception as error:
+        said = type(error).__name__
+        if said == "Exit" and words == ["--version"]:
+            return
+        if said == "BadParameter" and "does not exist" in str(error):
+            return  # a file of the reader's
         # A sentence may name a command without giving it what it asks for.
-        incomplete = type(error).__name__ in ("MissingParameter", "NoArgsIsHelpError")
+        incomplete = said in ("MissingParameter", "NoArgsIsHelpError")
         assert incomplete and len(words) == 1, f"{where}: {error}"
 
 
