@@ -288,6 +288,11 @@ class TrainingConfig(Section):
         "container's. The rest then waits on the disk, and a buffer is filled with "
         "pieces from all over the table.",
     )
+    pt2: bool = Field(
+        default=False,
+        description="Whether the bundle also holds the model for torch (model.pt2); nothing here "
+        "reads it.",
+    )
     search: SearchConfig = Field(
         default=SearchConfig(), description="A search for better settings before the training."
     )

@@ -4,8 +4,9 @@ Layout, version 1::
 
     bundle.json      the signature: inputs, outputs, threshold
     model.onnx       raw feature values in, answers out; the preprocessing is inside
-    model.pt2        the same for torch; takes numeric, codes (int64 [N, m], see `category_codes`) and
-                     time, of width 0 where no feature is of the kind
+    model.pt2        the same for torch, where `training.pt2` asks for it; nothing here reads it. It takes
+                     numeric, codes (int64 [N, m], see `category_codes`) and time, of width 0 where no
+                     feature is of the kind
     training.json    the training log: settings, epochs, seconds, data hash, environment, MLflow run; it
                      tells of one training and is no part of the model, so no part of its hash
     model.sig        where register had a key: its signature (see `signature`), which comes after the hash

@@ -40,7 +40,7 @@ def train(
         gpu_node_selector: Labels that those nodes must have.
         gpu_tolerations: Taints that their pods tolerate, as a list of Kubernetes tolerations.
         allow_cpu: Whether to train on the CPU where GPUs were asked for and none is there.
-        bundle: The model: ONNX, pt2, signature, training log.
+        bundle: The model: ONNX, signature, training log.
         report: Curves and calibration, to look at.
         metrics: Metrics on the validation part.
         scratch: Folder for what does not fit into memory; empty: the pod's own disk.

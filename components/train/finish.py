@@ -13,13 +13,9 @@ from slipway.components.train.data.preparation import Prepared
 from slipway.components.train.data.tables import raw_arrays, read_features
 from slipway.components.train.importance import permutation_importance
 from slipway.components.train.loop import TrainedMember
-from slipway.components.train.model.export import (
-    TrainedModel,
-    check_export,
-    export_model,
-    forward_in_chunks,
-)
+from slipway.components.train.model.export import check_export, export_model
 from slipway.components.train.model.heads import Head
+from slipway.components.train.model.trained import TrainedModel, forward_in_chunks
 from slipway.components.train.provenance import read_environment
 from slipway.components.train.report import FeatureImportance, MemberLog, TrainingLog
 from slipway.components.train.search import Trial
@@ -91,9 +87,10 @@ def write_model(folder: Path, splits: Path, prepared: Prepared, finished: Finish
     Raises:
         SlipwayError: they disagree.
     """
-    progress("exporting to ONNX and pt2")
+    pt2 = prepared.config.pt2
+    progress("exporting to ONNX and pt2" if pt2 else "exporting to ONNX")
     signature = _sign(prepared, finished)
-    export_model(folder, finished.model, signature, prepared.parts.validation_raw)
+    export_model(folder, finished.model, signature, prepared.parts.validation_raw, pt2=pt2)
     test = read_features(splits, "test", signature)
     difference = check_export(folder, finished.model, signature, test, raw_arrays(signature, test))
     write_bundle(folder, signature)

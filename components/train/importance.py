@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from slipway.components.contracts.bundle import Bundle
-from slipway.components.train.model.export import TrainedModel, forward_in_chunks
 from slipway.components.train.model.preprocess import RawArrays
+from slipway.components.train.model.trained import TrainedModel, forward_in_chunks
 from slipway.components.train.report import FeatureImportance
 
 _ROWS = 4000

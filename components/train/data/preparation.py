@@ -55,6 +55,7 @@ _INDIFFERENT = {
     "nodes",
     "accelerator",
     "search",
+    "pt2",
 }
 
 

@@ -8,7 +8,7 @@ part. See `components/metrics/kinds` for what answers and labels are.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.train.model.conformal import conform
 from slipway.components.train.model.platt import Platt, fit_platt
 from slipway.components.train.model.temperature import Temperature, fit_temperature
+
+if TYPE_CHECKING:
+    from slipway.components.train.graph.builder import GraphBuilder
 
 Weights = np.ndarray | None
 
@@ -77,6 +80,24 @@ class Head(ABC):
     @abstractmethod
     def calibrate(self, answers: Tensor) -> Tensor:
         """The calibrated answers of the mean of all members: [N] or [N, W]."""
+
+    @abstractmethod
+    def write_link(self, graph: "GraphBuilder", outputs: str) -> str:
+        """Adds to an ONNX graph what `answer` does before its mean.
+
+        Args:
+            graph: to add to.
+            outputs: float32, the outputs along the last dimension.
+        """
+
+    @abstractmethod
+    def write_calibration(self, graph: "GraphBuilder", answers: str) -> str:
+        """Adds to an ONNX graph what `calibrate` does.
+
+        Args:
+            graph: to add to.
+            answers: float32 [N, outputs].
+        """
 
     @abstractmethod
     def fit(self, labels: np.ndarray, answers: np.ndarray, config: TrainingConfig) -> "Head":
@@ -171,6 +192,20 @@ class BinaryHead(Head):
         inner = answers.clamp(1e-7, 1 - 1e-7)
         odds = torch.log(inner) - torch.log1p(-inner)
         return torch.sigmoid(self.platt.slope * odds + self.platt.offset)
+
+    def write_link(self, graph: "GraphBuilder", outputs: str) -> str:
+        """Sigmoid."""
+        return graph.add("Sigmoid", outputs)
+
+    def write_calibration(self, graph: "GraphBuilder", answers: str) -> str:
+        """See `calibrate`."""
+        if not self.is_calibrated:
+            return answers
+        inner = graph.add("Clip", answers, graph.constant(1e-7), graph.constant(1 - 1e-7))
+        against = graph.add("Log", graph.add("Sub", graph.constant(1.0), inner))
+        odds = graph.add("Sub", graph.add("Log", inner), against)
+        scaled = graph.add("Mul", odds, graph.constant(self.platt.slope))
+        return graph.add("Sigmoid", graph.add("Add", scaled, graph.constant(self.platt.offset)))
 
     @property
     def is_calibrated(self) -> bool:
@@ -276,6 +311,20 @@ class MulticlassHead(Head):
             scaled = scaled + torch.tensor(self.temperature.offsets, dtype=torch.float32)
         return torch.softmax(scaled, dim=1)
 
+    def write_link(self, graph: "GraphBuilder", outputs: str) -> str:
+        """Softmax."""
+        return graph.add("Softmax", outputs, axis=-1)
+
+    def write_calibration(self, graph: "GraphBuilder", answers: str) -> str:
+        """See `calibrate`."""
+        if not self.is_calibrated:
+            return answers
+        logs = graph.add("Log", graph.add("Clip", answers, graph.constant(1e-7)))
+        scaled = graph.add("Mul", logs, graph.constant(self.temperature.slope))
+        if self.temperature.offsets:
+            scaled = graph.add("Add", scaled, graph.constant(self.temperature.offsets))
+        return graph.add("Softmax", scaled, axis=-1)
+
     @property
     def is_calibrated(self) -> bool:
         """Whether the slope is not 1, or there are offsets."""
@@ -380,6 +429,19 @@ class NumberHead(Head):
         low = torch.minimum(answers[:, 1:2] - self.margin, value)
         high = torch.maximum(answers[:, 2:3] + self.margin, value)
         return torch.cat([value, low, high], dim=1) * self.std + self.mean
+
+    def write_link(self, graph: "GraphBuilder", outputs: str) -> str:
+        """As they are."""
+        return outputs
+
+    def write_calibration(self, graph: "GraphBuilder", answers: str) -> str:
+        """See `calibrate`."""
+        value, low, high = graph.split("Split", answers, outputs=3, axis=1, num_outputs=3)
+        low = graph.add("Min", graph.add("Sub", low, graph.constant(self.margin)), value)
+        high = graph.add("Max", graph.add("Add", high, graph.constant(self.margin)), value)
+        ends = graph.add("Concat", value, low, high, axis=1)
+        scaled = graph.add("Mul", ends, graph.constant(self.std))
+        return graph.add("Add", scaled, graph.constant(self.mean))
 
     @property
     def is_calibrated(self) -> bool:

@@ -25,7 +25,7 @@ WEEKDAYS = 8  # seven, and 0 for a missing time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawArrays:
-    """Feature values as pt2 takes them, for N rows.
+    """Feature values as the torch model takes them, for N rows.
 
     Attributes:
         numeric: float32 [N, n], missing is NaN.

@@ -27,9 +27,10 @@ from slipway.components.support.files import hash_file
 from slipway.components.train.data.preparation import prepare
 from slipway.components.train.data.tables import raw_arrays, read_features
 from slipway.components.train.device import choose_device
-from slipway.components.train.model.export import TrainedModel, check_export, export_model
+from slipway.components.train.model.export import check_export, export_model
 from slipway.components.train.model.heads import BinaryHead
 from slipway.components.train.model.platt import Platt
+from slipway.components.train.model.trained import TrainedModel
 from slipway.components.train.train import TrainingTask, TrainResult, train_model
 
 SMALL = {
@@ -100,10 +101,19 @@ def test_a_bundle_answers_raw_values(trained: Trained) -> None:
     assert bundle.threshold == trained.result.threshold
     assert set(bundle.vocabularies["colour"]) == {"red", "green", "blue"}
     assert "Atlantis" not in bundle.vocabularies["town"]
+    assert answers(trained.bundle, test.slice(5, 1)) == pytest.approx(probability[5:6], abs=1e-6)
 
+
+def test_the_bundle_holds_pt2_on_request(trained: Trained, tmp_path: Path, tracking: str) -> None:
     import torch
 
-    program = torch.export.load(trained.bundle / PT2).module()
+    assert not (trained.bundle / PT2).exists()
+    run(trained.splits, tmp_path, config={"members": 2, "pt2": True})
+    folder = tmp_path / "bundle"
+    bundle, test = read_bundle(folder), read_part(trained.splits, "test")
+    probability = answers(folder, test)
+    assert (probability == answers(trained.bundle, test)).all()
+    program = torch.export.load(folder / PT2).module()
     raw = model_inputs(bundle, test, strings=False)
     torch_probability = program(
         torch.from_numpy(raw["numeric"]),
@@ -111,7 +121,6 @@ def test_a_bundle_answers_raw_values(trained: Trained) -> None:
         torch.from_numpy(raw["time"]),
     )
     assert np.abs(torch_probability.numpy() - probability).max() <= 1e-5
-    assert answers(trained.bundle, test.slice(5, 1)) == pytest.approx(probability[5:6], abs=1e-6)
 
 
 def test_missing_and_unseen_values_are_answered(trained: Trained) -> None:
@@ -131,8 +140,7 @@ def test_the_same_seed_gives_the_same_files(
     trained: Trained, tmp_path: Path, tracking: str
 ) -> None:
     run(trained.splits, tmp_path, config={"members": 2})
-    for file in (ONNX, PT2):
-        assert hash_file(tmp_path / "bundle" / file) == hash_file(trained.bundle / file), file
+    assert hash_file(tmp_path / "bundle" / ONNX) == hash_file(trained.bundle / ONNX)
 
 
 def test_no_path_of_the_machine_is_in_the_model(trained: Trained) -> None:
@@ -216,22 +224,33 @@ def test_any_mix_of_kinds_exports(shape: Shape, make_splits: Any, tmp_path: Path
     assert len(np.unique(answers(tmp_path, test))) > 1
 
 
-def test_an_export_that_disagrees_is_refused(trained: Trained, tmp_path: Path) -> None:
-    """The bundle's own files against a model whose calibration was moved a little."""
+@pytest.mark.parametrize("file", [ONNX, PT2])
+def test_an_export_that_disagrees_is_refused(file: str, make_splits: Any, tmp_path: Path) -> None:
+    """A model's files beside the model after its calibration was moved a little."""
     import torch
 
-    bundle = read_bundle(trained.bundle)
-    test = read_features(trained.splits, "test", bundle)
+    splits = make_splits(rows=500)
+    config = TrainingConfig.model_validate(SMALL)
+    prepared = prepare(splits, read_splits(splits), "toy", config, torch.device("cpu"))
+    member = prepared.make_network().eval().requires_grad_(False)
+    bundle = prepared.parts.signature
+    test = read_features(splits, "test", bundle)
     raw = raw_arrays(bundle, test)
 
-    class Moved(torch.nn.Module):
-        def forward(self, numeric: Any, codes: Any, time: Any) -> Any:
-            return program(numeric, codes, time) + 2e-5
+    def moved(offset: float) -> TrainedModel:
+        head = BinaryHead(platt=Platt(slope=0.9, offset=offset))
+        return TrainedModel(prepared.parts.preprocessor, [member], head).eval()
 
-    program = torch.export.load(trained.bundle / PT2).module()
-    assert check_export(trained.bundle, program, bundle, test, raw) <= 1e-5
-    with pytest.raises(SlipwayError, match=r"model\.pt2 and the trained model disagree by 2"):
-        check_export(trained.bundle, Moved(), bundle, test, raw)
+    export_model(tmp_path, moved(0), bundle, raw, pt2=file == PT2)
+    assert check_export(tmp_path, moved(0), bundle, test, raw) <= 1e-5
+    if file == PT2:
+        # Only the one file is another model's.
+        export_model(tmp_path, moved(1e-4), bundle, raw)
+        with pytest.raises(SlipwayError, match=r"model\.pt2 and the trained model disagree by 2"):
+            check_export(tmp_path, moved(1e-4), bundle, test, raw)
+    else:
+        with pytest.raises(SlipwayError, match=r"model\.onnx and the trained model disagree by 2"):
+            check_export(tmp_path, moved(1e-4), bundle, test, raw)
 
 
 def _with_infinity(part: str, table: pa.Table) -> pa.Table:

@@ -1,0 +1,1 @@
+"""The trained model as an ONNX graph, written node by node."""
