@@ -116,6 +116,7 @@ def follow(
     *,
     every: float = 5.0,
     limit: float = 0.0,
+    options: str = "",
 ) -> RunState:
     """Waits for the end of a run and calls `watch` whenever a task starts or ends.
 
@@ -125,6 +126,7 @@ def follow(
         watch: is called with each task whose state changed.
         every: seconds between two looks.
         limit: seconds after which waiting ends; 0: none. The run goes on.
+        options: of a command line, that lead another command to the same server.
 
     Raises:
         SlipwayError: the limit was reached, or the server stayed away.
@@ -143,9 +145,11 @@ def follow(
         if state.ended:
             return state
         if limit and time.monotonic() - started > limit:
+            more = f" {options}" if options else ""
             raise SlipwayError(
                 f"Run {run_id} is still {state.state} after {limit:.0f} s. It goes on:"
-                f" `slipway runs {run_id} --wait` waits again, `slipway cancel {run_id}` ends it."
+                f" `slipway runs {run_id} --wait{more}` waits again, `slipway cancel {run_id}{more}`"
+                " ends it."
             )
         time.sleep(every)
 

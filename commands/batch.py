@@ -1,33 +1,27 @@
 """The commands over a window: `slipway monitor`, `slipway score` and `slipway backfill`."""
 
 import signal
-import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from slipway.commands.projects import RUN_FOLDER, ProjectFolder, Runner
+from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder, Runner
+from slipway.commands.terminal import AsJson, Quiet, console, deliver, say
 from slipway.components.support.extras import require_extra
+from slipway.components.support.files import short_path
 
 if TYPE_CHECKING:
     from slipway.components.config.project import LoadedProject
+    from slipway.components.contracts.backfill_record import BackfillRecord
+    from slipway.local.batch import Scored
     from slipway.local.job import Job
 
 INTERRUPTED = 130
-console = Console(width=None if sys.stdout.isatty() else 120)
-
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override a key of the project file.", metavar="KEY=VALUE"),
-]
 Stages = Annotated[Runner, typer.Option("--runner", help="Where stages work.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder for all that the run keeps.")]
 Start = Annotated[
     str,
     typer.Option(
@@ -44,13 +38,6 @@ End = Annotated[
 ]
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Adds the commands of this module to the slipway command."""
-    app.command()(monitor)
-    app.command()(score)
-    app.command()(backfill)
-
-
 def monitor(
     project: ProjectFolder,
     start: Start = "",
@@ -58,15 +45,17 @@ def monitor(
     overrides: Overrides = None,
     runner: Stages = Runner.subprocess,
     out: Out = RUN_FOLDER,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Watch a window of what the endpoint here was asked: drift, accuracy, latency, alerts.
 
     Runs the compiled monitoring pipeline on this machine, on the inference log that `slipway run` filled
     (or INFERENCE_LOG_URI); nothing is sent. A window that was watched before is measured again.
 
-    **Example:** `slipway monitor --start 2013-12-24 --end 2013-12-31`
+    Example: `slipway monitor --start 2013-12-24 --end 2013-12-31`
     """
-    from slipway.commands.console import show_monitoring
+    from slipway.commands.console import show_monitoring, show_places
     from slipway.local.batch import monitor_project
 
     loaded = _load(project, overrides)
@@ -75,8 +64,12 @@ def monitor(
         record, report = monitor_project(_job(loaded, runner, out), window=window)
     except KeyboardInterrupt as interrupt:
         raise typer.Exit(INTERRUPTED) from interrupt
-    show_monitoring(console, record)
-    _say(f"  monitoring report {report}")
+
+    def show() -> None:
+        show_monitoring(console, record)
+        show_places(console, {"monitoring report": short_path(report)})
+
+    deliver({**asdict(record), "report": str(report)}, show)
 
 
 def score(
@@ -90,13 +83,15 @@ def score(
     overrides: Overrides = None,
     runner: Stages = Runner.subprocess,
     out: Out = RUN_FOLDER,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Predict the rows of a window with a registered version, and record their drift.
 
     Runs the compiled scoring pipeline on this machine, against the registry that `slipway run` filled
     (or MLFLOW_TRACKING_URI). Rows need no label.
 
-    **Example:** `slipway score --start 2013-12-24 --end 2014-01-01 --publish build/predictions`
+    Example: `slipway score --start 2013-12-24 --end 2014-01-01 --publish build/predictions`
     """
     from slipway.local.batch import score_project
 
@@ -107,17 +102,26 @@ def score(
         scored = score_project(job, model=model, window=window, publish=publish)
     except KeyboardInterrupt as interrupt:
         raise typer.Exit(INTERRUPTED) from interrupt
-    _say(scored.predictions.headline)
-    summary = scored.record.summary
-    accuracy = summary["current_accuracy"]
-    known = "no labels yet" if accuracy is None else f"accuracy {accuracy:.4f}"
-    _say(f"Drift: {scored.record.drift_status}, {known}")
-    for alert in scored.record.alerts:
-        _say(f"Alert: {alert.name} {alert.message}")
-    _say(f"  predictions  {scored.folder}")
-    if scored.predictions.published:
-        _say(f"  published    {scored.predictions.published}")
-    _say(f"  drift report {scored.report}")
+    answer = {
+        "predictions": asdict(scored.predictions),
+        "folder": str(scored.folder),
+        "monitoring": asdict(scored.record),
+        "report": str(scored.report),
+    }
+    deliver(answer, lambda: _show_scored(scored))
+
+
+def _show_scored(scored: "Scored") -> None:
+    from slipway.commands.console import quality, show_alerts, show_places
+
+    say(scored.predictions.headline)
+    name, value = quality(scored.record.summary)
+    known = "no labels yet" if value == "—" else f"{name} {value}"
+    say(f"Drift: {scored.record.drift_status}, {known}")
+    show_alerts(console, scored.record)
+    places = {"predictions": short_path(scored.folder), "published": scored.predictions.published}
+    places["drift report"] = short_path(scored.report)
+    show_places(console, {name: place for name, place in places.items() if place})
 
 
 def backfill(
@@ -135,13 +139,15 @@ def backfill(
     overrides: Overrides = None,
     runner: Stages = Runner.subprocess,
     out: Out = RUN_FOLDER,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Recompute the feature values of a past range, in the offline and the online store.
 
     Runs the compiled backfill pipeline on this machine, on the feature store that `slipway run` filled
     (or FEATURE_STORE_URI). Values outside the range stay as they are.
 
-    **Example:** `slipway backfill --start 2013-06-01 --end 2013-06-08`
+    Example: `slipway backfill --start 2013-06-01 --end 2013-06-08`
     """
     from slipway.components.config.base import parse_duration
     from slipway.components.support.errors import ProjectError
@@ -160,6 +166,10 @@ def backfill(
         record = backfill_project(job, window=window, online=online, margins=margins)
     except KeyboardInterrupt as interrupt:
         raise typer.Exit(INTERRUPTED) from interrupt
+    deliver(asdict(record), lambda: _show_backfill(record))
+
+
+def _show_backfill(record: "BackfillRecord") -> None:
     table = Table("view", "replaced", "written", "rows now", "online")
     for name, view in record.views.items():
         numbers = (view.replaced, view.written, view.rows, view.online)
@@ -212,7 +222,3 @@ def _job(loaded: "LoadedProject", runner: Runner, out: Path) -> "Job":
     # A command that receives SIGTERM (from a CI system, say) ends its stages as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return Job(loaded, Workspace.at(out), Display(console), runner.value)
-
-
-def _say(text: str) -> None:
-    console.print(escape(text), highlight=False, soft_wrap=True)

@@ -3,28 +3,40 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from slipway.commands import batch as batch_cli
-from slipway.commands.cluster import add_commands
+from slipway.commands import cluster
+from slipway.commands.batch import backfill, monitor, score
+from slipway.commands.help import MARKUP, Commands
 from slipway.commands.images import images_app
 from slipway.commands.init import init
 from slipway.commands.new.command import new_app
-from slipway.commands.projects import RUN_FOLDER, ProjectFolder, Runner
+from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder, Runner
 from slipway.commands.projects import load as _load
 from slipway.commands.retrain import retrain
 from slipway.commands.schema import schema_app
 from slipway.commands.stack import stack_app
+from slipway.commands.terminal import (
+    AsJson,
+    Quiet,
+    console,
+    deliver,
+    deliver_error,
+    errors,
+    say,
+)
 from slipway.components.config.base import parse_duration
 from slipway.components.contracts.verdict import Override
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.components.support.extras import explain_missing, require_extra
+from slipway.components.support.files import short_path
 from slipway.components.support.packages import own_version
 from slipway.components.support.secrets import guarded_output
 from slipway.components.support.stores import bound_stores
@@ -35,23 +47,11 @@ app = typer.Typer(
     name="slipway",
     help="From raw data to a monitored KServe endpoint, past a gate that gates.",
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    cls=Commands,
+    rich_markup_mode=MARKUP,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(schema_app)
-app.add_typer(stack_app)
-app.add_typer(images_app)
-app.add_typer(new_app)
-
-console = Console(width=None if sys.stdout.isatty() else 120)
-errors = Console(stderr=True)
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override a key of the project file.", metavar="KEY=VALUE"),
-]
-Out = Annotated[Path, typer.Option("--out", help="Folder for all that the run keeps.")]
 
 
 class Target(StrEnum):
@@ -80,7 +80,6 @@ def options(
         os.environ["SLIPWAY_DEBUG"] = "1"
 
 
-@app.command()
 def run(
     project: ProjectFolder,
     overrides: Overrides = None,
@@ -104,13 +103,15 @@ def run(
     override_reason: Annotated[
         str, typer.Option(help="Why; both are kept with the model and sent to the alert routes.")
     ] = "",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run the whole way on this machine: train, gate, register, deploy, monitor.
 
     Exit codes: 0 done (also where the gate refused the model), 1 a stage broke, 2 bad usage or
     project file, 3 refused with --fail-on-refusal, 130 interrupted.
 
-    **Example:** `slipway run --project examples/flights --set gate.auc=0.9`
+    Example: `slipway run --project examples/flights --set gate.auc=0.9`
     """
     require_extra("local", "slipway run")
     from slipway.commands.console import Display, show_result
@@ -134,18 +135,22 @@ def run(
             else None,
         )
     except KeyboardInterrupt as interrupt:
-        errors.print("\nInterrupted. Nothing half-done was left; run the same command again.")
+        say("Interrupted. Nothing half-done was left; run the same command again.", to=errors)
         raise typer.Exit(INTERRUPTED) from interrupt
     except RunError as error:
-        if error.result.verdict:  # whatever broke after it, the verdict stands
-            show_result(console, error.result, workspace)
+        broken = error.result
+
+        def show() -> None:
+            if broken.verdict:  # whatever broke after it, the verdict stands
+                show_result(console, broken, workspace)
+
+        deliver(broken.summary(), show)
         raise
-    show_result(console, result, workspace)
+    deliver(result.summary(), lambda: show_result(console, result, workspace))
     if fail_on_refusal and not result.passed:
         raise typer.Exit(REFUSED)
 
 
-@app.command("compile")
 def compile_(
     project: ProjectFolder,
     overrides: Overrides = None,
@@ -157,10 +162,12 @@ def compile_(
             help="Refuse images without a digest, and places of this machine.",
         ),
     ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compile a project's pipelines and the components to YAML.
 
-    **Example:** `slipway compile --project examples/flights --out compiled`
+    Example: `slipway compile --project examples/flights --out compiled`
     """
     from slipway.components.support.images import STAGES, require_digests
     from slipway.pipelines.compiler import compile_project
@@ -169,8 +176,8 @@ def compile_(
     if cluster:
         _refuse_local_places(loaded.project)
         require_digests([*STAGES, "predictor"])
-    for path in compile_project(loaded, out):
-        console.print(str(path), highlight=False, soft_wrap=True)
+    written = [str(path) for path in compile_project(loaded, out)]
+    deliver({"files": written}, lambda: say("\n".join(map(short_path, written))))
 
 
 def _refuse_local_places(project: Any) -> None:
@@ -184,47 +191,67 @@ def _refuse_local_places(project: Any) -> None:
         )
 
 
-@app.command()
 def graph(
     pipeline: Annotated[Path, typer.Argument(help="Compiled pipeline YAML.")] = Path(
         "compiled/flights-training.yaml"
     ),
+    as_json: AsJson = False,
 ) -> None:
     """Show a compiled pipeline's stages in execution order and what each depends on.
 
-    **Example:** `slipway graph compiled/flights-training.yaml`
+    Example: `slipway graph compiled/flights-training.yaml`
     """
     from slipway.pipelines.graph import read_tasks
 
+    tasks = [
+        {
+            "name": t.name,
+            "needs": list(t.needs),
+            "condition": _spoken(t.condition),
+            "image": t.image,
+        }
+        for t in read_tasks(pipeline)
+    ]
+    deliver({"tasks": tasks}, lambda: _show_graph(tasks))
+
+
+def _spoken(condition: str | None) -> str:
+    """A condition of the compiled YAML in words."""
+    text = (condition or "").replace("inputs.parameter_values", "")
+    for channel, word in (("evaluate", "verdict"), ("monitor", "decision")):
+        text = text.replace(f"['pipelinechannel--{channel}-Output']", word)
+    return text
+
+
+def _show_graph(tasks: list[dict[str, Any]]) -> None:
     table = Table("", "stage", "depends on", "only if", "image")
-    for number, task in enumerate(read_tasks(pipeline), start=1):
-        condition = (task.condition or "").replace("inputs.parameter_values", "")
-        condition = condition.replace("['pipelinechannel--evaluate-Output']", "verdict")
-        condition = condition.replace("['pipelinechannel--monitor-Output']", "decision")
-        table.add_row(str(number), task.name, ", ".join(task.needs), condition, task.image)
+    table.columns[1].no_wrap = True
+    for number, task in enumerate(tasks, start=1):
+        needs = ", ".join(task["needs"])
+        table.add_row(str(number), task["name"], needs, task["condition"], task["image"])
     console.print(table)
 
 
-@app.command()
 def stop(
     project: Annotated[
         str | None, typer.Option("--project-name", help="Stop this project's predictor only.")
     ] = None,
     out: Out = RUN_FOLDER,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Stop the predictors that local runs left serving.
 
-    **Example:** `slipway stop`
+    Example: `slipway stop`
     """
     from slipway.components.deploy.local.target import stop as stop_endpoints
     from slipway.local.workspace import Workspace
 
     home = Path(Workspace.at(out).settings()["SLIPWAY_HOME"])
     stopped = stop_endpoints(home, project)
-    console.print("\n".join(stopped) if stopped else "No predictor is running.", highlight=False)
+    deliver({"stopped": stopped}, lambda: say("\n".join(stopped) or "No predictor is running."))
 
 
-@app.command()
 def rollback(
     project: ProjectFolder,
     version: Annotated[
@@ -234,13 +261,15 @@ def rollback(
     overrides: Overrides = None,
     target: Annotated[Target, typer.Option(help="Where the model serves.")] = Target.local,
     out: Out = RUN_FOLDER,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Serve an earlier version again; `champion` moves back once it has answered.
 
     For kserve, run it where the cluster's names resolve: the older version is asked before it takes
     requests.
 
-    **Example:** `slipway rollback` or `slipway rollback 3 --target kserve`
+    Example: `slipway rollback` or `slipway rollback 3 --target kserve`
     """
     from slipway.local.rollback import roll_back_project
     from slipway.local.workspace import Workspace
@@ -248,20 +277,20 @@ def rollback(
     loaded, workspace = _load(project, overrides), Workspace.at(out)
 
     def show(line: str) -> None:
-        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        say(f"  {line}")
 
     record = roll_back_project(loaded, workspace, target=target.value, version=version, show=show)
-    console.print(f"{record.headline}, champion again.", highlight=False, soft_wrap=True)
+    deliver(asdict(record), lambda: say(f"{record.headline}, champion again."))
 
 
-@app.command()
 def status(
     out: Out = RUN_FOLDER,
     model: Annotated[str | None, typer.Option(help="Show this model only.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the local endpoints and the latest monitoring summary of each model, with its trend.
 
-    **Example:** `slipway status`
+    Example: `slipway status`
     """
     from slipway.commands.console import show_status
     from slipway.components.deploy.local.target import status as endpoints
@@ -270,20 +299,23 @@ def status(
 
     settings = Workspace.at(out).settings()
     records = [r for r in latest(settings["MONITORING_URI"]) if model in (None, r["model"])]
-    running = [endpoint.headline for endpoint in endpoints(Path(settings["SLIPWAY_HOME"]))]
-    show_status(console, running, records)
+    running = list(endpoints(Path(settings["SLIPWAY_HOME"])))
+    deliver(
+        {"endpoints": [asdict(endpoint) for endpoint in running], "models": records},
+        lambda: show_status(console, [endpoint.headline for endpoint in running], records),
+    )
 
 
-@app.command()
 def evidence(
     model: Annotated[str, typer.Argument(help="MODEL, MODEL@alias or MODEL/version.")],
     out: Out = RUN_FOLDER,
+    as_json: AsJson = False,
 ) -> None:
     """Print what a registered version rests on, and verify every hash of it.
 
     Exits with 1 where a hash does not agree.
 
-    **Example:** `slipway evidence flights@champion`
+    Example: `slipway evidence flights@champion`
     """
     from slipway.components.register.evidence_report import show_evidence
     from slipway.local.workspace import Workspace
@@ -291,15 +323,33 @@ def evidence(
     os.environ.update(Workspace.at(out).settings())
     name, _, which = model.replace("/", "@", 1).partition("@")
     report = show_evidence(name, which or "challenger")
-    print(report.text)
+    deliver(asdict(report), lambda: say(report.text))
     if report.problems:
         raise typer.Exit(BROKEN)
 
 
-app.command()(init)
-add_commands(app)
-app.command()(retrain)
-batch_cli.add_commands(app)
+GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
+    "On this machine": (init, run, monitor, score, backfill, retrain, rollback, stop),
+    "What there is": (status, evidence),
+    "Pipelines": (compile_, graph, cluster.diff),
+    "On a cluster": (
+        cluster.doctor,
+        cluster.upload,
+        cluster.submit,
+        cluster.runs,
+        cluster.logs,
+        cluster.cancel,
+        cluster.schedule,
+    ),
+}
+"""The commands as the help shows them."""
+for group, functions in GROUPS.items():
+    for function in functions:
+        app.command(function.__name__.strip("_"), rich_help_panel=group)(function)
+app.add_typer(stack_app, rich_help_panel="On a cluster")
+app.add_typer(images_app, rich_help_panel="On a cluster")
+app.add_typer(schema_app, rich_help_panel="Pipelines")
+app.add_typer(new_app, rich_help_panel="Pipelines")
 
 
 def _duration(option: str, text: str) -> Any:
@@ -322,22 +372,16 @@ def _main() -> None:
     except SlipwayError as error:
         if os.environ.get("SLIPWAY_DEBUG"):
             raise
-        errors.print(f"[red]error:[/red] {_escape(error)}", highlight=False, soft_wrap=True)
+        deliver_error(error)
         sys.exit(USAGE if isinstance(error, ProjectError) else BROKEN)
     except ModuleNotFoundError as error:
         if os.environ.get("SLIPWAY_DEBUG") or not error.name or error.name.startswith("slipway"):
             raise
-        errors.print(f"[red]error:[/red] {_escape(explain_missing(error.name))}", soft_wrap=True)
+        deliver_error(SlipwayError(explain_missing(error.name)))
         sys.exit(BROKEN)
     except OSError as error:
         if os.environ.get("SLIPWAY_DEBUG"):
             raise
         name = f"{error.filename}: " if error.filename else ""
-        errors.print(f"[red]error:[/red] {name}{error.strerror}.", highlight=False, soft_wrap=True)
+        deliver_error(SlipwayError(f"{name}{error.strerror}."))
         sys.exit(BROKEN)
-
-
-def _escape(error: object) -> str:
-    from rich.markup import escape
-
-    return escape(str(error))

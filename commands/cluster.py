@@ -1,18 +1,21 @@
 """The commands that talk to a cluster."""
 
 import re
-import sys
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from slipway.commands.projects import ProjectFolder
+from slipway.commands.terminal import AsJson, Quiet, console, deliver, errors, say
 from slipway.components.support.errors import ProjectError, SlipwayError
 
 if TYPE_CHECKING:
@@ -24,19 +27,20 @@ if TYPE_CHECKING:
 
 BROKEN, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
 COMPILED = Path("compiled")
-COLOURS = {"succeeded": "green", "failed": "red", "skipped": "dim", "running": "cyan"}
+COLOURS = {
+    "succeeded": "green",
+    "refused": "red",
+    "failed": "red",
+    "skipped": "dim",
+    "running": "cyan",
+}
 
 # What `submit` adds to a pipeline's name to name a run; the table says when it was created.
 MOMENT = re.compile(r"-\d{8}t\d{6}-[0-9a-f]{6}$")
 
-WORDS = {
-    "ok": "[green]ok  [/green]",
-    "warn": "[yellow]warn[/yellow]",
-    "fail": "[red]fail[/red]",
-    "skip": "[dim]skip[/dim]",
-}
-
-console = Console(width=None if sys.stdout.isatty() else 120)
+# The columns of the state and of what was examined.
+LABEL = 28
+STYLES = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
 
 PipelineFile = Annotated[Path, typer.Argument(help="Compiled pipeline.", metavar="YAML")]
 Host = Annotated[
@@ -60,12 +64,6 @@ Account = Annotated[
 RunId = Annotated[str, typer.Argument(help="Id of the run.", metavar="RUN")]
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Adds the commands of this module to the slipway command."""
-    for function in (upload, submit, runs, logs, cancel, schedule, diff, doctor):
-        app.command(function.__name__)(function)
-
-
 def upload(
     files: Annotated[
         list[Path] | None, typer.Argument(help="Compiled pipelines.", metavar="YAML...")
@@ -74,23 +72,28 @@ def upload(
     namespace: Namespace = "",
     context: Context = "",
     ca: Authorities = "",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Upload compiled pipelines, each content as one version.
 
     The version is named after Slipway's version and the content's hash, so that the same content
     uploaded twice is one version. Without files: all pipelines in compiled/.
 
-    **Example:** `slipway upload compiled/flights-training.yaml`
+    Example: `slipway upload compiled/flights-training.yaml`
     """
     from slipway.cluster.upload import upload as send
     from slipway.pipelines.package import read_package
 
     packages = [read_package(path) for path in files or _compiled()]
     kubeflow = _kubeflow(host, namespace, context, ca)
+    done = []
     for package in packages:
         uploaded = send(kubeflow, package)
+        done.append(asdict(uploaded))
         word = "uploaded" if uploaded.created else "was there already"
-        _say(f"{uploaded.pipeline} {uploaded.version} {word}  {uploaded.link}")
+        say(f"{uploaded.pipeline} {uploaded.version} {word}  {uploaded.link}")
+    deliver({"pipelines": done}, lambda: None)
 
 
 def submit(
@@ -112,6 +115,8 @@ def submit(
     namespace: Namespace = "",
     context: Context = "",
     ca: Authorities = "",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Upload a compiled pipeline where it is new, and run it.
 
@@ -121,7 +126,7 @@ def submit(
     Exit codes with --wait: 0 done (also where the gate refused the model), 1 a stage broke or the run
     was cancelled, 2 bad usage, 3 refused with --fail-on-refusal, 130 interrupted (the run goes on).
 
-    **Example:** `slipway submit compiled/flights-training.yaml --set epochs=3 --set gate_auc=0.74 --wait`
+    Example: `slipway submit compiled/flights-training.yaml --set epochs=3 --set gate_auc=0.74 --wait`
     """
     from slipway.cluster.runs import submit as start
     from slipway.cluster.upload import upload as send
@@ -142,10 +147,13 @@ def submit(
         service_account=service_account,
         pipeline_root=pipeline_root,
     )
-    _say(f"{state.name}  {state.link}")
-    _say(f"run {state.run_id} of {uploaded.version}")
+    say(f"{state.name}  {state.link}")
+    say(f"run {state.run_id} of {uploaded.version}")
     if wait:
-        _follow(kubeflow, state.run_id, pause, longest, fail_on_refusal, context)
+        again = _options(host, namespace, context, ca)
+        _follow(kubeflow, state.run_id, pause, longest, fail_on_refusal, context, again)
+    else:
+        deliver({**asdict(state), "version": uploaded.version}, lambda: None)
 
 
 def runs(
@@ -161,46 +169,60 @@ def runs(
     namespace: Namespace = "",
     context: Context = "",
     ca: Authorities = "",
+    as_json: AsJson = False,
 ) -> None:
     """List a project's runs, the newest first; or show or follow one, stage by stage.
 
     Kubeflow's API does not say why a stage failed: that is read from its pod, with the kubeconfig.
 
-    **Example:** `slipway runs --count 5`
+    Example: `slipway runs --count 5`
     """
     from slipway.cluster.api import instant
     from slipway.cluster.reasons import explain
     from slipway.cluster.runs import listed, state_of
 
     kubeflow = _kubeflow(host, namespace, context, ca)
-    if run_id:
-        if wait:
-            _follow(kubeflow, run_id, 5.0, 0.0, fail_on_refusal, context)
-            return
+    if run_id and wait:
+        again = _options(host, namespace, context, ca)
+        _follow(kubeflow, run_id, 5.0, 0.0, fail_on_refusal, context, again)
+    elif run_id:
         state = state_of(kubeflow, kubeflow.run(run_id))
         explain(state, namespace=kubeflow.namespace, context=context)
-        table = Table("stage", "state", "seconds", "why", title=state.name, title_justify="left")
-        for task in state.tasks:
-            seconds = f"{task.seconds:.0f}" if task.seconds else ""
-            table.add_row(task.name, _coloured(task.state), seconds, escape(task.error))
-        console.print(table)
-        _show_end(state)
-        return
-    name = experiment or _load(project).project_name
+        deliver(asdict(state), lambda: _show_run(state))
+    else:
+        name = experiment or _load(project).project_name
+        found = [
+            {
+                "run_id": run.run_id,
+                "state": str(run.state or "pending").lower(),
+                "created": instant(run.created_at),
+                "finished": instant(run.finished_at),
+                "name": run.display_name,
+            }
+            for run in listed(kubeflow, name, count)
+        ]
+        deliver({"runs": found}, lambda: _show_runs(found))
+
+
+def _show_run(state: "RunState") -> None:
+    table = Table("stage", "state", "seconds", "why", title=state.name, title_justify="left")
+    for task in state.tasks:
+        seconds = f"{task.seconds:.0f}" if task.seconds else ""
+        table.add_row(task.name, _coloured(_word(task, state)), seconds, escape(task.error))
+    console.print(table)
+    _show_end(state)
+
+
+def _show_runs(found: list[dict[str, str]]) -> None:
     # The id is what every other command asks for: it stands whole on 80 columns, all else may fold.
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("id", no_wrap=True, min_width=36)
     table.add_column("state", no_wrap=True)
     for title in ("created (UTC)", "finished", "run"):
         table.add_column(title, overflow="fold")
-    for run in listed(kubeflow, name, count):
-        table.add_row(
-            run.run_id,
-            _coloured(str(run.state or "pending").lower()),
-            instant(run.created_at),
-            instant(run.finished_at),
-            escape(MOMENT.sub("", run.display_name)),
-        )
+    for run in found:
+        name = escape(MOMENT.sub("", run["name"]))
+        table.add_row(run["run_id"], _coloured(run["state"]), run["created"], run["finished"], name)
     console.print(table)
 
 
@@ -213,15 +235,15 @@ def logs(
 ) -> None:
     """Print what a run's stages printed, read from their pods.
 
-    **Example:** `slipway logs 5f2c… --task train`
+    Example: `slipway logs 5f2c… --task train`
     """
     from slipway.cluster.logs import pod_logs
 
     found = False
     for name, text in pod_logs(run_id, namespace=namespace, context=context, task=task, tail=tail):
         found = True
-        _say(f"── {name}")
-        _say(text.rstrip())
+        say(f"── {name}")
+        say(text.rstrip())
     if not found:
         raise SlipwayError(
             f"Run {run_id} has no pods{f' of task {task}' if task else ''} in the namespace: it has"
@@ -235,21 +257,24 @@ def cancel(
     namespace: Namespace = "",
     context: Context = "",
     ca: Authorities = "",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """End a run: its pods are stopped, what it registered or deployed before stays.
 
-    **Example:** `slipway cancel 5f2c…`
+    Example: `slipway cancel 5f2c…`
     """
     from slipway.cluster.runs import state_of
 
     kubeflow = _kubeflow(host, namespace, context, ca)
     state = state_of(kubeflow, kubeflow.run(run_id))
     if state.ended:
-        _say(f"{state.name} had ended already: {state.state}.")
-        return
-    if state.state != "canceling":
-        kubeflow.terminate(run_id)
-    _say(f"{state.name} is being cancelled.")
+        said = f"{state.name} had ended already: {state.state}."
+    else:
+        said = f"{state.name} is being cancelled."
+        if state.state != "canceling":
+            kubeflow.terminate(run_id)
+    deliver({"run_id": run_id, "ended": state.ended, "said": said}, lambda: say(said))
 
 
 def schedule(
@@ -263,13 +288,15 @@ def schedule(
     namespace: Namespace = "",
     context: Context = "",
     ca: Authorities = "",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make the recurring runs what the project file declares.
 
     Creates, replaces, pauses and removes; a second time it changes nothing. Recurring runs that
     Slipway did not create for this project are left alone.
 
-    **Example:** `slipway schedule --project examples/flights --dry-run`
+    Example: `slipway schedule --project examples/flights --dry-run`
     """
     from slipway.cluster.schedules import reconcile, wanted_for
     from slipway.cluster.upload import place_settings
@@ -295,13 +322,24 @@ def schedule(
     steps = reconcile(
         kubeflow, loaded.project_name, wanted, dry_run=dry_run, tell=lambda step: _tell(step)
     )
-    if not steps:
-        runs = "recurring run is" if len(wanted) == 1 else "recurring runs are"
-        _say(f"{len(wanted)} {runs} as declared.")
-    elif dry_run:
-        for step in steps:
-            _tell(step, "would ")
+    changes = [
+        {"action": s.action, "title": s.title, "identity": s.identity, "why": s.why} for s in steps
+    ]
+    deliver(
+        {"declared": len(wanted), "dry_run": dry_run, "changes": changes},
+        lambda: _show_schedule(len(wanted), steps if dry_run else [], changed=bool(steps)),
+    )
+    if steps and dry_run:
         raise typer.Exit(REFUSED)
+
+
+def _show_schedule(declared: int, planned: "list[Step]", *, changed: bool) -> None:
+    if not changed:
+        say(
+            f"{declared} {'recurring run is' if declared == 1 else 'recurring runs are'} as declared."
+        )
+    for step in planned:
+        _tell(step, "would ")
 
 
 def diff(
@@ -320,12 +358,13 @@ def diff(
     namespace: Namespace = "",
     context: Context = "",
     ca: Authorities = "",
+    as_json: AsJson = False,
 ) -> None:
     """Say what two compiled pipelines do differently: stages, images, parameters, wiring.
 
     With one file: what uploading it would change on the server.
 
-    **Example:** `slipway diff main/compiled/flights-training.yaml compiled/flights-training.yaml`
+    Example: `slipway diff main/compiled/flights-training.yaml compiled/flights-training.yaml`
     """
     from slipway.cluster.diff import compare, newest_on_server, show
     from slipway.pipelines.package import read_package
@@ -336,7 +375,8 @@ def diff(
         after = read_package(old)
         before = newest_on_server(_kubeflow(host, namespace, context, ca), after)
     changes = compare(before, after)
-    _say(show(before, after, changes, markdown=markdown))
+    answer = {"changes": [asdict(change) for change in changes]}
+    deliver(answer, lambda: say(show(before, after, changes, markdown=markdown)))
     if changes and exit_code:
         raise typer.Exit(REFUSED)
 
@@ -352,10 +392,11 @@ def doctor(
     namespace: Namespace = "",
     context: Context = "",
     ca: Authorities = "",
+    as_json: AsJson = False,
 ) -> None:
     """Examine a cluster before anything is sent: each line is ok, or says what to do.
 
-    **Example:** `slipway doctor compiled/flights-training.yaml --namespace team-a`
+    Example: `slipway doctor compiled/flights-training.yaml --namespace team-a`
     """
     from slipway.cluster.doctor.doctor import examine
     from slipway.pipelines.package import arguments_from, read_package
@@ -363,23 +404,16 @@ def doctor(
     package = read_package(file)
     arguments = arguments_from(package, overrides or [])
     connection = _connection(host, namespace, context, ca)
-    worst = False
+    found = []
     for line in examine(connection, package, service_account, arguments):
-        word = WORDS[line.status]
-        # Folded beside what it is about; a log has each in one line, and a command is one to copy.
-        if console.is_terminal and "kubectl " not in line.message:
-            grid = Table.grid(padding=(0, 1, 0, 0))
-            grid.add_column(no_wrap=True)
-            grid.add_column(no_wrap=True, min_width=22)
-            grid.add_column(overflow="fold")
-            grid.add_row(word, line.what, escape(line.message))
-            console.print(grid, highlight=False)
-        else:
-            console.print(
-                f"{word} {line.what:<22} {escape(line.message)}", soft_wrap=True, highlight=False
-            )
-        worst = worst or line.status == "fail"
-    if worst:
+        found.append(line)
+        label = Text.assemble((f"{line.status:<4}", STYLES[line.status]), f" {line.what:<22} ")
+        if cell_len(label.plain) > LABEL:  # a long one has a line of its own
+            console.print(label, soft_wrap=True)
+            label = Text(" " * 5)
+        say(line.message, label=label)
+    deliver({"findings": [asdict(line) for line in found]}, lambda: None)
+    if any(line.status == "fail" for line in found):
         raise typer.Exit(BROKEN)
 
 
@@ -390,6 +424,12 @@ def _connection(host: str, namespace: str, context: str, ca: str) -> Any:
     from slipway.cluster.connection import Connection
 
     return Connection.of(host=host, namespace=namespace, context=context, ca=ca)
+
+
+def _options(host: str, namespace: str, context: str, ca: str) -> str:
+    """The options that lead another command to the same server."""
+    given = {"--host": host, "--namespace": namespace, "--context": context, "--ca": ca}
+    return shlex.join(word for name, value in given.items() if value for word in (name, value))
 
 
 def _kubeflow(host: str, namespace: str, context: str, ca: str) -> "Kubeflow":
@@ -440,7 +480,7 @@ def _warn_of_local_sources(
 
     _, _, found = read_sources(package, arguments)
     if found:
-        _say(
+        say(
             f"warning: {package.name}: {', '.join(found)} is a place on one machine, which a pod does not"
             f" see. {advice}, or compile with --cluster, which refuses it."
         )
@@ -453,17 +493,19 @@ def _follow(
     limit: float,
     fail_on_refusal: bool,
     context: str,
+    again: str,
 ) -> None:
+    """Watches a run to its end; `again` are the options that lead another command to it."""
     from slipway.cluster.reasons import explain
     from slipway.cluster.runs import follow
 
-    with _interruptible(run_id):
-        state = follow(kubeflow, run_id, _show_task, every=every, limit=limit)
+    with _interruptible(run_id, again):
+        state = follow(kubeflow, run_id, _show_task, every=every, limit=limit, options=again)
     explain(state, namespace=kubeflow.namespace, context=context)
     for task in state.tasks:
         if task.state == "failed":
-            _say(f"{task.name} failed: {task.error}")
-    _show_end(state)
+            say(f"{task.name} failed: {task.error}")
+    deliver(asdict(state), lambda: _show_end(state))
     if state.state not in ("succeeded", "skipped"):
         raise typer.Exit(BROKEN)
     if fail_on_refusal and state.verdict == "fail":
@@ -471,49 +513,54 @@ def _follow(
 
 
 @contextmanager
-def _interruptible(run_id: str) -> Iterator[None]:
+def _interruptible(run_id: str, again: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        _say(
-            f"\nNo longer watching. The run goes on: `slipway runs {run_id} --wait` watches again,"
-            f" `slipway cancel {run_id}` ends it."
+        more = f" {again}" if again else ""
+        say(
+            f"No longer watching. The run goes on: `slipway runs {run_id} --wait{more}` watches again,"
+            f" `slipway cancel {run_id}{more}` ends it.",
+            to=errors,
         )
         raise typer.Exit(INTERRUPTED) from interrupt
 
 
 def _show_task(task: "TaskState") -> None:
     seconds = f"{task.seconds:6.0f} s" if task.state in ("succeeded", "failed") else ""
-    console.print(
-        f"  {task.name:<12} {_coloured(task.state, 9)} {seconds}".rstrip(),
-        highlight=False,
-        soft_wrap=True,
-    )
+    line = Text.assemble(f"  {task.name:<12} ", (f"{task.state:<9}", COLOURS.get(task.state, "")))
+    line.append(f" {seconds}").rstrip()
+    console.print(line, soft_wrap=True)
 
 
-def _coloured(state: str, width: int = 0) -> str:
+def _word(task: "TaskState", state: "RunState") -> str:
+    """A stage's state; of the gate that refused the model, that it did."""
+    from slipway.cluster.runs import BEFORE_GATE
+
+    refused = task.name == BEFORE_GATE and state.verdict == "fail"
+    return "refused" if refused else task.state
+
+
+def _coloured(state: str) -> str:
     colour = COLOURS.get(state, "")
-    return f"[{colour}]{state:<{width}}[/{colour}]" if colour else f"{state:<{width}}"
+    return f"[{colour}]{state}[/{colour}]" if colour else state
 
 
 def _show_end(state: "RunState") -> None:
-    word = f"{state.state} (it was cancelled)" if state.cancelled else state.state
-    _say(f"{state.name}: {word}  {state.link}")
+    word = "refused by the gate" if state.verdict == "fail" else state.state
+    word = f"{state.state} (it was cancelled)" if state.cancelled else word
+    say(f"{state.name}: {word}  {state.link}")
     if state.error:
-        _say(f"  {state.error}")
+        say(f"  {state.error}")
     if state.verdict == "pass":
-        console.print("Verdict: [green]PASS[/green]", style="bold")
+        console.print(Text.assemble(("Verdict: ", "bold"), ("PASS", "bold green")))
     elif state.verdict == "fail":
-        console.print("Verdict: [red]FAIL[/red]", style="bold")
-        _say("Nothing was registered and nothing deployed; what served before still does.")
+        console.print(Text.assemble(("Verdict: ", "bold"), ("FAIL", "bold red")))
+        say("Nothing was registered and nothing deployed; what served before still does.")
 
 
 def _tell(step: "Step", prefix: str = "") -> None:
-    _say(f"{prefix}{step.action} {step.title} {step.identity}: {step.why}".replace(" :", ":"))
-
-
-def _say(text: str) -> None:
-    console.print(escape(text).rstrip(), highlight=False, soft_wrap=True)
+    say(f"{prefix}{step.action} {step.title} {step.identity}: {step.why}".replace(" :", ":"))
 
 
 def _seconds(option: str, text: str) -> float:

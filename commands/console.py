@@ -1,115 +1,165 @@
-"""What a person sees in the terminal."""
+"""What a person sees of a run in the terminal."""
 
 import shlex
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 from slipway.commands.projects import RUN_FOLDER
+from slipway.commands.terminal import say
+from slipway.components.config.base import format_duration, parse_instant
+from slipway.components.support.files import short_path
 from slipway.components.support.secrets import redact
 from slipway.local.execution import TaskRun
 
 if TYPE_CHECKING:
     from slipway.components.contracts.monitoring_record import MonitoringRecord
+    from slipway.components.contracts.verdict import Verdict
     from slipway.local.job import RunResult
     from slipway.local.workspace import Workspace
 
-COLOURS = {"succeeded": "green", "cached": "cyan", "failed": "red", "skipped": "dim"}
+COLOURS = {
+    "succeeded": "green",
+    "cached": "cyan",
+    "failed": "red",
+    "refused": "red",
+    "skipped": "dim",
+    "working": "cyan",
+}
+# A log says that a stage is at work after so long without another line.
+HEARTBEAT_SECONDS = 30.0
+WINDOWS = 5
 
 
 class Display:
     """Progress of a run: a line for each task that ended, and a live line for the one at work.
 
-    Without a terminal (in CI, in a file) the live line is left out.
+    Without a terminal (in CI, in a file) there is a line every half minute in place of the live one.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, heartbeat: float = HEARTBEAT_SECONDS) -> None:
         self.console = console
+        self._heartbeat = heartbeat
         self._status: Status | None = None
+        self._at_work: TaskRun | None = None
+        self._message = ""
+        self._done: float | None = None
+        self._since = self._said_at = time.monotonic()
 
     @contextmanager
     def pipeline(self, name: str) -> Iterator[None]:
         """Shows what runs while the block does."""
         if name != "requests":
-            self.console.print(f"[bold]{name} pipeline[/bold]")
-        if not self.console.is_terminal:
+            self._line(Text(f"{name} pipeline", "bold"))
+        if self.console.quiet:
             yield
-            return
-        self._status = self.console.status(name)
-        with self._status:
-            yield
-        self._status = None
+        elif self.console.is_terminal:
+            self._status = self.console.status(name)
+            with self._status:
+                yield
+            self._status = None
+        else:
+            ended = threading.Event()
+            beating = threading.Thread(target=self._beat, args=(ended,), daemon=True)
+            beating.start()
+            try:
+                yield
+            finally:
+                ended.set()
+                beating.join()
 
     def started(self, task: TaskRun) -> None:
         """A task has started."""
-        self.progress(task, "…", None)
+        self._at_work, self._since, self._done = task, time.monotonic(), None
+        self.progress(task, "starting", None)
 
     def progress(self, task: TaskRun, message: str, done: float | None) -> None:
         """A task says how far it is."""
+        self._message = message
+        # A step of unknown length does not take back how far the stage was.
+        self._done = done if done is not None else self._done
         if self._status:
-            share = "" if done is None else f" {done:.0%}"
-            self._status.update(f"{task.name}{share} [dim]{escape(message)}[/dim]")
+            share = "" if self._done is None else f" {self._done:.0%}"
+            room = self.console.width - len(task.name) - len(share) - 4
+            line = Text.assemble(f"{task.name}{share} ", (" ".join(message.split()), "dim"))
+            line.truncate(len(task.name) + len(share) + max(room, 10), overflow="ellipsis")
+            self._status.update(line)
 
     def ended(self, task: TaskRun) -> None:
         """A task has ended."""
-        colour = COLOURS.get(task.status, "")
-        self.console.print(
-            f"  {task.name:<10} [{colour}]{task.status:<9}[/{colour}] {task.seconds:6.1f} s"
-            f"  {escape(task.headline)}",
-            soft_wrap=True,
-            highlight=False,
-        )
+        self._at_work = None
+        if task.name == "report-end" and task.headline.endswith(" ended as SUCCEEDED"):
+            return  # nothing failed, and no alert route was told so
+        seconds = f"{task.seconds:6.1f} s" if task.status != "skipped" else " " * 8
+        self._say(self._label(task.name, task.status, seconds), task.headline)
 
     def note(self, text: str) -> None:
         """Something that a person should know, and that ends nothing."""
-        self.console.print(
-            f"  note: {escape(text)}", style="yellow", soft_wrap=True, highlight=False
-        )
+        say(text, "yellow", label=Text("  note: ", "yellow"), to=self.console)
+
+    def _beat(self, ended: threading.Event) -> None:
+        """Says every so often that a stage is at work, where nothing else was said."""
+        while not ended.wait(self._heartbeat / 10):
+            task, now = self._at_work, time.monotonic()
+            if task is None or now - self._said_at < self._heartbeat:
+                continue
+            share = "" if self._done is None else f"{self._done:.0%}  "
+            label = self._label(task.name, "working", f"{now - self._since:6.0f} s")
+            self._say(label, f"{share}{self._message}")
+
+    def _say(self, label: Text, text: str) -> None:
+        self._said_at = time.monotonic()
+        say(text, label=label, to=self.console)
+
+    def _line(self, text: Text) -> None:
+        self._said_at = time.monotonic()
+        self.console.print(text, soft_wrap=True)
+
+    @staticmethod
+    def _label(name: str, status: str, time_text: str) -> Text:
+        word = (f"{status:<9}", COLOURS.get(status, ""))
+        return Text.assemble(f"  {name:<10} ", word, f" {time_text}  ")
 
 
 def show_result(console: Console, result: "RunResult", workspace: "Workspace") -> None:
-    """The table, the verdict, the endpoint, the alerts, and where to look next."""
-    table = Table(title=f"{result.project}", title_justify="left")
-    table.add_column("stage")
-    table.add_column("status")
-    table.add_column("seconds", justify="right")
-    table.add_column("peak MB", justify="right")
-    table.add_column("what came out")
-    for task in result.tasks:
-        colour = COLOURS.get(task.status, "")
-        table.add_row(
-            task.name,
-            f"[{colour}]{task.status}[/{colour}]",
-            f"{task.seconds:.1f}" if task.status != "skipped" else "",
-            f"{task.peak_mb:.0f}" if task.peak_mb else "",
-            escape(task.headline),
-        )
-    console.print(table)
-    _show_verdict(console, result)
+    """The verdict, the endpoint, the alerts, and where to look next."""
+    show_verdict(console, result)
     if result.deployment:
-        console.print(f"Endpoint: {result.deployment.endpoint}{_served(result)}", highlight=False)
+        say(f"Endpoint: {result.deployment.endpoint}{_served(result)}", to=console)
     elif result.verdict and result.verdict.outcome == "fail":
-        console.print("Nothing was registered and nothing deployed; what served before still does.")
+        say(
+            "Nothing was registered and nothing deployed; what served before still does.",
+            to=console,
+        )
     if result.record:
         show_monitoring(console, result.record)
     if result.retraining:
         show_retraining(console, result.retraining)
-    console.print("\nWhere to look next", style="bold")
+    console.print(Text("\nWhere to look next", "bold"))
     places = {
-        **result.reports,
+        **{name: short_path(path) for name, path in result.reports.items()},
         "experiments": _experiments(workspace.settings()["MLFLOW_TRACKING_URI"]),
-        "this summary": str(workspace.summary),
+        "this summary": short_path(workspace.summary),
     }
     if result.deployment and result.deployment.target == "local":
         places["stop the predictor"] = shlex.join(["slipway", "stop", *out_option(workspace.root)])
+    show_places(console, places)
+
+
+def show_places(console: Console, places: dict[str, str]) -> None:
+    """Names with a path or a command each, which stay in one piece."""
+    width = max(map(len, places), default=0)
     for name, place in places.items():
-        console.print(f"  {name:<18} {escape(place)}", soft_wrap=True, highlight=False)
+        console.print(Text(f"  {name:<{width}} {place}"), soft_wrap=True)
 
 
 def _served(result: "RunResult") -> str:
@@ -125,114 +175,151 @@ def _experiments(uri: str) -> str:
     """Where the runs can be looked at: a server's own address, or the command that serves a file's."""
     if uri.startswith(("http://", "https://")):
         return redact(uri)
-    return shlex.join(["mlflow", "ui", "--backend-store-uri", redact(uri)])
+    scheme, separator, path = uri.partition(":///")
+    shown = f"{scheme}{separator}{short_path(path)}" if separator else uri
+    return shlex.join(["mlflow", "ui", "--backend-store-uri", redact(shown)])
 
 
 def out_option(root: Path) -> list[str]:
     """The option that leads another command to a folder of runs; none where it goes there anyway."""
-    return [] if root == RUN_FOLDER.resolve() else ["--out", str(root)]
+    return [] if root == RUN_FOLDER.resolve() else ["--out", short_path(root)]
 
 
-def _show_verdict(console: Console, result: "RunResult") -> None:
+def show_verdict(console: Console, result: "RunResult") -> None:
+    """The gate's decision: each bound with its mark, why it refused, and what to do."""
     verdict = result.verdict
     if verdict is None:
         return
+    word = ("PASS", "bold green") if verdict.outcome == "pass" else ("FAIL", "bold red")
+    console.print(Text.assemble("\n", ("Verdict: ", "bold"), word))
+    _show_rules(console, verdict)
+    if verdict.override:
+        text = f"OVERRIDDEN by {verdict.override.approver}: {verdict.override.reason}"
+        say(f"  {text}", "bold yellow", to=console)
+    elif "override" in verdict.notes:
+        say(f"  {verdict.notes['override']}", to=console)
+    if remedies := verdict.notes.get("remedies", ()):
+        console.print(Text("What to do", "bold"))
+        for line in remedies:
+            say(line, label="  ", to=console)
+    for line in verdict.notes.get("advice", ()):
+        say(line, "yellow", label=Text("  note: ", "yellow"), to=console)
+    if result.release:
+        say(f"Model: {result.release.name} version {result.release.model_version}", to=console)
+
+
+def _show_rules(console: Console, verdict: "Verdict") -> None:
+    """A line for each bound and for each other rule that failed, with their marks."""
     from slipway.components.config.kinds import LOWER_IS_BETTER, METRICS
 
-    word = "[green]PASS[/green]" if verdict.outcome == "pass" else "[red]FAIL[/red]"
-    console.print(f"\nVerdict: {word}", style="bold")
+    ascii_only = console.options.ascii_only
+    bad, good = (
+        Text("  x " if ascii_only else "  ✗ ", "red"),
+        Text("  + " if ascii_only else "  ✓ ", "green"),
+    )
+    failed = [rule for rule in verdict.rules if rule.outcome != "pass"]
     # In the order that a kind's metrics are shown: a record's own order is the alphabet's.
     ordered = dict.fromkeys(name for metrics in METRICS.values() for name in metrics)
-    for name in filter(verdict.thresholds.__contains__, ordered):
+    names = list(filter(verdict.thresholds.__contains__, ordered))
+    width = max(map(len, names), default=0)
+    for name in names:
         value, threshold = verdict.metrics.get(name), verdict.thresholds[name]
         shown = "not measured" if value is None else f"{value:.4f}"
         relation = "at most" if name in LOWER_IS_BETTER else "at least"
-        console.print(f"  {name:<9} {shown}   {relation} {threshold}", highlight=False)
-    for reason in verdict.reasons:
-        console.print(f"  refused: {escape(reason)}", style="red", highlight=False, soft_wrap=True)
-    if verdict.override:
-        console.print(
-            f"  OVERRIDDEN by {escape(verdict.override.approver)}: {escape(verdict.override.reason)}",
-            style="bold yellow",
-            highlight=False,
-            soft_wrap=True,
-        )
-    elif "override" in verdict.notes:
-        console.print(f"  {escape(verdict.notes['override'])}", highlight=False, soft_wrap=True)
-    if remedies := verdict.notes.get("remedies", ()):
-        console.print("What to do", style="bold")
-        for line in remedies:
-            console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
-    for line in verdict.notes.get("advice", ()):
-        console.print(f"  note: {escape(line)}", style="yellow", highlight=False, soft_wrap=True)
-    if result.release:
-        console.print(f"Model: {result.release.name} version {result.release.model_version}")
+        broken = any(rule.metric == name and rule.name.split()[0] == name for rule in failed)
+        line = f"{name:<{width}}  {shown}   {relation} {threshold}"
+        say(line, "red" if broken else "", label=bad if broken else good, to=console)
+    others = [rule for rule in verdict.rules if rule.name.split()[0] not in names]
+    for rule in others:
+        if rule.outcome != "pass":
+            say(f"{rule.name}: {rule.reason}", "red", label=bad, to=console)
+    held = sum(rule.outcome == "pass" for rule in others)
+    if held:
+        say(f"{held} other rule{'s' * (held != 1)}", label=good, to=console)
 
 
 def show_monitoring(console: Console, record: "MonitoringRecord") -> None:
     """What a window came to, and its alerts."""
     summary = record.summary
     latency = summary["avg_latency"]
-    name, value = ("accuracy", summary["current_accuracy"])
-    if "rmse" in summary:
-        name, value = "RMSE", summary["rmse"]
-    console.print(
+    say(
         f"Monitoring: {summary['total_predictions']:,} predictions, drift {record.drift_status},"
-        f" {name} {'—' if value is None else f'{value:.4f}'},"
-        f" latency {'—' if latency is None else f'{latency:.1f} ms'}",
-        highlight=False,
-        soft_wrap=True,
+        f" {' '.join(quality(summary))}, latency {'—' if latency is None else f'{latency:.1f} ms'}",
+        to=console,
     )
     if not record.alerts:
-        console.print("Alerts: none")
+        say("Alerts: none", to=console)
+    show_alerts(console, record)
+
+
+def show_alerts(console: Console, record: "MonitoringRecord") -> None:
+    """Each alert of a window, and what to do about it."""
     for alert in record.alerts:
-        console.print(
-            f"Alert: [yellow]{alert.name}[/yellow] {escape(alert.message)}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        label = Text.assemble("Alert: ", (alert.name, "yellow"), " ")
+        say(alert.message, label=label, to=console)
 
 
 def show_retraining(console: Console, result: "RunResult") -> None:
     """What came of a training that monitor or a person asked for."""
-    _show_verdict(console, result)
+    show_verdict(console, result)
     if result.deployment:
-        console.print(
-            f"Retrained: version {result.deployment.model_version} serves at"
-            f" {result.deployment.endpoint}",
-            highlight=False,
-        )
+        served = result.deployment
+        say(f"Retrained: version {served.model_version} serves at {served.endpoint}", to=console)
     else:
-        console.print(
-            "Retrained, and refused by the gate: the model that served before still serves."
+        say(
+            "Retrained, and refused by the gate: the model that served before still serves.",
+            to=console,
         )
 
 
 def show_status(console: Console, endpoints: list[str], records: list[dict[str, Any]]) -> None:
     """The local endpoints, and each model's latest monitored window with its trend."""
     for line in endpoints or ["No predictor is running here."]:
-        console.print(line, highlight=False)
+        say(line, to=console)
     if not records:
-        console.print("Nothing was monitored yet: `slipway run` does, and so does the schedule.")
-        return
-    table = Table(
-        "model", "window", "predictions", "accuracy", "trend", "latency", "drift", "alerts"
-    )
+        say("Nothing was monitored yet: `slipway run` does, and so does the schedule.", to=console)
     for record in records:
-        summary = record["summary"]
-        accuracy, latency = summary["current_accuracy"], summary["avg_latency"]
-        measured = "—" if accuracy is None else f"{accuracy:.4f}"
-        if summary.get("rmse") is not None:
-            measured = f"RMSE {summary['rmse']:.5g}"
-        trend = [row["current_accuracy"] for row in record["trend"]]
+        console.print()
+        _show_model(console, record)
+
+
+def _show_model(console: Console, record: dict[str, Any]) -> None:
+    """A model's last windows, a line each."""
+    metric = {"rmse": "RMSE"}.get(record["metric"], record["metric"])
+    console.print(Text.assemble((record["model"], "bold"), f" version {record['model_version']}"))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    for title in ("window (UTC)", "predictions", metric, "latency", "drifted"):
+        justify: Any = "left" if title.startswith("window") else "right"
+        table.add_column(title, justify=justify, no_wrap=True)
+    table.add_column("alerts", overflow="fold")
+    for row in record["trend"][-WINDOWS:]:
+        latency, drifted = row["avg_latency"], row["data_drift_score"]
         table.add_row(
-            f"{record['model']} {record['model_version']}",
-            " to ".join(str(moment) for moment in record["window"]),
-            f"{summary['total_predictions']:,}",
-            measured,
-            " ".join("—" if value is None else f"{value:.3f}" for value in trend[-5:]),
+            short_window(row["window"]),
+            f"{row['total_predictions']:,}",
+            _digits(metric, row["quality"]),
             "—" if latency is None else f"{latency:.1f} ms",
-            record["drift_status"],
-            ", ".join(alert["name"] for alert in record["alerts"]) or "none",
+            "—" if drifted is None else f"{drifted:.0%}",
+            ", ".join(row["alerts"]) or "none",
         )
     console.print(table)
+
+
+def short_window(window: tuple[str, str]) -> str:
+    """A window's days where both ends are midnight; else its start to the minute and its length."""
+    start, end = (parse_instant(moment) for moment in window)
+    ends = [f"{moment:%Y-%m-%d %H:%M}" for moment in (start, end)]
+    if all(text.endswith(" 00:00") for text in ends):
+        return " – ".join(text[:10] for text in ends)
+    return f"{ends[0]}, {format_duration(timedelta(minutes=round((end - start).total_seconds() / 60)))}"
+
+
+def quality(summary: dict[str, Any]) -> tuple[str, str]:
+    """What a window's labels are measured by, and the value: of a number that is the RMSE."""
+    name, key = ("RMSE", "rmse") if "rmse" in summary else ("accuracy", "current_accuracy")
+    return name, _digits(name, summary[key])
+
+
+def _digits(metric: str, value: float | None) -> str:
+    """A share with four decimals; what has a unit with five digits."""
+    return "—" if value is None else f"{value:.4f}" if metric == "accuracy" else f"{value:.5g}"

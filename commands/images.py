@@ -5,9 +5,12 @@ from typing import Annotated
 
 import typer
 
+from slipway.commands.help import MARKUP
 from slipway.components.support.errors import ProjectError
 
-images_app = typer.Typer(name="images", help="The stages' images.", no_args_is_help=True)
+images_app = typer.Typer(
+    name="images", help="The stages' images.", no_args_is_help=True, rich_markup_mode=MARKUP
+)
 
 
 @images_app.callback()
@@ -24,7 +27,7 @@ def affected(
 ) -> None:
     """List the images whose code, lock, Dockerfile or base changed since a revision.
 
-    **Example:** `slipway images affected --since origin/main`
+    Example: `slipway images affected --since origin/main`
     """
     from slipway.images import plan
 

@@ -1,19 +1,23 @@
 """`slipway init`: a project from tables of one's own; without any, the flights example."""
 
+import shlex
 import sys
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.prompt import Prompt
+from rich.text import Text
 
+from slipway.commands.terminal import AsJson, Quiet, console, deliver, say
 from slipway.components.config.project import FILE_NAME
 from slipway.components.support import files
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.components.support.extras import missing_packages, require_extra
+from slipway.components.support.files import short_path
 
 if TYPE_CHECKING:
     from slipway.components.config.data import Format
@@ -22,7 +26,6 @@ if TYPE_CHECKING:
 
 FILES = ("project.yaml", "schemas/input.json")
 LAKE = Path("build/lake")
-console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def init(
@@ -67,6 +70,8 @@ def init(
         bool,
         typer.Option("--ci-only", help="Write those alone, for the project in --out."),
     ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a project from your tables, ready for `slipway run`: every guess beside its reason.
 
@@ -74,7 +79,7 @@ def init(
     for the gate from baselines that it fits on the spot. What the tables do not tell it asks on a
     terminal, and else names the option to give. Without tables it writes the flights example.
 
-    **Example:** `slipway init customers.csv --label churned` or `slipway init`
+    Example: `slipway init customers.csv --label churned` or `slipway init`
     """
     if ci_only:
         _write_ci(data, out, force=force, project_only=project_only)
@@ -104,8 +109,14 @@ def init(
     made = _make_own(data, answers, _format(form))
     contents = project_files(made, out, with_ci=not project_only)
     written = write_all(contents, out, force=force)
-    _tell(made)
-    _say_written(written, out)
+    facts = _facts(made)
+    answer = {**facts, "warnings": list(made.warnings), **_written(written, out)}
+
+    def show() -> None:
+        _tell(facts, made.warnings)
+        _say_written(written, out)
+
+    deliver(answer, show)
 
 
 def _is_data(places: list[str]) -> bool:
@@ -144,14 +155,23 @@ def _write_ci(data: list[str] | None, out: Path, *, force: bool, project_only: b
             "--ci-only writes files for the project in --out: give it no tables, and no --project-only."
         )
     project = load_project(out).project
-    for path in write_all(ci_files(project), out, force=force):
-        _say(f"wrote {path}")
+    written = write_all(ci_files(project), out, force=force)
+    answer = {"files": [str(path) for path in written]}
+    deliver(answer, lambda: say("\n".join(f"wrote {short_path(path)}" for path in written)))
+
+
+def _written(written: list[Path], out: Path) -> dict[str, Any]:
+    return {"files": [str(path) for path in written], "next": _next(out)}
+
+
+def _next(folder: Path) -> str:
+    """The command that a person goes on with."""
+    return ("" if folder == Path() else f"cd {shlex.quote(str(folder))} && ") + "slipway run"
 
 
 def _say_written(written: list[Path], out: Path) -> None:
-    for path in written:
-        _say(f"wrote {path}")
-    _say("Next: " + ("" if out == Path() else f"cd {out} && ") + "slipway run")
+    say("\n".join(f"wrote {short_path(path)}" for path in written))
+    say(f"Next: {_next(out)}")
 
 
 def _make_own(data: list[str], answers: "Answers", form: "Format | None") -> "Draft":
@@ -162,7 +182,7 @@ def _make_own(data: list[str], answers: "Answers", form: "Format | None") -> "Dr
 
     tables = read_tables(data, form)
     for facts in tables:
-        _say(f"{facts.name}: {facts.rows:,} rows, {len(facts.columns)} columns")
+        say(f"{facts.name}: {facts.rows:,} rows, {len(facts.columns)} columns")
     if not answers.label:
         names = tuple(c.source for facts in tables for c in facts.columns.values())
         answers = _ask(Question("label", "Which column is to be predicted?", names), answers)
@@ -185,12 +205,12 @@ def _ask(question: "Question", answers: "Answers") -> "Answers":
     return answers.having(question.answer, Prompt.ask(text, console=console, choices=choices))
 
 
-def _tell(draft: "Draft") -> None:
-    """What was guessed, in a few lines, and what to look at."""
+def _facts(draft: "Draft") -> dict[str, str]:
+    """What was guessed, in a few words each."""
     label, moments, fields = draft.label, draft.moments, draft.fields
     positive = f", positive: {', '.join(label.positive.value)}" if label.positive.value else ""
     rows = draft.trial.rows
-    told = {
+    return {
         "label": f"{label.column.name}, {label.kind.value}{positive}",
         "time": moments.time.value or "none",
         "key": " and ".join(draft.key.value) or "none",
@@ -199,30 +219,38 @@ def _tell(draft: "Draft") -> None:
         "parts": ", ".join(f"{part} {count:,}" for part, count in rows.items()),
         "gate": ", ".join(f"{metric} {guess.value}" for metric, guess in draft.gate.gate.items()),
     }
-    for what, text in told.items():
-        _say(f"  {what:<9} {text}")
-    for warning in draft.warnings:
-        console.print(
-            f"  warning: {warning}.", style="yellow", highlight=False, markup=False, soft_wrap=True
-        )
+
+
+def _tell(facts: dict[str, str], warnings: Iterable[str]) -> None:
+    """What was guessed, a line each, and what to look at."""
+    for what, text in facts.items():
+        say(text, label=f"  {what:<9} ")
+    for warning in warnings:
+        say(f"{warning}.", "yellow", label=Text("  warning: ", "yellow"))
 
 
 def _write_example(data: list[str], out: Path) -> None:
     """The flights example, in the folder that is named."""
     folder = Path(data[0]) if data else out
-    for path in _write_flights(folder):
-        _say(str(path))
-    if missing := missing_packages("local"):
-        _say(
-            "The flights themselves were left out: what runs the stages is not installed"
-            f" ({', '.join(missing[:3])}, …). `pip install 'kfp-slipway[local]'`, then `slipway init`"
-            " again; `slipway compile` works as it is."
-        )
-        return
-    from slipway.examples.flights.lay_out_lake import lay_out
+    written = _write_flights(folder)
+    missing = missing_packages("local")
+    if not missing:
+        from slipway.examples.flights.lay_out_lake import lay_out
 
-    lay_out(folder / LAKE)
-    _say(f"Next: {'' if folder == Path() else f'cd {folder} && '}slipway run")
+        lay_out(folder / LAKE)
+
+    def show() -> None:
+        say("\n".join(map(short_path, written)))
+        if missing:
+            say(
+                "The flights themselves were left out: what runs the stages is not installed"
+                f" ({', '.join(missing[:3])}, …). `pip install 'kfp-slipway[local]'`, then `slipway init`"
+                " again; `slipway compile` works as it is."
+            )
+        else:
+            say(f"Next: {_next(folder)}")
+
+    deliver({**_written(written, folder), "missing": list(missing)}, show)
 
 
 def _write_flights(folder: Path) -> list[Path]:
@@ -240,7 +268,3 @@ def _write_flights(folder: Path) -> list[Path]:
     for path in new:
         files.write_text(path, contents[path].decode())
     return new
-
-
-def _say(text: str, style: str = "") -> None:
-    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)

@@ -32,6 +32,15 @@ ProjectFolder = Annotated[
 ]
 
 
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a key of the project file.", metavar="KEY=VALUE"),
+]
+Out = Annotated[
+    Path, typer.Option("--out", help="Folder for all that the run keeps.", metavar="DIR")
+]
+
+
 class Runner(StrEnum):
     """Where the stages of a local run work."""
 

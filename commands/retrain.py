@@ -2,15 +2,13 @@
 
 import os
 import signal
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from slipway.commands.cluster import Authorities, Context, Host, Namespace
-from slipway.commands.projects import RUN_FOLDER, ProjectFolder
+from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder
+from slipway.commands.terminal import AsJson, Quiet, console, deliver, errors, say
 from slipway.components.config.base import parse_instant
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.components.support.extras import require_extra
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from slipway.local.workspace import Workspace
 
 REFUSED, INTERRUPTED = 3, 130
-console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def retrain(
@@ -36,25 +33,24 @@ def retrain(
     cluster: Annotated[
         bool, typer.Option("--cluster", help="Start it on Kubeflow instead of on this machine.")
     ] = False,
-    out: Annotated[Path, typer.Option("--out", help="Folder of local runs.")] = RUN_FOLDER,
+    out: Out = RUN_FOLDER,
     fail_on_refusal: Annotated[
         bool, typer.Option("--fail-on-refusal", help="Exit with 3 where the gate refuses.")
     ] = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override a key of the project file.", metavar="KEY=VALUE"),
-    ] = None,
+    overrides: Overrides = None,
     host: Host = "",
     namespace: Namespace = "",
     context: Context = "",
     ca: Authorities = "",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Retrain the model on data up to now, through the same gate, whatever monitoring says.
 
     Cooldown and weekly budget hold back alerts, not people; but nothing starts while a training runs,
     and the same words for the same data start nothing twice, unless it failed here.
 
-    **Example:** `slipway retrain --why "a new airline joined"`
+    Example: `slipway retrain --why "a new airline joined"`
     """
     from slipway.commands.projects import load
     from slipway.local.workspace import Workspace
@@ -89,9 +85,10 @@ def _ask(
     from slipway.local.retraining import ask_by_hand
 
     decision: Decision = ask_by_hand(root, loaded.project, why, until)
-    _say(decision.why)
     if decision.request is None:
+        deliver({"started": None, "why": decision.why}, lambda: say(decision.why))
         raise typer.Exit(REFUSED)
+    say(decision.why)
     return decision.request
 
 
@@ -121,10 +118,11 @@ def _start(
         runs=ClusterRuns(kubeflow, project.project_name),
         arguments=arguments_for(request, start, project.monitoring),
     )
-    _say(launched.why)
+    link = kubeflow.link("runs", launched.run) if launched.run else ""
+    answer = {"started": launched.run or None, "why": launched.why, "link": link}
+    deliver(answer, lambda: say("\n".join(filter(None, (launched.why, link)))))
     if not launched.run:
         raise typer.Exit(REFUSED)
-    _say(kubeflow.link("runs", launched.run))
 
 
 def _train_here(
@@ -146,20 +144,17 @@ def _train_here(
             close_lost(workspace, loaded.project.project_name)
             request = _ask(root, loaded, why, until)
             if request.status in ("started", "finished"):
-                _say(f"It is {request.status} already: {request.run}.")
+                why = f"It is {request.status} already: {request.run}."
+                deliver({"started": None, "why": why}, lambda: say(why))
                 return
             job = Job(loaded, workspace, Display(console))
             job.compile()
             result = serve(job, request)
     except KeyboardInterrupt as interrupt:
-        _say("Interrupted. Nothing half-done was left, and what served before still does.")
+        say(
+            "Interrupted. Nothing half-done was left, and what served before still does.", to=errors
+        )
         raise typer.Exit(INTERRUPTED) from interrupt
-    show_retraining(console, result)
+    deliver(result.summary(), lambda: show_retraining(console, result))
     if fail_on_refusal and not result.passed:
         raise typer.Exit(REFUSED)
-
-
-def _say(text: str) -> None:
-    from rich.markup import escape
-
-    console.print(escape(text), highlight=False, soft_wrap=True)

@@ -1,7 +1,6 @@
 """The commands `slipway schema …`: of tables, as ingest makes them, and of the project file."""
 
 import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -9,16 +8,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from slipway.commands.help import MARKUP
 from slipway.commands.projects import find_project
+from slipway.commands.terminal import errors, say
 from slipway.components.config.data import DataConfig, Table, Window
 from slipway.components.config.project import FILE_NAME, load_data
 from slipway.components.support.errors import ProjectError
-from slipway.components.support.files import write_text
+from slipway.components.support.files import short_path, write_text
 
-schema_app = typer.Typer(name="schema", help="Schemas of input tables.", no_args_is_help=True)
-console = Console(width=None if sys.stdout.isatty() else 120)
+schema_app = typer.Typer(
+    name="schema",
+    help="Schemas of input tables, and of the project file.",
+    no_args_is_help=True,
+    rich_markup_mode=MARKUP,
+)
 # A table that is no project's has no time column to cut; the window is not looked at.
 _ALWAYS = Window(start=datetime(1, 1, 1, tzinfo=UTC), end=datetime(9999, 12, 31, tzinfo=UTC))
 
@@ -54,7 +58,7 @@ def infer(
     ingest makes it: with the types, names and window of the project's table. Entries of other tables
     stay.
 
-    **Example:** `slipway schema infer --project examples/flights` or
+    Example: `slipway schema infer --project examples/flights` or
     `slipway schema infer build/lake/flights --out schemas/input.json`
     """
     from slipway.components.validate.infer import write_schema
@@ -73,12 +77,7 @@ def infer(
         return
     changed = write_schema(entries, out, force=force)
     what = f"wrote {', '.join(changed)}" if changed else "it says so already"
-    console.print(
-        f"{out}: {what}. Read it and tighten what you know better.",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    say(f"{short_path(out)}: {what}. Read it and tighten what you know better.")
 
 
 @schema_app.command("project")
@@ -92,7 +91,7 @@ def of_project(
     `slipway init` writes it beside a project and names it in the project file's first line:
     `# yaml-language-server: $schema=schemas/project.schema.json`.
 
-    **Example:** `slipway schema project --out schemas/project.schema.json`
+    Example: `slipway schema project --out schemas/project.schema.json`
     """
     from slipway.components.config.editor import schema_text
 
@@ -100,7 +99,7 @@ def of_project(
         print(schema_text(), end="")
         return
     write_text(out, schema_text())
-    console.print(str(out), highlight=False, markup=False, soft_wrap=True)
+    say(short_path(out))
 
 
 Asked = dict[str, tuple[Table, DataConfig]]
@@ -183,5 +182,5 @@ def _entry(name: str, settings: Table, data: DataConfig, scratch: Path) -> dict[
     reader = TableReader(name, settings, _root(data), data.window, scratch)
     entry = infer_table(name, reader.schema, reader.batches())
     for warning in reader.warnings:
-        console.print(f"{name}: {warning}.", highlight=False, markup=False, soft_wrap=True)
+        say(f"{name}: {warning}.", to=errors)
     return entry

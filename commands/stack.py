@@ -1,16 +1,21 @@
 """`slipway stack`: the platform under a project."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from slipway.commands.help import MARKUP
 from slipway.commands.projects import ProjectFolder
+from slipway.commands.terminal import AsJson, deliver, say
+from slipway.components.support.files import short_path
 
-stack_app = typer.Typer(name="stack", help="The platform under a project.", no_args_is_help=True)
-console = Console(width=None if sys.stdout.isatty() else 120)
+stack_app = typer.Typer(
+    name="stack",
+    help="The platform under a project.",
+    no_args_is_help=True,
+    rich_markup_mode=MARKUP,
+)
 
 
 @stack_app.callback()
@@ -45,10 +50,11 @@ def render(
             dir_okay=False,
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Turn a project's choices into kustomize manifests and the pipeline of its CI platform.
 
-    **Example:** `slipway stack render --cloud aws --environment staging --out build/manifests`
+    Example: `slipway stack render --cloud aws --environment staging --out build/manifests`
     """
     from slipway.components.config.project import load_project
     from slipway.components.contracts.signature import TrustPolicy
@@ -75,5 +81,5 @@ def render(
         )
         for name in (CLOUDS if chosen == "all" else (chosen,))
     ]
-    for path in write(sites, out):
-        console.print(str(path), highlight=False, soft_wrap=True)
+    written = [str(path) for path in write(sites, out)]
+    deliver({"files": written}, lambda: say("\n".join(map(short_path, written))))

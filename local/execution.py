@@ -14,6 +14,7 @@ from typing import Any
 
 from slipway.components.contracts.endpoint import LASTING_TEMPORARY, lasting_temporary
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import short_path
 from slipway.components.support.secrets import redact
 from slipway.components.support.stage import EVENT_PREFIX
 from slipway.local import local_run
@@ -28,7 +29,8 @@ class TaskRun:
     """How one task of a run went.
 
     Attributes:
-        status: running, succeeded, cached, failed, or skipped.
+        status: running, succeeded, refused (the gate did its work and let the model not pass), cached,
+            failed, or skipped.
         seconds: wall-clock seconds that the task took, with the start of its process.
         headline: what came out, in a few words.
         peak_mb: largest resident size of the stage's process, in MB.
@@ -185,4 +187,4 @@ def require_success(run: PipelineRun) -> None:
     if run.error is not None:
         failed = [task.name for task in run.tasks.values() if task.status in ("failed", "running")]
         where = f"Stage {failed[0]} failed. " if failed else ""
-        raise SlipwayError(f"{where}{run.error}\nThe whole log: {run.log}")
+        raise SlipwayError(f"{where}{run.error}\nThe whole log: {short_path(run.log)}")

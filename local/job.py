@@ -94,7 +94,13 @@ class RunResult:
             "endpoint": self.deployment and self.deployment.endpoint,
             "serving": self.serving,
             "stages": [
-                {"name": task.name, "status": task.status, "seconds": task.seconds}
+                {
+                    "name": task.name,
+                    "status": task.status,
+                    "seconds": task.seconds,
+                    "peak_mb": task.peak_mb,
+                    "headline": task.headline,
+                }
                 for task in self.tasks
             ],
             "monitoring": monitoring,
@@ -125,6 +131,11 @@ def train(
     result = result or RunResult(project=project.project_name)
     training = job.attempt("training", arguments)
     result.tasks = _all_stages(training)
+    if training.error is None:
+        for task in result.tasks:
+            # Monitoring is a pipeline of its own, which may yet come.
+            if task.status == "skipped" and task.name != "monitor":
+                job.display.ended(task)
     verdict, card = (training.output("evaluate", name) for name in ("verdict", "card"))
     release = training.output("register", "release")
     deployment = training.output("deploy", "deployment")
@@ -316,6 +327,8 @@ class Job:
                     self.workspace.use(output)
             elif task.status == "succeeded":
                 keep_headline(task)
+                if task.name == "evaluate" and task.outputs.get("Output") == "fail":
+                    task.status = "refused"
             self.display.ended(task)
             if task.status in ("cached", "succeeded") and task.name in self.after:
                 self.after[task.name](task.outputs)

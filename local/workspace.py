@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.files import short_path
 from slipway.components.support.packages import installed_packages
 from slipway.components.support.retry import wait_until
 from slipway.local.lifetime import GRACE_SECONDS, clear_abandoned, end_abandoned
@@ -103,8 +104,8 @@ class Workspace:
         with (self.root / ".lock").open("w") as file:
             if not _take(file):
                 raise SlipwayError(
-                    f"Another slipway run is working in {self.root}. Wait for it, or give this one"
-                    " a folder of its own with --out."
+                    f"Another slipway run is working in {short_path(self.root)}. Wait for it, or give"
+                    " this one a folder of its own with --out."
                 )
             self._end_work_of_a_killed_run()
             yield
@@ -118,8 +119,8 @@ class Workspace:
         with self.work_lock.open("a") as file:
             if not wait_until(lambda: _take(file), timeout=GRACE_SECONDS + 5):
                 raise SlipwayError(
-                    f"The stages of a run that was killed still work in {self.root}. Wait for them, or"
-                    " give this one a folder of its own with --out."
+                    f"The stages of a run that was killed still work in {short_path(self.root)}."
+                    " Wait for them, or give this one a folder of its own with --out."
                 )
             end_abandoned(self.work_lock, self.root)
             clear_abandoned(self.root)

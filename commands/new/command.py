@@ -1,19 +1,24 @@
 """`slipway new component NAME`: the files of a stage, in a project or in a checkout of Slipway."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from slipway.commands.help import MARKUP
 from slipway.commands.new import checkout, project
 from slipway.commands.new.names import require_name
+from slipway.commands.terminal import AsJson, deliver, say
 from slipway.components.support import files
 from slipway.components.support.errors import ProjectError
+from slipway.components.support.files import short_path
 
-new_app = typer.Typer(name="new", help="Code of your own that fits in.", no_args_is_help=True)
-console = Console(width=None if sys.stdout.isatty() else 120)
+new_app = typer.Typer(
+    name="new",
+    help="Code of your own that fits in.",
+    no_args_is_help=True,
+    rich_markup_mode=MARKUP,
+)
 
 
 @new_app.callback()
@@ -30,13 +35,14 @@ def new_component(
         Path,
         typer.Option(help="Folder of the project, or of a checkout of Slipway.", metavar="DIR"),
     ] = Path(),
+    as_json: AsJson = False,
 ) -> None:
     """Write a stage that looks like Slipway's own: face, work, README, image and test.
 
     It takes a dataset, leaves out rows without a value, and gives a dataset; its test passes. Put your
     own work in the place of that. In a checkout of Slipway it is entered in the lists of the stages.
 
-    **Example:** `slipway new component dedupe`
+    Example: `slipway new component dedupe`
     """
     require_name(name)
     inside = checkout.is_checkout(out)
@@ -49,10 +55,15 @@ def new_component(
         )
     for path, text in {**made.new, **made.changed}.items():
         files.write_text(out / path, text)
-        console.print(
-            f"{'changed' if path in made.changed else 'wrote'} {out / path}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-    console.print(f"Next: {made.advice}", highlight=False, markup=False, soft_wrap=True)
+    written = {
+        verb: [str(out / path) for path in paths]
+        for verb, paths in (("wrote", made.new), ("changed", made.changed))
+    }
+
+    def show() -> None:
+        for verb, paths in written.items():
+            for path in paths:
+                say(f"{verb} {short_path(path)}")
+        say(f"Next: {made.advice}")
+
+    deliver({**written, "next": made.advice}, show)

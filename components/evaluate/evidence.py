@@ -34,7 +34,7 @@ from slipway.components.metrics.kinds.base import LabelTally, LabelType
 from slipway.components.metrics.kinds.choose import label_type, label_type_of
 from slipway.components.metrics.tally import Tally
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.stage import progress
+from slipway.components.support.stage import part, progress
 from slipway.components.support.tracking import TrackingError
 
 if TYPE_CHECKING:
@@ -149,9 +149,10 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
         columns = plan_slices(subject.splits_folder, subject.splits, gate.slices)
         compared_groups = plan_groups(subject.splits_folder, subject.label, gate)
         scorers = _make_scorers(subject, champion, gate)
-        test_pass = run_pass(
-            subject.splits_folder, subject.splits, scorers, columns, gate, compared_groups
-        )
+        with part(0.1, 0.5):
+            test_pass = run_pass(
+                subject.splits_folder, subject.splits, scorers, columns, gate, compared_groups
+            )
         features = measure_features(subject.splits_folder, subject.splits, subject.label)
         sample = _score_sample(subject, scorers[0])
     except Exception as error:
@@ -160,6 +161,7 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
             subject, f"The model could not be measured: {error}", problem, notes
         )
     ours = test_pass.models[MODEL]
+    progress("resampling the test rows", 0.5)
     shown = estimates(ours, test_pass, gate)
     compared, problem = _compare_champion(ours, test_pass, gate, problem, notes)
     evidence = replace(
@@ -336,7 +338,7 @@ def _rehearse(
     if not gate.rehearsal.enabled:
         notes["rehearsal"] = "left out by the project (gate.rehearsal.enabled)"
         return None
-    progress("rehearsing: the predictor answers test rows")
+    progress("rehearsing: the predictor answers test rows", 0.7)
     try:
         seen = rehearse(
             subject.folder, subject.bundle, subject.splits_folder, subject.splits, gate.rehearsal

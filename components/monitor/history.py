@@ -177,9 +177,10 @@ def latest(root: Root) -> list[dict[str, Any]]:
     That need not be the window that ends last: of two runs on other data the newer one counts.
 
     Returns:
-        A dict a model: model, model_version, window, drift_status, summary, alerts (as dicts), retrain,
-        and trend: the last windows' window_end, current_accuracy, avg_latency, data_drift_score,
-        total_predictions and alerts (names), the oldest first.
+        A dict a model: model, model_version, window, drift_status, metric (accuracy, or rmse of a
+        number), summary, alerts (as dicts), retrain, and trend: the last windows' window, window_end,
+        model_version, quality (that metric), avg_latency, data_drift_score, total_predictions and alerts
+        (names), the oldest first.
     """
     shown = []
     for model in state.names(str(root)):
@@ -188,8 +189,9 @@ def latest(root: Root) -> list[dict[str, Any]]:
             continue
         history = [record for _, record in entries]
         last = entries[max(range(len(entries)), key=lambda i: (entries[i][0], i))][1]
+        metric = "rmse" if "rmse" in last.summary else "accuracy"
         late = {
-            tuple(w["window"]): w["accuracy"] for r in history for w in r.details.get("late", ())
+            tuple(w["window"]): w.get(metric) for r in history for w in r.details.get("late", ())
         }
         shown.append(
             {
@@ -197,14 +199,17 @@ def latest(root: Root) -> list[dict[str, Any]]:
                 "model_version": last.metrics.model_version,
                 "window": last.window,
                 "drift_status": last.drift_status,
+                "metric": metric,
                 "summary": last.summary,
                 "alerts": [asdict(alert) for alert in last.alerts],
                 "retrain": last.retrain,
                 "trend": [
                     {
+                        "window": record.window,
                         "window_end": record.window[1],
+                        "model_version": record.metrics.model_version,
                         # With the labels that came later, where they did.
-                        "current_accuracy": late.get(record.window, record.metrics.model_accuracy),
+                        "quality": late.get(record.window, _quality(record, metric)),
                         "avg_latency": record.metrics.prediction_latency_ms,
                         "data_drift_score": record.metrics.data_drift_score,
                         "total_predictions": record.summary["total_predictions"],
@@ -215,6 +220,12 @@ def latest(root: Root) -> list[dict[str, Any]]:
             }
         )
     return shown
+
+
+def _quality(record: MonitoringRecord, metric: str) -> float | None:
+    """A window's metric by its own run."""
+    value = record.summary.get("rmse") if metric == "rmse" else record.metrics.model_accuracy
+    return None if value is None else float(value)
 
 
 def _window_of(name: str) -> Window:

@@ -163,3 +163,12 @@ def hash_directory(path: Path, leave_out: Collection[str] = ()) -> str:
         if name not in leave_out:
             digest.update(f"{name}\0{hash_file(file)}\n".encode())
     return digest.hexdigest()
+
+
+def short_path(path: str | Path) -> str:
+    """A path as a person in this folder would write it: relative, where that is no longer."""
+    text = str(path)
+    if not text.startswith(os.sep):
+        return text
+    relative = os.path.relpath(text)
+    return relative if len(relative) <= len(text) else text

@@ -11,7 +11,8 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -21,6 +22,16 @@ from slipway.components.support.stores import bound_stores
 
 EVENT_PREFIX = "[slipway] "
 _current: list[str] = []
+_PART = "SLIPWAY_PROGRESS_PART"
+
+
+def _inherited_part() -> tuple[float, float]:
+    """The part of the stage that this process is started for; of a stage's own process all of it."""
+    start, _, end = os.environ.get(_PART, "0 1").partition(" ")
+    return float(start), float(end)
+
+
+_parts = [_inherited_part()]
 
 
 class Headline(Protocol):
@@ -49,9 +60,33 @@ def progress(message: str, done: float | None = None) -> None:
 
     Args:
         message: a few words, for example "epoch 3 of 5, loss 0.481, 410 k rows/s".
-        done: the share that is done, 0 to 1, where it is known.
+        done: the share of the stage (or of the `part` that this is told in) that is done, 0 to 1, where
+            it is known.
     """
-    emit("progress", message=message, **({} if done is None else {"done": round(done, 4)}))
+    start, end = _parts[-1]
+    share = {} if done is None else {"done": round(start + done * (end - start), 4)}
+    emit("progress", message=message, **share)
+
+
+@contextmanager
+def part(start: float, end: float) -> Iterator[None]:
+    """What the block tells of its progress is of a part of the stage alone.
+
+    Args:
+        start: share of the stage (or of the part around this one) before the block, 0 to 1.
+        end: share when it has ended; about how long such a block usually takes, since nobody knows.
+    """
+    low, high = _parts[-1]
+    _parts.append((low + start * (high - low), low + end * (high - low)))
+    try:
+        yield
+    finally:
+        _parts.pop()
+
+
+def part_variable() -> dict[str, str]:
+    """The environment variable for a process whose progress is of the part that is at work."""
+    return {_PART: " ".join(map(str, _parts[-1]))}
 
 
 def peak_memory_mb() -> float:

@@ -64,7 +64,7 @@ def calibrate_members(prepared: Prepared, members: list[TrainedMember]) -> Finis
         if head.is_calibrated:
             curves["before calibration"] = head.curve(labels, raw_answers)
         curves["calibrated"] = curve
-    progress("measuring the features' importance")
+    progress("measuring the features' importance", 0.0)
     return FinishedModel(
         model=model,
         head=head,
@@ -88,7 +88,7 @@ def write_model(folder: Path, splits: Path, prepared: Prepared, finished: Finish
         SlipwayError: they disagree.
     """
     pt2 = prepared.config.pt2
-    progress("exporting to ONNX and pt2" if pt2 else "exporting to ONNX")
+    progress("exporting to ONNX and pt2" if pt2 else "exporting to ONNX", 0.0)
     signature = _sign(prepared, finished)
     export_model(folder, finished.model, signature, prepared.parts.validation_raw, pt2=pt2)
     test = read_features(splits, "test", signature)

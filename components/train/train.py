@@ -11,7 +11,7 @@ from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import TRAINING
 from slipway.components.contracts.splits import read_splits
 from slipway.components.support.files import new_directory, write_json
-from slipway.components.support.stage import stage
+from slipway.components.support.stage import part, progress, stage
 from slipway.components.train.checkpoint import Checkpoint, checkpoint_root
 from slipway.components.train.device import choose_device, count_devices, require_compiler
 from slipway.components.train.preemption import Preempted
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from slipway.components.train.loop import TrainedMember
     from slipway.components.train.search import Trial
     from slipway.components.train.tracking import Tracker
+
+
+# Share of the stage after which the epochs are over: calibration, importance, export and report follow.
+EPOCHS_END = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +125,8 @@ class TrainResult:
         """What came out, in a few words."""
         shown = [f"{metric_name(n)} {self.metrics[n]:.4f}" for n in _HEADLINE[self.kind]]
         decided = f" at threshold {self.threshold:.3f}" if self.kind == "binary" else ""
-        return f"validation {', '.join(shown)}{decided}, {self.members} members"
+        members = "1 member" if self.members == 1 else f"{self.members} members"
+        return f"validation {', '.join(shown)}{decided}, {members}"
 
     def metadata(self) -> dict[str, Any]:
         """What the KFP artifact shows."""
@@ -154,12 +159,17 @@ def train_model(task: TrainingTask) -> TrainResult:
     try:
         with SystemMetricsSampler(tracker.metrics, task.system_metrics_seconds):
             trials: list[Trial] = []
+            first = 0.0
             if prepared.config.search.trials:
-                prepared, trials = _search(prepared, searched, tracker)
+                first = 0.6
+                with part(0.0, first):
+                    prepared, trials = _search(prepared, searched, tracker)
                 checkpoint = Checkpoint(root, task.project, prepared.identity)
             tracker.parameters(run_parameters(prepared))
-            members = _train(task, prepared, checkpoint, root, tracker)
-            result = _finish(task, meta, prepared, members, trials, tracker, started)
+            with part(first, EPOCHS_END):
+                members = _train(task, prepared, checkpoint, root, tracker)
+            with part(EPOCHS_END, 1.0):
+                result = _finish(task, meta, prepared, members, trials, tracker, started)
     except Preempted:
         # The task comes back and goes on with the same run, so the run stays open.
         raise
@@ -260,11 +270,14 @@ def _finish(
     from slipway.components.train.finish import calibrate_members, describe_training, write_model
     from slipway.components.train.report import write_report
 
-    finished = calibrate_members(prepared, members)
+    progress("calibrating", 0.0)
+    with part(0.05, 0.4):
+        finished = calibrate_members(prepared, members)
     tracker.metrics({f"validation_{name}": value for name, value in finished.metrics.items()})
     run_id = tracker.wait_for_run(task.run_wait_seconds)
     with new_directory(task.bundle) as folder:
-        difference = write_model(folder, task.splits, prepared, finished)
+        with part(0.4, 0.9):
+            difference = write_model(folder, task.splits, prepared, finished)
         seconds = time.monotonic() - started
         log = describe_training(
             meta,
@@ -276,6 +289,7 @@ def _finish(
             run_id=run_id,
         )
         write_json(folder / TRAINING, log)
+    progress("writing the report", 0.9)
     write_report(task.report, f"{meta.project}: training report", log)
     tracker.artifacts("training", [task.report, task.bundle / TRAINING])
     return TrainResult(

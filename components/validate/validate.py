@@ -18,7 +18,7 @@ from slipway.components.contracts.dataset import (
 )
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory, write_json, write_text
-from slipway.components.support.stage import stage
+from slipway.components.support.stage import part, stage
 from slipway.components.validate.checks import column_checks, type_problem
 from slipway.components.validate.frames import evaluates
 from slipway.components.validate.report import render
@@ -113,6 +113,8 @@ def _validate_tables(
     checks: list[CheckResult] = []
     goods: dict[str, TableInfo] = {}
     bads: dict[str, TableInfo] = {}
+    total = max(sum(info.rows for info in manifest.tables.values()), 1)
+    done = 0
     for name in [*manifest.tables, *(n for n in tables if n not in manifest.tables)]:
         if name not in manifest.tables:
             checks.append(problem(name, "table", "the dataset has no such table"))
@@ -120,9 +122,12 @@ def _validate_tables(
             hint = "the schema does not name it; `slipway schema infer` writes a first entry"
             checks.append(problem(name, "table", hint))
         else:
-            found, checked = _validate_table(
-                dataset, tables[name], manifest.tables[name], good_folder, bad_folder
-            )
+            info = manifest.tables[name]
+            with part(done / total, (done + info.rows) / total):
+                found, checked = _validate_table(
+                    dataset, tables[name], info, good_folder, bad_folder
+                )
+            done += info.rows
             checks += found
             goods[name], bads[name] = checked.good, checked.quarantine
     return Validation(

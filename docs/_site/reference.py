@@ -214,7 +214,7 @@ def commands_page() -> str:
         "# Commands\n\nWhat `slipway COMMAND --help` says. `slipway --version` prints the version; `--debug` shows tracebacks.\n"
     ]
     for name, command in sorted(_commands(group, context, "")):
-        text = inspect.cleandoc(command.help or "").replace("**Example:**", "\n**Example:**")
+        text = inspect.cleandoc(command.help or "").replace("Example:", "\n**Example:**")
         parts.append(f"\n## slipway {name}\n\n{text}\n")
         rows = [
             _parameter(parameter)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
 from rich.console import Console
 from support.kfp_double import Double, Fault
@@ -14,12 +13,9 @@ from typer.testing import CliRunner, Result
 
 from slipway.cluster.diff import compare
 from slipway.commands import cluster as commands
-from slipway.commands.cluster import add_commands
+from slipway.commands.cli import app
 from slipway.components.support.errors import ProjectError
 from slipway.pipelines.package import Package, read_package
-
-app = typer.Typer()
-add_commands(app)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 
 import kfp_server_api as kfp
 import pytest
-import typer
 from support.http_answers import serve_answers, write_kubeconfig
 from support.kfp_double import Double
 from typer.testing import CliRunner, Result
@@ -19,12 +18,10 @@ from slipway.cluster.api import Kubeflow
 from slipway.cluster.connection import Connection
 from slipway.cluster.runs import RunState, follow, state_of, submit
 from slipway.cluster.upload import upload
-from slipway.commands.cluster import add_commands
+from slipway.commands.cli import app
 from slipway.pipelines.package import read_package
 
 STAGES = ["ingest", "validate", "features", "train", "evaluate", "register", "deploy", "report-end"]
-app = typer.Typer()
-add_commands(app)
 
 
 def slipway(*arguments: object) -> Result:

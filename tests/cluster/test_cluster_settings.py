@@ -6,20 +6,16 @@ from pathlib import Path
 
 import fsspec
 import pytest
-import typer
 from support.kfp_double import Double
 from typer.testing import CliRunner, Result
 
 from slipway.cluster.checks import find_faults
-from slipway.commands.cluster import add_commands
+from slipway.commands.cli import app
 from slipway.components.config.project import LoadedProject
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.settings import read_setting, reference_in
 from slipway.pipelines.compiler import compile_project
 from slipway.pipelines.package import arguments_from, read_package
-
-app = typer.Typer()
-add_commands(app)
 
 
 @pytest.fixture

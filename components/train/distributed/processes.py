@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import part_variable
 
 if TYPE_CHECKING:
     from slipway.components.train.loop import TrainedMember
@@ -151,7 +152,8 @@ def run_workers(job: WorkerJob, processes: int) -> "list[TrainedMember]":
             "--nproc-per-node", str(processes),
             "-m", WORKER, folder,
         ]  # fmt: skip
-        process = subprocess.Popen(command, env={"OMP_NUM_THREADS": "1", **os.environ})
+        variables = {"OMP_NUM_THREADS": "1", **os.environ, **part_variable()}
+        process = subprocess.Popen(command, env=variables)
         preempted = False
 
         def stop(*_: object) -> None:

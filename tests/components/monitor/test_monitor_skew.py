@@ -176,7 +176,7 @@ def test_labels_that_come_later_are_joined_by_a_later_run(world: Any) -> None:
     expected = first.summary["expected_accuracy"]
     assert again["estimate_error"] == pytest.approx(expected - right)
     (shown,) = history.latest(environment.monitoring_uri())
-    assert shown["trend"][0]["current_accuracy"] == pytest.approx(right)
+    assert shown["trend"][0]["quality"] == pytest.approx(right)
 
 
 def test_windows_further_back_are_left_alone(world: Any) -> None:
