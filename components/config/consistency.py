@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from slipway.components.config.base import EARLIEST, NEVER, format_instant
 from slipway.components.config.features import FeaturesConfig, FeatureView
 from slipway.components.config.gate import EVERY_CLASS
-from slipway.components.config.kinds import METRICS
+from slipway.components.config.kinds import metrics_of
 from slipway.components.config.kubernetes_names import host_problem
 from slipway.components.support.columns import ROW_ID
 
@@ -270,8 +270,14 @@ def _rules_of_label(project: "Project") -> Iterator[tuple["Location", str]]:
 
 def _metrics_of_label(project: "Project") -> Iterator[tuple["Location", str]]:
     """A bound on a metric that the label's kind does not have would never be measured."""
-    kind, gate = project.features.label.kind, project.gate
-    known = METRICS[kind]
+    label, gate = project.features.label, project.gate
+    kind, costs = label.kind, label.costs is not None
+    known = metrics_of(kind, costs=costs)
+    if not costs and project.training.threshold == "cost":
+        yield (
+            ("training", "threshold"),
+            "training.threshold: `cost` needs features.label.costs, which says what wrong answers cost.",
+        )
     places: list[tuple[Location, Collection[str]]] = [
         (("gate", "metrics"), gate.metrics),
         (("gate", "champion", "margins"), gate.champion.margins),

@@ -22,6 +22,8 @@ Metric = Literal[
     "pinball",
     "coverage",
     "interval_width",
+    "set_size",
+    "expected_cost",
 ]
 METRICS: dict[LabelKind, tuple[Metric, ...]] = {
     "binary": (
@@ -50,9 +52,25 @@ METRICS: dict[LabelKind, tuple[Metric, ...]] = {
 }
 """The metrics of each kind of label. Of several classes, `f1`, `precision`, `recall` and `auc` are the
 means over the classes (`auc` of each against the rest), `weighted_f1` weighs them by their rows."""
+OF_SETS: tuple[Metric, ...] = ("coverage", "set_size")
+"""What is measured besides where a model of several classes answers with sets."""
+OF_COSTS: tuple[Metric, ...] = ("expected_cost",)
+"""What is measured besides where `features.label.costs` says what a wrong answer costs."""
 LOWER_IS_BETTER: frozenset[str] = frozenset(
     {"log_loss", "brier", "calibration_error", "rmse", "mae", "pinball", "interval_width"}
+    | {"set_size", "expected_cost"}
 )
+
+
+def metrics_of(kind: LabelKind, *, costs: bool, sets: bool = False) -> tuple[Metric, ...]:
+    """Names of what is measured of a model, in the order that they are shown.
+
+    Args:
+        kind: of label.
+        costs: whether the label says what wrong answers cost.
+        sets: whether the model answers with sets of classes.
+    """
+    return METRICS[kind] + (OF_SETS if sets else ()) + (OF_COSTS if costs else ())
 
 
 def metric_name(metric: str) -> str:

@@ -147,6 +147,25 @@ Threshold = Annotated[
 ]
 
 
+def _cost_table(declared: Any) -> Any:
+    """Classes that YAML reads as numbers or booleans, as the texts that they are."""
+    if not isinstance(declared, dict):
+        return declared
+    return {
+        value_text(true): {value_text(name): cost for name, cost in answers.items()}
+        if isinstance(answers, dict)
+        else answers
+        for true, answers in declared.items()
+    }
+
+
+CostTable = Annotated[
+    dict[str, dict[str, Annotated[float, Field(allow_inf_nan=False)]]],
+    BeforeValidator(_cost_table),
+    Field(min_length=1),
+]
+
+
 class Label(Section):
     """What is predicted: one of two classes, one of several, or a number.
 
@@ -187,6 +206,12 @@ class Label(Section):
         min_length=1,
         description="Of `multiclass`: the class that rows of rarer classes, and of classes that "
         "appear only after the training, are counted as.",
+    )
+    costs: CostTable | None = Field(
+        default=None,
+        description="Of classes: true class to answered class to what that answer costs a row; a pair "
+        "that is not named costs 1, a right answer 0. The model then answers with what is expected to "
+        "cost least. Of two classes the names are 0 and 1.",
     )
     unit: Unit | None = Field(
         default=None,
@@ -231,9 +256,33 @@ class Label(Section):
             both = sorted(set(getattr(self, name) or ()) & set(self.unknown or ()))
             if both:
                 raise ValueError(f"{', '.join(both)} cannot be both `{name}` and `unknown`")
+        self._check_costs()
         if self.classes is not None and not 2 <= len(self.classes) <= MAX_CLASSES:
             raise ValueError(f"give 2 to {MAX_CLASSES:,} `classes`, not {len(self.classes)}")
         return self
+
+    def _check_costs(self) -> None:
+        if self.costs is None:
+            return
+        if self.kind == "number":
+            raise ValueError("`costs` are of classes, and this label is a number")
+        known = ("0", "1") if self.kind == "binary" else self.classes
+        named = {*self.costs, *(name for answers in self.costs.values() for name in answers)}
+        strange = sorted(named - {*known, self.merge_rare}) if known else []
+        if strange:
+            raise ValueError(
+                f"`costs` name {', '.join(strange)}; the classes are {', '.join(known or ())}"
+            )
+        for true, answers in self.costs.items():
+            right = answers.get(true, 0.0)
+            others = [name for name in (known or answers) if name != true]
+            wrong = {name: answers.get(name, 1.0) for name in others}
+            cheap = min(wrong, key=wrong.__getitem__, default=None)
+            if cheap is not None and wrong[cheap] < right:
+                raise ValueError(
+                    f"`costs`: answering {cheap} where {true} is true costs {wrong[cheap]:g}, less than"
+                    f" the right answer ({right:g}): nothing would speak for being right"
+                )
 
 
 _UNITS: dict[Unit, str] = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

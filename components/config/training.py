@@ -234,12 +234,14 @@ class TrainingConfig(Section):
         default="platt", description="How probabilities are calibrated on the validation part."
     )
     threshold: (
-        Literal["f1", "accuracy", "youden", "prevalence"] | Annotated[float, Field(gt=0, lt=1)]
+        Literal["auto", "f1", "accuracy", "youden", "prevalence", "cost"]
+        | Annotated[float, Field(gt=0, lt=1)]
     ) = Field(
-        default="f1",
+        default="auto",
         description="The rule that chooses the class threshold on the validation part (best F1, "
-        "best accuracy, Youden's J, or as many positives as there are), or the "
-        "threshold itself.",
+        "best accuracy, Youden's J, as many positives as there are, or least expected cost), or the "
+        "threshold itself. `auto`: `cost` where `features.label.costs` says what wrong answers cost, "
+        "else `f1`.",
     )
     positive_weight: Literal["balanced"] | Annotated[float, Field(gt=0)] = Field(
         default=1.0,
@@ -326,8 +328,13 @@ class TrainingConfig(Section):
             place[key] = value
         return TrainingConfig.model_validate(struct)
 
-    def resolve(self, rows: int) -> "TrainingConfig":
-        """The same settings with each `auto` decided for a training table of so many rows."""
+    def resolve(self, rows: int, *, costs: bool = False) -> "TrainingConfig":
+        """The same settings with each `auto` decided for a training table of so many rows.
+
+        Args:
+            rows: of the training part.
+            costs: whether the label says what wrong answers cost.
+        """
         small = self.is_small(rows)
         network = _decide(
             self.network,
@@ -338,6 +345,7 @@ class TrainingConfig(Section):
         )
         return _decide(
             self.model_copy(update={"network": network}),
+            threshold="cost" if costs else "f1",
             members=1 if network.architecture == "tabm" else 2,
             batch_size=256 if small else 1024,
             min_steps=3000 if small else 600,

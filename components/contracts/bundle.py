@@ -22,7 +22,8 @@ and one output, by the kind of label:
 
     binary       probability    float32 [N]     the calibrated probability of label 1; the label is 1
                                                 from `threshold` on, both rounded to float32
-    multiclass   probabilities  float32 [N, K]  of each class; the greatest decides
+    multiclass   probabilities  float32 [N, K]  of each class; the greatest decides, or what is expected
+                                                to cost least
     number       interval       float32 [N, 3]  value, lower and upper end of its interval
 """
 
@@ -66,6 +67,8 @@ class Bundle(Record):
         label_kind: what the model predicts.
         threshold: of a binary label: it is 1 where the probability reaches it.
         classes: of several classes their names, in the order of the answers.
+        costs: of classes, what an answer costs by the true class; of several, the answer is the one that
+            is expected to cost least. Empty: nothing is said.
         level: of a number, the share of labels that the intervals are to hold.
         centre: of a number, the mean of the training labels.
         scale: of a number, the standard deviation of the training labels.
@@ -76,6 +79,7 @@ class Bundle(Record):
 
     ABSENT: ClassVar[str] = "is not a model bundle"
     REMEDY: ClassVar[str] = "Train the model again."
+    SPARSE: ClassVar[frozenset[str]] = frozenset({"costs"})
 
     name: str
     features: tuple[Feature, ...]
@@ -91,6 +95,7 @@ class Bundle(Record):
     centre: float = 0.0
     scale: float = 1.0
     key_columns: tuple[str, ...] = ()
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

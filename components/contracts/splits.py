@@ -108,6 +108,8 @@ class Splits(Record):
         label_kind: what the label column holds: 0 and 1 (int8), places of classes (int32), or numbers
             (float64).
         classes: of several classes their names, in the order of those places.
+        costs: of classes, what an answer costs by the true class (`features.label.costs`); empty: nothing
+            is said.
         labels: of several classes part to rows by class, of a number part to its mean, std, min and max.
         unlabelled: rows without a label in a part, where there are any.
         windows: part to its [start, end) in ISO 8601, UTC; each has the whole window where rows with
@@ -126,7 +128,7 @@ class Splits(Record):
     """
 
     ABSENT: ClassVar[str] = "holds no splits"
-    SPARSE: ClassVar[frozenset[str]] = frozenset({"beside", "predicts"})
+    SPARSE: ClassVar[frozenset[str]] = frozenset({"beside", "costs", "predicts"})
 
     project: str
     key: str
@@ -148,6 +150,7 @@ class Splits(Record):
     key_columns: tuple[str, ...] = ()
     beside: dict[str, str] = field(default_factory=dict)
     predicts: str = ""
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -32,6 +32,7 @@ from slipway.components.evaluate.rules import Estimate, Evidence, RehearsalEvide
 from slipway.components.evaluate.slices import plan_slices
 from slipway.components.metrics.kinds.base import LabelTally, LabelType
 from slipway.components.metrics.kinds.choose import label_type, label_type_of
+from slipway.components.metrics.kinds.multiclass import MulticlassLabel
 from slipway.components.metrics.tally import Tally
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import part, progress
@@ -179,6 +180,7 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
         slices=slice_evidence(test_pass, MODEL, CHAMPION if compared else None, columns, gate),
         fairness=group_evidence(compared_groups, test_pass, gate),
         classes=class_estimates(ours, test_pass, gate),
+        constant_cost=_constant_cost(ours),
         rehearsal=_rehearse(subject, gate, notes),
     )
     notes["blocks"] = len(test_pass.blocks)
@@ -188,6 +190,13 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
     return Measurements(
         evidence=evidence, shown=shown, notes=notes, test_pass=test_pass, sample=sample
     )
+
+
+def _constant_cost(ours: MeasuredModel) -> tuple[float, str] | None:
+    """What the best constant answer to the test rows costs, and which it is; None: nothing is said."""
+    label = ours.scorer.label
+    counted = dict(zip(label.class_names, ours.tally.class_rows(), strict=True))
+    return label.constants(counted, {}).get("expected_cost") if counted else None
 
 
 def _check_label(subject: GatedModel) -> None:
@@ -298,6 +307,7 @@ def _make_scorers(subject: GatedModel, champion: Champion | None, gate: GateConf
         scorers.append(fit_baseline(subject.splits_folder, subject.splits, subject.label))
     if champion is not None:
         scorer = _make_scorer(CHAMPION, champion.folder, champion.bundle)
+        scorer = replace(scorer, label=scorer.label.measured_as(subject.label))
         scorers.append(_in_order_of(subject.bundle.classes, champion.bundle.classes, scorer))
     return scorers
 
@@ -310,7 +320,9 @@ def _in_order_of(ours: tuple[str, ...], theirs: tuple[str, ...], scorer: Scorer)
     return replace(
         scorer,
         score=lambda table: scorer.score(table)[:, places],
-        label=label_type("multiclass", classes=ours),
+        label=replace(scorer.label, classes=ours)
+        if isinstance(scorer.label, MulticlassLabel)
+        else scorer.label,
     )
 
 

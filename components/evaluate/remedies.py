@@ -227,6 +227,14 @@ _FIXED: dict[str, tuple[str, list[str]]] = {
             "the label is easy to tell: write why into gate.leak.acknowledged",
         ],
     ),
+    "costs less than a constant": (
+        "features.label.costs",
+        [
+            "the features say too little for what a mistake costs: always giving the one answer is as"
+            " cheap. Add features that are known at the prediction (features.views)",
+            "the costs are far apart: check features.label.costs",
+        ],
+    ),
     "champion": (
         "gate.champion",
         [

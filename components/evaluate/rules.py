@@ -90,6 +90,8 @@ class Evidence:
         slices: of the declared columns.
         fairness: what the rules of fairness compare. classes: of each class F1, recall and precision,
             where the least of one is asked for.
+        constant_cost: where the label has costs, what the best constant answer costs a row, and which it
+            is.
         baselines: by baseline, the difference in the kind's leading metric (model − baseline).
         shuffled: what is told of labels shuffled on purpose, with the interval of pure chance.
         features: how well single features tell the label (see `LabelType.tells`), by name.
@@ -108,6 +110,7 @@ class Evidence:
     slices: tuple[SliceEvidence, ...] = ()
     fairness: tuple[GroupEvidence, ...] = ()
     classes: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    constant_cost: tuple[float, str] | None = None
     baselines: dict[str, Estimate] = field(default_factory=dict)
     shuffled: Estimate | None = None
     features: dict[str, float] = field(default_factory=dict)
@@ -236,8 +239,8 @@ def _check(
     else:
         relation = "is below" if at_least else "is above"
     if limit.strict:
-        holds = judged > threshold
-        relation = "is above" if holds else "is not above"
+        holds = judged > threshold if at_least else judged < threshold
+        relation = f"is {'' if holds else 'not '}{'above' if at_least else 'below'}"
     return RuleResult(
         name=name,
         metric=metric,
@@ -509,6 +512,20 @@ def _classes(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     return results
 
 
+def _costs(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
+    """Where wrong answers have a cost, one answer to every row must cost more than the model's do."""
+    if "expected_cost" not in evidence.label.metrics:
+        return []
+    threshold, answer = evidence.constant_cost or (math.nan, "a constant answer")
+    name, metric = "costs less than a constant", "expected_cost"
+    if not math.isfinite(threshold):
+        reason = "What a constant answer costs could not be measured."
+        return [RuleResult(name=name, metric=metric, outcome="fail", reason=reason)]
+    what = f"the expected cost of a row ({answer} has {threshold:.5g})"
+    limit = _Limit(threshold=threshold, at_least=False, strict=True)
+    return [_check(name, metric, what, evidence.metrics.get(metric), limit)]
+
+
 def _baselines(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     rule, label = config.baseline, evidence.label
     constant, fitted = label.baselines
@@ -676,6 +693,7 @@ _RULES: dict[str, Callable[[Evidence, GateConfig], list[RuleResult]]] = {
     "slices": _slices,
     "fairness": _fairness,
     "classes": _classes,
+    "costs": _costs,
     "baselines": _baselines,
     "leak": _leak,
     "rehearsal": _rehearsal,

@@ -142,6 +142,7 @@ def _describe(
         positives={p: int(labels[p].sum()) for p in PARTS} if kind == "binary" else {},
         label_kind=kind,
         classes=classes,
+        costs=settings.label.costs or {},
         labels={} if kind == "binary" else {p: rule.describe(labels[p]) for p in PARTS},
         windows={
             part: (format_instant(start), format_instant(end))

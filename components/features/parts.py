@@ -58,6 +58,7 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
     classes: tuple[str, ...] = ()
     if label.kind == "multiclass":
         classes = find_classes(rows[label.column], label, spec.table)
+        _require_classes(classes, config)
     labels = read_label(rows[label.column], label, spec.table, classes=classes)
     if label.positive or label.unknown or label.kind != "binary":
         progress(f"label {label.column}: {tell(rows[label.column], labels, label)}")
@@ -99,6 +100,21 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
         dropped=dropped,
         classes=classes,
     )
+
+
+def _require_classes(classes: tuple[str, ...], config: FeaturesConfig) -> None:
+    """Refuses costs of a class that the label does not have.
+
+    Raises:
+        SlipwayError: naming it.
+    """
+    costs = config.label.costs or {}
+    named = {*costs, *(name for answers in costs.values() for name in answers)}
+    if strange := sorted(named - set(classes)):
+        raise SlipwayError(
+            f"features.label.costs names {', '.join(strange)}, which is no class of column"
+            f" {config.label.column}: they are {', '.join(classes[:20])}."
+        )
 
 
 def _require_plain(rows: "pl.DataFrame", spec: Examples) -> None:

@@ -47,6 +47,19 @@ def from_counts(hits: Any, alarms: Any, positives: Any, rows: Any) -> "dict[str,
         }
 
 
+def cost_from_counts(
+    hits: Any, alarms: Any, positives: Any, rows: Any, costs: "np.ndarray"
+) -> "np.ndarray":
+    """Expected cost of a row; arguments as of `from_counts`, `costs` [2 true, 2 answered]."""
+    import numpy as np
+
+    hits, alarms = np.asarray(hits, float), np.asarray(alarms, float)
+    total = hits * costs[1, 1] + (positives - hits) * costs[1, 0]
+    total = total + alarms * costs[0, 1] + (rows - positives - alarms) * costs[0, 0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(total / rows)
+
+
 def area_under_roc(negative: "np.ndarray", positive: "np.ndarray", pairs: Any) -> "np.ndarray":
     """Area under the ROC curve; ties count half (the Mann-Whitney statistic).
 
@@ -162,14 +175,18 @@ def calibration_curve(label: "np.ndarray", probability: "np.ndarray") -> list[di
 
 
 def measure(
-    label: "np.ndarray", probability: "np.ndarray", called: "np.ndarray"
+    label: "np.ndarray",
+    probability: "np.ndarray",
+    called: "np.ndarray",
+    costs: "np.ndarray | None" = None,
 ) -> dict[str, float]:
-    """Every metric of rows, exactly.
+    """Every metric of rows, exactly; with `costs` [2, 2] the expected cost too.
 
     Args:
         label: [N], 0 or 1.
         probability: float [N].
         called: [N], true or 1 where the row was called positive.
+        costs: float64 [2 true, 2 answered].
     """
     negative, positive = _by_score(label, probability, None)
     positives, rows = float(positive.sum()), len(label)
@@ -183,7 +200,10 @@ def measure(
         "brier": row_squares(label, probability).mean(),
         "calibration_error": calibration_error(calibration_bins(label, probability)),
     }
-    return {name: float(values[name]) for name in METRICS}
+    found: dict[str, float] = {name: float(values[name]) for name in METRICS}
+    if costs is not None:
+        found["expected_cost"] = float(cost_from_counts(hits, alarms, positives, rows, costs))
+    return found
 
 
 def expected(probability: "np.ndarray", called: "np.ndarray") -> dict[str, float]:

@@ -40,11 +40,11 @@ def of_f1(hits: int, either: int) -> tuple[float, float]:
     return 2 * low / (1 + low), 2 * high / (1 + high)
 
 
-def of_mean(values: "np.ndarray") -> tuple[float, float]:
-    """95 % interval of a mean of many values, none of them negative."""
+def of_mean(values: "np.ndarray", least: float = 0.0) -> tuple[float, float]:
+    """95 % interval of a mean of many values, none of which can be below `least`."""
     half = Z * float(values.std()) / math.sqrt(len(values))
     mean = float(values.mean())
-    return max(mean - half, 0.0), mean + half
+    return max(mean - half, least), mean + half
 
 
 def of_calibration(gaps: "np.ndarray", squares: "np.ndarray", n: int) -> tuple[float, float]:

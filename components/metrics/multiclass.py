@@ -16,6 +16,7 @@ from slipway.components.metrics.binary import (
     calibration_bin,
     calibration_error,
 )
+from slipway.components.metrics.costs import cheapest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,11 +113,19 @@ def row_squares(labels: "np.ndarray", answers: "np.ndarray") -> "np.ndarray":
     return squares
 
 
-def confidence(answers: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
-    """The called class of each row, int64 [N] (of equal probabilities the first), and its probability."""
+def confidence(
+    answers: "np.ndarray", decisive: "np.ndarray | None" = None
+) -> "tuple[np.ndarray, np.ndarray]":
+    """The called class of each row, int64 [N], and its probability.
+
+    Args:
+        answers: float [N, K], probabilities.
+        decisive: the cost matrix by whose least expected cost a class is called; None: the greatest
+            probability decides, of equal ones the first.
+    """
     import numpy as np
 
-    called = answers.argmax(1)
+    called = answers.argmax(1) if decisive is None else cheapest(answers, decisive)
     return called, np.take_along_axis(answers, called[:, None], 1)[:, 0]
 
 
@@ -143,18 +152,21 @@ def mean_auc(
     return float(np.mean(areas)) if areas else float("nan")
 
 
-def measure(labels: "np.ndarray", answers: "np.ndarray") -> dict[str, float]:
+def measure(
+    labels: "np.ndarray", answers: "np.ndarray", decisive: "np.ndarray | None" = None
+) -> dict[str, float]:
     """Every metric of rows, exactly.
 
     Args:
         labels: integer [N], the place of each row's class.
         answers: float [N, K], probabilities.
+        decisive: as for `confidence`.
     """
     import numpy as np
 
     if not len(labels):
         return dict.fromkeys(METRICS, float("nan"))
-    called, sure = confidence(answers)
+    called, sure = confidence(answers, decisive)
     labels = labels.astype(np.int64)
     classes = answers.shape[1]
     hit = called == labels
@@ -169,12 +181,12 @@ def measure(labels: "np.ndarray", answers: "np.ndarray") -> dict[str, float]:
     return {name: float(values[name]) for name in METRICS}
 
 
-def expected(answers: "np.ndarray") -> dict[str, float]:
+def expected(answers: "np.ndarray", decisive: "np.ndarray | None" = None) -> dict[str, float]:
     """Accuracy and F1 to be expected if the probabilities are calibrated, without any label."""
     import numpy as np
 
     exact = answers.astype(np.float64)
-    called, _ = confidence(answers)
+    called, _ = confidence(answers, decisive)
     classes = answers.shape[1]
     mine = np.take_along_axis(exact, called[:, None], 1)[:, 0]
     hits = np.bincount(called, mine, classes)

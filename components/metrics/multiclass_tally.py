@@ -5,6 +5,7 @@ classes, groups and blocks grow, so that memory does not; the AUC itself is meas
 no block needs, and its replicates are moved by what the coarser ones miss.
 """
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from slipway.components.metrics.binary import (
@@ -29,6 +30,8 @@ from slipway.components.metrics.tally import MAX_BLOCKS, odds_bin
 if TYPE_CHECKING:
     import numpy as np
 
+RowValues = Callable[["np.ndarray", "np.ndarray"], "np.ndarray"]
+"""A value of each row, float64 [N], from labels [N] and answers [N, K]."""
 _CELLS = 2**23
 """Cells of a table of counts, about: 64 MB."""
 _FINEST, _COARSEST = 4096, 16
@@ -52,22 +55,37 @@ class MulticlassTally:
             not of the class, and that are.
         fine: the same without blocks, on more bins.
         counts: int32 [groups, blocks, 3, K]: hits, called, actual.
-        sums: float64 [groups, blocks, 2]: squared error, log loss.
+        sums: float64 [groups, blocks, 2 and more]: squared error, log loss, then each of `extras`.
         calibration: float64 [groups, blocks, 15, 3]: rows, sum of the called class's probability, hits.
         pairs: int64 [groups, K, K], rows by true and by called class.
     """
 
-    def __init__(self, classes: int, groups: int = 1, blocks: int = MAX_BLOCKS) -> None:
-        """Makes an empty tally."""
+    def __init__(
+        self,
+        classes: int,
+        groups: int = 1,
+        blocks: int = MAX_BLOCKS,
+        decisive: "np.ndarray | None" = None,
+        extras: "Mapping[str, RowValues] | None" = None,
+    ) -> None:
+        """Makes an empty tally.
+
+        Args:
+            classes: how many.
+            groups: how many.
+            blocks: how many.
+            decisive: as for `multiclass.confidence`.
+            extras: further metrics that are the mean of a value a row, by name.
+        """
         import numpy as np
 
-        self.classes = classes
+        self.classes, self.decisive, self.extras = classes, decisive, dict(extras or {})
         self.bins = _bins(groups * blocks * classes, _FINEST // 4)
         finer = max(_bins(groups * classes, _FINEST), self.bins)
         self.scores = np.zeros((groups, blocks, classes, self.bins, 2), np.int32)
         self.fine = np.zeros((groups, classes, finer, 2), np.int64)
         self.counts = np.zeros((groups, blocks, 3, classes), np.int32)
-        self.sums = np.zeros((groups, blocks, 2))
+        self.sums = np.zeros((groups, blocks, 2 + len(self.extras)))
         self.calibration = np.zeros((groups, blocks, CALIBRATION_BINS, 3))
         self.pairs = np.zeros((groups, classes, classes), np.int64)
 
@@ -102,7 +120,7 @@ class MulticlassTally:
     ) -> None:
         import numpy as np
 
-        called, sure = confidence(answers)
+        called, sure = confidence(answers, self.decisive)
         hit = called == labels
         each = np.arange(self.classes)[None, :]
         own = (labels[:, None] == each).astype(np.int64)
@@ -117,6 +135,8 @@ class MulticlassTally:
         np.add.at(self.pairs, (group, labels, called), 1)
         np.add.at(self.sums[:, :, 0], (group, block), row_squares(labels, answers))
         np.add.at(self.sums[:, :, 1], (group, block), row_log_losses(labels, answers))
+        for column, values_of in enumerate(self.extras.values(), 2):
+            np.add.at(self.sums[:, :, column], (group, block), values_of(labels, answers))
         where = (group, block, calibration_bin(sure))
         for column, values in enumerate((1.0, sure.astype(float), hit.astype(float))):
             np.add.at(self.calibration[..., column], where, values)
@@ -161,7 +181,7 @@ class MulticlassTally:
             self.sums[group].sum(0)[None],
             self.calibration[group].sum(0)[None],
         )
-        return {name: float(values[name][0]) for name in METRICS}
+        return {name: float(values[name][0]) for name in (*METRICS, *self.extras)}
 
     def measure_chance(self) -> tuple[float, float, float] | None:
         """See `LabelTally`: the mean AUC, whose error is at most the mean of the classes' own."""
@@ -192,7 +212,8 @@ class MulticlassTally:
             ]
             parts.append(self._metrics(*drawn))
         replicates: dict[str, np.ndarray] = {
-            name: np.concatenate([part[name] for part in parts]) for name in METRICS
+            name: np.concatenate([part[name] for part in parts])
+            for name in (*METRICS, *self.extras)
         }
         missed = areas_under_roc(self.fine[group]) - areas_under_roc(
             self.scores[group].sum(0, dtype=float)
@@ -200,9 +221,12 @@ class MulticlassTally:
         replicates["auc"] = replicates["auc"] + missed
         return replicates
 
-    @staticmethod
     def _metrics(
-        scores: "np.ndarray", counts: "np.ndarray", sums: "np.ndarray", calibration: "np.ndarray"
+        self,
+        scores: "np.ndarray",
+        counts: "np.ndarray",
+        sums: "np.ndarray",
+        calibration: "np.ndarray",
     ) -> dict[str, "np.ndarray"]:
         """Metrics from sums, each with a leading axis of replicates."""
         import numpy as np
@@ -215,4 +239,5 @@ class MulticlassTally:
                 "log_loss": sums[:, 1] / rows,
                 "brier": sums[:, 0] / rows,
                 "calibration_error": calibration_error(calibration),
+                **{name: sums[:, column] / rows for column, name in enumerate(self.extras, 2)},
             }

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from slipway.components.metrics.binary import (
     CALIBRATION_BINS,
-    METRICS,
     area_under_roc,
     average_precision,
     calibration_bin,
     calibration_error,
+    cost_from_counts,
     from_counts,
     log_chances,
     row_log_losses,
@@ -55,12 +55,17 @@ class Tally:
     """
 
     def __init__(
-        self, threshold: float, groups: int = 1, blocks: int = MAX_BLOCKS, bins: int = BINS
+        self,
+        threshold: float,
+        groups: int = 1,
+        blocks: int = MAX_BLOCKS,
+        bins: int = BINS,
+        costs: "np.ndarray | None" = None,
     ) -> None:
         """Makes an empty tally; a row is called positive where its probability reaches `threshold`."""
         import numpy as np
 
-        self.threshold = threshold
+        self.threshold, self.costs = threshold, costs
         self.bins = bins
         self.counts = np.zeros((groups, blocks, bins, 2), np.int32)
         self.sums = np.zeros((groups, blocks, 4))
@@ -154,6 +159,7 @@ class Tally:
             self.counts[group].sum(0, dtype=float)[None],
             self.sums[group].sum(0)[None],
             self.calibration[group].sum(0)[None],
+            self.costs,
         )
         return {name: float(value[0]) for name, value in values.items()}
 
@@ -223,13 +229,17 @@ class Tally:
                     (some.astype(np.float32) @ table).reshape(len(some), coarse, 2),
                     some @ sums,
                     (some @ calibration).reshape(len(some), CALIBRATION_BINS, 3),
+                    self.costs,
                 )
             )
-        return {name: np.concatenate([part[name] for part in parts]) for name in METRICS}
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _metrics(
-    counts: "np.ndarray", sums: "np.ndarray", calibration: "np.ndarray"
+    counts: "np.ndarray",
+    sums: "np.ndarray",
+    calibration: "np.ndarray",
+    costs: "np.ndarray | None",
 ) -> dict[str, "np.ndarray"]:
     """Metrics from sums: counts [W, bins, 2], sums [W, 4], calibration [W, 15, 3]."""
     import numpy as np
@@ -238,6 +248,9 @@ def _metrics(
     positives = calibration[:, :, 2].sum(1)
     hits, alarms, squares, losses = sums.T
     negative, positive = counts[..., 0], counts[..., 1]
+    cost = {}
+    if costs is not None:
+        cost["expected_cost"] = cost_from_counts(hits, alarms, positives, rows, costs)
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
             **from_counts(hits, alarms, positives, rows),
@@ -246,4 +259,5 @@ def _metrics(
             "log_loss": losses / rows,
             "brier": squares / rows,
             "calibration_error": calibration_error(calibration),
+            **cost,
         }

@@ -2,23 +2,31 @@
 
 from typing import TYPE_CHECKING
 
-from slipway.components.metrics.binary import from_counts
+from slipway.components.metrics.binary import cost_from_counts, from_counts
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-def choose_threshold(labels: "np.ndarray", probability: "np.ndarray", rule: str | float) -> float:
+def choose_threshold(
+    labels: "np.ndarray",
+    probability: "np.ndarray",
+    rule: str | float,
+    costs: "np.ndarray | None" = None,
+) -> float:
     """The class threshold that a rule picks on these rows.
 
     Args:
         labels: 0 or 1.
         probability: calibrated.
         rule: "f1" and "accuracy" maximise that metric; "youden" maximises recall minus the share of
-            false alarms; "prevalence" predicts as many positives as there are; a number is itself.
+            false alarms; "prevalence" predicts as many positives as there are; "cost" costs least; a
+            number is itself.
+        costs: of "cost": float64 [2 true, 2 answered].
 
     Returns:
-        A probability half way between two neighbouring scores, so that rounding does not matter.
+        A probability half way between two neighbouring scores, so that rounding does not matter; above
+        all of them where it costs least to call no row positive.
     """
     import numpy as np
 
@@ -38,10 +46,16 @@ def choose_threshold(labels: "np.ndarray", probability: "np.ndarray", rule: str 
         "youden": measured["recall"] - false / max(rows - positives, 1),
         "prevalence": -np.abs(predicted - positives),
     }
+    if costs is not None:
+        qualities["cost"] = -cost_from_counts(hits, false, positives, rows, costs)
     quality = qualities[rule].astype(np.float64)
     # Rows of the same score fall on the same side: only the last of them can be a cut.
     cut = np.append(scores[:-1] != scores[1:], True)
     best = int(np.argmax(np.where(cut, quality, -np.inf)))
+    if costs is not None and rule == "cost":
+        nothing = -float(cost_from_counts(0, 0, positives, rows, costs))
+        if nothing > quality[best]:
+            return (float(scores[0]) + 1) / 2 if scores[0] < 1 else float(np.nextafter(1.0, 2.0))
     following = float(scores[best + 1]) if best + 1 < rows else 0.0
     between = (float(scores[best]) + following) / 2
     # Between two neighbours of float32 there is nothing: half way would round to either.

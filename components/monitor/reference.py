@@ -124,6 +124,7 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
         threshold=summary.threshold,
         classes=summary.classes,
         level=summary.level,
+        costs=summary.costs,
     )
     answers = [answer_column(label.kind, name) for name, _ in label.columns()]
     missing = [

@@ -76,6 +76,7 @@ def write_reference(
         label_kind=bundle.label_kind,
         classes=bundle.classes,
         level=bundle.level,
+        costs=bundle.costs,
         labels=splits.labels,
         fairness=verdict.notes.get("fairness", []),
     ).write(folder / FILE)

@@ -149,6 +149,10 @@ class LabelType(ABC):
         """Names of the metrics, in the order that they are shown."""
         return METRICS[self.kind]
 
+    def measured_as(self, other: "LabelType") -> "LabelType":
+        """This model's answers and decisions, held against what another one says a mistake costs."""
+        return self
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in order; empty where there are none."""

@@ -1,12 +1,14 @@
 """One of two classes: the model answers with the probability of label 1."""
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from slipway.components.config.kinds import LabelKind, Metric
+from slipway.components.config.kinds import LabelKind, Metric, metrics_of
 from slipway.components.metrics import binary
+from slipway.components.metrics.costs import best_constant, cost_matrix, named_pairs
 from slipway.components.metrics.kinds.base import ClassCount, LabelType, Limit, Output
 from slipway.components.metrics.kinds.limits import limits_of_classes
 from slipway.components.metrics.labels import reaches_threshold
@@ -21,9 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BinaryLabel(LabelType):
-    """Answers are probabilities, float32 [N]; the label is 1 where one reaches `threshold`."""
+    """Answers are probabilities, float32 [N]; the label is 1 where one reaches `threshold`.
+
+    `costs` say what an answer costs by the true class; empty: nothing is said.
+    """
 
     threshold: float
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
 
     kind: ClassVar[LabelKind] = "binary"
     answer_name: ClassVar[str] = "a probability"
@@ -36,6 +42,20 @@ class BinaryLabel(LabelType):
     headline: ClassVar[tuple[Metric, ...]] = ("accuracy", "f1", "auc")
     label_name: ClassVar[str] = "label of 0 or 1"
     served: ClassVar[str] = "a served probability"
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """See `LabelType`."""
+        return metrics_of(self.kind, costs=bool(self.costs))
+
+    @property
+    def cost_matrix(self) -> "np.ndarray | None":
+        """As `costs.cost_matrix` gives it; None: nothing is said."""
+        return cost_matrix(self.costs, self.class_names) if self.costs else None
+
+    def measured_as(self, other: LabelType) -> LabelType:
+        """See `LabelType`."""
+        return replace(self, costs=other.costs) if isinstance(other, BinaryLabel) else self
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -55,7 +75,10 @@ class BinaryLabel(LabelType):
     @property
     def settings(self) -> dict[str, Any]:
         """See `LabelType`."""
-        return {"threshold": self.threshold}
+        return {
+            "threshold": self.threshold,
+            **({"costs": named_pairs(self.costs)} if self.costs else {}),
+        }
 
     def limits(self, gate: "GateConfig") -> list[Limit]:
         """See `LabelType`."""
@@ -73,6 +96,8 @@ class BinaryLabel(LabelType):
         self, test: Mapping[str, float], train: Mapping[str, float]
     ) -> dict[Metric, tuple[float, str]]:
         """Without recall (always 1 has all of it) and calibration (a constant may have it perfect)."""
+        import numpy as np
+
         positives, rows = test.get("1", 0), test.get("0", 0) + test.get("1", 0)
         if not 0 < positives < rows:
             return {}
@@ -81,7 +106,13 @@ class BinaryLabel(LabelType):
         always = "always answering 1"
         share = "always answering the label's rate"
         entropy = -(rate * math.log(rate) + (1 - rate) * math.log(1 - rate))
+        matrix = self.cost_matrix
+        cost: dict[Metric, tuple[float, str]] = {}
+        if matrix is not None:
+            place, value = best_constant(np.array([rows - positives, positives], float), matrix)
+            cost["expected_cost"] = (value, f"always answering {place}")
         return {
+            **cost,
             "accuracy": (max(rate, 1 - rate), f"always answering {common}"),
             "f1": (2 * rate / (1 + rate), always),
             "precision": (rate, always),
@@ -126,11 +157,13 @@ class BinaryLabel(LabelType):
         self, groups: int = 1, blocks: int | None = None, bins: int | None = None
     ) -> Tally:
         """See `LabelType`."""
-        return Tally(self.threshold, groups, blocks or MAX_BLOCKS, bins or BINS)
+        return Tally(
+            self.threshold, groups, blocks or MAX_BLOCKS, bins or BINS, costs=self.cost_matrix
+        )
 
     def measure(self, labels: "np.ndarray", answers: "np.ndarray") -> dict[str, float]:
         """See `LabelType`."""
-        return binary.measure(labels, answers, self.decide(answers))
+        return binary.measure(labels, answers, self.decide(answers), self.cost_matrix)
 
     def expect(self, answers: "np.ndarray") -> dict[str, float]:
         """Accuracy and F1, as for calibrated probabilities."""
@@ -169,7 +202,8 @@ class BinaryLabel(LabelType):
 
     def facts(self) -> dict[str, str]:
         """See `LabelType`."""
-        return {"threshold": str(self.threshold)}
+        told = {"costs": json.dumps(self.costs)} if self.costs else {}
+        return {"threshold": str(self.threshold), **told}
 
     def read_response(self, served: "Mapping[str, np.ndarray]") -> "np.ndarray":
         """See `LabelType`."""

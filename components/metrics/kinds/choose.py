@@ -1,6 +1,6 @@
 """Which kind of label a model has: the one place that asks."""
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from slipway.components.config.kinds import LabelKind
 from slipway.components.metrics.kinds.base import LabelType
@@ -21,6 +21,7 @@ def label_type_of(bundle: "Bundle") -> LabelType:
         level=bundle.level,
         centre=bundle.centre,
         scale=bundle.scale,
+        costs=bundle.costs,
     )
 
 
@@ -32,6 +33,7 @@ def label_type(
     level: float = 0.9,
     centre: float = 0.0,
     scale: float = 1.0,
+    costs: "dict[str, dict[str, float]] | None" = None,
 ) -> LabelType:
     """The kind of label, with what one model says of it.
 
@@ -42,12 +44,13 @@ def label_type(
         level: of a number, the share of labels that the intervals are to hold.
         centre: of a number, the mean of the training labels.
         scale: of a number, about their standard deviation.
+        costs: of classes, what an answer costs by the true class.
     """
     if kind == "multiclass":
-        return MulticlassLabel(classes=classes)
+        return MulticlassLabel(classes=classes, costs=costs or {})
     if kind == "number":
         return NumberLabel(level=level, centre=centre, scale=scale)
-    return BinaryLabel(threshold=threshold)
+    return BinaryLabel(threshold=threshold, costs=costs or {})
 
 
 class LabelFacts(TypedDict):
@@ -56,19 +59,28 @@ class LabelFacts(TypedDict):
     kind: LabelKind
     classes: list[str]
     level: float
+    costs: NotRequired[dict[str, dict[str, float]]]
 
 
 def to_facts(label: LabelType) -> LabelFacts:
     """What is needed to read a version's answers again."""
-    return {
+    facts: LabelFacts = {
         "kind": label.kind,
         "classes": list(label.class_names) if label.kind == "multiclass" else [],
         "level": label.level if isinstance(label, NumberLabel) else 0.0,
     }
+    if isinstance(label, MulticlassLabel) and label.costs:
+        facts["costs"] = label.costs
+    return facts
 
 
 def from_facts(facts: LabelFacts | None) -> LabelType:
     """The kind of label; without facts a binary one, as records had it before."""
     if facts is None:
         return label_type("binary")
-    return label_type(facts["kind"], classes=tuple(facts["classes"]), level=facts["level"])
+    return label_type(
+        facts["kind"],
+        classes=tuple(facts["classes"]),
+        level=facts["level"],
+        costs=facts.get("costs"),
+    )

@@ -1,16 +1,18 @@
 """One of several classes: the model answers with a probability for each."""
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from slipway.components.config.kinds import LabelKind, Metric
+from slipway.components.config.kinds import LabelKind, Metric, metrics_of
 from slipway.components.metrics import multiclass
 from slipway.components.metrics.binary import auc
+from slipway.components.metrics.costs import best_constant, cost_matrix, named_pairs
 from slipway.components.metrics.kinds.base import ClassCount, LabelType, Limit, Output
 from slipway.components.metrics.kinds.limits import limits_of_classes
-from slipway.components.metrics.multiclass_tally import MulticlassTally
+from slipway.components.metrics.multiclass_tally import MulticlassTally, RowValues
 from slipway.components.metrics.tally import MAX_BLOCKS
 from slipway.components.support.errors import SlipwayError
 
@@ -27,10 +29,21 @@ _SUM_TOLERANCE = 1e-3
 class MulticlassLabel(LabelType):
     """Answers are probabilities, float32 [N, K], in the order of `classes`; the greatest one decides.
 
-    A label is the place of its class among them, int32.
+    With `costs` the class is called that is expected to cost least. A label is the place of its class
+    among them, int32.
+
+    Attributes:
+        costs: what an answer costs by the true class; empty: nothing is said.
+        decided_by: the costs that a class is called by; None: `costs`.
+        matrix: of `costs`, float64 [K true, K answered]; None: nothing is said.
+        decisive: the same of what a class is called by.
     """
 
     classes: tuple[str, ...]
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
+    decided_by: dict[str, dict[str, float]] | None = None
+    matrix: "np.ndarray | None" = field(init=False, repr=False, compare=False, default=None)
+    decisive: "np.ndarray | None" = field(init=False, repr=False, compare=False, default=None)
 
     kind: ClassVar[LabelKind] = "multiclass"
     answer_name: ClassVar[str] = "a probability for each class"
@@ -43,6 +56,25 @@ class MulticlassLabel(LabelType):
     headline: ClassVar[tuple[Metric, ...]] = ("accuracy", "f1", "auc")
     label_name: ClassVar[str] = "label of one of the classes"
     served: ClassVar[str] = "a served probability"
+
+    def __post_init__(self) -> None:
+        """Makes the matrices once: the predictor asks for them at every request."""
+        decided_by = self.costs if self.decided_by is None else self.decided_by
+        for name, costs in (("matrix", self.costs), ("decisive", decided_by)):
+            made = cost_matrix(costs, self.classes) if costs else None
+            object.__setattr__(self, name, made)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """See `LabelType`."""
+        return metrics_of(self.kind, costs=bool(self.costs))
+
+    def measured_as(self, other: LabelType) -> LabelType:
+        """See `LabelType`."""
+        if not isinstance(other, MulticlassLabel):
+            return self
+        decided_by = self.costs if self.decided_by is None else self.decided_by
+        return replace(self, costs=other.costs, decided_by=decided_by)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -57,7 +89,8 @@ class MulticlassLabel(LabelType):
     @property
     def settings(self) -> dict[str, Any]:
         """See `LabelType`."""
-        return {"label_kind": self.kind, "classes": len(self.classes)}
+        told = {"costs": named_pairs(self.costs)} if self.costs else {}
+        return {"label_kind": self.kind, "classes": len(self.classes), **told}
 
     def limits(self, gate: "GateConfig") -> list[Limit]:
         """See `LabelType`."""
@@ -87,7 +120,12 @@ class MulticlassLabel(LabelType):
         f1 = 2 * top / (1 + top)
         always = f"always answering {self.classes[int(rows.argmax())]}"
         usual = "always answering the classes' shares"
+        cost: dict[Metric, tuple[float, str]] = {}
+        if self.matrix is not None:
+            place, value = best_constant(rows, self.matrix)
+            cost["expected_cost"] = (value, f"always answering {self.classes[place]}")
         return {
+            **cost,
             "accuracy": (top, always),
             "f1": (f1 / len(there), always),
             "weighted_f1": (top * f1, always),
@@ -142,21 +180,40 @@ class MulticlassLabel(LabelType):
         self, groups: int = 1, blocks: int | None = None, bins: int | None = None
     ) -> MulticlassTally:
         """See `LabelType`; the bins follow from the classes, groups and blocks."""
-        return MulticlassTally(len(self.classes), groups, blocks or MAX_BLOCKS)
+        return MulticlassTally(
+            len(self.classes),
+            groups,
+            blocks or MAX_BLOCKS,
+            decisive=self.decisive,
+            extras=self._row_values(),
+        )
+
+    def _row_values(self) -> "dict[str, RowValues]":
+        """What is measured of a row besides, by metric."""
+        return {"expected_cost": self._row_costs} if self.matrix is not None else {}
+
+    def _row_costs(self, labels: "np.ndarray", answers: "np.ndarray") -> "np.ndarray":
+        """What the answer to each row costs, float64 [N]."""
+        assert self.matrix is not None  # noqa: S101 - asked by the caller
+        costs: np.ndarray = self.matrix[labels.astype(int), self.decide(answers)]
+        return costs
 
     def measure(self, labels: "np.ndarray", answers: "np.ndarray") -> dict[str, float]:
         """See `LabelType`."""
-        return multiclass.measure(labels, answers)
+        found = multiclass.measure(labels, answers, self.decisive)
+        for name, values_of in self._row_values().items():
+            found[name] = float(values_of(labels, answers).mean()) if len(labels) else math.nan
+        return found
 
     def expect(self, answers: "np.ndarray") -> dict[str, float]:
         """Accuracy and F1, as for calibrated probabilities."""
-        return multiclass.expected(answers)
+        return multiclass.expected(answers, self.decisive)
 
     def decide(self, answers: "np.ndarray") -> "np.ndarray":
-        """int32 [N]; of equal probabilities the first class."""
+        """int32 [N]; of equal probabilities, or expected costs, the first class."""
         import numpy as np
 
-        places: np.ndarray = answers.argmax(1).astype(np.int32)
+        places: np.ndarray = multiclass.confidence(answers, self.decisive)[0].astype(np.int32)
         return places
 
     @property
@@ -169,10 +226,10 @@ class MulticlassLabel(LabelType):
         )
 
     def respond(self, answers: "np.ndarray") -> dict[str, "np.ndarray"]:
-        """All probabilities, and the most probable class with its own."""
+        """All probabilities, and the called class with its own."""
         import numpy as np
 
-        called, sure = multiclass.confidence(answers)
+        called, sure = multiclass.confidence(answers, self.decisive)
         return {
             "probabilities": answers,
             "probability": sure,
@@ -180,20 +237,26 @@ class MulticlassLabel(LabelType):
         }
 
     def is_tied(self, answers: "np.ndarray", tolerance: float) -> "np.ndarray":
-        """Where the two greatest probabilities are that near."""
+        """Where the two greatest probabilities, or the two least expected costs, are that near."""
         import numpy as np
 
+        if self.decisive is not None:
+            expected = np.partition(answers.astype(np.float64) @ self.decisive, 1, axis=1)
+            moved = 2 * tolerance * np.abs(self.decisive).sum(0).max()
+            near: np.ndarray = expected[:, 1] - expected[:, 0] <= moved
+            return near
         greatest = np.partition(answers.astype(np.float64), -2, axis=1)
         tied: np.ndarray = greatest[:, -1] - greatest[:, -2] <= 2 * tolerance
         return tied
 
     def place(self, answers: "np.ndarray") -> "np.ndarray":
         """The probability of the class called."""
-        return multiclass.confidence(answers)[1]
+        return multiclass.confidence(answers, self.decisive)[1]
 
     def facts(self) -> dict[str, str]:
         """See `LabelType`."""
-        return {"classes": json.dumps(self.classes, ensure_ascii=False)}
+        told = {"costs": json.dumps(self.costs, ensure_ascii=False)} if self.costs else {}
+        return {"classes": json.dumps(self.classes, ensure_ascii=False), **told}
 
     def read_response(self, served: "Mapping[str, np.ndarray]") -> "np.ndarray":
         """See `LabelType`."""

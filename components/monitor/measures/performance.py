@@ -23,6 +23,7 @@ from slipway.components.metrics.intervals import (
     wilson,
 )
 from slipway.components.metrics.kinds.base import LabelType
+from slipway.components.metrics.kinds.binary import BinaryLabel
 from slipway.components.metrics.outcome import read_label
 from slipway.components.metrics.outcome_kinds import name_classes
 from slipway.components.monitor.measures.expected_error import ErrorByWidth
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int8]
 METRICS = ("accuracy", "f1", "auc", "log_loss", "brier", "calibration_error")
+_ASKED_FOR = ("expected_cost",)
 _BLOCKS, _RESAMPLES = 200, 500
 
 
@@ -77,6 +79,7 @@ class Performance:
     pinball: float | None = None
     coverage: float | None = None
     interval_width: float | None = None
+    expected_cost: float | None = None
     new_class_rows: int = 0
     positive_rate: float | None = None
     delay_hours: dict[str, float] | None = None
@@ -85,8 +88,9 @@ class Performance:
     estimate_error: dict[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
+        """JSON values; what only some projects ask for is left out where it is not there."""
+        values = asdict(self)
+        return {k: v for k, v in values.items() if v is not None or k not in _ASKED_FOR}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +193,10 @@ def measure(
     if label.kind == "binary":
         probability, predicted = joined["probability"].to_numpy(), joined["label"].to_numpy()
         values, intervals = measure_rows(actual, probability, predicted)
+        if isinstance(label, BinaryLabel) and (costs := label.cost_matrix) is not None:
+            each = costs[actual.astype(int), predicted.astype(int)]
+            values["expected_cost"] = float(each.mean())
+            intervals["expected_cost"] = of_mean(each, least=float(costs.min()))
     else:
         values, intervals = _resample(actual, label.from_columns(joined.to_arrow()), label)
     on_labelled = _expect(joined, label, errors)

@@ -137,7 +137,8 @@ def prepare(
     head = make_head(splits, labels, config)
     head.check(labels, "train")
     buffer = choose_buffer(config.buffer_rows, len(labels), _row_bytes(splits.features), device)
-    config = config.resolve(len(labels)).model_copy(update={"buffer_rows": buffer})
+    resolved = config.resolve(len(labels), costs=bool(splits.costs))
+    config = resolved.model_copy(update={"buffer_rows": buffer})
     weights = row_weights(labels, head, config, read_weights(folder, "train", config.sample_weight))
     encoded = head.encode(labels)
     if buffer:
@@ -252,6 +253,7 @@ def _signature(folder: Path, splits: Splits, project: str, config: TrainingConfi
         data_hash=splits.data_hash,
         label_kind=splits.label_kind,
         classes=splits.classes,
+        costs=splits.costs,
         level=config.interval if splits.label_kind == "number" else 0.0,
     )
 

@@ -7,7 +7,7 @@ part. See `components/metrics/kinds` for what answers and labels are.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.splits import Splits
 from slipway.components.metrics import binary, multiclass
+from slipway.components.metrics.costs import cost_matrix
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.metrics.threshold import choose_threshold
@@ -147,9 +148,13 @@ class Head(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BinaryHead(Head):
-    """One of two classes: cross entropy, the mean probability, Platt's calibration."""
+    """One of two classes: cross entropy, the mean probability, Platt's calibration.
+
+    `costs` say what an answer costs by the true class; empty: nothing is said.
+    """
 
     platt: Platt = field(default_factory=Platt)
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
 
     loss_name: ClassVar[str] = "log_loss"
     quality_name: ClassVar[str] = "auc"
@@ -215,7 +220,7 @@ class BinaryHead(Head):
     def fit(self, labels: np.ndarray, answers: np.ndarray, config: TrainingConfig) -> "BinaryHead":
         """Platt's two numbers, where the settings ask for them."""
         platt = fit_platt(labels, answers) if config.calibration == "platt" else Platt()
-        return BinaryHead(platt=platt)
+        return replace(self, platt=platt)
 
     def measure(
         self, labels: np.ndarray, answers: np.ndarray, weights: Weights = None
@@ -230,8 +235,9 @@ class BinaryHead(Head):
         self, labels: np.ndarray, answers: np.ndarray, config: TrainingConfig
     ) -> tuple[LabelType, float]:
         """The threshold by the settings' rule."""
-        threshold = choose_threshold(labels, answers, config.threshold)
-        return label_type("binary", threshold=threshold), threshold
+        matrix = cost_matrix(self.costs, ("0", "1")) if self.costs else None
+        threshold = choose_threshold(labels, answers, config.threshold, matrix)
+        return label_type("binary", threshold=threshold, costs=self.costs), threshold
 
     def curve(self, labels: np.ndarray, answers: np.ndarray) -> list[dict[str, float]]:
         """Mean probability and share of positives by bin."""
@@ -248,6 +254,7 @@ class MulticlassHead(Head):
 
     classes: tuple[str, ...]
     temperature: Temperature = field(default_factory=Temperature)
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
 
     loss_name: ClassVar[str] = "log_loss"
     quality_name: ClassVar[str] = "auc"
@@ -335,9 +342,9 @@ class MulticlassHead(Head):
     ) -> "MulticlassHead":
         """The slope; with class weights, which move the probabilities, an offset a class too."""
         if config.calibration == "none":
-            return MulticlassHead(classes=self.classes)
+            return replace(self, temperature=Temperature())
         found = fit_temperature(labels, answers, offsets=config.class_weights is not None)
-        return MulticlassHead(classes=self.classes, temperature=found)
+        return replace(self, temperature=found)
 
     def measure(
         self, labels: np.ndarray, answers: np.ndarray, weights: Weights = None
@@ -352,8 +359,8 @@ class MulticlassHead(Head):
     def finish(
         self, labels: np.ndarray, answers: np.ndarray, config: TrainingConfig
     ) -> tuple[LabelType, float]:
-        """The greatest probability decides."""
-        return label_type("multiclass", classes=self.classes), 0.0
+        """The greatest probability decides, or the least expected cost."""
+        return label_type("multiclass", classes=self.classes, costs=self.costs), 0.0
 
     def curve(self, labels: np.ndarray, answers: np.ndarray) -> list[dict[str, float]]:
         """Of the called class: mean probability and share of hits by bin."""
@@ -499,8 +506,8 @@ def make_head(splits: Splits, labels: np.ndarray, config: TrainingConfig) -> Hea
         config: the `training` section.
     """
     if splits.label_kind == "multiclass":
-        return MulticlassHead(classes=splits.classes)
+        return MulticlassHead(classes=splits.classes, costs=splits.costs)
     if splits.label_kind == "number":
         std = float(labels.std())
         return NumberHead(level=config.interval, mean=float(labels.mean()), std=std or 1.0)
-    return BinaryHead()
+    return BinaryHead(costs=splits.costs)

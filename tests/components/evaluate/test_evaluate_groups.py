@@ -1,6 +1,7 @@
-"""Fairness between groups, and the least of each class, through the whole stage; pandas is the oracle."""
+"""Fairness, the least of each class, and costs, through the whole stage; pandas is the oracle."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn import metrics as sk
 from support import gate_world, kinds_world
+from support.registry import crown
 
 from slipway.components.config.gate import FairnessRule
-from slipway.components.contracts.bundle import read_bundle
+from slipway.components.contracts.bundle import read_bundle, write_bundle
 from slipway.components.contracts.scoring import open_model, predict
 from slipway.components.contracts.splits import part_file, read_part, read_splits, write_splits
 from slipway.components.contracts.verdict import RuleResult, read_verdict
 from slipway.components.evaluate.blocks import draw_weights
 from slipway.components.evaluate.evaluate import Evaluation, EvaluationTask, evaluate_model
+from slipway.components.metrics.costs import cost_matrix
 from slipway.components.metrics.fairness import GroupTally, row_sums, spread
 from slipway.components.metrics.kinds.choose import label_type, label_type_of
 
@@ -254,3 +257,60 @@ def test_the_least_of_each_class_is_that_of_scikit_learn(
         assert low is not None and high is not None and low < recall[place] < high
         assert rules[f"class {name} f1"].outcome == "fail"
         assert rules[f"class {name} recall"].outcome == "pass"
+
+
+COSTS = {"bee": {"ant": 6.0}, "ant": {"bee": 2.0}}
+BINARY_COSTS = {"1": {"0": 4.0}}
+
+
+def with_costs(kind: str, worlds: dict[str, Path], folder: Path) -> Path:
+    """The world with a model that knows what its mistakes cost."""
+    shutil.copytree(worlds[kind], folder)
+    costs = COSTS if kind == "multiclass" else BINARY_COSTS
+    write_bundle(folder / "bundle", replace(read_bundle(folder / "bundle"), costs=costs))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_the_expected_cost_is_gated(
+    kind: str, worlds: dict[str, Path], tmp_path: Path, registry: str
+) -> None:
+    folder = with_costs(kind, worlds, tmp_path / "world")
+    rows, label = answered(folder), label_type_of(read_bundle(folder / "bundle"))
+    matrix = cost_matrix(label.costs, label.class_names)  # type: ignore[attr-defined]
+    cost = matrix[rows["label"], rows["called"]].mean()
+    shares = np.bincount(rows["label"]) / len(rows)
+    constant = (shares @ matrix).min()
+    gate = {
+        "metrics": {"expected_cost": {"max": float(cost) - 1e-6}},
+        "champion": {"margins": {"expected_cost": 0.01}},
+        # The predictor itself answers by the costs.
+        "rehearsal": {"rows": 20, "p99_ms": 10_000, "memory_mb": 4000},
+    }
+    result = run(folder, tmp_path / "out", gate)
+    rules = rules_of(result)
+    assert result.verdict.metrics["expected_cost"] == pytest.approx(cost)
+    assert [r.name for r in result.verdict.rules if r.outcome != "pass"] == ["expected_cost"]
+    beaten = rules["costs less than a constant"]
+    assert (beaten.outcome, beaten.threshold) == ("pass", pytest.approx(constant))
+    assert f"always answering {label.class_names[int((shares @ matrix).argmin())]}" in beaten.reason
+    page = (tmp_path / "out" / "card.html").read_text()
+    assert f'<td>expected cost</td><td class="n">{cost:.4f}</td>' in page
+    # A champion from before there were costs decides in its own way, and is held against ours.
+    crown(worlds[kind] / "bundle")
+    compared = rules_of(run(folder, tmp_path / "again", gate))["champion expected_cost"]
+    theirs = answered(worlds[kind])
+    assert compared.value == pytest.approx(cost - matrix[theirs["label"], theirs["called"]].mean())
+    if kind == "multiclass":
+        assert compared.value < 0
+
+
+def test_a_model_that_costs_no_less_than_a_constant_is_refused(
+    worlds: dict[str, Path], tmp_path: Path, registry: str
+) -> None:
+    folder = with_costs("binary", worlds, tmp_path / "world")
+    bundle = read_bundle(folder / "bundle")
+    # Where a miss costs a thousand, the one cheap answer is 1, and this model misses.
+    write_bundle(folder / "bundle", replace(bundle, costs={"1": {"0": 1000.0}}))
+    rule = rules_of(run(folder, tmp_path / "out", {}))["costs less than a constant"]
+    assert rule.outcome == "fail" and "(always answering 1 has 0." in rule.reason

@@ -124,6 +124,15 @@ def classes(recall: float | None = 0.6, **more: float) -> dict[str, Any]:
     return {"classes": {"0": rest, "1": {**found, **{k: estimate(v) for k, v in more.items()}}}}
 
 
+def costly(value: float | None, constant: float = 0.8) -> dict[str, Any]:
+    """A model whose mistakes cost so much a row, and what the best constant answer costs."""
+    return {
+        "label": BinaryLabel(threshold=0.4, costs={"1": {"0": 5.0}}),
+        "metrics": {**METRICS, "expected_cost": estimate(value)},
+        "constant_cost": (constant, "always answering 1"),
+    }
+
+
 def metrics(**changed: Estimate) -> dict[str, Any]:
     return {"metrics": {**METRICS, **changed}}
 
@@ -760,6 +769,42 @@ CASES = [
         classes(),
         {"classes": {"2": {"f1": 0.5}}},
         ("class 2",),
+    ),
+    # What mistakes cost: less than a constant answer's, and a bound of the project's.
+    Case("cheaper than a constant", costly(0.5)),
+    Case("as dear as a constant", costly(0.8), {}, ("costs less than a constant",)),
+    Case("just cheaper than a constant", costly(0.7999)),
+    Case("dearer than a constant", costly(0.9), {}, ("costs less than a constant",)),
+    Case(
+        "a constant whose cost is not known",
+        {**costly(0.5), "constant_cost": None},
+        {},
+        ("costs less than a constant",),
+    ),
+    Case(
+        "a constant whose cost is NaN",
+        costly(0.5, NAN),
+        {},
+        ("sound measurement", "costs less than a constant"),
+    ),
+    Case(
+        "a cost that is missing",
+        costly(None),
+        {},
+        ("sound measurement", "costs less than a constant"),
+    ),
+    Case("a cost at its bound", costly(0.5), {"metrics": {"expected_cost": {"max": 0.5}}}),
+    Case(
+        "a cost above its bound",
+        costly(0.5),
+        {"metrics": {"expected_cost": {"max": 0.4999}}},
+        ("expected_cost",),
+    ),
+    Case(
+        "dearer than the champion",
+        {**costly(0.5), "champion": {"expected_cost": estimate(0.06, 0.001)}},
+        {"champion": {"margins": {"expected_cost": 0.05}}},
+        ("champion expected_cost",),
     ),
     Case("a class that was not measured", {}, {"classes": {"1": {"f1": 0.5}}}, ("class 1 f1",)),
     Case(

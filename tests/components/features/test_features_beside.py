@@ -134,6 +134,19 @@ def test_a_column_that_is_a_feature_too_must_be_said_so() -> None:
         FeaturesConfig.model_validate(history)
 
 
+def test_costs_travel_with_the_tables(
+    make_dataset: MakeDataset, store_uri: Path, tmp_path: Path
+) -> None:
+    dataset = make_dataset(tables(), WINDOW)
+    made = deepcopy(CONFIG)
+    made["label"]["costs"] = {"1": {"0": 5}}
+    assert build_features(dataset, "small-world", made, tmp_path / "a").costs == {"1": {"0": 5.0}}
+    made["label"] = {"column": "zone", "kind": "multiclass", "costs": {"north": {"west": 2}}}
+    made["views"] = made["views"][1:2]
+    with pytest.raises(SlipwayError, match=r"costs names west, which is no class of column zone"):
+        build_features(dataset, "small-world", made, tmp_path / "b")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -58,7 +58,13 @@ def predictor_says(probability: np.ndarray, threshold: float) -> list[int]:
 def deploy_accepts(probability: float, label: int, threshold: float) -> bool:
     """Whether the golden rows' check takes the label, away from its tolerance around the threshold."""
     bundle: Any = SimpleNamespace(
-        label_kind="binary", threshold=threshold, classes=(), level=0.0, centre=0.0, scale=1.0
+        label_kind="binary",
+        threshold=threshold,
+        classes=(),
+        level=0.0,
+        centre=0.0,
+        scale=1.0,
+        costs={},
     )
     answers = np.array([threshold + 1e-4], np.float32)
     golden = Golden(columns=[], answers=answers, bundle=bundle)

@@ -15,6 +15,7 @@ from slipway.components.config.data import Window
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.reference import FILE, ROWS, ReferenceSummary, answer_column
 from slipway.components.contracts.splits import Feature
+from slipway.components.metrics.costs import cost_matrix
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.choose import from_facts, label_type, to_facts
 from slipway.components.monitor.alerting.alerts import Findings, judge
@@ -85,6 +86,31 @@ def test_several_classes_are_measured_as_scikit_learn_measures_them() -> None:
         assert low < getattr(found, name) < high, name
     # The probabilities are true, so what they let expect comes true.
     assert found.estimate["accuracy"] == pytest.approx(found.accuracy, abs=0.03)
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "binary"])
+def test_what_mistakes_cost_is_measured_where_the_version_knows_it(kind: str) -> None:
+    costs = {"bee": {"ant": 7.0}} if kind == "multiclass" else {"1": {"0": 7.0}}
+    answers, places = classes(900, 5)
+    actual: Any = [CLASSES[place] for place in places]
+    made = label_type(kind, threshold=0.4, classes=CLASSES, costs=costs)  # type: ignore[arg-type]
+    if kind == "binary":
+        answers = answers[:, 0]
+        places = (np.random.default_rng(1).random(900) < answers).astype(int)
+        actual = pl.Series(places, dtype=pl.Int8)
+    found = measure(logged(made, answers), known(actual), made)
+    matrix = cost_matrix(costs, made.class_names)
+    wanted = matrix[places, made.decide(answers)].mean()
+    assert found.expected_cost == pytest.approx(wanted)
+    assert found.intervals is not None
+    assert found.intervals["expected_cost"][0] < wanted < found.intervals["expected_cost"][1]
+    plain = label_type(made.kind, threshold=0.4, classes=CLASSES)
+    without = measure(logged(plain, answers), known(actual), plain)
+    assert without.expected_cost is None and "expected_cost" not in without.to_dict()
+    if kind == "multiclass":
+        assert from_facts(to_facts(made)).measure(places, answers)["expected_cost"] == (
+            pytest.approx(wanted)
+        )
 
 
 def test_a_class_that_the_model_does_not_know_counts_in_no_metric_or_as_the_rest() -> None:

@@ -1,5 +1,6 @@
 """Labels of several classes and numbers: trained, calibrated, exported, and what they may not be."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pyarrow.compute as pc
 import pytest
 
 from slipway.components.contracts.bundle import ONNX, model_inputs, read_bundle
-from slipway.components.contracts.splits import read_part
+from slipway.components.contracts.splits import read_part, read_splits, write_splits
+from slipway.components.metrics.costs import cheapest, cost_matrix
 from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.metrics.multiclass import row_log_losses
 from slipway.components.support.errors import SlipwayError
@@ -134,6 +136,41 @@ def test_numbers_far_from_zero_keep_what_float32_can_hold_of_them(
     label = label_type_of(read_bundle(tmp_path / "bundle"))
     assert label.is_sound(given).all()
     assert label.measure(test["label"].to_numpy(), given)["r2"] > 0.6
+
+
+def test_costs_go_with_the_model_and_decide(
+    make_splits: Any, tmp_path: Path, tracking: str
+) -> None:
+    splits = make_splits(rows=900, change=to_classes, kind="multiclass", classes=CLASSES)
+    costs = {CLASSES[0]: {CLASSES[1]: 8.0}}
+    write_splits(splits, replace(read_splits(splits), costs=costs))
+    result = run(splits, tmp_path)
+    bundle, label = (
+        read_bundle(tmp_path / "bundle"),
+        label_type_of(read_bundle(tmp_path / "bundle")),
+    )
+    assert bundle.costs == costs
+    table = read_part(splits, "validation")
+    found, labels = answers(tmp_path / "bundle", table), table["label"].to_numpy()
+    called = label.decide(found)
+    assert (called == cheapest(found, cost_matrix(costs, CLASSES))).all()
+    assert (called != found.argmax(1)).any()
+    expected = cost_matrix(costs, CLASSES)[labels, called].mean()
+    assert result.metrics["expected_cost"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_threshold_follows_the_costs_where_nothing_else_is_said(
+    make_splits: Any, tmp_path: Path, tracking: str
+) -> None:
+    splits = make_splits(rows=900)
+    write_splits(splits, replace(read_splits(splits), costs={"1": {"0": 9.0}}))
+    run(splits, tmp_path / "cost")
+    run(splits, tmp_path / "f1", threshold="f1")
+    cost, f1 = (read_bundle(tmp_path / name / "bundle") for name in ("cost", "f1"))
+    assert (cost.notes["threshold_rule"], f1.notes["threshold_rule"]) == ("cost", "f1")
+    # A miss costs nine times a false alarm: a tenth is enough.
+    assert cost.threshold < 0.25 < f1.threshold
+    assert cost.costs == f1.costs == {"1": {"0": 9.0}}
 
 
 def test_class_weights_move_the_recall_and_calibration_moves_the_probabilities_back(
