@@ -1,6 +1,7 @@
 """Nodes and constants of an ONNX graph in the making."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,16 +9,20 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx
 
-OPSET = 18
 ML = "ai.onnx.ml"
-ML_OPSET = 3
-IR_VERSION = 10
+OPSETS = MappingProxyType({"": 18, ML: 3})
+_IR_VERSION = 10
 
 
 class GraphBuilder:
-    """Collects nodes and constants; values are told apart by the names that it gives them."""
+    """Collects nodes and constants; values are told apart by the names that it gives them.
 
-    def __init__(self) -> None:
+    Args:
+        prefix: of all names.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
         self._nodes: dict[bytes, onnx.NodeProto] = {}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
 
@@ -33,7 +38,7 @@ class GraphBuilder:
         array = np.asarray(value).astype(dtype, order="C")
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
-            name = f"constant_{len(self._constants)}"
+            name = f"{self._prefix}constant_{len(self._constants)}"
             self._constants[key] = numpy_helper.from_array(array, name)
         return str(self._constants[key].name)
 
@@ -50,13 +55,29 @@ class GraphBuilder:
         node = helper.make_node(operator, inputs, [], domain=domain, **attributes)
         key = node.SerializeToString(deterministic=True) + bytes([outputs])
         if key not in self._nodes:
-            node.output.extend(f"{operator}_{len(self._nodes)}_{i}" for i in range(outputs))
+            name = f"{self._prefix}{operator}_{len(self._nodes)}"
+            node.output.extend(f"{name}_{i}" for i in range(outputs))
             self._nodes[key] = node
         return list(self._nodes[key].output)
 
     def reshape(self, value: str, *shape: int) -> str:
         """Adds a Reshape; 0 keeps a dimension, -1 is what is left."""
         return self.add("Reshape", value, self.constant(shape, np.int64))
+
+    def name(self, value: str, name: str) -> None:
+        """Gives a value, which no node reads yet, a name of its own."""
+        node = next(node for node in self._nodes.values() if value in node.output)
+        node.output[list(node.output).index(value)] = name
+
+    @property
+    def nodes(self) -> "list[onnx.NodeProto]":
+        """In the order in which they were added."""
+        return list(self._nodes.values())
+
+    @property
+    def constants(self) -> "list[onnx.TensorProto]":
+        """In the order in which they were added."""
+        return list(self._constants.values())
 
     def finish(
         self,
@@ -65,20 +86,35 @@ class GraphBuilder:
         inputs: Sequence["onnx.ValueInfoProto"],
     ) -> "onnx.ModelProto":
         """The checked model whose output is a value, which no node reads."""
-        import onnx
         from onnx import helper
 
-        nodes = list(self._nodes.values())
-        last = next(node for node in nodes if value in node.output)
-        last.output[list(last.output).index(value)] = output.name
-        main = helper.make_graph(
-            nodes, "model", inputs, [output], initializer=list(self._constants.values())
+        self.name(value, output.name)
+        return finish_model(
+            helper.make_graph(self.nodes, "model", inputs, [output], initializer=self.constants)
         )
-        model = helper.make_model(
-            main,
-            opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)],
-            ir_version=IR_VERSION,
-            producer_name="slipway",
-        )
-        onnx.checker.check_model(model)
-        return model
+
+
+def finish_model(
+    graph: "onnx.GraphProto",
+    functions: Sequence["onnx.FunctionProto"] = (),
+    opsets: Mapping[str, int] = OPSETS,
+) -> "onnx.ModelProto":
+    """The checked model of a graph.
+
+    Args:
+        graph: all of it.
+        functions: that its nodes call.
+        opsets: domain to version, of all operators and functions.
+    """
+    import onnx
+    from onnx import helper
+
+    model = helper.make_model(
+        graph,
+        functions=list(functions),
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in opsets.items()],
+        ir_version=_IR_VERSION,
+        producer_name="slipway",
+    )
+    onnx.checker.check_model(model)
+    return model

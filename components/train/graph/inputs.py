@@ -11,6 +11,8 @@ from slipway.components.contracts.bundle import MISSING_TIME, Bundle
 from slipway.components.train.graph.builder import ML, GraphBuilder
 
 if TYPE_CHECKING:
+    import onnx
+
     from slipway.components.train.model.network import Network
     from slipway.components.train.model.preprocess import Preprocessor
 
@@ -29,6 +31,21 @@ class Block:
 
     value: str
     sources: Sequence[int]
+
+
+def describe_inputs(bundle: Bundle) -> "list[onnx.ValueInfoProto]":
+    """The graph's inputs, as `components/contracts/bundle.py` says."""
+    from onnx import TensorProto, helper
+
+    return [
+        helper.make_tensor_value_info(name, element, ["batch", width])
+        for name, element, width in (
+            ("numeric", TensorProto.FLOAT, len(bundle.numeric)),
+            ("categorical", TensorProto.STRING, len(bundle.categorical)),
+            ("time", TensorProto.INT64, len(bundle.time)),
+        )
+        if width
+    ]
 
 
 def write_flags(

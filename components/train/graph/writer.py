@@ -14,6 +14,7 @@ from slipway.components.contracts.bundle import Bundle
 from slipway.components.train.graph.builder import GraphBuilder
 from slipway.components.train.graph.inputs import (
     Block,
+    describe_inputs,
     tabulate_times,
     write_codes,
     write_flags,
@@ -50,17 +51,8 @@ def write_graph(model: "TrainedModel", bundle: Bundle) -> "onnx.ModelProto":
     name, shape = bundle.output
     if not shape:
         answer = graph.reshape(answer, -1)
-    inputs = [
-        helper.make_tensor_value_info(kind, element, ["batch", width])
-        for kind, element, width in (
-            ("numeric", TensorProto.FLOAT, len(bundle.numeric)),
-            ("categorical", TensorProto.STRING, len(bundle.categorical)),
-            ("time", TensorProto.INT64, len(bundle.time)),
-        )
-        if width
-    ]
     output = helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
-    return graph.finish(answer, output, inputs)
+    return graph.finish(answer, output, describe_inputs(bundle))
 
 
 def _write_blocks(

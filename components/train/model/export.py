@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 
 from slipway.components.contracts.bundle import ONNX, PT2, Bundle, model_inputs
 from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support.errors import SlipwayError
+from slipway.components.train.graph.traced import trace, trace_graph
 from slipway.components.train.graph.writer import write_graph
+from slipway.components.train.model.network import Network
 from slipway.components.train.model.preprocess import RawArrays
 from slipway.components.train.model.trained import CHUNK, TrainedModel, forward_in_chunks
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TOLERANCE = 1e-5
-_INPUTS = ("numeric", "codes", "time")
 
 
 def export_model(
@@ -30,32 +30,15 @@ def export_model(
         folder: the bundle's folder.
         model: on the CPU, in evaluation mode.
         bundle: the signature.
-        raw: a few rows, as the example that tracing for pt2 needs.
+        raw: a few rows, as the example that tracing needs: for pt2, and for the network of a package.
         pt2: whether to write it.
     """
     model.eval()
-    graph = write_graph(model, bundle)
+    own = all(isinstance(member, Network) for member in model.members)
+    graph = write_graph(model, bundle) if own else trace_graph(model, bundle, raw)
     (folder / ONNX).write_bytes(graph.SerializeToString(deterministic=True))
     if pt2:
         torch.export.save(trace(model, raw), folder / PT2)
-
-
-def trace(model: nn.Module, raw: RawArrays) -> torch.export.ExportedProgram:
-    """The model as torch exports it, for any number of rows.
-
-    Args:
-        model: in evaluation mode; takes what `TrainedModel.forward` takes.
-        raw: two rows at least, as an example.
-    """
-    example = (
-        torch.from_numpy(raw.numeric[:2].copy()),
-        torch.from_numpy(raw.codes[:2].copy()),
-        torch.from_numpy(raw.time[:2].copy()),
-    )
-    batch = torch.export.Dim("batch", min=1)
-    return torch.export.export(
-        model, example, dynamic_shapes={name: {0: batch} for name in _INPUTS}
-    )
 
 
 def check_export(

@@ -14,9 +14,9 @@ from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import Bundle, model_inputs
 from slipway.components.contracts.splits import read_splits
 from slipway.components.train.data.preparation import Prepared, prepare
-from slipway.components.train.data.tables import RawArrays, raw_arrays, read_features
+from slipway.components.train.data.tables import raw_arrays, read_features
+from slipway.components.train.graph.traced import trace_graph
 from slipway.components.train.graph.writer import write_graph
-from slipway.components.train.model.export import trace
 from slipway.components.train.model.heads import BinaryHead, Head, MulticlassHead, NumberHead
 from slipway.components.train.model.platt import Platt
 from slipway.components.train.model.temperature import Temperature
@@ -124,25 +124,13 @@ def run(content: bytes, inputs: dict[str, np.ndarray]) -> np.ndarray:
     return np.asarray(session.run(None, inputs)[0])
 
 
-def by_torch(model: TrainedModel, raw: RawArrays) -> np.ndarray:
-    """What the same model's graph answers, as torch's exporter writes it."""
-    exported = torch.onnx.export(
-        trace(model, raw), input_names=["numeric", "codes", "time"], dynamo=True, verbose=False
-    )
-    assert exported is not None
-    content = exported.model_proto.SerializeToString()
-    wanted = {value.name for value in exported.model_proto.graph.input}
-    inputs = {"numeric": raw.numeric, "codes": raw.codes, "time": raw.time}
-    return run(content, {name: array for name, array in inputs.items() if name in wanted})
-
-
 def check(model: TrainedModel, bundle: Bundle, table: pa.Table) -> None:
     """The graph says what torch's export says."""
-    raw = raw_arrays(bundle, table)
-    written = run(write_graph(model, bundle).SerializeToString(), model_inputs(bundle, table))
+    inputs = model_inputs(bundle, table)
+    written = run(write_graph(model, bundle).SerializeToString(), inputs)
     scale = np.float32(HEADS["number"].scale if bundle.label_kind == "number" else 1)
-    with torch.inference_mode():
-        torchs = by_torch(model, raw)
+    traced = trace_graph(model, bundle, raw_arrays(bundle, table))
+    torchs = run(traced.SerializeToString(), inputs)
     assert written.shape == torchs.shape
     assert written.dtype == np.float32
     assert np.ptp(written / scale) > 0.002
