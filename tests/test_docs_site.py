@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -16,8 +16,11 @@ from typer.main import get_command
 from slipway.commands.cli import app
 from slipway.commands.stage_pages import leaves
 from slipway.components.config.model import Project
+from slipway.components.config.monitoring import AlertName
 from slipway.components.config.orchestration import Schedule
+from slipway.components.config.project import load_project
 from slipway.components.config.training import TrainingConfig
+from slipway.components.support.errors import ProjectError
 from slipway.components.support.images import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -148,6 +151,23 @@ def test_a_part_of_a_project_file_on_a_page_is_one(shown: dict[str, Any]) -> Non
         else:
             section: Any = Project.model_fields[name].annotation
             assert section.model_validate(value)
+
+
+def test_what_choosing_a_gate_lets_be_refused_is_refused() -> None:
+    page = (DOCS / "start/choosing-a-gate.md").read_text()
+    (tried,) = re.findall(r"--set (features\.label\S+)", page)
+    key, _, value = tried.partition("=")
+    with pytest.raises(ProjectError, match=r"features\.label"):
+        load_project(ROOT / "examples/flights", {key: value})
+
+
+def test_operations_says_what_to_do_about_every_alert() -> None:
+    page = (DOCS / "operate/operations.md").read_text()
+    rules = (ROOT / "manifests/monitoring/rules.yaml").read_text()
+    names = [*get_args(AlertName), "GATE_OVERRIDDEN", "PIPELINE_FAILED"]
+    names += re.findall(r"alert: (\w+)", rules)
+    rows = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| "))
+    assert [name for name in names if not re.search(rf"\b{name}\b", rows)] == []
 
 
 def test_the_recipe_of_small_tables_is_the_one_that_is_taken() -> None:

@@ -4,10 +4,12 @@ import json
 import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import polars as pl
 import pytest
 from sklearn import datasets
+from support.browser import Page, open_browser
 from support.own_tables import customers, orders, visits, write
 from support.small_job import free_port
 from support.small_project import Project
@@ -116,3 +118,58 @@ def test_what_is_too_good_is_refused_until_somebody_says_why(tumours: Project) -
     assert summary["verdict"] == "pass", summary["reasons"]
     assert summary["endpoint"] == f"http://127.0.0.1:{tumours.port}"
     assert summary["metrics"]["auc"] > 0.95
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with open_browser(tmp_path_factory.mktemp("browser") / "profile") as opened:
+        yield opened
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", ["orders", "tumours"])
+def test_a_newcomer_sees_in_a_browser_what_was_judged_and_asks_what_serves(
+    table: str, page: Page, request: pytest.FixtureRequest
+) -> None:
+    """From what the runs above left: nothing is trained again."""
+    project: Project = request.getfixturevalue({"orders": "shop"}.get(table, table))
+    run = newest_that_passed(project)
+
+    card = page.open(run["evaluate/card"])
+    assert f"{table}" in card and "Passed" in card
+    assert "AUC" in card and "logistic" in card.lower()
+    assert page.complaints() == []
+    for report in ("evaluate/card", "validate/report", "monitor/report"):
+        assert len(page.open(run[report], width=390).split()) > 50, report
+        assert page.overflow() == 0, f"{report} is wider than a telephone"
+        assert [said for said in page.complaints() if "SEVERE" in said] == []
+
+    address = f"http://127.0.0.1:{project.port}/v2/models/{table}"
+    inputs = json.loads(page.open(address))["inputs"]
+    row = [
+        {"name": column["name"], "shape": [1], "datatype": column["datatype"], "data": [None]}
+        for column in inputs
+    ]
+    answered = {
+        output["name"]: output["data"]
+        for output in page.ask(f"{address}/infer", {"inputs": row})["outputs"]
+    }
+    assert 0 < answered["probability"][0] < 1
+    assert answered["label"][0] in (0, 1)
+    wrong = page.ask(f"{address}/infer", {"inputs": row[1:]})
+    assert row[0]["name"] in wrong["error"]
+
+
+def newest_that_passed(project: Project) -> dict[str, Path]:
+    """The pages of the last run whose model was deployed; a stage may have come from the cache."""
+    runs = project.folder / "build/run/pipelines"
+
+    def newest(pattern: str) -> Path:
+        return max(runs.glob(pattern), key=lambda path: path.stat().st_mtime_ns)
+
+    deployed = newest("*-training-*/deploy").parent.name
+    return {
+        "evaluate/card": newest(f"{deployed}/evaluate/card*"),
+        "validate/report": newest("*-training-*/validate/report*"),
+        "monitor/report": newest("*-monitoring-*/monitor/report*"),
+    }

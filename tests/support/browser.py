@@ -1,0 +1,93 @@
+"""A real browser without a window: Debian's chromium, driven as a person would use it."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+class Page:
+    """What a person sees of a page, and what the browser had to say about it.
+
+    Args:
+        driver: selenium's.
+    """
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+
+    def open(self, address: str | Path, width: int = 1280) -> str:
+        """Opens a page and gives its visible text.
+
+        Args:
+            address: a URL, or a file; one without an ending is opened as the HTML that it is.
+            width: of the window, in CSS pixels.
+        """
+        if isinstance(address, Path) and not address.suffix:
+            named = address.with_name(f"{address.name}.html")
+            shutil.copyfile(address, named)
+            address = named
+        emulation = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", emulation)
+        self._driver.get(address.resolve().as_uri() if isinstance(address, Path) else address)
+        text: str = self._driver.find_element("tag name", "body").text
+        return text
+
+    def ask(self, address: str, body: Any) -> Any:
+        """Sends JSON from the page that is open, by the browser's own fetch; gives the answer."""
+        program = (
+            "const [address, body, done] = arguments;"
+            "fetch(address, {method: 'POST', body}).then(a => a.json()).then(done, e => done(`${e}`))"
+        )
+        return self._driver.execute_async_script(program, address, json.dumps(body))
+
+    def overflow(self) -> int:
+        """Pixels by which the page is wider than its window."""
+        program = "return document.documentElement.scrollWidth - window.innerWidth"
+        return max(0, int(self._driver.execute_script(program)))
+
+    def complaints(self) -> list[str]:
+        """What the console has said since it was asked last, but that a favicon is not there."""
+        entries = self._driver.get_log("browser")
+        return [e["message"] for e in entries if "favicon" not in e["message"]]
+
+
+@contextmanager
+def open_browser(folder: Path) -> Iterator[Page]:
+    """Starts the browser; it reaches this machine and no other.
+
+    Args:
+        folder: for its profile.
+    """
+    if not (BROWSER and DRIVER):
+        missing = "Debian's packages chromium and chromium-driver: `make services`"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        f"--user-data-dir={folder}",
+        # Whatever a page would fetch from elsewhere fails, and is in the console.
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver.set_script_timeout(20)
+    try:
+        yield Page(driver)
+    finally:
+        driver.quit()
