@@ -11,29 +11,25 @@ import contextlib
 import json
 import logging
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from slipway.components.contracts.bundle import Bundle
-from slipway.components.contracts.feature_store import (
-    NOTES_TABLE,
-    note_name,
-    redis_note_key,
-    repo_config,
-)
+from slipway.components.contracts.feature_store import repo_config
 from slipway.components.contracts.requests import DATATYPES
 from slipway.components.contracts.since import hours_since
 from slipway.components.contracts.splits import Feature
+from slipway.components.contracts.streams import StreamTag
 from slipway.components.support.errors import SlipwayError
 from slipway.serving.errors import RequestError
+from slipway.serving.lookup import RedisSource, SqliteSource, StoredView, look_up
 from slipway.serving.protocol.rows import RowReader
 
 # What a look-up may take, and more for each row; what Redis may take for one answer.
@@ -42,7 +38,6 @@ LOOKUP_SECONDS, ROW_SECONDS, ANSWER_SECONDS = 2.0, 0.001, 1.5
 NOTE_SECONDS, DOUBT_SECONDS = 10.0, 1.0
 # Look-ups that wait at one time.
 _MOST_WAITING = 64
-_EPOCH = datetime(1970, 1, 1)
 # A time comes from the store as microseconds, not as text.
 _DATATYPES = DATATYPES | {"time": "INT64"}
 _logger = logging.getLogger("slipway.serving.online")
@@ -98,18 +93,21 @@ class _View:
     """One view of the feature service.
 
     Attributes:
-        keys: its entity key columns. features: what is kept online, as Feast calls it.
+        stored: its keys and features, as the store has them.
         written: the registry says that the features stage wrote it to the store.
-        end: the moment that it stands for, in seconds since 1970; None: there is no note.
+        end: the moment that it stands for, in seconds since 1970; of a view that events are pushed to
+            when they last were, if that is later. None: there is no note.
         looked: when the note was read, on `time.monotonic`.
     """
 
-    name: str
-    keys: list[str]
-    features: dict[str, str]
+    stored: StoredView
     written: bool
     end: float | None = None
     looked: float = -1e9
+
+    @property
+    def name(self) -> str:
+        return self.stored.name
 
     @property
     def lost(self) -> bool:
@@ -143,11 +141,13 @@ class OnlineFeatures:
                 f"The feature store has no service '{bundle.feature_service}'. Run the features stage."
             ) from error
         self._metrics, self._policy = metrics, policy
-        self._views, self._stand_ins = self._read_views()
-        self._keys = {name: view.keys for view in self._views for name in view.features}
+        self._views = self._read_views()
+        self._keys = {
+            name: list(view.stored.keys) for view in self._views for name in view.stored.features
+        }
         self._not_kept = self._all_features() - set(self._keys)
         self._waiting = 0
-        self._redis: Any = None
+        self._source: SqliteSource | RedisSource | None = None
         # Feast's sqlite connection belongs to one thread.
         self._worker = _Worker("online-features")
         self.look()
@@ -214,15 +214,15 @@ class OnlineFeatures:
         finally:
             self._waiting -= 1
         for view in self._views:
-            if wanted & view.features.keys():
+            if wanted.intersection(view.stored.features):
                 self._judge(view, rows, values)
         return values
 
     def _judge(self, view: _View, rows: list[dict[str, Any]], values: dict[str, list[Any]]) -> None:
         """Counts what a view knew of the rows, and refuses them where it is unfit."""
-        columns = [values[name] for name in view.features if name in values]
+        columns = [values[name] for name in view.stored.features if name in values]
         found = unknown = 0
-        for place, named in enumerate(_known(view.keys, rows)):
+        for place, named in enumerate(_known(list(view.stored.keys), rows)):
             if named and all(column[place] is None for column in columns):
                 unknown += 1
             else:
@@ -252,18 +252,20 @@ class OnlineFeatures:
     def _all_features(self) -> set[str]:
         return {f.name for view in self._service.feature_view_projections for f in view.features}
 
-    def _read_views(self) -> tuple[list[_View], dict[str, Any]]:
-        """The views that are kept online, and a value of each entity key's type."""
-        views, some = [], {}
+    def _read_views(self) -> list[_View]:
+        """The views that are kept online."""
+        views = []
         for projection in self._service.feature_view_projections:
             view = self._store.get_feature_view(projection.name)
-            for column in view.entity_columns:
-                some[column.name] = "" if str(column.dtype) == "String" else 0
             if view.online:
-                features = {f.name: f"{view.name}:{f.name}" for f in projection.features}
-                written = bool(view.materialization_intervals)
-                views.append(_View(view.name, list(view.join_keys), features, written))
-        return views, some
+                stored = StoredView(
+                    name=view.name,
+                    keys={c.name: str(c.dtype) == "String" for c in view.entity_columns},
+                    features=[feature.name for feature in projection.features],
+                    stream=StreamTag.read(view.tags),
+                )
+                views.append(_View(stored, bool(view.materialization_intervals)))
+        return views
 
     def look(self) -> None:
         """Reads the notes soon, in the store's thread; called now and then, it keeps metrics true."""
@@ -276,67 +278,55 @@ class OnlineFeatures:
     # In the store's thread.
 
     def _read(self, rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-        self._prepare()
-        # Feast has no key for a null. Any value of the key's type does: what it finds is not taken.
-        filled = [
-            {
-                key: self._stand_ins.get(key) if value is None else value
-                for key, value in row.items()
-            }
-            for row in rows
-        ]
-        # Not the service: it has the views with `online: false` too, which no online store holds.
-        asked = [name for view in self._views for name in view.features.values()]
-        answer = self._store.get_online_features(features=asked, entity_rows=filled)
-        found: dict[str, list[Any]] = answer.to_dict()
+        views = [view.stored for view in self._views]
+        found = look_up(self._prepared(), views, rows, self._policy.now())
         doubt = any(
-            all(found[name][place] is None for name in view.features if name in found)
+            all(found[name][place] is None for name in view.stored.features)
             for view in self._views
             for place in range(len(rows))
         )
         self._look_again(DOUBT_SECONDS if doubt else NOTE_SECONDS)
         return found
 
-    def _prepare(self) -> None:
-        """Redis's client tries again for seconds by itself; here a broken connection is enough reason."""
-        online: Any = self._store._get_provider().online_store
-        if self._redis is None and self._store.config.online_store.type == "redis":
-            from redis.backoff import NoBackoff
-            from redis.exceptions import ConnectionError as BrokenConnection
-            from redis.retry import Retry
+    def _prepared(self) -> SqliteSource | RedisSource:
+        """The store; made in the thread that reads it."""
+        if self._source is None:
+            online: Any = self._store._get_provider().online_store
+            if self._store.config.online_store.type == "redis":
+                self._source = RedisSource(self._redis(online), self._store.project)
+            else:
+                connection = online._get_conn(self._store.config)
+                self._source = SqliteSource(connection, self._store.project)
+        return self._source
 
-            self._redis = online._get_client(self._store.config.online_store)
-            self._redis.set_retry(Retry(NoBackoff(), 1, (BrokenConnection,)))
+    def _redis(self, online: Any) -> Any:
+        """Redis's client tries again for seconds by itself; here a broken connection is enough reason."""
+        from redis.backoff import NoBackoff
+        from redis.exceptions import ConnectionError as BrokenConnection
+        from redis.retry import Retry
+
+        client = online._get_client(self._store.config.online_store)
+        client.set_retry(Retry(NoBackoff(), 1, (BrokenConnection,)))
+        return client
 
     def _look_again(self, age: float) -> None:
         """Reads the notes that were read longer ago than `age` seconds."""
-        self._prepare()
+        source = self._prepared()
         moment = time.monotonic()
         for view in self._views:
             if moment - view.looked < age:
                 continue
-            note = self._note(view.name)
+            note = source.note(view.name)
             view.looked = moment
             view.end = datetime.fromisoformat(json.loads(note)["end"]).timestamp() if note else None
+            if view.end is not None and view.stored.stream is not None:
+                view.end = max(view.end, (source.clock(view.name).pushed or 0) / 1e6)
             self._metrics.lost.labels(view.name).set(view.lost)
             if view.end is not None:
                 behind = partial(_age, self._policy.now, view.end)
                 self._metrics.age.labels(view.name).set_function(behind)
             if view.lost:
                 _logger.error("The online store has lost the view %s.", view.name)
-
-    def _note(self, view: str) -> str | bytes | None:
-        if self._redis is not None:
-            found: bytes | None = self._redis.get(redis_note_key(self._store.project, view))
-            return found
-        online: Any = self._store._get_provider().online_store
-        query = f"SELECT note FROM {NOTES_TABLE} WHERE name = ?"  # noqa: S608 - a constant
-        try:
-            connection = online._get_conn(self._store.config)
-            row = connection.execute(query, (note_name(self._store.project, view),)).fetchone()
-        except sqlite3.OperationalError:  # a store that the features stage never wrote
-            return None
-        return row[0] if row else None
 
 
 class _Worker:
@@ -410,18 +400,9 @@ def _plain(feature: Feature, value: Any, moment: int) -> Any:
     if value is None or value != value:
         return feature.default
     if feature.since_hours is not None:
-        return hours_since(_microseconds(value), moment, feature.since_hours)
+        return hours_since(int(value), moment, feature.since_hours)
     if kind == "time":
-        return _microseconds(value)
+        return int(value)
     if kind == "numeric":
         return float(value)
     return bool(value) if kind == "boolean" else str(value)
-
-
-def _microseconds(value: Any) -> int:
-    """A time of the store since 1970."""
-    if not isinstance(value, datetime):
-        return int(value)
-    moment = value.astimezone(UTC) if value.tzinfo else value
-    span = moment.replace(tzinfo=None) - _EPOCH
-    return (span.days * 86400 + span.seconds) * 1_000_000 + span.microseconds

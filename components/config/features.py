@@ -8,6 +8,7 @@ from slipway.components.config.base import Name, Section
 from slipway.components.config.label import Label
 from slipway.components.config.leaks import is_history, refuse_beside, refuse_leaks
 from slipway.components.config.split import DRAWN, Split, SplitMethod
+from slipway.components.config.streams import Stream, require_stream
 from slipway.components.config.view import Aggregate, Examples, FeatureView, Kind, TableField
 from slipway.components.support.columns import RESERVED, ROW_ID, is_reserved
 
@@ -50,6 +51,10 @@ class FeaturesConfig(Section):
     views: list[FeatureView] = Field(min_length=1, description="The feature views.")
     split: Split
     offline_store: OfflineStore | None = None
+    streams: dict[Name, Stream] = Field(
+        default={},
+        description="Table to how its events are pushed to the online store (`slipway push`).",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -88,6 +93,8 @@ class FeaturesConfig(Section):
                     )
                 taken.add(feature)
             refuse_leaks(view, self.keys_of(view), self.examples, self.label)
+        for table in self.streams:
+            require_stream(table, self.streamed(table))
         return self
 
     def _check_beside(self) -> None:
@@ -198,6 +205,14 @@ class FeaturesConfig(Section):
     def is_online(self, view: FeatureView) -> bool:
         """Whether the online store keeps a view's values: nobody can ask for a row without a key."""
         return view.online and self.keys_of(view) != (ROW_ID,)
+
+    def streamed(self, table: str) -> list[FeatureView]:
+        """The views that take the events which are pushed for a table."""
+        return [view for view in self.views if view.table == table and self.is_online(view)]
+
+    def stream_of(self, view: FeatureView) -> Stream | None:
+        """How a view's events are pushed; None: they are not."""
+        return self.streams.get(view.table) if self.is_online(view) else None
 
     def sources_of(self, view: FeatureView) -> tuple[str, ...]:
         """The columns of a view's own table that hold those keys."""

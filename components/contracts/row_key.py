@@ -50,7 +50,7 @@ def row_keys(table: "pa.Table", config: "FeaturesConfig", columns: Iterable[str]
     if isinstance(spec.key, str):
         return pl.DataFrame(table.select([spec.key]))[spec.key]
     if spec.key is not None:
-        return _joined(pl.DataFrame(table.select(list(spec.key)))).alias(ROW_ID)
+        return joined(pl.DataFrame(table.select(list(spec.key)))).alias(ROW_ID)
     hashes = content_hashes(table, key_sources(config, columns))
     told = None
     if config.label.column in table.column_names:
@@ -58,7 +58,8 @@ def row_keys(table: "pa.Table", config: "FeaturesConfig", columns: Iterable[str]
     return numbered(hashes, told)
 
 
-def _joined(keys: "pl.DataFrame") -> "pl.Series":
+def joined(keys: "pl.DataFrame") -> "pl.Series":
+    """Each row's columns as one text, as `joined_key` makes it; null where one of them is."""
     import polars as pl
 
     escaped = [

@@ -83,6 +83,10 @@ def backfill_features(
     apply_definitions(store, place, settings, keys, made)
     if online:
         _update_online_store(store, settings, window.end if window else EPOCH, filled)
+        if settings.streams:
+            from slipway.components.features.streams.push import keep_streams
+
+            keep_streams(store, place, dataset, manifest, settings)
     result = BackfillRecord(
         project=project,
         window=window.texts if window else None,

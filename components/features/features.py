@@ -100,6 +100,10 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     parts = cut(labelled, settings, windows)
     progress(f"joined {table.height:,} examples")
     _fill_online_store(store, settings, windows["test"][1] if windows else EPOCH)
+    if settings.streams:
+        from slipway.components.features.streams.push import keep_streams
+
+        keep_streams(store, place, dataset, manifest, settings)
 
     splits = _describe(project, settings, manifest, features, windows, parts, examples.classes)
     left = labelled.height - sum(part.height for part in parts.values())

@@ -91,13 +91,13 @@ def materialise(store: "FeatureStore", view_name: str, end: datetime) -> int:
         SlipwayError: the view has no source, or the online store is neither sqlite nor Redis.
     """
     view = store.get_feature_view(view_name)
-    writer = _open_writer(store, view)
+    writer = open_writer(store, view)
     before = writer.note()
     if before and datetime.fromisoformat(before.end) > end:
         return 0
     oldest = max(end - view.ttl, EARLIEST) if view.ttl else EARLIEST
     rows, content = _newest(store, view, oldest, end)
-    timestamp = _timestamp(view)
+    timestamp = timestamp_of(view)
     if before and before.done == before.total:
         # Is what the store holds what these tables give for its moment? Then only news is missing.
         moment = datetime.fromisoformat(before.end)
@@ -115,7 +115,7 @@ def materialise(store: "FeatureStore", view_name: str, end: datetime) -> int:
     for offset in range(first, max(rows.height, 1), BATCH):
         batch = rows.slice(offset, BATCH)
         note = Note(end.isoformat(), content, work, offset + batch.height, rows.height)
-        writer.write(_arrow(batch), note)
+        writer.write(as_arrow(batch), note)
         written += batch.height
     if forget:
         writer.forget(oldest)
@@ -125,11 +125,16 @@ def materialise(store: "FeatureStore", view_name: str, end: datetime) -> int:
 
 def stands_for(store: "FeatureStore", view_name: str) -> datetime | None:
     """The moment that the online store stands for; None where the view was never written."""
-    note = _open_writer(store, store.get_feature_view(view_name)).note()
+    note = open_writer(store, store.get_feature_view(view_name)).note()
     return datetime.fromisoformat(note.end) if note else None
 
 
-def _timestamp(view: "FeatureView") -> str:
+def timestamp_of(view: "FeatureView") -> str:
+    """The column of a view's table that says when a row became known.
+
+    Raises:
+        SlipwayError: the view has no table.
+    """
     if view.batch_source is None:
         raise SlipwayError(f"View {view.name} has no source to materialise from.")
     return view.batch_source.timestamp_field
@@ -145,7 +150,7 @@ def _newest(
     from slipway.components.features.offline_store import PolarsOfflineStore
 
     source = view.batch_source
-    timestamp = _timestamp(view)
+    timestamp = timestamp_of(view)
     assert source is not None  # noqa: S101 - _timestamp refuses it
     # A file is read here whatever engine joins: Feast's Ray store fails where no row is in range.
     own = isinstance(source, FileSource)
@@ -174,18 +179,24 @@ def _digest(view: "FeatureView", rows: "pl.DataFrame") -> str:
     return hashlib.sha256(identity.encode() + hashes).hexdigest()
 
 
-def _arrow(rows: "pl.DataFrame") -> "pa.Table":
+def as_arrow(rows: "pl.DataFrame") -> "pa.Table":
+    """The rows in types that any Arrow reader knows."""
     import polars as pl
 
     return rows.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-def _open_writer(store: "FeatureStore", view: "FeatureView") -> Writer:
+def open_writer(store: "FeatureStore", view: "FeatureView") -> "SqliteWriter | RedisWriter":
+    """What writes a view's rows into the project's online store.
+
+    Raises:
+        SlipwayError: it is neither sqlite nor Redis.
+    """
     kind = str(store.config.online_store.type)
     if kind == "sqlite":
-        return _SqliteWriter(store, view)
+        return SqliteWriter(store, view)
     if kind == "redis":
-        return _RedisWriter(store, view)
+        return RedisWriter(store, view)
     raise SlipwayError(f"The online store '{kind}' is not supported: use sqlite or redis.")
 
 
@@ -197,7 +208,7 @@ def _ticks(rows: "pa.Table", timestamp: str) -> list[int]:
     return ticks
 
 
-class _SqliteWriter:
+class SqliteWriter:
     """Feast's sqlite tables: one row an entity and feature."""
 
     def __init__(self, store: "FeatureStore", view: "FeatureView") -> None:
@@ -224,15 +235,26 @@ class _SqliteWriter:
                 self.connection.execute("VACUUM")
 
     def note(self) -> Note | None:
+        """As in Writer."""
         query = f"SELECT note FROM {NOTES_TABLE} WHERE name = ?"  # noqa: S608
         found = self.connection.execute(query, (self.table,)).fetchone()
         return Note(**json.loads(found[0])) if found else None
 
     def write(self, rows: "pa.Table", note: Note) -> None:
+        """As in Writer."""
+        with self.connection:
+            self.put(encoding.entity_keys(self.view, rows), rows)
+            self.connection.execute(
+                f"INSERT OR REPLACE INTO {NOTES_TABLE} VALUES (?, ?)",  # noqa: S608
+                (self.table, json.dumps(asdict(note))),
+            )
+
+    def put(self, entities: list[bytes], rows: "pa.Table") -> None:
+        """Writes entities' rows within the connection's transaction."""
         # Of each `bytes` Python's driver first looks for an adapter, which takes longer than to bind it;
         # a `bytearray` it takes as it is.
-        keys = list(map(bytearray, encoding.entity_keys(self.view, rows)))
-        stamps = _sqlite_times(_ticks(rows, _timestamp(self.view)))
+        keys = list(map(bytearray, entities))
+        stamps = _sqlite_times(_ticks(rows, timestamp_of(self.view)))
         names = sorted(feature.name for feature in self.view.features)
         columns: list[list[Any]] = [keys, stamps]
         for name in names:
@@ -240,22 +262,17 @@ class _SqliteWriter:
             columns += [values, encoding.texts(rows[name])]
         together = max(1, STATEMENT_ROWS // len(names))
         whole = len(keys) - len(keys) % together
-        with self.connection:
-            for start, stop, entities in ((0, whole, together), (whole, len(keys), 1)):
-                self.connection.executemany(
-                    self._upsert(names, entities),
-                    zip(
-                        *(
-                            column[place:stop:entities]
-                            for place in range(start, start + entities)
-                            for column in columns
-                        ),
-                        strict=True,
+        for start, stop, step in ((0, whole, together), (whole, len(keys), 1)):
+            self.connection.executemany(
+                self._upsert(names, step),
+                zip(
+                    *(
+                        column[place:stop:step]
+                        for place in range(start, start + step)
+                        for column in columns
                     ),
-                )
-            self.connection.execute(
-                f"INSERT OR REPLACE INTO {NOTES_TABLE} VALUES (?, ?)",  # noqa: S608
-                (self.table, json.dumps(asdict(note))),
+                    strict=True,
+                ),
             )
 
     def _upsert(self, names: list[str], entities: int) -> str:
@@ -278,10 +295,12 @@ class _SqliteWriter:
         )
 
     def holds_any(self) -> bool:
+        """As in Writer."""
         query = f'SELECT 1 FROM "{self.table}" LIMIT 1'  # noqa: S608
         return self.connection.execute(query).fetchone() is not None
 
     def forget(self, before: datetime) -> None:
+        """As in Writer."""
         statement = f'DELETE FROM "{self.table}" WHERE event_ts < ?'  # noqa: S608
         with self.connection:
             self.connection.execute(statement, _sqlite_times([(before - EPOCH) // MICROSECOND]))
@@ -300,7 +319,7 @@ def _sqlite_times(ticks: list[int]) -> list[int]:
     return [int((naive + tick * MICROSECOND).timestamp()) for tick in ticks]
 
 
-class _RedisWriter:
+class RedisWriter:
     """Feast's Redis layout: one hash an entity, with the fields of all its views."""
 
     def __init__(self, store: "FeatureStore", view: "FeatureView") -> None:
@@ -318,25 +337,40 @@ class _RedisWriter:
         self.note_key = redis_note_key(store.project, view.name)
 
     def note(self) -> Note | None:
+        """As in Writer."""
         found = self.client.get(self.note_key)
         return Note(**json.loads(found)) if found else None
 
     def write(self, rows: "pa.Table", note: Note) -> None:
-        keys = [key + self.project for key in encoding.entity_keys(self.view, rows)]
-        stamps = _protobuf_times(_ticks(rows, _timestamp(self.view)))
-        columns = [encoding.values(rows[name]) for name in self.features]
-        fields = [self.stamp, *self.fields]
+        """As in Writer."""
+        entities = encoding.entity_keys(self.view, rows)
         if isinstance(self.client, self.one_server):
-            self._send(keys, fields, [stamps, *columns])
+            keys, fields, columns = self._cells(entities, rows)
+            self._send(keys, fields, columns)
         else:
             # A cluster's client knows which server each key belongs to.
             with self.client.pipeline(transaction=False) as pipe:
-                for key, *values in zip(keys, stamps, *columns, strict=True):
-                    pairs = chain.from_iterable(zip(fields, values, strict=True))
-                    pipe.execute_command("HSET", key, *pairs)
+                self.put(pipe, entities, rows)
                 pipe.execute()
         # Last: a note must never say more than was written.
         self.client.set(self.note_key, json.dumps(asdict(note)))
+
+    def put(self, pipe: Any, entities: list[bytes], rows: "pa.Table") -> None:
+        """Gives a pipeline the commands that write entities' rows."""
+        keys, fields, columns = self._cells(entities, rows)
+        for key, *values in zip(keys, *columns, strict=True):
+            pipe.execute_command(
+                "HSET", key, *chain.from_iterable(zip(fields, values, strict=True))
+            )
+
+    def _cells(
+        self, entities: list[bytes], rows: "pa.Table"
+    ) -> tuple[list[bytes], list[bytes], list[list[bytes]]]:
+        """Redis's keys, the fields of each, and by field the values."""
+        stamps = _protobuf_times(_ticks(rows, timestamp_of(self.view)))
+        columns = [encoding.values(rows[name]) for name in self.features]
+        keys = [entity + self.project for entity in entities]
+        return keys, [self.stamp, *self.fields], [stamps, *columns]
 
     def _send(self, keys: list[bytes], fields: list[bytes], columns: list[list[bytes]]) -> None:
         """An HSET for each key, in Redis's wire format, made by columns.
@@ -363,6 +397,7 @@ class _RedisWriter:
             self.client.connection_pool.release(connection)
 
     def holds_any(self) -> bool:
+        """As in Writer."""
         return next(self._keys(), None) is not None
 
     def _keys(self) -> Iterator[bytes]:
@@ -375,6 +410,7 @@ class _RedisWriter:
         )
 
     def forget(self, before: datetime) -> None:
+        """As in Writer."""
         from google.protobuf.timestamp_pb2 import Timestamp
 
         limit = before.timestamp()

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.features import FeaturesConfig, FeatureView, Kind, OfflineStore
+from slipway.components.config.reach import longest_window
 from slipway.components.contracts.feature_store import (
     CONFIG_FILE,
     ENTITY_KEY_VERSION,
@@ -12,6 +13,7 @@ from slipway.components.contracts.feature_store import (
     is_text_key,
 )
 from slipway.components.contracts.splits import TIME
+from slipway.components.contracts.streams import TAG, StreamTag
 from slipway.components.features.views import ViewTable
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import write_text
@@ -141,8 +143,9 @@ def apply_definitions(
                     *(Field(name=c, dtype=String if text[c] else Int64) for c in columns),
                     *fields,
                 ],
-                source=_source(config.offline_store, view.name, place),
+                source=_source_of(config, view, place),
                 online=config.is_online(view),
+                tags=_tags(config, view),
             )
         )
     service = FeatureService(name=place.project, features=list(views))
@@ -171,6 +174,25 @@ def _entities_of(view: FeatureView, config: FeaturesConfig) -> list[str]:
         return [config.entity_of(view)]
     by_column = {column: name for name, column in reversed(_feast_entities(config).items())}
     return [by_column[column] for column in keys]
+
+
+def _source_of(config: FeaturesConfig, view: FeatureView, place: StoreLocation) -> "DataSource":
+    """Where a view's rows come from; where its events are pushed, Feast's own `push` works as well."""
+    from feast import PushSource
+
+    table = _source(config.offline_store, view.name, place)
+    if config.stream_of(view) is None:
+        return table
+    return PushSource(name=f"{view.name}_push", batch_source=table)
+
+
+def _tags(config: FeaturesConfig, view: FeatureView) -> dict[str, str]:
+    """What a reader of the online store must know of a view."""
+    if config.stream_of(view) is None:
+        return {}
+    microsecond = timedelta(microseconds=1)
+    ttl = (view.ttl or timedelta(0)) // microsecond
+    return {TAG: StreamTag(longest=longest_window(view) // microsecond, ttl=ttl).text()}
 
 
 def _source(engine: OfflineStore | None, view: str, place: StoreLocation) -> "DataSource":

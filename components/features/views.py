@@ -10,8 +10,8 @@ instant, is not known to it yet. This is a matter of the key and the moment alon
 the offline and the online store alike.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import islice
@@ -22,7 +22,13 @@ from slipway.components.config.base import EARLIEST, NEVER
 from slipway.components.config.data import Window
 from slipway.components.config.features import FeaturesConfig, FeatureView, Kind, TableField
 from slipway.components.contracts.dataset import Manifest, read_batches, read_table
-from slipway.components.contracts.row_key import ROW_ID, content_hashes, key_sources, numbered
+from slipway.components.contracts.row_key import (
+    ROW_ID,
+    content_hashes,
+    joined,
+    key_sources,
+    numbered,
+)
 from slipway.components.contracts.splits import TIME
 from slipway.components.features import tables
 from slipway.components.features.aggregates import (
@@ -59,6 +65,8 @@ if TYPE_CHECKING:
 
 ALWAYS = EARLIEST
 """When the rows of a table without time are known from: no example is read at an earlier moment."""
+NAMED = ":named"
+"""What an event that may be pushed is called: the values of the stream's key."""
 _READ_AT_ONCE = 8
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -143,14 +151,10 @@ def write_view(
     """
     import pyarrow as pa
 
-    columns = _source_columns(manifest, config, view)
-    kinds = key_types(key_columns(manifest, config))
-    sources = _Sources(
-        keys=config.keys_of(view),
-        columns=config.sources_of(view),
-        kinds=[kinds[key] for key in config.keys_of(view)],
-        content=_content(manifest, config, view),
-    )
+    columns = source_columns(manifest, config, view)
+    sources = Sources.of(config, view, key_columns(manifest, config))
+    if config.keys_of(view) == (ROW_ID,):
+        sources = replace(sources, content=_content(manifest, config, view))
     total = manifest.tables[view.table].rows
     found = ViewTable(0, {}, set())
     begins: list[datetime] = []
@@ -181,7 +185,7 @@ def write_view(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Sources:
+class Sources:
     """What a view is looked up by.
 
     Attributes:
@@ -194,6 +198,18 @@ class _Sources:
     columns: tuple[str, ...]
     kinds: list[KeyType]
     content: list[str]
+
+    @classmethod
+    def of(cls, config: FeaturesConfig, view: FeatureView, keys: dict[str, str]) -> "Sources":
+        """A view's, from the `key_columns`."""
+        kinds = key_types(keys)
+        columns = config.keys_of(view)
+        return cls(
+            keys=columns,
+            columns=config.sources_of(view),
+            kinds=[kinds[key] for key in columns],
+            content=[],
+        )
 
     def read(self, table: "pa.Table") -> "pl.DataFrame":
         """Rows of the source; a hash of their content stands beside them where it is their key."""
@@ -220,27 +236,76 @@ def _content(manifest: Manifest, config: FeaturesConfig, view: FeatureView) -> l
     return key_sources(config, manifest.tables[view.table].columns)
 
 
-def _source_columns(manifest: Manifest, config: FeaturesConfig, view: FeatureView) -> list[str]:
+def source_columns(manifest: Manifest, config: FeaturesConfig, view: FeatureView) -> list[str]:
     """The columns that a view is made of, its keys first."""
-    keys = _content(manifest, config, view) or config.sources_of(view)
-    predicted = config.examples.time if config.is_history(view) else None
-    wanted = [*keys, view.time, view.known, predicted, *sorted(view.source_columns)]
-    columns = list(dict.fromkeys(name for name in wanted if name is not None))
+    content = _content(manifest, config, view)
+    columns = wanted_columns(config, view, content or config.sources_of(view))
     require_columns(manifest, view.table, columns, f"view {view.name}")
     return columns
+
+
+def wanted_columns(config: FeaturesConfig, view: FeatureView, keys: Sequence[str]) -> list[str]:
+    """The columns of its table that a view reads, `keys` first."""
+    predicted = config.examples.time if config.is_history(view) else None
+    stream = config.stream_of(view)
+    named = stream.key_columns if stream else ()
+    wanted = [*keys, view.time, view.known, predicted, *sorted(view.source_columns), *named]
+    return list(dict.fromkeys(name for name in wanted if name is not None))
 
 
 def _made(
     rows: "pl.DataFrame",
     config: FeaturesConfig,
     view: FeatureView,
-    sources: _Sources,
+    sources: Sources,
     window: Window | None,
 ) -> _ViewFrame:
-    """The view's rows from all rows of some entities: ordered by key and time, one a key and moment.
+    """The view's rows from all rows of some entities: ordered by key and time, one a key and moment."""
+    import polars as pl
+
+    read = read_events(rows, config, view, sources)
+    own, numbers = _numbered_entities(read.entities)
+    events = countable(read.events.with_columns(own.alias(KEY)), view)
+    if config.stream_of(view) is not None:
+        events = first_known(events)
+    begins = events.select(pl.min_horizontal(pl.min(KNOWN), pl.min(HAPPENED))).item()
+    known = _known_of(events, window)
+    made = changes(events, view)
+    if numbers is None:
+        made = made.rename({KEY: sources.keys[0]})
+    else:
+        made = made.join(numbers, on=KEY, how="left", maintain_order="left").drop(KEY)
+        made = made.select(*sources.keys, pl.exclude(sources.keys))
+    return _ViewFrame(made.rename({KNOWN: TIME}), read.kinds, read.untyped, begins, known)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewEvents:
+    """What a view makes of the rows of its table, a row each and in their order.
+
+    Attributes:
+        entities: each row's key, under the names of the view's table.
+        events: HAPPENED, KNOWN, AFTER, the values that the features are made of, and where the table's
+            events are pushed NAMED.
+        kinds, untyped: as in ViewTable.
+    """
+
+    entities: "pl.DataFrame"
+    events: "pl.DataFrame"
+    kinds: dict[str, Kind]
+    untyped: set[str]
+
+
+def read_events(
+    rows: "pl.DataFrame", config: FeaturesConfig, view: FeatureView, sources: Sources
+) -> ViewEvents:
+    """Reads rows of a view's table as its events.
 
     The source's columns are read into names that no column of a project can have, and get their own
     names last: a table may well have a column named as our times, or as the entity's key.
+
+    Raises:
+        SlipwayError: a column has values that the view cannot be made of.
     """
     import polars as pl
 
@@ -258,24 +323,47 @@ def _made(
         if not isinstance(field, str) and field.kind:
             where = f"View {view.name}, field {name}: column {field.column}"
             require_kind(rows, field.column, field.kind, where)
-    own, numbers = _numbered_entities(sources.entities(rows, f"view {view.name}"))
     kinds, untyped, values = _values(rows.schema, view)
-    events = rows.select(own.alias(KEY), *_moments(rows.schema, config, view), *values)
-    events = events.drop_nulls([KEY, KNOWN, HAPPENED]).filter(
-        pl.col(KNOWN) < NEVER - view.available
+    stream = config.stream_of(view)
+    named = []
+    if stream is not None:
+        named.append(joined(rows.select(stream.key_columns)).alias(NAMED))
+    return ViewEvents(
+        sources.entities(rows, f"view {view.name}"),
+        rows.select(*_moments(rows.schema, config, view), *values, *named),
+        kinds,
+        untyped,
     )
-    begins = events.select(pl.min_horizontal(pl.min(KNOWN), pl.min(HAPPENED))).item()
-    known = _known_of(events, window)
+
+
+def countable(events: "pl.DataFrame", view: FeatureView) -> "pl.DataFrame":
+    """The events that name an entity and become known some time."""
+    import polars as pl
+
+    events = events.drop_nulls([KEY, KNOWN, HAPPENED])
+    return events.filter(pl.col(KNOWN) < NEVER - view.available)
+
+
+def first_known(events: "pl.DataFrame") -> "pl.DataFrame":
+    """Of an entity's events with one name the one that was known first, in any order of the rows.
+
+    An event without a name is none that was pushed: all of them count.
+    """
+    import polars as pl
+
+    rest = [name for name in events.columns if name not in (KEY, NAMED, KNOWN, HAPPENED)]
+    ordered = events.sort([KEY, NAMED, KNOWN, HAPPENED, *sorted(rest)], maintain_order=True)
+    repeats = ordered.select(
+        (pl.struct(KEY, NAMED) == pl.struct(KEY, NAMED).shift()) & pl.col(NAMED).is_not_null()
+    ).to_series()
+    return ordered.filter(~repeats.fill_null(value=False))
+
+
+def changes(events: "pl.DataFrame", view: FeatureView) -> "pl.DataFrame":
+    """The view's rows: KEY, KNOWN and the features at each moment when one of them may change."""
     if view.aggregates:
-        made = aggregate_rows(events, {name: view.aggregates[name] for name in view.feature_names})
-    else:
-        made = _newest_known(events).select(KEY, KNOWN, *view.feature_names)
-    if numbers is None:
-        made = made.rename({KEY: sources.keys[0]})
-    else:
-        made = made.join(numbers, on=KEY, how="left", maintain_order="left").drop(KEY)
-        made = made.select(*sources.keys, pl.exclude(sources.keys))
-    return _ViewFrame(made.rename({KNOWN: TIME}), kinds, untyped, begins, known)
+        return aggregate_rows(events, {name: view.aggregates[name] for name in view.feature_names})
+    return _newest_known(events).select(KEY, KNOWN, *view.feature_names)
 
 
 def _numbered_entities(entities: "pl.DataFrame") -> tuple["pl.Series", "pl.DataFrame | None"]:

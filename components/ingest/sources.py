@@ -109,7 +109,7 @@ def locate(table: str, uri: str, form: Format) -> Source:
 
     scheme = check_uri(table, uri)
     with reading(public_uri(uri)):
-        store, base = url_to_fs(uri, **_options(scheme))
+        store, base = url_to_fs(uri, **store_options(scheme))
         base = base.rstrip("/")
         if store.isfile(base):
             return _source(uri, store, base, (base,), scheme)
@@ -143,7 +143,7 @@ def find_format(uri: str) -> Format:
 
     scheme = check_uri(public_uri(uri), uri)
     with reading(public_uri(uri)):
-        store, base = url_to_fs(uri, **_options(scheme))
+        store, base = url_to_fs(uri, **store_options(scheme))
         base = base.rstrip("/")
         if not store.exists(base):
             raise SlipwayError(_missing(public_uri(uri), uri, store, base))
@@ -184,7 +184,7 @@ def _text(error: BaseException) -> str:
     return " ".join(text.split()).rstrip(".")[:400] or type(error).__name__
 
 
-def _options(scheme: str) -> dict[str, Any]:
+def store_options(scheme: str) -> dict[str, Any]:
     """What a store needs besides the environment."""
     if scheme == "abfss" and not os.environ.get("AZURE_STORAGE_CONNECTION_STRING"):
         # Without it adlfs would read as nobody where a workload identity is meant.

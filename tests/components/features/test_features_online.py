@@ -227,7 +227,7 @@ def test_goes_on_where_it_stopped(
     store = open_store(kind)
     end = ZERO + 70 * HOUR
     monkeypatch.setattr(online, "BATCH", 25)
-    writer = type(online._open_writer(store, store.get_feature_view("users")))
+    writer = type(online.open_writer(store, store.get_feature_view("users")))
     write, calls = writer.write, []
 
     def cut(self: Any, rows: Any, note: Any) -> None:
@@ -275,7 +275,7 @@ def test_a_new_database_gets_wide_pages_and_one_with_rows_or_a_reader_stays(
     reader.execute("SELECT count(*) FROM parity_users").fetchone()
     connection = store._get_provider().online_store._get_conn(store.config)
     connection.execute("PRAGMA busy_timeout = 1")
-    online._open_writer(store, store.get_feature_view("users"))
+    online.open_writer(store, store.get_feature_view("users"))
     assert width(store) == 4096
     reader.close()
     held = dump(store)

@@ -1,0 +1,1 @@
+"""Events that are pushed to the online store between two materialisations."""
