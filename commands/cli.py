@@ -20,6 +20,7 @@ from slipway.commands.init import init
 from slipway.commands.new.command import new_app
 from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder, Runner
 from slipway.commands.projects import load as _load
+from slipway.commands.prune import prune
 from slipway.commands.push import push
 from slipway.commands.retrain import retrain
 from slipway.commands.schema import schema_app
@@ -330,7 +331,7 @@ def evidence(
 
 
 GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "On this machine": (init, run, monitor, score, backfill, push, retrain, rollback, stop),
+    "On this machine": (init, run, monitor, score, backfill, push, retrain, rollback, stop, prune),
     "What there is": (status, evidence),
     "Pipelines": (compile_, graph, cluster.diff),
     "On a cluster": (

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from slipway.components.config.base import Duration, Name, Section
+from slipway.components.config.base import Duration, Name, Section, format_duration
 
 Severity = Literal["info", "warning", "critical"]
 AlertName = Literal[
@@ -179,6 +179,24 @@ class RetrainSettings(Section):
     )
 
 
+class RetentionConfig(Section):
+    """What the recurring run deletes, and `slipway prune`; nothing where nothing stands."""
+
+    log: Duration | None = Field(
+        default=None, description="Days of the inference log that ended so long ago."
+    )
+    versions: int | None = Field(
+        default=None,
+        ge=1,
+        description="All but so many newest registered versions; those with an alias, and as many of "
+        "those that served last, stay whatever their age.",
+    )
+    runs: Duration | None = Field(
+        default=None,
+        description="MLflow runs of trainings that ended so long ago and made no version that stays.",
+    )
+
+
 class MonitoringConfig(Section):
     """The `monitoring` section."""
 
@@ -220,6 +238,7 @@ class MonitoringConfig(Section):
         description="Whether decay may start a training; `retraining` says how often.",
     )
     retraining: RetrainSettings = RetrainSettings()
+    retention: RetentionConfig = RetentionConfig()
     rules: dict[AlertName, RuleSettings] = Field(
         default={}, description="The name of an alert to how it behaves."
     )
@@ -229,6 +248,16 @@ class MonitoringConfig(Section):
         description="Where people find the report: text with {model}, {window_start} and "
         "{window_end}. Empty: the path of the file.",
     )
+
+    @model_validator(mode="after")
+    def _keeps_what_it_measures_again(self) -> Self:
+        kept, needed = self.retention.log, self.look_back + self.label_wait + timedelta(days=1)
+        if kept is not None and kept < needed:
+            raise ValueError(
+                f"retention.log is {format_duration(kept)}, and windows are measured again for look_back"
+                f" and label_wait, a day at least: {format_duration(needed)} of the log must stay"
+            )
+        return self
 
     @field_validator("routes")
     @classmethod

@@ -89,4 +89,9 @@ def log_schema(
 
 def partition(model: str, time: datetime) -> str:
     """The folder, below the log's root, of the rows of one model and one UTC hour."""
-    return f"{model}/date={time:%Y-%m-%d}/hour={time:%H}"
+    return f"{model_folder(model)}/date={time:%Y-%m-%d}/hour={time:%H}"
+
+
+def model_folder(model: str) -> str:
+    """The folder, below the log's root, of one model: its days lie in it."""
+    return model

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from slipway.components.config.data import Window
 from slipway.components.config.features import FeaturesConfig
-from slipway.components.config.monitoring import MonitoringConfig
+from slipway.components.config.monitoring import MonitoringConfig, RetentionConfig
 from slipway.components.contracts.inference_log import whole_after
 from slipway.components.contracts.monitoring_record import (
     MonitoringRecord,
@@ -23,10 +23,13 @@ from slipway.components.monitor.measures.window_measures import (
 )
 from slipway.components.monitor.record import make_record
 from slipway.components.monitor.report import evidently_page, write_report
+from slipway.components.monitor.retention import apply_retention, plan_retention
 from slipway.components.monitor.tracking import log_series
 from slipway.components.monitor.window import wait_until_whole
 from slipway.components.support import environment
+from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress, stage
+from slipway.components.support.tracking import connect
 
 Decision = Literal["retrain", "keep"]
 
@@ -145,7 +148,27 @@ def monitor_window(
     # Last: that MLflow refuses its time series must keep no alert from anybody.
     log_series(series, record.metrics.timestamp, list_numbers(record))
     log_matured(series, measures.version.matured if measures.version else ())
+    if not task.log_uri:
+        _let_go(task, settings)
     return MonitoringResult(record=record)
+
+
+def _let_go(task: MonitoringTask, settings: MonitoringConfig) -> None:
+    """Deletes what the project keeps no longer. It fails no run: the next one tries again."""
+    if settings.retention == RetentionConfig():
+        return
+    server = connect()
+    try:
+        plan = plan_retention(
+            task.project,
+            settings.retention,
+            server=server,
+            log_uri=environment.inference_log_uri(),
+            now=task.window.end,
+        )
+        apply_retention(plan, server)
+    except SlipwayError as error:
+        progress(f"WARNING: not all that is past its time was deleted: {error}")
 
 
 def list_numbers(record: MonitoringRecord) -> dict[str, float]:

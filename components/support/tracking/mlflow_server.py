@@ -3,8 +3,11 @@
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from slipway.components.support.errors import SlipwayError
@@ -74,7 +77,22 @@ class MlflowServer:
             f"name the versions of {model}",
             lambda: list(self._client.search_model_versions(f"name = '{model}'")),
         )
-        return tuple(sorted(map(_read_version, found), key=lambda version: int(version.version)))
+        # A search leaves the aliases out, of a server and of a database alike.
+        names = self._aliases(model) if found else {}
+        return tuple(
+            replace(version, aliases=tuple(names.get(version.version, ())))
+            for version in sorted(map(_read_version, found), key=lambda v: int(v.version))
+        )
+
+    def _aliases(self, model: str) -> dict[str, list[str]]:
+        """The aliases of a model's versions, by number."""
+        found = self._ask(
+            f"name the aliases of {model}", lambda: self._client.get_registered_model(model).aliases
+        )
+        names: dict[str, list[str]] = {}
+        for alias, version in sorted(found.items()):
+            names.setdefault(str(version), []).append(alias)
+        return names
 
     def find_version(self, model: str, wanted: str) -> RegisteredVersion | None:
         """The version that an alias or a number names; None: the registry says that there is none."""
@@ -284,6 +302,29 @@ class MlflowServer:
             self.end_run(str(run.info.run_id), "KILLED")
         return len(found)
 
+    def list_ended_runs(self, experiment: str, *, before: datetime) -> list[str]:
+        """The ids of an experiment's runs that ended before a moment; none without the experiment."""
+        identity = self.find_experiment(experiment)
+        if identity is None:
+            return []
+        stamp = int(before.timestamp() * 1000)
+        query = f"attributes.status != 'RUNNING' and attributes.end_time < {stamp}"
+        found: list[str] = []
+        token: str | None = None
+        while True:
+            page = self._ask(
+                f"name the runs of the experiment '{experiment}'",
+                partial(self._client.search_runs, [identity], query, page_token=token),
+            )
+            found += [str(run.info.run_id) for run in page]
+            token = page.token
+            if not token:
+                return found
+
+    def delete_run(self, run_id: str) -> None:
+        """Deletes a run: MLflow hides it, and `mlflow gc` removes it and its files for good."""
+        self._ask(f"delete the run {run_id}", lambda: self._client.delete_run(run_id))
+
     def log_parameters(self, run_id: str, values: Mapping[str, object]) -> None:
         """Logs what a run was set to."""
         from mlflow.entities import Param
@@ -370,6 +411,25 @@ class MlflowServer:
                 ) from error
 
         return self._again(download)
+
+    def delete_files(self, uri: str) -> None:
+        """Deletes a folder of a run, or of a logged model; one that is gone is no error."""
+        from mlflow.exceptions import MlflowException
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        place = self.resolve(uri)
+
+        def delete() -> None:
+            try:
+                files: Any = get_artifact_repository(place, tracking_uri=self.uri)
+                files.delete_artifacts()
+            except FileNotFoundError:
+                return
+            except MlflowException as error:
+                if not is_absent(error):
+                    raise
+
+        self._ask(f"delete the files at {redact(place)}", delete)
 
     def resolve(self, uri: str) -> str:
         """A `runs:/` or `models:/` URI as the place that it stands for; others as they are."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from slipway.components.config.data import Window
 from slipway.components.contracts.inference_log import LOCAL_ROLL_SECONDS, WHOLE_AFTER, whole_after
@@ -359,3 +360,27 @@ def test_a_predictor_rolls_as_often_as_monitoring_takes_it_to() -> None:
     assert timedelta(seconds=2 * fields["log_roll_seconds"]) == WHOLE_AFTER
     assert whole_after("s3://bucket/log") == WHOLE_AFTER
     assert whole_after("build/run/inference_log") == timedelta(seconds=2 * LOCAL_ROLL_SECONDS)
+
+
+def test_a_run_lets_go_of_what_the_project_keeps_no_longer(
+    world: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for start, end in (("2013-11-20", "2013-11-21"), ("2013-12-06", "2013-12-08")):
+        world.write_log(world.between(start, end))
+    days = world.log / "flights"
+    world.run("2013-12-07", "2013-12-08")
+    assert (days / "date=2013-11-20").is_dir(), "nothing is deleted where nothing is set"
+    with monkeypatch.context() as broken:
+        broken.setattr(LocalFileSystem, "rm", refuse)
+        record = world.run("2013-12-07", "2013-12-08", retention={"log": "10d"}).record
+    assert record.summary["total_predictions"] > 0, "a store that refuses fails no run"
+    assert (
+        "WARNING: not all that is past its time was deleted: The log of" in capsys.readouterr().out
+    )
+    assert (days / "date=2013-11-20").is_dir()
+    world.run("2013-12-07", "2013-12-08", retention={"log": "10d"})
+    assert sorted(path.name for path in days.iterdir()) == ["date=2013-12-06", "date=2013-12-07"]
+
+
+def refuse(*_: Any, **__: Any) -> None:
+    raise PermissionError("Access Denied")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,11 @@ CALLS: dict[str, Callable[[tracking.MlflowServer, Path], object]] = {
     "open_child": lambda server, _: server.open_child("r", name="trial"),
     "end_run": lambda server, _: server.end_run("r"),
     "end_open_runs": lambda server, _: server.end_open_runs("toy", "tag", "value"),
+    "list_ended_runs": lambda server, _: server.list_ended_runs(
+        "toy", before=datetime(2026, 1, 1, tzinfo=UTC)
+    ),
+    "delete_run": lambda server, _: server.delete_run("r"),
+    "delete_files": lambda server, _: server.delete_files("runs:/r/x"),
     "log_parameters": lambda server, _: server.log_parameters("r", {"seed": 1}),
     "log_metrics": lambda server, _: server.log_metrics("r", {"auc": 0.5}, stamp_ms=1),
     "log_files": lambda server, folder: server.log_files("r", [folder], "place"),
