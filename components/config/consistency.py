@@ -272,7 +272,8 @@ def _metrics_of_label(project: "Project") -> Iterator[tuple["Location", str]]:
     """A bound on a metric that the label's kind does not have would never be measured."""
     label, gate = project.features.label, project.gate
     kind, costs = label.kind, label.costs is not None
-    known = metrics_of(kind, costs=costs)
+    sets = kind == "multiclass" and project.training.sets is not None
+    known = metrics_of(kind, costs=costs, sets=sets)
     if not costs and project.training.threshold == "cost":
         yield (
             ("training", "threshold"),
@@ -287,7 +288,7 @@ def _metrics_of_label(project: "Project") -> Iterator[tuple["Location", str]]:
     if kind == "number":
         of_classes = ("accuracy", "f1", "auc", "calibration_error", "min_class_rows")
         places.append((("gate",), [name for name in of_classes if name in gate.model_fields_set]))
-    elif "coverage" in gate.model_fields_set:
+    elif "coverage" in gate.model_fields_set and not sets:
         places.append((("gate",), ["coverage"]))
     for place, metrics in places:
         for metric in metrics:
@@ -307,6 +308,7 @@ def _training_of_label(project: "Project") -> Iterator[tuple["Location", str]]:
         "threshold": "binary",
         "class_weights": "multiclass",
         "interval": "number",
+        "sets": "multiclass",
     }
     for name, wanted in of_kind.items():
         if name in training.model_fields_set and kind != wanted:

@@ -271,8 +271,8 @@ class GateConfig(Section):
     )
     coverage: Share = Field(
         default=0.05,
-        description="Of a number: by how much the share of values inside their intervals may fall "
-        "short of `training.interval`.",
+        description="By how much the share of labels inside their intervals may fall short of "
+        "`training.interval`; of several classes, of those in their sets, short of `training.sets`.",
     )
     calibration_error: Share = Field(default=0.1, description="Largest expected calibration error.")
     min_rows: int = Field(default=1000, ge=1, description="Fewest test rows.")

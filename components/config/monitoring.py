@@ -41,8 +41,8 @@ class AlertThresholds(Section):
         default=0.05,
         ge=0,
         le=1,
-        description="Of a number: COVERAGE above, by how much the share of values inside their "
-        "intervals falls short of what these promise.",
+        description="COVERAGE above: by how much the share of labels inside their intervals, or in their "
+        "sets, falls short of what these promise.",
     )
     error_rise: float = Field(
         default=0.25,

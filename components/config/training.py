@@ -258,6 +258,11 @@ class TrainingConfig(Section):
         lt=1,
         description="Of a label that is a number: the share of values that the intervals are to hold.",
     )
+    sets: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Of a label with several classes: the model also answers with a set of classes, and "
+        "the sets are to hold this share of the labels (0.9). None: no sets.",
+    )
     sample_weight: str | None = Field(
         default=None,
         description="A numeric column of `features.examples.beside` that weighs the rows, or a numeric "

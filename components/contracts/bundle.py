@@ -69,7 +69,9 @@ class Bundle(Record):
         classes: of several classes their names, in the order of the answers.
         costs: of classes, what an answer costs by the true class; of several, the answer is the one that
             is expected to cost least. Empty: nothing is said.
-        level: of a number, the share of labels that the intervals are to hold.
+        level: of a number, the share of labels that the intervals are to hold; of several classes, that
+            the sets are to hold (0: there are none).
+        set_threshold: of several classes with sets: a set holds the classes whose probability reaches it.
         centre: of a number, the mean of the training labels.
         scale: of a number, the standard deviation of the training labels.
         vocabularies: categorical feature to its known values, in code order (code 0 is "unknown
@@ -79,7 +81,7 @@ class Bundle(Record):
 
     ABSENT: ClassVar[str] = "is not a model bundle"
     REMEDY: ClassVar[str] = "Train the model again."
-    SPARSE: ClassVar[frozenset[str]] = frozenset({"costs"})
+    SPARSE: ClassVar[frozenset[str]] = frozenset({"costs", "set_threshold"})
 
     name: str
     features: tuple[Feature, ...]
@@ -96,6 +98,7 @@ class Bundle(Record):
     scale: float = 1.0
     key_columns: tuple[str, ...] = ()
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
+    set_threshold: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -31,7 +31,7 @@ class ReferenceSummary(Record):
 
     Attributes:
         threshold: of a binary label: it is 1 where the probability reaches it.
-        label_kind, classes, level, costs: as in the bundle.
+        label_kind, classes, level, costs, set_threshold: as in the bundle.
         rows: rows a part. sampled: how many of them are in reference.parquet.
         release: metric to its value on the test part when the model was released.
         intervals: metric to its interval there.
@@ -45,7 +45,7 @@ class ReferenceSummary(Record):
     ABSENT: ClassVar[str] = "holds no reference"
     REMEDY: ClassVar[str] = "Register the model again."
     SPARSE: ClassVar[frozenset[str]] = frozenset(
-        {"label_kind", "classes", "level", "labels", "fairness", "costs"}
+        {"label_kind", "classes", "level", "labels", "fairness", "costs", "set_threshold"}
     )
 
     model: str
@@ -68,6 +68,7 @@ class ReferenceSummary(Record):
     labels: dict[str, dict[str, float]] = field(default_factory=dict)
     fairness: list[dict[str, Any]] = field(default_factory=list)
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
+    set_threshold: float | None = None
 
 
 def answer_column(kind: LabelKind, name: str) -> str:

@@ -216,12 +216,15 @@ def estimates(model: MeasuredModel, done: TestPass, config: GateConfig) -> dict[
 def differences(
     model: MeasuredModel, other: MeasuredModel, done: TestPass, config: GateConfig
 ) -> dict[str, Estimate]:
-    """Every metric's difference (model − other) on the same rows, paired: the same blocks drawn."""
+    """Every metric's difference (model − other) on the same rows, paired: the same blocks drawn.
+
+    Only of the metrics that both have: one may answer with sets, and the other not.
+    """
     ours, theirs = model.tally.measure(), other.tally.measure()
     drawn, against = resampled(model.tally, done), resampled(other.tally, done)
     return _estimate(
-        {name: ours[name] - theirs[name] for name in ours},
-        {name: drawn[name] - against[name] for name in drawn},
+        {name: ours[name] - theirs[name] for name in ours if name in theirs},
+        {name: drawn[name] - against[name] for name in drawn if name in against},
         config.confidence,
         done.rows,
     )
@@ -266,8 +269,12 @@ def slice_evidence(
                     base = against.measure(group)
                     drawn_base = against.resample(weights, used, group) if enough else {}
                     differences = _estimate(
-                        {name: measured[name] - base[name] for name in measured},
-                        {name: drawn[name] - drawn_base[name] for name in drawn},
+                        {name: measured[name] - base[name] for name in measured if name in base},
+                        {
+                            name: drawn[name] - drawn_base[name]
+                            for name in drawn
+                            if name in drawn_base
+                        },
                         config.confidence,
                         rows,
                     )

@@ -108,7 +108,7 @@ def _of_bound(result: RuleResult, evidence: Evidence) -> list[str]:
     if metric == "coverage":
         causes.append(
             "the labels vary more in the test part than in the validation part, from which the intervals"
-            " are made: make features.split.validation longer, or train more often"
+            " (or sets) are made: make features.split.validation longer, or train more often"
         )
     leads = {name: lead.value for name, lead in evidence.baselines.items() if "regression" in name}
     own = evidence.metrics.get(evidence.label.lead)

@@ -5,13 +5,16 @@ from typing import Any
 
 from slipway.components.config.base import format_instant
 from slipway.components.config.data import Window, parse_window
+from slipway.components.config.kinds import LabelKind
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.monitoring_record import (
     DriftStatus,
     MLSystemMetrics,
     MonitoringRecord,
 )
+from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.choose import to_facts
+from slipway.components.metrics.kinds.multiclass import MulticlassLabel
 from slipway.components.metrics.kinds.number import NumberLabel
 from slipway.components.monitor import history
 from slipway.components.monitor.alerting.alerts import (
@@ -32,6 +35,13 @@ from slipway.components.monitor.retraining.retrain import decide
 from slipway.components.monitor.window import FeatureScan
 from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
+
+_HELD: dict[LabelKind, str] = {
+    "binary": "",
+    "multiclass": "in their sets",
+    "number": "inside their intervals",
+}
+"""Where labels are to lie, for the alert COVERAGE."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +191,8 @@ def _find(figures: _Figures) -> Findings:
     label = reference.label if reference else None
     return Findings(
         coverage=measured.coverage if measured else None,
-        level=label.level if isinstance(label, NumberLabel) else None,
+        level=_level(label),
+        held=_HELD[label.kind] if label else "",
         rmse=measured.rmse if measured else None,
         release_rmse=reference.release.get("rmse") if reference else None,
         new_class_rows=_new_class_rows(figures),
@@ -200,6 +211,13 @@ def _find(figures: _Figures) -> Findings:
         skew=skew.worst if skew else None,
         skewed=tuple(feature.name for feature in skewed if feature.differ > limits.skew),
     )
+
+
+def _level(label: LabelType | None) -> float | None:
+    """The share of labels that intervals or sets are to hold; None where there are none."""
+    if isinstance(label, NumberLabel | MulticlassLabel):
+        return label.level or None
+    return None
 
 
 def _unfair(figures: _Figures) -> tuple[str, ...] | None:
@@ -231,6 +249,8 @@ def _summarise(figures: _Figures) -> dict[str, Any]:
             "coverage": measured.coverage if measured else None,
             "expected_rmse": estimate.get("rmse"),
         }
+    elif measured and measured.set_size is not None:
+        of_number = {"coverage": measured.coverage, "set_size": measured.set_size}
     return {
         **of_number,
         "current_accuracy": figures.accuracy,

@@ -125,6 +125,7 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
         classes=summary.classes,
         level=summary.level,
         costs=summary.costs,
+        set_threshold=summary.set_threshold,
     )
     answers = [answer_column(label.kind, name) for name, _ in label.columns()]
     missing = [

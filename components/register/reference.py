@@ -77,6 +77,7 @@ def write_reference(
         classes=bundle.classes,
         level=bundle.level,
         costs=bundle.costs,
+        set_threshold=bundle.set_threshold,
         labels=splits.labels,
         fairness=verdict.notes.get("fairness", []),
     ).write(folder / FILE)

@@ -7,6 +7,8 @@ from torch import nn
 
 from slipway.components.contracts.bundle import Bundle, write_bundle
 from slipway.components.contracts.splits import Splits
+from slipway.components.metrics.kinds.base import LabelType
+from slipway.components.metrics.kinds.multiclass import MulticlassLabel
 from slipway.components.support.packages import installed_packages
 from slipway.components.support.stage import progress
 from slipway.components.train.data.preparation import Prepared
@@ -27,6 +29,7 @@ class FinishedModel:
 
     Attributes:
         threshold: the label is 1 from this probability on.
+        label: what the answers mean.
         metrics: by name.
         curves: calibration curves by name, as the report draws them.
         importance: what each feature is worth.
@@ -36,6 +39,7 @@ class FinishedModel:
     model: TrainedModel
     head: Head
     threshold: float
+    label: LabelType
     metrics: dict[str, float]
     curves: dict[str, list[dict[str, float]]]
     importance: list[FeatureImportance]
@@ -69,6 +73,7 @@ def calibrate_members(prepared: Prepared, members: list[TrainedMember]) -> Finis
         model=model,
         head=head,
         threshold=threshold,
+        label=label,
         metrics=label.measure(labels, answers),
         curves=curves,
         importance=permutation_importance(
@@ -105,6 +110,9 @@ def _sign(prepared: Prepared, finished: FinishedModel) -> Bundle:
         threshold=finished.threshold,
         centre=finished.head.centre,
         scale=finished.head.scale,
+        set_threshold=finished.label.set_threshold
+        if isinstance(finished.label, MulticlassLabel)
+        else None,
         notes={
             "threshold_rule": settings.threshold,
             "calibration": finished.head.signature(),

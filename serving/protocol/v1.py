@@ -30,6 +30,9 @@ def parse_instances(body: Body, reader: RowReader, *, keyed: bool) -> InferReque
 def encode_predictions(model: Model, answers: np.ndarray) -> bytes:
     """The body of the answer: an object a row, with the outputs by name."""
     served = {name: values.tolist() for name, values in model.label.respond(answers).items()}
+    for output in model.label.outputs:
+        if output.listed:
+            served[output.name] = [orjson.loads(text) for text in served[output.name]]
     predictions = [
         dict(zip(served, row, strict=True)) for row in zip(*served.values(), strict=True)
     ]

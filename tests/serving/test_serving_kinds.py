@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from support.serving_bundles import (
     predictor,
 )
 
+from slipway.components.contracts.bundle import write_bundle
 from slipway.components.contracts.inference_log import log_schema
 from slipway.components.metrics.kinds.choose import label_type_of
 
@@ -104,15 +106,15 @@ def test_v2_binary_by_tritonclient(kind: str, running: Running) -> None:
     check(kind, served)
 
 
-def test_v1(kind: str, running: Running) -> None:
+def ask_v1(running: Running) -> list[dict[str, Any]]:
     columns = {item["name"]: item["data"] for item in flight_tensors(ROWS)}
     rows = [{name: values[i] for name, values in columns.items()} for i in range(ROWS)]
     url = f"{running.url}/v1/models/flights:predict"
-    predictions = httpx.post(url, json={"instances": rows}).json()["predictions"]
-    check(kind, {name: [row[name] for row in predictions] for name in predictions[0]})
+    return list(httpx.post(url, json={"instances": rows}).json()["predictions"])
 
 
-def test_grpc(kind: str, running: Running) -> None:
+def ask_grpc(running: Running) -> tuple[Any, Any]:
+    """The answer by gRPC, and the client."""
     import tritonclient.grpc as triton
 
     client = triton.InferenceServerClient(running.grpc)
@@ -122,7 +124,16 @@ def test_grpc(kind: str, running: Running) -> None:
         numpy_kind = {"FP64": np.float64, "BOOL": bool, "BYTES": object}[item["datatype"]]
         made.set_data_from_numpy(np.array(item["data"], numpy_kind))
         inputs.append(made)
-    result = client.infer("flights", inputs)
+    return client.infer("flights", inputs), client
+
+
+def test_v1(kind: str, running: Running) -> None:
+    predictions = ask_v1(running)
+    check(kind, {name: [row[name] for row in predictions] for name in predictions[0]})
+
+
+def test_grpc(kind: str, running: Running) -> None:
+    result, client = ask_grpc(running)
     served = {name: result.as_numpy(name) for name in truth(kind)}
     if kind == "multiclass":
         served["label"] = [value.decode() for value in served["label"]]
@@ -172,3 +183,27 @@ def test_the_log_holds_the_answers_and_refusals(of: str, tmp_path: Path) -> None
             assert found == wanted[name]
         else:
             assert np.array(found) == pytest.approx(np.array(wanted[name]), abs=1e-4)
+
+
+def test_sets_of_classes_over_every_protocol(tmp_path: Path) -> None:
+    made = make_bundle(tmp_path / "bundle", kind="multiclass")
+    shares = truth("multiclass")["probabilities"]
+    edge = float(np.sort(shares, axis=None)[-5]) - 1e-4
+    write_bundle(tmp_path / "bundle", replace(made, level=0.9, set_threshold=edge))
+    wanted = [
+        [CLASSES[k] for k in range(3) if row[k] >= edge or k == row.argmax()] for row in shares
+    ]
+    assert len({len(one) for one in wanted}) > 1
+    grpc = free_port()
+    with predictor(tmp_path, f"--grpc-port={grpc}") as running:
+        answer = running.infer(flight_tensors(ROWS)).json()
+        output = {one["name"]: one for one in answer["outputs"]}["set"]
+        assert (output["datatype"], output["shape"]) == ("BYTES", [ROWS])
+        assert [json.loads(text) for text in output["data"]] == wanted
+        assert [row["set"] for row in ask_v1(running)] == wanted
+        running.grpc = f"127.0.0.1:{grpc}"
+        served = ask_grpc(running)[0].as_numpy("set")
+        assert [json.loads(text.decode()) for text in served] == wanted
+        meta = httpx.get(f"{running.url}/v2/models/flights").json()
+        assert meta["properties"]["set_threshold"] == str(edge)
+        assert {"name": "set", "datatype": "BYTES", "shape": [-1]} in meta["outputs"]

@@ -94,11 +94,15 @@ class LabelTally(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One output of a served answer: its V2 datatype, and its length a row; None: one value a row."""
+    """One output of a served answer: its V2 datatype, and its length a row; None: one value a row.
+
+    Each value of a `listed` one is a JSON list of texts, which V1 gives as the list that it is.
+    """
 
     name: str
     datatype: str
     width: int | None = None
+    listed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

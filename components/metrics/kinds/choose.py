@@ -22,6 +22,7 @@ def label_type_of(bundle: "Bundle") -> LabelType:
         centre=bundle.centre,
         scale=bundle.scale,
         costs=bundle.costs,
+        set_threshold=bundle.set_threshold,
     )
 
 
@@ -34,6 +35,7 @@ def label_type(
     centre: float = 0.0,
     scale: float = 1.0,
     costs: "dict[str, dict[str, float]] | None" = None,
+    set_threshold: float | None = None,
 ) -> LabelType:
     """The kind of label, with what one model says of it.
 
@@ -41,13 +43,21 @@ def label_type(
         kind: its name.
         threshold: of a binary label, the probability from which on it is 1.
         classes: of several, in the order of the answers.
-        level: of a number, the share of labels that the intervals are to hold.
+        level: of a number, the share of labels that the intervals are to hold; of several classes, that
+            the sets are to hold.
         centre: of a number, the mean of the training labels.
         scale: of a number, about their standard deviation.
         costs: of classes, what an answer costs by the true class.
+        set_threshold: of several classes, the probability from which on a class is in the set; None:
+            there are no sets.
     """
     if kind == "multiclass":
-        return MulticlassLabel(classes=classes, costs=costs or {})
+        return MulticlassLabel(
+            classes=classes,
+            costs=costs or {},
+            level=0.0 if set_threshold is None else level,
+            set_threshold=set_threshold,
+        )
     if kind == "number":
         return NumberLabel(level=level, centre=centre, scale=scale)
     return BinaryLabel(threshold=threshold, costs=costs or {})
@@ -60,6 +70,7 @@ class LabelFacts(TypedDict):
     classes: list[str]
     level: float
     costs: NotRequired[dict[str, dict[str, float]]]
+    set_threshold: NotRequired[float]
 
 
 def to_facts(label: LabelType) -> LabelFacts:
@@ -71,6 +82,8 @@ def to_facts(label: LabelType) -> LabelFacts:
     }
     if isinstance(label, MulticlassLabel) and label.costs:
         facts["costs"] = label.costs
+    if isinstance(label, MulticlassLabel) and label.set_threshold is not None:
+        facts["level"], facts["set_threshold"] = label.level, label.set_threshold
     return facts
 
 
@@ -83,4 +96,5 @@ def from_facts(facts: LabelFacts | None) -> LabelType:
         classes=tuple(facts["classes"]),
         level=facts["level"],
         costs=facts.get("costs"),
+        set_threshold=facts.get("set_threshold"),
     )

@@ -12,6 +12,7 @@ from slipway.components.metrics.binary import auc
 from slipway.components.metrics.costs import best_constant, cost_matrix, named_pairs
 from slipway.components.metrics.kinds.base import ClassCount, LabelType, Limit, Output
 from slipway.components.metrics.kinds.limits import limits_of_classes
+from slipway.components.metrics.labels import reaches_threshold
 from slipway.components.metrics.multiclass_tally import MulticlassTally, RowValues
 from slipway.components.metrics.tally import MAX_BLOCKS
 from slipway.components.support.errors import SlipwayError
@@ -34,6 +35,9 @@ class MulticlassLabel(LabelType):
 
     Attributes:
         costs: what an answer costs by the true class; empty: nothing is said.
+        level: the share of labels that the sets are to hold; 0: there are none.
+        set_threshold: the set of a row holds the classes whose probability reaches it, and the class that
+            is called; None: there are no sets.
         decided_by: the costs that a class is called by; None: `costs`.
         matrix: of `costs`, float64 [K true, K answered]; None: nothing is said.
         decisive: the same of what a class is called by.
@@ -41,6 +45,8 @@ class MulticlassLabel(LabelType):
 
     classes: tuple[str, ...]
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
+    level: float = 0.0
+    set_threshold: float | None = None
     decided_by: dict[str, dict[str, float]] | None = None
     matrix: "np.ndarray | None" = field(init=False, repr=False, compare=False, default=None)
     decisive: "np.ndarray | None" = field(init=False, repr=False, compare=False, default=None)
@@ -67,7 +73,7 @@ class MulticlassLabel(LabelType):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """See `LabelType`."""
-        return metrics_of(self.kind, costs=bool(self.costs))
+        return metrics_of(self.kind, costs=bool(self.costs), sets=self.set_threshold is not None)
 
     def measured_as(self, other: LabelType) -> LabelType:
         """See `LabelType`."""
@@ -84,17 +90,23 @@ class MulticlassLabel(LabelType):
     @property
     def noun(self) -> str:
         """See `LabelType`."""
-        return f"one of {len(self.classes):,} classes"
+        held = f", with a set that is to hold {self.level:.0%} of the labels" if self.level else ""
+        return f"one of {len(self.classes):,} classes{held}"
 
     @property
     def settings(self) -> dict[str, Any]:
         """See `LabelType`."""
-        told = {"costs": named_pairs(self.costs)} if self.costs else {}
+        told: dict[str, Any] = {"costs": named_pairs(self.costs)} if self.costs else {}
+        told |= {"level": self.level} if self.level else {}
         return {"label_kind": self.kind, "classes": len(self.classes), **told}
 
     def limits(self, gate: "GateConfig") -> list[Limit]:
-        """See `LabelType`."""
-        return limits_of_classes(gate)
+        """What classes must hold; and the sets about as many labels as they promise."""
+        limits = limits_of_classes(gate)
+        if self.set_threshold is not None:
+            least = round(max(self.level - gate.coverage, 0.0), 9)
+            limits.append(Limit(metric="coverage", side="min", value=least))
+        return limits
 
     def count_classes(self, class_rows: tuple[int, ...], least: int) -> list[ClassCount]:
         """Each class that is too rare, by name; the rarest where none is."""
@@ -190,7 +202,32 @@ class MulticlassLabel(LabelType):
 
     def _row_values(self) -> "dict[str, RowValues]":
         """What is measured of a row besides, by metric."""
-        return {"expected_cost": self._row_costs} if self.matrix is not None else {}
+        found: dict[str, RowValues] = {}
+        if self.set_threshold is not None:
+            found["coverage"] = self._rows_covered
+            found["set_size"] = lambda labels, answers: self.sets(answers).sum(1).astype(float)
+        if self.matrix is not None:
+            found["expected_cost"] = self._row_costs
+        return found
+
+    def sets(self, answers: "np.ndarray") -> "np.ndarray":
+        """Which classes the set of each row holds, bool [N, K]; all where there are no sets.
+
+        Of the classes whose probability reaches the threshold (Sadinle, Lei and Wasserman, 2019: the
+        smallest sets on average); the class that is called is always one of them.
+        """
+        import numpy as np
+
+        held = reaches_threshold(answers, self.set_threshold or 0.0)
+        held[np.arange(len(answers)), self.decide(answers)] = True
+        return held
+
+    def _rows_covered(self, labels: "np.ndarray", answers: "np.ndarray") -> "np.ndarray":
+        """1 where the label is in the row's set, float64 [N]."""
+        import numpy as np
+
+        covered: np.ndarray = self.sets(answers)[np.arange(len(labels)), labels.astype(int)]
+        return covered.astype(float)
 
     def _row_costs(self, labels: "np.ndarray", answers: "np.ndarray") -> "np.ndarray":
         """What the answer to each row costs, float64 [N]."""
@@ -223,30 +260,52 @@ class MulticlassLabel(LabelType):
             Output(name="probabilities", datatype="FP32", width=len(self.classes)),
             Output(name="probability", datatype="FP32"),
             Output(name="label", datatype="BYTES"),
+            *self._set_output,
         )
 
+    @property
+    def _set_output(self) -> tuple[Output, ...]:
+        if self.set_threshold is None:
+            return ()
+        return (Output(name="set", datatype="BYTES", listed=True),)
+
     def respond(self, answers: "np.ndarray") -> dict[str, "np.ndarray"]:
-        """All probabilities, and the called class with its own."""
+        """All probabilities, the called class with its own, and the set in the order of the classes."""
         import numpy as np
 
         called, sure = multiclass.confidence(answers, self.decisive)
-        return {
+        served = {
             "probabilities": answers,
             "probability": sure,
             "label": np.array(self.classes, object)[called],
         }
+        if self.set_threshold is not None:
+            texts = [
+                json.dumps(
+                    [self.classes[place] for place in np.flatnonzero(row)], ensure_ascii=False
+                )
+                for row in self.sets(answers)
+            ]
+            served["set"] = np.array(texts, object)
+        return served
 
     def is_tied(self, answers: "np.ndarray", tolerance: float) -> "np.ndarray":
-        """Where the two greatest probabilities, or the two least expected costs, are that near."""
+        """Where the two greatest probabilities, or the two least expected costs, are that near.
+
+        And where a class is as near to the edge of the set.
+        """
         import numpy as np
 
+        edge: Any = np.zeros(len(answers), bool)
+        if self.set_threshold is not None:
+            edge = (np.abs(answers.astype(np.float64) - self.set_threshold) <= tolerance).any(1)
         if self.decisive is not None:
             expected = np.partition(answers.astype(np.float64) @ self.decisive, 1, axis=1)
             moved = 2 * tolerance * np.abs(self.decisive).sum(0).max()
-            near: np.ndarray = expected[:, 1] - expected[:, 0] <= moved
+            near: np.ndarray = (expected[:, 1] - expected[:, 0] <= moved) | edge
             return near
         greatest = np.partition(answers.astype(np.float64), -2, axis=1)
-        tied: np.ndarray = greatest[:, -1] - greatest[:, -2] <= 2 * tolerance
+        tied: np.ndarray = (greatest[:, -1] - greatest[:, -2] <= 2 * tolerance) | edge
         return tied
 
     def place(self, answers: "np.ndarray") -> "np.ndarray":
@@ -256,6 +315,8 @@ class MulticlassLabel(LabelType):
     def facts(self) -> dict[str, str]:
         """See `LabelType`."""
         told = {"costs": json.dumps(self.costs, ensure_ascii=False)} if self.costs else {}
+        if self.set_threshold is not None:
+            told |= {"level": str(self.level), "set_threshold": str(self.set_threshold)}
         return {"classes": json.dumps(self.classes, ensure_ascii=False), **told}
 
     def read_response(self, served: "Mapping[str, np.ndarray]") -> "np.ndarray":

@@ -27,6 +27,7 @@ class Findings:
     release_accuracy: float | None = None
     coverage: float | None = None
     level: float | None = None
+    held: str = "inside their intervals"
     rmse: float | None = None
     release_rmse: float | None = None
     new_class_rows: int | None = None
@@ -157,7 +158,7 @@ def _accuracy_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
 
 
 def _number_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
-    """What late labels say of a number's answers."""
+    """What late labels say of a number's answers, and of sets of classes."""
 
     def shortfall(found: Findings) -> float | None:
         if found.coverage is None or found.level is None:
@@ -175,7 +176,7 @@ def _number_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
             severity="critical",
             value=shortfall,
             threshold=limits.coverage,
-            text="{findings.coverage:.1%} of {findings.labelled:,} labels lie inside their intervals,"
+            text="{findings.coverage:.1%} of {findings.labelled:,} labels lie {findings.held},"
             " which are to hold {findings.level:.0%}: {value:.1%} short, more than {threshold:.1%}.",
             action="The model is surer than it may be: retrain on newer data.",
         ),

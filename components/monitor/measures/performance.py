@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int8]
 METRICS = ("accuracy", "f1", "auc", "log_loss", "brier", "calibration_error")
-_ASKED_FOR = ("expected_cost",)
+_ASKED_FOR = ("set_size", "expected_cost")
 _BLOCKS, _RESAMPLES = 200, 500
 
 
@@ -79,6 +79,7 @@ class Performance:
     pinball: float | None = None
     coverage: float | None = None
     interval_width: float | None = None
+    set_size: float | None = None
     expected_cost: float | None = None
     new_class_rows: int = 0
     positive_rate: float | None = None

@@ -254,7 +254,7 @@ def _signature(folder: Path, splits: Splits, project: str, config: TrainingConfi
         label_kind=splits.label_kind,
         classes=splits.classes,
         costs=splits.costs,
-        level=config.interval if splits.label_kind == "number" else 0.0,
+        level=config.interval if splits.label_kind == "number" else config.sets or 0.0,
     )
 
 

@@ -1,4 +1,4 @@
-"""Conformal intervals: by how much the ends of an interval must move to hold what it promises."""
+"""Split conformal prediction: what intervals and sets must be to hold what they promise."""
 
 import math
 
@@ -23,3 +23,23 @@ def conform(labels: np.ndarray, answers: np.ndarray, level: float) -> float:
     outside = np.maximum(exact[:, 1] - labels, labels - exact[:, 2])
     rank = math.ceil((len(labels) + 1) * level)
     return float(np.sort(outside)[min(rank, len(labels)) - 1])
+
+
+def fit_sets(labels: np.ndarray, answers: np.ndarray, level: float) -> float:
+    """The probability from which on a class is in the set (Sadinle, Lei and Wasserman, JASA 2019).
+
+    The set of a new row that is drawn as these were then holds its class with a probability of at least
+    `level`, whatever the model is; of all such sets these are the smallest on average.
+
+    Args:
+        labels: places of classes, [N], of rows that the model was not fitted on.
+        answers: probabilities, float32 [N, K].
+        level: the share to hold.
+
+    Returns:
+        A probability of float32; 0 where the rows are too few to promise so much, so that a set holds
+        every class.
+    """
+    own = np.take_along_axis(answers, labels[:, None].astype(np.int64), 1)[:, 0]
+    rank = math.ceil((len(labels) + 1) * level)
+    return float(np.sort(own)[::-1][rank - 1]) if rank <= len(labels) else 0.0

@@ -22,7 +22,7 @@ from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.metrics.threshold import choose_threshold
 from slipway.components.support.errors import SlipwayError
-from slipway.components.train.model.conformal import conform
+from slipway.components.train.model.conformal import conform, fit_sets
 from slipway.components.train.model.platt import Platt, fit_platt
 from slipway.components.train.model.temperature import Temperature, fit_temperature
 
@@ -360,7 +360,15 @@ class MulticlassHead(Head):
         self, labels: np.ndarray, answers: np.ndarray, config: TrainingConfig
     ) -> tuple[LabelType, float]:
         """The greatest probability decides, or the least expected cost."""
-        return label_type("multiclass", classes=self.classes, costs=self.costs), 0.0
+        edge = None if config.sets is None else fit_sets(labels, answers, config.sets)
+        label = label_type(
+            "multiclass",
+            classes=self.classes,
+            costs=self.costs,
+            level=config.sets or 0.0,
+            set_threshold=edge,
+        )
+        return label, 0.0
 
     def curve(self, labels: np.ndarray, answers: np.ndarray) -> list[dict[str, float]]:
         """Of the called class: mean probability and share of hits by bin."""

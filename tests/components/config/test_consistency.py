@@ -44,6 +44,8 @@ WRONG = [
      r"AA cannot be both in `groups` and in `leave_out`"),
     ({"gate.classes": "{late: {f1: 0.5}}"}, r"gate.classes: the label has no class late. It has 0, 1"),
     ({"gate.classes": "{1: {min_rows: 5}}"}, r"give f1, recall, precision or several of them"),
+    ({"training.sets": "0.9"}, r"training.sets is for a label of kind multiclass"),
+    ({"gate.coverage": "0.1"}, r"gate.coverage: features.label.kind is binary"),
     ({"training.threshold": "cost"}, r"training.threshold: `cost` needs features.label.costs"),
     ({"gate.metrics": "{expected_cost: {max: 1}}"}, r"gate.metrics.expected_cost: .* measured by"),
     ({"features.label.column": "arr_dely"},

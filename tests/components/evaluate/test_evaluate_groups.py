@@ -25,6 +25,7 @@ from slipway.components.evaluate.evaluate import Evaluation, EvaluationTask, eva
 from slipway.components.metrics.costs import cost_matrix
 from slipway.components.metrics.fairness import GroupTally, row_sums, spread
 from slipway.components.metrics.kinds.choose import label_type, label_type_of
+from slipway.components.train.model.conformal import fit_sets
 
 GATE: dict[str, Any] = {
     "accuracy": 0.6,
@@ -303,6 +304,32 @@ def test_the_expected_cost_is_gated(
     assert compared.value == pytest.approx(cost - matrix[theirs["label"], theirs["called"]].mean())
     if kind == "multiclass":
         assert compared.value < 0
+
+
+def test_sets_are_gated_by_what_they_hold(
+    worlds: dict[str, Path], tmp_path: Path, registry: str
+) -> None:
+    shutil.copytree(worlds["multiclass"], tmp_path / "world")
+    bundle = read_bundle(tmp_path / "world" / "bundle")
+    table = read_part(tmp_path / "world" / "splits", "validation")
+    found = predict(open_model(tmp_path / "world" / "bundle"), bundle, table)
+    edge = fit_sets(table["label"].to_numpy(), found, 0.9)
+    write_bundle(tmp_path / "world" / "bundle", replace(bundle, level=0.9, set_threshold=edge))
+    # A champion without sets is compared in all else, and the predictor answers with them.
+    crown(worlds["multiclass"] / "bundle")
+    rehearsal = {"rows": 20, "p99_ms": 10_000, "memory_mb": 4000}
+    result = run(tmp_path / "world", tmp_path / "out", {"rehearsal": rehearsal})
+    assert result.verdict.reasons == []
+    rule = rules_of(result)["coverage"]
+    assert rule.threshold == 0.85 and rule.value == pytest.approx(0.9, abs=0.03)
+    assert 1 <= result.metrics["set_size"] < 2.5
+    page = (tmp_path / "out" / "card.html").read_text()
+    assert "with a set that is to hold 90% of the labels" in page and "set size" in page
+    # Sets from too high a threshold hold less than they promise.
+    narrow = replace(bundle, level=0.99, set_threshold=0.95)
+    write_bundle(tmp_path / "world" / "bundle", narrow)
+    refused = run(tmp_path / "world", tmp_path / "again", {})
+    assert [r.name for r in refused.verdict.rules if r.outcome != "pass"] == ["coverage"]
 
 
 def test_a_model_that_costs_no_less_than_a_constant_is_refused(

@@ -723,6 +723,33 @@ CASES = [
         },
         ("fairness sex selection_rate gap",),
     ),
+    Case(
+        "a rule that cannot be told, and one that is broken",
+        groups(gap=0.3),
+        {
+            "fairness": [
+                {"by": "sex", "measure": "error", "gap": 0.2},
+                {"by": "sex", "measure": "selection_rate", "gap": 0.2},
+            ]
+        },
+        ("fairness sex error", "fairness sex selection_rate gap"),
+    ),
+    Case(
+        "a rule with too few rows, and one that is broken",
+        {
+            "fairness": (
+                *groups(rows=9, measure="error")["fairness"],
+                *groups(gap=0.3)["fairness"],
+            )
+        },
+        {
+            "fairness": [
+                {"by": "sex", "measure": "error", "gap": 0.2},
+                {"by": "sex", "measure": "selection_rate", "gap": 0.2},
+            ]
+        },
+        ("fairness sex error f rows", "fairness sex selection_rate gap"),
+    ),
     # The least of one class.
     Case("a class at its least", classes(), {"classes": {"1": {"recall": 0.6, "f1": 0.55}}}),
     Case(
@@ -806,6 +833,24 @@ CASES = [
         {"champion": {"margins": {"expected_cost": 0.05}}},
         ("champion expected_cost",),
     ),
+    Case(
+        "a class that there is not, and one that is below",
+        classes(),
+        {"classes": {"-": {"f1": 0.5}, "1": {"f1": 0.9}}},
+        ("class -", "class 1 f1"),
+    ),
+    Case(
+        "a class with too few rows, and one that is below",
+        classes(),
+        {"classes": {"0": {"f1": 0.5, "min_rows": 9000}, "1": {"f1": 0.9}}},
+        ("class 0 enough rows", "class 1 f1"),
+    ),
+    Case(
+        "rows of more classes than there are",
+        {**classes(), "class_rows": (3500, 1500, 7)},
+        {"classes": {"1": {"f1": 0.5}}},
+        ("amount of data", "classes"),
+    ),
     Case("a class that was not measured", {}, {"classes": {"1": {"f1": 0.5}}}, ("class 1 f1",)),
     Case(
         "a class's recall is NaN",
@@ -857,6 +902,14 @@ GOOD_NUMBERS = replace(
 
 def class_metrics(**changed: Estimate) -> dict[str, Any]:
     return {"metrics": {**CLASS_METRICS, **changed}}
+
+
+def with_sets(coverage: float | None) -> dict[str, Any]:
+    """A model whose sets are to hold 90 % of the labels, and hold so many."""
+    return {
+        "label": MulticlassLabel(classes=("ant", "bee", "cat"), level=0.9, set_threshold=0.2),
+        **class_metrics(coverage=estimate(coverage), set_size=estimate(1.4)),
+    }
 
 
 def number_metrics(**changed: Estimate) -> dict[str, Any]:
@@ -927,6 +980,21 @@ CLASS_CASES = [
         of(GOOD_CLASSES, "f1", 0.3),
         {"slices": {"columns": ["colour"], "least": {"f1": {"min": 0.31}}}},
         ("slice colour=blue f1", "slice colour=red f1"),
+    ),
+    Case("sets that hold what they promise", with_sets(0.88), {"coverage": 0.02}),
+    Case("sets that fall just short", with_sets(0.8799), {"coverage": 0.02}, ("coverage",)),
+    Case(
+        "the lower bound of what sets hold",
+        with_sets(0.88),
+        {"coverage": 0.0399, "judge": "interval", "accuracy": 0.7},
+        ("coverage",),
+    ),
+    Case("sets that were not measured", with_sets(None), {}, ("sound measurement", "coverage")),
+    Case(
+        "sets that are too large",
+        with_sets(0.9),
+        {"metrics": {"set_size": {"max": 1.39}}},
+        ("set_size",),
     ),
     Case(
         "too good to be true",

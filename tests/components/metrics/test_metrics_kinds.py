@@ -1,6 +1,8 @@
 """The metrics of several classes and of numbers against scikit-learn, exactly and as tallies."""
 
+import json
 import math
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +16,8 @@ from slipway.components.config.kinds import METRICS
 from slipway.components.evaluate.blocks import draw_weights
 from slipway.components.metrics.intervals import percentile
 from slipway.components.metrics.kinds.base import LabelType
-from slipway.components.metrics.kinds.choose import label_type
+from slipway.components.metrics.kinds.choose import from_facts, label_type, to_facts
+from slipway.components.metrics.kinds.multiclass import MulticlassLabel
 from slipway.components.metrics.multiclass_tally import MulticlassTally
 from slipway.components.metrics.number import concordance
 from slipway.components.support.errors import SlipwayError
@@ -364,3 +367,61 @@ def test_served_outputs_are_read_back_as_the_answers(kind) -> None:
     assert np.array_equal(label.read_response(served), drawn[kind])
     width = drawn[kind].shape[1:]
     assert len(label.answer_names) == (width[0] if width else 0)
+
+
+def with_sets(threshold: float = 0.25, **more: Any) -> MulticlassLabel:
+    made = label_type(
+        "multiclass", classes=("a", "b", "c", "d"), level=0.9, set_threshold=threshold, **more
+    )
+    assert isinstance(made, MulticlassLabel)
+    return made
+
+
+@pytest.mark.parametrize("costs", [{}, {"a": {"d": 0.01}}], ids=["plain", "with costs"])
+def test_sets_hold_what_reaches_the_threshold_and_what_is_called(costs: dict[str, Any]) -> None:
+    made = with_sets(0.4, costs=costs)
+    rng = np.random.default_rng(3)
+    answers = rng.dirichlet(np.ones(4), 800).astype(np.float32)
+    labels = rng.integers(0, 4, 800)
+    called = made.decide(answers)
+    wanted = [
+        {k for k in range(4) if row[k] >= np.float32(0.4)} | {int(call)}
+        for row, call in zip(answers, called, strict=True)
+    ]
+    assert [set(np.flatnonzero(row)) for row in made.sets(answers)] == wanted
+    served = made.respond(answers)["set"]
+    assert [json.loads(text) for text in served] == [["abcd"[k] for k in sorted(s)] for s in wanted]
+    coverage = np.mean([label in s for label, s in zip(labels, wanted, strict=True)])
+    found = made.measure(labels, answers)
+    assert found["coverage"] == pytest.approx(coverage)
+    assert found["set_size"] == pytest.approx(np.mean([len(s) for s in wanted]))
+    assert tuple(found) == made.metrics
+    tally = made.make_tally(blocks=10)
+    block = np.arange(800) % 10
+    tally.add(answers, labels, block)
+    assert tally.measure() == pytest.approx(found, abs=2e-3)
+    weights = np.random.default_rng(0).multinomial(10, [0.1] * 10, 4).astype(float)
+    drawn = tally.resample(weights, np.arange(10))
+    for place, times in enumerate(weights):
+        again = np.repeat(np.arange(800), times[block].astype(int))
+        exact = made.measure(labels[again], answers[again])
+        for name in ("coverage", "set_size"):
+            assert drawn[name][place] == pytest.approx(exact[name])
+
+
+def test_a_model_without_sets_says_nothing_of_them() -> None:
+    made = label_type("multiclass", classes=("a", "b"), level=0.9)
+    answers = np.array([[0.7, 0.3]], np.float32)
+    assert set(made.respond(answers)) == {"probabilities", "probability", "label"}
+    assert "coverage" not in made.metrics and made.noun == "one of 2 classes"
+    assert to_facts(made) == {"kind": "multiclass", "classes": ["a", "b"], "level": 0.0}
+    assert "level" not in made.facts()
+    back = from_facts(to_facts(with_sets()))
+    assert back == with_sets() and back.facts()["set_threshold"] == "0.25"
+    assert [output.name for output in back.outputs][-1] == "set"
+
+
+def test_a_class_at_the_edge_of_the_set_may_fall_either_way() -> None:
+    made = with_sets(0.25)
+    answers = np.array([[0.7, 0.2500001, 0.03, 0.02], [0.7, 0.2, 0.05, 0.05]], np.float32)
+    assert made.is_tied(answers, 1e-5).tolist() == [True, False]

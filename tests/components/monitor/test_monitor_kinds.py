@@ -113,6 +113,24 @@ def test_what_mistakes_cost_is_measured_where_the_version_knows_it(kind: str) ->
         )
 
 
+def test_sets_of_classes_are_watched() -> None:
+    answers, places = classes(1200, 8)
+    own = np.sort(answers[np.arange(1200), places])[::-1]
+    edge = float(own[int(0.8 * 1200)])
+    made = label_type("multiclass", classes=CLASSES, level=0.8, set_threshold=edge)
+    found = measure(logged(made, answers), known([CLASSES[p] for p in places]), made)
+    wanted = made.sets(answers)[np.arange(1200), places].mean()  # type: ignore[attr-defined]
+    assert found.coverage == pytest.approx(wanted) and wanted >= 0.8
+    assert found.set_size is not None and 1 <= found.set_size < 3
+    assert found.intervals is not None and "coverage" in found.intervals
+    # Labels that no longer follow the probabilities are in fewer sets.
+    wrong = [CLASSES[(p + 1) % 3] for p in places]
+    fewer = measure(logged(made, answers), known(wrong), made)
+    assert fewer.coverage is not None and fewer.coverage < 0.7
+    back = from_facts(to_facts(made)).measure(places, answers)
+    assert back["coverage"] == pytest.approx(wanted)
+
+
 def test_a_class_that_the_model_does_not_know_counts_in_no_metric_or_as_the_rest() -> None:
     answers, places = classes(600, 2)
     names = [CLASSES[place] for place in places]

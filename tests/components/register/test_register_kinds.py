@@ -13,7 +13,7 @@ from support import gate_world, kinds_world
 from support.registry import mlflow_client
 
 from slipway.components.config.label import LabelKind
-from slipway.components.contracts.bundle import bundle_hash, read_bundle
+from slipway.components.contracts.bundle import bundle_hash, read_bundle, write_bundle
 from slipway.components.contracts.reference import ReferenceSummary
 from slipway.components.contracts.scoring import open_model, predict
 from slipway.components.contracts.splits import (
@@ -24,6 +24,7 @@ from slipway.components.contracts.splits import (
     write_splits,
 )
 from slipway.components.contracts.verdict import RuleResult, Verdict, write_verdict
+from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.monitor.reference import read_reference
 from slipway.components.register.evidence import Provenance, RegistrationInputs
 from slipway.components.register.reference import write_reference
@@ -143,6 +144,26 @@ def test_the_reference_of_several_classes(tmp_path: Path) -> None:
     assert test["__probability"].to_numpy() == pytest.approx(answers.max(1))
     labels = read_part(tmp_path / "splits", "test")["label"].to_numpy()
     assert list(summary.labels["test"].values()) == np.bincount(labels).tolist()
+
+
+def test_what_decides_goes_with_the_version(tmp_path: Path) -> None:
+    bundle, splits = world(tmp_path, "multiclass")
+    changed = replace(
+        read_bundle(bundle), level=0.9, set_threshold=0.2, costs={"bee": {"ant": 3.0}}
+    )
+    write_bundle(bundle, changed)
+    (tmp_path / "reference").mkdir()
+    write_reference(
+        tmp_path / "reference",
+        splits_path=splits,
+        splits=read_splits(splits),
+        bundle_path=bundle,
+        bundle=changed,
+        verdict=passed(bundle),
+    )
+    label = read_reference(tmp_path / "reference", "1", "test").label
+    assert label == label_type_of(changed)
+    assert label.metrics[-3:] == ("coverage", "set_size", "expected_cost")
 
 
 def test_the_reference_of_a_number(tmp_path: Path) -> None:

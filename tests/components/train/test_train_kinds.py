@@ -13,10 +13,10 @@ import pytest
 from slipway.components.contracts.bundle import ONNX, model_inputs, read_bundle
 from slipway.components.contracts.splits import read_part, read_splits, write_splits
 from slipway.components.metrics.costs import cheapest, cost_matrix
-from slipway.components.metrics.kinds.choose import label_type_of
+from slipway.components.metrics.kinds.choose import label_type, label_type_of
 from slipway.components.metrics.multiclass import row_log_losses
 from slipway.components.support.errors import SlipwayError
-from slipway.components.train.model.conformal import conform
+from slipway.components.train.model.conformal import conform, fit_sets
 from slipway.components.train.model.temperature import Temperature, fit_temperature
 from slipway.components.train.train import TrainingTask, TrainResult, train_model
 
@@ -157,6 +157,45 @@ def test_costs_go_with_the_model_and_decide(
     assert (called != found.argmax(1)).any()
     expected = cost_matrix(costs, CLASSES)[labels, called].mean()
     assert result.metrics["expected_cost"] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95])
+def test_conformal_sets_hold_in_new_rows_what_they_promise(level: float) -> None:
+    """Whatever the model is: here its probabilities are much too sure."""
+    covered, sizes = [], []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        truth = rng.dirichlet(np.full(5, 0.5), 900)
+        places = (truth.cumsum(1) < rng.random((900, 1))).sum(1).clip(0, 4)
+        sharp = (truth**3 / (truth**3).sum(1, keepdims=True)).astype(np.float32)
+        edge = fit_sets(places[:300], sharp[:300], level)
+        label = label_type("multiclass", classes=tuple("abcde"), level=level, set_threshold=edge)
+        found = label.measure(places[300:], sharp[300:])
+        covered.append(found["coverage"])
+        sizes.append(found["set_size"])
+    assert np.mean(covered) >= level - 0.01
+    # The called class is always in, so that a low level holds more than it must.
+    assert np.mean(covered) <= level + (0.3 if level < 0.6 else 0.03)
+    assert 1 <= np.mean(sizes) < 5
+
+
+def test_too_few_rows_promise_nothing_less_than_every_class() -> None:
+    answers = np.full((8, 3), np.float32(1 / 3))
+    assert fit_sets(np.zeros(8), answers, 0.9) == 0.0
+    assert fit_sets(np.zeros(9), np.tile(answers[:1], (9, 1)), 0.9) == pytest.approx(1 / 3)
+
+
+def test_sets_go_with_the_model(make_splits: Any, tmp_path: Path, tracking: str) -> None:
+    splits = make_splits(rows=1200, change=to_classes, kind="multiclass", classes=CLASSES)
+    result = run(splits, tmp_path, sets=0.85)
+    bundle = read_bundle(tmp_path / "bundle")
+    assert bundle.level == 0.85 and bundle.set_threshold is not None
+    table = read_part(splits, "validation")
+    found, labels = answers(tmp_path / "bundle", table), table["label"].to_numpy()
+    held = found[np.arange(len(labels)), labels] >= np.float32(bundle.set_threshold)
+    assert 0.85 - 1e-3 <= held.mean() < 0.87
+    assert result.metrics["coverage"] >= held.mean() - 2e-3
+    assert 1 <= result.metrics["set_size"] < 3
 
 
 def test_the_threshold_follows_the_costs_where_nothing_else_is_said(
