@@ -1,5 +1,6 @@
 """How the model is trained, and on what hardware."""
 
+import math
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -116,6 +117,29 @@ class NetworkConfig(Section):
     )
 
 
+class TreesConfig(Section):
+    """Boosted trees beside the network, or in its place."""
+
+    rounds: int = Field(
+        default=2000,
+        ge=1,
+        description="Rounds of boosting, at most; the best one on the validation part is taken.",
+    )
+    patience: int = Field(
+        default=50, ge=1, description="Rounds without improvement after which they end."
+    )
+    learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
+        default="auto",
+        description="What a round's answer is multiplied by; `auto`: 0.02 up to 25,000 training rows, "
+        "then more with the root of their number, at most 0.05.",
+    )
+    depth: Literal["auto"] | Annotated[int, Field(ge=1, le=16)] = Field(
+        default="auto",
+        description="Levels of a tree; `auto`: 4 below 10,000 training rows, then 5, and one more "
+        "each time that there are three times as many, at most 8.",
+    )
+
+
 class Range(Section):
     """Numbers that a search may take."""
 
@@ -192,6 +216,11 @@ class SearchConfig(Section):
 class TrainingConfig(Section):
     """The `training` section. What says `auto` follows the number of training rows."""
 
+    model: Literal["auto", "network", "trees", "blend"] = Field(
+        default="network",
+        description="`network`, `trees` (boosted ones), `blend` of both, or `auto`: the blend where it "
+        "leads on the validation part by more than its noise, else the better of the two.",
+    )
     seed: int = Field(default=0, description="Of every random choice; also a pipeline parameter.")
     epochs: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         default="auto",
@@ -230,6 +259,7 @@ class TrainingConfig(Section):
         default="auc", description="What early stopping watches on the validation part."
     )
     network: NetworkConfig = NetworkConfig()
+    trees: TreesConfig = TreesConfig()
     calibration: Literal["platt", "none"] = Field(
         default="platt", description="How probabilities are calibrated on the validation part."
     )
@@ -318,6 +348,15 @@ class TrainingConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _search_for_a_network(self) -> "TrainingConfig":
+        if self.search.trials and self.model == "trees":
+            raise ValueError(
+                "search.trials varies the network's settings, and model is trees: take model blend or"
+                " auto, or no search"
+            )
+        return self
+
     def is_small(self, rows: int) -> bool:
         """Whether a training table of so many rows counts as small for the `auto` settings."""
         return rows < self.network.auto_rows
@@ -348,8 +387,13 @@ class TrainingConfig(Section):
             dropout=0.15 if small else 0.2,
             distinct=128 if small else 0,
         )
+        trees = _decide(
+            self.trees,
+            learning_rate=round(min(0.05, 0.02 * max(1.0, rows / 25_000) ** 0.5), 4),
+            depth=min(8, 4 + max(0, math.floor(math.log(max(rows, 1) / 10_000, 3)) + 1)),
+        )
         return _decide(
-            self.model_copy(update={"network": network}),
+            self.model_copy(update={"network": network, "trees": trees}),
             threshold="cost" if costs else "f1",
             members=1 if network.architecture == "tabm" else 2,
             batch_size=256 if small else 1024,

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from slipway.components.contracts.bundle import Bundle, write_bundle
@@ -19,8 +20,11 @@ from slipway.components.train.model.export import check_export, export_model
 from slipway.components.train.model.heads import Head
 from slipway.components.train.model.trained import TrainedModel, forward_in_chunks
 from slipway.components.train.provenance import read_environment
-from slipway.components.train.report import FeatureImportance, MemberLog, TrainingLog
+from slipway.components.train.report import FeatureImportance, MemberLog, TrainingLog, TreesLog
 from slipway.components.train.search import Trial
+from slipway.components.train.trees.blend import Choice, Kind, choose
+from slipway.components.train.trees.fit import GrownTrees
+from slipway.components.train.trees.forest import Forest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,8 @@ class FinishedModel:
         curves: calibration curves by name, as the report draws them.
         importance: what each feature is worth.
         members: what each member's epochs measured, and which of them was best.
+        choice: between the network, the trees and both, where both were trained.
+        trees: what the trees' rounds measured, where they were trained.
     """
 
     model: TrainedModel
@@ -44,23 +50,33 @@ class FinishedModel:
     curves: dict[str, list[dict[str, float]]]
     importance: list[FeatureImportance]
     members: list[MemberLog]
+    choice: Choice | None = None
+    trees: TreesLog | None = None
+
+    @property
+    def chosen(self) -> Kind:
+        """What the model is made of."""
+        if self.model.forest is None:
+            return "network"
+        return "blend" if len(self.model.members) else "trees"
 
 
-def calibrate_members(prepared: Prepared, members: list[TrainedMember]) -> FinishedModel:
-    """Calibrates the members as one model, chooses its threshold and measures it."""
+def calibrate_members(
+    prepared: Prepared, members: list[TrainedMember], grown: GrownTrees | None = None
+) -> FinishedModel:
+    """Calibrates what was trained as one model, chooses its threshold and measures it.
+
+    Args:
+        prepared: what training started from.
+        members: trained networks; there may be none where there are trees.
+        grown: trees.
+    """
     settings, validation = prepared.config, prepared.parts.validation_raw
-    networks: list[nn.Module] = []
-    for member in members:
-        network = prepared.make_network()
-        network.load_state_dict(member.weights)
-        networks.append(network.eval().requires_grad_(False))
-    preprocessor = prepared.parts.preprocessor
     encoded = prepared.parts.validation.labels.cpu().numpy().astype("float64")
     labels = prepared.parts.head.in_units(encoded)
-    raw = TrainedModel(preprocessor, networks, prepared.parts.head, calibrated=False)
-    raw_answers = forward_in_chunks(raw, validation)
+    raw, raw_answers, choice = _choose_model(prepared, members, grown, labels)
     head = prepared.parts.head.fit(labels, raw_answers, settings)
-    model = TrainedModel(preprocessor, networks, head).eval()
+    model = raw.calibrated_by(head).eval()
     answers = forward_in_chunks(model, validation)
     label, threshold = head.finish(labels, answers, settings)
     curves: dict[str, list[dict[str, float]]] = {}
@@ -80,7 +96,65 @@ def calibrate_members(prepared: Prepared, members: list[TrainedMember]) -> Finis
             model, prepared.parts.signature, validation, labels, settings.seed
         ),
         members=[{"history": m.history, "best_epoch": m.best_epoch} for m in members],
+        choice=choice,
+        trees=None if grown is None else _describe_trees(grown),
     )
+
+
+def _choose_model(
+    prepared: Prepared,
+    members: list[TrainedMember],
+    grown: GrownTrees | None,
+    labels: np.ndarray,
+) -> tuple[TrainedModel, np.ndarray, Choice | None]:
+    """The model before calibration, its answers on the validation part, and why it is this one."""
+    parts = prepared.parts
+    networks: list[nn.Module] = []
+    for member in members:
+        network = prepared.make_network()
+        network.load_state_dict(member.weights)
+        networks.append(network.eval().requires_grad_(False))
+    forest = None if grown is None else Forest(grown.nodes())
+
+    def assemble(
+        *, network: bool, trees: bool, factors: tuple[float, float] = (1, 0)
+    ) -> TrainedModel:
+        return TrainedModel(
+            parts.preprocessor,
+            networks if network else [],
+            parts.head,
+            calibrated=False,
+            forest=forest if trees else None,
+            factors=factors,
+        )
+
+    if not networks or forest is None:
+        model = assemble(network=bool(networks), trees=forest is not None)
+        return model, forward_in_chunks(model, parts.validation_raw), None
+    single = {
+        "network": assemble(network=True, trees=False),
+        "trees": assemble(network=False, trees=True),
+    }
+    answers = {name: forward_in_chunks(m, parts.validation_raw) for name, m in single.items()}
+    weights = parts.validation.weights.cpu().numpy()
+    choice = choose(
+        parts.head, answers["network"], answers["trees"], labels, weights, prepared.config
+    )
+    progress(f"model: {choice.chosen} ({choice.why})")
+    if choice.chosen == "blend":
+        blend = assemble(network=True, trees=True, factors=choice.factors)
+        return blend, forward_in_chunks(blend, parts.validation_raw), choice
+    return single[choice.chosen], answers[choice.chosen], choice
+
+
+def _describe_trees(grown: GrownTrees) -> TreesLog:
+    return {
+        "rounds": grown.rounds,
+        "leaves": grown.nodes().leaves,
+        "rows": grown.rows,
+        "seconds": round(grown.seconds, 3),
+        "history": grown.history,
+    }
 
 
 def write_model(folder: Path, splits: Path, prepared: Prepared, finished: FinishedModel) -> float:
@@ -117,7 +191,9 @@ def _sign(prepared: Prepared, finished: FinishedModel) -> Bundle:
             "threshold_rule": settings.threshold,
             "calibration": finished.head.signature(),
             "architecture": settings.network.architecture,
-            "members": len(finished.members),
+            "members": len(finished.model.members),
+            "model": finished.chosen,
+            **({} if finished.chosen != "blend" else {"factors": list(finished.model.factors)}),
         },
     )
 
@@ -146,6 +222,9 @@ def describe_training(
         "settings": settings.to_struct(),
         "architecture": settings.network.architecture,
         "members": finished.members,
+        "model": finished.chosen,
+        "choice": None if finished.choice is None else asdict(finished.choice),
+        "trees": finished.trees,
         "search": [asdict(trial) for trial in trials],
         "metrics": finished.metrics,
         "threshold": finished.threshold,

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from slipway.components.train.data.preparation import Prepared
 
 PLACE = "slipway.place"
-_RECORDED = ("torch", "numpy", "onnx", "onnxscript", "mlflow", "tabm", "rtdl-num-embeddings")
+_RECORDED = (
+    "torch",
+    "numpy",
+    "onnx",
+    "onnxscript",
+    "mlflow",
+    "tabm",
+    "rtdl-num-embeddings",
+    "xgboost-cpu",
+)
 
 
 def read_environment() -> dict[str, str]:

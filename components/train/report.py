@@ -1,5 +1,6 @@
 """The training report: one HTML file that stands alone."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -33,11 +34,25 @@ class FeatureImportance(TypedDict):
     drop: float
 
 
+class TreesLog(TypedDict):
+    """The trees' training: rounds that were taken, leaves of all, and the loss after each round.
+
+    Of a number there are two trainings, of its value and of the ends of its interval.
+    """
+
+    rounds: list[int]
+    leaves: int
+    rows: int
+    seconds: float
+    history: dict[str, list[float]]
+
+
 class TrainingLog(TypedDict):
     """The training log: what training.json holds and the report shows.
 
-    `settings` is the `training` section without `auto`; `search` has the fields of a `Trial`; `seconds`
-    are those of the whole stage; `mlflow_run_id` is None where no run could be opened.
+    `settings` is the `training` section without `auto`; `model` is network, trees or blend, and `choice`
+    has the fields of a `Choice` where networks and trees were both trained; `search` has the fields of a
+    `Trial`; `seconds` are those of the whole stage; `mlflow_run_id` is None where no run could be opened.
     """
 
     project: str
@@ -51,6 +66,9 @@ class TrainingLog(TypedDict):
     settings: dict[str, Any]
     architecture: str
     members: list[MemberLog]
+    model: str
+    choice: dict[str, Any] | None
+    trees: TreesLog | None
     search: list[dict[str, Any]]
     metrics: dict[str, float]
     threshold: float
@@ -86,7 +104,9 @@ def write_report(path: Path, title: str, training: TrainingLog) -> None:
             if name not in first
         ],
         note=_threshold_note(training),
-        curves=_curves(training),
+        choice=_choice(training),
+        steps="Loss and quality by epoch" if training["members"] else "Loss by round",
+        curves=_curves(training) if training["members"] else _tree_curves(training),
         calibration=_calibration(training),
         importance=training["importance"],
         most=max((abs(p["drop"]) for p in training["importance"]), default=0.0) or 1.0,
@@ -102,11 +122,35 @@ def _sentence(training: TrainingLog) -> str:
     """What was trained, in one sentence."""
     members = digits.counted(len(training["members"]), "member")
     epochs = sum(len(member["history"]) for member in training["members"])
+    network = f"{training['architecture']} with {members}"
+    taken = f"{digits.counted(epochs, 'epoch')}"
+    trees = ""
+    if log := training["trees"]:
+        rounds = " and ".join(f"{count:,}" for count in log["rounds"])
+        trees = f"boosted trees of {log['leaves']:,} leaves in {rounds} rounds"
+    learnt = {"network": f"{network} in {taken}", "trees": trees}
+    learnt["blend"] = f"{learnt['network']} and {trees}"
     rows = training["rows"].get("train", 0)
     return (
-        f"{training['architecture']} with {members} learnt from {rows:,} rows in"
-        f" {digits.counted(epochs, 'epoch')}; the whole stage took {digits.seconds(training['seconds'])}."
+        f"The model is {learnt[training['model']]}, learnt from {rows:,} rows; the whole stage took"
+        f" {digits.seconds(training['seconds'])}."
     )
+
+
+def _choice(training: TrainingLog) -> dict[str, Any] | None:
+    """Which model was taken and why, where several were trained."""
+    choice = training["choice"]
+    if choice is None:
+        return None
+    names = {"network": "network", "trees": "trees", "blend": "both, blended"}
+    return {
+        "why": choice["why"],
+        "share": digits.share(choice["share"]),
+        "models": [
+            (names[name], digits.number(loss, 4), name == choice["chosen"])
+            for name, loss in choice["losses"].items()
+        ],
+    }
 
 
 def _threshold_note(training: TrainingLog) -> str:
@@ -187,14 +231,40 @@ def _curves(training: TrainingLog) -> str:
     return draw_beside([paint_losses, paint_quality], said, 9.6, 3.4)
 
 
+def _tree_curves(training: TrainingLog) -> str:
+    """The trees' validation loss, round by round."""
+    histories = training["trees"]["history"] if training["trees"] else {}
+
+    def painter(name: str, values: list[float]) -> "Callable[[Axes], None]":
+        def paint(axes: "Axes") -> None:
+            best = min(range(len(values)), key=values.__getitem__)
+            axes.plot(range(1, len(values) + 1), values, color=series(0), label="validation")
+            axes.plot(
+                best + 1,
+                values[best],
+                "o",
+                color=series(0),
+                mfc="none",
+                ms=10,
+                ls="none",
+                label="kept",
+            )
+            _finish(axes, f"validation {name.replace('_', ' ')}", legend=True, step="round")
+
+        return paint
+
+    paints = [painter(name, values) for name, values in histories.items()]
+    return draw_beside(paints, "Validation loss by round", 4.8 * len(paints), 3.4)
+
+
 _LEGEND = 8
 """With more lines than these a legend covers the plot."""
 
 
-def _finish(axes: "Axes", title: str, *, legend: bool) -> None:
+def _finish(axes: "Axes", title: str, *, legend: bool, step: str = "epoch") -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_xlabel("epoch")
+    axes.set_xlabel(step)
     axes.set_title(title, loc="left", fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if legend:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from slipway.components.config.kinds import LabelKind, metric_name
 from slipway.components.config.training import TrainingConfig
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from slipway.components.train.loop import TrainedMember
     from slipway.components.train.search import Trial
     from slipway.components.train.tracking import Tracker
+    from slipway.components.train.trees.fit import GrownTrees
 
 
 # Share of the stage after which the epochs are over: calibration, importance, export and report follow.
 EPOCHS_END = 0.8
+# Share of the training after which trees have grown, where networks follow.
+_TREES_END = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +112,7 @@ class TrainResult:
         threshold: the label is 1 from this probability on; 0 where it is not binary.
         run_id: the MLflow run, where one could be opened.
         kind: of label.
+        model: what the bundle holds.
         seconds: of the whole stage.
     """
 
@@ -118,6 +122,7 @@ class TrainResult:
     members: int
     seconds: float
     kind: LabelKind = "binary"
+    model: Literal["network", "trees", "blend"] = "network"
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -126,7 +131,8 @@ class TrainResult:
         shown = [f"{metric_name(n)} {self.metrics[n]:.4f}" for n in _HEADLINE[self.kind]]
         decided = f" at threshold {self.threshold:.3f}" if self.kind == "binary" else ""
         members = "1 member" if self.members == 1 else f"{self.members} members"
-        return f"validation {', '.join(shown)}{decided}, {members}"
+        made = {"network": members, "trees": "trees", "blend": f"{members} and trees"}
+        return f"validation {', '.join(shown)}{decided}, {made[self.model]}"
 
     def metadata(self) -> dict[str, Any]:
         """What the KFP artifact shows."""
@@ -154,7 +160,9 @@ def train_model(task: TrainingTask) -> TrainResult:
     meta, root, prepared = _prepare(task)
     searched = Checkpoint(root, task.project, f"search-{prepared.identity}")
     checkpoint = Checkpoint(root, task.project, prepared.identity)
-    run_id = ((searched.load() or {}) | (checkpoint.load() or {})).get("run_id")
+    trees = Checkpoint(root, task.project, f"trees-{prepared.trees_identity}")
+    kept = [place.load() or {} for place in (searched, trees, checkpoint)]
+    run_id = next((state["run_id"] for state in reversed(kept) if state.get("run_id")), None)
     tracker = Tracker(task.project, run_id, run_tags(meta), give_up=task.give_up_seconds)
     try:
         with SystemMetricsSampler(tracker.metrics, task.system_metrics_seconds):
@@ -166,10 +174,16 @@ def train_model(task: TrainingTask) -> TrainResult:
                     prepared, trials = _search(prepared, searched, tracker)
                 checkpoint = Checkpoint(root, task.project, prepared.identity)
             tracker.parameters(run_parameters(prepared))
+            grown, members = None, []
             with part(first, EPOCHS_END):
-                members = _train(task, prepared, checkpoint, root, tracker)
+                if prepared.config.model != "network":
+                    with part(0.0, 1.0 if prepared.config.model == "trees" else _TREES_END):
+                        grown = _grow(task, prepared, trees, tracker)
+                if prepared.config.model != "trees":
+                    with part(0.0 if grown is None else _TREES_END, 1.0):
+                        members = _train(task, prepared, checkpoint, root, tracker)
             with part(EPOCHS_END, 1.0):
-                result = _finish(task, meta, prepared, members, trials, tracker, started)
+                result = _finish(task, meta, prepared, members, grown, trials, tracker, started)
     except Preempted:
         # The task comes back and goes on with the same run, so the run stays open.
         raise
@@ -177,8 +191,8 @@ def train_model(task: TrainingTask) -> TrainResult:
         tracker.finish("FAILED")
         raise
     tracker.finish()
-    checkpoint.delete()
-    searched.delete()
+    for place in (checkpoint, searched, trees):
+        place.delete()
     return result
 
 
@@ -216,6 +230,17 @@ def _search(
         on_trial=lambda trial: tracker.child(
             f"trial-{trial.number + 1}", trial.values, trial.history, status[trial.state]
         ),
+    )
+
+
+def _grow(
+    task: TrainingTask, prepared: "Prepared", checkpoint: Checkpoint, tracker: "Tracker"
+) -> "GrownTrees":
+    """Grows the trees in this process, whatever the networks are trained on."""
+    from slipway.components.train.trees.fit import grow_trees
+
+    return grow_trees(
+        task.splits, prepared, checkpoint, log=tracker.metrics, run_id=lambda: tracker.run_id
     )
 
 
@@ -262,6 +287,7 @@ def _finish(
     meta: "Splits",
     prepared: "Prepared",
     members: "list[TrainedMember]",
+    grown: "GrownTrees | None",
     trials: "list[Trial]",
     tracker: "Tracker",
     started: float,
@@ -272,7 +298,7 @@ def _finish(
 
     progress("calibrating", 0.0)
     with part(0.05, 0.4):
-        finished = calibrate_members(prepared, members)
+        finished = calibrate_members(prepared, members, grown)
     tracker.metrics({f"validation_{name}": value for name, value in finished.metrics.items()})
     run_id = tracker.wait_for_run(task.run_wait_seconds)
     with new_directory(task.bundle) as folder:
@@ -296,11 +322,13 @@ def _finish(
         metrics=finished.metrics,
         threshold=finished.threshold,
         run_id=run_id,
-        members=len(members),
+        members=len(finished.model.members),
+        model=finished.chosen,
         seconds=seconds,
         kind=meta.label_kind,
         details={
             "data_hash": meta.data_hash,
             "architecture": prepared.config.network.architecture,
+            "model": finished.chosen,
         },
     )

@@ -56,6 +56,8 @@ _INDIFFERENT = {
     "accelerator",
     "search",
     "pt2",
+    "model",
+    "trees",
 }
 
 
@@ -102,6 +104,11 @@ class Prepared:
     parts: Parts
     make_network: Callable[[], nn.Module]
     identity: str
+
+    @property
+    def trees_identity(self) -> str:
+        """Changes with everything that decides the trees."""
+        return fingerprint(network=self.identity, trees=self.config.trees.model_dump(mode="json"))
 
     @property
     def scaled_names(self) -> list[str]:

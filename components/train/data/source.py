@@ -28,7 +28,16 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class RowSource(Protocol):
-    """The training rows as the loop takes them."""
+    """The training rows as the loop takes them.
+
+    Attributes:
+        rows: the whole table, wherever it lies.
+    """
+
+    @property
+    def rows(self) -> TrainingRows:
+        """See the class."""
+        ...
 
     def __len__(self) -> int:
         """Rows of the table."""

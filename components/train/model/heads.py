@@ -74,6 +74,14 @@ class Head(ABC):
     def answer(self, outputs: Tensor) -> Tensor:
         """The answers of one member before calibration, the mean over the heads: [N] or [N, W]."""
 
+    def answer_trees(self, outputs: Tensor) -> Tensor:
+        """The answers of trees before calibration: [N] or [N, W].
+
+        Args:
+            outputs: float32 [N, outputs], of one model.
+        """
+        return self.answer(outputs if self.outputs == 1 else outputs.unsqueeze(1))
+
     def in_units(self, answers: np.ndarray) -> np.ndarray:
         """Answers before calibration, or encoded labels, in the units of the label."""
         return answers
@@ -101,6 +109,19 @@ class Head(ABC):
         """
 
     @abstractmethod
+    def write_combination(
+        self, graph: "GraphBuilder", network: str, trees: str, factors: tuple[float, float]
+    ) -> str:
+        """Adds to an ONNX graph what `combine` does.
+
+        Args:
+            graph: to add to.
+            network: answers, float32 [N, outputs].
+            trees: the same of the trees.
+            factors: see `combine`.
+        """
+
+    @abstractmethod
     def fit(self, labels: np.ndarray, answers: np.ndarray, config: TrainingConfig) -> "Head":
         """The head with what the validation part says of calibration.
 
@@ -109,6 +130,29 @@ class Head(ABC):
             answers: uncalibrated, float32.
             config: resolved.
         """
+
+    @abstractmethod
+    def combine(self, network: Tensor, trees: Tensor, factors: tuple[float, float]) -> Tensor:
+        """Two models' answers before calibration as one, where evidence adds up: [N] or [N, W].
+
+        Args:
+            network: its answers, as `answer` gives them.
+            trees: theirs, as `answer_trees` does.
+            factors: what each is multiplied by.
+        """
+
+    @abstractmethod
+    def row_losses(self, labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """What each row's answer in units of the label loses: float64 [N]."""
+
+    def evidence_unit(self, loss: float) -> float:
+        """What a loss is divided by to be a log-likelihood, where the mean loss is so large."""
+        return 1.0
+
+    @property
+    def confidence(self) -> float:
+        """By how much calibration draws answers apart: 1 where it only moves them."""
+        return 1.0
 
     @property
     @abstractmethod
@@ -194,9 +238,22 @@ class BinaryHead(Head):
         """Platt's two numbers on the log-odds."""
         if not self.is_calibrated:
             return answers
-        inner = answers.clamp(1e-7, 1 - 1e-7)
-        odds = torch.log(inner) - torch.log1p(-inner)
-        return torch.sigmoid(self.platt.slope * odds + self.platt.offset)
+        return torch.sigmoid(self.platt.slope * _log_odds(answers) + self.platt.offset)
+
+    def combine(self, network: Tensor, trees: Tensor, factors: tuple[float, float]) -> Tensor:
+        """The sum of their log-odds."""
+        first, second = (_log_odds(answers) for answers in (network, trees))
+        return torch.sigmoid(factors[0] * first + factors[1] * second)
+
+    def row_losses(self, labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """Minus the log of the probability of what was."""
+        chance, against = binary.log_chances(answers.astype(np.float64))
+        return -np.where(labels == 1, chance, against)
+
+    @property
+    def confidence(self) -> float:
+        """Platt's slope."""
+        return self.platt.slope
 
     def write_link(self, graph: "GraphBuilder", outputs: str) -> str:
         """Sigmoid."""
@@ -206,11 +263,15 @@ class BinaryHead(Head):
         """See `calibrate`."""
         if not self.is_calibrated:
             return answers
-        inner = graph.add("Clip", answers, graph.constant(1e-7), graph.constant(1 - 1e-7))
-        against = graph.add("Log", graph.add("Sub", graph.constant(1.0), inner))
-        odds = graph.add("Sub", graph.add("Log", inner), against)
-        scaled = graph.add("Mul", odds, graph.constant(self.platt.slope))
+        scaled = graph.add("Mul", _write_log_odds(graph, answers), graph.constant(self.platt.slope))
         return graph.add("Sigmoid", graph.add("Add", scaled, graph.constant(self.platt.offset)))
+
+    def write_combination(
+        self, graph: "GraphBuilder", network: str, trees: str, factors: tuple[float, float]
+    ) -> str:
+        """See `combine`."""
+        odds = [_write_log_odds(graph, answers) for answers in (network, trees)]
+        return graph.add("Sigmoid", _write_sum(graph, odds, factors))
 
     @property
     def is_calibrated(self) -> bool:
@@ -318,6 +379,20 @@ class MulticlassHead(Head):
             scaled = scaled + torch.tensor(self.temperature.offsets, dtype=torch.float32)
         return torch.softmax(scaled, dim=1)
 
+    def combine(self, network: Tensor, trees: Tensor, factors: tuple[float, float]) -> Tensor:
+        """The sum of their log-probabilities."""
+        first, second = (torch.log(answers.clamp(min=1e-7)) for answers in (network, trees))
+        return torch.softmax(factors[0] * first + factors[1] * second, dim=1)
+
+    def row_losses(self, labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """Minus the log of the probability of what was."""
+        return multiclass.row_log_losses(labels, answers)
+
+    @property
+    def confidence(self) -> float:
+        """One over the temperature."""
+        return self.temperature.slope
+
     def write_link(self, graph: "GraphBuilder", outputs: str) -> str:
         """Softmax."""
         return graph.add("Softmax", outputs, axis=-1)
@@ -331,6 +406,14 @@ class MulticlassHead(Head):
         if self.temperature.offsets:
             scaled = graph.add("Add", scaled, graph.constant(self.temperature.offsets))
         return graph.add("Softmax", scaled, axis=-1)
+
+    def write_combination(
+        self, graph: "GraphBuilder", network: str, trees: str, factors: tuple[float, float]
+    ) -> str:
+        """See `combine`."""
+        least = graph.constant(1e-7)
+        logs = [graph.add("Log", graph.add("Clip", a, least)) for a in (network, trees)]
+        return graph.add("Softmax", _write_sum(graph, logs, factors), axis=-1)
 
     @property
     def is_calibrated(self) -> bool:
@@ -445,6 +528,20 @@ class NumberHead(Head):
         high = torch.maximum(answers[:, 2:3] + self.margin, value)
         return torch.cat([value, low, high], dim=1) * self.std + self.mean
 
+    def combine(self, network: Tensor, trees: Tensor, factors: tuple[float, float]) -> Tensor:
+        """The sum of their values, and of the ends of their intervals."""
+        return factors[0] * network + factors[1] * trees
+
+    def row_losses(self, labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """What the network is trained with."""
+        scaled = (answers.astype(np.float64) - self.mean) / self.std
+        encoded = torch.from_numpy((labels - self.mean) / self.std)
+        return self.losses(torch.from_numpy(scaled).unsqueeze(1), encoded).numpy()
+
+    def evidence_unit(self, loss: float) -> float:
+        """Errors are about normal, with a variance that is about twice the loss."""
+        return 2 * loss
+
     def write_link(self, graph: "GraphBuilder", outputs: str) -> str:
         """As they are."""
         return outputs
@@ -457,6 +554,12 @@ class NumberHead(Head):
         ends = graph.add("Concat", value, low, high, axis=1)
         scaled = graph.add("Mul", ends, graph.constant(self.std))
         return graph.add("Add", scaled, graph.constant(self.mean))
+
+    def write_combination(
+        self, graph: "GraphBuilder", network: str, trees: str, factors: tuple[float, float]
+    ) -> str:
+        """See `combine`."""
+        return _write_sum(graph, [network, trees], factors)
 
     @property
     def is_calibrated(self) -> bool:
@@ -503,6 +606,25 @@ class NumberHead(Head):
     def signature(self) -> dict[str, Any]:
         """See `Head`."""
         return {"level": self.level, "margin": self.margin * self.std}
+
+
+def _log_odds(probabilities: Tensor) -> Tensor:
+    inner = probabilities.clamp(1e-7, 1 - 1e-7)
+    return torch.log(inner) - torch.log1p(-inner)
+
+
+def _write_log_odds(graph: "GraphBuilder", probabilities: str) -> str:
+    inner = graph.add("Clip", probabilities, graph.constant(1e-7), graph.constant(1 - 1e-7))
+    against = graph.add("Log", graph.add("Sub", graph.constant(1.0), inner))
+    return graph.add("Sub", graph.add("Log", inner), against)
+
+
+def _write_sum(graph: "GraphBuilder", values: list[str], factors: tuple[float, float]) -> str:
+    first, second = (
+        graph.add("Mul", value, graph.constant(factor))
+        for value, factor in zip(values, factors, strict=True)
+    )
+    return graph.add("Add", first, second)
 
 
 def make_head(splits: Splits, labels: np.ndarray, config: TrainingConfig) -> Head:

@@ -35,15 +35,40 @@ def fit_platt(
     x = _logit(probability)
     design = np.stack([x, np.ones_like(x)], axis=1)
     weights = np.ones(len(x)) if weights is None else weights
+    beta, settled = _newton(design, labels, weights, damped=False)
+    if not settled:
+        # Probabilities that are far too sure throw the first steps past the answer.
+        beta, _ = _newton(design, labels, weights, damped=True)
+    if not np.isfinite(beta).all() or beta[0] <= 0:
+        return Platt()
+    return Platt(slope=float(beta[0]), offset=float(beta[1]))
+
+
+def _newton(
+    design: np.ndarray, labels: np.ndarray, weights: np.ndarray, *, damped: bool
+) -> tuple[np.ndarray, bool]:
+    """The coefficients of a logistic regression, and whether the steps came to an end.
+
+    Damped, a step that loses is halved.
+    """
+
+    def loss(beta: np.ndarray) -> float:
+        odds = design @ beta
+        return float((weights * (np.logaddexp(0, odds) - labels * odds)).sum())
+
     beta = np.array([1.0, 0.0])
     for _ in range(50):
         p = 1 / (1 + np.exp(-design @ beta))
         gradient = design.T @ (weights * (p - labels))
         curvature = (design * (weights * p * (1 - p))[:, None]).T @ design
         step = np.linalg.solve(curvature + 1e-9 * np.eye(2), gradient)
-        beta = beta - np.clip(step, -2, 2)
+        taken = np.clip(step, -2, 2)
+        if damped:
+            taken = step * min(1.0, 2 / float(np.abs(step).max()))
+            before = loss(beta)
+            while loss(beta - taken) > before and np.abs(taken).max() > 1e-10:
+                taken = taken / 2
+        beta = beta - taken
         if np.abs(step).max() < 1e-10:
             break
-    if not np.isfinite(beta).all() or beta[0] <= 0:
-        return Platt()
-    return Platt(slope=float(beta[0]), offset=float(beta[1]))
+    return beta, bool(np.abs(step).max() < 1e-6)

@@ -18,8 +18,8 @@ from slipway.components.support.errors import SlipwayError
 
 _KNOTS = 64
 _TAIL = 3.2  # standard deviations of the outermost inner knot: one row in 1,500 lies beyond it
-_DAY = 86_400_000_000
-_MINUTE = 60_000_000
+DAY = 86_400_000_000
+MINUTE = 60_000_000
 WEEKDAYS = 8  # seven, and 0 for a missing time
 
 
@@ -102,15 +102,15 @@ class Preprocessor(nn.Module):
         plain: list[Tensor] = []
         if self.times:
             missing = time == MISSING_TIME
-            within = torch.remainder(time, _DAY)
+            within = torch.remainder(time, DAY)
             # In float64, since the ONNX exporter turns an integer division into one in float32.
-            minute = torch.floor(within.to(torch.float64) / _MINUTE).to(torch.float32)
+            minute = torch.floor(within.to(torch.float64) / MINUTE).to(torch.float32)
             minute = torch.where(missing, torch.nan, minute)
             angle = torch.where(missing, 0.0, minute) * (2 * np.pi / 1440)
             known = (~missing).to(torch.float32)
             plain = [torch.sin(angle) * known, torch.cos(angle) * known]
             # 1 January 1970 was a Thursday; Monday is 1.
-            days = torch.round((time - within).to(torch.float64) / _DAY).to(torch.int64)
+            days = torch.round((time - within).to(torch.float64) / DAY).to(torch.int64)
             weekday = torch.remainder(days + 3, 7) + 1
             all_codes.append(torch.where(missing, 0, weekday))
             columns.append(minute)
@@ -179,7 +179,7 @@ def fit_preprocessor(raw: RawArrays, missing: np.ndarray) -> Preprocessor:
         raw: the training rows, or a sample of them.
         missing: `missing_columns` of all training rows.
     """
-    minutes = np.where(raw.time == MISSING_TIME, np.nan, np.mod(raw.time, _DAY) // _MINUTE).astype(
+    minutes = np.where(raw.time == MISSING_TIME, np.nan, np.mod(raw.time, DAY) // MINUTE).astype(
         np.float32
     )
     columns = [*raw.numeric.T, *minutes.T]

@@ -6,13 +6,24 @@ from torch import Tensor, nn
 
 from slipway.components.train.model.heads import Head
 from slipway.components.train.model.preprocess import Preprocessor, RawArrays
+from slipway.components.train.trees.forest import Forest
+from slipway.components.train.trees.inputs import tree_matrix
 
 CHUNK = 1024
 """Rows that a model takes at once."""
 
 
 class TrainedModel(nn.Module):
-    """Raw feature values to answers, calibrated where the head was fitted and `calibrated` is set."""
+    """Raw feature values to answers, calibrated where the head was fitted and `calibrated` is set.
+
+    Args:
+        preprocessor: what the networks read.
+        members: networks; there may be none where there are trees.
+        head: what is learned of the label.
+        calibrated: whether `forward` calibrates.
+        forest: trees beside the networks, or alone.
+        factors: of the networks and the trees where there are both, see `Head.combine`.
+    """
 
     def __init__(
         self,
@@ -21,18 +32,45 @@ class TrainedModel(nn.Module):
         head: Head,
         *,
         calibrated: bool = True,
+        forest: Forest | None = None,
+        factors: tuple[float, float] = (0.5, 0.5),
     ) -> None:
         super().__init__()
         self.preprocessor = preprocessor
         self.members = nn.ModuleList(members)
         self.head, self.calibrated = head, calibrated
+        self.forest, self.factors = forest, factors
 
     def forward(self, numeric: Tensor, codes: Tensor, time: Tensor) -> Tensor:
         """Answers float32 [N] or [N, W]; see `RawArrays` for the inputs."""
-        inputs = self.preprocessor(numeric, codes, time)
-        answers = [self.head.answer(member(*inputs)) for member in self.members]
-        mean = torch.stack(answers, dim=1).mean(1)
+        answers = []
+        if len(self.members):
+            inputs = self.preprocessor(numeric, codes, time)
+            each = [self.head.answer(member(*inputs)) for member in self.members]
+            answers.append(torch.stack(each, dim=1).mean(1))
+        if self.forest is not None:
+            answers.append(self.head.answer_trees(self.forest(tree_matrix(numeric, codes, time))))
+        mean = answers[0]
+        if len(answers) == 2:
+            mean = self.head.combine(answers[0], answers[1], self.factors)
         return self.head.calibrate(mean) if self.calibrated else mean
+
+    def calibrated_by(self, head: Head) -> "TrainedModel":
+        """The same model with a head that was fitted to its answers."""
+        return TrainedModel(
+            self.preprocessor,
+            list(self.members),
+            head,
+            forest=self.forest,
+            factors=self.factors,
+        )
+
+    def network_alone(self) -> "TrainedModel | None":
+        """Its networks' mean answer before calibration; None where it has none."""
+        if not len(self.members):
+            return None
+        alone = TrainedModel(self.preprocessor, list(self.members), self.head, calibrated=False)
+        return alone.eval()
 
     def quality(self, labels: np.ndarray, answers: np.ndarray) -> float:
         """The head's quality of this model's answers.

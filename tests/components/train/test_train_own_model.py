@@ -24,7 +24,9 @@ def train(splits: Path, folder: Path, **network: Any) -> TrainResult:
     return train_model(
         TrainingTask(
             splits=splits, project="toy", seed=3, epochs=2, learning_rate=5e-3, gpus=0,
-            config={"network": network, "members": 1, "batch_size": 128, "min_steps": 100},
+            config={
+                "network": network, "members": 1, "batch_size": 128, "min_steps": 100, "model": "blend",
+            },
             allow_cpu=False, bundle=folder / "bundle", report=folder / "report.html",
         )
     )  # fmt: skip
@@ -34,6 +36,7 @@ def test_the_model_is_trained_exported_and_named(
     make_splits: Any, tmp_path: Path, tracking: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(tmp_path / "site", monkeypatch)
+    # With trees: its graph, which torch's exporter writes, takes them in as any other's does.
     result = train(make_splits(rows=700), tmp_path, architecture="wide")
     log = json.loads((tmp_path / "bundle" / TRAINING).read_text())
     assert result.metrics["auc"] > 0.7

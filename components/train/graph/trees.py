@@ -1,0 +1,225 @@
+"""Trees in an ONNX graph: one TreeEnsembleRegressor that reads the raw values, beside a network.
+
+The network's graph comes finished, whoever wrote it: its answer before calibration is one more input of
+what is added here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from slipway.components.contracts.bundle import MISSING_TIME, Bundle
+from slipway.components.train.graph.builder import ML, OPSETS, GraphBuilder, finish_model
+from slipway.components.train.graph.inputs import describe_inputs, write_codes
+from slipway.components.train.model.preprocess import DAY, MINUTE, WEEKDAYS
+
+if TYPE_CHECKING:
+    import onnx
+
+    from slipway.components.train.model.trained import TrainedModel
+    from slipway.components.train.trees.forest import Nodes
+
+_THURSDAY = 3
+_NETWORK = "network_answer"
+
+
+def add_trees(
+    network: "onnx.ModelProto | None", model: "TrainedModel", bundle: Bundle
+) -> "onnx.ModelProto":
+    """The whole model as one graph: networks and trees, combined and calibrated.
+
+    Args:
+        network: the networks' mean answer before calibration, from the raw inputs; None where there is
+            no network. It is changed.
+        model: on the CPU, in evaluation mode; with trees.
+        bundle: its signature; inputs and output are as `components/contracts/bundle.py` says.
+    """
+    from onnx import TensorProto, helper
+
+    assert model.forest is not None  # noqa: S101
+    graph = GraphBuilder("trees_")
+    name, shape = bundle.output
+    answer = model.head.write_link(graph, write_trees(graph, model.forest.nodes, bundle))
+    nodes, constants, functions = [], [], []
+    opsets = dict(OPSETS)
+    if network is not None:
+        _rename_output(network, _NETWORK)
+        nodes, constants = list(network.graph.node), list(network.graph.initializer)
+        functions = list(network.functions)
+        opsets |= {opset.domain: opset.version for opset in network.opset_import}
+        value = _NETWORK if shape else graph.reshape(_NETWORK, -1, 1)
+        answer = model.head.write_combination(graph, value, answer, model.factors)
+    if model.calibrated:
+        answer = model.head.write_calibration(graph, answer)
+    if not shape:
+        answer = graph.reshape(answer, -1)
+    graph.name(answer, name)
+    whole = helper.make_graph(
+        [*nodes, *graph.nodes],
+        "model",
+        describe_inputs(bundle),
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])],
+        initializer=[*constants, *graph.constants],
+    )
+    return finish_model(whole, functions, opsets)
+
+
+def _rename_output(network: "onnx.ModelProto", name: str) -> None:
+    """Gives the graph's one output another name."""
+    before = network.graph.output[0].name
+    for node in network.graph.node:
+        for names in (node.input, node.output):
+            for place, value in enumerate(names):
+                if value == before:
+                    names[place] = name
+
+
+def write_trees(graph: GraphBuilder, nodes: "Nodes", bundle: Bundle) -> str:
+    """Adds the trees.
+
+    Args:
+        graph: to add to.
+        nodes: of all trees.
+        bundle: names the inputs.
+
+    Returns:
+        float32 [N, W], the outputs before the link function.
+    """
+    return graph.add(
+        "TreeEnsembleRegressor",
+        _write_matrix(graph, bundle),
+        domain=ML,
+        n_targets=len(nodes.base),
+        base_values=nodes.base.tolist(),
+        aggregate_function="SUM",
+        post_transform="NONE",
+        **tree_attributes(nodes, _cardinalities(bundle)),
+    )
+
+
+def _write_matrix(graph: GraphBuilder, bundle: Bundle) -> str:
+    """Adds what the trees read: `tree_matrix`, float32 [N, F]."""
+    from onnx import TensorProto
+
+    parts = ["numeric"] if bundle.numeric else []
+    weekdays = ""
+    if bundle.time:
+        missing = graph.add("Equal", "time", graph.constant(MISSING_TIME, np.int64))
+        # Integers all the way: Mod takes the sign of its divisor, so Div has nothing to round.
+        within = graph.add("Mod", "time", graph.constant(DAY, np.int64))
+        minute = graph.add("Div", within, graph.constant(MINUTE, np.int64))
+        minute = graph.add("Cast", minute, to=TensorProto.FLOAT)
+        parts.append(graph.add("Where", missing, graph.constant(np.nan), minute))
+        days = graph.add("Div", graph.add("Sub", "time", within), graph.constant(DAY, np.int64))
+        later = graph.add("Add", days, graph.constant(_THURSDAY, np.int64))
+        weekday = graph.add("Mod", later, graph.constant(7, np.int64))
+        weekday = graph.add("Add", weekday, graph.constant(1, np.int64))
+        weekday = graph.add("Where", missing, graph.constant(0, np.int64), weekday)
+        weekdays = graph.add("Cast", weekday, to=TensorProto.FLOAT)
+    if bundle.categorical:
+        codes = [graph.reshape(code, -1, 1) for code in write_codes(graph, "categorical", bundle)]
+        joined = graph.add("Concat", *codes, axis=1) if len(codes) > 1 else codes[0]
+        parts.append(graph.add("Cast", joined, to=TensorProto.FLOAT))
+    if weekdays:
+        parts.append(weekdays)
+    return graph.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+@dataclass(slots=True)
+class _Attributes:
+    """The attributes of a TreeEnsembleRegressor, node by node."""
+
+    tree: list[int] = field(default_factory=list)
+    node: list[int] = field(default_factory=list)
+    feature: list[int] = field(default_factory=list)
+    mode: list[str] = field(default_factory=list)
+    value: list[float] = field(default_factory=list)
+    true: list[int] = field(default_factory=list)
+    false: list[int] = field(default_factory=list)
+    missing_true: list[int] = field(default_factory=list)
+
+    def add(self, tree: int, node: int, mode: str, **rest: Any) -> None:
+        self.tree.append(tree)
+        self.node.append(node)
+        self.mode.append(mode)
+        for name in ("feature", "value", "true", "false", "missing_true"):
+            getattr(self, name).append(rest.get(name, 0))
+
+
+def tree_attributes(nodes: "Nodes", cardinalities: Sequence[int]) -> dict[str, Any]:
+    """The trees as attributes of ai.onnx.ml's TreeEnsembleRegressor (version 3).
+
+    Version 3 knows no sets: a node that asks whether a code is in one becomes a chain of comparisons
+    with each of its codes, or, where that is shorter, with each of those that are not in it; all of them
+    lead to the same subtree.
+
+    Args:
+        nodes: of all trees.
+        cardinalities: of each column, how many codes there are; 0 for a number.
+    """
+    written = _Attributes()
+    leaves = np.flatnonzero(nodes.is_leaf)
+    ends = [*nodes.roots[1:].tolist(), len(nodes.left)]
+    tree_of = np.zeros(len(nodes.left), np.int64)
+    for tree, (root, end) in enumerate(zip(nodes.roots.tolist(), ends, strict=True)):
+        tree_of[root:end] = tree
+        extra = end - root
+        for at in range(root, end):
+            place, left, right = at - root, int(nodes.left[at]) - root, int(nodes.right[at]) - root
+            feature = int(nodes.feature[at])
+            if left == place:
+                written.add(tree, place, "LEAF")
+            elif nodes.set_size[at]:
+                codes, yes, no = _chain(nodes.codes(at), left, right, cardinalities[feature])
+                steps = [place, *range(extra, extra + len(codes) - 1)]
+                extra += len(codes) - 1
+                for step, code, after in zip(steps, codes, [*steps[1:], no], strict=True):
+                    written.add(
+                        tree, step, "BRANCH_EQ", feature=feature, value=code, true=yes, false=after
+                    )
+            else:
+                written.add(
+                    tree,
+                    place,
+                    "BRANCH_LT",
+                    feature=feature,
+                    value=float(nodes.threshold[at]),
+                    true=left,
+                    false=right,
+                    missing_true=int(nodes.missing_left[at]),
+                )
+    return {
+        "nodes_treeids": written.tree,
+        "nodes_nodeids": written.node,
+        "nodes_featureids": written.feature,
+        "nodes_modes": written.mode,
+        "nodes_values": written.value,
+        "nodes_truenodeids": written.true,
+        "nodes_falsenodeids": written.false,
+        "nodes_missing_value_tracks_true": written.missing_true,
+        "target_treeids": tree_of[leaves].tolist(),
+        "target_nodeids": (leaves - nodes.roots[tree_of[leaves]]).tolist(),
+        "target_ids": nodes.outputs[tree_of[leaves]].tolist(),
+        "target_weights": nodes.value[leaves].tolist(),
+    }
+
+
+def _chain(
+    members: np.ndarray, left: int, right: int, cardinality: int
+) -> tuple[list[float], int, int]:
+    """Codes to compare with, where one of them leads, and where any other does."""
+    others = np.setdiff1d(np.arange(cardinality), members)
+    if 0 < len(others) < len(members):
+        return [float(code) for code in others], left, right
+    return [float(code) for code in members], right, left
+
+
+def _cardinalities(bundle: Bundle) -> list[int]:
+    """Of the columns of `tree_columns`: how many codes there are, 0 for a number."""
+    return [
+        *[0] * (len(bundle.numeric) + len(bundle.time)),
+        *(len(bundle.vocabularies[name]) + 1 for name in bundle.categorical),
+        *[WEEKDAYS] * len(bundle.time),
+    ]

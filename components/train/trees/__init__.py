@@ -1,0 +1,1 @@
+"""Boosted trees beside the network, and both as one model."""

@@ -1,0 +1,307 @@
+"""Fits boosted trees with XGBoost: on the raw values, stopped early on the validation part.
+
+The trees are trained in the task's own process, on its CPU, before the networks: a GPU, several processes
+or several nodes change nothing about them. They take a fraction of the networks' time, so a task that is
+stopped while they grow begins them again; once they are grown they are kept with the checkpoints.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from slipway.components.contracts.scoring import read_part_batches
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import progress
+from slipway.components.train.checkpoint import Checkpoint
+from slipway.components.train.data.preparation import Prepared
+from slipway.components.train.data.source import memory_limit
+from slipway.components.train.data.tables import raw_arrays
+from slipway.components.train.model.heads import Head, MulticlassHead, NumberHead
+from slipway.components.train.model.preprocess import RawArrays
+from slipway.components.train.preemption import Preempted, stop_on_sigterm
+from slipway.components.train.trees.forest import Forest, Nodes, join_nodes, read_nodes
+from slipway.components.train.trees.inputs import matrix_batches, matrix_of, tree_columns
+
+if TYPE_CHECKING:
+    import threading
+
+    import xgboost
+
+TOLERANCE = 1e-5
+_COMPARED = 1024  # rows at once
+_PROGRESS_SECONDS = 2.0
+_MEMORY_SHARE = 0.2
+_CELL_BYTES = 4  # of XGBoost's binned table, its copy by columns, and a batch on its way
+_ROW_BYTES = 64  # gradients, weights, predictions
+Log = Callable[[dict[str, float], int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boosting:
+    """One training of trees.
+
+    Attributes:
+        name: what it learns.
+        objective: XGBoost's settings of the loss.
+        metric: XGBoost's name of what early stopping watches.
+    """
+
+    name: str
+    objective: dict[str, Any]
+    metric: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrownTrees:
+    """Trees that have been trained.
+
+    Attributes:
+        models: XGBoost's own models as JSON, cut after their best round; see `boostings`.
+        rounds: of each.
+        history: by the name of what was learned, the validation loss after each round.
+        rows: training rows that were taken.
+        seconds: they took.
+    """
+
+    models: list[str]
+    rounds: list[int]
+    history: dict[str, list[float]]
+    rows: int
+    seconds: float
+    run_id: str | None = field(default=None)
+
+    def nodes(self) -> Nodes:
+        """All trees."""
+        first, *rest = (read_nodes(model.encode()) for model in self.models)
+        for more in rest:
+            first = join_nodes(first, more)
+        return first
+
+
+def boostings(head: Head) -> list[Boosting]:
+    """What trees learn of a kind of label.
+
+    A number takes two trainings: one of the value, and one of the two ends of its interval.
+    """
+    if isinstance(head, MulticlassHead):
+        objective = {"objective": "multi:softprob", "num_class": len(head.classes)}
+        return [Boosting(name="log_loss", objective=objective, metric="mlogloss")]
+    if isinstance(head, NumberHead):
+        tail = (1 - head.level) / 2
+        ends = {"objective": "reg:quantileerror", "quantile_alpha": [tail, 1 - tail]}
+        return [
+            Boosting(name="rmse", objective={"objective": "reg:squarederror"}, metric="rmse"),
+            Boosting(name="quantile_loss", objective=ends, metric="quantile"),
+        ]
+    return [Boosting(name="log_loss", objective={"objective": "binary:logistic"}, metric="logloss")]
+
+
+def grow_trees(
+    folder: Path,
+    prepared: Prepared,
+    checkpoint: Checkpoint,
+    log: Log = lambda values, step: None,
+    run_id: Callable[[], str | None] = lambda: None,
+) -> GrownTrees:
+    """Grows the trees, or takes those of an earlier try.
+
+    Args:
+        folder: the split tables.
+        prepared: what was read of them; the settings without `auto`.
+        checkpoint: where grown trees are kept.
+        log: takes the validation loss of a round now and then, and of the best one.
+        run_id: the MLflow run, kept beside the trees.
+
+    Raises:
+        Preempted: the process received SIGTERM.
+        SlipwayError: the trees disagree with XGBoost's own answers.
+    """
+    saved = checkpoint.load()
+    if saved is not None:
+        return GrownTrees(**saved)
+    import xgboost
+
+    started = time.monotonic()
+    signature, config = prepared.parts.signature, prepared.config
+    columns = tree_columns(signature)
+    rows = prepared.parts.source.rows
+    every = _thinning(len(rows), len(columns))
+    labels = [part.cpu().numpy() for part in (rows.labels, rows.weights)]
+    types: list[str] = [column.kind for column in columns]
+    names = [feature.name for feature in signature.features]
+
+    def read() -> Iterator[RawArrays]:
+        for table in read_part_batches(folder, "train", columns=names):
+            yield raw_arrays(signature, table)
+
+    batches = _batches(lambda: matrix_batches(read(), every), *(part[::every] for part in labels))
+    threads = config.threads
+    train = xgboost.QuantileDMatrix(batches(types), nthread=threads, enable_categorical=True)
+    held = prepared.parts.validation
+    matrix = matrix_of(prepared.parts.validation_raw)
+    validation = xgboost.DMatrix(
+        matrix,
+        held.labels.cpu().numpy(),
+        weight=held.weights.cpu().numpy(),
+        feature_types=types,
+        enable_categorical=True,
+        nthread=threads,
+    )
+    grown, histories = [], {}
+    with stop_on_sigterm() as stopping:
+        for boosting in boostings(prepared.parts.head):
+            model, history = _boost(boosting, prepared, train, validation, stopping, log)
+            grown.append(model)
+            histories[boosting.name] = history
+    _compare(grown, matrix, validation)
+    result = GrownTrees(
+        models=[bytes(model.save_raw("json")).decode() for model in grown],
+        rounds=[model.num_boosted_rounds() for model in grown],
+        history=histories,
+        rows=train.num_row(),
+        seconds=time.monotonic() - started,
+        run_id=run_id(),
+    )
+    checkpoint.save(asdict(result))
+    return result
+
+
+def _compare(models: "list[xgboost.Booster]", matrix: np.ndarray, rows: "xgboost.DMatrix") -> None:
+    """Compares the trees as they are read and walked with XGBoost's own answers.
+
+    Raises:
+        SlipwayError: they disagree.
+    """
+    import torch
+
+    for model in models:
+        theirs = model.predict(rows, output_margin=True).reshape(len(matrix), -1)
+        forest = Forest(read_nodes(bytes(model.save_raw("json"))))
+        for start in range(0, len(matrix), _COMPARED):
+            cut = slice(start, start + _COMPARED)
+            ours = forest(torch.from_numpy(matrix[cut])).numpy()
+            gaps = np.abs(ours - theirs[cut]) / np.maximum(1, np.abs(theirs[cut]))
+            if not gaps.max() <= TOLERANCE:
+                raise SlipwayError(
+                    f"The trees as Slipway reads them and XGBoost's own answers disagree by"
+                    f" {gaps.max():.2e} (allowed: {TOLERANCE:g}). The bundle was not written: the"
+                    " installed release of xgboost-cpu is not the one that Slipway was made for."
+                )
+
+
+def _thinning(rows: int, columns: int) -> int:
+    """Each how many-th row is taken, so that the trees' table stays a fifth of the memory."""
+    room = _MEMORY_SHARE * memory_limit() / (columns * _CELL_BYTES + _ROW_BYTES)
+    every = max(1, int(-(-rows // room)))
+    if every > 1:
+        progress(
+            f"trees: memory holds {room:,.0f} rows of their table; one in {every} of {rows:,} is taken"
+        )
+    return every
+
+
+def _batches(
+    make: Callable[[], Iterator[np.ndarray]], labels: np.ndarray, weights: np.ndarray
+) -> Callable[[list[str]], "xgboost.DataIter"]:
+    """What XGBoost reads a table from, batch by batch and as often as it likes."""
+    import xgboost
+
+    class Batches(xgboost.DataIter):
+        def __init__(self, types: list[str]) -> None:
+            super().__init__(release_data=True)
+            self._types = types
+            self.reset()
+
+        def next(self, input_data: Callable[..., Any]) -> bool:
+            matrix = next(self._left, None)
+            if matrix is None:
+                return False
+            cut = slice(self._start, self._start + len(matrix))
+            self._start += len(matrix)
+            input_data(
+                data=matrix, label=labels[cut], weight=weights[cut], feature_types=self._types
+            )
+            return True
+
+        def reset(self) -> None:
+            self._left, self._start = make(), 0
+
+    return Batches
+
+
+def _boost(
+    boosting: Boosting,
+    prepared: Prepared,
+    train: "xgboost.DMatrix",
+    validation: "xgboost.DMatrix",
+    stopping: "threading.Event",
+    log: Log,
+) -> "tuple[xgboost.Booster, list[float]]":
+    """One training: the trees up to the best round, and the loss after each."""
+    import xgboost
+
+    config = prepared.config
+    trees = config.trees
+    settings = {
+        **boosting.objective,
+        "eval_metric": boosting.metric,
+        "eta": float(trees.learning_rate),
+        "max_depth": int(trees.depth),
+        "min_child_weight": 5,
+        "subsample": 0.8,
+        "colsample_bytree": 0.8,
+        "tree_method": "hist",
+        "seed": config.seed,
+        "nthread": config.threads,
+        "verbosity": 0,
+    }
+    history: dict[str, dict[str, list[float]]] = {}
+    model = xgboost.train(
+        settings,
+        train,
+        trees.rounds,
+        evals=[(validation, "validation")],
+        evals_result=history,
+        early_stopping_rounds=trees.patience,
+        verbose_eval=False,
+        callbacks=[_watch(boosting, trees.rounds, stopping, log)],
+    )
+    losses = [float(value) for value in history["validation"][boosting.metric]]
+    best = model.best_iteration
+    log({f"trees/{boosting.name}": losses[best]}, best + 1)
+    return model[: best + 1], losses
+
+
+def _watch(
+    boosting: Boosting, rounds: int, stopping: "threading.Event", log: Log
+) -> "xgboost.callback.TrainingCallback":
+    """Tells how far the trees are, and stops them where the task is to stop."""
+    import xgboost
+
+    class Watch(xgboost.callback.TrainingCallback):
+        def __init__(self) -> None:
+            self._shown_at = time.monotonic()
+
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            loss = float(evals_log["validation"][boosting.metric][-1])
+            if stopping.is_set():
+                raise Preempted(
+                    f"Training received SIGTERM after {epoch + 1} rounds of trees, which are not"
+                    " kept. Run the task again: it begins them anew."
+                )
+            now = time.monotonic()
+            if now - self._shown_at >= _PROGRESS_SECONDS:
+                self._shown_at = now
+                log({f"trees/{boosting.name}": loss}, epoch + 1)
+                name = boosting.name.replace("_", " ")
+                progress(
+                    f"trees: round {epoch + 1} of at most {rounds:,}, validation {name} {loss:.4f}",
+                    done=(epoch + 1) / rounds,
+                )
+            return False
+
+    return Watch()
