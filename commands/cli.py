@@ -38,7 +38,7 @@ from slipway.components.config.base import parse_duration
 from slipway.components.contracts.verdict import Override
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.components.support.extras import explain_missing, require_extra
-from slipway.components.support.files import short_path
+from slipway.components.support.files import short_path, write_text
 from slipway.components.support.packages import own_version
 from slipway.components.support.secrets import guarded_output
 from slipway.components.support.stores import bound_stores
@@ -311,6 +311,14 @@ def status(
 def evidence(
     model: Annotated[str, typer.Argument(help="MODEL, MODEL@alias or MODEL/version.")],
     out: Out = RUN_FOLDER,
+    annex_iv: Annotated[
+        Path | None,
+        typer.Option(
+            "--annex-iv",
+            help="Also write a draft of the EU AI Act's technical documentation (Markdown).",
+            dir_okay=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print what a registered version rests on, and verify every hash of it.
@@ -328,6 +336,9 @@ def evidence(
     deliver(asdict(report), lambda: say(report.text))
     if report.problems:
         raise typer.Exit(BROKEN)
+    if annex_iv is not None:
+        write_text(annex_iv, report.documentation)
+        say(f"written: {annex_iv}")
 
 
 GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {

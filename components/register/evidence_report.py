@@ -4,14 +4,18 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from slipway.components.contracts.bundle import bundle_hash
 from slipway.components.contracts.release import Tag, require_tags
 from slipway.components.contracts.signature import TrustPolicy, read_signer, short
+from slipway.components.contracts.splits import read_splits
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.register.evidence import hash_files
 from slipway.components.register.index import INDEX, EvidenceIndex
+from slipway.components.register.technical_documentation import write_documentation
 from slipway.components.support import environment
+from slipway.components.support.documents import load_json, read_document
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file
 from slipway.components.support.tracking import RegisteredVersion, connect
@@ -31,6 +35,8 @@ class EvidenceReport:
     Attributes:
         override: who let the model pass, and why, as the registry has it; empty: nobody.
         signature: who signed the model, and whether that was checked.
+        documentation: a draft by the headings of the EU AI Act's Annex IV; empty: the evidence cannot be
+            read.
         index: evidence.json. problems: every hash that does not match, in words; empty: all hold.
         files: files whose hash was checked.
     """
@@ -40,6 +46,7 @@ class EvidenceReport:
     aliases: tuple[str, ...]
     override: str
     signature: str
+    documentation: str
     index: EvidenceIndex
     files: int
     problems: tuple[str, ...]
@@ -141,8 +148,17 @@ def _check(version: RegisteredVersion, folders: dict[str, Path]) -> EvidenceRepo
     model_hash = bundle_hash(folders["bundle"])
     if model_hash != version.tags.get(Tag.MODEL_HASH) or model_hash != index.model.hash:
         problems.append("The bundle is not the one that was registered.")
+    documentation = ""
     try:
         verdict = read_verdict(folders["evidence"] / "verdict.json")
+        documentation = write_documentation(
+            f"{version.name} version {version.version}",
+            signature,
+            index,
+            verdict,
+            read_splits(folders["evidence"]),
+            _features(folders["evidence"]),
+        )
     except SlipwayError as error:
         problems.append(str(error))
     else:
@@ -154,10 +170,24 @@ def _check(version: RegisteredVersion, folders: dict[str, Path]) -> EvidenceRepo
         aliases=version.aliases,
         override=_override(version.tags),
         signature=signature,
+        documentation=documentation,
         index=index,
         files=len(found) + 1,
         problems=tuple(problems),
     )
+
+
+def _features(folder: Path) -> dict[str, Any]:
+    """The project's `features` section, as it was registered.
+
+    Raises:
+        SlipwayError: it cannot be read.
+    """
+    try:
+        content = load_json(read_document(folder / "features.json"))
+    except (OSError, ValueError) as error:
+        raise SlipwayError(f"features.json of the evidence cannot be read: {error}.") from error
+    return content if isinstance(content, dict) else {}
 
 
 def _signature(folder: Path) -> str:

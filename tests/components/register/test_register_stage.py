@@ -22,7 +22,9 @@ from sqlalchemy.orm import Session
 from support import gate_world as world
 from support.registration import FAILED, PASSED, PROVENANCE, passed, register
 from support.registry import mlflow_client
+from typer.testing import CliRunner
 
+from slipway.commands.cli import app
 from slipway.components.contracts.bundle import (
     ONNX,
     TRAINING,
@@ -406,6 +408,45 @@ def test_evidence_holds_and_every_change_is_seen(
         (evidence / "evidence.json").write_text(text)
         with pytest.raises(SlipwayError, match=told):
             show_evidence("toy", "1")
+
+
+ANNEX_IV = [
+    "1. General description of the AI system",
+    "2. Elements of the system and how it was developed",
+    "3. Monitoring, functioning and control",
+    "4. Appropriateness of the performance metrics",
+    "5. Risk management (Article 9)",
+    "6. Changes through the lifecycle",
+    "7. Standards applied",
+    "8. EU declaration of conformity",
+    "9. Post-market monitoring (Article 72)",
+]
+
+
+def test_technical_documentation_says_what_the_evidence_says_and_leaves_the_rest_open(
+    bundle: Path, splits: Path, tmp_path: Path, registry: str
+) -> None:
+    rule = replace(PASSED, name="auc [colour=<b>red|</b>]", value=0.75, rows=321)
+    verdict = passed(bundle, rules=(PASSED, rule))
+    register(bundle, verdict, splits, tmp_path)
+    options = ["evidence", "toy", "--annex-iv", str(tmp_path / "annex.md"), "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, options)
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "annex.md").read_text()
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == ANNEX_IV
+    for fact in (
+        "# Technical documentation of toy version 1",
+        verdict.model_hash,
+        "- (a) Intended purpose: to predict the column late.",
+        "| test | 6,000 | ",
+        "    - numbers: `a`, `b`",
+        "| auc | pass | 0.8 | 0.7 |",
+        "- auc [colour=&lt;b>red\\|&lt;/b>]: 0.75 on 321 rows, pass",
+        "- accuracy: 0.76 (threshold 0.7)",
+        "the gate's decision stands as it was made",
+    ):
+        assert fact in text, fact
+    assert text.count("_To be written by the provider: ") >= 10
 
 
 @pytest.mark.parametrize("which", ["champion", "7", "challenger"])
