@@ -34,7 +34,7 @@ class ReferenceSummary(Record):
         label_kind, classes, level, costs, set_threshold: as in the bundle.
         rows: rows a part. sampled: how many of them are in reference.parquet.
         release: metric to its value on the test part when the model was released.
-        intervals: metric to its interval there.
+        intervals: metric to its interval there. thresholds: metric to the gate's bound on it.
         label_rate: share of positives a part. probability_mean: mean answer a part. Both of a binary
             label only.
         labels: as in the splits.

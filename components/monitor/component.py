@@ -16,6 +16,7 @@ def monitor(
     endpoint: str,
     record: dsl.Output[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
+    evidently: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
     scheduled_at: str = "",
     data_root: str = "",
@@ -34,6 +35,7 @@ def monitor(
         endpoint: The predictor's base URL, for its metrics; empty: only the log is read.
         record: What was found, as JSON.
         report: The same, to look at.
+        evidently: Evidently's own page of a sample, to look closer.
         metrics: The window's metrics.
         scheduled_at: When the run was scheduled; it stands in for an empty window_end.
         data_root: Folder or object-store prefix below which large settings lie as files.
@@ -60,6 +62,7 @@ def monitor(
             endpoint=endpoint,
             record_path=Path(record.path),
             report_path=Path(report.path),
+            evidently_path=Path(evidently.path),
         )
     )
     record.metadata.update(result.metadata())
@@ -77,6 +80,7 @@ def monitor_predictions(
     features: dict,
     record: dsl.Output[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
+    evidently: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
     data_root: str = "",
 ):
@@ -90,6 +94,7 @@ def monitor_predictions(
         features: The project's `features` section: where labels stand.
         record: What was found, as JSON.
         report: The same, to look at.
+        evidently: Evidently's own page of a sample, to look closer.
         metrics: The table's metrics.
         data_root: Folder or object-store prefix below which large settings lie as files.
     """
@@ -111,6 +116,7 @@ def monitor_predictions(
             endpoint="",
             record_path=Path(record.path),
             report_path=Path(report.path),
+            evidently_path=Path(evidently.path),
             log_uri=predictions.path,
             series=f"{project}-scoring",
         )

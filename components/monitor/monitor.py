@@ -22,7 +22,8 @@ from slipway.components.monitor.measures.window_measures import (
     measure_window,
 )
 from slipway.components.monitor.record import make_record
-from slipway.components.monitor.report import evidently_page, write_report
+from slipway.components.monitor.report.evidently import evidently_page, write_evidently
+from slipway.components.monitor.report.page import write_report
 from slipway.components.monitor.retention import apply_retention, plan_retention
 from slipway.components.monitor.tracking import log_series
 from slipway.components.monitor.window import wait_until_whole
@@ -47,6 +48,7 @@ class MonitoringTask:
         endpoint: the predictor's base URL, or "": then only the log is read.
         record_path: where the MonitoringRecord goes.
         report_path: where the HTML page goes.
+        evidently_path: where Evidently's own page goes; None: it is not kept.
         log_uri: root of the log; empty: INFERENCE_LOG_URI.
         series: the name that the window's record, history and alerts have; empty: the project's.
             Predictions of a table are another series than those of an endpoint.
@@ -60,6 +62,7 @@ class MonitoringTask:
     endpoint: str
     record_path: Path
     report_path: Path
+    evidently_path: Path | None = None
     log_uri: str = ""
     series: str = ""
 
@@ -138,7 +141,7 @@ def monitor_window(
     )
     record = make_record(series, task.window, measures, task.endpoint, settings)
     _keep_sketches(series, record, measures)
-    _write_page(task.report_path, record, measures, settings)
+    _write_pages(task, record, measures, settings)
     history.append(environment.monitoring_uri(), record)
     for alert in record.alerts:
         progress(f"{alert.severity.upper()} {alert.name}: {alert.message}")
@@ -195,19 +198,25 @@ def _keep_sketches(series: str, record: MonitoringRecord, measures: WindowMeasur
         )
 
 
-def _write_page(
-    path: Path, record: MonitoringRecord, measures: WindowMeasures, settings: MonitoringConfig
+def _write_pages(
+    task: MonitoringTask,
+    record: MonitoringRecord,
+    measures: WindowMeasures,
+    settings: MonitoringConfig,
 ) -> None:
     version = measures.version
     drift = version.drift if version else None
     evidently = None
-    if version and drift and version.scan.sample is not None:
+    wanted = task.evidently_path is not None
+    if wanted and version and drift and version.scan.sample is not None:
         progress("Evidently renders a sample", 0.7)
         evidently = evidently_page(
             version.reference, version.scan.sample, settings, settings.report_rows
         )
+    if task.evidently_path is not None:
+        write_evidently(task.evidently_path, evidently)
     write_report(
-        path,
+        task.report_path,
         record,
         drift.result if drift else None,
         drift.baseline.sketches if drift else {},

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from slipway.components.config.base import format_instant
 from slipway.components.config.data import Window, parse_window
 from slipway.components.config.kinds import LabelKind
@@ -30,7 +32,6 @@ from slipway.components.monitor.measures.skew import Skew
 from slipway.components.monitor.measures.system import scrape
 from slipway.components.monitor.measures.window_measures import Baseline, WindowMeasures
 from slipway.components.monitor.reference import Reference
-from slipway.components.monitor.report import finite
 from slipway.components.monitor.retraining.retrain import decide
 from slipway.components.monitor.window import FeatureScan
 from slipway.components.support import environment
@@ -275,7 +276,7 @@ def _describe(figures: _Figures) -> dict[str, Any]:
     scan, baseline = figures.scan, figures.baseline
     matured = measures.version.matured if measures.version else ()
     fairness = [one.to_dict() for one in measures.version.fairness] if measures.version else []
-    details: dict[str, Any] = finite(
+    details: dict[str, Any] = _finite(
         {
             **({"fairness": fairness} if fairness else {}),
             "log": measures.log.uri,
@@ -286,6 +287,7 @@ def _describe(figures: _Figures) -> dict[str, Any]:
             "label": to_facts(figures.reference.label) if figures.reference else None,
             "labels_known_by": format_instant(measures.known_by),
             "release": figures.reference.release if figures.reference else None,
+            "thresholds": figures.reference.thresholds if figures.reference else {},
             "reference": {"name": baseline.name, "rows": baseline.rows} if baseline else None,
             "features": {f.name: asdict(f) for f in drift.features} if drift else None,
             "prediction": asdict(drift.prediction) if drift and drift.prediction else None,
@@ -304,6 +306,17 @@ def _read_endpoint(endpoint: str) -> dict[str, Any] | None:
     if not endpoint:
         return None
     try:
-        return {"url": endpoint, "metrics": finite(scrape(endpoint))}
+        return {"url": endpoint, "metrics": _finite(scrape(endpoint))}
     except SlipwayError as error:
         return {"url": endpoint, "error": str(error)}
+
+
+def _finite(value: Any) -> Any:
+    """JSON values in which a number that is not finite is None."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value

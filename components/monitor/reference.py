@@ -5,7 +5,8 @@ tag `slipway.reference_uri`.
 """
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ class Reference:
         sketches: feature to its sketch. prediction: the sketch of what the model predicted there.
         release: metric to its value on the test part when the model was released.
         label: what the model's answers mean.
+        thresholds: metric to the gate's bound on it; empty where the version was registered before they
+            were kept.
         errors: what an interval's width tells of the error, of a number; None elsewhere.
         fairness: as in `ReferenceSummary`.
     """
@@ -55,6 +58,7 @@ class Reference:
     release: dict[str, float]
     label: LabelType
     errors: ErrorByWidth | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     fairness: tuple[dict[str, Any], ...] = ()
 
     @property

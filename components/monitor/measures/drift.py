@@ -33,6 +33,9 @@ from slipway.components.monitor.measures.sketch import (
 
 COARSE = 20
 RARE = 20.0
+LEAST_WORTH = 30.0
+"""With fewer independent rows no test of a feature says that it did not change."""
+State = Literal["changed", "not changed", "cannot tell"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,9 @@ Measured = tuple[list[Test], dict[str, float]]
 class FeatureDrift:
     """What is known of one feature's drift.
 
+    A feature that did not drift is not thereby unchanged: `doubt` says why it cannot be told; empty: it
+    can.
+
     `statistics` holds psi, js (Jensen-Shannon distance, base 2), ks and wasserstein (in the
     feature's unit) of a numeric feature; psi, js, moved (total variation) and chi2 of another; and
     nulls and reference_nulls as fractions. `score` is js, which is comparable between features.
@@ -77,6 +83,14 @@ class FeatureDrift:
     tests: tuple[Test, ...]
     statistics: dict[str, float]
     reason: str
+    doubt: str = ""
+
+    @property
+    def state(self) -> State:
+        """What can be said of it."""
+        if self.drifted:
+            return "changed"
+        return "cannot tell" if self.doubt else "not changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +105,11 @@ class DriftResult:
     @property
     def drifted(self) -> list[FeatureDrift]:
         """The features that drifted, the largest drift first."""
-        return sorted((f for f in self.features if f.drifted), key=lambda f: -f.score)
+        return self.of("changed")
+
+    def of(self, state: State) -> list[FeatureDrift]:
+        """The features of which this can be said, the largest difference first."""
+        return sorted((f for f in self.features if f.state == state), key=lambda f: -f.score)
 
 
 def compare(
@@ -141,6 +159,7 @@ def conclude(
                 tests=final,
                 statistics=statistics,
                 reason="; ".join(_reason(test) for test in fired),
+                doubt="" if fired else _doubt(final, statistics),
             )
         )
     features = tuple(results[: len(measured)])
@@ -150,6 +169,22 @@ def conclude(
         share=sum(f.drifted for f in features) / len(features) if features else 0.0,
         largest=max((f.score for f in features), default=0.0),
     )
+
+
+def _doubt(tests: tuple[Test, ...], statistics: Mapping[str, float]) -> str:
+    """Why a feature without a finding cannot be called unchanged; empty: it can.
+
+    Too few independent rows tell nothing. And a difference as large as what matters, which that many
+    rows show by chance too, is neither a change nor none.
+    """
+    worth = statistics["worth"]
+    if worth < LEAST_WORTH:
+        return f"its rows are worth {worth:,.0f} independent ones, too few to tell"
+    large = [test for test in tests if test.effect >= test.least]
+    if not large:
+        return ""
+    seen = "; ".join(_reason(test) for test in large)
+    return f"{seen}, but {worth:,.0f} independent rows may differ so by chance"
 
 
 def _reason(test: Test) -> str:
@@ -260,7 +295,7 @@ def _measure_categories(
     old: CategorySketch, new: CategorySketch, settings: DriftConfig
 ) -> Measured:
     if not old.rows or not new.rows:
-        return [], {"psi": 0.0, "js": 0.0, "moved": 0.0, "chi2": 0.0, "unseen": 0.0}
+        return [], {"psi": 0.0, "js": 0.0, "moved": 0.0, "chi2": 0.0, "unseen": 0.0, "worth": 0.0}
     values = sorted(old.counts.keys() | new.counts.keys())
     before = np.array([*(old.counts.get(v, 0) for v in values), old.other], np.int64)
     after = np.array([*(new.counts.get(v, 0) for v in values), new.other], np.int64)
@@ -279,6 +314,7 @@ def _measure_categories(
         "moved": moved,
         "chi2": chi2,
         "unseen": share,
+        "worth": float(new.rows),
     }
     return tests, statistics
 

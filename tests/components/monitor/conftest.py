@@ -203,6 +203,7 @@ class World:
                 endpoint=endpoint,
                 record_path=self.root / "record.json",
                 report_path=self.root / "report.html",
+                evidently_path=self.root / "evidently.html",
             ),
             wait,
         )

@@ -192,10 +192,7 @@ def test_a_window_asks_again_what_the_version_was_released_with(
     (alert,) = [one for one in result.record.alerts if one.name == "FAIRNESS"]
     assert "true positive rate by leaves_from: gap" in alert.message
     page = (world.root / "report.html").read_text()
-    assert (
-        "true positive rate by airport" in page
-        and '<span class="tag critical">broken</span>' in page
-    )
+    assert "true positive rate by airport" in page and '<span class="tag bad">broken</span>' in page
 
 
 def test_without_a_rule_the_record_is_as_it_was(world: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 from slipway.components.support.pages import digits, pages, palette, plots
 
 COMPONENTS = Path(__file__).resolve().parents[3] / "components"
-TEMPLATES = [p for p in sorted(COMPONENTS.rglob("*.html.j2")) if p.parent.name != "monitor"]
+TEMPLATES = sorted(COMPONENTS.rglob("*.html.j2"))
 
 
 def luminance(colour: str) -> float:

@@ -1,0 +1,1 @@
+"""What people see of a window: its page, and Evidently's beside it."""
