@@ -116,7 +116,7 @@ def _resources(right: Right) -> str:
 
 def _errors(found: list[messages.Message]) -> str:
     rows = "".join(f"| {messages.escaped(error.text)} |\n" for error in found)
-    return f"… stands for what is put in. A task that fails prints one of these.\n\n| message |\n| --- |\n{rows}"
+    return f"… stands for what is put in.\n\n| message |\n| --- |\n{rows}"
 
 
 def project_page() -> str:
@@ -154,6 +154,9 @@ def project_page() -> str:
         )
         prefix = "<name>." if get_origin(_bare(field.annotation)) is dict else ""
         parts += [_row(f"{prefix}{path}", setting) for path, setting in stage_pages.leaves(inner)]
+    parts.append(
+        f"\n## Errors\n\nA problem is printed with its line. {_errors(messages.read_messages(ROOT / 'components/config', ROOT))}"
+    )
     return "".join(parts)
 
 
