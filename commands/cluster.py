@@ -126,7 +126,7 @@ def submit(
     Exit codes with --wait: 0 done (also where the gate refused the model), 1 a stage broke or the run
     was cancelled, 2 bad usage, 3 refused with --fail-on-refusal, 130 interrupted (the run goes on).
 
-    Example: `slipway submit compiled/flights-training.yaml --set epochs=3 --set gate_auc=0.74 --wait`
+    Example: `slipway submit compiled/flights-training.yaml --set gate_auc=0.74 --wait`
     """
     from slipway.cluster.runs import submit as start
     from slipway.cluster.upload import upload as send

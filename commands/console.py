@@ -226,9 +226,11 @@ def _show_rules(console: Console, verdict: "Verdict") -> None:
         value, threshold = verdict.metrics.get(name), verdict.thresholds[name]
         shown = "not measured" if value is None else f"{value:.4f}"
         relation = "at most" if name in LOWER_IS_BETTER else "at least"
-        broken = any(rule.metric == name and rule.name.split()[0] == name for rule in failed)
+        broken = [rule for rule in failed if rule.metric == name and rule.name.split()[0] == name]
         line = f"{name:<{width}}  {shown}   {relation} {threshold}"
         say(line, "red" if broken else "", label=bad if broken else good, to=console)
+        for rule in broken:  # where an interval is judged the value alone does not show it
+            say(rule.reason, "red", label=" " * 4, to=console)
     others = [rule for rule in verdict.rules if rule.name.split()[0] not in names]
     for rule in others:
         if rule.outcome != "pass":

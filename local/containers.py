@@ -209,7 +209,7 @@ class Containers:
         Raises:
             SlipwayError: a predictor outside containers has the project, or its container does not start.
         """
-        if self._request.arguments.get("deploy_target") != "local":
+        if self._request.arguments.get("deployment_target") != "local":
             return None, False
         folder = self._endpoint_folder()
         if control_path(folder).parent != folder:

@@ -124,8 +124,8 @@ def train(
     arguments |= {
         "data_root": job.data_root,
         "data_version": source_version(job.sources),
-        "gpus": "0" if job.target == "local" else arguments["gpus"],
-        "deploy_target": job.target,
+        "training_gpus": "0" if job.target == "local" else arguments["training_gpus"],
+        "deployment_target": job.target,
         **(changes or {}),
     }
     result = result or RunResult(project=project.project_name)

@@ -60,7 +60,9 @@ def run_project(
         job = Job(loaded, workspace, display, runner, target)
         job.compile()
         result = RunResult(project=loaded.project.project_name)
-        decided = {f"override_{k}": v for k, v in asdict(override).items()} if override else None
+        decided = (
+            {f"gate_override_{k}": v for k, v in asdict(override).items()} if override else None
+        )
         try:
             _run(job, result, stretch, decided)
         except SlipwayError as error:

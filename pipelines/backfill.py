@@ -34,19 +34,19 @@ _PARAMETERS: ParameterTypes = {
 _TEXTS = """Fills a range of the feature store.
 
 Args:
-    project: Name of the Feast project.
-    data_root: Folder or object-store prefix that relative table paths start from.
-    window_start: First instant of the range, ISO 8601 (no zone means UTC); or how long before
-        its end, as in 7d. Empty: all values, where the examples have no time.
-    window_end: First instant after it; empty: when the run was scheduled.
-    before: How long before the range the tables are read too: the longest window that a
+    project: Name of the Feast project. Leave it.
+    data_root: Folder of the tables in an object store, as s3://bucket/lake. Relative paths start there.
+    window_start: First instant of the range, as 2024-06-01 (no zone means UTC); or how long before
+        its end, as 7d. Empty: all values, where the examples have no time.
+    window_end: First instant after it, as 2024-06-08. Empty: when the run was scheduled, or now.
+    before: How long before the range the tables are read too, as 30d: the longest window that a
         feature sums up, and what it takes until all is known.
-    after: How long after it: so long a changed event still counts, or is known ahead.
-    online: Whether to bring the online store up to date too.
-    data: The project file's data section: tables, formats, time columns.
+    after: How long after it, as 1d: so long a changed event still counts, or is known ahead.
+    online: true: bring the online store up to date too. Else false.
+    data: The project file's data section: tables, formats, time columns. Leave it.
     schema: What the tables must satisfy, as JSON text; or the file below the data root that holds
-        it, where it is large.
-    features: The project file's features section.
+        it, where it is large. Leave it.
+    features: The project file's features section. Leave it.
 """
 
 
@@ -69,7 +69,9 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
     scratch = scratch_of(loaded.orchestration, "backfill")
 
     def wire(given: Channels) -> None:
-        with notify_at_end(loaded, name, loaded.monitoring.to_struct(), given.data_root):
+        with notify_at_end(
+            loaded, name, loaded.monitoring.to_struct(), given.data_root, "ingest-to-backfill"
+        ):
             _fill(given, loaded, scratch)
 
     return dsl.pipeline(

@@ -1,14 +1,16 @@
 """The monitoring pipeline: one window of a served model, watched on a schedule."""
 
+from datetime import timedelta
 from typing import Any
 
 from kfp import dsl, kubernetes
 
+from slipway.components.config.base import format_duration
 from slipway.components.config.model import Project
 from slipway.components.ingest.component import ingest
 from slipway.components.monitor.component import monitor, retrain
 from slipway.pipelines.interface import Channels, ParameterTypes, pipeline_function
-from slipway.pipelines.packed import pack_section
+from slipway.pipelines.packed import pack_section, shared_root
 from slipway.pipelines.tasks import (
     notify_at_end,
     pipeline_config,
@@ -32,33 +34,38 @@ _PARAMETERS: ParameterTypes = {
 _TEXTS = """Looks at one window of a served model.
 
 Args:
-    project: Name of the served model.
-    data_root: Folder or object-store prefix that relative table paths start from.
-    window_start: First instant of the window, ISO 8601 (no zone means UTC); or how long
-        before its end, as in 1d.
-    window_end: First instant after the window; empty: when the run was scheduled.
+    project: Name of the served model. Leave it.
+    data_root: Folder of the tables in an object store, as s3://bucket/lake. Relative paths start there.
+    window_start: First instant of the window, as 2024-06-01 or 2024-06-01T06:00:00Z (no zone means UTC);
+        or how long before its end, as 1d.
+    window_end: First instant after the window, as 2024-06-02. Empty: when the run was scheduled, or now.
     labels_start: From when on the labels' table is read, as window_start: early enough for the
-        labels of earlier windows that arrive late. Empty: whole, where it has no time.
-    data_start: First instant of the data that a retraining trains on, where the monitoring
-        section does not say how long its window is.
-    endpoint: Base URL of the predictor, for its metrics; empty reads the log alone.
-    data: The project file's data section: where late labels are.
-    features: The project file's features section: what the label is.
+        labels of earlier windows that arrive late, as 29d. Empty: whole, where it has no time.
+    data_start: First instant of the data that a retraining trains on, as 2024-01-01, where the
+        monitoring section does not say how long its window is.
+    endpoint: Base URL of the predictor, for its metrics, as http://flights.team-a. Empty: the log alone.
+    data: The project file's data section: where late labels are. Leave it.
+    features: The project file's features section: what the label is. Leave it.
     monitoring: The project file's monitoring section.
 """
+# A window of a day, as a schedule that says nothing else has it.
+WINDOW = timedelta(days=1)
 
 
 def monitoring_arguments(project: Project) -> dict[str, Any]:
     """The pipeline's parameters as a project sets them."""
     window = project.data.window
-    start, end = window.texts if window else ("1d", "")
+    start = window.texts[0] if window else ""
+    timed = project.features.examples.time is not None
+    labels = format_duration(WINDOW + project.monitoring.look_back) if timed else start
     return {
         "project": project.project_name,
-        "data_root": project.data.root,
-        "window_start": start,
-        "window_end": end,
-        "labels_start": start if window else "",
-        "data_start": start if window else "",
+        "data_root": shared_root(project),
+        # What is served goes on: the window is the last day, whatever stretch the model learnt from.
+        "window_start": format_duration(WINDOW),
+        "window_end": "",
+        "labels_start": labels,
+        "data_start": start,
         "endpoint": "",
         "data": pack_section(project, "labels").value,
         "features": pack_section(project, "features").value,
@@ -72,7 +79,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
     scratch = scratch_of(loaded.orchestration, "monitoring")
 
     def wire(given: Channels) -> None:
-        with notify_at_end(loaded, name, given.monitoring, given.data_root):
+        with notify_at_end(loaded, name, given.monitoring, given.data_root, "ingest-to-monitor"):
             watched = _watch(given, loaded, scratch)
             with dsl.If(watched.outputs["Output"] == "retrain", name="retraining-asked-for"):
                 _ask_for_retraining(given, loaded, watched.outputs["record"])

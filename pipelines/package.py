@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from slipway.components.config.gate import UNBOUNDED, blank_threshold
 from slipway.components.config.model import check_label
 from slipway.components.config.parameters import repeated
 from slipway.components.support.documents import UnfitDocument, load_yaml, read_document
@@ -139,7 +140,7 @@ def arguments_from(package: Package, overrides: list[str]) -> dict[str, Any]:
         key, separator, value = text.partition("=")
         name, *path = key.strip().split(".")
         if not separator or not name:
-            raise ProjectError(f"--set {text}: write NAME=VALUE, for example epochs=3.")
+            raise ProjectError(f"--set {text}: write NAME=VALUE, for example training_epochs=3.")
         declared = package.parameters.get(name)
         if declared is None:
             raise ProjectError(_unknown(package, name))
@@ -216,7 +217,7 @@ def check_arguments(package: Package, values: dict[str, Any]) -> None:
                     f"{key} is no key of the struct '{section}' of {package.name}: it travels as the"
                     f" parameter {parameter}. Set {parameter} instead."
                 )
-    for problem in bounds(values):
+    for problem in (*bounds(values), *_blanks(package, values)):
         raise ProjectError(f"{package.name}: {problem}.")
     for name, value in values.items():
         if beyond := beyond_mysql(json.dumps(value, ensure_ascii=False)):
@@ -239,10 +240,19 @@ def check_arguments(package: Package, values: dict[str, Any]) -> None:
             )
 
 
+def _blanks(package: Package, values: dict[str, Any]) -> Iterator[str]:
+    """The gate's thresholds that a run would set to 0 although the project does not."""
+    gate = {**package.parameters.get("gate", {}).get("defaultValue", {}), **values.get("gate", {})}
+    for name in UNBOUNDED:
+        if values.get(f"gate_{name}") == 0 and name not in gate.get("unbounded", ()):
+            yield blank_threshold(name)
+
+
 def _unknown(package: Package, name: str) -> str:
     import difflib
 
-    near = difflib.get_close_matches(name, package.parameters, n=1, cutoff=0.5)
+    near = [known for known in package.parameters if known.endswith(f"_{name}")]
+    near += difflib.get_close_matches(name, package.parameters, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]}?" if near else f" It has: {', '.join(package.parameters)}."
     return f"{package.name} has no parameter {name}.{hint}"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from slipway.components.config.model import Project
 from slipway.components.config.parameters import struct_of
+from slipway.components.config.places import is_local
 from slipway.components.support.settings import Packed, pack_struct, pack_text
 
 
@@ -26,6 +27,14 @@ _STRUCTS: dict[str, Callable[[Project], dict[str, Any]]] = {
     "features": lambda project: project.features.to_struct(),
     "monitoring": lambda project: project.monitoring.to_struct(),
 }
+
+
+def shared_root(project: Project) -> str:
+    """Where tables lie, for a pipeline's default: empty for a folder of this machine.
+
+    A form on a cluster would offer it, and no pod has it; a run on this machine names it itself.
+    """
+    return "" if is_local(project.data.root) else project.data.root
 
 
 def pack_section(project: Project, name: str) -> Packed:

@@ -39,19 +39,19 @@ _PARAMETERS: ParameterTypes = {
 _TEXTS = """Predicts a table.
 
 Args:
-    project: Name of the registered model.
-    model: Which version: an alias, as champion, or a number.
-    data_root: Folder or object-store prefix that relative table paths start from.
-    window_start: First instant of the rows to predict, ISO 8601 (no zone means UTC); or how
-        long before the end, as in 1d. Empty: all rows, where they have no time.
-    window_end: First instant after them; empty: when the run was scheduled.
-    history: How long before the rows the tables are read too: as far as the features look back.
-    publish: Folder or object-store prefix that the predictions are copied below; empty: they
-        are the run's artifact alone.
-    data: The project file's data section: tables, formats, time columns.
+    project: Name of the registered model. Leave it.
+    model: Which version: an alias, as champion, or a number, as 3.
+    data_root: Folder of the tables in an object store, as s3://bucket/lake. Relative paths start there.
+    window_start: First instant of the rows to predict, as 2024-06-01 (no zone means UTC); or how
+        long before the end, as 1d. Empty: all rows, where they have no time.
+    window_end: First instant after them, as 2024-06-02. Empty: when the run was scheduled, or now.
+    history: How long before the rows the tables are read too, as 30d: as far as the features look back.
+    publish: Folder that the predictions are copied below, as s3://bucket/scores. Empty: they are the
+        run's artifact alone.
+    data: The project file's data section: tables, formats, time columns. Leave it.
     schema: What the tables must satisfy, as JSON text; or the file below the data root that holds
-        it, where it is large.
-    features: The project file's features section.
+        it, where it is large. Leave it.
+    features: The project file's features section. Leave it.
     monitoring: The project file's monitoring section.
 """
 
@@ -81,7 +81,7 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
     scratch = scratch_of(loaded.orchestration, "scoring")
 
     def wire(given: Channels) -> None:
-        with notify_at_end(loaded, name, given.monitoring, given.data_root):
+        with notify_at_end(loaded, name, given.monitoring, given.data_root, "ingest-to-score"):
             good, rows = _look_up_rows(given, loaded, scratch)
             _score(given, loaded, good, rows)
 

@@ -19,7 +19,7 @@ from slipway.components.config.orchestration import (
 )
 from slipway.components.monitor.component import report_end, report_override
 from slipway.components.support import environment
-from slipway.pipelines.packed import pack_schema, pack_section
+from slipway.pipelines.packed import pack_schema, pack_section, shared_root
 
 # The settings that may hold a password; the rest stand in the config map.
 SECRET_SETTINGS = (
@@ -106,7 +106,7 @@ def batch_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
     """The parameters that scoring and backfill share: where the tables are, and what is made of them."""
     return {
         "project": project.project_name,
-        "data_root": project.data.root,
+        "data_root": shared_root(project),
         "data": pack_section(project, "data").value,
         "schema": pack_schema(schema).value,
         "features": pack_section(project, "features").value,
@@ -177,7 +177,9 @@ def route_secrets(task: dsl.PipelineTask, project: Project) -> None:
         kubernetes.use_secret_as_env(task, environment.SECRETS, {name: name}, optional=True)
 
 
-def notify_at_end(project: Project, pipeline: str, config: Any, data_root: Any) -> dsl.ExitHandler:
+def notify_at_end(
+    project: Project, pipeline: str, config: Any, data_root: Any, stages: str
+) -> dsl.ExitHandler:
     """An exit handler around a pipeline: it notifies the alert routes of a run that failed.
 
     A project without routes gets it too: routes may come with a run's own parameters.
@@ -187,13 +189,15 @@ def notify_at_end(project: Project, pipeline: str, config: Any, data_root: Any) 
         pipeline: the pipeline's name.
         config: the `monitoring` section, as the pipeline's parameter or as a struct.
         data_root: the pipeline's parameter: large settings lie below it.
+        stages: what the group is called that Kubeflow draws around the stages: it shows an exit handler's
+            tasks below a name, and no others would see a stage whose pod was killed.
     """
     report = report_end(
         project=project.project_name, config=config, pipeline=pipeline, data_root=data_root
     )
     settle(report, project).set_caching_options(False)
     route_secrets(report, project)
-    return dsl.ExitHandler(report, name="notify-at-end")
+    return dsl.ExitHandler(report, name=stages)
 
 
 def notify_of_override(project: Project, verdict: Any, config: Any) -> None:

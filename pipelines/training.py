@@ -6,6 +6,7 @@ from typing import Any
 from kfp import dsl, kubernetes
 
 from slipway.components.config.consistency import required_columns
+from slipway.components.config.gate import UNBOUNDED, GateConfig
 from slipway.components.config.model import Project
 from slipway.components.config.orchestration import PipelineName
 from slipway.components.config.parameters import struct_of
@@ -18,7 +19,7 @@ from slipway.components.support.images import STAGES, image
 from slipway.components.train.component import train
 from slipway.components.validate.component import validate
 from slipway.pipelines.interface import Channels, ParameterTypes, pipeline_function
-from slipway.pipelines.packed import pack_schema, pack_section
+from slipway.pipelines.packed import pack_schema, pack_section, shared_root
 from slipway.pipelines.tasks import (
     notify_at_end,
     notify_of_override,
@@ -27,6 +28,14 @@ from slipway.pipelines.tasks import (
     settle,
 )
 
+_ABOUT: dict[PipelineName, str] = {
+    "training": "Ingests and validates data, joins features point in time, trains, and registers and"
+    " deploys the model only if it passes the gate. For people: it reads the window that is given, and"
+    " takes from the cache what did not change.",
+    "retraining": "Trains the same model again, past the same gate, on data up to now. For monitoring,"
+    " which starts it when the model decays, and for schedules: an empty window_end is the scheduled"
+    " time, and the data are always read anew.",
+}
 # A container has 64 MB there, too few for NCCL and for torch's loaders.
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108
 
@@ -40,55 +49,60 @@ _PARAMETERS: ParameterTypes = {
     "data": dict,
     "schema": str,
     "features": dict,
+    "training_seed": int,
+    "training_epochs": int,
+    "training_learning_rate": float,
+    "training_gpus": str,
+    "training_gpu_type": str,
+    "training_gpu_node_selector": dict,
+    "training_gpu_tolerations": list,
+    "training_allow_cpu": bool,
     "training": dict,
-    "seed": int,
-    "epochs": int,
-    "learning_rate": float,
-    "gpu_type": str,
-    "gpus": str,
-    "gpu_node_selector": dict,
-    "gpu_tolerations": list,
-    "allow_cpu": bool,
-    "gate": dict,
     "gate_accuracy": float,
     "gate_f1": float,
     "gate_auc": float,
-    "override_approver": str,
-    "override_reason": str,
+    "gate_override_approver": str,
+    "gate_override_reason": str,
+    "gate": dict,
+    "deployment_target": str,
     "deployment": dict,
-    "deploy_target": str,
 }
+# Kubeflow's form shows the alphabet: a field begins with its section, so that a section stands together.
 _TEXTS = """Trains, gates, registers and deploys a model.
 
 Args:
-    project: Name of the Feast project, the MLflow experiment, the model and the service.
-    data_root: Folder or object-store prefix that relative table paths start from.
-    window_start: First instant of the data, ISO 8601 (no zone means UTC); or how long before
-        its end, as in 365d. Empty: the tables whole, where none has a time.
-    window_end: First instant after the data; empty, in the retraining pipeline: when the run
-        was scheduled.
-    data_version: Any text. A cached ingest serves as long as it stays the same.
-    data: The project file's data section: tables, formats, time columns.
+    project: Name of the model, its service, the MLflow experiment and the Feast project. Leave it.
+    data_root: Folder of the tables in an object store, as s3://bucket/lake. Relative paths start there.
+    window_start: First instant of the data, as 2024-01-01 or 2024-01-01T06:00:00Z (no zone means UTC);
+        or how long before its end, as 365d. Empty: the tables whole, where none has a time.
+    window_end: First instant after the data, as 2024-12-31. Empty, in the retraining pipeline: when the
+        run was scheduled.
+    data_version: Any text, as monday-2. The cached data serve as long as it stays the same. Empty: once
+        read, the same window is not read again.
+    data: The rest of the project file's data section: tables, formats, time columns. Leave it, or
+        change the project file and compile again.
     schema: What the tables must satisfy, as JSON text; or the file below the data root that holds
-        it, where it is large.
-    features: The project file's features section.
-    training: The project file's training section.
-    seed: Seed of every random choice of training.
-    epochs: Passes over the training table, at most; 0: as the table's size asks.
-    learning_rate: Peak learning rate; 0: as the table's size asks.
-    gpu_type: Accelerator resource that the training node offers, as nvidia.com/gpu.
-    gpus: How many accelerators to ask for, a whole number; 0 trains on the CPU.
-    gpu_node_selector: Labels that the training node must have.
-    gpu_tolerations: Taints that training tolerates, as a list of Kubernetes tolerations.
-    allow_cpu: Whether to train on the CPU where GPUs were asked for and none is there.
-    gate: The project file's gate section.
-    gate_accuracy: Least accuracy on the test part.
-    gate_f1: Least F1 on the test part.
-    gate_auc: Least area under the ROC curve on the test part.
-    override_approver: Who lets the model pass where the gate refuses it; empty: nobody.
-    override_reason: Why; both stand in the verdict and the registry.
-    deployment: The project file's deployment section.
-    deploy_target: kserve, or local for a process on this machine.
+        it, where it is large. Leave it.
+    features: The project file's features section. Leave it.
+    training_seed: Seed of every random choice of training: a whole number, as 0.
+    training_epochs: Passes over the training table, at most: a whole number, as 10. 0: as the table's
+        size asks.
+    training_learning_rate: Peak learning rate, as 0.002. 0: as the table's size asks.
+    training_gpus: How many accelerators to ask for: a whole number, as 1. 0 trains on the CPU.
+    training_gpu_type: Accelerator resource that the training node offers, as nvidia.com/gpu.
+    training_gpu_node_selector: Labels that the training node must have, as {"pool": "gpu"}; {}: any.
+    training_gpu_tolerations: Taints that training tolerates, as [{"key": "gpu", "operator": "Exists"}].
+    training_allow_cpu: true: train on the CPU where GPUs were asked for and none is there. Else false.
+    training: The rest of the project file's training section.
+    gate_accuracy: Least accuracy on the test part: more than 0, up to 1, as 0.8.
+    gate_f1: Least F1 on the test part: more than 0, up to 1, as 0.5.
+    gate_auc: Least area under the ROC curve on the test part: more than 0, up to 1, as 0.75.
+    gate_override_approver: Who lets the model pass where the gate refuses it, as Ada Lovelace. Empty:
+        nobody.
+    gate_override_reason: Why, as pilot for one week. Both stand in the verdict and the registry.
+    gate: The rest of the project file's gate section.
+    deployment_target: kserve; or local, for a process on the machine that runs the pipeline.
+    deployment: The rest of the project file's deployment section.
 """
 
 
@@ -102,7 +116,7 @@ def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, An
     start, end = data.window_texts
     return {
         "project": project.project_name,
-        "data_root": data.root,
+        "data_root": shared_root(project),
         "window_start": start,
         "window_end": end,
         "data_version": "",
@@ -110,25 +124,36 @@ def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, An
         "schema": pack_schema(schema).value,
         "features": pack_section(project, "features").value,
         "training": struct_of(training, "training"),
-        "seed": training.seed,
+        "training_seed": training.seed,
         # A number in the UI; 0 stands for what the section leaves to the table's size.
-        "epochs": 0 if training.epochs == "auto" else training.epochs,
-        "learning_rate": 0.0 if training.learning_rate == "auto" else training.learning_rate,
-        "gpu_type": training.accelerator.type,
+        "training_epochs": 0 if training.epochs == "auto" else training.epochs,
+        "training_learning_rate": 0.0
+        if training.learning_rate == "auto"
+        else training.learning_rate,
+        "training_gpu_type": training.accelerator.type,
         # The driver reads what it writes into a pod as text: a number would come out empty.
-        "gpus": str(training.accelerator.count),
-        "gpu_node_selector": training.accelerator.node_selector,
-        "gpu_tolerations": training.accelerator.tolerations,
-        "allow_cpu": training.allow_cpu,
-        "gate": struct_of(gate, "gate"),
+        "training_gpus": str(training.accelerator.count),
+        "training_gpu_node_selector": training.accelerator.node_selector,
+        "training_gpu_tolerations": training.accelerator.tolerations,
+        "training_allow_cpu": training.allow_cpu,
+        "gate": struct_of(_with_intended_zeros(gate), "gate"),
         "gate_accuracy": gate.accuracy,
         "gate_f1": gate.f1,
         "gate_auc": gate.auc,
-        "override_approver": "",
-        "override_reason": "",
+        "gate_override_approver": "",
+        "gate_override_reason": "",
         "deployment": struct_of(project.deployment, "deployment"),
-        "deploy_target": project.deployment.target,
+        "deployment_target": project.deployment.target,
     }
+
+
+def _with_intended_zeros(gate: GateConfig) -> GateConfig:
+    """The section with the thresholds named that the project itself sets to 0.
+
+    A form sends 0 for a number that was blanked: a 0 that nobody meant would let every model pass.
+    """
+    meant = [name for name in UNBOUNDED if getattr(gate, name) == 0 or name in gate.unbounded]
+    return gate.model_copy(update={"unbounded": meant})
 
 
 def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: bool = False) -> Any:
@@ -147,7 +172,9 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
     steps = _Steps(project=loaded, scratch=scratch_of(loaded.orchestration, title))
 
     def wire(given: Channels) -> None:
-        with notify_at_end(loaded, name, loaded.monitoring.to_struct(), given.data_root):
+        with notify_at_end(
+            loaded, name, loaded.monitoring.to_struct(), given.data_root, "ingest-to-deploy"
+        ):
             splits = steps.prepare_data(given, due)
             bundle = steps.train(given, splits)
             evaluated = steps.evaluate(given, bundle, splits)
@@ -157,10 +184,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
     return dsl.pipeline(
         name=name,
         display_name=f"{loaded.project_name}: {title}",
-        description=(
-            "Ingests and validates data, joins features point in time, trains on GPU nodes,"
-            " and registers and deploys the model only if it passes the gate."
-        ),
+        description=_ABOUT[title],
         pipeline_config=pipeline_config(loaded.orchestration, title),
     )(pipeline_function(_PARAMETERS, _TEXTS, training_arguments(loaded, schema), wire))
 
@@ -219,14 +243,14 @@ class _Steps:
                 splits=splits,
                 project=given.project,
                 config=given.training,
-                seed=given.seed,
-                epochs=given.epochs,
-                learning_rate=given.learning_rate,
-                gpus=given.gpus,
-                gpu_type=given.gpu_type,
-                gpu_node_selector=given.gpu_node_selector,
-                gpu_tolerations=given.gpu_tolerations,
-                allow_cpu=given.allow_cpu,
+                seed=given.training_seed,
+                epochs=given.training_epochs,
+                learning_rate=given.training_learning_rate,
+                gpus=given.training_gpus,
+                gpu_type=given.training_gpu_type,
+                gpu_node_selector=given.training_gpu_node_selector,
+                gpu_tolerations=given.training_gpu_tolerations,
+                allow_cpu=given.training_allow_cpu,
                 **self.scratch,
             ),
             self.project,
@@ -245,8 +269,8 @@ class _Steps:
                 gate_accuracy=given.gate_accuracy,
                 gate_f1=given.gate_f1,
                 gate_auc=given.gate_auc,
-                override_approver=given.override_approver,
-                override_reason=given.override_reason,
+                override_approver=given.gate_override_approver,
+                override_reason=given.gate_override_reason,
                 monitoring=self.project.monitoring.to_struct(),
             ),
             self.project,
@@ -280,7 +304,7 @@ class _Steps:
                 splits=splits,
                 project=given.project,
                 config=given.deployment,
-                target=given.deploy_target,
+                target=given.deployment_target,
             ),
             self.project,
         ).set_caching_options(False)
@@ -291,11 +315,13 @@ def _place(task: dsl.PipelineTask, project: Project, given: Channels) -> None:
     affinity = project.training.accelerator.affinity
     # On several nodes the devices are those of the job that the task creates: it needs none itself.
     if project.training.nodes.count == 1:
-        task.set_accelerator_type(given.gpu_type).set_accelerator_limit(given.gpus)
+        task.set_accelerator_type(given.training_gpu_type).set_accelerator_limit(
+            given.training_gpus
+        )
         # kfp 2.17 forgets to hand this one on where an exit handler wraps the pipeline.
-        task.register_pipeline_channels([given.gpu_type])
-        kubernetes.add_node_selector_json(task, given.gpu_node_selector)
-        kubernetes.add_toleration_json(task, given.gpu_tolerations)
+        task.register_pipeline_channels([given.training_gpu_type])
+        kubernetes.add_node_selector_json(task, given.training_gpu_node_selector)
+        kubernetes.add_toleration_json(task, given.training_gpu_tolerations)
     kubernetes.empty_dir_mount(task, volume_name="shm", mount_path=_SHARED_MEMORY, medium="Memory")
     if affinity and project.training.nodes.count == 1:
         kubernetes.add_node_affinity_json(task, affinity)

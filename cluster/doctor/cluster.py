@@ -74,7 +74,7 @@ def service_account(site: DoctorTarget) -> Iterator[Line]:
             f"{site.namespace} has no {site.account}: give --service-account, or {RENDER}",
         )
         return
-    deploys = site.default("deploy_target") == "kserve"
+    deploys = site.default("deployment_target") == "kserve"
     missing = []
     for right in (*TASK_RIGHTS, *(DEPLOY_RIGHTS if deploys else ())):
         for resource in right.resources:
@@ -180,16 +180,16 @@ def _keys(what: str, name: str, keys: dict[str, bool], present: set[str]) -> Lin
 
 def gpu_nodes(site: DoctorTarget) -> Iterator[Line]:
     """That a node has as many free accelerators as training asks for, and would take its pod."""
-    count = int(site.default("gpus") or 0)
+    count = int(site.default("training_gpus") or 0)
     if not count:
         yield skip("GPU nodes", "this pipeline asks for none")
         return
     from kubernetes.client import CoreV1Api
 
     core = CoreV1Api(site.api)
-    kind = str(site.default("gpu_type"))
-    selector = site.default("gpu_node_selector") or {}
-    tolerations = site.default("gpu_tolerations") or []
+    kind = str(site.default("training_gpu_type"))
+    selector = site.default("training_gpu_node_selector") or {}
+    tolerations = site.default("training_gpu_tolerations") or []
     used: dict[str, int] = {}
     for pod in core.list_pod_for_all_namespaces(
         field_selector="status.phase!=Succeeded,status.phase!=Failed"
@@ -219,9 +219,11 @@ def gpu_nodes(site: DoctorTarget) -> Iterator[Line]:
         else:
             yield ok("GPU nodes", f"{name} has {free} of {total} {kind} free")
             return
-    if site.default("allow_cpu"):
+    if site.default("training_allow_cpu"):
         text = "; ".join(reasons) or f"no node offers {kind}"
-        yield warn("GPU nodes", f"{text}: the pod would wait. Set gpus=0 to train on the CPU")
+        yield warn(
+            "GPU nodes", f"{text}: the pod would wait. Set training_gpus=0 to train on the CPU"
+        )
         return
     yield fail(
         "GPU nodes",

@@ -20,7 +20,7 @@ _CANARY_ADVICE = (
 
 def kserve(site: DoctorTarget) -> Iterator[Line]:
     """That KServe's types are there, and the mode that it deploys in."""
-    if site.default("deploy_target") != "kserve":
+    if site.default("deployment_target") != "kserve":
         yield skip("KServe", "this pipeline does not deploy to it")
         return
     from kubernetes.client import ApiextensionsV1Api
@@ -39,7 +39,7 @@ def canary(site: DoctorTarget) -> Iterator[Line]:
     """That the share of real requests that a canary is to answer is one that KServe routes to it."""
     settings = site.default("deployment") or {}
     share = int(settings.get("canary", {}).get("share", 0))
-    if site.default("deploy_target") != "kserve" or not share:
+    if site.default("deployment_target") != "kserve" or not share:
         yield skip("canary", "no real requests are asked for")
         return
     if settings.get("mode") == "Knative":
@@ -81,7 +81,7 @@ def canary(site: DoctorTarget) -> Iterator[Line]:
 def storage_initializer(site: DoctorTarget) -> Iterator[Line]:
     """That the container which KServe adds to fetch a model may run in the namespace."""
     what = "storage initializer"
-    if site.default("deploy_target") != "kserve":
+    if site.default("deployment_target") != "kserve":
         yield skip(what, "this pipeline does not deploy to KServe")
         return
     from kubernetes.client import CoreV1Api, CustomObjectsApi

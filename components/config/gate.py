@@ -252,6 +252,11 @@ class RehearsalRule(Section):
     )
 
 
+Threshold = Literal["accuracy", "f1", "auc"]
+UNBOUNDED: tuple[Threshold, ...] = ("accuracy", "f1", "auc")
+"""The thresholds that are parameters of their own, and so fields of a form."""
+
+
 class GateConfig(Section):
     """The `gate` section: measured on the test part, at the model's own threshold."""
 
@@ -263,6 +268,12 @@ class GateConfig(Section):
         default=0.75,
         description="Least area under the ROC curve; of several classes the mean of each against the "
         "rest.",
+    )
+    unbounded: list[Threshold] = Field(
+        default=[],
+        description="Those of accuracy, f1 and auc that may be 0 in a run on a cluster. One that is 0 in"
+        " the project file may be; any other 0 is taken for a field of a form that was blanked, and"
+        " refused.",
     )
     metrics: dict[Metric, Bound] = Field(
         default={},
@@ -328,9 +339,24 @@ class GateConfig(Section):
             raise ValueError(f"there are two rules of {twice[0].removeprefix('fairness ')}")
         return rules
 
+    def blanked(self) -> list[Threshold]:
+        """The thresholds that are 0 although nobody said so."""
+        return [
+            name for name in UNBOUNDED if not getattr(self, name) and name not in self.unbounded
+        ]
+
     @field_validator("accuracy", "f1", "auc", mode="before")
     @classmethod
     def _is_given(cls, value: object) -> object:
         if isinstance(value, bool):
             raise ValueError("a threshold is a number, not true or false")
         return value
+
+
+def blank_threshold(name: str) -> str:
+    """What is said of a threshold that is 0 although nobody set it so."""
+    return (
+        f"gate_{name} is 0, which lets every model pass; a form sends that for a blank. Give a number"
+        f" above 0, for example 0.75. If no bound is meant, set gate.{name} to 0 in the project file, or"
+        f" name {name} in gate.unbounded"
+    )

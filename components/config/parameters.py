@@ -15,17 +15,17 @@ from slipway.components.support.errors import SlipwayError
 PARAMETERS: dict[str, dict[str, str]] = {
     "data": {"data_root": "root", "window_start": "window.start", "window_end": "window.end"},
     "training": {
-        "seed": "seed",
-        "epochs": "epochs",
-        "learning_rate": "learning_rate",
-        "gpus": "accelerator.count",
-        "gpu_type": "accelerator.type",
-        "gpu_node_selector": "accelerator.node_selector",
-        "gpu_tolerations": "accelerator.tolerations",
-        "allow_cpu": "allow_cpu",
+        "training_seed": "seed",
+        "training_epochs": "epochs",
+        "training_learning_rate": "learning_rate",
+        "training_gpus": "accelerator.count",
+        "training_gpu_type": "accelerator.type",
+        "training_gpu_node_selector": "accelerator.node_selector",
+        "training_gpu_tolerations": "accelerator.tolerations",
+        "training_allow_cpu": "allow_cpu",
     },
     "gate": {"gate_accuracy": "accuracy", "gate_f1": "f1", "gate_auc": "auc"},
-    "deployment": {"deploy_target": "target"},
+    "deployment": {"deployment_target": "target"},
 }
 """Section, and so name of its struct, to parameter, to the key's path in the section."""
 

@@ -39,7 +39,7 @@ def deploy(
         splits=Path(splits.path),
         project=project,
         config=config,
-        parameters={"deploy_target": target},
+        parameters={"deployment_target": target},
         deployment=Path(deployment.path),
     )
     deployment.metadata.update(result.metadata())

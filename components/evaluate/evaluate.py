@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slipway.components.config.gate import GateConfig
+from slipway.components.config.gate import GateConfig, blank_threshold
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.bundle import bundle_hash, read_bundle
 from slipway.components.contracts.splits import Splits, read_splits
@@ -19,6 +19,7 @@ from slipway.components.evaluate.evidence import GatedModel, Measurements, gathe
 from slipway.components.evaluate.remedies import find_remedies
 from slipway.components.evaluate.rules import Evidence, bounds_of, decide, judge, override_for
 from slipway.components.metrics.kinds.base import LabelType
+from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress, stage
 
 
@@ -105,6 +106,8 @@ def evaluate_model(task: EvaluationTask) -> Evaluation:
     """
     settings = GateConfig.parse(task.config, "gate", task.parameters)
     bundle = read_bundle(task.bundle_path)
+    if bundle.label_kind != "number":  # of which these are no metrics
+        _refuse_blanks(settings, task.parameters)
     gate = settings.with_defaults_of(bundle.label_kind)
     subject = GatedModel(
         folder=task.bundle_path,
@@ -145,6 +148,17 @@ def evaluate_model(task: EvaluationTask) -> Evaluation:
         confusion=measured.confusion() if classes else [],
         roc=measured.roc(),
     )
+
+
+def _refuse_blanks(gate: GateConfig, parameters: Mapping[str, float]) -> None:
+    """Refuses a threshold of 0 that came as a parameter and that the project did not set to 0.
+
+    Raises:
+        SlipwayError: naming the parameter.
+    """
+    for name in gate.blanked():
+        if f"gate_{name}" in parameters:
+            raise SlipwayError(f"{blank_threshold(name)}.")
 
 
 def _decide(

@@ -81,17 +81,17 @@ class TrainingTask:
     def parse_config(self) -> TrainingConfig:
         """The `training` section, whole: with what came as parameters of their own."""
         given: dict[str, Any] = {
-            "seed": self.seed,
-            "epochs": self.epochs or "auto",
-            "learning_rate": self.learning_rate or "auto",
-            "gpus": count_devices(self.gpus),
-            "allow_cpu": bool(self.allow_cpu),
+            "training_seed": self.seed,
+            "training_epochs": self.epochs or "auto",
+            "training_learning_rate": self.learning_rate or "auto",
+            "training_gpus": count_devices(self.gpus),
+            "training_allow_cpu": bool(self.allow_cpu),
         }
         if self.gpu_type:
             given |= {
-                "gpu_type": self.gpu_type,
-                "gpu_node_selector": dict(self.gpu_node_selector),
-                "gpu_tolerations": list(self.gpu_tolerations),
+                "training_gpu_type": self.gpu_type,
+                "training_gpu_node_selector": dict(self.gpu_node_selector),
+                "training_gpu_tolerations": list(self.gpu_tolerations),
             }
         return TrainingConfig.parse(self.config, "training", given)
 

@@ -66,7 +66,7 @@ def _read_unknown(spec: dict[str, Any]) -> None:
 
 
 def _kind(spec: dict[str, Any]) -> None:
-    spec["root"]["inputDefinitions"]["parameters"]["seed"]["parameterType"] = "WORD"
+    spec["root"]["inputDefinitions"]["parameters"]["training_seed"]["parameterType"] = "WORD"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,9 @@ CASES = [
     Case("old schema", _set("schemaVersion", "2.0.0"), "schema", "schema version 2.0.0"),
     Case("unknown field", _set("pipelineInfos", {}), "schema", "no field named"),
     Case("unknown type", _kind, "parameters", "seed has type WORD"),
-    Case("wrong default", _default("epochs", "many"), "parameters", "default 'many' is not"),
+    Case(
+        "wrong default", _default("training_epochs", "many"), "parameters", "default 'many' is not"
+    ),
     Case("undeclared", _read_unknown, "parameters", "from parameter lake, which is not declared"),
     Case("no tag", _image("ghcr.io/x/train"), "images", "(none) moves"),
     Case("latest", _image("ghcr.io/x/train:latest"), "images", "tag latest moves"),

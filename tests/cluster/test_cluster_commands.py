@@ -75,13 +75,13 @@ def test_sources_are_read_anew_unless_their_version_is_named(
 ) -> None:
     """Kubeflow's cache knows a source by its address alone."""
     file = here / "flights-training.yaml"
-    for options in ((), ("--set", "data_version=monday"), ("--set", "epochs=1")):
+    for options in ((), ("--set", "data_version=monday"), ("--set", "training_epochs=1")):
         assert slipway("submit", file, *options).exit_code == 0
     sent = [run["runtime_config"]["parameters"] for run in kubeflow_server.runs.values()]
     assert sent[1] == {"data_version": "monday"}
     assert sent[0]["data_version"].startswith("20")
     assert sent[2]["data_version"].startswith("20")
-    assert sent[2]["epochs"] == 1
+    assert sent[2]["training_epochs"] == 1
     assert slipway("submit", here / "flights-backfill.yaml").exit_code == 0
     last = list(kubeflow_server.runs.values())[3]
     assert "data_version" not in (last["runtime_config"].get("parameters") or {})
@@ -90,9 +90,9 @@ def test_sources_are_read_anew_unless_their_version_is_named(
 def test_submit_with_a_misspelled_parameter_sends_nothing(
     here: Path, kubeflow_server: Double
 ) -> None:
-    result = submit(here, "--set", "epoch=3")
+    result = submit(here, "--set", "training_epoch=3")
     assert isinstance(result.exception, ProjectError)
-    assert "Did you mean epochs" in str(result.exception)
+    assert "Did you mean training_epochs" in str(result.exception)
     assert kubeflow_server.requests == []
 
 

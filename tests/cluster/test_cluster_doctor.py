@@ -519,7 +519,7 @@ def test_rights_that_the_account_lacks_are_named_with_whose_need_they_are(site: 
 
 
 def test_without_leave_to_use_the_cpu_a_missing_gpu_is_a_failure(site: Site) -> None:
-    site.set("allow_cpu", False)
+    site.set("training_allow_cpu", False)
     site.cluster.objects["/api/v1/nodes"] = {"items": []}
     assert site.lines()["GPU nodes"].status == "fail"
 
@@ -528,11 +528,13 @@ def test_a_toleration_and_a_selector_are_honoured(site: Site) -> None:
     taint = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
     _, _, items = _gpu(spec={"taints": [taint]})
     site.cluster.objects["/api/v1/nodes"] = {"items": items}
-    site.set("gpu_tolerations", [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}])
+    site.set(
+        "training_gpu_tolerations", [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    )
     assert site.lines()["GPU nodes"].status == "ok"
-    site.set("gpu_tolerations", [{"key": "gpu", "value": "yes"}])
+    site.set("training_gpu_tolerations", [{"key": "gpu", "value": "yes"}])
     assert site.lines()["GPU nodes"].status == "ok"
-    site.set("gpu_node_selector", {"pool": "big"})
+    site.set("training_gpu_node_selector", {"pool": "big"})
     assert "lacks label pool=big" in site.lines()["GPU nodes"].message
 
 
@@ -580,7 +582,7 @@ def test_several_users_need_a_namespace(site: Site) -> None:
     [
         (
             {},
-            "data.root (build/lake): a pod does not see this machine's disk. Compile with --cluster",
+            "data.root (empty): a pod does not see this machine's disk. Compile with --cluster",
         ),
         ({"data_root": ""}, "data.root (empty)"),
         ({"data_root": "file:///lake"}, "data.root (file:///lake)"),

@@ -48,7 +48,7 @@ def run(pipeline: str, *settings: str) -> subprocess.CompletedProcess[str]:
 def test_doctor_then_a_model_then_its_batch_pipelines_then_a_schedule() -> None:
     examined = slipway("doctor")
     assert "ok   Kubeflow Pipelines" in examined.stdout, examined.stdout
-    assert "Verdict: PASS" in run("training", "gpus=0", "epochs=1", *EASY).stdout
+    assert "Verdict: PASS" in run("training", "training_gpus=0", "training_epochs=1", *EASY).stdout
     run("scoring", "window_start=1d", "window_end=2014-01-01T05:00:00Z")
     run("backfill", "window_start=2013-06-01", "window_end=2013-06-02")
     folder = ("--compiled", os.environ.get("SLIPWAY_E2E_COMPILED", "compiled"))

@@ -88,7 +88,7 @@ def test_schedules_put_them_where_their_own_runs_read(
 @pytest.mark.parametrize(
     ("root", "said"),
     [
-        ("", "data_root (build/lake) is on this machine"),
+        ("", "data_root (empty) is on this machine"),
         ("nosuch://lake", "could not be written to nosuch://lake/_slipway/data-"),
     ],
 )
@@ -129,8 +129,5 @@ def test_a_place_on_this_machine_is_said_before_a_pod_looks_for_it(
 ) -> None:
     path = compiled / "flights-training.yaml"
     local = slipway("submit", path)
-    assert (
-        "warning: flights-training: data.root (build/lake) is a place on one machine"
-        in local.output
-    )
+    assert "warning: flights-training: data.root (empty) is a place on one machine" in local.output
     assert "warning" not in slipway("submit", path, "--set", f"data_root={lake}").output

@@ -163,13 +163,19 @@ class SetCase:
 
 
 SETS = [
-    SetCase("numbers", ["epochs=2", "gate_auc=0.7"], {"epochs": 2, "gate_auc": 0.7}),
+    SetCase(
+        "numbers", ["training_epochs=2", "gate_auc=0.7"], {"training_epochs": 2, "gate_auc": 0.7}
+    ),
     SetCase("text stays text", ["data_version=2"], {"data_version": "2"}),
-    SetCase("list", ["gpu_tolerations=[]"], {"gpu_tolerations": []}),
-    SetCase("unknown", ["epoch=2"], error="has no parameter epoch. Did you mean epochs"),
-    SetCase("wrong type", ["epochs=many"], error="epochs of flights-training is a NUMBER_INTEGER"),
-    SetCase("not whole", ["epochs=1.5"], error="NUMBER_INTEGER"),
-    SetCase("truth is no number", ["epochs=true"], error="NUMBER_INTEGER"),
+    SetCase("list", ["training_gpu_tolerations=[]"], {"training_gpu_tolerations": []}),
+    SetCase("unknown", ["epoch=2"], error="has no parameter epoch. Did you mean training_epochs"),
+    SetCase(
+        "wrong type",
+        ["training_epochs=many"],
+        error="training_epochs of .* is a NUMBER_INTEGER",
+    ),
+    SetCase("not whole", ["training_epochs=1.5"], error="NUMBER_INTEGER"),
+    SetCase("truth is no number", ["training_epochs=true"], error="NUMBER_INTEGER"),
     SetCase("too long", ["data_version=" + "x" * 9_999], error="data_version has 10,001 bytes"),
     SetCase(
         "no character of MySQL",
@@ -181,8 +187,8 @@ SETS = [
         ["data_version=\N{CJK UNIFIED IDEOGRAPH-4E2D}"],
         {"data_version": "\N{CJK UNIFIED IDEOGRAPH-4E2D}"},
     ),
-    SetCase("no value", ["epochs"], error="write NAME=VALUE"),
-    SetCase("key of a number", ["epochs.x=1"], error="epochs is no struct"),
+    SetCase("no value", ["training_epochs"], error="write NAME=VALUE"),
+    SetCase("key of a number", ["training_epochs.x=1"], error="training_epochs is no struct"),
 ]
 
 
@@ -210,10 +216,14 @@ def test_submit_runs_the_version_and_follows_it(kubeflow_server: Double, compile
     kubeflow = connected(kubeflow_server)
     package = read_package(compiled / "flights-training.yaml")
     state = submit(
-        kubeflow, package, upload(kubeflow, package), experiment="flights", arguments={"epochs": 2}
+        kubeflow,
+        package,
+        upload(kubeflow, package),
+        experiment="flights",
+        arguments={"training_epochs": 2},
     )
     run = kubeflow_server.runs[state.run_id]
-    assert run["runtime_config"]["parameters"] == {"epochs": 2}
+    assert run["runtime_config"]["parameters"] == {"training_epochs": 2}
     seen: list[tuple[str, str]] = []
     end = follow(
         kubeflow,

@@ -131,6 +131,7 @@ def test_a_run_fits_the_terminal_and_breaks_between_words(
     else:
         assert "  ✓ accuracy  0.8150   at least 0.6" in lines
         assert "  ✗ auc       0.9054   at least 0.95" in lines
+        assert "    AUC is below 0.95: 0.90541." in lines
         assert "  ✗ champion accuracy: It is worse." in text()
         assert "  ✓ 1 other rule" in lines
         assert "Nothing was registered and nothing deployed" in words

@@ -271,7 +271,7 @@ def refused(case: Case, before: dict[str, Any], done: Any, *reasons: str) -> Non
         assert reason in done.stdout, done.stdout
         assert any(reason in given for given in case.summary()["reasons"])
     statuses = {stage["name"]: stage["status"] for stage in case.summary()["stages"]}
-    assert statuses["evaluate"] == "succeeded"
+    assert statuses["evaluate"] == "refused"
     assert (statuses["register"], statuses["deploy"]) == ("skipped", "skipped")
     assert case.world() == before
 

@@ -107,18 +107,23 @@ def test_every_task_has_retries_a_timeout_resources_and_a_numeric_user(
 def test_training_asks_for_accelerators_through_parameters(compiled: Path) -> None:
     package = read_package(compiled / "flights-training.yaml")
     resources = containers(package)["exec-train"]["resources"]["accelerator"]
-    assert "gpu_type" in resources["resourceType"]
-    assert "gpus" in resources["resourceCount"]
+    assert "training_gpu_type" in resources["resourceType"]
+    assert "training_gpus" in resources["resourceCount"]
     platform = package.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     train = platform["exec-train"]
-    assert "gpu_node_selector" in json.dumps(train["nodeSelector"])
-    assert "gpu_tolerations" in json.dumps(train["tolerations"])
+    assert "training_gpu_node_selector" in json.dumps(train["nodeSelector"])
+    assert "training_gpu_tolerations" in json.dumps(train["tolerations"])
     (memory,) = train["emptyDirMounts"]
     assert (memory["mountPath"], memory["medium"]) == ("/dev/shm", "Memory")
     for name, executor in platform.items():
         if name != "exec-train":
             assert "nodeSelector" not in executor
-    for name in ("gpu_type", "gpus", "gpu_node_selector", "gpu_tolerations"):
+    for name in (
+        "training_gpu_type",
+        "training_gpus",
+        "training_gpu_node_selector",
+        "training_gpu_tolerations",
+    ):
         assert name in package.parameters
 
 
@@ -184,11 +189,11 @@ def test_no_secret_is_in_the_yaml_and_settings_come_by_reference(
 def test_what_the_section_leaves_to_the_table_is_a_0_in_the_form(repository: Path) -> None:
     project = load_project(repository / "examples/flights").project
     arguments = training_arguments(project, {})
-    assert (arguments["epochs"], arguments["learning_rate"]) == (4, 0.002)
+    assert (arguments["training_epochs"], arguments["training_learning_rate"]) == (4, 0.002)
     open_ones = project.training.with_values({"epochs": "auto", "learning_rate": "auto"})
     arguments = training_arguments(project.model_copy(update={"training": open_ones}), {})
-    assert (arguments["epochs"], arguments["learning_rate"]) == (0, 0.0)
-    assert isinstance(arguments["learning_rate"], float)
+    assert (arguments["training_epochs"], arguments["training_learning_rate"]) == (0, 0.0)
+    assert isinstance(arguments["training_learning_rate"], float)
 
 
 def test_scoring_and_backfill_read_as_far_as_the_features_look(compiled: Path) -> None:

@@ -76,12 +76,12 @@ CASES = [
         ("gate_accuracy", 0.9, {"gate_accuracy": 0.7}),
     ]
 ] + [
-    ("training", "seed", 7, {"seed": 0}),
-    ("training", "epochs", 3, {"epochs": "auto"}),
-    ("training", "gpus", 2, {"gpus": 0}),
-    ("training", "gpu_node_selector", {"a": "b"}, {"gpu_node_selector": {}}),
-    ("training", "allow_cpu", True, {"allow_cpu": False}),
-    ("deployment", "deploy_target", "local", {"deploy_target": "kserve"}),
+    ("training", "training_seed", 7, {"training_seed": 0}),
+    ("training", "training_epochs", 3, {"training_epochs": "auto"}),
+    ("training", "training_gpus", 2, {"training_gpus": 0}),
+    ("training", "training_gpu_node_selector", {"a": "b"}, {"training_gpu_node_selector": {}}),
+    ("training", "training_allow_cpu", True, {"training_allow_cpu": False}),
+    ("deployment", "deployment_target", "local", {"deployment_target": "kserve"}),
     ("data", "data_root", "s3://other", {"data_root": "lake"}),
     ("data", "window_end", "2014-01-01", {"window_end": "2013-12-01"}),
 ]
@@ -121,7 +121,7 @@ def test_evaluate_does_not_let_the_parameter_win_silently(tmp_path: Path) -> Non
 
 
 def test_deploy_and_ingest_refuse_too(tmp_path: Path) -> None:
-    with pytest.raises(SlipwayError, match=r"deployment\.target .* parameter deploy_target"):
+    with pytest.raises(SlipwayError, match=r"deployment\.target .* parameter deployment_target"):
         deploy_model(
             release=tmp_path,
             verdict=tmp_path,
@@ -129,7 +129,7 @@ def test_deploy_and_ingest_refuse_too(tmp_path: Path) -> None:
             project="toy",
             config={**struct_of(DeploymentConfig(), "deployment"), "target": "local"},
             deployment=tmp_path / "deployment",
-            parameters={"deploy_target": "kserve"},
+            parameters={"deployment_target": "kserve"},
         )
     with pytest.raises(SlipwayError, match=r"data\.root is 's3://b' .* parameter data_root"):
         ingest_tables(
@@ -145,7 +145,7 @@ def test_set_on_the_struct_names_the_parameter_before_anything_is_sent() -> None
     package = read_package(ROOT / "compiled" / "flights-training.yaml")
     with pytest.raises(ProjectError, match=r"gate\.auc is no key .* Set gate_auc instead"):
         arguments_from(package, ["gate.auc=0.9"])
-    with pytest.raises(ProjectError, match="Set seed instead"):
+    with pytest.raises(ProjectError, match="Set training_seed instead"):
         check_arguments(package, {"training": {"seed": 3}})
 
 
@@ -165,6 +165,12 @@ def test_a_project_that_kserve_would_refuse_at_the_end_is_refused_at_the_start(
 
 def test_what_a_pipeline_hands_over_is_the_project_again() -> None:
     config = TrainingConfig.model_validate({"seed": 3, "accelerator": {"count": 2}})
-    given = {"seed": 3, "epochs": "auto", "learning_rate": "auto", "gpus": 2, "allow_cpu": False}
+    given = {
+        "training_seed": 3,
+        "training_epochs": "auto",
+        "training_learning_rate": "auto",
+        "training_gpus": 2,
+        "training_allow_cpu": False,
+    }
     merged = with_parameters(struct_of(config, "training"), "training", given)
     assert TrainingConfig.model_validate(merged) == config

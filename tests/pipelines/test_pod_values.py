@@ -43,12 +43,12 @@ def test_training_asks_for_devices_in_text(package: Package) -> None:
         v.field: (v.parameter, v.kind) for v in find_pod_values(package.spec, package.platform)
     }
     assert found == {
-        "accelerator.resourceCount": ("gpus", "STRING"),
-        "accelerator.resourceType": ("gpu_type", "STRING"),
-        "nodeSelector": ("gpu_node_selector", "STRUCT"),
-        "tolerations": ("gpu_tolerations", "LIST"),
+        "accelerator.resourceCount": ("training_gpus", "STRING"),
+        "accelerator.resourceType": ("training_gpu_type", "STRING"),
+        "nodeSelector": ("training_gpu_node_selector", "STRUCT"),
+        "tolerations": ("training_gpu_tolerations", "LIST"),
     }
-    assert package.parameters["gpus"]["defaultValue"] == "1"
+    assert package.parameters["training_gpus"]["defaultValue"] == "1"
 
 
 def resolved(package: Package, arguments: dict[str, Any]) -> dict[str, str]:
@@ -73,10 +73,10 @@ def resolved(package: Package, arguments: dict[str, Any]) -> dict[str, str]:
     ("changes", "limits"),
     [
         ([], {"nvidia.com/gpu": "1"}),
-        (["gpus=4"], {"nvidia.com/gpu": "4"}),
-        (["gpus=0"], {"nvidia.com/gpu": "0"}),
-        (["gpus=2", "gpu_type=amd.com/gpu"], {"amd.com/gpu": "2"}),
-        (["gpu_type="], {}),
+        (["training_gpus=4"], {"nvidia.com/gpu": "4"}),
+        (["training_gpus=0"], {"nvidia.com/gpu": "0"}),
+        (["training_gpus=2", "training_gpu_type=amd.com/gpu"], {"amd.com/gpu": "2"}),
+        (["training_gpu_type="], {}),
     ],
 )
 def test_devices_and_their_type_can_be_changed_when_a_run_starts(
@@ -91,7 +91,7 @@ def test_a_number_of_devices_that_is_none_is_refused_before_a_run_starts(
     package: Package, text: str
 ) -> None:
     with pytest.raises(ProjectError, match=r"gpus .* a whole number"):
-        arguments_from(package, [f"gpus={text}"])
+        arguments_from(package, [f"training_gpus={text}"])
     with pytest.raises(SlipwayError, match=r"gpus .* a whole number"):
         count_devices(text)
     assert count_devices("2") == count_devices(2.0) == 2  # type: ignore[arg-type]
@@ -100,10 +100,10 @@ def test_a_number_of_devices_that_is_none_is_refused_before_a_run_starts(
 @pytest.mark.parametrize(
     ("parameter", "kind", "field"),
     [
-        ("gpus", "NUMBER_INTEGER", "accelerator.resourceCount"),
-        ("gpu_type", "NUMBER_DOUBLE", "accelerator.resourceType"),
-        ("gpu_node_selector", "STRING", "nodeSelector"),
-        ("gpu_tolerations", "STRING", "tolerations"),
+        ("training_gpus", "NUMBER_INTEGER", "accelerator.resourceCount"),
+        ("training_gpu_type", "NUMBER_DOUBLE", "accelerator.resourceType"),
+        ("training_gpu_node_selector", "STRING", "nodeSelector"),
+        ("training_gpu_tolerations", "STRING", "tolerations"),
     ],
 )
 def test_what_the_driver_cannot_read_is_refused_before_an_upload(
