@@ -34,6 +34,7 @@ from slipway.commands.terminal import (
     errors,
     say,
 )
+from slipway.commands.ui import ui
 from slipway.components.config.base import parse_duration
 from slipway.components.contracts.verdict import Override
 from slipway.components.support.errors import ProjectError, SlipwayError
@@ -343,7 +344,7 @@ def evidence(
 
 GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
     "On this machine": (init, run, monitor, score, backfill, push, retrain, rollback, stop, prune),
-    "What there is": (status, evidence),
+    "What there is": (status, evidence, ui),
     "Pipelines": (compile_, graph, cluster.diff),
     "On a cluster": (
         cluster.doctor,

@@ -2,17 +2,14 @@
 
 import os
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from slipway.commands.projects import RUN_FOLDER, ProjectFolder
+from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder
+from slipway.commands.terminal import AsJson, Quiet, deliver, say
 from slipway.components.support.errors import ProjectError
 from slipway.components.support.extras import require_extra
-
-console = Console()
 
 
 def prune(
@@ -20,18 +17,17 @@ def prune(
     apply: Annotated[
         bool, typer.Option("--apply", help="Delete it; without, it is only shown.")
     ] = False,
-    out: Annotated[Path, typer.Option("--out", help="Folder of local runs.")] = RUN_FOLDER,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override a key of the project file.", metavar="KEY=VALUE"),
-    ] = None,
+    out: Out = RUN_FOLDER,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Delete old days of the inference log, versions that never served, and runs: never what is in use.
 
     `monitoring.retention` says how much stays, and the recurring monitoring run then does the same. For a
     cluster, set MLFLOW_TRACKING_URI and INFERENCE_LOG_URI as its namespace has them.
 
-    **Example:** `slipway prune --set monitoring.retention.log=180d --apply`
+    Example: `slipway prune --set monitoring.retention.log=180d --apply`
     """
     from slipway.commands.projects import load
     from slipway.components.config.monitoring import RetentionConfig
@@ -59,12 +55,10 @@ def prune(
         log_uri=inference_log_uri(),
         now=datetime.now(UTC),
     )
-    for line in plan.lines:
-        console.print(line, highlight=False, soft_wrap=True)
-    if plan.is_empty:
-        console.print("Nothing is past its time.")
-    elif not apply:
-        console.print("Nothing was deleted. Add --apply to delete it.")
-    else:
+    deletes = apply and not plan.is_empty
+    if deletes:
         apply_retention(plan, server)
-        console.print("Deleted.")
+    said = "Deleted." if deletes else "Nothing was deleted. Add --apply to delete it."
+    said = "Nothing is past its time." if plan.is_empty else said
+    lines = [*plan.lines, said]
+    deliver({"past": list(plan.lines), "deleted": deletes}, lambda: say("\n".join(lines)))

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from slipway.commands.projects import RUN_FOLDER, Out, ProjectFolder, load
+from slipway.commands.terminal import console
 from slipway.components.support.errors import ProjectError
 from slipway.components.support.extras import require_extra
 
@@ -26,7 +26,6 @@ BATCH_LINES = 5_000
 WAIT_SECONDS = 0.2
 """What comes within so long after the first line is pushed together with it."""
 _WAITING = 50_000
-console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 class To(StrEnum):
@@ -59,7 +58,7 @@ def push(
     runs; or FEATURE_STORE_URI, FEAST_REDIS_URL). Repeating a push changes nothing. Of a file with a
     malformed event nothing is pushed; of standard input what came before it.
 
-    **Example:** `tail -F clicks.jsonl | slipway push - --table clicks`
+    Example: `tail -F clicks.jsonl | slipway push - --table clicks`
     """
     require_extra("local", "slipway push")
     from slipway.components.features.streams.push import Pusher

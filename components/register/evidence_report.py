@@ -52,8 +52,8 @@ class EvidenceReport:
     problems: tuple[str, ...]
 
     @property
-    def text(self) -> str:
-        """The evidence for a person, one fact a line."""
+    def facts(self) -> dict[str, str]:
+        """The evidence for a person, fact by fact."""
         index = self.index
         aliases = ", ".join(self.aliases) or "no alias"
         verdict, test = index.verdict, index.data.windows.get("test")
@@ -66,7 +66,7 @@ class EvidenceReport:
         packages = ", ".join(
             f"{stage} {count}" for stage, count in index.environment.packages.items()
         )
-        facts = {
+        return {
             "model": f"{self.name} version {self.model_version} ({aliases})",
             "model hash": index.model.hash,
             "signature": self.signature,
@@ -91,7 +91,11 @@ class EvidenceReport:
             if not self.problems
             else f"{self.files} files checked, {len(self.problems)} problems",
         }
-        lines = [f"{name:<14} {value}" for name, value in facts.items()]
+
+    @property
+    def text(self) -> str:
+        """The same, one fact a line, and what does not hold."""
+        lines = [f"{name:<14} {value}" for name, value in self.facts.items()]
         return "\n".join([*lines, *(f"PROBLEM        {problem}" for problem in self.problems)])
 
     def _images(self) -> str:

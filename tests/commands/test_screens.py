@@ -329,7 +329,7 @@ def test_help_on_a_terminal_fits_it() -> None:
 def test_a_usage_error_in_a_pipe_is_plain() -> None:
     done = piped("runn")
     assert done.returncode == 2 and done.stdout == ""
-    assert "No such command 'runn'. Did you mean 'run', 'runs'?" in done.stderr
+    assert "No such command 'runn'. Did you mean 'run', 'runs'" in done.stderr
     assert not BOXES.search(done.stderr)
 
 
@@ -405,7 +405,7 @@ def commands() -> list[tuple[str, Any]]:
 
 def test_every_command_has_an_example_that_can_be_typed() -> None:
     for name, command in commands():
-        assert command.help and f"`slipway {name}" in command.help.partition("Example:")[2], name
+        assert command.help and f"slipway {name}" in command.help.partition("Example:")[2], name
 
 
 # --- Completion ---

@@ -1,0 +1,1 @@
+"""The read-only page of what local runs left."""

@@ -1,0 +1,85 @@
+"""What lies in a workspace: its runs, and the reports that their stages made. It is only read."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from slipway.components.contracts.verdict import Verdict, read_verdict
+from slipway.components.support.errors import SlipwayError
+from slipway.local.workspace import Workspace
+
+# Stage and artifact to what a person calls the page.
+REPORTS = {
+    ("evaluate", "card"): "model card",
+    ("train", "report"): "training",
+    ("validate", "report"): "data",
+    ("monitor", "report"): "monitoring",
+    ("monitor-predictions", "report"): "drift",
+}
+SHOWN_RUNS = 50
+# kfp.local names a run's folder after its pipeline and the moment, with microseconds.
+_RUN = re.compile(
+    r"(?P<project>[a-z0-9-]+)-(?P<pipeline>training|retraining|monitoring|scoring|backfill)"
+    r"-(?P<moment>\d{4}(?:-\d{2}){5})-\d+"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalRun:
+    """A run of a pipeline on this machine.
+
+    Attributes:
+        name: of its folder. moment: when it began, UTC as kfp.local writes it.
+        verdict: the gate's; None: the pipeline has none, it was not reached, or it cannot be read.
+        reports: (stage, artifact, what it is called).
+    """
+
+    name: str
+    project: str
+    pipeline: str
+    moment: datetime
+    verdict: Verdict | None
+    reports: tuple[tuple[str, str, str], ...]
+
+
+def find_runs(workspace: Workspace) -> list[LocalRun]:
+    """The runs whose outputs are there, the newest first."""
+    found = sorted(_runs(workspace), key=lambda run: (run.moment, run.name), reverse=True)
+    return found[:SHOWN_RUNS]
+
+
+def _runs(workspace: Workspace) -> Iterator[LocalRun]:
+    folders = workspace.outputs.iterdir() if workspace.outputs.is_dir() else ()
+    for folder in folders:
+        match = _RUN.fullmatch(folder.name)
+        if match and folder.is_dir():
+            yield LocalRun(
+                name=folder.name,
+                project=match["project"],
+                pipeline=match["pipeline"],
+                moment=datetime.strptime(match["moment"], "%Y-%m-%d-%H-%M-%S").replace(tzinfo=UTC),
+                verdict=_verdict(folder / "evaluate" / "verdict"),
+                reports=tuple(
+                    (stage, artifact, name)
+                    for (stage, artifact), name in REPORTS.items()
+                    if find_report(workspace, folder.name, stage, artifact)
+                ),
+            )
+
+
+def find_report(workspace: Workspace, run: str, stage: str, artifact: str) -> Path | None:
+    """The file of a report; None where there is none, or where the names lead anywhere else."""
+    if (stage, artifact) not in REPORTS or not _RUN.fullmatch(run):
+        return None
+    root = workspace.outputs.resolve()
+    path = (root / run / stage / artifact).resolve()
+    return path if path.is_relative_to(root) and path.is_file() else None
+
+
+def _verdict(path: Path) -> Verdict | None:
+    try:
+        return read_verdict(path) if path.is_file() else None
+    except (SlipwayError, OSError):
+        return None
