@@ -22,11 +22,13 @@ from slipway.components.config.base import format_duration
 from slipway.components.config.model import Project
 from slipway.components.support import files
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.expressions.functions import FUNCTIONS, TYPES
 from slipway.pipelines.compiler import COMPONENTS as FOLDER
 from slipway.pipelines.compiler import packages
 
 START, END = "<!-- inputs and outputs: from component.py, by `make compile` -->", "<!-- end -->"
 SETTINGS = "<!-- settings: from components/config, by `make compile` -->"
+EXPRESSIONS = "<!-- expressions: from components/support/expressions, by `make compile` -->"
 # The section of the project file that a stage reads; validate and register have none.
 SECTIONS = {
     "ingest": "data",
@@ -54,6 +56,8 @@ def renewed(page: Path, stage: str) -> str:
     text = _replaced(page, page.read_text(encoding="utf-8"), START, _table(stage))
     if stage in SECTIONS:
         text = _replaced(page, text, SETTINGS, settings_table(SECTIONS[stage]))
+    if stage == "features":
+        text = _replaced(page, text, EXPRESSIONS, functions_table())
     return text
 
 
@@ -63,6 +67,18 @@ def _replaced(page: Path, text: str, mark: str, table: str) -> str:
     if not (start and end):
         raise SlipwayError(f"{page} lacks the lines {mark} and {END}: the table goes between them.")
     return f"{before}{mark}\n{table}{END}{after}"
+
+
+def functions_table() -> str:
+    """Markdown: a row for each operator and function of an expression."""
+    rows = ["| | takes | gives | |", "| --- | --- | --- | --- |"]
+    for name, function in FUNCTIONS.items():
+        more = ", …" if function.more else ""
+        takes = " or ".join(", ".join(form) + more for form in function.takes)
+        kinds = dict.fromkeys(g if g in TYPES.values() else "that type" for g in function.gives)
+        gives = " or ".join(kinds)
+        rows.append(f"| `{name}` | {takes} | {gives} | {function.means} |")
+    return "\n".join(rows) + "\n"
 
 
 def settings_table(name: str) -> str:

@@ -9,7 +9,7 @@ import argparse
 import json
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -222,11 +222,15 @@ class Transformer:
             raise RequestError("The predictor does not say what its model takes.", 503)
         content = json.loads(body)
         properties = content["properties"]
-        features = tuple(Feature(**feature) for feature in json.loads(properties["features"]))
+        features, sources = (
+            tuple(Feature(**feature) for feature in json.loads(properties[name]))
+            for name in ("features", "sources")
+        )
         service = properties["feature_service"]
         bundle = _bundle(
             name, features, json.loads(properties["entities"]), service, properties["key"]
         )
+        bundle = replace(bundle, sources=sources, derived=json.loads(properties["derived"]))
         reader = RowReader(bundle, max_rows=_MAX_ROWS, missing_as_null=False)
         made = _Signature(
             version=content["versions"][0], reader=reader, service=service, at=time.monotonic()

@@ -13,6 +13,14 @@ from slipway.components.config.gate import EVERY_CLASS
 from slipway.components.config.kinds import metrics_of
 from slipway.components.config.kubernetes_names import host_problem
 from slipway.components.support.columns import ROW_ID
+from slipway.components.support.expressions.functions import TYPES, Type
+from slipway.components.support.expressions.parse import (
+    ExpressionError,
+    in_order,
+    names,
+    parse,
+    type_of,
+)
 
 if TYPE_CHECKING:
     from slipway.components.config.messages import Location
@@ -54,14 +62,16 @@ def _columns_of_view(
     for setting in ("time", "known"):
         if column := getattr(view, setting):
             yield (*place, setting), view.table, column
+    for name, text in view.columns.items():
+        for column in names(parse(text)):
+            if column not in view.columns:
+                yield (*place, "columns", name), view.table, column
     for name, field in view.fields.items():
-        yield (
-            (*place, "fields", name),
-            view.table,
-            field if isinstance(field, str) else field.column,
-        )
+        column = field if isinstance(field, str) else field.column
+        if column not in view.columns:
+            yield (*place, "fields", name), view.table, column
     for name, aggregate in view.aggregates.items():
-        if aggregate.column:
+        if aggregate.column and aggregate.column not in view.columns:
             yield (*place, "aggregates", name), view.table, aggregate.column
 
 
@@ -92,6 +102,7 @@ def inconsistencies(project: "Project", schema: dict[str, Any]) -> Iterator[tupl
     yield from _missing_tables(project)
     yield from _second_names(project)
     yield from _missing_columns(project, schema)
+    yield from _expressions(project, schema)
     yield from _split(project)
     yield from _retraining(project)
     yield from _gate(project)
@@ -161,6 +172,78 @@ def _missing_columns(
             yield place, f"{_key(place)}: {where} has no column {column}.{_near(column, listed)}"
 
 
+def _expressions(project: "Project", schema: dict[str, Any]) -> Iterator[tuple["Location", str]]:
+    """Expressions that read what is not there, or of another type than a function takes."""
+    features = project.features
+    types: dict[str, Type | None] = {}
+    for number, view in enumerate(features.views):
+        columns: dict[str, Type | None] = dict.fromkeys(view.source_columns)
+        columns |= {
+            name: _type_in_schema(entry)
+            for name, entry in _properties(schema, view.table).items()
+            if name in view.source_columns
+        }
+        place: Location = ("features", "views", number, "columns")
+        for name in view.columns:
+            if name in _properties(schema, view.table):
+                yield (
+                    (*place, name),
+                    f"{_key((*place, name))}: table {view.table} has a column {name}: give it another"
+                    " name.",
+                )
+        yield from _types_of(place, view.columns, columns)
+        for name in view.feature_names:
+            types[name] = _type_of_feature(view, name, columns)
+    yield from _types_of(("features", "derived"), features.derived, types)
+
+
+def _types_of(
+    place: "Location", expressions: dict[str, str], types: dict[str, Type | None]
+) -> Iterator[tuple["Location", str]]:
+    """Adds the types of expressions to those of what they read; yields what is wrong."""
+    for name in in_order(expressions):
+        try:
+            types[name] = type_of(parse(expressions[name]), types)
+            if types[name] == "missing":
+                yield (*place, name), f"{_key((*place, name))}: it has no value in any row."
+        except ExpressionError as error:
+            types[name] = None
+            yield (*place, name), f"{_key((*place, name))}: {error}."
+
+
+def _type_of_feature(view: FeatureView, name: str, columns: dict[str, Type | None]) -> Type | None:
+    """A feature's type as far as the files say it."""
+    if name in view.aggregates:
+        aggregate = view.aggregates[name]
+        return columns[aggregate.column or ""] if aggregate.function == "most_common" else "number"
+    field = view.fields[name]
+    if isinstance(field, str):
+        return columns[field]
+    return TYPES[field.kind] if field.kind else columns[field.column]
+
+
+def _type_in_schema(entry: Any) -> Type | None:
+    """The type of values that a column's entry in the schema admits; None: it does not say."""
+    kinds = entry.get("type") if isinstance(entry, dict) else None
+    named = [
+        kind for kind in ([kinds] if isinstance(kinds, str) else kinds or []) if kind != "null"
+    ]
+    if len(named) != 1:
+        return None
+    if named[0] == "string":
+        return "time" if entry.get("format") in ("date-time", "local-date-time", "date") else "text"
+    kind: Type | None = {"integer": "number", "number": "number", "boolean": "boolean"}.get(
+        named[0]
+    )  # type: ignore[assignment]
+    return kind
+
+
+def _properties(schema: dict[str, Any], table: str) -> dict[str, Any]:
+    entry = _tables_of(schema).get(table)
+    found = entry.get("properties") if isinstance(entry, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def _split(project: "Project") -> Iterator[tuple["Location", str]]:
     window, time = project.data.window, project.features.examples.time
     if window is None:
@@ -201,7 +284,7 @@ def _gate(project: "Project") -> Iterator[tuple["Location", str]]:
     features = project.features
     timed = features.examples.time is not None
     keys = {features.examples.row_key, *features.named_columns, *features.examples.beside}
-    columns = keys.union(*(view.feature_names for view in features.views))
+    columns = keys.union(features.feature_names, features.derived) - set(features.not_inputs)
     calendar = f", a key, or {_MONTH}" if timed else " or a key"
     for number, column in enumerate(project.gate.slices.columns):
         if column not in columns and not (timed and column == _MONTH):

@@ -9,8 +9,16 @@ from slipway.components.config.label import Label
 from slipway.components.config.leaks import is_history, refuse_beside, refuse_leaks
 from slipway.components.config.split import DRAWN, Split, SplitMethod
 from slipway.components.config.streams import Stream, require_stream
-from slipway.components.config.view import Aggregate, Examples, FeatureView, Kind, TableField
+from slipway.components.config.view import (
+    Aggregate,
+    Examples,
+    Expressions,
+    FeatureView,
+    Kind,
+    TableField,
+)
 from slipway.components.support.columns import RESERVED, ROW_ID, is_reserved
+from slipway.components.support.expressions.parse import names, parse
 
 __all__ = ["Aggregate", "Examples", "FeatureView", "FeaturesConfig", "Kind", "Label", "TableField"]
 
@@ -49,6 +57,15 @@ class FeaturesConfig(Section):
     examples: Examples
     label: Label
     views: list[FeatureView] = Field(min_length=1, description="The feature views.")
+    derived: Expressions = Field(
+        default={},
+        description="Features made of other features by an expression, for each request too: "
+        '{dear: "ratio(price, usual_price, 1) > 2"}.',
+    )
+    not_inputs: list[Name] = Field(
+        default=[],
+        description="Features that `derived` reads and the model does not take itself.",
+    )
     split: Split
     offline_store: OfflineStore | None = None
     streams: dict[Name, Stream] = Field(
@@ -95,7 +112,33 @@ class FeaturesConfig(Section):
             refuse_leaks(view, self.keys_of(view), self.examples, self.label)
         for table in self.streams:
             require_stream(table, self.streamed(table))
+        self._check_derived(taken)
         return self
+
+    def _check_derived(self, taken: set[str]) -> None:
+        """Refuses names that are taken, or that mean nothing."""
+        for name in self.derived:
+            if is_reserved(name):
+                raise ValueError(f"the derived feature {name} {_RESERVED}: give it another name")
+            if name in taken or name in self.examples.beside:
+                raise ValueError(
+                    f"the derived feature {name} has a name that is taken by a key, another feature or a"
+                    " column of `examples.beside`: give it another name"
+                )
+        read = {name for text in self.derived.values() for name in names(parse(text))}
+        for name in self.not_inputs:
+            if name not in read:
+                raise ValueError(
+                    f"`not_inputs` names {name}, which no derived feature reads: leave it out there, or"
+                    " leave the feature itself out"
+                )
+        if not {*self.feature_names, *self.derived} - set(self.not_inputs):
+            raise ValueError("`not_inputs` leaves the model without a feature")
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The features of all views, in order."""
+        return [name for view in self.views for name in view.feature_names]
 
     def _check_beside(self) -> None:
         """Refuses columns beside the features that a request brings, or that are the answer."""

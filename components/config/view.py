@@ -1,19 +1,30 @@
 """The rows that are predicted, and the views: where each feature comes from and when it is known."""
 
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from slipway.components.config.base import (
+    DURATION_PATTERN,
     Duration,
     Name,
     Section,
     format_duration,
+    parse_duration,
     require_bounds,
 )
 from slipway.components.config.label import Number
 from slipway.components.support.columns import ROW_ID
+from slipway.components.support.expressions.parse import in_order, names, parse
 
 Aggregation = Literal[
     "count",
@@ -29,6 +40,53 @@ Aggregation = Literal[
     "most_common",
 ]
 Kind = Literal["numeric", "categorical", "boolean", "time"]
+
+
+def _is_expression(text: str) -> str:
+    parse(text)
+    return text
+
+
+def without_circles(expressions: dict[str, str]) -> dict[str, str]:
+    """The expressions, none of which reads itself.
+
+    Raises:
+        ValueError: one does.
+    """
+    in_order(expressions)
+    return expressions
+
+
+def _windows_or_duration(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if value != int(value) or value < 1:
+            raise ValueError(
+                f"{value} has no unit, and is no number of windows: write 7d, or 1 for one window"
+            )
+        return int(value)
+    return parse_duration(value)
+
+
+Lag = Annotated[
+    int | timedelta,
+    BeforeValidator(_windows_or_duration),
+    AfterValidator(lambda lag: lag if isinstance(lag, int) else require_bounds(lag)),
+    PlainSerializer(
+        lambda lag: lag if isinstance(lag, int) else format_duration(lag), when_used="json"
+    ),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string", "pattern": DURATION_PATTERN, "examples": ["7d"]},
+            ]
+        }
+    ),
+]
+"""A number of windows, or a duration."""
+Expression = Annotated[str, AfterValidator(_is_expression)]
+"""An expression of docs/features.md, as its text."""
+Expressions = Annotated[dict[Name, Expression], AfterValidator(without_circles)]
 
 
 class Examples(Section):
@@ -136,7 +194,7 @@ class Aggregate(Section):
         description="In place of `window` several: [1d, 7d] makes two features, named as this one with "
         "_1d and _7d behind it.",
     )
-    lag: Annotated[int, Field(ge=1)] | Duration | None = Field(
+    lag: Lag | None = Field(
         default=None,
         description="The value so long before the prediction: a duration, or a number of windows.",
     )
@@ -225,6 +283,11 @@ class FeatureView(Section):
         default=None,
         description="A value older than this at the prediction is not used; None: no limit.",
     )
+    columns: Expressions = Field(
+        default={},
+        description="Columns made of the table's own by an expression, for fields and aggregates: "
+        '{late: "arr_delay > 15"}.',
+    )
     fields: dict[Name, Name | TableField] = Field(
         default={}, description="Feature to column, or to `{column, kind}`."
     )
@@ -292,9 +355,11 @@ class FeatureView(Section):
 
     @property
     def source_columns(self) -> set[str]:
-        """The table's columns that the view's features are made of."""
+        """The table's columns that the view's features are made of, also by way of an expression."""
         fields = [f if isinstance(f, str) else f.column for f in self.fields.values()]
-        return {*fields, *(a.column for a in self.aggregates.values() if a.column)}
+        used = {*fields, *(a.column for a in self.aggregates.values() if a.column)}
+        read = {name for text in self.columns.values() for name in names(parse(text))}
+        return (used | read) - set(self.columns)
 
     @property
     def feature_names(self) -> list[str]:

@@ -59,6 +59,8 @@ class Bundle(Record):
     Attributes:
         name: the registered model's name: the project's name.
         features: the inputs, as the splits had them, in order.
+        sources: features that are no inputs: inputs are made of them.
+        derived: feature to the expression that makes it of others, where a request does not bring it.
         key: the column that names an example; a request may carry it, the model does not see it.
         key_columns: the columns that the key is made of, where it is made of several; a request may carry
             those instead.
@@ -81,7 +83,9 @@ class Bundle(Record):
 
     ABSENT: ClassVar[str] = "is not a model bundle"
     REMEDY: ClassVar[str] = "Train the model again."
-    SPARSE: ClassVar[frozenset[str]] = frozenset({"costs", "set_threshold"})
+    SPARSE: ClassVar[frozenset[str]] = frozenset(
+        {"costs", "set_threshold", "sources", "derived", "features.since_hours"}
+    )
 
     name: str
     features: tuple[Feature, ...]
@@ -99,6 +103,8 @@ class Bundle(Record):
     key_columns: tuple[str, ...] = ()
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
     set_threshold: float | None = None
+    sources: tuple[Feature, ...] = ()
+    derived: dict[str, str] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -37,6 +37,7 @@ class FeatureRows(Record):
     """
 
     ABSENT: ClassVar[str] = "holds no feature rows"
+    SPARSE: ClassVar[frozenset[str]] = frozenset({"features.since_hours"})
 
     project: str
     key: str

@@ -30,6 +30,7 @@ class Record:
         REMEDY: what to do about a file that cannot be read.
         SPARSE: fields that are left out of the file where they say no more than their default. So the
             file of a project that does not use them is byte for byte what it was before there were such.
+            `outer.inner` is a field of the records in a list, left out where it is null.
         version: of the layout. A record whose layout changes has another default.
     """
 
@@ -54,6 +55,10 @@ class Record:
             default = each.default if made is MISSING else made()
             if each.name in self.SPARSE and content[each.name] == default:
                 del content[each.name]
+        for outer, _, inner in (name.partition(".") for name in self.SPARSE):
+            for entry in content.get(outer, ()) if inner else ():
+                if entry[inner] is None:
+                    del entry[inner]
         return content
 
     @classmethod

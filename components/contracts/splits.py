@@ -51,7 +51,7 @@ class Feature:
     """One model input.
 
     Attributes:
-        view: the Feast view that it comes from.
+        view: the Feast view that it comes from; empty: it is made of other features.
         default: its value for a known entity that the online store does not have: 0 for a count;
             None: missing.
         since_hours: the store holds a moment, and the value is the hours from it to the prediction, null
@@ -104,6 +104,8 @@ class Splits(Record):
         beside: columns that travel beside the features, with their Arrow types: for slices, groups and
             weights. They are no input of the model, and nothing after the gate has them.
         features: the model's inputs, in order.
+        sources: features that are no inputs: inputs are made of them.
+        derived: feature to the expression that makes it of others; some may be no inputs either.
         rows: rows a part. positives: rows with label 1 a part; empty where the label is not binary.
         label_kind: what the label column holds: 0 and 1 (int8), places of classes (int32), or numbers
             (float64).
@@ -128,7 +130,9 @@ class Splits(Record):
     """
 
     ABSENT: ClassVar[str] = "holds no splits"
-    SPARSE: ClassVar[frozenset[str]] = frozenset({"beside", "costs", "predicts"})
+    SPARSE: ClassVar[frozenset[str]] = frozenset(
+        {"beside", "costs", "predicts", "sources", "derived", "features.since_hours"}
+    )
 
     project: str
     key: str
@@ -151,6 +155,8 @@ class Splits(Record):
     beside: dict[str, str] = field(default_factory=dict)
     predicts: str = ""
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
+    sources: tuple[Feature, ...] = ()
+    derived: dict[str, str] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_instant
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features import FeaturesConfig, Kind
 from slipway.components.contracts.dataset import EPOCH, Manifest, read_manifest
 from slipway.components.contracts.feature_store import StoreLocation, locate
 from slipway.components.contracts.since import hours_since_column
@@ -23,6 +23,7 @@ from slipway.components.contracts.splits import (
 )
 from slipway.components.features import parts as cutting
 from slipway.components.features.columns import as_key, key_columns, key_types
+from slipway.components.features.expressions import with_derived
 from slipway.components.features.online import materialise
 from slipway.components.features.registry import apply_definitions, open_store
 from slipway.components.features.split import Windows, cut, split_rule
@@ -78,11 +79,13 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     apply_definitions(store, place, settings, keys, made)
     progress(f"registered {len(settings.views)} views with Feast")
 
-    features = model_features(settings, made)
     begins = {name: view.begins for name, view in made.items()}
     unlabelled, without_label = cutting.sample_unlabelled(examples.unlabelled, settings, windows)
     asked = pl.concat([examples.rows, unlabelled], how="diagonal")
     joined = join(store, place, settings, keys, asked, begins)
+    untyped = set().union(*(view.untyped for view in made.values()))
+    joined, kinds, _ = with_derived(settings, joined, untyped)
+    features = model_features(settings, made, kinds)
     table = joined.select(
         *dict.fromkeys(
             [
@@ -110,6 +113,8 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     reason = "in_gap" if settings.split.by is None else "in_gap_or_another_groups_part"
     splits = replace(
         splits,
+        sources=source_features(settings, made),
+        derived=dict(settings.derived),
         unlabelled=without_label,
         notes={
             "dropped": {**examples.dropped, reason: left},
@@ -210,12 +215,35 @@ def _write_parts(
         write_splits(scratch, splits)
 
 
-def model_features(settings: FeaturesConfig, made: Mapping[str, ViewTable]) -> tuple[Feature, ...]:
+def model_features(
+    settings: FeaturesConfig, made: Mapping[str, ViewTable], derived: Mapping[str, Kind]
+) -> tuple[Feature, ...]:
+    """The model's inputs in order: of all views, and behind them those that are made of features.
+
+    Args:
+        settings: the `features` section.
+        made: the views' tables.
+        derived: the kinds of derived features.
+    """
+    found = [
+        *_view_features(settings, made),
+        *(Feature(name=name, kind=kind, view="") for name, kind in derived.items()),
+    ]
+    return tuple(feature for feature in found if feature.name not in settings.not_inputs)
+
+
+def source_features(settings: FeaturesConfig, made: Mapping[str, ViewTable]) -> tuple[Feature, ...]:
+    """The views' features that are no inputs: inputs are made of them."""
+    found = _view_features(settings, made)
+    return tuple(feature for feature in found if feature.name in settings.not_inputs)
+
+
+def _view_features(settings: FeaturesConfig, made: Mapping[str, ViewTable]) -> list[Feature]:
     """The features of all views, in order.
 
     What a view without a row of use would count is not known, offline and online: it has no default.
     """
-    return tuple(
+    return [
         Feature(
             name=name,
             kind=kind if view.since_hours(name) is None else "numeric",
@@ -225,7 +253,7 @@ def model_features(settings: FeaturesConfig, made: Mapping[str, ViewTable]) -> t
         )
         for view in settings.views
         for name, kind in made[view.name].kinds.items()
-    )
+    ]
 
 
 def join(

@@ -14,6 +14,7 @@ from slipway.components.contracts.feature_rows import ROWS, FeatureRows, write_f
 from slipway.components.contracts.feature_store import StoreLocation, feast_name
 from slipway.components.features import parts as cutting
 from slipway.components.features.columns import key_columns
+from slipway.components.features.expressions import with_derived
 from slipway.components.features.features import join, model_features, write_views
 from slipway.components.features.registry import apply_definitions, open_store
 from slipway.components.features.tables import write_table
@@ -75,8 +76,10 @@ def look_up_features(
             view.begins = ALWAYS
         begins = dict.fromkeys(made, ALWAYS)
         joined = join(store, place, here, keys, examples.rows, begins)
-    features = model_features(settings, made)
-    untyped = sorted(set().union(*(view.untyped for view in made.values())))
+    without = set().union(*(view.untyped for view in made.values()))
+    joined, kinds, also = with_derived(settings, joined, without)
+    features = model_features(settings, made, kinds)
+    untyped = sorted((without | also) & {feature.name for feature in features})
     named = [*cutting.order(settings)[::-1], *keys]
     columns = dict.fromkeys([*named, *(f.name for f in features)])
     table = joined.select(*columns).with_columns(pl.lit(None).alias(name) for name in untyped)

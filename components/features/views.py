@@ -56,6 +56,7 @@ from slipway.components.features.columns import (
     require_years,
     typed,
 )
+from slipway.components.features.expressions import require_new, with_columns_of
 from slipway.components.metrics.exact import is_above
 from slipway.components.support.errors import SlipwayError
 
@@ -241,6 +242,7 @@ def source_columns(manifest: Manifest, config: FeaturesConfig, view: FeatureView
     content = _content(manifest, config, view)
     columns = wanted_columns(config, view, content or config.sources_of(view))
     require_columns(manifest, view.table, columns, f"view {view.name}")
+    require_new(view, manifest)
     return columns
 
 
@@ -311,8 +313,11 @@ def read_events(
 
     for name, field in view.fields.items():
         source = field if isinstance(field, str) else field.column
-        require_years(rows, source, f"View {view.name}, field {name}: column {source}")
-    rows = as_utc(rows)
+        if source not in view.columns:
+            require_years(rows, source, f"View {view.name}, field {name}: column {source}")
+    for source in sorted(view.source_columns) if view.columns else ():
+        require_years(rows, source, f"View {view.name}: column {source}")
+    rows = with_columns_of(view, as_utc(rows))
     for column in (view.time, view.known):
         if column and not isinstance(rows.schema[column], pl.Datetime | pl.Null):
             raise SlipwayError(

@@ -2,9 +2,10 @@
 
 import difflib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,11 @@ from slipway.components.contracts.bundle import MISSING_TIME, Bundle
 from slipway.components.contracts.feature_store import is_text_key
 from slipway.components.contracts.joined_key import join_values
 from slipway.components.contracts.splits import Feature
+from slipway.components.support.expressions.evaluate import number_column, text_column
+from slipway.components.support.expressions.functions import Column
 from slipway.serving.errors import RequestError
 from slipway.serving.protocol.bounds import MAX_TEXT, MAX_VALUES, Bounds
+from slipway.serving.protocol.derived import Derivation, Plan, make
 from slipway.serving.protocol.tensors import short_text
 
 _EPOCH = datetime(1970, 1, 1)
@@ -31,6 +35,7 @@ _TRUTHS: frozenset[type] = frozenset({bool, type(None)})
 _TEXTS: frozenset[type] = frozenset({str, type(None)})
 _DIGITS = re.compile(r"-?[0-9]{1,20}")
 _MAX_LAYOUTS = 64
+_NOTHING = Plan((), {}, frozenset())
 _TEXT_OBJECT = 64  # bytes of a Python text beside its characters, and of the reference to it
 _NUMERIC, _BOOLEAN, _CATEGORICAL, _TIME, _KEY, _KEY_PART, _ENTITY = range(7)
 _ACCEPTED = {
@@ -99,12 +104,15 @@ class RowReader:
     """
 
     def __init__(self, bundle: Bundle, *, max_rows: int, missing_as_null: bool) -> None:
-        self.numeric, self.categorical, self.time = (
-            bundle.numeric,
-            bundle.categorical,
-            bundle.time,
-        )
-        booleans = {f.name for f in bundle.features if f.kind == "boolean"}
+        # The model's columns first, and behind them the sources that inputs are made of.
+        sources = replace(bundle, features=bundle.sources)
+        self._widths = (len(bundle.numeric), len(bundle.categorical), len(bundle.time))
+        self.numeric = bundle.numeric + sources.numeric
+        self.categorical = bundle.categorical + sources.categorical
+        self.time = bundle.time + sources.time
+        self._derivation = Derivation(bundle) if bundle.derived else None
+        self._sources = [feature.name for feature in bundle.sources]
+        booleans = {f.name for f in (*bundle.features, *bundle.sources) if f.kind == "boolean"}
         self._key = bundle.key
         self._slots: dict[str, tuple[int, int]] = {
             name: (_BOOLEAN if name in booleans else _NUMERIC, i)
@@ -113,7 +121,7 @@ class RowReader:
         self._slots |= {name: (_CATEGORICAL, i) for i, name in enumerate(self.categorical)}
         self._slots |= {name: (_TIME, i) for i, name in enumerate(self.time)}
         self._order = [feature.name for feature in bundle.features]
-        self._feature_list = bundle.features
+        self._feature_list = (*bundle.features, *bundle.sources)
         self._entities = bundle.entities
         self._slots.setdefault(bundle.key, (_KEY, 0))
         self._key_parts = bundle.key_columns
@@ -198,12 +206,50 @@ class RowReader:
         if keys is None and parts and len(parts) == len(self._key_parts):
             rows_of_parts = zip(*(parts[i] for i in range(len(parts))), strict=True)
             keys = [join_values(row) for row in rows_of_parts]
-        if any(name not in seen for name in self._order):
+        if any(feature.name not in seen for feature in self._feature_list):
             self._fill(count, seen, numeric, categorical, time)
         rows = self._assemble(count, numeric, categorical, time, keys)
+        if self._derivation is not None:
+            return self._made(rows, seen)
         if count == 1 and len(self._layouts) < _MAX_LAYOUTS and seen.issuperset(self._order):
             self._learn(tensors)
         return rows
+
+    def _made(self, rows: Rows, seen: set[str]) -> Rows:
+        """The rows with the inputs that the request leaves out, and without their sources."""
+        plan = self._plan(seen)
+        for name, column in make(plan, partial(self._column, rows), rows.count).items():
+            kind, index = self._slots[name]
+            if kind <= _BOOLEAN:
+                rows.numeric[:, index] = column.values
+            elif kind == _CATEGORICAL:
+                rows.categorical[:, index] = [text or "" for text in column.values]
+            else:
+                rows.time[:, index] = column.values
+        numeric, categorical, time = self._widths
+        rows.numeric = np.ascontiguousarray(rows.numeric[:, :numeric])
+        rows.categorical = np.ascontiguousarray(rows.categorical[:, :categorical])
+        rows.time = np.ascontiguousarray(rows.time[:, :time])
+        return rows
+
+    def _plan(self, there: Collection[str]) -> Plan:
+        return self._derivation.plan(there) if self._derivation else _NOTHING
+
+    def _column(self, rows: Rows, name: str) -> Column:
+        """One feature's values, as expressions take them."""
+        kind, index = self._slots[name]
+        if kind <= _BOOLEAN:
+            boolean = kind == _BOOLEAN
+            return number_column(rows.numeric[:, index], "boolean" if boolean else "number")
+        if kind == _CATEGORICAL:
+            return text_column(rows.categorical[:, index])
+        return Column("time", rows.time[:, index])
+
+    def _needed(self, there: Collection[str]) -> list[str]:
+        """What a request must bring: the inputs that nothing makes, and what the others are made of."""
+        plan = self._plan(there)
+        inputs = [name for name in self._order if name not in plan.inputs]
+        return inputs + [name for name in self._sources if name in plan.read]
 
     def _learn(self, tensors: list[dict[str, Any]]) -> None:
         """Notes the order of a request of one row that was read, for `_read_one`."""
@@ -283,7 +329,8 @@ class RowReader:
         names = {tensor.get("name") for tensor in tensors if _is_named(tensor)}
         if not names.issuperset(self._entities):
             return []
-        return [feature for feature in self._feature_list if feature.name not in names]
+        absent = set(self._needed(names)).difference(names)
+        return [feature for feature in self._feature_list if feature.name in absent]
 
     def entity_rows(self, tensors: list[Any]) -> list[dict[str, Any]]:
         """One object {entity key column: value} a row, each value as the store has it, or None.
@@ -335,7 +382,9 @@ class RowReader:
             raise RequestError(self._too_many(len(instances)), 413)
         named: set[str] = set().union(*(i for i in instances if type(i) is dict))
         keyed = keyed and bool(self._entities) and named.issuperset(self._entities)
-        wanted = [name for name in self._order if not keyed or name in named]
+        needed = self._needed(named)
+        needed += [name for name in self._sources if name in named and name not in needed]
+        wanted = [name for name in needed if not keyed or name in named]
         if keyed:
             wanted += [name for name in self._entities if name not in wanted]
         columns: dict[str, list[Any]] = {name: [] for name in wanted}
@@ -426,15 +475,18 @@ class RowReader:
         categorical: list[Any],
         time: list[Any],
     ) -> None:
-        absent = [name for name in self._order if name not in seen]
-        if not self._missing_as_null:
+        absent = [name for name in self._needed(seen) if name not in seen]
+        if absent and not self._missing_as_null:
             raise RequestError(
                 f"The request lacks {_listed(absent)}. Send a null in 'data' for a value that is"
                 " not known."
             )
-        if count == -1 or len(absent) == len(self._order):
+        if seen.isdisjoint(feature.name for feature in self._feature_list):
             raise RequestError("The request has no feature at all.")
-        for name in absent:
+        for feature in self._feature_list:
+            name = feature.name
+            if name in seen:
+                continue
             kind, index = self._slots[name]
             if kind <= _BOOLEAN:
                 numeric[index] = [None] * count

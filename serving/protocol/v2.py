@@ -197,10 +197,10 @@ def encode_response(
 
 
 def model_metadata(model: Model) -> dict[str, Any]:
-    """The V2 model metadata: one input a feature, and the key column where it is not one."""
+    """The V2 model metadata: one input a feature, and those that inputs are made of."""
     inputs = [
         {"name": feature.name, "datatype": WIRE_TYPES[feature.kind], "shape": [-1]}
-        for feature in model.bundle.features
+        for feature in (*model.bundle.features, *model.bundle.sources)
     ]
     return {
         "name": model.name,
@@ -222,6 +222,8 @@ def model_metadata(model: Model) -> dict[str, Any]:
             "key_columns": orjson.dumps(model.bundle.key_columns).decode(),
             # What a transformer needs to look features up by their entity keys.
             "features": orjson.dumps([asdict(f) for f in model.bundle.features]).decode(),
+            "sources": orjson.dumps([asdict(f) for f in model.bundle.sources]).decode(),
+            "derived": orjson.dumps(model.bundle.derived).decode(),
             "entities": orjson.dumps(model.bundle.entities).decode(),
             "feature_service": model.bundle.feature_service,
         },

@@ -15,6 +15,7 @@ from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.scoring import read_part_batches
 from slipway.components.contracts.splits import Feature, Splits
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.expressions.parse import names, parse
 from slipway.components.train.checkpoint import fingerprint
 from slipway.components.train.data.source import Resident, RowSource, Streamed, choose_buffer
 from slipway.components.train.data.tables import (
@@ -262,7 +263,16 @@ def _signature(folder: Path, splits: Splits, project: str, config: TrainingConfi
         classes=splits.classes,
         costs=splits.costs,
         level=config.interval if splits.label_kind == "number" else config.sets or 0.0,
+        sources=_sources(splits, weight),
+        derived=splits.derived,
     )
+
+
+def _sources(splits: Splits, weight: str | None) -> tuple[Feature, ...]:
+    """Features that the model does not take, and that what it takes is made of."""
+    read = {name for text in splits.derived.values() for name in names(parse(text))}
+    of_weight = (f for f in splits.features if f.name == weight and weight in read)
+    return (*splits.sources, *of_weight)
 
 
 def _row_bytes(features: tuple[Feature, ...]) -> int:

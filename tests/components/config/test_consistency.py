@@ -58,6 +58,14 @@ WRONG = [
      r"features.views.\d.fields.\w+: data.tables.weather.columns has no column"),
     ({"data.tables.weather.path": "flights/"},
      r"features.views.\d.table: weather is read from the same path as the examples' table flights"),
+    ({"features.derived": "{far: miles + operator}"},
+     r"features.derived.far: \+ takes number, number, and is given number, text in"),
+    ({"features.derived": "{far: 'mils > 500'}"},
+     r"features.derived.far: there is no mils \(did you mean miles\?\); there are "),
+    ({"features.derived": "{far: nothing > 5, near: not far}"},
+     r"features.derived.far: there is no nothing; there are"),
+    ({"features.derived": "{a: b + 1, b: a}"}, r"features.derived: a reads b reads a: an expression"),
+    ({"features.derived": "{a: 'hour('}"}, r"features.derived.a: 'hour\(' is not an expression"),
     ({"data.tables.more": "{path: more}"}, r"schemas/input.json does not name the table more. `slipway"),
 ]  # fmt: skip
 
@@ -68,6 +76,27 @@ def test_is_refused_at_load(folder: Path, overrides: dict[str, str], says: str) 
         load_project(folder, overrides)
     assert re.search(says, str(caught.value)), str(caught.value)
     assert re.match(rf"--set |{folder}/project.yaml:\d+: ", str(caught.value))
+
+
+def test_an_expression_is_refused_with_its_line(folder: Path) -> None:
+    """Types are known from the schema; a table's column has its name."""
+    file = folder / "project.yaml"
+    text = file.read_text()
+    view = "    - name: aircraft_delays"
+    assert view in text and "features:\n" in text
+    made = (
+        "      columns:\n        ok: arr_delay > 15\n        bad: tailnum + 1\n        dest: ok\n"
+    )
+    lines = text.split("\n")
+    place = next(n for n, line in enumerate(lines) if line.startswith(view))
+    lines.insert(place + 1, made.rstrip("\n"))
+    file.write_text("\n".join(lines))
+    with pytest.raises(ProjectError) as caught:
+        load_project(folder)
+    said = str(caught.value).split("\n")
+    number = place + 4
+    assert re.search(rf":{number}: features.views.\d.columns.bad: \+ takes number, number", said[1])
+    assert re.search(rf":{number + 1}: features.views.\d.columns.dest: table flights has", said[0])
 
 
 def test_a_schema_of_other_tables_is_refused_at_load(folder: Path) -> None:
