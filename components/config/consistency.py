@@ -20,6 +20,7 @@ from slipway.components.support.expressions.parse import (
     names,
     parse,
     type_of,
+    unknown,
 )
 
 if TYPE_CHECKING:
@@ -195,6 +196,14 @@ def _expressions(project: "Project", schema: dict[str, Any]) -> Iterator[tuple["
         for name in view.feature_names:
             types[name] = _type_of_feature(view, name, columns)
     yield from _types_of(("features", "derived"), features.derived, types)
+    for name in features.ngrams:
+        if name not in types:
+            yield ("features", "ngrams", name), f"features.ngrams.{name}: {unknown(name, types)}."
+        elif types[name] not in (None, "text"):
+            yield (
+                ("features", "ngrams", name),
+                f"features.ngrams.{name}: it is a {types[name]}, and n-grams are of a text.",
+            )
 
 
 def _types_of(
@@ -284,7 +293,7 @@ def _gate(project: "Project") -> Iterator[tuple["Location", str]]:
     features = project.features
     timed = features.examples.time is not None
     keys = {features.examples.row_key, *features.named_columns, *features.examples.beside}
-    columns = keys.union(features.feature_names, features.derived) - set(features.not_inputs)
+    columns = keys.union(features.feature_names, features.expressions) - features.hidden
     calendar = f", a key, or {_MONTH}" if timed else " or a key"
     for number, column in enumerate(project.gate.slices.columns):
         if column not in columns and not (timed and column == _MONTH):

@@ -18,6 +18,7 @@ from slipway.components.config.view import (
     TableField,
 )
 from slipway.components.support.columns import RESERVED, ROW_ID, is_reserved
+from slipway.components.support.expressions.grams import MAX_BUCKETS, MAX_SIZE
 from slipway.components.support.expressions.parse import names, parse
 
 __all__ = ["Aggregate", "Examples", "FeatureView", "FeaturesConfig", "Kind", "Label", "TableField"]
@@ -46,6 +47,42 @@ class OfflineStore(Section):
         return self
 
 
+class Ngrams(Section):
+    """A text feature as counts of its n-grams, hashed into buckets."""
+
+    of: Literal["words", "characters"] = Field(
+        default="words", description="What an n-gram is made of: `words`, or `characters`."
+    )
+    n: list[Annotated[int, Field(ge=1, le=MAX_SIZE)]] = Field(
+        default=[1, 2],
+        min_length=1,
+        max_length=2,
+        description="From how many to how many in a row: [1, 2] is single ones and pairs.",
+    )
+    buckets: int = Field(
+        default=64,
+        ge=2,
+        le=MAX_BUCKETS,
+        description="How many features the counts are hashed into.",
+    )
+
+    @model_validator(mode="after")
+    def _goes_up(self) -> Self:
+        if self.n[0] > self.n[-1]:
+            raise ValueError(
+                f"`n` goes from {self.n[0]} down to {self.n[-1]}: write the smaller first"
+            )
+        return self
+
+    def expressions(self, feature: str) -> dict[str, str]:
+        """A feature a bucket, to the expression that makes it."""
+        counted = f"{feature}, '{self.of}', {self.n[0]}, {self.n[-1]}, {self.buckets}"
+        return {
+            f"{feature}_gram_{bucket}": f"grams({counted}, {bucket})"
+            for bucket in range(self.buckets)
+        }
+
+
 class FeaturesConfig(Section):
     """The `features` section. `offline_store`: None means Polars."""
 
@@ -65,6 +102,10 @@ class FeaturesConfig(Section):
     not_inputs: list[Name] = Field(
         default=[],
         description="Features that `derived` reads and the model does not take itself.",
+    )
+    ngrams: dict[Name, Ngrams] = Field(
+        default={},
+        description="Text features that the model takes as counts of their n-grams, and not as they are.",
     )
     split: Split
     offline_store: OfflineStore | None = None
@@ -117,7 +158,7 @@ class FeaturesConfig(Section):
 
     def _check_derived(self, taken: set[str]) -> None:
         """Refuses names that are taken, or that mean nothing."""
-        for name in self.derived:
+        for name in self.expressions:
             if is_reserved(name):
                 raise ValueError(f"the derived feature {name} {_RESERVED}: give it another name")
             if name in taken or name in self.examples.beside:
@@ -125,15 +166,31 @@ class FeaturesConfig(Section):
                     f"the derived feature {name} has a name that is taken by a key, another feature or a"
                     " column of `examples.beside`: give it another name"
                 )
-        read = {name for text in self.derived.values() for name in names(parse(text))}
+        read = {name for text in self.expressions.values() for name in names(parse(text))}
         for name in self.not_inputs:
             if name not in read:
                 raise ValueError(
                     f"`not_inputs` names {name}, which no derived feature reads: leave it out there, or"
                     " leave the feature itself out"
                 )
-        if not {*self.feature_names, *self.derived} - set(self.not_inputs):
+        if not {*self.feature_names, *self.expressions} - self.hidden:
             raise ValueError("`not_inputs` leaves the model without a feature")
+
+    @property
+    def expressions(self) -> dict[str, str]:
+        """Each feature that is made of others, to its expression.
+
+        In an order of their own, since a pipeline parameter does not keep one.
+        """
+        made = dict(sorted(self.derived.items()))
+        for name, ngrams in sorted(self.ngrams.items()):
+            made |= ngrams.expressions(name)
+        return made
+
+    @property
+    def hidden(self) -> set[str]:
+        """Features that others are made of, and the model does not take itself."""
+        return {*self.not_inputs, *self.ngrams}
 
     @property
     def feature_names(self) -> list[str]:

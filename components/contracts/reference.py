@@ -45,7 +45,16 @@ class ReferenceSummary(Record):
     ABSENT: ClassVar[str] = "holds no reference"
     REMEDY: ClassVar[str] = "Register the model again."
     SPARSE: ClassVar[frozenset[str]] = frozenset(
-        {"label_kind", "classes", "level", "labels", "fairness", "costs", "set_threshold", "features.since_hours"}
+        {
+            "label_kind",
+            "classes",
+            "level",
+            "labels",
+            "fairness",
+            "costs",
+            "set_threshold",
+            "features.since_hours",
+        }
     )
 
     model: str

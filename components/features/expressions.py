@@ -48,21 +48,21 @@ def with_derived(
         untyped: features that are null in every row, of a column without a type.
 
     Returns:
-        The rows, the kind of each derived feature (in order of their names: a pipeline parameter does not
-        keep another), and those that are null in every row since what they are made of has no type.
+        The rows, the kind of each derived feature, and those that are null in every row since what they
+        are made of has no type.
 
     Raises:
         SlipwayError: an expression reads what is not there, or of another type than it takes.
     """
     import polars as pl
 
-    wanted = sorted(config.derived)
+    wanted = list(config.expressions)
     if not wanted:
         return joined, {}, set()
     # Features alone: a request brings no other column.
     features = joined.select(config.feature_names)
     rows = features.with_columns(pl.lit(None).alias(name) for name in untyped)
-    made = derive(config.derived, rows, wanted, "features.derived")
+    made = derive(config.expressions, rows, wanted, "features.derived")
     kinds = {series.name: kind_of(series.dtype, series.name) for series in made}
     without = {series.name for series in made if series.dtype == pl.Null}
     typed = [s.cast(pl.Float64) if s.dtype == pl.Null else s for s in made]

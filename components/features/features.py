@@ -114,7 +114,7 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     splits = replace(
         splits,
         sources=source_features(settings, made),
-        derived=dict(settings.derived),
+        derived=settings.expressions,
         unlabelled=without_label,
         notes={
             "dropped": {**examples.dropped, reason: left},
@@ -229,13 +229,13 @@ def model_features(
         *_view_features(settings, made),
         *(Feature(name=name, kind=kind, view="") for name, kind in derived.items()),
     ]
-    return tuple(feature for feature in found if feature.name not in settings.not_inputs)
+    return tuple(feature for feature in found if feature.name not in settings.hidden)
 
 
 def source_features(settings: FeaturesConfig, made: Mapping[str, ViewTable]) -> tuple[Feature, ...]:
     """The views' features that are no inputs: inputs are made of them."""
     found = _view_features(settings, made)
-    return tuple(feature for feature in found if feature.name in settings.not_inputs)
+    return tuple(feature for feature in found if feature.name in settings.hidden)
 
 
 def _view_features(settings: FeaturesConfig, made: Mapping[str, ViewTable]) -> list[Feature]:

@@ -9,8 +9,11 @@ from slipway.components.support.expressions.functions import (
     Column,
     Type,
     as_type,
+    resolve,
 )
+from slipway.components.support.expressions.grams import count_grams
 from slipway.components.support.expressions.parse import (
+    Call,
     Constant,
     ExpressionError,
     Name,
@@ -60,23 +63,29 @@ def evaluate(
     import numpy as np
 
     known = dict(columns)
+    types: dict[str, Type | None] = {name: column.type for name, column in known.items()}
+    counted: _Counted = {}
     with np.errstate(all="ignore"):
         for name in in_order(expressions):
             tree = parse(expressions[name])
             try:
-                kind = type_of(tree, {column: found.type for column, found in known.items()})
+                kind = type_of(tree, types)
             except ExpressionError as error:
                 raise ExpressionError(f"{name}: {error}") from error
-            made = as_type(_value(tree, known, rows), kind or "missing")
+            made = as_type(_value(tree, known, rows, counted), kind or "missing")
+            types[name] = made.type
             known[name] = number_column(made.values, made.type) if _is_number(made.type) else made
     return {name: known[name] for name in expressions}
+
+
+_Counted = dict[tuple[Node, ...], "Array"]
 
 
 def _is_number(kind: Type) -> bool:
     return kind in ("number", "boolean")
 
 
-def _value(node: Node, columns: Mapping[str, Column], rows: int) -> Column:
+def _value(node: Node, columns: Mapping[str, Column], rows: int, counted: _Counted) -> Column:
     import numpy as np
 
     if isinstance(node, Name):
@@ -86,6 +95,21 @@ def _value(node: Node, columns: Mapping[str, Column], rows: int) -> Column:
             return text_column([str(node.value)] * rows)
         value = np.nan if node.value is None else float(node.value)
         return Column(node.type, np.full(rows, value))
-    given = [_value(argument, columns, rows) for argument in node.arguments]
-    kind = type_of(node, {name: column.type for name, column in columns.items()})
+    if node.function == "grams":
+        return Column("number", _bucket_of(node, columns, rows, counted))
+    given = [_value(argument, columns, rows, counted) for argument in node.arguments]
+    kind = resolve(node.function, [column.type for column in given])
     return Column(kind or "missing", FUNCTIONS[node.function].work(given))
+
+
+def _bucket_of(node: Call, columns: Mapping[str, Column], rows: int, counted: _Counted) -> "Array":
+    """One bucket of a text's n-grams, of which all are counted at once."""
+    import numpy as np
+
+    text, *settings = node.arguments
+    of, least, most, buckets, bucket = (s.value for s in settings if isinstance(s, Constant))
+    key = node.arguments[:-1]
+    if key not in counted:
+        texts = as_type(_value(text, columns, rows, counted), "text").values
+        counted[key] = count_grams(texts, of, int(least), int(most), int(buckets))  # type: ignore[arg-type]
+    return counted[key][:, int(bucket or 0)].astype(np.float64)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal
 
+from slipway.components.support.expressions.grams import MAX_BUCKETS, MAX_SIZE
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -56,7 +58,7 @@ class Function:
     means: str
     work: Callable[[list[Column]], "Array"]
     more: bool = False
-    constants: Literal["", "length", "edges"] = ""
+    constants: Literal["", "length", "edges", "grams"] = ""
 
     def refuse(self, given: Sequence[Any]) -> str:
         """What is wrong with constant arguments; Ellipsis stands for what is none."""
@@ -64,12 +66,24 @@ class Function:
             length = given[1]
             if not (isinstance(length, float) and length == int(length) and 1 <= length <= 100):
                 return "needs a whole number from 1 to 100 as its second argument"
+        if self.constants == "grams":
+            return _refuse_grams(given[1:])
         if self.constants == "edges":
             edges = given[1:]
             numbers = all(type(edge) is float for edge in edges)
             if not numbers or list(edges) != sorted(set(edges)):
                 return "needs numbers that increase as its edges"
         return ""
+
+
+def _refuse_grams(given: Sequence[Any]) -> str:
+    of, *numbers = given
+    whole = all(type(number) is float and number == int(number) for number in numbers)
+    if of in ("words", "characters") and whole and len(numbers) == 4:
+        least, most, buckets, bucket = numbers
+        if 1 <= least <= most <= MAX_SIZE and 2 <= buckets <= MAX_BUCKETS and 0 <= bucket < buckets:
+            return ""
+    return "is what `features.ngrams` writes: declare it there"
 
 
 def resolve(name: str, given: Sequence[Type | None]) -> Type | None:
@@ -430,6 +444,11 @@ FUNCTIONS: dict[str, Function] = OPERATORS | {
     "starts_with": Function(
         takes=(("text", "text"),), gives=("boolean",), means="whether a text begins with another",
         work=_of_text(lambda a, b: a.startswith(b)),
+    ),
+    "grams": Function(
+        takes=(("text", "text", "number", "number", "number", "number"),), gives=("number",),
+        constants="grams", means="one bucket of `features.ngrams`, which writes it",
+        work=lambda _: NotImplemented,  # `evaluate` counts all buckets of a text at once
     ),
     "contains": Function(
         takes=(("text", "text"),), gives=("boolean",), means="whether a text holds another",

@@ -1,5 +1,6 @@
 """Expressions on columns and on features: training, the online path, a backfill and scoring agree."""
 
+import random
 from collections.abc import Callable
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
@@ -52,7 +53,22 @@ def config() -> dict[str, Any]:
     made["views"][1]["fields"] |= {"decade": "decade", "old": "old"}
     made["derived"] = dict(DERIVED)
     made["not_inputs"] = ["to", "driver_last"]
+    made["views"][2]["fields"]["story"] = "story"
+    made["ngrams"] = {"story": {"of": "words", "n": [1, 2], "buckets": 5}}
     return made
+
+
+def told() -> dict[str, pl.DataFrame]:
+    """The tables, and a text of the weather."""
+    tables = world()
+    r = random.Random(2)
+    words = ["rain", "Regen", "日", "no", "Wind", "\U0001f600", "or"]
+    stories = [
+        r.choice([None, "", " ".join(r.choices(words, k=r.randrange(1, 9)))])
+        for _ in range(tables["weather"].height)
+    ]
+    tables["weather"] = tables["weather"].with_columns(pl.Series("story", stories, pl.String))
+    return tables
 
 
 @pytest.fixture
@@ -60,10 +76,11 @@ def built(
     make_dataset: MakeDataset, store_uri: Path, tmp_path: Path
 ) -> tuple[Splits, pl.DataFrame]:
     """The splits and all their rows; behind these the features that are no inputs."""
-    dataset = make_dataset(world(), WINDOW)
+    dataset = make_dataset(told(), WINDOW)
     build_features(dataset, "trips", config(), tmp_path / "splits")
     whole = config()
     whole["not_inputs"] = []
+    whole["derived"]["text"] = whole["derived"]["same"] = "coalesce(story, story)"
     build_features(dataset, "all", whole, tmp_path / "all")
     rows, every = (
         pl.concat([pl.DataFrame(read_part(tmp_path / name, part)) for part in PARTS])
@@ -95,10 +112,17 @@ def test_the_tables_have_what_the_expressions_say(built: tuple[Splits, pl.DataFr
         "rush": "boolean", "per_trip": "numeric", "corridor": "categorical", "tired": "boolean",
         "band": "numeric", "lasting": "numeric", "when": "time",
     }  # fmt: skip
-    assert [feature.name for feature in splits.sources] == ["to", "driver_last"]
-    assert not {"to", "driver_last"} & set(kinds)
+    assert [feature.name for feature in splits.sources] == ["to", "story", "driver_last"]
+    assert not {"to", "driver_last", "story"} & set(kinds)
+    grams = [f"story_gram_{bucket}" for bucket in range(5)]
+    assert [feature.name for feature in splits.features][-5:] == grams
+    words = rows["text"].str.to_lowercase().str.extract_all(r"\w+").list.len()
+    words = words.fill_null(0).cast(pl.Int64)
+    counted = words + (words - 1).clip(0)
+    assert rows.select(pl.sum_horizontal(grams)).to_series().to_list() == counted.to_list()
+    assert counted.sum() > 100
     assert kinds["old"] == "boolean" and kinds["usual_side"] == "categorical"
-    assert splits.derived == DERIVED
+    assert {name: splits.derived[name] for name in DERIVED} == DERIVED
     c = pl.col
     rush = c("leaves").dt.hour().is_in([7, 8])
     per_trip = pl.when(c("driver_trips") == 0).then(0.0).otherwise(c("miles") / c("driver_trips"))
@@ -123,7 +147,7 @@ def test_columns_of_a_view_are_those_of_the_source(
     built: tuple[Splits, pl.DataFrame], make_dataset: MakeDataset, tmp_path: Path
 ) -> None:
     """The same view over a table that has the columns already."""
-    tables = world()
+    tables = told()
     tables["trips"] = tables["trips"].with_columns(
         late=pl.col("delay") > 10,
         far=(pl.col("miles") > 5) & (pl.col("delay") > 10),
@@ -143,9 +167,9 @@ def test_a_request_that_brings_no_derived_value_is_one_that_brings_all(
     splits, rows = built
     bundle = bundle_of(splits)
     reader = RowReader(bundle, max_rows=1000, missing_as_null=False)
-    arrow = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+    arrow = rows.rename({"text": "story"}).to_arrow(compat_level=pl.CompatLevel.oldest())
     wanted = model_inputs(bundle, arrow)
-    base = [f for f in (*splits.features, *splits.sources) if f.name not in DERIVED]
+    base = [f for f in (*splits.features, *splits.sources) if f.name not in splits.derived]
     requests = [
         (v2_inputs(base, arrow), slice(None)),
         (v2_inputs(splits.features, arrow), slice(None)),
@@ -173,6 +197,7 @@ def test_a_request_that_brings_no_derived_value_is_one_that_brings_all(
 
 def test_what_a_derived_input_is_made_of_must_be_there(built: tuple[Splits, pl.DataFrame]) -> None:
     splits, rows = built
+    rows = rows.rename({"text": "story"})
     arrow = rows.head(1).to_arrow(compat_level=pl.CompatLevel.oldest())
     reader = RowReader(bundle_of(splits), max_rows=10, missing_as_null=False)
     tensors = [
@@ -186,10 +211,12 @@ def test_what_a_derived_input_is_made_of_must_be_there(built: tuple[Splits, pl.D
         {"name": name, "datatype": "BYTES", "shape": [1], "data": ["1"]} for name in splits.entities
     ]
     assert {f.name for f in reader.absent([*tensors, *keys])} == {"to", "driver_last"}
+    rest = [t for t in tensors if t["name"] != "story_gram_3"]
+    assert {f.name for f in reader.absent([*rest, *keys])} == {"to", "driver_last", "story"}
     whole = v2_inputs(splits.features, arrow)
     assert reader.absent([*whole, *keys]) == []
     # V1 brings the same.
-    base = [f for f in (*splits.features, *splits.sources) if f.name not in DERIVED]
+    base = [f for f in (*splits.features, *splits.sources) if f.name not in splits.derived]
     instance = {t["name"]: t["data"][0] for t in v2_inputs(base, arrow)}
     made = reader.read(reader.instance_tensors([instance]))
     np.testing.assert_array_equal(made.numeric, reader.read(whole).numeric)
@@ -206,7 +233,7 @@ def test_scoring_and_a_backfill_make_the_same(
     for view in given["views"]:
         if "time" in view:
             view["ttl"] = view.get("ttl", "3d")
-    dataset = make_dataset(world(), WINDOW, "again")
+    dataset = make_dataset(told(), WINDOW, "again")
     build_features(dataset, "scored", given, tmp_path / "scored")
     trained = pl.DataFrame(read_part(tmp_path / "scored", "test")).drop(LABEL)
     window = Window(start=start, end=start + timedelta(days=2))
@@ -266,6 +293,8 @@ def test_what_cannot_be_is_refused_when_the_file_is_read(
         ),
         ({"derived": {"x": "mile"}}, "there is no mile (did you mean miles?); there are age, "),
         ({"derived": {"x": "driver"}}, "there is no driver"),
+        ({"ngrams": {"miles": {}}}, "grams takes text, text"),
+        ({"ngrams": {"story": {}}}, "there is no story"),
         ({"columns": {"z": "zone + 1"}}, "features.views.plan.columns: z: + takes number, number"),
         ({"columns": {"zone": "miles"}}, "table trips has a column zone: give it another name"),
         (

@@ -1,5 +1,6 @@
 """Expressions: each function against a plain reading of its meaning, and what is refused."""
 
+import binascii
 import math
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from slipway.components.support.expressions.evaluate import evaluate, number_column, text_column
 from slipway.components.support.expressions.functions import FUNCTIONS, MISSING_TIME, Column
+from slipway.components.support.expressions.grams import count_grams
 from slipway.components.support.expressions.parse import (
     MAX_DEPTH,
     MAX_LENGTH,
@@ -289,7 +291,42 @@ def test_every_function_is_among_the_random_ones() -> None:
     seen = set()
     for form, *kinds in [form for forms in FORMS.values() for form in forms]:
         seen |= functions(parse(form.format(*(LEAVES[kind][0] for kind in kinds))))
-    assert seen == set(FUNCTIONS)
+    assert seen == set(FUNCTIONS) - {"grams"}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.none() | st.text(max_size=40) | st.just("Ein Haus, ein  HAUS.\nİ 😀"), max_size=5),
+    st.sampled_from(["words", "characters"]),
+    st.integers(1, 3),
+    st.integers(0, 2),
+    st.integers(2, 40),
+)
+def test_ngrams_are_those_that_scikit_learn_finds(
+    texts: list[str | None], of: str, least: int, more: int, buckets: int
+) -> None:
+    """Its analyzer is the oracle of the grams; each counts in the bucket of its CRC-32."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    kind = {"words": "word", "characters": "char"}[of]
+    oracle = CountVectorizer(
+        analyzer=kind, ngram_range=(least, least + more), token_pattern=r"(?u)\w+"
+    ).build_analyzer()
+    wanted = np.zeros((len(texts), buckets))
+    for place, value in enumerate(texts):
+        # It leaves a lone line break among the characters; here any space is one.
+        for gram in oracle(" ".join(value.split())) if value else ():
+            wanted[place, binascii.crc32(gram.encode("utf-8", "replace")) % buckets] += 1
+    counted = f"s, '{of}', {least}, {least + more}, {buckets}"
+    specs = {f"g{i}": f"grams({counted}, {i})" for i in range(buckets)}
+    made = evaluate(specs, {"s": text_column(texts)}, len(texts))
+    found = np.array([made[f"g{i}"].values for i in range(buckets)]).T
+    np.testing.assert_array_equal(found.reshape(wanted.shape), wanted)
+
+
+def test_a_long_text_counts_as_far_as_2000_characters() -> None:
+    made = count_grams(["a" * 5000], "characters", 1, 1, 2)
+    assert made.sum() == 2000
 
 
 def test_expressions_read_each_other_in_any_order() -> None:
@@ -336,6 +373,8 @@ def test_what_a_model_cannot_take_is_missing_in_the_result() -> None:
         ("prefix(s, a)", "needs a whole number from 1 to 100"),
         ("prefix(s, 0)", "needs a whole number from 1 to 100"),
         ("bucket(a, 2, 1)", "needs numbers that increase"),
+        ("grams(s, 'words', 1, 2, 64, 64)", "is what `features.ngrams` writes"),
+        ("grams(s, 'words', 1, 2, a, 0)", "is what `features.ngrams` writes"),
         ("a + b" * MAX_LENGTH, "characters, and may have 500"),
         ("(" * (MAX_DEPTH + 300) + "a", "is not an expression"),
         ("-" * (MAX_DEPTH + 2) + "a", "more than 20 deep"),
