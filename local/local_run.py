@@ -21,6 +21,7 @@ from typing import Any
 
 from slipway.components.support import stage
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.imports import without
 from slipway.local.lifetime import end_session_on_sigterm, held_by_child
 from slipway.local.request import RunRequest, read_request
 
@@ -44,7 +45,8 @@ def main() -> None:
 
 def run(request: RunRequest) -> None:
     """Runs a compiled pipeline and prints an event for each task that ends."""
-    from kfp import components, local
+    with without("rfc3987_syntax"):  # kfp, through the client of Kubernetes
+        from kfp import components, local
     from kfp.local.orchestrator import task_executor
 
     warnings.filterwarnings("ignore")

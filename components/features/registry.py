@@ -17,6 +17,7 @@ from slipway.components.contracts.streams import TAG, StreamTag
 from slipway.components.features.views import ViewTable
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import write_text
+from slipway.components.support.imports import load_feast
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -38,6 +39,7 @@ def open_store(place: StoreLocation, engine: OfflineStore | None = None) -> "Fea
         SlipwayError: the online store has no place; the engine is not installed, or refuses its
             options.
     """
+    load_feast()
     import yaml
     from feast import FeatureStore, RepoConfig
     from pydantic import ValidationError

@@ -98,6 +98,12 @@ def peak_memory_mb() -> float:
     return round(kilobytes * 1024 / 1e6, 1)
 
 
+def cpu_seconds() -> float:
+    """What this process, from its start on, and its ended children took of the CPUs."""
+    found = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return round(sum(used.ru_utime + used.ru_stime for used in found), 3)
+
+
 def stage(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Marks the entry function of a stage: reports its start, end, seconds, peak memory and error.
 
@@ -132,7 +138,11 @@ def stage(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def _cost(started: float) -> dict[str, float]:
-    return {"seconds": round(time.monotonic() - started, 3), "peak_mb": peak_memory_mb()}
+    return {
+        "seconds": round(time.monotonic() - started, 3),
+        "cpu_seconds": cpu_seconds(),
+        "peak_mb": peak_memory_mb(),
+    }
 
 
 def _describe(error: BaseException) -> str:

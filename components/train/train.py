@@ -300,10 +300,11 @@ def _finish(
     with part(0.05, 0.4):
         finished = calibrate_members(prepared, members, grown)
     tracker.metrics({f"validation_{name}": value for name, value in finished.metrics.items()})
-    run_id = tracker.wait_for_run(task.run_wait_seconds)
     with new_directory(task.bundle) as folder:
         with part(0.4, 0.9):
             difference = write_model(folder, task.splits, prepared, finished)
+        # MLflow has had the time of the export to open the run.
+        run_id = tracker.wait_for_run(task.run_wait_seconds)
         seconds = time.monotonic() - started
         log = describe_training(
             meta,

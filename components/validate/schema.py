@@ -1,7 +1,6 @@
 """The schema file: read, checked against its meta-schema, and taken apart."""
 
 import json
-import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from slipway.components.config.base import parse_duration, parse_instant
 from slipway.components.support.documents import UnfitDocument, load_json
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.imports import without
 from slipway.components.validate.bounds import Number, exact
 
 META_SCHEMA = Path(__file__).with_name("schema.meta.json")
@@ -129,15 +129,8 @@ def parse_schema(schema: dict[str, Any] | str, moments: Moments) -> dict[str, Ta
 
 def _jsonschema() -> Any:
     """The library, without its check of international addresses, which takes 3 s to import."""
-    name = "rfc3987_syntax"
-    unused = name not in sys.modules
-    if unused:
-        sys.modules[name] = None  # type: ignore[assignment]  # to import it fails, which is allowed
-    try:
+    with without("rfc3987_syntax"):
         import jsonschema
-    finally:
-        if unused:
-            del sys.modules[name]
     return jsonschema
 
 

@@ -5,26 +5,19 @@ Sources: Gorishniy, Rubachev, Babenko, "On Embeddings for Numerical Features in 
 Learning with Parameter-Efficient Ensembling" (ICLR 2025) for TabM and for version B of the embeddings.
 """
 
-import sys
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from slipway.components.config.training import NetworkConfig
+from slipway.components.support.imports import without
 
 # rtdl_num_embeddings imports scikit-learn's trees for an option that is not used here, which more
-# than doubles the start of the stage. It has a way to go without; take it unless they are there.
-if "sklearn.tree" in sys.modules:
+# than doubles the start of the stage. It has a way to go without.
+with without("sklearn.tree"):
     import rtdl_num_embeddings
     import tabm
-else:
-    sys.modules["sklearn.tree"] = None  # type: ignore[assignment]
-    try:
-        import rtdl_num_embeddings
-        import tabm
-    finally:
-        del sys.modules["sklearn.tree"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
