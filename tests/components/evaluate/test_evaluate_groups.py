@@ -24,6 +24,7 @@ from slipway.components.evaluate.blocks import draw_weights
 from slipway.components.evaluate.evaluate import Evaluation, EvaluationTask, evaluate_model
 from slipway.components.metrics.costs import cost_matrix
 from slipway.components.metrics.fairness import GroupTally, row_sums, spread
+from slipway.components.metrics.intervals import percentile
 from slipway.components.metrics.kinds.choose import label_type, label_type_of
 from slipway.components.train.model.conformal import fit_sets
 
@@ -341,3 +342,33 @@ def test_a_model_that_costs_no_less_than_a_constant_is_refused(
     write_bundle(folder / "bundle", replace(bundle, costs={"1": {"0": 1000.0}}))
     rule = rules_of(run(folder, tmp_path / "out", {}))["costs less than a constant"]
     assert rule.outcome == "fail" and "(always answering 1 has 0." in rule.reason
+
+
+def test_the_interval_of_a_gap_holds_the_truth_about_as_often_as_it_says() -> None:
+    """Days move both groups, and each a little: 60 days of 50 rows, a true gap of 0.1."""
+    label, days, rows, inside = label_type("binary", threshold=0.5), 60, 3000, 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        day, group = rng.integers(0, days, rows), (rng.random(rows) < 0.4).astype(int)
+        moved = rng.normal(0, 0.08, days)[day] + rng.normal(0, 0.04, (2, days))[group, day]
+        called = rng.random(rows) < 0.4 + 0.1 * group + moved
+        tally = GroupTally(label, 2, days)
+        answers = called.astype(np.float32)
+        tally.add(row_sums(label, "selection_rate", None, np.zeros(rows), answers), day, group)
+        drawn = tally.resample(draw_weights(days, 200, seed), np.arange(days))
+        low, high = percentile(spread(drawn)[0], 0.95)
+        assert low is not None and high is not None
+        inside += low <= 0.1 <= high
+    assert 0.87 <= inside / 200 <= 0.99
+
+
+def test_slices_by_a_column_beside_the_features(
+    worlds: dict[str, Path], tmp_path: Path, registry: str
+) -> None:
+    sliced = {"columns": ["sex"], "required": {"sex": ["f"]}, "least": {"accuracy": {"min": 0.99}}}
+    result = run(worlds["binary"], tmp_path, {"slices": {**sliced, "automatic": False}})
+    rows = answered(worlds["binary"])
+    right = (rows["called"] == rows["label"]).groupby(rows["sex"]).mean()
+    for sex, value in right.items():
+        rule = rules_of(result)[f"slice sex={sex} accuracy"]
+        assert (rule.value, rule.outcome) == (pytest.approx(value), "fail")
