@@ -16,7 +16,7 @@ from slipway.components.metrics.binary import (
     calibration_bin,
     calibration_error,
 )
-from slipway.components.metrics.costs import cheapest
+from slipway.components.metrics.costs import CostRule, cheapest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,14 +114,14 @@ def row_squares(labels: "np.ndarray", answers: "np.ndarray") -> "np.ndarray":
 
 
 def confidence(
-    answers: "np.ndarray", decisive: "np.ndarray | None" = None
+    answers: "np.ndarray", decisive: CostRule | None = None
 ) -> "tuple[np.ndarray, np.ndarray]":
     """The called class of each row, int64 [N], and its probability.
 
     Args:
         answers: float [N, K], probabilities.
-        decisive: the cost matrix by whose least expected cost a class is called; None: the greatest
-            probability decides, of equal ones the first.
+        decisive: the rule by which the class is called that is expected to cost least; None: the
+            greatest probability decides, of equal ones the first.
     """
     import numpy as np
 
@@ -153,7 +153,7 @@ def mean_auc(
 
 
 def measure(
-    labels: "np.ndarray", answers: "np.ndarray", decisive: "np.ndarray | None" = None
+    labels: "np.ndarray", answers: "np.ndarray", decisive: CostRule | None = None
 ) -> dict[str, float]:
     """Every metric of rows, exactly.
 
@@ -181,7 +181,7 @@ def measure(
     return {name: float(values[name]) for name in METRICS}
 
 
-def expected(answers: "np.ndarray", decisive: "np.ndarray | None" = None) -> dict[str, float]:
+def expected(answers: "np.ndarray", decisive: CostRule | None = None) -> dict[str, float]:
     """Accuracy and F1 to be expected if the probabilities are calibrated, without any label."""
     import numpy as np
 

@@ -15,6 +15,7 @@ from slipway.components.metrics.binary import (
     calibration_error,
 )
 from slipway.components.metrics.binary import log_chances as log_chances_of
+from slipway.components.metrics.costs import CostRule
 from slipway.components.metrics.intervals import chance_auc_error
 from slipway.components.metrics.multiclass import (
     METRICS,
@@ -65,7 +66,7 @@ class MulticlassTally:
         classes: int,
         groups: int = 1,
         blocks: int = MAX_BLOCKS,
-        decisive: "np.ndarray | None" = None,
+        decisive: CostRule | None = None,
         extras: "Mapping[str, RowValues] | None" = None,
     ) -> None:
         """Makes an empty tally.

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from slipway.components.config.kinds import LabelKind, Metric, metrics_of
 from slipway.components.metrics import multiclass
 from slipway.components.metrics.binary import auc
-from slipway.components.metrics.costs import best_constant, cost_matrix, named_pairs
+from slipway.components.metrics.costs import (
+    CostRule,
+    best_constant,
+    cost_matrix,
+    cost_rule,
+    expected_costs,
+    named_pairs,
+)
 from slipway.components.metrics.kinds.base import ClassCount, LabelType, Limit, Output
 from slipway.components.metrics.kinds.limits import limits_of_classes
 from slipway.components.metrics.labels import reaches_threshold
@@ -40,7 +47,7 @@ class MulticlassLabel(LabelType):
             is called; None: there are no sets.
         decided_by: the costs that a class is called by; None: `costs`.
         matrix: of `costs`, float64 [K true, K answered]; None: nothing is said.
-        decisive: the same of what a class is called by.
+        decisive: the rule that a class is called by; None: the greatest probability.
     """
 
     classes: tuple[str, ...]
@@ -49,7 +56,7 @@ class MulticlassLabel(LabelType):
     set_threshold: float | None = None
     decided_by: dict[str, dict[str, float]] | None = None
     matrix: "np.ndarray | None" = field(init=False, repr=False, compare=False, default=None)
-    decisive: "np.ndarray | None" = field(init=False, repr=False, compare=False, default=None)
+    decisive: CostRule | None = field(init=False, repr=False, compare=False, default=None)
 
     kind: ClassVar[LabelKind] = "multiclass"
     answer_name: ClassVar[str] = "a probability for each class"
@@ -66,9 +73,10 @@ class MulticlassLabel(LabelType):
     def __post_init__(self) -> None:
         """Makes the matrices once: the predictor asks for them at every request."""
         decided_by = self.costs if self.decided_by is None else self.decided_by
-        for name, costs in (("matrix", self.costs), ("decisive", decided_by)):
-            made = cost_matrix(costs, self.classes) if costs else None
-            object.__setattr__(self, name, made)
+        if self.costs:
+            object.__setattr__(self, "matrix", cost_matrix(self.costs, self.classes))
+        if decided_by:
+            object.__setattr__(self, "decisive", cost_rule(decided_by, self.classes))
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -300,8 +308,8 @@ class MulticlassLabel(LabelType):
         if self.set_threshold is not None:
             edge = (np.abs(answers.astype(np.float64) - self.set_threshold) <= tolerance).any(1)
         if self.decisive is not None:
-            expected = np.partition(answers.astype(np.float64) @ self.decisive, 1, axis=1)
-            moved = 2 * tolerance * np.abs(self.decisive).sum(0).max()
+            expected = np.partition(expected_costs(answers, self.decisive), 1, axis=1)
+            moved = 2 * tolerance * (1 + self.decisive.most)
             near: np.ndarray = (expected[:, 1] - expected[:, 0] <= moved) | edge
             return near
         greatest = np.partition(answers.astype(np.float64), -2, axis=1)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from sklearn import metrics as sk
 
 from slipway.components.config.label import Label
-from slipway.components.metrics.costs import best_constant, cheapest, cost_matrix
+from slipway.components.metrics.costs import best_constant, cheapest, cost_matrix, cost_rule
 from slipway.components.metrics.kinds.choose import from_facts, label_type, to_facts
 from slipway.components.metrics.threshold import choose_threshold
 
@@ -35,12 +35,12 @@ def test_the_class_is_called_that_is_expected_to_cost_least() -> None:
     each = [
         [sum(float(row[t]) * matrix[t, a] for t in range(3)) for a in range(3)] for row in answers
     ]
-    assert cheapest(answers, matrix).tolist() == np.argmin(each, 1).tolist()
+    assert cheapest(answers, cost_rule(COSTS, CLASSES)).tolist() == np.argmin(each, 1).tolist()
     # Where every mistake costs the same the most probable class is called.
-    assert (cheapest(answers, cost_matrix({}, CLASSES)) == answers.argmax(1)).all()
+    assert (cheapest(answers, cost_rule({}, CLASSES)) == answers.argmax(1)).all()
     # A tie falls the same way however many rows are asked for at once.
     even = np.full((257, 3), np.float32(1 / 3))
-    assert set(cheapest(even, cost_matrix({}, CLASSES))) == {0}
+    assert set(cheapest(even, cost_rule({}, CLASSES))) == {0}
 
 
 def label(kind: str) -> Any:
@@ -143,12 +143,11 @@ def test_the_best_constant_answer() -> None:
 
 def test_ties_are_where_a_little_could_turn_the_answer() -> None:
     made = label("multiclass")
-    matrix = cost_matrix(COSTS, CLASSES)
     answers, _ = several(2000, 4)
     tied = made.is_tied(answers, 0.01)
     assert 0 < tied.sum() < len(answers)
     for moved in (answers + 0.01 * np.eye(3, dtype=np.float32)[k] for k in range(3)):
-        changed = cheapest(moved, matrix) != made.decide(answers)
+        changed = cheapest(moved, cost_rule(COSTS, CLASSES)) != made.decide(answers)
         assert not (changed & ~tied).any()
 
 

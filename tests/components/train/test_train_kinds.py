@@ -12,7 +12,7 @@ import pytest
 
 from slipway.components.contracts.bundle import ONNX, model_inputs, read_bundle
 from slipway.components.contracts.splits import read_part, read_splits, write_splits
-from slipway.components.metrics.costs import cheapest, cost_matrix
+from slipway.components.metrics.costs import cheapest, cost_matrix, cost_rule
 from slipway.components.metrics.kinds.choose import label_type, label_type_of
 from slipway.components.metrics.multiclass import row_log_losses
 from slipway.components.support.errors import SlipwayError
@@ -153,7 +153,7 @@ def test_costs_go_with_the_model_and_decide(
     table = read_part(splits, "validation")
     found, labels = answers(tmp_path / "bundle", table), table["label"].to_numpy()
     called = label.decide(found)
-    assert (called == cheapest(found, cost_matrix(costs, CLASSES))).all()
+    assert (called == cheapest(found, cost_rule(costs, CLASSES))).all()
     assert (called != found.argmax(1)).any()
     expected = cost_matrix(costs, CLASSES)[labels, called].mean()
     assert result.metrics["expected_cost"] == pytest.approx(expected, abs=1e-4)
