@@ -18,6 +18,7 @@ from slipway.commands.help import MARKUP, Commands
 from slipway.commands.images import images_app
 from slipway.commands.init import init
 from slipway.commands.new.command import new_app
+from slipway.commands.open import open_
 from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder, Runner
 from slipway.commands.projects import load as _load
 from slipway.commands.prune import prune
@@ -344,7 +345,7 @@ def evidence(
 
 GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
     "On this machine": (init, run, monitor, score, backfill, push, retrain, rollback, stop, prune),
-    "What there is": (status, evidence, ui),
+    "What there is": (status, open_, evidence, ui),
     "Pipelines": (compile_, graph, cluster.diff),
     "On a cluster": (
         cluster.doctor,

@@ -8,7 +8,7 @@ from slipway.components.contracts.backfill_record import BackfillRecord
 from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.contracts.predictions import Predictions, read_predictions
 from slipway.components.support.errors import ProjectError
-from slipway.local.job import Job, monitor
+from slipway.local.job import Job, as_html, monitor
 from slipway.pipelines.backfill import backfill_arguments
 from slipway.pipelines.scoring import scoring_arguments
 
@@ -45,7 +45,7 @@ def monitor_project(job: Job, *, window: tuple[str, str]) -> tuple[MonitoringRec
         job.workspace.prune()
         job.compile()
         run, record = monitor(job, window, running[0] if running else "")
-    return record, Path(run.output("monitor", "report"))
+    return record, as_html(Path(run.output("monitor", "report")))
 
 
 def score_project(job: Job, *, model: str, window: tuple[str, str], publish: str = "") -> Scored:
@@ -87,7 +87,7 @@ def score_project(job: Job, *, model: str, window: tuple[str, str], publish: str
         predictions=read_predictions(folder),
         folder=folder,
         record=MonitoringRecord.read(Path(run.output("monitor-predictions", "record"))),
-        report=Path(run.output("monitor-predictions", "report")),
+        report=as_html(Path(run.output("monitor-predictions", "report"))),
     )
 
 

@@ -217,7 +217,16 @@ def _all_stages(training: PipelineRun) -> list[TaskRun]:
 def add_report(result: RunResult, name: str, path: str | None) -> None:
     """Notes where a report lies, where the stage made one."""
     if path and Path(path).is_file():
-        result.reports[name] = path
+        result.reports[name] = str(as_html(Path(path)))
+
+
+def as_html(path: Path) -> Path:
+    """A stage's page under a name that a browser shows as one: a copy beside it that ends in .html."""
+    page = path.with_name(f"{path.name}.html")
+    partial = page.with_name(f".{page.name}.partial")
+    shutil.copyfile(path, partial)
+    partial.replace(page)
+    return page
 
 
 class Job:

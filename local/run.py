@@ -1,7 +1,7 @@
 """`slipway run`: the main job on one machine, from source tables to a monitored endpoint."""
 
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.local.job import Job, RunResult, add_report, monitor, see_what_serves, train
 from slipway.local.progress import Progress
 from slipway.local.retraining import serve_if_asked
+from slipway.local.run_page import publish
 from slipway.local.traffic import require_traffic
 from slipway.local.workspace import Workspace
 
@@ -68,10 +69,12 @@ def run_project(
         except SlipwayError as error:
             see_what_serves(job, result)
             result.error, result.notes = str(error), job.notes
+            _write_pages(job, result)
             files.write_json(workspace.summary, result.summary())
             raise RunError(str(error), result) from error
         see_what_serves(job, result)
         result.notes = job.notes
+        _write_pages(job, result)
         files.write_json(workspace.summary, result.summary())
     return result
 
@@ -147,6 +150,13 @@ def _run(job: Job, result: RunResult, stretch: timedelta, changes: dict[str, Any
         result.retraining = serve_if_asked(job, result.record)
 
 
+def _write_pages(job: Job, result: RunResult) -> None:
+    """The run's page with its parts, in a folder of its own."""
+    moment = datetime.now(UTC)
+    folder = job.workspace.reports / f"{result.project}-{moment:%Y-%m-%d-%H-%M-%S-%f}"
+    publish(folder, result, job.workspace.experiments)
+
+
 def _monitor(job: Job, result: RunResult) -> None:
     deployment, traffic = result.deployment, result.traffic
     if deployment is None or traffic is None:
@@ -154,5 +164,6 @@ def _monitor(job: Job, result: RunResult) -> None:
     window = (traffic.window_start, traffic.window_end)
     run, result.record = monitor(job, window, deployment.endpoint)
     add_report(result, "monitoring report", run.output("monitor", "report"))
+    add_report(result, "Evidently's page", run.output("monitor", "evidently"))
     result.tasks = [task for task in result.tasks if task.name != "monitor"]
     result.tasks.append(run.tasks["monitor"])

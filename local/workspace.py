@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import short_path
 from slipway.components.support.packages import installed_packages
 from slipway.components.support.retry import wait_until
+from slipway.components.support.secrets import redact
 from slipway.local.lifetime import GRACE_SECONDS, clear_abandoned, end_abandoned
 
 SOURCE = Path(__file__).resolve().parents[1]
@@ -70,6 +72,19 @@ class Workspace:
     def work_lock(self) -> Path:
         """What the process that runs a pipeline holds, also where the command was killed."""
         return self.root / ".work"
+
+    @property
+    def reports(self) -> Path:
+        """The runs' pages, a folder a run."""
+        return self.root / "reports"
+
+    @property
+    def experiments(self) -> str:
+        """Where the experiments can be looked at: an address, or the command that serves a file."""
+        uri = redact(self.settings()["MLFLOW_TRACKING_URI"])
+        if uri.startswith(("http://", "https://")):
+            return uri
+        return shlex.join(["mlflow", "ui", "--backend-store-uri", uri])
 
     @property
     def summary(self) -> Path:
@@ -149,6 +164,9 @@ class Workspace:
                 if run.name in texts or any(model in release for model in served):
                     continue
                 shutil.rmtree(run, ignore_errors=True)
+        pages = sorted(self.reports.glob("*"), key=lambda run: run.stat().st_mtime)
+        for folder in pages[:-KEPT_RUNS]:
+            shutil.rmtree(folder, ignore_errors=True)
         if self.cache.parent.is_dir():
             for cache in self.cache.parent.iterdir():
                 if cache != self.cache:

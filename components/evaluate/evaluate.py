@@ -18,6 +18,7 @@ from slipway.components.evaluate.class_plots import MAX_DRAWN_CLASSES
 from slipway.components.evaluate.evidence import GatedModel, Measurements, gather_evidence
 from slipway.components.evaluate.remedies import find_remedies
 from slipway.components.evaluate.rules import Evidence, bounds_of, decide, judge, override_for
+from slipway.components.evaluate.slice_tables import find_weakest
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress, stage
@@ -176,6 +177,8 @@ def _decide(
         progress(remark)
     outcome: Outcome = "pass" if override else decide(rules)
     evidence = measured.evidence
+    if weakest := find_weakest(evidence):
+        measured.notes["weakest"] = weakest
     metrics = {name: estimate.value for name, estimate in measured.shown.items()}
     if outcome == "fail":
         measured.notes["remedies"] = find_remedies(rules, measured.evidence, gate)

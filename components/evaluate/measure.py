@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,7 +17,7 @@ from slipway.components.evaluate.blocks import (
 )
 from slipway.components.evaluate.rules import Estimate, SliceEvidence
 from slipway.components.evaluate.slices import SliceColumn
-from slipway.components.metrics.intervals import percentile
+from slipway.components.metrics.intervals import of_gaps, percentile
 from slipway.components.metrics.kinds.base import LabelTally, LabelType
 from slipway.components.metrics.multiclass import of_classes
 from slipway.components.support.stage import progress
@@ -209,8 +209,11 @@ def _score(model: MeasuredModel, table: "pa.Table", required: bool) -> "np.ndarr
 
 def estimates(model: MeasuredModel, done: TestPass, config: GateConfig) -> dict[str, Estimate]:
     """Every metric of a model with its interval."""
-    rows = model.tally.rows()
-    return _estimate(model.tally.measure(), resampled(model.tally, done), config.confidence, rows)
+    tally = model.tally
+    drawn = resampled(tally, done)
+    gaps = tally.gaps(done.weights, done.blocks) if drawn else None
+    found = _estimate(tally.measure(), drawn, config.confidence, tally.rows())
+    return _unbiased(found, gaps, config.confidence)
 
 
 def differences(
@@ -264,7 +267,9 @@ def slice_evidence(
                 enough = len(blocks) >= MIN_BLOCKS
                 drawn = tally.resample(weights, used, group) if enough else {}
                 measured = tally.measure(group)
+                gaps = tally.gaps(weights, used, group) if enough else None
                 metrics = _estimate(measured, drawn, config.confidence, rows)
+                metrics = _unbiased(metrics, gaps, config.confidence)
                 if against is not None:
                     base = against.measure(group)
                     drawn_base = against.resample(weights, used, group) if enough else {}
@@ -297,6 +302,19 @@ def _estimate(
         name: as_estimate(measured, drawn[name] if drawn else None, confidence, rows)
         for name, measured in values.items()
     }
+
+
+def _unbiased(
+    found: dict[str, Estimate],
+    gaps: "tuple[np.ndarray, np.ndarray] | None",
+    confidence: float,
+) -> dict[str, Estimate]:
+    """The estimates with a calibration error's own interval: its replicates all lie above it."""
+    own = found.get("calibration_error")
+    if gaps is None or own is None or own.value is None:
+        return found
+    low, high = of_gaps(*gaps, confidence)
+    return found | {"calibration_error": replace(own, low=low, high=high)}
 
 
 def as_estimate(value: float, drawn: "np.ndarray | None", confidence: float, rows: int) -> Estimate:

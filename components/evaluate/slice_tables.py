@@ -8,6 +8,7 @@ from slipway.components.config.kinds import LOWER_IS_BETTER
 from slipway.components.evaluate.rules import Estimate, Evidence, SliceEvidence
 from slipway.components.support.pages import digits
 
+_WEAKEST = 3
 SHOWN = 12
 """Slices of a column that are seen at once; the others are a click away."""
 
@@ -102,3 +103,15 @@ def _note(parts: list[SliceEvidence], evidence: Evidence, gate: GateConfig) -> s
         f" values with fewer than {gate.slices.min_rows:,} rows (gate.slices.min_rows), too few to"
         " measure alone."
     )
+
+
+def find_weakest(evidence: Evidence) -> list[dict[str, Any]]:
+    """The slices in which the leading metric is worst, for the verdict's notes: name, rows and value."""
+    lead = evidence.label.lead
+    found: list[dict[str, Any]] = [
+        {"name": f"{part.column} = {part.value}", "rows": part.rows, "value": own.value}
+        for part in evidence.slices
+        if (own := part.metrics.get(lead)) is not None and own.value is not None
+    ]
+    found.sort(key=lambda one: one["value"], reverse=lead in LOWER_IS_BETTER)
+    return found[:_WEAKEST]

@@ -101,6 +101,28 @@ def calibration_error(bins: "np.ndarray") -> "np.ndarray":
         return np.asarray(gap / bins[..., 0].sum(-1))
 
 
+def calibration_gaps(bins: "np.ndarray", weights: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
+    """What each bin adds to the calibration error, before its size is taken, and how far chance moves it.
+
+    Args:
+        bins: [blocks, 15, 3], as above of each block.
+        weights: [replicates, blocks], how often each block was drawn.
+
+    Returns:
+        Of all rows [15], and by how much each replicate differs from it [replicates, 15].
+    """
+    import numpy as np
+
+    whole = bins.sum(0)
+    gaps = (whole[:, 1] - whole[:, 2]) / max(whole[:, 0].sum(), 1)
+    drawn = np.tensordot(weights, bins, 1)
+    rows = np.maximum(drawn[..., 0].sum(-1, keepdims=True), 1)
+    # Blocks that are drawn from so many vary by that much less than new ones would.
+    blocks = len(bins)
+    spread = np.sqrt(blocks / max(blocks - 1, 1))
+    return gaps, ((drawn[..., 1] - drawn[..., 2]) / rows - gaps) * spread
+
+
 # What a row adds to the sums.
 
 

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 
 Z = 1.959964  # two-sided 95 %
 _DRAWS = 2000
+_PARTS = 41
 
 
 def percentile(replicates: "np.ndarray", confidence: float) -> tuple[float | None, float | None]:
@@ -48,10 +49,7 @@ def of_mean(values: "np.ndarray", least: float = 0.0) -> tuple[float, float]:
 
 
 def of_calibration(gaps: "np.ndarray", squares: "np.ndarray", n: int) -> tuple[float, float]:
-    """95 % interval of the expected calibration error of n rows.
-
-    The gaps are drawn again, normal around themselves. Drawing makes their sizes larger on average, so
-    what they grow by is taken off.
+    """95 % interval of the expected calibration error of n rows, which are independent.
 
     Args:
         gaps: float64 [B], of each bin the sum of probability minus label.
@@ -60,11 +58,36 @@ def of_calibration(gaps: "np.ndarray", squares: "np.ndarray", n: int) -> tuple[f
     """
     import numpy as np
 
-    drawn = np.random.default_rng(0).normal(gaps, np.sqrt(squares), (_DRAWS, len(gaps)))
-    errors = np.abs(drawn).sum(axis=1) / n
-    grown = float(errors.mean()) - float(np.abs(gaps).sum()) / n
-    low, high = np.quantile(errors, (0.025, 0.975)) - grown
-    return max(float(low), 0.0), float(high)
+    noise = np.random.default_rng(0).normal(0.0, np.sqrt(squares) / n, (_DRAWS, len(gaps)))
+    return of_gaps(gaps / n, noise)
+
+
+def of_gaps(
+    gaps: "np.ndarray", noise: "np.ndarray", confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the sum of the gaps' sizes: an expected calibration error. It holds that sum.
+
+    Chance makes sizes larger, so the measured sum lies above the true one, and a percentile interval,
+    drawn with chance a second time, above both. The lower end is a test turned around: the least part
+    of the measured gaps, 0 for a perfect calibration, with which chance alone still reaches the
+    measured sum. The upper end is the drawn one less what drawing adds.
+
+    Args:
+        gaps: float64 [B], of each bin its rows' sum of probability minus label, over all rows.
+        noise: float64 [R, B], by how much each gap is off in a replicate.
+        confidence: how often the interval is to hold the true value, at least.
+    """
+    import numpy as np
+
+    tail, measured = (1 - confidence) / 2, float(np.abs(gaps).sum())
+    drawn = np.abs(gaps + noise).sum(axis=1)
+    high = float(np.quantile(drawn, 1 - tail)) - (float(drawn.mean()) - measured)
+    parts = np.linspace(0.0, 1.0, _PARTS)
+    reached = (
+        np.quantile(np.abs(part * gaps + noise).sum(axis=1), 1 - tail) >= measured for part in parts
+    )
+    low = next((part for part, reaches in zip(parts, reached, strict=True) if reaches), 1.0)
+    return float(low) * measured, max(high, measured)
 
 
 def of_auc(value: float, positives: int, negatives: int) -> tuple[float, float]:

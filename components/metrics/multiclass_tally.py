@@ -13,6 +13,7 @@ from slipway.components.metrics.binary import (
     area_under_roc,
     calibration_bin,
     calibration_error,
+    calibration_gaps,
 )
 from slipway.components.metrics.binary import log_chances as log_chances_of
 from slipway.components.metrics.costs import CostRule
@@ -191,6 +192,12 @@ class MulticlassTally:
         if not errors:
             return None
         return self.measure()["auc"], 0.5, sum(errors) / len(errors)
+
+    def gaps(
+        self, weights: "np.ndarray", blocks: "np.ndarray", group: int = 0
+    ) -> "tuple[np.ndarray, np.ndarray] | None":
+        """See `LabelTally`."""
+        return calibration_gaps(self.calibration[group, blocks], weights)
 
     def resample(
         self, weights: "np.ndarray", blocks: "np.ndarray", group: int = 0

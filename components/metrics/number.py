@@ -221,6 +221,12 @@ class NumberTally:
             return 0.0, 0.0, 1 / math.sqrt(rows)  # a constant tells nothing
         return float((product - label * value / rows) / math.sqrt(spread)), 0.0, 1 / math.sqrt(rows)
 
+    def gaps(
+        self, weights: "np.ndarray", blocks: "np.ndarray", group: int = 0
+    ) -> "tuple[np.ndarray, np.ndarray] | None":
+        """See `LabelTally`: a number has no calibration error."""
+        return None
+
     def resample(
         self, weights: "np.ndarray", blocks: "np.ndarray", group: int = 0
     ) -> dict[str, "np.ndarray"]:

@@ -17,6 +17,7 @@ from slipway.components.metrics.binary import (
     average_precision,
     calibration_bin,
     calibration_error,
+    calibration_gaps,
     cost_from_counts,
     from_counts,
     log_chances,
@@ -200,6 +201,12 @@ class Tally:
         kept = np.unique(np.searchsorted(along, np.linspace(0, along[-1], points)))
         kept = np.unique(np.concatenate([[0], kept[1:-1], [self.bins]]))
         return rates[kept, 0], rates[kept, 1], thresholds[kept]
+
+    def gaps(
+        self, weights: "np.ndarray", blocks: "np.ndarray", group: int = 0
+    ) -> "tuple[np.ndarray, np.ndarray] | None":
+        """See `LabelTally`."""
+        return calibration_gaps(self.calibration[group, blocks], weights)
 
     def resample(
         self, weights: "np.ndarray", blocks: "np.ndarray", group: int = 0

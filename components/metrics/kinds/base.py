@@ -79,6 +79,15 @@ class LabelTally(Protocol):
         """
         ...
 
+    def gaps(
+        self, weights: "np.ndarray", blocks: "np.ndarray", group: int = 0
+    ) -> "tuple[np.ndarray, np.ndarray] | None":
+        """The gaps of the calibration error and how far each replicate moves them.
+
+        None where there is no such error. See `intervals.of_gaps`.
+        """
+        ...
+
     def resample(
         self, weights: "np.ndarray", blocks: "np.ndarray", group: int = 0
     ) -> dict[str, "np.ndarray"]:

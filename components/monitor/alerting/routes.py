@@ -19,6 +19,7 @@ from slipway.components.monitor import state
 from slipway.components.monitor.alerting.notice import SEVERITY_ORDER, Notice
 from slipway.components.monitor.alerting.senders import deliver
 from slipway.components.monitor.state import Root, folder
+from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
 
 RouteState = dict[str, Any]
@@ -154,7 +155,9 @@ def _worth_sending(route: Route, notice: Notice) -> bool:
 
 def _link(config: MonitoringConfig, record: MonitoringRecord, report: Path) -> str:
     if not config.report_url:
-        return str(report)
+        # Kubeflow's runner gives a path without a suffix; a run on this machine puts a page beside it.
+        bare = environment.local_run() and not report.suffix
+        return f"{report}.html" if bare else str(report)
     fields = {
         "model": record.model,
         "window_start": record.window[0],

@@ -18,6 +18,7 @@ from slipway.components.metrics.intervals import (
     of_auc,
     of_calibration,
     of_f1,
+    of_gaps,
     of_mean,
     percentile,
     wilson,
@@ -298,6 +299,8 @@ def _resample(
         low, high = percentile(drawn[name], 0.95)
         if low is not None and high is not None:
             intervals[name] = (low, high)
+    if (gaps := tally.gaps(weights, np.arange(blocks))) is not None:
+        intervals["calibration_error"] = of_gaps(*gaps)
     return values, intervals
 
 

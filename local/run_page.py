@@ -1,0 +1,165 @@
+"""What a local run leaves for people: one page of the whole run, with its parts beside it.
+
+Kubeflow's runner writes an artifact to a path without a suffix, which a browser shows as source text. So
+what is HTML gets a copy beside it that ends in .html, and a run's pages are gathered in one folder.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from slipway.components.config.kinds import METRICS, metric_name
+from slipway.components.contracts.monitoring_record import MonitoringRecord
+from slipway.components.contracts.verdict import Verdict
+from slipway.components.support.pages import digits
+from slipway.components.support.pages.pages import write_page
+from slipway.local.execution import TaskRun
+from slipway.local.job import RunResult
+
+TEMPLATE = Path(__file__).with_name("run_page.html.j2")
+RUN = "run"
+FILES = {
+    "model card": "card.html",
+    "training report": "training.html",
+    "validation report": "validation.html",
+    "monitoring report": "monitoring.html",
+    "Evidently's page": "evidently.html",
+}
+"""The parts of a run, by the name that they have in its summary, and their files."""
+_PART_OF = {
+    "validate": "validation report",
+    "train": "training report",
+    "evaluate": "model card",
+    "monitor": "monitoring report",
+}
+_STATES = {"succeeded": "good", "cached": "good", "failed": "bad"}
+
+
+def publish(folder: Path, result: RunResult, tracking: str) -> None:
+    """Writes a run's page, gathers its parts beside it, and names them all in `result.reports`.
+
+    Args:
+        folder: the run's own, made here.
+        result: what it came to, also where it broke.
+        tracking: where its experiments can be looked at: an address or a command.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {}
+    for name, path in result.reports.items():
+        parts[name] = folder / FILES[name]
+        shutil.copyfile(path, parts[name])
+    page = folder / "report.html"
+    write_page(
+        page,
+        TEMPLATE,
+        result=result,
+        says=_verdict(result),
+        stages=[_stage(task, parts) for task in result.tasks],
+        predicts=_read(result, "features", "splits", "splits.json").get("predicts", ""),
+        tables=_read(result, "validate", "results").get("tables", {}),
+        training=_training(_read(result, "train", "bundle", "training.json")),
+        metrics=_metrics(result.verdict) if result.verdict else [],
+        drift=_drift(result.record) if result.record else None,
+        parts=[(name, path.name) for name, path in parts.items()],
+        tracking=tracking,
+    )
+    result.reports = {RUN: str(page), **{name: str(path) for name, path in parts.items()}}
+
+
+def _verdict(result: RunResult) -> tuple[str, str, str]:
+    """State, word and sentence of the whole run."""
+    verdict = result.verdict
+    if result.error:
+        return "bad", "It broke.", result.error.splitlines()[0]
+    if verdict is None:
+        return "unknown", "No verdict.", "The run ended before the gate."
+    if verdict.outcome == "fail":
+        failed = sum(rule.outcome != "pass" for rule in verdict.rules)
+        return (
+            "bad",
+            "Refused by the gate.",
+            f"{failed} of {digits.counted(len(verdict.rules), 'rule')} failed; what served before still"
+            " does.",
+        )
+    by = f", let through by {verdict.override.approver}" if verdict.override else ""
+    serves = (
+        f"version {result.deployment.model_version} serves at {result.deployment.endpoint}"
+        if result.deployment
+        else "nothing was deployed"
+    )
+    alerts = [alert.name for alert in result.record.alerts] if result.record else []
+    watched = f"; alerts: {', '.join(alerts)}" if alerts else ""
+    state = "warn" if verdict.override or alerts else "good"
+    return state, "Passed the gate.", f"{serves[:1].upper()}{serves[1:]}{by}{watched}."
+
+
+def _stage(task: TaskRun, parts: dict[str, Path]) -> dict[str, Any]:
+    part = parts.get(_PART_OF.get(task.name, ""))
+    return {
+        "name": task.name,
+        "status": task.status,
+        "state": _STATES.get(task.status, ""),
+        "time": digits.NONE if task.status == "skipped" else digits.seconds(task.seconds),
+        "headline": task.headline,
+        "part": part.name if part else "",
+    }
+
+
+def _read(result: RunResult, stage: str, output: str, file: str = "") -> dict[str, Any]:
+    """JSON that a stage left; empty where it did not get so far."""
+    for task in result.tasks:
+        place = task.outputs.get(output)
+        if task.name == stage and isinstance(place, str):
+            path = Path(place) / file if file else Path(place)
+            if path.is_file():
+                found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+                return found
+    return {}
+
+
+def _training(log: dict[str, Any]) -> list[tuple[str, str]]:
+    if not log:
+        return []
+    quality = log["quality_name"]
+    best = max(log["importance"], key=lambda one: one["drop"], default=None)
+    return [
+        ("Model", f"{log['architecture']}, {digits.counted(len(log['members']), 'member')}"),
+        ("Trained on", f"{log['rows'].get('train', 0):,} rows"),
+        (f"Validation {metric_name(quality)}", digits.number(log["metrics"].get(quality), 3)),
+        *([("Looks most at", best["feature"])] if best else []),
+        ("MLflow run", log["mlflow_run_id"] or "none"),
+    ]
+
+
+def _metrics(verdict: Verdict) -> list[dict[str, Any]]:
+    """What the gate's first line holds against a bound, in the order of the kinds."""
+    ordered = dict.fromkeys(name for names in METRICS.values() for name in names)
+    intervals = verdict.notes.get("intervals", {})
+    rows = []
+    for name in ordered:
+        if name in verdict.thresholds:
+            value, (low, high) = verdict.metrics.get(name), intervals.get(name, (None, None))
+            places = digits.decimals_of(low, high, value)
+            failed = any(r.name.split()[0] == name and r.outcome != "pass" for r in verdict.rules)
+            rows.append(
+                {
+                    "name": metric_name(name),
+                    "value": digits.number(value, places),
+                    "interval": digits.span(low, high, places),
+                    "bound": f"{verdict.thresholds[name]:g}",
+                    "failed": failed,
+                }
+            )
+    return rows
+
+
+def _drift(record: MonitoringRecord) -> dict[str, Any]:
+    features = (record.details.get("features") or {}).items()
+    return {
+        "window": record.window,
+        "changed": [name for name, found in features if found["drifted"]],
+        "unsure": [name for name, found in features if found.get("doubt")],
+        "all": len(features),
+        "decision": record.details.get("decision", ""),
+    }

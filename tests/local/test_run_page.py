@@ -1,0 +1,118 @@
+"""The page of a run, its parts beside it, and the command that opens them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from slipway.commands.open import NAMES, Part, find_page
+from slipway.components.contracts.verdict import RuleResult, Verdict
+from slipway.components.support.errors import SlipwayError
+from slipway.local.execution import TaskRun
+from slipway.local.job import RunResult, add_report, as_html
+from slipway.local.run_page import FILES, RUN, publish
+
+
+def verdict(outcome: str) -> Verdict:
+    rules = tuple(
+        RuleResult(
+            name=name, metric=name, outcome=found, reason=f"{name} it is.", value=0.7, rows=9
+        )
+        for name, found in (("accuracy", "pass"), ("auc", outcome))
+    )
+    return Verdict(
+        outcome=outcome, rules=rules, metrics={"accuracy": 0.7123, "auc": 0.7},
+        thresholds={"auc": 0.65, "accuracy": 0.6}, model_hash="m", data_hash="d", test_rows=9,
+        notes={
+            "intervals": {"auc": [0.66, 0.74]},
+            "weakest": [{"name": "region = <west>", "rows": 71, "value": 0.6123}],
+        },
+    )  # fmt: skip
+
+
+def result(tmp_path: Path, outcome: str = "pass") -> RunResult:
+    """A run as the stages leave it: artifacts without a suffix, results beside them."""
+    out = tmp_path / "pipelines/p/validate"
+    out.mkdir(parents=True)
+    (out / "results").write_text(
+        json.dumps({"tables": {"orders": {"rows": 1234, "good": 1230, "quarantine": 4}}})
+    )
+    (out / "report").write_text("<!doctype html><title>validation</title>")
+    tasks = [
+        TaskRun(name="validate", status="cached", seconds=0.1, headline="4 set apart",
+                outputs={"results": str(out / "results"), "report": str(out / "report")}),
+        TaskRun(name="train", status="failed", seconds=125),
+        TaskRun(name="deploy", status="skipped"),
+    ]  # fmt: skip
+    made = RunResult(project="orders", verdict=verdict(outcome), tasks=tasks)
+    add_report(made, "validation report", str(out / "report"))
+    return made
+
+
+def test_a_page_ends_in_html_also_where_the_runner_gave_none(tmp_path: Path) -> None:
+    made = result(tmp_path)
+    path = Path(made.reports["validation report"])
+    assert path.name == "report.html" and "validation" in path.read_text()
+    bare = path.with_name("report")
+    bare.write_text("again")
+    assert as_html(bare) == path and path.read_text() == "again"
+    assert sorted(p.name for p in path.parent.iterdir()) == ["report", "report.html", "results"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error", "said"),
+    [
+        ("pass", "", "Passed the gate."),
+        ("fail", "", "1 of 2 rules failed; what served before still does."),
+        ("pass", "Stage deploy failed. <port>\nmore", "Stage deploy failed. &lt;port&gt;"),
+    ],
+)
+def test_one_page_holds_the_run_and_leads_to_its_parts(
+    tmp_path: Path, outcome: str, error: str, said: str
+) -> None:
+    made = result(tmp_path, outcome)
+    made.error = error
+    folder = tmp_path / "reports/orders-1"
+    publish(folder, made, "mlflow ui")
+    assert made.reports == {
+        RUN: str(folder / "report.html"),
+        "validation report": str(folder / "validation.html"),
+    }
+    page = (folder / "report.html").read_text()
+    assert said in page and "more" not in page.split("</section>")[0].split("Verdict")[-1][:80]
+    links = re.findall(r'href="([^"]+)"', page)
+    assert links and all((folder / link).is_file() for link in links)
+    for words in (
+        "1,234",
+        "1,230",
+        "2 min 5 s",
+        "0.700",
+        "0.660 to 0.740",
+        "region = &lt;west&gt; 0.612",
+    ):
+        assert words in page, words
+
+
+def test_open_finds_the_last_runs_pages_and_says_what_is_missing(tmp_path: Path) -> None:
+    summary = tmp_path / "summary.json"
+    with pytest.raises(SlipwayError, match="There is no run in"):
+        find_page(summary, Part.run)
+    summary.write_text("{}")
+    with pytest.raises(SlipwayError, match="cannot be read"):
+        find_page(summary, Part.run)
+    made = result(tmp_path)
+    publish(tmp_path / "reports/orders-1", made, "mlflow ui")
+    summary.write_text(json.dumps({"reports": made.reports}))
+    assert find_page(summary, Part.run).name == "report.html"
+    assert find_page(summary, Part.validate).name == "validation.html"
+    with pytest.raises(SlipwayError, match="no model card; it has: run, validate"):
+        find_page(summary, Part.card)
+    Path(made.reports[RUN]).unlink()
+    with pytest.raises(SlipwayError, match="is gone"):
+        find_page(summary, Part.run)
+
+
+def test_every_part_has_a_word_and_a_file() -> None:
+    assert set(NAMES.values()) == {RUN, *FILES}
+    assert all(file.endswith(".html") for file in FILES.values())
