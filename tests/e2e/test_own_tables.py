@@ -165,11 +165,13 @@ def newest_that_passed(project: Project) -> dict[str, Path]:
     runs = project.folder / "build/run/pipelines"
 
     def newest(pattern: str) -> Path:
-        return max(runs.glob(pattern), key=lambda path: path.stat().st_mtime_ns)
+        name = pattern.rpartition("/")[2]
+        found = [path for path in runs.glob(f"{pattern}*") if path.stem == name]
+        return max(found, key=lambda path: path.stat().st_mtime_ns)
 
     deployed = newest("*-training-*/deploy").parent.name
     return {
-        "evaluate/card": newest(f"{deployed}/evaluate/card*"),
-        "validate/report": newest("*-training-*/validate/report*"),
-        "monitor/report": newest("*-monitoring-*/monitor/report*"),
+        "evaluate/card": newest(f"{deployed}/evaluate/card"),
+        "validate/report": newest("*-training-*/validate/report"),
+        "monitor/report": newest("*-monitoring-*/monitor/report"),
     }

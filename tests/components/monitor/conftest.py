@@ -1,9 +1,11 @@
 """A small released model on the real flights: its registry, reference, log and labels, by contract."""
 
+import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -309,3 +311,29 @@ def new_world(world: World, tmp_path: Path) -> Callable[[], World]:
         return World(tmp_path / uuid.uuid4().hex, world.flights, world.version)
 
     return make
+
+
+@pytest.fixture
+def page() -> Iterator[dict[str, Any]]:
+    """A server whose /metrics answers with `text`."""
+    state: dict[str, Any] = {"text": "", "status": 200}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = state["text"].encode() if self.path == "/metrics" else b""
+            self.send_response(state["status"])
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state["url"] = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield state
+    server.shutdown()
+    thread.join()
+    server.server_close()

@@ -1,9 +1,6 @@
 """Latency, throughput and errors from the log, and the predictor's own counters."""
 
-import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pyarrow as pa
@@ -50,32 +47,6 @@ def test_one_request_has_a_latency_and_no_throughput() -> None:
     found = measure_system(log([(0, 200, 3.0, 0.1, 0.0)]))
     assert found.latency_ms is not None and found.latency_ms["p99"] == 3.0
     assert found.throughput_rps is None
-
-
-@pytest.fixture
-def page() -> Iterator[dict[str, Any]]:
-    """A server whose /metrics answers with `text`."""
-    state: dict[str, Any] = {"text": "", "status": 200}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = state["text"].encode() if self.path == "/metrics" else b""
-            self.send_response(state["status"])
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state["url"] = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield state
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def test_the_predictors_counters_are_read_by_their_names(page: dict[str, Any]) -> None:

@@ -304,7 +304,16 @@ def test_a_predictor_that_is_down_does_not_hide_what_its_log_says(world: Any) ->
     world.write_log(world.between(*WEEK))
     record = world.run(*WEEK, endpoint="http://127.0.0.1:9").record
     assert "cannot be read" in record.details["endpoint"]["error"]
+    assert "cannot be read" in (world.root / "report.html").read_text()
     assert record.summary["current_accuracy"] is not None
+
+
+def test_a_predictor_that_answers_is_in_the_record(world: Any, page: dict[str, Any]) -> None:
+    world.write_log(world.between(*WEEK))
+    page["text"] = '# TYPE slipway_requests counter\nslipway_requests_total{code="200"} 5\n'
+    record = world.run(*WEEK, endpoint=page["url"]).record
+    assert record.details["endpoint"]["metrics"]["requests"] == 5
+    assert "cannot be read" not in (world.root / "report.html").read_text()
 
 
 def test_a_window_of_which_no_example_is_known_yet(world: Any) -> None:
