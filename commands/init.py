@@ -161,17 +161,17 @@ def _write_ci(data: list[str] | None, out: Path, *, force: bool, project_only: b
 
 
 def _written(written: list[Path], out: Path) -> dict[str, Any]:
-    return {"files": [str(path) for path in written], "next": _next(out)}
+    return {"files": [str(path) for path in written], "next": next_command(out)}
 
 
-def _next(folder: Path) -> str:
+def next_command(folder: Path) -> str:
     """The command that a person goes on with."""
     return ("" if folder == Path() else f"cd {shlex.quote(str(folder))} && ") + "slipway run"
 
 
 def _say_written(written: list[Path], out: Path) -> None:
     say("\n".join(f"wrote {short_path(path)}" for path in written))
-    say(f"Next: {_next(out)}")
+    say(f"Next: {next_command(out)}")
 
 
 def _make_own(data: list[str], answers: "Answers", form: "Format | None") -> "Draft":
@@ -248,7 +248,7 @@ def _write_example(data: list[str], out: Path) -> None:
                 " again; `slipway compile` works as it is."
             )
         else:
-            say(f"Next: {_next(folder)}")
+            say(f"Next: {next_command(folder)}")
 
     deliver({**_written(written, folder), "missing": list(missing)}, show)
 

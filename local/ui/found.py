@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from slipway.components.contracts.verdict import Verdict, read_verdict
@@ -31,7 +31,7 @@ class LocalRun:
     """A run of a pipeline on this machine.
 
     Attributes:
-        name: of its folder. moment: when it began, UTC as kfp.local writes it.
+        name: of its folder. moment: when it began, by this machine's clock and zone, as kfp.local has it.
         verdict: the gate's; None: the pipeline has none, it was not reached, or it cannot be read.
         reports: (stage, artifact, what it is called).
     """
@@ -59,7 +59,7 @@ def _runs(workspace: Workspace) -> Iterator[LocalRun]:
                 name=folder.name,
                 project=match["project"],
                 pipeline=match["pipeline"],
-                moment=datetime.strptime(match["moment"], "%Y-%m-%d-%H-%M-%S").replace(tzinfo=UTC),
+                moment=datetime.strptime(match["moment"], "%Y-%m-%d-%H-%M-%S").astimezone(),
                 verdict=_verdict(folder / "evaluate" / "verdict"),
                 reports=tuple(
                     (stage, artifact, name)

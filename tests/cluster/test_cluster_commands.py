@@ -1,5 +1,8 @@
 """The commands as a person types them, against a server over HTTP: output and exit codes."""
 
+import json
+import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -303,3 +306,37 @@ def test_a_version_that_another_release_uploaded_is_named_as_it_is(
     assert "nothing differs" in slipway("diff", path).output
     other = edited(read_package(path), tmp_path, "maxRetryCount: 3", "maxRetryCount: 5").path
     assert "flights-training: nightly-7 → v" in slipway("diff", other).output
+
+
+def test_json_of_a_run_and_of_runs(here: Path, kubeflow_server: Double) -> None:
+    kubeflow_server.refuse_model = True
+    done = slipway("submit", here / "flights-training.yaml", "--wait", "--every", "0s", "--json")
+    state = json.loads(done.stdout)
+    assert (state["state"], state["verdict"]) == ("succeeded", "fail")
+    assert "Verdict" not in done.stdout and "train" in done.stderr, (
+        "progress is not in the document"
+    )
+    (run,) = json.loads(slipway("runs", "--json").stdout)["runs"]
+    assert run["run_id"] == state["run_id"]
+    shown = slipway("runs", state["run_id"])
+    assert re.search(r"evaluate +│ refused", shown.output), shown.output
+    assert "refused by the gate" in shown.output and "succeeded  http" not in shown.output
+    ended = json.loads(slipway("cancel", state["run_id"], "--json").stdout)
+    assert ended["ended"] is True
+
+
+def test_what_is_said_to_do_next_leads_to_the_same_server(
+    here: Path, kubeflow_server: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*given: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    slipway("submit", here / "flights-training.yaml")
+    (run_id,) = kubeflow_server.runs
+    monkeypatch.setattr("slipway.cluster.runs.follow", interrupted)
+    where = ("--host", kubeflow_server.url, "--namespace", "it's mine")
+    result = slipway("runs", run_id, "--wait", *where)
+    assert result.exit_code == 130
+    (again, end) = re.findall("`slipway ([^`]+)`", result.output)
+    assert shlex.split(again) == ["runs", run_id, "--wait", *where]
+    assert shlex.split(end) == ["cancel", run_id, *where]

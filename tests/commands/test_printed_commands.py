@@ -11,6 +11,7 @@ from rich.console import Console
 
 from slipway.commands.cli import app
 from slipway.commands.console import show_result
+from slipway.commands.init import next_command
 from slipway.components.contracts.release import Deployment
 from slipway.local.job import RunResult
 from slipway.local.workspace import Workspace
@@ -124,3 +125,13 @@ def test_what_a_run_prints_at_its_end_can_be_pasted(
     named = [] if folder == "build/run" else ["--out", folder]
     assert words[2:] == named
     parse(words[1:])
+
+
+@pytest.mark.parametrize("folder", [".", "plain", "my runs/[old] it's; rm -rf x"])
+def test_what_init_says_comes_next_can_be_pasted(folder: str) -> None:
+    """The shell gets the folder as one word, whatever it is called."""
+    said = next_command(Path(folder))
+    *there, last = said.rsplit(" && ", 1)
+    assert last == "slipway run"
+    parse(shlex.split(last)[1:])
+    assert [shlex.split(part) for part in there] == ([["cd", folder]] if folder != "." else [])
