@@ -143,7 +143,7 @@ def test_the_values_are_those_of_pandas(
     page = (tmp_path / "card.html").read_text()
     assert f"Compared by sex: {measure.replace('_', ' ')}" in page
     for sex, value in expected.items():
-        assert f'<tr><td>{sex}</td><td class="n">' in page and f"{value:.4f}" in page
+        assert f'<th scope="row">{sex}</th>' in page and f"{value:.3g}" in page
     loose = {**rule, "gap": float(gap.value or 0) + 1e-6, "ratio": float(ratio.value or 0) - 1e-6}
     passed = run(worlds[kind], tmp_path / "again", {"fairness": [loose]})
     assert {rules_of(passed)[f"{name} {side}"].outcome for side in ("gap", "ratio")} == {"pass"}
@@ -297,7 +297,7 @@ def test_the_expected_cost_is_gated(
     assert (beaten.outcome, beaten.threshold) == ("pass", pytest.approx(constant))
     assert f"always answering {label.class_names[int((shares @ matrix).argmin())]}" in beaten.reason
     page = (tmp_path / "out" / "card.html").read_text()
-    assert f'<td>expected cost</td><td class="n">{cost:.4f}</td>' in page
+    assert "expected cost</th>" in page and f"{cost:.3f}" in page
     # A champion from before there were costs decides in its own way, and is held against ours.
     crown(worlds[kind] / "bundle")
     compared = rules_of(run(folder, tmp_path / "again", gate))["champion expected_cost"]
