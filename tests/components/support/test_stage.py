@@ -1,6 +1,7 @@
 """What a stage tells the person who runs it."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -8,7 +9,13 @@ from dataclasses import dataclass
 import pytest
 
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.stage import EVENT_PREFIX, progress, stage
+from slipway.components.support.stage import (
+    EVENT_PREFIX,
+    part,
+    part_variable,
+    progress,
+    stage,
+)
 
 
 @dataclass
@@ -34,6 +41,25 @@ def test_a_stage_reports_start_progress_and_end(capsys: pytest.CaptureFixture[st
     assert (end["event"], end["headline"]) == ("end", "7 rows")
     assert end["seconds"] >= 0
     assert end["peak_mb"] > 1
+
+
+def test_progress_within_a_part_is_of_the_whole_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    """The last epoch is not the end of the stage."""
+    with part(0.0, 0.8):
+        progress("last epoch", 1.0)
+        with part(0.5, 1.0):
+            progress("nested", 0.5)
+        progress("unknown")
+        told = subprocess.run(
+            [sys.executable, "-c", f"from {stage.__module__} import progress; progress('worker', 0.5)"],
+            env={**os.environ, **part_variable()}, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+    with pytest.raises(ValueError, match="broken"), part(0.8, 1.0):
+        raise ValueError("broken")
+    progress("all", 1.0)
+    shares = [event.get("done") for event in events(capsys.readouterr().out)]
+    assert shares == [0.8, 0.6, None, 1.0]
+    assert [event["done"] for event in events(told)] == [0.4], "a process that works for a part"
 
 
 def test_a_stage_that_fails_reports_the_error_and_raises_it(

@@ -47,6 +47,7 @@ class Trained:
     folder: Path
     bundle: Path
     result: TrainResult
+    told: list[dict[str, Any]]
 
 
 def run(splits: Path, folder: Path, **changes: Any) -> TrainResult:
@@ -79,11 +80,29 @@ def trained(
     """One run of the stage that several tests look at."""
     folder = tmp_path_factory.mktemp("trained")
     splits = write_example(folder / "splits", 1500)
+    told: list[dict[str, Any]] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
         patch.delenv("SLIPWAY_HOME", raising=False)
+        patch.setattr(
+            "slipway.components.support.stage.emit", lambda event, **more: told.append(more)
+        )
         result = run(splits, folder, config={"members": 2})
-    return Trained(splits=splits, folder=folder, bundle=folder / "bundle", result=result)
+    return Trained(splits=splits, folder=folder, bundle=folder / "bundle", result=result, told=told)
+
+
+def test_the_last_epoch_is_not_the_end_of_the_stage(trained: Trained) -> None:
+    shares = [(event["message"], event["done"]) for event in trained.told if "done" in event]
+    epochs = [done for message, done in shares if "epoch" in message]
+    assert epochs[-1] == pytest.approx(0.8) and epochs == sorted(epochs)
+    after = [(message, done) for message, done in shares if done > epochs[-1]]
+    assert [message.partition(" ")[0] for message, _ in after] == [
+        "measuring",
+        "exporting",
+        "writing",
+    ]
+    assert [done for _, done in after] == sorted(done for _, done in after)
+    assert after[-1][1] < 1, "nobody has logged the artifacts yet"
 
 
 def test_a_bundle_answers_raw_values(trained: Trained) -> None:
