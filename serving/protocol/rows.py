@@ -209,11 +209,10 @@ class RowReader:
         if any(feature.name not in seen for feature in self._feature_list):
             self._fill(count, seen, numeric, categorical, time)
         rows = self._assemble(count, numeric, categorical, time, keys)
-        if self._derivation is not None:
-            return self._made(rows, seen)
-        if count == 1 and len(self._layouts) < _MAX_LAYOUTS and seen.issuperset(self._order):
+        whole = seen.issuperset(self._order) and seen.isdisjoint(self._sources)
+        if count == 1 and len(self._layouts) < _MAX_LAYOUTS and whole:
             self._learn(tensors)
-        return rows
+        return rows if self._derivation is None else self._made(rows, seen)
 
     def _made(self, rows: Rows, seen: set[str]) -> Rows:
         """The rows with the inputs that the request leaves out, and without their sources."""
@@ -306,7 +305,7 @@ class RowReader:
             return None
         if not keys and parts and len(parts) == len(self._key_parts):
             keys = [join_values(parts)]
-        moments = [parse_time(name, text) for name, text in zip(self.time, times, strict=True)]
+        moments = [parse_time(name, text) for name, text in zip(self.time, times, strict=False)]
         names = [text or "" for text in texts]
         together = "".join([*names, *(key or "" for key in keys)])
         if len(together) > MAX_TEXT:

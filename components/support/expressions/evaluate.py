@@ -1,6 +1,7 @@
 """An expression's values for N rows: the one implementation that training, scoring and serving call."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.support.expressions.functions import (
@@ -20,6 +21,7 @@ from slipway.components.support.expressions.parse import (
     Node,
     in_order,
     parse,
+    reads,
     type_of,
 )
 
@@ -67,15 +69,22 @@ def evaluate(
     counted: _Counted = {}
     with np.errstate(all="ignore"):
         for name in in_order(expressions):
-            tree = parse(expressions[name])
+            text = expressions[name]
+            given = tuple((read, types[read]) for read in reads(text) if read in types)
             try:
-                kind = type_of(tree, types)
+                kind = _kind(text, given)
             except ExpressionError as error:
                 raise ExpressionError(f"{name}: {error}") from error
-            made = as_type(_value(tree, known, rows, counted), kind or "missing")
+            made = as_type(_value(parse(text), known, rows, counted), kind or "missing")
             types[name] = made.type
             known[name] = number_column(made.values, made.type) if _is_number(made.type) else made
     return {name: known[name] for name in expressions}
+
+
+@lru_cache(4096)
+def _kind(text: str, given: tuple[tuple[str, Type | None], ...]) -> Type | None:
+    """An expression's type, of the names that it reads with theirs."""
+    return type_of(parse(text), dict(given))
 
 
 _Counted = dict[tuple[Node, ...], "Array"]
@@ -98,7 +107,7 @@ def _value(node: Node, columns: Mapping[str, Column], rows: int, counted: _Count
     if node.function == "grams":
         return Column("number", _bucket_of(node, columns, rows, counted))
     given = [_value(argument, columns, rows, counted) for argument in node.arguments]
-    kind = resolve(node.function, [column.type for column in given])
+    kind = resolve(node.function, tuple(column.type for column in given))
     return Column(kind or "missing", FUNCTIONS[node.function].work(given))
 
 

@@ -8,7 +8,7 @@ value is missing the result is, unless the function says otherwise.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, Any, Literal
 
 from slipway.components.support.expressions.grams import MAX_BUCKETS, MAX_SIZE
@@ -86,7 +86,8 @@ def _refuse_grams(given: Sequence[Any]) -> str:
     return "is what `features.ngrams` writes: declare it there"
 
 
-def resolve(name: str, given: Sequence[Type | None]) -> Type | None:
+@lru_cache(4096)
+def resolve(name: str, given: tuple[Type | None, ...]) -> Type | None:
     """The type of a function's result; None where it hangs on a type that is not known.
 
     Raises:

@@ -89,6 +89,12 @@ def names(node: Node) -> list[str]:
     return list(dict.fromkeys(n.name for n in _walk(node) if isinstance(n, Name)))
 
 
+@lru_cache(4096)
+def reads(text: str) -> tuple[str, ...]:
+    """The names that an expression reads, from its text."""
+    return tuple(names(parse(text)))
+
+
 def type_of(node: Node, types: Mapping[str, Type | None]) -> Type | None:
     """An expression's type; None where it hangs on a column of an unknown type.
 
@@ -107,7 +113,7 @@ def type_of(node: Node, types: Mapping[str, Type | None]) -> Type | None:
         return types[node.name]
     given = [type_of(argument, types) for argument in node.arguments]
     try:
-        return resolve(node.function, given)
+        return resolve(node.function, tuple(given))
     except TypeError as error:
         raise ExpressionError(
             f"{error}, and is given {_shown(given)} in `{write(node)}`"
@@ -138,7 +144,7 @@ def in_order(expressions: Mapping[str, str]) -> list[str]:
             circle = [*path[path.index(name) :], name]
             raise ExpressionError(f"{' reads '.join(circle)}: an expression cannot read itself")
         path.append(name)
-        for read in names(parse(expressions[name])):
+        for read in reads(expressions[name]):
             visit(read)
         path.pop()
         done[name] = None
