@@ -28,4 +28,6 @@ def log_series(model: str, window_end: str, numbers: Mapping[str, float]) -> str
     if run_id is None:
         run_id = server.open_run(experiment, name=model, tags={SERIES_TAG: model})
     server.log_metrics(run_id, dict(sorted(numbers.items())), stamp_ms=stamp, step=step)
+    # A run that has ended takes more points, and one that never ends looks as if it hung.
+    server.end_run(run_id)
     return run_id

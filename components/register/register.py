@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from slipway.components.config.kinds import LOWER_IS_BETTER, metric_name
 from slipway.components.contracts.bundle import (
     ONNX,
     SIGNATURE,
@@ -17,7 +18,7 @@ from slipway.components.contracts.bundle import (
 from slipway.components.contracts.release import Release, Tag, require_tags
 from slipway.components.contracts.scoring import open_model, predict, read_part_batches
 from slipway.components.contracts.signature import read_signer, short, sign_bundle
-from slipway.components.contracts.splits import Splits, read_splits
+from slipway.components.contracts.splits import Part, Splits, read_splits
 from slipway.components.contracts.verdict import Verdict, check_verdict, read_verdict
 from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.register.evidence import RegistrationInputs, write_evidence
@@ -25,8 +26,10 @@ from slipway.components.register.reference import write_reference
 from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_directory
+from slipway.components.support.pages import digits
 from slipway.components.support.stage import progress, stage
 from slipway.components.support.tracking import (
+    LoggedDataset,
     LoggedModel,
     MlflowServer,
     RegisteredVersion,
@@ -63,6 +66,8 @@ def register_model(inputs: RegistrationInputs, *, project: str, release_path: Pa
         run_id = _find_run(server, project, inputs.bundle_path)
         uploads = _upload(server, run_id, inputs, verdict, bundle, splits)
         found = _create_version(server, project, run_id, verdict, bundle, uploads)
+        if splits.predicts:
+            server.describe_model(project, f"Predicts {splits.predicts}.")
     else:
         progress(f"this bundle is registered already, as version {found.version}")
         server.tag_version(project, found.version, _override_tags(verdict))
@@ -85,6 +90,7 @@ class _Uploads:
     uris: dict[str, str]
     model: LoggedModel
     evidence_hash: str
+    description: str
 
 
 def _upload(
@@ -126,7 +132,49 @@ def _upload(
         )
         name = f"{place}/evidence-{digest[:12]}"
         uris[Tag.EVIDENCE_URI] = server.log_files(run_id, [evidence], name)
-    return _Uploads(uris=uris, model=model, evidence_hash=digest)
+    server.log_datasets(run_id, _datasets(splits))
+    return _Uploads(
+        uris=uris,
+        model=model,
+        evidence_hash=digest,
+        description=describe_version(splits, verdict),
+    )
+
+
+def _datasets(splits: Splits) -> list[LoggedDataset]:
+    """The parts that the model was made from, and what each was for."""
+    contexts: dict[Part, str] = {
+        "train": "training",
+        "validation": "validation",
+        "test": "evaluation",
+    }
+    return [
+        LoggedDataset(
+            name=f"{splits.project}-{part}",
+            context=context,
+            data_hash=splits.data_hash,
+            rows=splits.rows.get(part, 0),
+        )
+        for part, context in contexts.items()
+    ]
+
+
+def describe_version(splits: Splits, verdict: Verdict) -> str:
+    """What the card begins with, in a sentence or two: what is predicted, and how well."""
+    metrics = [
+        f"{metric_name(name)} {digits.number(value, 3)}"
+        f" ({'at most' if name in LOWER_IS_BETTER else 'at least'} {verdict.thresholds[name]:g})"
+        for name, value in verdict.metrics.items()
+        if name in verdict.thresholds and value is not None
+    ]
+    passed = (
+        f"Let through by {verdict.override.approver}: {verdict.override.reason}"
+        if verdict.override
+        else "Passed the gate"
+    )
+    measured = f": {', '.join(metrics)}" if metrics else ""
+    predicts = f"Predicts {splits.predicts}. " if splits.predicts else ""
+    return f"{predicts}{passed} on {verdict.test_rows:,} test rows{measured}."
 
 
 def _sign(server: MlflowServer, version: RegisteredVersion, bundle_path: Path) -> None:
@@ -175,10 +223,15 @@ def _create_version(
         **_label_tags(bundle),
         Tag.EVIDENCE_HASH: uploads.evidence_hash,
         **uploads.uris,
-        **{f"slipway.{name}": repr(value) for name, value in metrics.items()},
         **_override_tags(verdict),
     }
-    version = server.create_version(project, source=uploads.model, run_id=run_id, tags=tags)
+    version = server.create_version(
+        project,
+        source=uploads.model,
+        run_id=run_id,
+        tags=tags,
+        description=uploads.description,
+    )
     # Two tasks may have registered one bundle at the same time: the first version stays.
     first = _find_version(server, project, verdict.model_hash)
     if first is not None and first.version != version.version:

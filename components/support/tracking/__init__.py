@@ -9,10 +9,15 @@ error but None, so a dead server is never taken for an empty one.
 from slipway.components.support import environment
 from slipway.components.support.tracking.errors import NoAnswer, Refused, TrackingError
 from slipway.components.support.tracking.mlflow_server import MlflowServer
-from slipway.components.support.tracking.records import LoggedModel, RegisteredVersion
+from slipway.components.support.tracking.records import (
+    LoggedDataset,
+    LoggedModel,
+    RegisteredVersion,
+)
 
 __all__ = [
     "PATIENCE_SECONDS",
+    "LoggedDataset",
     "LoggedModel",
     "MlflowServer",
     "NoAnswer",

@@ -1,5 +1,6 @@
 """An MLflow server, or a sqlite file: experiments, runs, registered versions and their files."""
 
+import json
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,11 @@ from slipway.components.support.tracking.errors import (
     is_refusal,
     silence,
 )
-from slipway.components.support.tracking.records import LoggedModel, RegisteredVersion
+from slipway.components.support.tracking.records import (
+    LoggedDataset,
+    LoggedModel,
+    RegisteredVersion,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -127,7 +132,13 @@ class MlflowServer:
         return found
 
     def create_version(
-        self, model: str, *, source: LoggedModel, run_id: str, tags: Mapping[str, str]
+        self,
+        model: str,
+        *,
+        source: LoggedModel,
+        run_id: str,
+        tags: Mapping[str, str],
+        description: str = "",
     ) -> RegisteredVersion:
         """Registers a logged model as the next version of a model, which is made where there is none."""
         from mlflow.exceptions import MlflowException
@@ -145,8 +156,16 @@ class MlflowServer:
                     run_id=run_id,
                     tags={str(name): value for name, value in tags.items()},
                     model_id=source.model_id,
+                    description=description or None,
                 )
             )
+
+    def describe_model(self, model: str, description: str) -> None:
+        """Says what a registered model is for."""
+        self._ask(
+            f"describe the model {model}",
+            lambda: self._client.update_registered_model(model, description),
+        )
 
     def delete_version(self, version: RegisteredVersion) -> None:
         """Takes a version out of the registry."""
@@ -354,6 +373,28 @@ class MlflowServer:
         self._ask(
             f"log metrics of the run {run_id}",
             lambda: self._client.log_batch(run_id, metrics=metrics),
+        )
+
+    def log_datasets(self, run_id: str, datasets: Sequence[LoggedDataset]) -> None:
+        """Notes which data a run used; MLflow shows them beside it. The same again adds nothing."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(
+                Dataset(
+                    name=one.name,
+                    digest=one.digest,
+                    source_type="slipway",
+                    source=json.dumps({"data_hash": one.data_hash}),
+                    profile=json.dumps({"num_rows": one.rows}),
+                ),
+                tags=[InputTag("mlflow.data.context", one.context)],
+            )
+            for one in datasets
+        ]
+        self._ask(
+            f"note the data of the run {run_id}",
+            lambda: self._client.log_inputs(run_id, datasets=inputs),
         )
 
     def log_files(self, run_id: str, paths: Sequence[Path], place: str) -> str:

@@ -26,3 +26,24 @@ class LoggedModel:
 
     model_id: str
     uri: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedDataset:
+    """Data that a run used.
+
+    Attributes:
+        name: of the data. context: what for, as in "training".
+        data_hash: content hash of what it was made from; MLflow shows its beginning.
+        rows: how many.
+    """
+
+    name: str
+    context: str
+    data_hash: str
+    rows: int
+
+    @property
+    def digest(self) -> str:
+        """The hash's beginning: MLflow holds 36 characters."""
+        return self.data_hash[:12]

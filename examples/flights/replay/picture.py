@@ -4,12 +4,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slipway.components.support.pages.palette import colour
+
 if TYPE_CHECKING:
     import polars as pl
 
     from slipway.examples.flights.replay.records import Released, Served
 
-SERVED, KEPT, ALARM, QUIET = "#1f5fa8", "#8a8f98", "#c4432b", "#2e7d4f"
+SERVED, KEPT, ALARM, QUIET, BELOW = (
+    colour(name) for name in ("model", "other", "bad", "good", "line")
+)
+_ABOVE: dict[str, Any] = {
+    "loc": "lower left", "bbox_to_anchor": (0, 1), "fontsize": 8, "frameon": False, "ncols": 6,
+    "borderaxespad": 0.2, "columnspacing": 1.2,
+}  # fmt: skip
+"""Where legends stand: above their axes, where no line is."""
+_FLOOR, _NAMED = 0.55, 0.565
+"""Where the accuracy's axis begins, and where the versions are named: below every line."""
 
 
 def draw(
@@ -44,7 +55,7 @@ def draw(
         for window in refused:
             axis.axvline(_span(window)[1], color=ALARM, linewidth=1.2, linestyle=":")
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_title(_title(windows, released), loc="left", fontsize=11)
+    figure.suptitle(_title(windows, released), x=0.01, ha="left", fontsize=11)
     partial = path.with_name(f".{path.name}.partial.png")
     figure.savefig(partial, dpi=110)
     plt.close(figure)
@@ -52,10 +63,21 @@ def draw(
 
 
 def _title(windows: list["Served"], released: list["Released"]) -> str:
-    alarmed = sum(bool(window.alerts) for window in windows)
+    """What the picture says, counted from what it shows: for retraining and against it."""
+    pairs = {
+        name: [
+            (own, kept)
+            for w in windows
+            if (own := getattr(w, name)) is not None and (kept := w.kept[name]) is not None
+        ]
+        for name in ("auc", "accuracy")
+    }
+    ranked, called = (sum(own > kept for own, kept in pairs[name]) for name in pairs)
+    known = pairs["auc"]
     return (
-        f"{len(windows)} windows monitored, {alarmed} with alerts,"
-        f" {len(released)} models past the gate"
+        f"Against the first model, had it stayed: retrained models rank better (AUC) in {ranked} of"
+        f" {len(known)} windows,\nand are more accurate, each at its own threshold, in {called}."
+        f" {len(released)} models passed the gate."
     )
 
 
@@ -66,7 +88,7 @@ def _accuracy(axis: Any, windows: list["Served"], rows: "pl.DataFrame") -> None:
 
     weekly = rows.group_by_dynamic(TIME, every="1w").agg(pl.col(LABEL).mean())
     axis.fill_between(
-        weekly[TIME].to_list(), 1 - weekly[LABEL], 0, color="#eceff3", step="post", linewidth=0,
+        weekly[TIME].to_list(), 1 - weekly[LABEL], 0, color=BELOW, alpha=0.5, step="post", linewidth=0,
         label="always answering no",
     )  # fmt: skip
     known = [w for w in windows if w.accuracy is not None]
@@ -90,21 +112,27 @@ def _accuracy(axis: Any, windows: list["Served"], rows: "pl.DataFrame") -> None:
             label="at its release" if window is known[0] else None,
         )  # fmt: skip
         axis.annotate(
-            f"v{window.version} {window.accuracy:.3f}", (at, window.accuracy),
-            textcoords="offset points", xytext=(6, 8), fontsize=8, color=SERVED,
+            f"v{window.version}: {window.accuracy:.3f}", (at, _NAMED), ha="center", fontsize=8,
+            color=SERVED,
         )  # fmt: skip
+    axis.plot([], [], color=QUIET, linewidth=1.2, linestyle="--", label="a model is released")
+    axis.plot([], [], color=ALARM, linewidth=1.2, linestyle=":", label="the gate refuses one")
     axis.set_ylabel("accuracy")
-    axis.set_ylim(0.55, 0.92)
-    axis.legend(loc="lower left", fontsize=8, frameon=False, ncols=2)
+    axis.set_ylim(_FLOOR, 0.92)
+    axis.legend(**_ABOVE)
 
 
 def _auc(axis: Any, windows: list["Served"]) -> None:
     """What retraining gives whatever threshold was chosen."""
     known = [w for w in windows if w.auc is not None]
     middle = [_middle(w) for w in known]
-    axis.plot(middle, [w.auc for w in known], color=SERVED, marker="o")
-    axis.plot(middle, [w.kept["auc"] for w in known], color=KEPT, marker="x", linestyle=":")
+    axis.plot(middle, [w.auc for w in known], color=SERVED, marker="o", label="served")
+    axis.plot(
+        middle, [w.kept["auc"] for w in known], color=KEPT, marker="x", linestyle=":",
+        label="the first model, had it stayed",
+    )  # fmt: skip
     axis.set_ylabel("AUC")
+    axis.legend(**_ABOVE)
 
 
 def _drift(axis: Any, windows: list["Served"]) -> None:
@@ -113,10 +141,20 @@ def _drift(axis: Any, windows: list["Served"]) -> None:
         fired = "DATA_DRIFT" in window.alerts
         axis.bar(
             start, window.drift or 0, width=(end - start) * 0.96, align="edge",
-            color=ALARM if fired else "#b8c4d6",
+            color=ALARM if fired else KEPT,
         )  # fmt: skip
+    from matplotlib.patches import Patch
+
+    axis.legend(
+        handles=[
+            Patch(color=ALARM, label="beyond the limit: DATA_DRIFT"),
+            Patch(color=KEPT, label="within it"),
+        ],
+        **_ABOVE,
+    )
     axis.set_ylabel("features drifted")
     axis.set_ylim(0, 1)
+    axis.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
 
 
 def _alerts(axis: Any, windows: list["Served"]) -> None:
@@ -130,7 +168,7 @@ def _alerts(axis: Any, windows: list["Served"]) -> None:
             axis.annotate("nothing", (_middle(window), -0.9), ha="center", fontsize=8, color=QUIET)
         if window.retrained == "fail":
             axis.annotate(
-                "refused", (_span(window)[1], -0.9), ha="center", fontsize=8, color=ALARM,
+                "refused", (_span(window)[1], -0.4), ha="center", fontsize=8, color=ALARM,
                 backgroundcolor="white",
             )  # fmt: skip
     axis.set_yticks(range(len(names)), names, fontsize=8)
@@ -145,17 +183,20 @@ def _releases(axis: Any, released: list["Released"]) -> None:
                 -i, _at(end) - _at(start), left=_at(start), height=0.6, color=shades[part],
                 label=part if i == 0 else None,
             )  # fmt: skip
-        metrics = ", ".join(
-            f"{name} {value:.3f}" for name, value in release.metrics.items() if value
+    # Beside the axis, where no line crosses them.
+    said = [
+        ", ".join(
+            [
+                f"v{r.version}",
+                *(f"{name} {value:.3f}" for name, value in r.metrics.items() if value),
+            ]
         )
-        axis.annotate(
-            f"version {release.version}: {metrics}", (_at(release.parts["train"][0]), -i),
-            textcoords="offset points", xytext=(6, -3), fontsize=8,
-        )  # fmt: skip
-    axis.set_yticks([])
+        for r in released
+    ]
+    axis.set_yticks([-i for i in range(len(released))], said, fontsize=8)
     axis.set_ylabel("releases")
     axis.set_ylim(-len(released) + 0.3, 0.7)
-    axis.legend(loc="upper right", fontsize=8, frameon=False, ncols=3)
+    axis.legend(**_ABOVE)
 
 
 def _at(text: str) -> datetime:

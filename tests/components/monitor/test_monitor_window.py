@@ -223,7 +223,7 @@ def test_mlflow_has_one_point_a_window(world: Any) -> None:
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("flights-monitoring")
     runs = client.search_runs([experiment.experiment_id])
-    assert len(runs) == 1
+    assert len(runs) == 1 and runs[0].info.status == "FINISHED"
     end = 1387170000000
     points = [
         p for p in client.get_metric_history(runs[0].info.run_id, "total_predictions")

@@ -32,7 +32,7 @@ from slipway.components.contracts.bundle import (
     read_bundle,
 )
 from slipway.components.contracts.release import Release
-from slipway.components.contracts.splits import read_part
+from slipway.components.contracts.splits import read_part, read_splits, write_splits
 from slipway.components.contracts.verdict import Override, write_verdict
 from slipway.components.register import register as stage
 from slipway.components.register.evidence import RegistrationInputs
@@ -274,6 +274,7 @@ def test_an_override_is_written_into_the_registry(
     verdict = passed(bundle, rules=(PASSED, FAILED), override=override)
     register(bundle, verdict, splits, tmp_path)
     (version,) = versions()
+    assert "Let through by Ada Lovelace: pilot for one week on" in version.description
     assert version.tags["slipway.override_approver"] == "Ada Lovelace"
     assert version.tags["slipway.override_reason"] == "pilot for one week"
     report = show_evidence("toy")
@@ -644,3 +645,31 @@ def test_wherever_the_other_task_comes_in_between_the_last_one_has_the_alias(pla
     first = stage._take_alias(registry, release("1"))
     assert registry.asked["1"] < registry.asked["2"]
     assert (registry.alias, first.alias) == ("2", "")
+
+
+def test_mlflow_says_what_a_version_is_and_what_it_learnt_from(
+    bundle: Path, splits: Path, tmp_path: Path, registry: str
+) -> None:
+    shutil.copytree(splits, tmp_path / "told")
+    described = replace(read_splits(splits), predicts="whether a toy breaks")
+    write_splits(tmp_path / "told", described)
+    register(bundle, passed(bundle), tmp_path / "told", tmp_path)
+    (version,) = versions()
+    assert version.description.startswith("Predicts whether a toy breaks. Passed the gate on ")
+    assert "accuracy 0.760 (at least 0." in version.description
+    client = mlflow_client()
+    assert client.get_registered_model("toy").description == "Predicts whether a toy breaks."
+    # The numbers stand in the run and in the description, once each, and not in tags as well.
+    assert not {"slipway.accuracy", "slipway.auc", "slipway.f1"} & version.tags.keys()
+    run = client.get_run(version.run_id)
+    assert run.data.metrics["test_auc"] == 0.8
+    used = {
+        one.dataset.name: (one.tags[0].value, json.loads(one.dataset.profile)["num_rows"])
+        for one in run.inputs.dataset_inputs
+    }
+    rows = described.rows
+    assert used == {
+        f"{described.project}-train": ("training", rows["train"]),
+        f"{described.project}-validation": ("validation", rows["validation"]),
+        f"{described.project}-test": ("evaluation", rows["test"]),
+    }
