@@ -77,14 +77,17 @@ def slipway(folder: Path, settings: dict[str, Any], seed: int) -> Answer:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{scratch}/mlflow.db"
         os.environ.pop("SLIPWAY_HOME", None)
         bundle = Path(scratch) / "bundle"
+        # What is a pipeline's parameter stands nowhere else.
+        own = ("seed", "epochs", "learning_rate", "allow_cpu", "accelerator")
+        epochs, rate = (settings[name] for name in ("epochs", "learning_rate"))
         train_model(
             TrainingTask(
                 splits=folder,
                 project="bench",
-                config=settings,
+                config={name: value for name, value in settings.items() if name not in own},
                 seed=seed,
-                epochs=0,
-                learning_rate=0,
+                epochs=0 if epochs == "auto" else epochs,
+                learning_rate=0 if rate == "auto" else rate,
                 gpus=0,
                 allow_cpu=True,
                 bundle=bundle,
