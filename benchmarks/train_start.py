@@ -21,7 +21,7 @@ def stop(*_):
     os._exit(0)
 loop.batch_loss = stop
 train_model(TrainingTask(splits=Path(sys.argv[1]), project="bench", seed=0,
-    config={"network": {"architecture": "mlp"}}, epochs=1,
+    config={"model": "network", "network": {"architecture": "mlp"}}, epochs=1,
     learning_rate=1e-3, gpus=0, allow_cpu=True, bundle=Path(sys.argv[1]) / "bundle",
     report=Path(sys.argv[1]) / "report.html"))
 """

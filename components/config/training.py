@@ -217,7 +217,7 @@ class TrainingConfig(Section):
     """The `training` section. What says `auto` follows the number of training rows."""
 
     model: Literal["auto", "network", "trees", "blend"] = Field(
-        default="network",
+        default="auto",
         description="`network`, `trees` (boosted ones), `blend` of both, or `auto`: the blend where it "
         "leads on the validation part by more than its noise, else the better of the two.",
     )

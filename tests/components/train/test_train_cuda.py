@@ -31,6 +31,7 @@ CONFIG = TrainingConfig.model_validate(
         "members": 1,
         "epochs": 3,
         "batch_size": 128,
+        "model": "network",
         "min_steps": 1,
         "checkpoint_seconds": 0,
     }
@@ -183,7 +184,7 @@ def stage(splits: Path, folder: Path, **changes: Any) -> TrainResult:
     arguments: dict[str, Any] = {
         "splits": splits,
         "project": "toy",
-        "config": {"network": {"width": 64}, "min_steps": 200},
+        "config": {"model": "network", "network": {"width": 64}, "min_steps": 200},
         "seed": 0,
         "epochs": 3,
         "learning_rate": 5e-3,
@@ -226,7 +227,7 @@ train_model(TrainingTask(
     splits=splits, project="toy", seed=0, epochs=3, learning_rate=2e-3, gpus=1, allow_cpu=False,
     bundle=out / "bundle", report=out / "report.html",
     config={"network": {"width": 64, "architecture": "mlp"}, "members": 1, "batch_size": 8,
-            "min_steps": 3000, "checkpoint_seconds": 0.2},
+            "min_steps": 3000, "checkpoint_seconds": 0.2, "model": "network"},
 ))
 """
 

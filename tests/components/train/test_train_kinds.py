@@ -21,7 +21,13 @@ from slipway.components.train.model.temperature import Temperature, fit_temperat
 from slipway.components.train.train import TrainingTask, TrainResult, train_model
 
 CLASSES = ("low", "middle", "high")
-SMALL = {"network": {"width": 32}, "members": 1, "batch_size": 128, "min_steps": 200}
+SMALL = {
+    "model": "network",
+    "network": {"width": 32},
+    "members": 1,
+    "batch_size": 128,
+    "min_steps": 200,
+}
 
 
 def amount_of(table: pa.Table) -> np.ndarray:

@@ -349,6 +349,7 @@ def test_the_stage_takes_the_result_of_its_job_back(
                 "network": {"width": 16, "architecture": "mlp"},
                 "members": 2,
                 "batch_size": 64,
+                "model": "network",
                 "min_steps": 60,
                 "nodes": {"count": 2},
                 "checkpoints": f"file://{store}",

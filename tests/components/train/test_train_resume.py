@@ -33,6 +33,7 @@ CONFIG = TrainingConfig.model_validate(
         "members": 2,
         "epochs": 2,
         "batch_size": 128,
+        "model": "network",
         "min_steps": 1,
         "checkpoint_seconds": 0,
     }
@@ -300,7 +301,7 @@ train_model(TrainingTask(
     splits=splits, project="toy", seed=0, epochs=3, learning_rate=2e-3, gpus=0, allow_cpu=True,
     bundle=out / "bundle", report=out / "report.html",
     config={"network": {"width": 16, "architecture": "mlp"}, "members": 1, "batch_size": 8,
-            "min_steps": 1, "checkpoint_seconds": 0.2},
+            "min_steps": 1, "checkpoint_seconds": 0.2, "model": "network"},
 ))
 """
 

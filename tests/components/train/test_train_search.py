@@ -25,6 +25,7 @@ CONFIG = {
     "members": 1,
     "epochs": 2,
     "batch_size": 128,
+    "model": "network",
     "min_steps": 40,
     "learning_rate": 1e-6,
     "search": {

@@ -37,6 +37,7 @@ SMALL = {
     "network": {"width": 32, "architecture": "mlp"},
     "members": 1.0,
     "batch_size": 128.0,
+    "model": "network",
     "min_steps": 1,
 }
 

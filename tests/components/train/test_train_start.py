@@ -61,8 +61,8 @@ def stop(*_):
     print("LOADED", [name for name in heavy if name in sys.modules], flush=True)
     os._exit(0)
 loop.batch_loss = stop
-train_model(TrainingTask(splits=Path(sys.argv[1]), project="toy", config={}, seed=0, epochs=1,
-    learning_rate=1e-3, gpus=0, allow_cpu=True, bundle=Path(sys.argv[2]) / "bundle",
+train_model(TrainingTask(splits=Path(sys.argv[1]), project="toy", config={"model": "network"},
+    seed=0, epochs=1, learning_rate=1e-3, gpus=0, allow_cpu=True, bundle=Path(sys.argv[2]) / "bundle",
     report=Path(sys.argv[2]) / "r.html"))
 """
 

@@ -23,6 +23,7 @@ CONFIG = TrainingConfig.model_validate(
         "members": 1,
         "epochs": 2,
         "batch_size": 64,
+        "model": "network",
         "min_steps": 1,
         "checkpoint_seconds": 0,
         "buffer_rows": 256,

@@ -23,6 +23,7 @@ SMALL = {
     "network": {"width": 16, "architecture": "mlp"},
     "members": 1,
     "batch_size": 128,
+    "model": "network",
     "min_steps": 1,
 }
 
