@@ -42,6 +42,19 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         )
         for word in ("XXpointXX", "POINT")
     },
+    **{
+        (
+            "_shown",
+            'return text.rstrip("0").rstrip(".") if "." in text else text'
+            f' -> return text.rstrip("{zero}").rstrip("{point}") if "." in text else text',
+        ): "`rstrip` takes a set of characters, and no X ends a number."
+        for zero, point in (("XX0XX", "."), ("0", "XX.XX"))
+    },
+    (
+        "_costs",
+        "limit = _Limit(threshold=threshold, at_least=False, strict=True)"
+        " -> limit = _Limit(threshold=threshold, at_least=None, strict=True)",
+    ): "None is as false as False.",
 }
 
 

@@ -257,13 +257,14 @@ def _check(
 
 def _shown(value: float, threshold: float) -> str:
     """A value with three significant digits, or as many as show on which side of its threshold it is."""
-    least = decimals(value)
-    for places in range(least, least + 14):
+    places = decimals(value)
+    while True:
         text = f"{value:,.{places}f}"
         shown = float(text.replace(",", ""))
+        # It ends: with all of its digits the text is the value.
         if (shown < threshold, shown > threshold) == (value < threshold, value > threshold):
             return text.rstrip("0").rstrip(".") if "." in text else text
-    return repr(value)
+        places += 1
 
 
 def _number(value: float | None) -> float:
@@ -516,11 +517,11 @@ def _costs(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     """Where wrong answers have a cost, one answer to every row must cost more than the model's do."""
     if "expected_cost" not in evidence.label.metrics:
         return []
-    threshold, answer = evidence.constant_cost or (math.nan, "a constant answer")
     name, metric = "costs less than a constant", "expected_cost"
-    if not math.isfinite(threshold):
+    if evidence.constant_cost is None or not math.isfinite(evidence.constant_cost[0]):
         reason = "What a constant answer costs could not be measured."
         return [RuleResult(name=name, metric=metric, outcome="fail", reason=reason)]
+    threshold, answer = evidence.constant_cost
     what = f"the expected cost of a row ({answer} has {threshold:.5g})"
     limit = _Limit(threshold=threshold, at_least=False, strict=True)
     return [_check(name, metric, what, evidence.metrics.get(metric), limit)]
