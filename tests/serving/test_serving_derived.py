@@ -1,6 +1,8 @@
 """Derived inputs over the wire: what a request leaves out is made of what it brings, and of the store."""
 
 import json
+from copy import deepcopy
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,16 @@ from support.serving_bundles import Running, predictor
 from support.trips_world import CONFIG, WINDOW, world
 
 from slipway.components.contracts.bundle import ONNX, model_inputs, read_bundle
+from slipway.components.contracts.feature_store import locate
 from slipway.components.contracts.requests import v2_inputs
 from slipway.components.contracts.splits import PARTS, read_part, read_splits
 from slipway.components.features.features import build_features
 from slipway.components.train.train import TrainingTask, train_model
 
+PAST = deepcopy(CONFIG["views"][3])
+PAST["aggregates"]["since_trip"] = {"function": "since", "window": "9000d"}
 FEATURES: dict[str, Any] = CONFIG | {
+    "views": [*CONFIG["views"][:3], PAST],
     "derived": {
         "rush": "hour(leaves) in [7, 8]",
         "per_trip": "ratio(miles, driver_trips, 0)",
@@ -70,7 +76,7 @@ def test_a_trained_model_is_asked_without_what_is_made(
     session = onnxruntime.InferenceSession(str(trained / "bundle" / ONNX))
     wanted = session.run([bundle.output[0]], model_inputs(bundle, arrow))[0]
     base = [f for f in (*splits.features, *splits.sources) if f.name not in MADE]
-    flags = ("--online", "--feature-project=trips", "--model-name=flights")
+    flags = ("--online", "--trust-request-time", "--feature-project=trips", "--model-name=flights")
     with predictor(tmp_path / "p", *flags, bundle=trained / "bundle") as running:
         for features in (splits.features, base):
             answer = running.infer(v2_inputs(features, arrow)).json()
@@ -108,3 +114,12 @@ def _asked_by_keys(running: Running, rows: pl.DataFrame, base: list[Any]) -> Non
             tensor["data"] = [5000.0]
     other = running.infer([*keys, *brought]).json()
     assert other["outputs"][0]["data"] != both["outputs"][0]["data"]
+    # Hours since a moment that the store holds: to that of the request.
+    table = pl.read_parquet(locate("trips").table("driver_delays"))
+    last = table.filter(pl.col("driver") == row["driver"][0].as_py())["since_trip"].max()
+    for hours in (2.5, 300.0):
+        moment = last + timedelta(hours=hours)
+        sent = [t for t in v2_inputs(base, row) if t["name"] != "since_trip"]
+        at = running.infer([*keys, *sent], parameters={"time": moment.isoformat()}).json()
+        since = {"name": "since_trip", "datatype": "FP64", "shape": [1], "data": [hours]}
+        assert at["outputs"] == running.infer([*sent, since]).json()["outputs"]
