@@ -15,7 +15,7 @@ SERVED, KEPT, ALARM, QUIET, BELOW = (
     colour(name) for name in ("model", "other", "bad", "good", "line")
 )
 _ABOVE: dict[str, Any] = {
-    "loc": "lower left", "bbox_to_anchor": (0, 1), "fontsize": 8, "frameon": False, "ncols": 6,
+    "loc": "lower left", "bbox_to_anchor": (0, 1), "fontsize": 8, "frameon": False, "ncols": 3,
     "borderaxespad": 0.2, "columnspacing": 1.2,
 }  # fmt: skip
 """Where legends stand: above their axes, where no line is."""
@@ -112,7 +112,7 @@ def _accuracy(axis: Any, windows: list["Served"], rows: "pl.DataFrame") -> None:
             label="at its release" if window is known[0] else None,
         )  # fmt: skip
         axis.annotate(
-            f"v{window.version}: {window.accuracy:.3f}", (at, _NAMED), ha="center", fontsize=8,
+            f"v{window.version}\n{window.accuracy:.3f}", (at, _NAMED), ha="center", fontsize=8,
             color=SERVED,
         )  # fmt: skip
     axis.plot([], [], color=QUIET, linewidth=1.2, linestyle="--", label="a model is released")
@@ -166,11 +166,6 @@ def _alerts(axis: Any, windows: list["Served"]) -> None:
     for window in windows:
         if not window.alerts:
             axis.annotate("nothing", (_middle(window), -0.9), ha="center", fontsize=8, color=QUIET)
-        if window.retrained == "fail":
-            axis.annotate(
-                "refused", (_span(window)[1], -0.4), ha="center", fontsize=8, color=ALARM,
-                backgroundcolor="white",
-            )  # fmt: skip
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set_ylim(-1.2, max(len(names) - 0.4, 0.5))
 
