@@ -31,6 +31,7 @@ from slipway.serving.protocol.bounds import (
     read_tensors,
     strict_json,
 )
+from slipway.serving.protocol.ranking import read_rank, spread
 from slipway.serving.protocol.rows import RowReader
 from slipway.serving.protocol.tensors import attach
 
@@ -190,8 +191,10 @@ class Transformer:
             content = _read(body, header_length, bounds)
         else:
             content = await self._admission.off_loop(_read, body, header_length, bounds)
-        tensors: Any = content.get("inputs")
         reader = signature.reader
+        tensors: Any = content.get("inputs")
+        if read_rank(content.get("parameters")) is not None:
+            tensors = spread(tensors, reader.bounds.rows)
         if not reader.absent(tensors):
             return None
         online = self._online.get(signature.service)

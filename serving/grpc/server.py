@@ -233,6 +233,8 @@ def read_message(request: Any, bounds: Bounds, outputs: tuple[str, ...]) -> Infe
         time = request.parameters["time"].string_param
     if "log" in request.parameters:
         log = request.parameters["log"].bool_param
+    if "rank" in request.parameters:
+        raise RequestError("The parameter 'rank' is answered over HTTP only.")
     wanted = [{"name": output.name} for output in request.outputs] or None
     chosen = outputs_wanted(wanted, outputs, binary=True)
     return InferRequest(request_id(request.id or None), tensors, chosen, time, log)

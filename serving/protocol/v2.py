@@ -11,6 +11,7 @@ from slipway.components.contracts.requests import DATATYPES as WIRE_TYPES
 from slipway.serving.errors import RequestError
 from slipway.serving.model import Model
 from slipway.serving.protocol.bounds import Body, Bounds, Loads, is_plain, read_tensors
+from slipway.serving.protocol.ranking import CANDIDATE, best, read_rank, score_of, spread
 from slipway.serving.protocol.tensors import attach, encode_tensor, short_text
 
 MAX_ID = 256
@@ -24,6 +25,7 @@ class InferRequest:
         outputs: name to whether it is wanted as a binary tensor.
         time: the parameter `time`, if any. log: False keeps it out of the inference log.
         moment: of the prediction, in microseconds since 1970, UTC, once something asked for it.
+        rank: how many of the rows are wanted, the best first; None: all, as they came.
     """
 
     id: str
@@ -32,6 +34,7 @@ class InferRequest:
     time: str | None
     log: bool
     moment: int | None = None
+    rank: int | None = None
 
 
 def parse_request(
@@ -67,12 +70,14 @@ def parse_request(
                     " the header Inference-Header-Content-Length."
                 )
     time, log, binary = read_parameters(content)
+    rank = read_rank(content.get("parameters"))
     return InferRequest(
         request_id(content.get("id")),
-        inputs,
+        inputs if rank is None else spread(inputs, bounds.rows),
         outputs_wanted(content.get("outputs"), outputs, binary=binary),
         time,
         log,
+        rank=rank,
     )
 
 
@@ -163,18 +168,25 @@ def encode_response(
     """The body of the answer and, where it has binary tensors, the length of its JSON."""
     outputs, blobs = [], []
     served = model.label.respond(answers)
-    for output in model.label.outputs:
-        binary = request.outputs.get(output.name)
-        if binary is None:
-            continue
-        values = served[output.name]
+    wanted = [
+        (output.name, output.datatype, request.outputs[output.name])
+        for output in model.label.outputs
+        if output.name in request.outputs
+    ]
+    if request.rank is not None:
+        places = best(score_of(served), request.rank)
+        served = {name: values[places] for name, values in served.items()}
+        served[CANDIDATE] = places
+        wanted.append((CANDIDATE, "INT64", wanted[0][2]))
+    for name, datatype, binary in wanted:
+        values = served[name]
         tensor: dict[str, Any] = {
-            "name": output.name,
-            "datatype": output.datatype,
+            "name": name,
+            "datatype": datatype,
             "shape": list(values.shape),
         }
         if binary:
-            blob = encode_tensor(output.datatype, values)
+            blob = encode_tensor(datatype, values)
             tensor["parameters"] = {"binary_data_size": len(blob)}
             blobs.append(blob)
         else:
