@@ -307,6 +307,13 @@ def _gate(project: "Project") -> Iterator[tuple["Location", str]]:
                 ("gate", "fairness", number, "by"),
                 f"gate.fairness: '{rule.by}' is no feature, no key and no column beside them.{hint}",
             )
+    ranking = project.gate.ranking
+    if ranking is not None and ranking.by not in columns:
+        hint = _near(ranking.by, columns) or " Name it in features.examples.beside."
+        yield (
+            ("gate", "ranking", "by"),
+            f"gate.ranking: '{ranking.by}' is no feature, no key and no column beside them.{hint}",
+        )
     yield from _rules_of_label(project)
     yield from _metrics_of_label(project)
     yield from _training_of_label(project)
@@ -347,6 +354,12 @@ def _rules_of_label(project: "Project") -> Iterator[tuple["Location", str]]:
                 (*place, "positive"),
                 f"gate.fairness: the label has no class {rule.positive}.{_near(rule.positive, names)}",
             )
+    if gate.ranking is not None and label.kind != "binary":
+        yield (
+            ("gate", "ranking"),
+            f"gate.ranking: features.label.kind is {label.kind}; rows are relevant or not where it is"
+            " binary.",
+        )
     if gate.classes and label.kind == "number":
         yield (
             ("gate", "classes"),

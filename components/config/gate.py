@@ -92,6 +92,34 @@ def _class_name(declared: Any) -> Any:
     return value_text(declared) if isinstance(declared, bool | int | float) else declared
 
 
+class RankingRule(Section):
+    """What the order of the rows of a query must reach, as where candidates are ranked."""
+
+    by: Name = Field(
+        description="The column whose value a query's rows share, as a visit: of "
+        "`features.examples.beside`, a key or a feature."
+    )
+    at: int = Field(
+        default=10, ge=1, le=1000, description="How many rows of a query are looked at."
+    )
+    ndcg: Share | None = Field(default=None, description="Least mean NDCG of the first `at`.")
+    recall: Share | None = Field(
+        default=None, description="Least mean share of the relevant rows among the first `at`."
+    )
+    min_queries: int = Field(
+        default=100, ge=1, description="Fewest queries of two rows or more with a relevant one."
+    )
+    judge: Judge = Field(
+        default="point", description="The value, or the worse end of its interval."
+    )
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if self.ndcg is None and self.recall is None:
+            raise ValueError("give the least `ndcg`, the least `recall`, or both")
+        return self
+
+
 class FairnessRule(Section):
     """What must be alike between groups of test rows."""
 
@@ -306,6 +334,11 @@ class GateConfig(Section):
     slices: SliceRule = SliceRule()
     fairness: list[FairnessRule] = Field(
         default=[], description="What must be alike between groups of rows."
+    )
+    ranking: RankingRule | None = Field(
+        default=None,
+        description="What the order of each query's rows must reach (binary labels); None: it is not "
+        "measured.",
     )
     classes: Annotated[dict[str, ClassBound], BeforeValidator(_class_names)] = Field(
         default={},

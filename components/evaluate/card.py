@@ -79,6 +79,7 @@ def write_card(path: Path, content: CardContent) -> None:
         exhibits=_SHOWN[label.kind](content) if content.tallies else None,
         slices=show_slices(evidence, content.gate) if content.tallies else [],
         fairness=_fairness(content),
+        ranking=_ranking(content),
         lead=metric_name(label.lead),
         rules=[_rule_row(r) for r in sorted(verdict.rules, key=lambda r: r.outcome == "pass")],
     )
@@ -185,6 +186,30 @@ def _fairness(content: CardContent) -> list[Table]:
             )
         )
     return tables
+
+
+def _ranking(content: CardContent) -> list[Table]:
+    """A table of how well queries are ordered."""
+    rule, found = content.gate.ranking, content.evidence.ranking
+    if rule is None or found is None:
+        return []
+    asked = {"ndcg": rule.ndcg, "recall": rule.recall}
+    return [
+        Table(
+            caption=f"Ranked by {rule.by}: the first {rule.at} of {found.queries:,} queries",
+            header=("Metric", "Value", "Interval", "Random order", "Asked for"),
+            rows=tuple(
+                (
+                    f"{'NDCG' if name == 'ndcg' else name} at {rule.at}",
+                    digits.number(estimate.value),
+                    digits.span(estimate.low, estimate.high),
+                    digits.number(found.chance[name]),
+                    "" if asked[name] is None else f"at least {asked[name]:g}",
+                )
+                for name, estimate in found.values.items()
+            ),
+        )
+    ]
 
 
 def _metric_row(name: Metric, content: CardContent, bound: Bound | None) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from slipway.components.evaluate.measure import (
     shuffled_estimate,
     slice_evidence,
 )
+from slipway.components.evaluate.ranking import note_ranking, plan_ranking, ranking_evidence
 from slipway.components.evaluate.rehearse import rehearse
 from slipway.components.evaluate.rules import Estimate, Evidence, RehearsalEvidence
 from slipway.components.evaluate.slices import plan_slices
@@ -149,10 +150,16 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
         _check_label(subject)
         columns = plan_slices(subject.splits_folder, subject.splits, gate.slices)
         compared_groups = plan_groups(subject.splits_folder, subject.label, gate)
+        ranked = plan_ranking(subject.splits_folder, gate)
         scorers = _make_scorers(subject, champion, gate)
         with part(0.1, 0.5):
             test_pass = run_pass(
-                subject.splits_folder, subject.splits, scorers, columns, gate, compared_groups
+                subject.splits_folder,
+                subject.splits,
+                scorers,
+                columns,
+                gate,
+                [*compared_groups, *ranked],
             )
         features = measure_features(subject.splits_folder, subject.splits, subject.label)
         sample = _score_sample(subject, scorers[0])
@@ -179,6 +186,7 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
         told=_told(subject.label, sample),
         slices=slice_evidence(test_pass, MODEL, CHAMPION if compared else None, columns, gate),
         fairness=group_evidence(compared_groups, test_pass, gate),
+        ranking=ranking_evidence(ranked, test_pass, gate),
         classes=class_estimates(ours, test_pass, gate),
         constant_cost=_constant_cost(ours),
         rehearsal=_rehearse(subject, gate, notes),
@@ -186,6 +194,8 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
     notes["blocks"] = len(test_pass.blocks)
     if gate.fairness:
         notes["fairness"] = note_groups(evidence.fairness, gate.fairness)
+    if gate.ranking and evidence.ranking:
+        notes["ranking"] = note_ranking(evidence.ranking, gate.ranking)
     notes["intervals"] = {name: [estimate.low, estimate.high] for name, estimate in shown.items()}
     return Measurements(
         evidence=evidence, shown=shown, notes=notes, test_pass=test_pass, sample=sample

@@ -179,6 +179,19 @@ def _fairness(result: RuleResult) -> tuple[str, list[str]]:
     ]
 
 
+def _ranking(result: RuleResult) -> tuple[str, list[str]]:
+    if result.name == "ranking queries":
+        return "gate.ranking min_queries", [
+            "the test part is short: make features.split.test longer",
+            "rows of one query have different values of gate.ranking by: check the column",
+        ]
+    return "gate.ranking", [
+        "features say the same of all candidates of a query: add some of the item, and of the user with"
+        " the item's group",
+        "what counts is what was done a moment ago: a window of hours, pushed (docs/streams.md)",
+    ]
+
+
 def _lead_over_baseline(result: RuleResult, gate: GateConfig) -> list[str]:
     """Why a model is not ahead; only a setting that can still change the verdict is named."""
     if "regression" not in result.name:
@@ -249,6 +262,7 @@ _BEGINNINGS: dict[str, Callable[[RuleResult], tuple[str, list[str]]]] = {
     "negatives": _few,
     "class ": _class,
     "fairness ": _fairness,
+    "ranking": _ranking,
     "champion ": _champion,
     "slice ": _slice,
     "rehearsal": _rehearsal,

@@ -58,6 +58,20 @@ class GroupEvidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RankingEvidence:
+    """How well the rows of queries are ordered.
+
+    Attributes:
+        queries: those that can be measured.
+        values: `ndcg` and `recall`, means over the queries. chance: what a random order comes to.
+    """
+
+    queries: int
+    values: dict[str, Estimate]
+    chance: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RehearsalEvidence:
     """How the predictor answered before registration.
 
@@ -88,6 +102,7 @@ class Evidence:
         champion: differences (model − champion) by metric; None where there is no champion.
         champion_problem: why the champion, though there is one, could not be compared.
         slices: of the declared columns.
+        ranking: what the rule of ranking asks for; None where there is none.
         fairness: what the rules of fairness compare. classes: of each class F1, recall and precision,
             where the least of one is asked for.
         constant_cost: where the label has costs, what the best constant answer costs a row, and which it
@@ -109,6 +124,7 @@ class Evidence:
     champion_problem: str = ""
     slices: tuple[SliceEvidence, ...] = ()
     fairness: tuple[GroupEvidence, ...] = ()
+    ranking: RankingEvidence | None = None
     classes: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     constant_cost: tuple[float, str] | None = None
     baselines: dict[str, Estimate] = field(default_factory=dict)
@@ -472,6 +488,31 @@ def _fairness(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     return results
 
 
+def _ranking(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
+    rule, found = config.ranking, evidence.ranking
+    if rule is None:
+        return []
+    if found is None:
+        reason = f"Ranking by {rule.by}: it was not measured."
+        return [RuleResult(name="ranking", metric="ndcg", outcome="fail", reason=reason)]
+    what = f"Queries (by {rule.by}) of two rows or more with a relevant one"
+    results = [_count("ranking queries", what, found.queries, rule.min_queries)]
+    if results[0].outcome == "fail":
+        return results
+    for metric, least in (("ndcg", rule.ndcg), ("recall", rule.recall)):
+        if least is not None:
+            shown = {"ndcg": "NDCG", "recall": "recall"}[metric]
+            results += check(
+                f"ranking {metric}",
+                metric,
+                f"{shown} at {rule.at} of a {rule.by} (a random order: {found.chance[metric]:.4g})",
+                found.values.get(metric),
+                Bound(min=least),
+                rule.judge,
+            )
+    return results
+
+
 def _extremes(part: GroupEvidence) -> str:
     """The two groups that lie farthest apart, each with its value."""
     known = [(_number(one.value), name) for name, one in part.groups.items()]
@@ -693,6 +734,7 @@ _RULES: dict[str, Callable[[Evidence, GateConfig], list[RuleResult]]] = {
     "champion": _champion,
     "slices": _slices,
     "fairness": _fairness,
+    "ranking": _ranking,
     "classes": _classes,
     "costs": _costs,
     "baselines": _baselines,

@@ -144,7 +144,7 @@ def _describe(
         project=project,
         key=settings.examples.row_key,
         key_columns=cutting.key_parts(settings),
-        entities=cutting.asked_keys(key_columns(manifest, settings)),
+        entities=cutting.asked_keys(key_columns(manifest, settings), settings),
         beside=_beside_types(parts["train"], settings),
         features=features,
         rows={part: parts[part].height for part in PARTS},

@@ -86,7 +86,7 @@ def look_up_features(
     result = FeatureRows(
         project=project,
         key=settings.examples.row_key,
-        entities=cutting.asked_keys(keys),
+        entities=cutting.asked_keys(keys, settings),
         features=features,
         untyped=tuple(untyped),
         rows=table.height,

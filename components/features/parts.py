@@ -146,9 +146,16 @@ def key_parts(config: FeaturesConfig) -> tuple[str, ...]:
     return columns if len(columns) > 1 else ()
 
 
-def asked_keys(keys: Mapping[str, str]) -> dict[str, str]:
-    """Of the entities' key columns those that a request can bring."""
-    return {name: kind for name, kind in keys.items() if name != ROW_ID}
+def asked_keys(keys: Mapping[str, str], config: FeaturesConfig) -> dict[str, str]:
+    """Of the entities' key columns those that a request can bring, and that a look-up needs.
+
+    A view that is not kept online is looked up by nobody: its features come with the request.
+    """
+    online, offline = set[str](), set[str]()
+    for view in config.views:
+        (online if config.is_online(view) else offline).update(config.keys_of(view))
+    left_out = {ROW_ID, *(offline - online)}
+    return {name: kind for name, kind in keys.items() if name not in left_out}
 
 
 def _read(

@@ -15,12 +15,14 @@ import json
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAYS, ITEMS, CATEGORIES, SHOWN = 28, 600, 8, 12
+Row = dict[str, Any]
 DEVICES = ("phone", "tablet", "desktop")
 
 
@@ -33,14 +35,16 @@ def lay_out(folder: Path, users: int = 150, seed: int = 0) -> None:
     fashion = draw.integers(0, DAYS, ITEMS)
     taste = draw.normal(0, 1.0, (users, CATEGORIES))
     purse = draw.normal(3, 0.5, users)
-    impressions, clicks = [], []
+    impressions: list[Row] = []
+    clicks: list[Row] = []
     for minute, user in _visits(draw, users):
         at = START + timedelta(minutes=int(minute))
         day = minute / 1440
         recent = [
             c for c in clicks[-4000:] if c["user"] == user and at - c["at"] < timedelta(hours=6)
         ]
-        interest = np.bincount([category[c["item"]] for c in recent], minlength=CATEGORIES)
+        seen = np.array([category[c["item"]] for c in recent], np.int64)
+        interest = np.bincount(seen, minlength=CATEGORIES)
         chances = weight * np.exp(-np.abs(day - fashion) / 4) + 0.02 * weight
         shown = draw.choice(ITEMS, SHOWN, replace=False, p=chances / chances.sum())
         leaning = (
@@ -81,8 +85,8 @@ def _write(
     users: int,
     category: np.ndarray,
     price: np.ndarray,
-    impressions: list[dict],
-    clicks: list[dict],
+    impressions: list[Row],
+    clicks: list[Row],
     draw: np.random.Generator,
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)

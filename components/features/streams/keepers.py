@@ -5,8 +5,10 @@ one time one goes after the other.
 """
 
 import random
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -117,6 +119,9 @@ class SqliteKeeper:
         self._writers = writers
         self._connection = next(iter(writers.values())).connection
         self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+        # Readers then do not wait for a push, nor a push for them. It stays so once it is.
+        with suppress(sqlite3.OperationalError):
+            self._connection.execute("PRAGMA journal_mode = WAL")
         with self._connection:
             for table in TABLES:
                 self._connection.execute(table)
