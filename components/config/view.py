@@ -59,7 +59,8 @@ def without_circles(expressions: dict[str, str]) -> dict[str, str]:
 
 def _windows_or_duration(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if value != int(value) or value < 1:
+        # As a float a struct of a pipeline holds it; NaN and infinity are no number of windows.
+        if not (isinstance(value, int) or value.is_integer()) or value < 1:
             raise ValueError(
                 f"{value} has no unit, and is no number of windows: write 7d, or 1 for one window"
             )

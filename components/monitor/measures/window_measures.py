@@ -206,7 +206,7 @@ def _measure_fairness(
     """
     if not reference.fairness:
         return ()
-    rules = [FairnessRule.model_validate(each["rule"]) for each in reference.fairness]
+    rules = [FairnessRule.parse(each["rule"], "gate.fairness") for each in reference.fairness]
     features = [feature.name for feature in reference.features]
     try:
         groups = read_groups(of.labels, of.features, rules, features)
