@@ -750,6 +750,8 @@ CASES = [
         },
         ("fairness sex error f rows", "fairness sex selection_rate gap"),
     ),
+    # A value that rounds to its bound is shown with the digit that tells them apart.
+    Case("f1 below in its fourth digit", metrics(f1=estimate(0.59964)), {"f1": 0.6}, ("f1",)),
     # The least of one class.
     Case("a class at its least", classes(), {"classes": {"1": {"recall": 0.6, "f1": 0.55}}}),
     Case(
