@@ -52,7 +52,8 @@ def emit(event: str, **fields: Any) -> None:
     record = {"event": event, "stage": _current[-1] if _current else "", **fields}
     # Outputs are paths that the run goes on with, and were made by us.
     record |= redact_values({k: v for k, v in fields.items() if k != "outputs"})
-    print(EVENT_PREFIX + json.dumps(record), flush=True)
+    # In one piece: an unbuffered stream takes a line and its end apart, and another thread's log between.
+    print(f"{EVENT_PREFIX}{json.dumps(record)}\n", end="", flush=True)
 
 
 def progress(message: str, done: float | None = None) -> None:

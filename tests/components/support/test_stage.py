@@ -1,5 +1,6 @@
 """What a stage tells the person who runs it."""
 
+import io
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import (
     EVENT_PREFIX,
+    emit,
     part,
     part_variable,
     progress,
@@ -135,3 +137,18 @@ def test_a_panic_of_a_library_is_told_as_the_failure_that_it_is(
     with pytest.raises(KeyboardInterrupt):
         work(KeyboardInterrupt())
     assert [event["event"] for event in events(capsys.readouterr().out)] == ["start"]
+
+
+def test_an_event_is_written_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread's log, between a line and its end, would make the line no event."""
+    pieces: list[str] = []
+
+    class Unbuffered(io.StringIO):
+        def write(self, text: str) -> int:
+            pieces.append(text)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stdout", Unbuffered())
+    emit("progress", message="half")
+    (line,) = [piece for piece in pieces if piece]
+    assert line.startswith("[slipway] {") and line.endswith("}\n")
