@@ -180,7 +180,8 @@ def _make_own(data: list[str], answers: "Answers", form: "Format | None") -> "Dr
     from slipway.local.guess.facts import read_tables
     from slipway.local.guess.guess import Question
 
-    tables = read_tables(data, form)
+    is_number = answers.kind == "number" or bool(answers.above)
+    tables = read_tables(data, form, answers.label or "" if is_number else "")
     for facts in tables:
         say(f"{facts.name}: {facts.rows:,} rows, {len(facts.columns)} columns")
     if not answers.label:

@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import re
+from collections.abc import Iterator
 
 from slipway.components.config.data import Csv
 from slipway.components.ingest.lines import UTF16
@@ -28,8 +29,8 @@ def find_dialect(source: Source) -> Csv | None:
     text = codecs.getincrementaldecoder(encoding)("replace").decode(sample)
     text = text.removeprefix("\ufeff")
     separator = _separator(text)
-    rows = list(csv.reader(io.StringIO(text), delimiter=separator))
-    if len(sample) == SAMPLE:
+    rows = list(_rows(text, separator))
+    if rows and len(sample) == SAMPLE:
         rows.pop()  # it may have been cut
     rows = [row for row in rows[1:ROWS] if len(row) == len(rows[0])]
     columns = [[value for value in column if value] for column in zip(*rows, strict=True)]
@@ -62,12 +63,23 @@ def _encoding(source: Source) -> str:
     return "utf-8"
 
 
+def _rows(text: str, separator: str) -> Iterator[list[str]]:
+    """The rows up to one that cannot be read, such as a quote that is never closed: ingest names it.
+
+    A carriage return ends a line by itself too, as it does for ingest.
+    """
+    try:
+        yield from csv.reader(io.StringIO(text, newline=None), delimiter=separator)
+    except csv.Error:
+        return
+
+
 def _separator(text: str) -> str:
     """The one that parts the first line most, and the lines after it into as many."""
     head = "\n".join(text.splitlines()[:20])
     best, most = ",", 1
     for separator in _SEPARATORS:
-        rows = [row for row in csv.reader(io.StringIO(head), delimiter=separator) if row]
+        rows = [row for row in _rows(head, separator) if row]
         widths = {len(row) for row in rows[:-1] or rows}
         if len(widths) == 1 and len(rows[0]) > most:
             best, most = separator, len(rows[0])

@@ -91,7 +91,9 @@ def make_draft(tables: list[TableFacts], answers: Answers) -> Draft:
     _warn_of_later_tables(joins, fields, notes)
     labels = labels_of(label)
     split = guess_split(label, moments, labels.values)
-    trial = _try(fields, labels, cut(labels, label, moments, split), moments, label, notes)
+    trial = _try(
+        fields, labels, cut(labels, label, moments, split, key.value), moments, label, notes
+    )
     gate = guess_gate(trial, notes)
     if split.window.value:
         start, end = split.window.value
@@ -201,6 +203,9 @@ def _data(document: Document, draft: Draft, folder: Path) -> None:
         if table.dialect:
             settings["csv"] = table.dialect.model_dump(exclude_defaults=True)
             told += " How its csv is written was seen in its first rows: `csv` says what was taken."
+        if table.types:
+            settings["types"] = table.our_types
+            told += " `types` are numbers that the file does not write in one way."
         document.set(f"data.tables.{table.name}", settings, told)
 
 

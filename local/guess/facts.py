@@ -2,13 +2,14 @@
 
 import re
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.data import Csv, Format, Table, Window
+from slipway.components.config.data import ColumnType, Csv, Format, Table, Window
 from slipway.components.ingest.lines import csv_names
 from slipway.components.ingest.reader import TableReader
 from slipway.components.ingest.sources import find_format, locate, public_uri
@@ -98,6 +99,7 @@ class TableFacts:
         name: what the project calls it.
         place: its path or URI, as given.
         form: its format. dialect: how its csv is written; None: with commas, points and UTF-8.
+        types: the types of columns, by the source's name, that the text does not tell.
         rename: the source's names of columns to ours, where they differ.
         rows: all that it has. frame: those that are looked at.
         columns: by our name.
@@ -109,12 +111,18 @@ class TableFacts:
     place: str
     form: Format
     dialect: Csv | None
+    types: dict[str, ColumnType]
     rename: dict[str, str]
     rows: int
     frame: "pl.DataFrame"
     columns: dict[str, ColumnFacts]
     entry: dict[str, Any]
     warnings: tuple[str, ...]
+
+    @property
+    def our_types(self) -> dict[str, ColumnType]:
+        """`types` by our names, as a project file has them."""
+        return {self.rename.get(column, column): kind for column, kind in self.types.items()}
 
     @property
     def is_sample(self) -> bool:
@@ -128,12 +136,16 @@ class TableFacts:
         return next((facts for facts in self.columns.values() if facts.source == column), None)
 
 
-def read_tables(places: list[str], form: Format | None = None) -> list[TableFacts]:
+def read_tables(
+    places: list[str], form: Format | None = None, number: str = ""
+) -> list[TableFacts]:
     """Reads tables as ingest does.
 
     Args:
         places: files, folders or URIs.
         form: their format, where the endings do not say.
+        number: a column, by the source's name, that a person says is one of numbers: where its csv
+            would be read as text (`3` beside `3.0`), it is read as numbers.
 
     Raises:
         SlipwayError: one is missing, empty or cannot be read; or two have one name.
@@ -146,7 +158,7 @@ def read_tables(places: list[str], form: Format | None = None) -> list[TableFact
     tables = []
     with tempfile.TemporaryDirectory() as scratch:
         for name, place in zip(names, places, strict=True):
-            tables.append(_read(name, place, form or find_format(place), Path(scratch)))
+            tables.append(_read(name, place, form or find_format(place), Path(scratch), number))
     return tables
 
 
@@ -157,13 +169,19 @@ def name_of(place: str) -> str:
 
 
 def as_name(text: str, otherwise: str) -> str:
-    """A text as a name of a project file: small letters, digits and _, not first a digit."""
-    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or otherwise
+    """A text as a name of a project file: small letters, digits and _, not first a digit.
+
+    A letter loses its accents: Höhe (m²) is hohe_m2.
+    """
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    name = re.sub(r"[^a-z0-9]+", "_", plain).strip("_") or otherwise
     return f"{otherwise[0]}_{name}" if name[0].isdigit() else name
 
 
-def _read(name: str, place: str, form: Format, scratch: Path) -> TableFacts:
+def _read(name: str, place: str, form: Format, scratch: Path, number: str) -> TableFacts:
     import polars as pl
+    import pyarrow as pa
 
     absolute = place if "://" in place else str(Path(place).resolve())
     dialect = find_dialect(locate(name, absolute, form)) if form == "csv" else None
@@ -171,6 +189,15 @@ def _read(name: str, place: str, form: Format, scratch: Path) -> TableFacts:
         path=absolute, format=form, rename=_unnamed(absolute, form, dialect), csv=dialect
     )
     reader = TableReader(name, settings, "", _ALWAYS, scratch)
+    names = _renames(reader.schema.names)
+    texts = [
+        field.name
+        for field in reader.schema
+        if number in (field.name, names.get(field.name)) and pa.types.is_string(field.type)
+    ]
+    if form == "csv" and number and texts:
+        settings = settings.model_copy(update={"types": dict.fromkeys(texts, "number")})
+        reader = TableReader(name, settings, "", _ALWAYS, scratch)
     kept = _Kept()
     entry = infer_table(name, reader.schema, kept.tee(reader.batches()))
     rename = {**settings.rename, **_renames(reader.schema.names)}
@@ -186,6 +213,7 @@ def _read(name: str, place: str, form: Format, scratch: Path) -> TableFacts:
         place=place,
         form=form,
         dialect=dialect,
+        types=dict(settings.types),
         rename=rename,
         rows=kept.rows,
         frame=frame,
@@ -205,7 +233,12 @@ def entry_of(table: TableFacts, time: str, window: Window) -> dict[str, Any]:
     """
     place = table.place if "://" in table.place else str(Path(table.place).resolve())
     settings = Table(
-        path=place, format=table.form, rename=table.rename, time=time, csv=table.dialect
+        path=place,
+        format=table.form,
+        rename=table.rename,
+        time=time,
+        csv=table.dialect,
+        types=table.our_types,
     )
     with tempfile.TemporaryDirectory() as scratch:
         reader = TableReader(table.name, settings, "", window, Path(scratch))

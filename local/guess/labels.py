@@ -137,7 +137,7 @@ def _kind(column: ColumnFacts, several: int, answers: Answers) -> Guess[LabelKin
             raise ProjectError(
                 f"--label {name}: the column is text with {several:,} different values in"
                 f" {column.rows:,} rows, more an id than a class. Name another column, or the values"
-                " that are positive with --positive."
+                f" that are positive with --positive.{_if_numbers(column)}"
             )
         return _classes(column, several, change)
     if column.dtype.is_integer() and several <= MOST_CLASSES:
@@ -152,6 +152,19 @@ def _kind(column: ColumnFacts, several: int, answers: Answers) -> Guess[LabelKin
             value="number", reason=f"{name} has {several:,} different numbers", change=change
         )
     raise ProjectError(f"--label {name}: the column is of type {column.dtype}, which is no label.")
+
+
+def _if_numbers(column: ColumnFacts) -> str:
+    """What to say of a text of numbers, such as `3` beside `3.0`, which ingest does not take for them."""
+    import polars as pl
+
+    read = column.values.drop_nulls().cast(pl.Float64, strict=False)
+    if read.null_count():
+        return ""
+    return (
+        " Its values are numbers that the file does not write in one way, as 3 beside 3.0: to predict"
+        " the number, say --kind number."
+    )
 
 
 def _classes(column: ColumnFacts, several: int, change: str) -> Guess[LabelKind]:
@@ -173,9 +186,7 @@ def _classes(column: ColumnFacts, several: int, change: str) -> Guess[LabelKind]
 def _require_kind(column: ColumnFacts, kind: LabelKind, several: int) -> None:
     """Refuses a kind that the column's values cannot be of."""
     if kind == "number" and not column.dtype.is_numeric():
-        raise ProjectError(
-            f"--kind number: {column.source} is of type {column.dtype}, no column of numbers."
-        )
+        raise ProjectError(f"--kind number: {column.source} {_held(column)}, no numbers.")
     if kind == "binary" and several > 2:
         raise Question(
             "positive",
@@ -247,10 +258,17 @@ def _above(column: ColumnFacts, answers: Answers) -> str:
             ) from error
         return answers.above
     if not column.dtype.is_numeric():
-        raise ProjectError(
-            f"--above {answers.above}: {column.source} is of type {column.dtype}, no column of numbers."
-        )
+        raise ProjectError(f"--above {answers.above}: {column.source} {_held(column)}, no numbers.")
     return answers.above
+
+
+def _held(column: ColumnFacts) -> str:
+    """What a column that is not of numbers holds, with its commonest value."""
+    if not column.common:
+        return "has no values"
+    if column.is_text:
+        return f"holds texts, as {_text(column, 0)!r}"
+    return f"holds {'times' if column.is_time else 'booleans'}"
 
 
 def _text(column: ColumnFacts, number: int) -> str:

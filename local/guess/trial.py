@@ -23,6 +23,7 @@ from slipway.components.evaluate.measure import Scorer, estimates, run_pass
 from slipway.components.evaluate.rules import Estimate
 from slipway.components.features.columns import typed
 from slipway.components.features.parts import statistics
+from slipway.components.features.split import draws
 from slipway.components.features.tables import write_table
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.binary import BinaryLabel
@@ -109,14 +110,18 @@ def labels_of(label: LabelGuess) -> Labels:
     return Labels(values=values, type=label_type(label.kind.value, classes=classes, level=LEVEL))
 
 
-def cut(labels: Labels, label: LabelGuess, moments: Moments, split: SplitGuess) -> "pl.Series":
-    """The part of each row: train, validation, test, or null."""
+def cut(
+    labels: Labels, label: LabelGuess, moments: Moments, split: SplitGuess, key: tuple[str, ...]
+) -> "pl.Series":
+    """The part of each row: train, validation, test, or null.
+
+    Where parts are drawn, they are those of the features stage, if one column says what is drawn by.
+    """
     import numpy as np
     import polars as pl
 
     if moments.time.value is None or split.window.value is None:
-        # Near enough to what the features stage draws: this is for its size and its balance.
-        chances = np.random.default_rng(0).random(len(labels.values))
+        chances = _chances(labels, label, split, key).to_numpy()
         test, validation = (float(split.split.value[part]) for part in ("test", "validation"))
         names = np.where(
             chances < test, "test", np.where(chances < test + validation, "validation", "train")
@@ -130,6 +135,26 @@ def cut(labels: Labels, label: LabelGuess, moments: Moments, split: SplitGuess) 
             inside = times.is_between(pl.lit(start), pl.lit(end), closed="left")
             parts = parts.zip_with(~inside.fill_null(False), pl.Series([part]))
     return parts.zip_with(labels.values.is_not_null(), pl.Series([None], dtype=pl.String))
+
+
+def _chances(
+    labels: Labels, label: LabelGuess, split: SplitGuess, key: tuple[str, ...]
+) -> "pl.Series":
+    """A number of [0, 1) for each row, by which its part is drawn."""
+    import numpy as np
+    import polars as pl
+
+    by = split.split.value.get("by") or (key[0] if len(key) == 1 else None)
+    if by is None:
+        # Near enough to the draw by several columns or by content: for its size and its balance.
+        chances = pl.Series(np.random.default_rng(0).random(len(labels.values)))
+    else:
+        chances = draws(label.table.columns[str(by)].values, 0)
+    if split.split.value["method"] == "stratified":
+        rows = pl.DataFrame({"chance": chances, "label": labels.values})
+        rank = pl.col("chance").rank("ordinal").over("label") - 0.5
+        chances = rows.select(rank / pl.len().over("label")).to_series()
+    return chances
 
 
 def try_baselines(
