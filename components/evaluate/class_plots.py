@@ -115,7 +115,7 @@ def confusion_plot(counts: "np.ndarray", names: tuple[str, ...]) -> str:
         places = np.arange(len(names)) + 0.5
         axes.set_xticks(places, names, rotation=90 if len(names) > 4 else 0)
         axes.set_yticks(places, names)
-        axes.set(xlabel="called", ylabel="is", aspect="equal")
+        axes.set(xlabel="called", ylabel="label", aspect="equal")
         if len(names) > _MOST_WRITTEN:
             return
         for (true, called), count in np.ndenumerate(counts):

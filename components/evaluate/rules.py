@@ -277,6 +277,8 @@ def _shown(value: float, threshold: float) -> str:
     while True:
         text = f"{value:,.{places}f}"
         shown = float(text.replace(",", ""))
+        if value and not shown:
+            return f"{value:.2g}"  # 1.4e-07, not 0
         # It ends: with all of its digits the text is the value.
         if (shown < threshold, shown > threshold) == (value < threshold, value > threshold):
             return text.rstrip("0").rstrip(".") if "." in text else text

@@ -108,6 +108,9 @@ def write_report(path: Path, title: str, training: TrainingLog) -> None:
         steps="Loss and quality by epoch" if training["members"] else "Loss by round",
         curves=_curves(training) if training["members"] else _tree_curves(training),
         calibration=_calibration(training),
+        calibrated="What share was positive where the model said p"
+        if kind == "binary"
+        else "How often the class called was right where the model said p",
         importance=training["importance"],
         most=max((abs(p["drop"]) for p in training["importance"]), default=0.0) or 1.0,
         bars=_BARS,

@@ -49,8 +49,12 @@ class Page:
         return self._driver.execute_async_script(program, address, json.dumps(body))
 
     def overflow(self) -> int:
-        """Pixels by which the page is wider than its window."""
-        program = "return document.documentElement.scrollWidth - window.innerWidth"
+        """Pixels by which the page, or a caption above a table that scrolls, is wider than its window."""
+        program = (
+            "const ends = [...document.querySelectorAll('caption')]"
+            ".map(c => Math.ceil(c.getBoundingClientRect().right));"
+            "return Math.max(document.documentElement.scrollWidth, ...ends) - window.innerWidth"
+        )
         return max(0, int(self._driver.execute_script(program)))
 
     def complaints(self) -> list[str]:

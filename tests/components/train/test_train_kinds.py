@@ -99,6 +99,7 @@ def test_several_classes_are_told_apart(
     assert result.headline.startswith("validation accuracy 0.")
     report = (tmp_path / "report.html").read_text()
     assert "share that is of this class" in report and "middle" in report
+    assert "How often the class called was right" in report and "positive where" not in report
 
 
 def test_numbers_come_with_intervals_that_hold_what_they_promise(
