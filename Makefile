@@ -132,7 +132,7 @@ $(VENV)/%.done: $(VENV)/torch.done requirements/%.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $(VENV)/run.done $@  # every lock holds what run.lock holds
 
-build/lake/.complete: examples/flights/lay_out_lake.py | $(VENV)/run.done
+build/lake/.complete: examples/flights/lay_out.py | $(VENV)/run.done
 	@echo "Laying out the flights lake …"
 	@rm -f $@
 	@$(BIN)/python $< build/lake > /dev/null

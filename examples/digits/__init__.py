@@ -1,0 +1,1 @@
+"""The digits example: several classes, rows without a time and without a key."""

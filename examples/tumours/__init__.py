@@ -1,0 +1,1 @@
+"""The tumours example: a table without time, and errors that cost more than others."""
