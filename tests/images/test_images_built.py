@@ -11,6 +11,7 @@ from pathlib import Path
 
 import docker
 import pytest
+from support.model_keys import KeyPair, make_keys
 from support.serving_bundles import expected, flight_tensors, make_bundle
 
 from slipway.components.config.kinds import LabelKind
@@ -76,6 +77,7 @@ IMPORTED_AS = {
     "pyyaml": "yaml", "scikit-learn": "sklearn", "mlflow-skinny": "mlflow", "protobuf": "google.protobuf",
     "rtdl-num-embeddings": "rtdl_num_embeddings", "prometheus-client": "prometheus_client",
     "cyclonedx-python-lib": "cyclonedx", "packageurl-python": "packageurl", "grpcio": "grpc",
+    "xgboost-cpu": "xgboost",
 }  # fmt: skip
 
 
@@ -139,6 +141,54 @@ def test_the_predictor_answers_and_logs_each_kind_of_label(
     else:
         assert answer["probability"] == pytest.approx(expected(2), rel=1e-5)
     assert ANSWERED[kind] <= {*columns}
+
+
+def sign_in_register(
+    engine: docker.DockerClient, image: str, keys: KeyPair, volumes: dict[str, dict[str, str]]
+) -> None:
+    """Signs the mounted bundle with what the register image holds; its key comes as a task's does."""
+    code = """
+import os, pathlib
+from slipway.components.contracts.signature import sign_bundle
+folder = pathlib.Path("/mnt/models")
+sign_bundle(folder, os.environ["MODEL_PRIVATE_KEY"], "", folder / "model.sig")
+"""
+    settings = {"environment": {"MODEL_PRIVATE_KEY": keys.private}, "volumes": volumes, **HARDENED}
+    engine.containers.run(image, ["python3", "-c", code], **settings)
+
+
+def test_the_predictor_serves_only_what_the_register_image_signed(
+    engine: docker.DockerClient, built_images: dict[str, str], tmp_path: Path
+) -> None:
+    make_bundle(tmp_path)
+    # The containers' user is no one of this machine's; register writes the signature beside the model.
+    for path in (tmp_path, *tmp_path.iterdir()):
+        path.chmod(0o777)
+    ours, theirs = make_keys(), make_keys()
+
+    def mount(mode: str) -> dict[str, dict[str, str]]:
+        return {str(tmp_path): {"bind": "/mnt/models", "mode": mode}}
+
+    policy = {"environment": {"MODEL_PUBLIC_KEYS": ours.public}, "volumes": mount("ro"), **HARDENED}
+
+    def refusal() -> str:
+        # One that serves all the same is ended, and then says nothing of a signature.
+        command = ["timeout", "30", "python3", "-m", "slipway.serving"]
+        with pytest.raises(docker.errors.ContainerError) as refused:
+            engine.containers.run(built_images["predictor"], command, **policy)
+        return refused.value.stderr.decode()
+
+    assert "is not signed: it has no model.sig" in refusal()
+    sign_in_register(engine, built_images["register"], theirs, mount("rw"))
+    assert "fits none of the keys that MODEL_PUBLIC_KEYS trusts" in refusal()
+    sign_in_register(engine, built_images["register"], ours, mount("rw"))
+    command = ["python3", "-c", f"TENSORS = {flight_tensors(2)!r}\n{SERVE_ONCE}"]
+    output = engine.containers.run(built_images["predictor"], command, **policy)
+    answer, _ = json.loads(output.decode().splitlines()[-1])
+    assert answer["probability"] == pytest.approx(expected(2), rel=1e-5)
+    with (tmp_path / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    assert "model.onnx was changed" in refusal()
 
 
 @pytest.mark.parametrize("name", IMAGES)
