@@ -4,12 +4,8 @@ What grows with the time itself cannot lie in a store that holds values. So it h
 reads it takes the difference: the join of training and scoring, the predictor, and skew.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import polars as pl
-
-_HOUR = 3_600_000_000
+HOUR = 3_600_000_000
+"""In microseconds."""
 
 
 def hours_since(since: int, moment: int, most: float) -> float | None:
@@ -20,13 +16,5 @@ def hours_since(since: int, moment: int, most: float) -> float | None:
         moment: to when, likewise.
         most: hours.
     """
-    hours = (moment - since) / _HOUR
+    hours = (moment - since) / HOUR
     return hours if 0 <= hours < most else None
-
-
-def hours_since_column(since: "pl.Expr", moment: "pl.Expr", most: float) -> "pl.Expr":
-    """The same of two columns of instants in UTC: float64."""
-    import polars as pl
-
-    hours = (moment - since).dt.total_microseconds() / _HOUR
-    return pl.when((hours >= 0) & (hours < most)).then(hours)

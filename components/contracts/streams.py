@@ -21,13 +21,8 @@ sqlite: the tables of `TABLES`. Moments are whole microseconds since 1970, and s
 
 import json
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
-from slipway.components.contracts.feature_store import StoreLocation
-from slipway.components.support.errors import SlipwayError
-
-FILE = "streams.json"
-VERSION = 1
 TAG = "slipway.stream"
 """The tag of a view in Feast's registry that says that its events are pushed: a `StreamTag`."""
 EVENTS, ROWS, CLOCKS = '"slipway.events"', '"slipway.rows"', '"slipway.clocks"'
@@ -99,62 +94,3 @@ def rows_key(project: str, view: str, entity: bytes) -> bytes:
 def clock_key(project: str, view: str) -> bytes:
     """Redis's key of a view's clock."""
     return f"slipway:clock:{project}:{view}".encode()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamRecord:
-    """What a push must know of a project, as of its last materialisation: streams.json.
-
-    Attributes:
-        features: the project's `features` section.
-        keys: the entities' key columns with their Arrow types.
-        tables: stream to its columns with their Arrow types.
-    """
-
-    features: dict[str, Any]
-    keys: dict[str, str]
-    tables: dict[str, dict[str, str]]
-
-
-def write_streams(place: StoreLocation, record: StreamRecord) -> None:
-    """Writes streams.json into the project's folder of the feature store."""
-    from slipway.components.support.files import write_text
-
-    content = {
-        "version": VERSION,
-        "features": record.features,
-        "keys": record.keys,
-        "tables": record.tables,
-    }
-    text = json.dumps(content, indent=1)
-    if place.folder is not None:
-        write_text(place.folder / FILE, text)
-        return
-    import fsspec
-
-    with fsspec.open(f"{place.root}/{FILE}", "w") as file:
-        file.write(text)
-
-
-def read_streams(place: StoreLocation) -> StreamRecord:
-    """Reads streams.json.
-
-    Raises:
-        SlipwayError: there is none, or not one that this code reads.
-    """
-    import fsspec
-
-    where = f"{place.folder if place.folder is not None else place.root}/{FILE}"
-    try:
-        with fsspec.open(where) as file:
-            content = json.loads(file.read())
-    except FileNotFoundError as error:
-        raise SlipwayError(
-            f"The feature store {place.root} takes no pushes yet: declare `features.streams`, and run the"
-            " features stage once (`slipway run`)."
-        ) from error
-    except ValueError as error:
-        raise SlipwayError(f"{where} is not JSON: {error}. Run the features stage.") from error
-    if not isinstance(content, dict) or content.pop("version", None) != VERSION:
-        raise SlipwayError(f"{where} is of another version of Slipway. Run the features stage.")
-    return StreamRecord(**content)

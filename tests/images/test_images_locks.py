@@ -28,9 +28,10 @@ DISTRIBUTION = {
     "yaml": "pyyaml",
 }
 TORCH = {"torch"}
-# serving imports Feast, and the client of its Redis, only for online features, and says so where the
-# image has none; aiohttp and uvicorn are the transformer's, which runs in the image of features.
-_TRANSFORMER = {"feast", "redis", "aiohttp", "uvicorn"}
+# serving imports Feast (with typeguard, which it loads), and the client of its Redis, only for online
+# features, and says so where the image has none; aiohttp and uvicorn are the transformer's, which runs in
+# the image of features.
+_TRANSFORMER = {"feast", "typeguard", "redis", "aiohttp", "uvicorn"}
 OPTIONAL = {"predictor": _TRANSFORMER, "evaluate": _TRANSFORMER}
 
 

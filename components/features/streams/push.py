@@ -17,7 +17,6 @@ from slipway.components.config.features import FeaturesConfig, FeatureView
 from slipway.components.config.reach import longest_window
 from slipway.components.contracts.dataset import Manifest, read_batches
 from slipway.components.contracts.feature_store import StoreLocation, locate
-from slipway.components.contracts.streams import StreamRecord, read_streams, write_streams
 from slipway.components.features.aggregates import HAPPENED, KEY, KNOWN
 from slipway.components.features.columns import key_columns
 from slipway.components.features.encoding import entity_keys
@@ -26,6 +25,7 @@ from slipway.components.features.registry import open_store
 from slipway.components.features.streams import state
 from slipway.components.features.streams.keepers import Change, Held, open_keeper
 from slipway.components.features.streams.lines import as_columns, read_lines
+from slipway.components.features.streams.record import StreamRecord, read_streams, write_streams
 from slipway.components.features.tables import SHARE, entity_shares
 from slipway.components.features.views import (
     Sources,
