@@ -31,6 +31,7 @@ from slipway.components.contracts.endpoint import (
     read_state,
 )
 from slipway.components.support import images, stage
+from slipway.components.support.environment import without_signers
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.retry import wait_until
 
@@ -120,6 +121,8 @@ class Containers:
 
         name = self._stages.get(image, "")
         endpoint, is_new = None, False
+        if name != "register" and "environment" in arguments:
+            arguments["environment"] = without_signers(arguments["environment"])
         try:
             if name == "deploy":
                 endpoint, is_new = self._ensure_endpoint(client)
@@ -247,7 +250,7 @@ class Containers:
             name=title,
             detach=True,
             auto_remove=True,
-            environment=self._request.environment,
+            environment=without_signers(self._request.environment),
             **hardening,
         )
         wait_until(

@@ -10,6 +10,7 @@ from typing import Any
 from slipway.components.config.project import LoadedProject
 from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.contracts.release import Deployment, Release
+from slipway.components.contracts.signature import read_key
 from slipway.components.contracts.verdict import Verdict, read_verdict
 from slipway.components.ingest.sources import join_uri
 from slipway.components.support.environment import LOCAL_RUN
@@ -283,7 +284,7 @@ class Job:
         # The predictor of a local run trusts the requests' own time: the traffic is a replay.
         moment = datetime.now(UTC)
         settings = {
-            **self.workspace.settings(),
+            **_with_keys(self.workspace.settings()),
             "SLIPWAY_TRUST_REQUEST_TIME": "1",
             LOCAL_RUN: f"{project}-{name}-{moment:%Y%m%dT%H%M%S.%fZ}",
         }
@@ -341,3 +342,13 @@ class Job:
             self.display.ended(task)
             if task.status in ("cached", "succeeded") and task.name in self.after:
                 self.after[task.name](task.outputs)
+
+
+def _with_keys(settings: dict[str, str]) -> dict[str, str]:
+    """The settings with the keys for models themselves: a container does not see the caller's files.
+
+    Raises:
+        SlipwayError: a key is neither PEM text nor a file that can be read.
+    """
+    keys = [n for n in ("MODEL_PRIVATE_KEY", "MODEL_PUBLIC_KEYS") if settings.get(n, "").strip()]
+    return settings | {name: read_key(settings[name], name) for name in keys}

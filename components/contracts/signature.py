@@ -68,7 +68,7 @@ class TrustPolicy:
         """
         if not text.strip():
             return cls(keys={})
-        found = _PUBLIC_KEY.findall(_content(text, "MODEL_PUBLIC_KEYS"))
+        found = _PUBLIC_KEY.findall(read_key(text, "MODEL_PUBLIC_KEYS"))
         if not found:
             raise SlipwayError(
                 "MODEL_PUBLIC_KEYS holds no public key: it is PEM text that begins with -----BEGIN PUBLIC"
@@ -168,6 +168,20 @@ def fingerprint(key: "EllipticCurvePublicKey") -> str:
 def short(name: str) -> str:
     """A fingerprint as people compare it."""
     return name[:16]
+
+
+def read_key(text: str, name: str) -> str:
+    """A key's PEM text, which a setting holds itself or names the file of.
+
+    Raises:
+        SlipwayError: `name` is neither.
+    """
+    if "-----BEGIN" in text:
+        return text
+    try:
+        return Path(text.strip()).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise SlipwayError(f"{name} is neither PEM text nor a file that can be read.") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,16 +299,6 @@ def _check_files(folder: Path, signed: Mapping[str, str]) -> None:
         )
 
 
-def _content(text: str, name: str) -> str:
-    """A key's text, which may stand in a file."""
-    if "-----BEGIN" in text:
-        return text
-    try:
-        return Path(text.strip()).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise SlipwayError(f"{name} is neither PEM text nor a file that can be read.") from error
-
-
 def _public_key(block: str) -> "EllipticCurvePublicKey":
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -315,7 +319,7 @@ def _private_key(text: str, password: str) -> "EllipticCurvePrivateKey":
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    content = _content(text, "MODEL_PRIVATE_KEY").encode()
+    content = read_key(text, "MODEL_PRIVATE_KEY").encode()
     try:
         key = load_pem_private_key(content, password.encode() or None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:

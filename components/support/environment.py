@@ -6,6 +6,7 @@ laptop `slipway run` sets them. The names are the same, so the compiled pipeline
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from slipway.components.support.errors import SlipwayError
@@ -105,3 +106,8 @@ def use_scratch(folder: str) -> None:
     if folder:
         os.environ["TMPDIR"] = folder
         tempfile.tempdir = None  # Something may have asked for the place already.
+
+
+def without_signers(settings: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables without those that sign models, which register alone has need of."""
+    return {n: value for n, value in settings.items() if not n.startswith("MODEL_PRIVATE_KEY")}

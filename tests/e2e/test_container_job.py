@@ -16,6 +16,7 @@ import docker
 import httpx
 import pytest
 import yaml
+from support.model_keys import make_keys
 
 STAGES = ["ingest", "validate", "features", "train", "evaluate", "register", "deploy", "monitor"]
 NETWORKED = {"deploy", "monitor", "predictor"}
@@ -100,6 +101,11 @@ def finish(
 ) -> Iterator[Callable[..., Finished]]:
     """Runs the job on the slice in a folder of its own, and stops its predictor at the end."""
     jobs = []
+    keys = make_keys()
+    # A file of the caller, which no container sees.
+    key = tmp_path_factory.mktemp("keys") / "model.key"
+    key.write_text(keys.private)
+    signing = {"MODEL_PRIVATE_KEY": str(key), "MODEL_PUBLIC_KEYS": keys.public}
 
     def run(*arguments: str, user: str = "") -> Finished:
         job = make_job(tmp_path_factory.mktemp("job") / "run")
@@ -110,7 +116,7 @@ def finish(
                 cwd=job.root,
                 capture_output=True,
                 text=True,
-                env=settings(SLIPWAY_CONTAINER_USER=user),
+                env=settings(SLIPWAY_CONTAINER_USER=user, **signing),
             )
         assert done.returncode == 0, done.stdout + done.stderr
         return Finished(job, watch, job.summary(), done.stdout)
@@ -167,6 +173,18 @@ def test_every_container_was_hardened(contained: Finished, request: pytest.Fixtu
             writable = [mount["Source"] for mount in binds if mount["RW"]]
             out = str(contained.job.out)
             assert all(path == out or path.startswith(f"{out}/") for path in writable), name
+
+
+def test_register_alone_had_the_key_that_signs(contained: Finished) -> None:
+    has = {
+        name: {variable.partition("=")[0] for variable in container["Config"]["Env"]}
+        for name, found in contained.watch.seen.items()
+        for container in found
+    }
+    assert [name for name, found in has.items() if "MODEL_PRIVATE_KEY" in found] == ["register"]
+    assert "MODEL_PUBLIC_KEYS" in has["deploy"] & has["predictor"]
+    # What serves is what it signed: deploy and predictor had the public key, and let nothing else in.
+    assert [*contained.job.out.glob("home/endpoints/flights/versions/*/model.sig")]
 
 
 def test_containers_are_as_right_as_processes(processes: Finished, contained: Finished) -> None:

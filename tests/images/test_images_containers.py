@@ -240,6 +240,23 @@ def test_a_stage_is_hardened(
     assert [line for line in said if line.startswith("device")] == ["device lo"]
 
 
+@pytest.mark.parametrize(("stage", "signs"), [("register", True), ("train", False), ("", False)])
+def test_only_register_gets_the_key_that_signs(
+    stage: str,
+    signs: bool,
+    containers: Containers,
+    engine: docker.DockerClient,
+    tiny: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """No name: the image of somebody's own stage."""
+    containers._stages[tiny] = stage
+    keys = {"MODEL_PRIVATE_KEY": "k", "MODEL_PRIVATE_KEY_PASSWORD": "p", "MODEL_PUBLIC_KEYS": "v"}
+    script = 'echo "has:$MODEL_PRIVATE_KEY$MODEL_PRIVATE_KEY_PASSWORD$MODEL_PUBLIC_KEYS"'
+    assert run(containers, engine, tiny, script, environment=keys) == 0
+    assert ("has:kpv" if signs else "has:v") in capfd.readouterr().out.splitlines()
+
+
 def test_terminating_a_run_ends_its_container(
     engine: docker.DockerClient, tiny: str, tmp_path: Path
 ) -> None:

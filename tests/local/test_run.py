@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 from rich.console import Console
+from support.model_keys import make_keys
 
 from slipway.commands.console import show_result
 from slipway.components.config.project import LoadedProject
@@ -141,6 +142,33 @@ class Quiet:
         from contextlib import nullcontext
 
         return lambda *args: nullcontext()
+
+
+def test_stages_get_the_keys_themselves_and_a_wrong_one_is_named_before_they_start(
+    flights: LoadedProject,
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """A stage in a container does not see the file that the setting names."""
+    given: list[dict[str, str]] = []
+    monkeypatch.setattr(module, "execute", lambda request, *_: given.append(request.environment))
+    monkeypatch.delenv("MODEL_PRIVATE_KEY", raising=False)
+    monkeypatch.delenv("MODEL_PUBLIC_KEYS", raising=False)
+    job = module.Job(flights, workspace, Quiet(), runner="docker")
+    job.attempt("training", {})
+    keys = make_keys()
+    (tmp_path / "model.key").write_text(keys.private)
+    monkeypatch.setenv("MODEL_PRIVATE_KEY", str(tmp_path / "model.key"))
+    monkeypatch.setenv("MODEL_PUBLIC_KEYS", keys.public)
+    job.attempt("training", {})
+    assert not {"MODEL_PRIVATE_KEY", "MODEL_PUBLIC_KEYS"} & given[0].keys()
+    assert given[1]["MODEL_PRIVATE_KEY"] == keys.private
+    assert given[1]["MODEL_PUBLIC_KEYS"] == keys.public
+    monkeypatch.setenv("MODEL_PRIVATE_KEY", str(tmp_path / "none.key"))
+    with pytest.raises(SlipwayError, match="MODEL_PRIVATE_KEY is neither PEM text nor a file"):
+        job.attempt("training", {})
+    assert len(given) == 2
 
 
 def test_a_run_that_breaks_after_the_verdict_still_says_what_it_was(

@@ -43,8 +43,6 @@ from slipway.components.support.stage import progress
 
 HOST = "127.0.0.1"
 _READY_SECONDS = 60.0
-# A predictor has no need of what signs models.
-_SIGNERS = "MODEL_PRIVATE_KEY"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,8 +225,8 @@ def _absolute(uri: str) -> str:
 
 def _environment() -> dict[str, str]:
     """The predictor's: this process's, with one thread a library."""
+    own = environment.without_signers(os.environ)
     # It outlives the run, whose temporary folder goes with it.
-    own = {name: value for name, value in os.environ.items() if not name.startswith(_SIGNERS)}
     return {**own, "OMP_NUM_THREADS": "1", "TMPDIR": lasting_temporary()}
 
 
