@@ -103,6 +103,7 @@ CALLS: dict[str, Callable[[tracking.MlflowServer, Path], object]] = {
     "create_version": lambda server, _: server.create_version(
         "toy", source=tracking.LoggedModel(model_id="m-1", uri="models:/m-1"), run_id="r", tags={}
     ),
+    "describe_model": lambda server, _: server.describe_model("toy", "What it is for."),
     "delete_version": lambda server, _: server.delete_version(
         tracking.RegisteredVersion(name="toy", version="1", run_id="", tags={}, aliases=())
     ),
@@ -123,6 +124,10 @@ CALLS: dict[str, Callable[[tracking.MlflowServer, Path], object]] = {
     "delete_files": lambda server, _: server.delete_files("runs:/r/x"),
     "log_parameters": lambda server, _: server.log_parameters("r", {"seed": 1}),
     "log_metrics": lambda server, _: server.log_metrics("r", {"auc": 0.5}, stamp_ms=1),
+    "log_datasets": lambda server, _: server.log_datasets(
+        "r",
+        [tracking.LoggedDataset(name="toy", context="training", data_hash="a" * 64, rows=2)],
+    ),
     "log_files": lambda server, folder: server.log_files("r", [folder], "place"),
     "fetch": lambda server, folder: server.fetch("runs:/r/x", folder / "x", what="The bundle"),
     "resolve": lambda server, _: server.resolve("runs:/r/x"),
