@@ -60,5 +60,6 @@ def prune(
         apply_retention(plan, server)
     said = "Deleted." if deletes else "Nothing was deleted. Add --apply to delete it."
     said = "Nothing is past its time." if plan.is_empty else said
-    lines = [*plan.lines, said]
+    # Without a heading "versions: 0" reads as if there were none.
+    lines = ["Past its time:", *plan.lines, said]
     deliver({"past": list(plan.lines), "deleted": deletes}, lambda: say("\n".join(lines)))

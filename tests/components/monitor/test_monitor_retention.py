@@ -319,5 +319,6 @@ def test_the_command_shows_first_and_deletes_when_asked(
     assert shown.exit_code == 0, shown.output
     assert "inference log: 1 day (2013-01-01 to 2013-01-01" in shown.output
     assert "Nothing was deleted. Add --apply" in shown.output and log.exists()
+    assert shown.output.startswith("Past its time:\ninference log: ")
     assert "Deleted." in run(limit, "--apply").output and not log.exists()
     assert "Nothing is past its time." in run(limit, "--apply").output
