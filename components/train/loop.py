@@ -425,7 +425,7 @@ def predict(network: nn.Module, head: Head, rows: TrainingRows) -> np.ndarray:
             outputs = network(rows.scaled[cut], rows.plain[cut], rows.codes[cut])
             parts.append(head.answer(outputs.float()).cpu())
     network.train(was_training)
-    return torch.cat(parts).numpy().astype(np.float64)
+    return torch.cat(parts).numpy()
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:

@@ -60,6 +60,18 @@ class GraphBuilder:
             self._nodes[key] = node
         return list(self._nodes[key].output)
 
+    def double(self, value: str) -> str:
+        """Adds a Cast to float64."""
+        from onnx import TensorProto
+
+        return self.add("Cast", value, to=TensorProto.DOUBLE)
+
+    def single(self, value: str) -> str:
+        """Adds a Cast to float32."""
+        from onnx import TensorProto
+
+        return self.add("Cast", value, to=TensorProto.FLOAT)
+
     def reshape(self, value: str, *shape: int) -> str:
         """Adds a Reshape; 0 keeps a dimension, -1 is what is left."""
         return self.add("Reshape", value, self.constant(shape, np.int64))

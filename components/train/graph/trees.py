@@ -31,8 +31,8 @@ def add_trees(
     """The whole model as one graph: networks and trees, combined and calibrated.
 
     Args:
-        network: the networks' mean answer before calibration, from the raw inputs; None where there is
-            no network. It is changed.
+        network: the networks' mean answer before calibration in float64, from the raw inputs; None where
+            there is no network. It is changed.
         model: on the CPU, in evaluation mode; with trees.
         bundle: its signature; inputs and output are as `components/contracts/bundle.py` says.
     """
@@ -55,6 +55,7 @@ def add_trees(
         answer = model.head.write_calibration(graph, answer)
     if not shape:
         answer = graph.reshape(answer, -1)
+    answer = graph.single(answer)
     graph.name(answer, name)
     whole = helper.make_graph(
         [*nodes, *graph.nodes],
@@ -79,6 +80,9 @@ def _rename_output(network: "onnx.ModelProto", name: str) -> None:
 def write_trees(graph: GraphBuilder, nodes: "Nodes", bundle: Bundle) -> str:
     """Adds the trees.
 
+    They add up their leaves in float64, as torch does: thousands of small float32 leaves would lose a
+    few digits. The comparisons are those of float32, whose values float64 holds.
+
     Args:
         graph: to add to.
         nodes: of all trees.
@@ -87,15 +91,20 @@ def write_trees(graph: GraphBuilder, nodes: "Nodes", bundle: Bundle) -> str:
     Returns:
         float32 [N, W], the outputs before the link function.
     """
+    from onnx import numpy_helper
+
+    attributes = tree_attributes(nodes, _cardinalities(bundle)) | {"base_values": nodes.base}
+    for name in ("nodes_values", "target_weights", "base_values"):
+        numbers = np.asarray(attributes.pop(name), np.float64)
+        attributes[f"{name}_as_tensor"] = numpy_helper.from_array(numbers, name)
     return graph.add(
         "TreeEnsembleRegressor",
-        _write_matrix(graph, bundle),
+        graph.double(_write_matrix(graph, bundle)),
         domain=ML,
         n_targets=len(nodes.base),
-        base_values=nodes.base.tolist(),
         aggregate_function="SUM",
         post_transform="NONE",
-        **tree_attributes(nodes, _cardinalities(bundle)),
+        **attributes,
     )
 
 

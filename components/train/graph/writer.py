@@ -46,12 +46,18 @@ def write_graph(model: "TrainedModel", bundle: Bundle) -> "onnx.ModelProto":
             members, _write_blocks(graph, model, members, bundle), strict=True
         )
     ]
-    mean = graph.add("Mean", *answers) if len(answers) > 1 else answers[0]
+    mean = answers[0]
+    if len(answers) > 1:  # onnxruntime has no Mean of float64
+        share = graph.constant(1 / len(answers), np.float64)
+        mean = graph.add("Mul", graph.add("Sum", *answers), share)
     answer = model.head.write_calibration(graph, mean) if model.calibrated else mean
     name, shape = bundle.output
     if not shape:
         answer = graph.reshape(answer, -1)
-    output = helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
+    if model.rounded:
+        answer = graph.single(answer)
+    kind = TensorProto.FLOAT if model.rounded else TensorProto.DOUBLE
+    output = helper.make_tensor_value_info(name, kind, ["batch", *shape])
     return graph.finish(answer, output, describe_inputs(bundle))
 
 
@@ -108,7 +114,7 @@ def _split_members(graph: GraphBuilder, value: str, members: int) -> list[str]:
 def _write_member(
     graph: GraphBuilder, member: Network, blocks: list[Block], model: "TrainedModel"
 ) -> str:
-    """Adds a member's layers and its answer: float32 [N, outputs]."""
+    """Adds a member's layers and its answer: float64 [N, outputs]."""
     values = [block.value for block in blocks]
     order = [source for block in blocks for source in block.sources]
     x = graph.add("Concat", *values, axis=1) if len(values) > 1 else values[0]

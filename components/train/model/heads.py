@@ -2,7 +2,9 @@
 
 One class a kind. `outputs` numbers leave the network for each of its heads, and each head is trained on
 its own answer; the model's answer is the mean over heads and members, then calibrated on the validation
-part. See `components/metrics/kinds` for what answers and labels are.
+part. From the outputs on all is float64, in torch and in the graph: where a probability is near 1, a
+float32 has lost most of what is left to 1, and a calibration that draws answers back would show it.
+See `components/metrics/kinds` for what answers and labels are.
 """
 
 import math
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from slipway.components.train.graph.builder import GraphBuilder
 
 Weights = np.ndarray | None
+_LEAST = 1e-7  # a probability below it counts as so much where its logarithm is taken
 
 
 class Head(ABC):
@@ -72,10 +75,17 @@ class Head(ABC):
 
     @abstractmethod
     def answer(self, outputs: Tensor) -> Tensor:
-        """The answers of one member before calibration, the mean over the heads: [N] or [N, W]."""
+        """The answers of one member before calibration, the mean over the heads.
+
+        Args:
+            outputs: [N, heads] or [N, heads, outputs].
+
+        Returns:
+            float64 [N] or [N, W].
+        """
 
     def answer_trees(self, outputs: Tensor) -> Tensor:
-        """The answers of trees before calibration: [N] or [N, W].
+        """The answers of trees before calibration: float64 [N] or [N, W].
 
         Args:
             outputs: float32 [N, outputs], of one model.
@@ -88,7 +98,7 @@ class Head(ABC):
 
     @abstractmethod
     def calibrate(self, answers: Tensor) -> Tensor:
-        """The calibrated answers of the mean of all members: [N] or [N, W]."""
+        """The calibrated answers of the mean of all members: float64 [N] or [N, W]."""
 
     @abstractmethod
     def write_link(self, graph: "GraphBuilder", outputs: str) -> str:
@@ -97,6 +107,9 @@ class Head(ABC):
         Args:
             graph: to add to.
             outputs: float32, the outputs along the last dimension.
+
+        Returns:
+            float64 of the same shape.
         """
 
     @abstractmethod
@@ -105,7 +118,7 @@ class Head(ABC):
 
         Args:
             graph: to add to.
-            answers: float32 [N, outputs].
+            answers: float64 [N, outputs].
         """
 
     @abstractmethod
@@ -116,7 +129,7 @@ class Head(ABC):
 
         Args:
             graph: to add to.
-            network: answers, float32 [N, outputs].
+            network: answers, float64 [N, outputs].
             trees: the same of the trees.
             factors: see `combine`.
         """
@@ -133,7 +146,7 @@ class Head(ABC):
 
     @abstractmethod
     def combine(self, network: Tensor, trees: Tensor, factors: tuple[float, float]) -> Tensor:
-        """Two models' answers before calibration as one, where evidence adds up: [N] or [N, W].
+        """Two models' answers before calibration as one, where evidence adds up: float64 [N] or [N, W].
 
         Args:
             network: its answers, as `answer` gives them.
@@ -232,7 +245,7 @@ class BinaryHead(Head):
 
     def answer(self, outputs: Tensor) -> Tensor:
         """Probability [N]."""
-        return torch.sigmoid(outputs).mean(1)
+        return torch.sigmoid(outputs.double()).mean(1)
 
     def calibrate(self, answers: Tensor) -> Tensor:
         """Platt's two numbers on the log-odds."""
@@ -257,14 +270,17 @@ class BinaryHead(Head):
 
     def write_link(self, graph: "GraphBuilder", outputs: str) -> str:
         """Sigmoid."""
-        return graph.add("Sigmoid", outputs)
+        return graph.add("Sigmoid", graph.double(outputs))
 
     def write_calibration(self, graph: "GraphBuilder", answers: str) -> str:
         """See `calibrate`."""
         if not self.is_calibrated:
             return answers
-        scaled = graph.add("Mul", _write_log_odds(graph, answers), graph.constant(self.platt.slope))
-        return graph.add("Sigmoid", graph.add("Add", scaled, graph.constant(self.platt.offset)))
+        slope, offset = (
+            graph.constant(n, np.float64) for n in (self.platt.slope, self.platt.offset)
+        )
+        scaled = graph.add("Mul", _write_log_odds(graph, answers), slope)
+        return graph.add("Sigmoid", graph.add("Add", scaled, offset))
 
     def write_combination(
         self, graph: "GraphBuilder", network: str, trees: str, factors: tuple[float, float]
@@ -368,20 +384,20 @@ class MulticlassHead(Head):
 
     def answer(self, outputs: Tensor) -> Tensor:
         """Probabilities [N, K]."""
-        return torch.softmax(outputs, dim=2).mean(1)
+        return torch.softmax(outputs.double(), dim=2).mean(1)
 
     def calibrate(self, answers: Tensor) -> Tensor:
         """Softmax of the log-probabilities, scaled and moved."""
         if not self.is_calibrated:
             return answers
-        scaled = torch.log(answers.clamp(min=1e-7)) * self.temperature.slope
+        scaled = _log(answers) * self.temperature.slope
         if self.temperature.offsets:
-            scaled = scaled + torch.tensor(self.temperature.offsets, dtype=torch.float32)
+            scaled = scaled + torch.tensor(self.temperature.offsets, dtype=torch.float64)
         return torch.softmax(scaled, dim=1)
 
     def combine(self, network: Tensor, trees: Tensor, factors: tuple[float, float]) -> Tensor:
         """The sum of their log-probabilities."""
-        first, second = (torch.log(answers.clamp(min=1e-7)) for answers in (network, trees))
+        first, second = (_log(answers) for answers in (network, trees))
         return torch.softmax(factors[0] * first + factors[1] * second, dim=1)
 
     def row_losses(self, labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
@@ -395,24 +411,24 @@ class MulticlassHead(Head):
 
     def write_link(self, graph: "GraphBuilder", outputs: str) -> str:
         """Softmax."""
-        return graph.add("Softmax", outputs, axis=-1)
+        return graph.add("Softmax", graph.double(outputs), axis=-1)
 
     def write_calibration(self, graph: "GraphBuilder", answers: str) -> str:
         """See `calibrate`."""
         if not self.is_calibrated:
             return answers
-        logs = graph.add("Log", graph.add("Clip", answers, graph.constant(1e-7)))
-        scaled = graph.add("Mul", logs, graph.constant(self.temperature.slope))
+        slope = graph.constant(self.temperature.slope, np.float64)
+        scaled = graph.add("Mul", _write_log(graph, answers), slope)
         if self.temperature.offsets:
-            scaled = graph.add("Add", scaled, graph.constant(self.temperature.offsets))
+            offsets = graph.constant(self.temperature.offsets, np.float64)
+            scaled = graph.add("Add", scaled, offsets)
         return graph.add("Softmax", scaled, axis=-1)
 
     def write_combination(
         self, graph: "GraphBuilder", network: str, trees: str, factors: tuple[float, float]
     ) -> str:
         """See `combine`."""
-        least = graph.constant(1e-7)
-        logs = [graph.add("Log", graph.add("Clip", a, least)) for a in (network, trees)]
+        logs = [_write_log(graph, answers) for answers in (network, trees)]
         return graph.add("Softmax", _write_sum(graph, logs, factors), axis=-1)
 
     @property
@@ -515,7 +531,7 @@ class NumberHead(Head):
 
     def answer(self, outputs: Tensor) -> Tensor:
         """Value, lower and upper end [N, 3], in standard deviations."""
-        return outputs.mean(1)
+        return outputs.double().mean(1)
 
     def in_units(self, answers: np.ndarray) -> np.ndarray:
         """See `Head`."""
@@ -523,6 +539,7 @@ class NumberHead(Head):
 
     def calibrate(self, answers: Tensor) -> Tensor:
         """In units of the label; the value lies inside its interval."""
+        answers = answers.double()
         value = answers[:, :1]
         low = torch.minimum(answers[:, 1:2] - self.margin, value)
         high = torch.maximum(answers[:, 2:3] + self.margin, value)
@@ -530,7 +547,7 @@ class NumberHead(Head):
 
     def combine(self, network: Tensor, trees: Tensor, factors: tuple[float, float]) -> Tensor:
         """The sum of their values, and of the ends of their intervals."""
-        return factors[0] * network + factors[1] * trees
+        return factors[0] * network.double() + factors[1] * trees.double()
 
     def row_losses(self, labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
         """What the network is trained with."""
@@ -544,16 +561,18 @@ class NumberHead(Head):
 
     def write_link(self, graph: "GraphBuilder", outputs: str) -> str:
         """As they are."""
-        return outputs
+        return graph.double(outputs)
 
     def write_calibration(self, graph: "GraphBuilder", answers: str) -> str:
         """See `calibrate`."""
         value, low, high = graph.split("Split", answers, outputs=3, axis=1, num_outputs=3)
-        low = graph.add("Min", graph.add("Sub", low, graph.constant(self.margin)), value)
-        high = graph.add("Max", graph.add("Add", high, graph.constant(self.margin)), value)
+        margin, std, mean = (
+            graph.constant(number, np.float64) for number in (self.margin, self.std, self.mean)
+        )
+        low = graph.add("Min", graph.add("Sub", low, margin), value)
+        high = graph.add("Max", graph.add("Add", high, margin), value)
         ends = graph.add("Concat", value, low, high, axis=1)
-        scaled = graph.add("Mul", ends, graph.constant(self.std))
-        return graph.add("Add", scaled, graph.constant(self.mean))
+        return graph.add("Add", graph.add("Mul", ends, std), mean)
 
     def write_combination(
         self, graph: "GraphBuilder", network: str, trees: str, factors: tuple[float, float]
@@ -609,19 +628,28 @@ class NumberHead(Head):
 
 
 def _log_odds(probabilities: Tensor) -> Tensor:
-    inner = probabilities.clamp(1e-7, 1 - 1e-7)
+    inner = probabilities.double().clamp(_LEAST, 1 - _LEAST)
     return torch.log(inner) - torch.log1p(-inner)
 
 
+def _log(probabilities: Tensor) -> Tensor:
+    return torch.log(probabilities.double().clamp(min=_LEAST))
+
+
 def _write_log_odds(graph: "GraphBuilder", probabilities: str) -> str:
-    inner = graph.add("Clip", probabilities, graph.constant(1e-7), graph.constant(1 - 1e-7))
-    against = graph.add("Log", graph.add("Sub", graph.constant(1.0), inner))
+    least, most, one = (graph.constant(n, np.float64) for n in (_LEAST, 1 - _LEAST, 1.0))
+    inner = graph.add("Clip", probabilities, least, most)
+    against = graph.add("Log", graph.add("Sub", one, inner))
     return graph.add("Sub", graph.add("Log", inner), against)
+
+
+def _write_log(graph: "GraphBuilder", probabilities: str) -> str:
+    return graph.add("Log", graph.add("Clip", probabilities, graph.constant(_LEAST, np.float64)))
 
 
 def _write_sum(graph: "GraphBuilder", values: list[str], factors: tuple[float, float]) -> str:
     first, second = (
-        graph.add("Mul", value, graph.constant(factor))
+        graph.add("Mul", value, graph.constant(factor, np.float64))
         for value, factor in zip(values, factors, strict=True)
     )
     return graph.add("Add", first, second)

@@ -90,13 +90,14 @@ class Preprocessor(nn.Module):
         return len(self.flagged_columns) + 2 * self.times
 
     def forward(self, numeric: Tensor, codes: Tensor, time: Tensor) -> tuple[Tensor, ...]:
-        """Preprocesses N rows.
+        """Preprocesses N rows, in the precision of `numeric` and of this module's own tensors.
 
         Returns:
-            scaled: float32 [N, len(varying)]: about standard normal, 0 where missing.
-            plain: float32 [N, plain_width]: flags of missing values, then sine and cosine.
+            scaled: [N, len(varying)]: about standard normal, 0 where missing.
+            plain: [N, plain_width]: flags of missing values, then sine and cosine.
             codes: int64 [N, m + t]: the categories' codes, then weekdays.
         """
+        dtype = numeric.dtype
         columns = [numeric] if numeric.shape[1] else []
         all_codes = [codes] if codes.shape[1] else []
         plain: list[Tensor] = []
@@ -104,22 +105,22 @@ class Preprocessor(nn.Module):
             missing = time == MISSING_TIME
             within = torch.remainder(time, DAY)
             # In float64, since the ONNX exporter turns an integer division into one in float32.
-            minute = torch.floor(within.to(torch.float64) / MINUTE).to(torch.float32)
+            minute = torch.floor(within.to(torch.float64) / MINUTE).to(dtype)
             minute = torch.where(missing, torch.nan, minute)
             angle = torch.where(missing, 0.0, minute) * (2 * np.pi / 1440)
-            known = (~missing).to(torch.float32)
+            known = (~missing).to(dtype)
             plain = [torch.sin(angle) * known, torch.cos(angle) * known]
             # 1 January 1970 was a Thursday; Monday is 1.
             days = torch.round((time - within).to(torch.float64) / DAY).to(torch.int64)
             weekday = torch.remainder(days + 3, 7) + 1
             all_codes.append(torch.where(missing, 0, weekday))
             columns.append(minute)
-        scaled = codes.new_zeros((codes.shape[0], 0), dtype=torch.float32)
+        scaled = codes.new_zeros((codes.shape[0], 0), dtype=dtype)
         if columns:
             values = torch.cat(columns, dim=1)
             absent = torch.isnan(values)
             if self.flagged_columns:
-                plain.insert(0, absent.index_select(1, self.flagged).to(torch.float32))
+                plain.insert(0, absent.index_select(1, self.flagged).to(dtype))
             if self.varying_columns:
                 normal = self._to_normal(torch.where(absent, 0.0, values))
                 scaled = torch.where(absent, 0.0, normal)
@@ -128,7 +129,7 @@ class Preprocessor(nn.Module):
         none = codes.new_zeros((codes.shape[0], 0))
         return (
             scaled,
-            torch.cat(plain, dim=1) if plain else none.to(torch.float32),
+            torch.cat(plain, dim=1) if plain else none.to(dtype),
             torch.cat(all_codes, dim=1) if all_codes else none,
         )
 

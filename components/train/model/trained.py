@@ -1,5 +1,7 @@
 """The members of an ensemble as one model, from raw feature values to calibrated answers."""
 
+from copy import deepcopy
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ class TrainedModel(nn.Module):
         calibrated: whether `forward` calibrates.
         forest: trees beside the networks, or alone.
         factors: of the networks and the trees where there are both, see `Head.combine`.
+        rounded: whether `forward` rounds its answers to the inputs' precision, or gives float64.
     """
 
     def __init__(
@@ -34,15 +37,19 @@ class TrainedModel(nn.Module):
         calibrated: bool = True,
         forest: Forest | None = None,
         factors: tuple[float, float] = (0.5, 0.5),
+        rounded: bool = True,
     ) -> None:
         super().__init__()
         self.preprocessor = preprocessor
         self.members = nn.ModuleList(members)
         self.head, self.calibrated = head, calibrated
-        self.forest, self.factors = forest, factors
+        self.forest, self.factors, self.rounded = forest, factors, rounded
 
     def forward(self, numeric: Tensor, codes: Tensor, time: Tensor) -> Tensor:
-        """Answers float32 [N] or [N, W]; see `RawArrays` for the inputs."""
+        """Answers [N] or [N, W], float32 for the inputs of `RawArrays`.
+
+        With parameters and `numeric` in float64 (see `exact_answers`) they are float64.
+        """
         answers = []
         if len(self.members):
             inputs = self.preprocessor(numeric, codes, time)
@@ -53,7 +60,8 @@ class TrainedModel(nn.Module):
         mean = answers[0]
         if len(answers) == 2:
             mean = self.head.combine(answers[0], answers[1], self.factors)
-        return self.head.calibrate(mean) if self.calibrated else mean
+        answer = self.head.calibrate(mean) if self.calibrated else mean
+        return answer.to(numeric.dtype) if self.rounded else answer
 
     def calibrated_by(self, head: Head) -> "TrainedModel":
         """The same model with a head that was fitted to its answers."""
@@ -66,10 +74,12 @@ class TrainedModel(nn.Module):
         )
 
     def network_alone(self) -> "TrainedModel | None":
-        """Its networks' mean answer before calibration; None where it has none."""
+        """Its networks' mean answer before calibration, not rounded; None where it has none."""
         if not len(self.members):
             return None
-        alone = TrainedModel(self.preprocessor, list(self.members), self.head, calibrated=False)
+        alone = TrainedModel(
+            self.preprocessor, list(self.members), self.head, calibrated=False, rounded=False
+        )
         return alone.eval()
 
     def quality(self, labels: np.ndarray, answers: np.ndarray) -> float:
@@ -82,15 +92,32 @@ class TrainedModel(nn.Module):
         return self.head.measure(labels, answers)[self.head.quality_name]
 
 
-def forward_in_chunks(model: nn.Module, raw: RawArrays) -> np.ndarray:
-    """Runs a torch model over a table: float32 [N] or [N, W]."""
+def exact_answers(model: TrainedModel, raw: RawArrays) -> np.ndarray:
+    """What the model answers where nothing is rounded on the way: float64 [N] or [N, W].
+
+    Raises:
+        RuntimeError: a network that is not Slipway's own knows float32 only.
+    """
+    return forward_in_chunks(deepcopy(model).double(), raw, torch.float64)
+
+
+def forward_in_chunks(
+    model: nn.Module, raw: RawArrays, dtype: torch.dtype = torch.float32
+) -> np.ndarray:
+    """Runs a torch model over a table: [N] or [N, W].
+
+    Args:
+        model: takes the arrays of `RawArrays`.
+        raw: the table.
+        dtype: of the numbers that the model takes.
+    """
     parts = []
     with torch.inference_mode():
         for start in range(0, len(raw.numeric), CHUNK):
             cut = slice(start, start + CHUNK)
             parts.append(
                 model(
-                    torch.from_numpy(raw.numeric[cut]),
+                    torch.from_numpy(raw.numeric[cut]).to(dtype),
                     torch.from_numpy(raw.codes[cut]),
                     torch.from_numpy(raw.time[cut]),
                 ).numpy()

@@ -173,6 +173,9 @@ def grow_trees(
 def _compare(models: "list[xgboost.Booster]", matrix: np.ndarray, rows: "xgboost.DMatrix") -> None:
     """Compares the trees as they are read and walked with XGBoost's own answers.
 
+    XGBoost adds up the leaves one by one in float32: n of them are off by n * 2**-24 at most, as a share
+    of their size. Where that is more than `TOLERANCE`, it is what is allowed.
+
     Raises:
         SlipwayError: they disagree.
     """
@@ -181,14 +184,15 @@ def _compare(models: "list[xgboost.Booster]", matrix: np.ndarray, rows: "xgboost
     for model in models:
         theirs = model.predict(rows, output_margin=True).reshape(len(matrix), -1)
         forest = Forest(read_nodes(bytes(model.save_raw("json"))))
+        allowed = max(TOLERANCE, model.num_boosted_rounds() * 2.0**-24)
         for start in range(0, len(matrix), _COMPARED):
             cut = slice(start, start + _COMPARED)
             ours = forest(torch.from_numpy(matrix[cut])).numpy()
             gaps = np.abs(ours - theirs[cut]) / np.maximum(1, np.abs(theirs[cut]))
-            if not gaps.max() <= TOLERANCE:
+            if not gaps.max() <= allowed:
                 raise SlipwayError(
                     f"The trees as Slipway reads them and XGBoost's own answers disagree by"
-                    f" {gaps.max():.2e} (allowed: {TOLERANCE:g}). The bundle was not written: the"
+                    f" {gaps.max():.2e} (allowed: {allowed:.3g}). The bundle was not written: the"
                     " installed release of xgboost-cpu is not the one that Slipway was made for."
                 )
 

@@ -207,10 +207,10 @@ class Forest(nn.Module):
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)))
 
     def forward(self, matrix: Tensor) -> Tensor:
-        """The outputs before the link function: float32 [N, W].
+        """The outputs before the link function: [N, W], of the matrix's precision.
 
         Args:
-            matrix: float32 [N, F], as `tree_matrix` gives it.
+            matrix: [N, F], as `tree_matrix` gives it.
         """
         at = self.roots.unsqueeze(0).expand(matrix.shape[0], -1)
         for _ in range(self.nodes.depth):
@@ -222,7 +222,7 @@ class Forest(nn.Module):
             at = self.ahead[2 * at + right.to(torch.int64)]
         # In float64, so that the order does not matter.
         total = self.value[at].to(torch.float64) @ self.adds
-        return (total + self.base).to(torch.float32)
+        return (total + self.base).to(matrix.dtype)
 
     def _is_member(self, value: Tensor, at: Tensor) -> Tensor:
         size = self.set_size[at]

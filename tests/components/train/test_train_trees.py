@@ -433,7 +433,7 @@ def test_combining_a_model_with_itself_changes_nothing() -> None:
         (NumberHead(level=0.9, mean=5.0, std=2.0), ends),
     ):
         mixed = head.combine(answers, answers, (0.3, 0.7))
-        torch.testing.assert_close(mixed, answers, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(mixed, answers.double(), rtol=1e-5, atol=1e-6)
 
 
 def test_the_history_is_json(make_splits: Any, tmp_path: Path, tracking: str) -> None:
