@@ -392,9 +392,16 @@ class MlflowServer:
             )
             for one in datasets
         ]
-        self._ask(
-            f"note the data of the run {run_id}",
-            lambda: self._client.log_inputs(run_id, datasets=inputs),
+        # MLflow looks which data the experiment knows and then inserts the rest: of two tasks that found
+        # none, one is refused by the table's key. Then they are known, and the same call finds them.
+        retry(
+            lambda: self._ask(
+                f"note the data of the run {run_id}",
+                lambda: self._client.log_inputs(run_id, datasets=inputs),
+            ),
+            attempts=3,
+            first_wait=0.1,
+            when=lambda error: isinstance(error, Refused),
         )
 
     def log_files(self, run_id: str, paths: Sequence[Path], place: str) -> str:

@@ -248,3 +248,25 @@ def test_the_series_of_monitoring_says_that_its_experiment_was_deleted(
     mlflow_client().delete_experiment(tracking.connect().open_experiment("shop-monitoring"))
     with pytest.raises(SlipwayError, match="'shop-monitoring' was deleted"):
         log_series("shop", "2024-01-03T00:00:00Z", {"accuracy": 0.9})
+
+
+def test_data_that_another_task_notes_at_the_same_moment_are_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow inserts what it did not find; the table's key refuses the second of two tasks."""
+    world.new_registry(tmp_path, monkeypatch)
+    server = tracking.connect()
+    run_id = server.open_run("toy")
+    data = [tracking.LoggedDataset(name="toy", context="training", data_hash="a" * 64, rows=2)]
+    real, calls = server._client.log_inputs, []
+
+    def taken_once(*arguments: Any, **options: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets")
+        real(*arguments, **options)
+
+    monkeypatch.setattr(server._client, "log_inputs", taken_once)
+    server.log_datasets(run_id, data)
+    (noted,) = mlflow_client().get_run(run_id).inputs.dataset_inputs
+    assert (len(calls), noted.dataset.name) == (2, "toy")
