@@ -158,6 +158,8 @@ def test_a_newcomer_sees_in_a_browser_what_was_judged_and_asks_what_serves(
     assert answered["label"][0] in (0, 1)
     wrong = page.ask(f"{address}/infer", {"inputs": row[1:]})
     assert row[0]["name"] in wrong["error"]
+    (told,) = page.complaints()
+    assert "400" in told, "the refusal, and nothing else"
 
 
 def newest_that_passed(project: Project) -> dict[str, Path]:

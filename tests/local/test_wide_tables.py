@@ -100,7 +100,9 @@ def run(project: LoadedProject, folder: Path) -> tuple[PipelineRun, dict[str, An
     compile_project(project, folder / "compiled")
     pipeline = folder / "compiled" / "wide-training.yaml"
     cut_after_validate(pipeline)
+    # As `slipway run` gives it: the pipeline itself names no folder of this machine.
     given = training_arguments(project.project, project.schema_content)
+    given["data_root"] = project.project.data.root
     arguments = {name: locate(value, folder / "compiled") for name, value in given.items()}
     request = RunRequest(
         pipeline=str(pipeline),

@@ -65,6 +65,7 @@ def deploy_accepts(probability: float, label: int, threshold: float) -> bool:
         centre=0.0,
         scale=1.0,
         costs={},
+        set_threshold=None,
     )
     answers = np.array([threshold + 1e-4], np.float32)
     golden = Golden(columns=[], answers=answers, bundle=bundle)
