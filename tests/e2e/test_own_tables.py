@@ -154,7 +154,8 @@ def test_a_newcomer_sees_in_a_browser_what_was_judged_and_asks_what_serves(
         output["name"]: output["data"]
         for output in page.ask(f"{address}/infer", {"inputs": row})["outputs"]
     }
-    assert 0 < answered["probability"][0] < 1
+    # Of tables that can be told apart without an error a model may be as sure as float32 goes.
+    assert 0 <= answered["probability"][0] <= 1
     assert answered["label"][0] in (0, 1)
     wrong = page.ask(f"{address}/infer", {"inputs": row[1:]})
     assert row[0]["name"] in wrong["error"]
