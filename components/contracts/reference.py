@@ -50,6 +50,7 @@ class ReferenceSummary(Record):
             "classes",
             "level",
             "labels",
+            "thresholds",
             "fairness",
             "costs",
             "set_threshold",
@@ -75,6 +76,7 @@ class ReferenceSummary(Record):
     classes: tuple[str, ...] = ()
     level: float = 0.0
     labels: dict[str, dict[str, float]] = field(default_factory=dict)
+    thresholds: dict[str, float] = field(default_factory=dict)
     fairness: list[dict[str, Any]] = field(default_factory=list)
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
     set_threshold: float | None = None

@@ -173,6 +173,7 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
         release=release,
         label=label,
         errors=errors,
+        thresholds=summary.thresholds,
         fairness=tuple(summary.fairness),
     )
 

@@ -71,6 +71,7 @@ def write_reference(
         statistics=splits.statistics,
         release=verdict.metrics,
         intervals=verdict.notes.get("intervals", {}),
+        thresholds=verdict.thresholds,
         label_rate={p: _rate(splits, p) for p in PARTS} if label.kind == "binary" else {},
         probability_mean=means,
         label_kind=bundle.label_kind,

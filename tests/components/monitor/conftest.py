@@ -252,6 +252,7 @@ def write_reference(folder: Path, flights: pl.DataFrame) -> dict[str, float]:
         statistics={},
         release=dict(release),
         intervals={},
+        thresholds={"accuracy": 0.7},
         label_rate={},
         probability_mean={},
     ).write(folder / FILE)

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -63,6 +64,10 @@ def test_the_report_stands_alone_and_names_what_was_found(world: Any) -> None:
     for outside in ('src="http', "src='http", 'href="http', "@import url"):
         assert outside not in page
     assert result.record.details["sampled_rows"] == 500
+    # What the gate asked for stands beside what was measured.
+    assert result.record.details["thresholds"] == {"accuracy": 0.7}
+    (row,) = re.findall(r'<tr[^>]*><th scope="row">accuracy</th>.*?</tr>', page)
+    assert "0.700" in row and "beyond the bound" in row
 
 
 def test_a_repeated_window_gives_the_same_record_and_one_row(world: Any) -> None:

@@ -126,6 +126,13 @@ def test_the_rules_of_fairness_go_with_the_version(tmp_path: Path) -> None:
     assert read_reference(tmp_path / "reference", "1", "test").fairness == tuple(asked)
 
 
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "number"])
+def test_monitoring_reads_the_gate_s_bounds_from_the_reference(
+    tmp_path: Path, kind: LabelKind
+) -> None:
+    assert read_reference(reference_of(tmp_path, kind), "1", "test").thresholds == {"r2": 0.0}
+
+
 def test_the_reference_of_several_classes(tmp_path: Path) -> None:
     made = reference_of(tmp_path, "multiclass")
     summary = ReferenceSummary.read(made / "reference.json")
