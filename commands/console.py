@@ -240,12 +240,15 @@ def _show_rules(console: Console, verdict: "Verdict") -> None:
         say(f"{held} other rule{'s' * (held != 1)}", label=good, to=console)
 
 
+_DRIFT = {"drift": "the data drifted", "stable": "the data is stable", "no_data": "too few data"}
+
+
 def show_monitoring(console: Console, record: "MonitoringRecord") -> None:
     """What a window came to, and its alerts."""
     summary = record.summary
     latency = summary["avg_latency"]
     say(
-        f"Monitoring: {summary['total_predictions']:,} predictions, drift {record.drift_status},"
+        f"Monitoring: {summary['total_predictions']:,} predictions, {_DRIFT[record.drift_status]},"
         f" {' '.join(quality(summary))}, latency {'—' if latency is None else f'{latency:.1f} ms'}",
         to=console,
     )

@@ -14,7 +14,7 @@ import termios
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from rich.cells import cell_len
@@ -22,10 +22,18 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from slipway.commands.cli import GROUPS, app
-from slipway.commands.console import Display, quality, short_window, show_result, show_status
+from slipway.commands.console import (
+    Display,
+    quality,
+    short_window,
+    show_monitoring,
+    show_result,
+    show_status,
+)
 from slipway.commands.terminal import say, wrapped
 from slipway.components.contracts.monitoring_record import (
     Alert,
+    DriftStatus,
     MLSystemMetrics,
     MonitoringRecord,
 )
@@ -433,3 +441,17 @@ def test_the_completion_script_completes(shell: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert "rollback" in done.stdout and "run" not in done.stdout.replace("_run", ""), done
     assert "_slipway_completion" in done.stdout, "the shell calls it for slipway"
+
+
+@pytest.mark.parametrize("status", get_args(DriftStatus))
+def test_whether_the_data_drifted_is_said_in_words(status: DriftStatus) -> None:
+    record = served().record
+    assert record is not None
+    output = io.StringIO()
+    show_monitoring(Console(file=output, width=120), replace(record, drift_status=status))
+    said = {
+        "drift": "1,400 predictions, the data drifted, accuracy 0.8000",
+        "stable": "1,400 predictions, the data is stable, accuracy 0.8000",
+        "no_data": "1,400 predictions, too few data, accuracy 0.8000",
+    }
+    assert said[status] in output.getvalue()
