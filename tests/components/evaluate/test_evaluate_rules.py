@@ -16,6 +16,7 @@ from slipway.components.evaluate.rules import (
     Estimate,
     Evidence,
     GroupEvidence,
+    RankingEvidence,
     RehearsalEvidence,
     SliceEvidence,
     decide,
@@ -115,6 +116,19 @@ def groups(
 
 def fair(**rule: Any) -> dict[str, Any]:
     return {"fairness": [{"by": "sex", "measure": "selection_rate", **rule}]}
+
+
+def ranked(
+    ndcg: float | None = 0.6, recall: float | None = 0.7, queries: int = 400
+) -> dict[str, Any]:
+    """How well the rows of the visits are ordered."""
+    values = {"ndcg": estimate(ndcg), "recall": estimate(recall)}
+    chance = {"ndcg": 0.31, "recall": 0.25}
+    return {"ranking": RankingEvidence(queries=queries, values=values, chance=chance)}
+
+
+def ranks(**rule: Any) -> dict[str, Any]:
+    return {"ranking": {"by": "visit", "at": 3, **rule}}
 
 
 def classes(recall: float | None = 0.6, **more: float) -> dict[str, Any]:
@@ -750,6 +764,42 @@ CASES = [
         },
         ("fairness sex error f rows", "fairness sex selection_rate gap"),
     ),
+    # The order of a query's rows.
+    Case("ranking at its least", ranked(), ranks(ndcg=0.6, recall=0.7)),
+    Case("ndcg just below", ranked(), ranks(ndcg=0.6001, recall=0.7), ("ranking ndcg",)),
+    Case("recall just below", ranked(), ranks(ndcg=0.6, recall=0.7001), ("ranking recall",)),
+    Case("ndcg alone", ranked(recall=0.1), ranks(ndcg=0.6)),
+    Case("recall alone", ranked(ndcg=0.1), ranks(recall=0.7)),
+    Case(
+        "both orders below",
+        ranked(),
+        ranks(ndcg=0.7, recall=0.8),
+        ("ranking ndcg", "ranking recall"),
+    ),
+    Case("ranking's worse end", ranked(), ranks(ndcg=0.58, judge="interval")),
+    Case(
+        "ranking's worse end below",
+        ranked(),
+        ranks(ndcg=0.59, judge="interval"),
+        ("ranking ndcg",),
+    ),
+    Case(
+        "ndcg that is no number",
+        ranked(ndcg=NAN),
+        ranks(ndcg=0.0),
+        ("sound measurement", "ranking ndcg"),
+    ),
+    Case("ndcg that is not known", ranked(ndcg=None), ranks(ndcg=0.0), ("ranking ndcg",)),
+    Case("just enough queries", ranked(queries=100), ranks(ndcg=0.6)),
+    Case("too few queries", ranked(queries=99), ranks(ndcg=0.6), ("ranking queries",)),
+    Case(
+        "too few queries, badly ordered",
+        ranked(ndcg=0.1, queries=99),
+        ranks(ndcg=0.6, recall=0.7),
+        ("ranking queries",),
+    ),
+    Case("fewer queries asked for", ranked(queries=5), ranks(ndcg=0.6, min_queries=5)),
+    Case("ranking that was not measured", {}, ranks(ndcg=0.0), ("ranking",)),
     # A value that rounds to its bound is shown with the digit that tells them apart.
     Case("f1 below in its fourth digit", metrics(f1=estimate(0.59964)), {"f1": 0.6}, ("f1",)),
     # The least of one class.
