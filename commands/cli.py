@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -44,6 +44,10 @@ from slipway.components.support.files import short_path, write_text
 from slipway.components.support.packages import own_version
 from slipway.components.support.secrets import guarded_output
 from slipway.components.support.stores import bound_stores
+
+if TYPE_CHECKING:
+    from slipway.local.job import RunResult
+    from slipway.local.workspace import Workspace
 
 BROKEN, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
 
@@ -122,8 +126,7 @@ def run(
     from slipway.local.run import RunError, run_project
     from slipway.local.workspace import Workspace
 
-    loaded = _load(project, overrides)
-    workspace = Workspace.at(out)
+    loaded, workspace = _load(project, overrides), Workspace.at(out)
     # A run that receives SIGTERM (from a CI system, say) ends its stages as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -134,25 +137,30 @@ def run(
             runner=runner.value,
             target=target.value,
             traffic=None if traffic is None else _duration("--traffic", traffic),
-            override=Override(approver=override_approver, reason=override_reason)
-            if override_approver or override_reason
-            else None,
+            override=_override(override_approver, override_reason),
         )
     except KeyboardInterrupt as interrupt:
         say("Interrupted. Nothing half-done was left; run the same command again.", to=errors)
         raise typer.Exit(INTERRUPTED) from interrupt
     except RunError as error:
         broken = error.result
-
-        def show() -> None:
-            if broken.verdict:  # whatever broke after it, the verdict stands
-                show_result(console, broken, workspace)
-
-        deliver(broken.summary(), show)
+        deliver(broken.summary(), lambda: _show_verdict(broken, workspace))
         raise
     deliver(result.summary(), lambda: show_result(console, result, workspace))
     if fail_on_refusal and not result.passed:
         raise typer.Exit(REFUSED)
+
+
+def _override(approver: str, reason: str) -> Override | None:
+    return Override(approver=approver, reason=reason) if approver or reason else None
+
+
+def _show_verdict(broken: "RunResult", workspace: "Workspace") -> None:
+    """Whatever broke after it, the verdict stands."""
+    from slipway.commands.console import show_result
+
+    if broken.verdict:
+        show_result(console, broken, workspace)
 
 
 def compile_(

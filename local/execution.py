@@ -90,15 +90,7 @@ def execute(
             stdin=subprocess.DEVNULL,
             text=True,
             errors="replace",
-            # PYTHONSAFEPATH: no module of a stage is looked for in the person's own folder.
-            env={
-                **os.environ,
-                **environment,
-                LASTING_TEMPORARY: lasting_temporary(),
-                "TMPDIR": str(temporary),
-                "PYTHONUNBUFFERED": "1",
-                "PYTHONSAFEPATH": "1",
-            },
+            env=_environment(environment, temporary),
             start_new_session=True,
         ) as child,
     ):
@@ -109,10 +101,8 @@ def execute(
                 text = line.strip()
                 if text.startswith(EVENT_PREFIX):
                     _apply(run, json.loads(text.removeprefix(EVENT_PREFIX)), watch)
-                elif text and line.startswith(
-                    "    "
-                ):  # a stage's own lines; kfp's are not indented
-                    tail.append(shown.strip())
+                elif text and line.startswith("    "):
+                    tail.append(shown.strip())  # a stage's own lines; kfp's are not indented
             child.wait()
         finally:
             if child.poll() is None:
@@ -125,6 +115,19 @@ def execute(
         # Nobody said why: a process that was killed, or an error before the stage began.
         run.error = "It ended without a result. The last lines:\n" + "\n".join(tail)
     return run
+
+
+def _environment(settings: dict[str, str], temporary: Path) -> dict[str, str]:
+    """What the child and its stages see."""
+    return {
+        **os.environ,
+        **settings,
+        LASTING_TEMPORARY: lasting_temporary(),
+        "TMPDIR": str(temporary),
+        "PYTHONUNBUFFERED": "1",
+        # No module of a stage is looked for in the person's own folder.
+        "PYTHONSAFEPATH": "1",
+    }
 
 
 def _apply(run: PipelineRun, event: dict[str, Any], watch: Watcher) -> None:

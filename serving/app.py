@@ -358,7 +358,16 @@ class Predictor:
             self._metrics.log_skipped.labels("asked").inc(rows.count)
             return answers, None
         self._metrics.answers.add(model.label.place(answers))
-        record = LogRecord(request.id, moment, 0, model.version, 200, 0.0, rows, answers)
+        record = LogRecord(
+            request_id=request.id,
+            time=moment,
+            served_at=0,
+            model_version=model.version,
+            status=200,
+            latency_ms=0.0,
+            rows=rows,
+            answers=answers,
+        )
         return answers, record
 
     async def account(
@@ -432,7 +441,14 @@ class Predictor:
         assert self._log is not None  # noqa: S101 - the caller looked
         now = time.time_ns() // 1000
         if record is None:
-            record = LogRecord(request_id, now, now, model.version, status, 0.0)
+            record = LogRecord(
+                request_id=request_id,
+                time=now,
+                served_at=now,
+                model_version=model.version,
+                status=status,
+                latency_ms=0.0,
+            )
         sample = self._settings.log_sample
         if sample < 1 and random.random() >= sample:  # noqa: S311 - no secret hangs on it
             self._metrics.log_skipped.labels("sampling").inc(record.count)

@@ -32,7 +32,7 @@ _LONGEST_PAUSE = 30.0
 _LOG_BYTES = 10_000_000
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Member:
     """One predictor: what it serves, and its process.
 
@@ -59,7 +59,7 @@ class Member:
         return {name: getattr(self, name) for name in self.__slots__ if name not in hidden}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Endpoint:
     """What the state file holds."""
 
@@ -78,7 +78,7 @@ class Supervisor:
     def __init__(self, folder: Path, public: socket.socket) -> None:
         self._folder, self._public = folder, public
         host, port = public.getsockname()[:2]
-        self._endpoint = Endpoint(os.getpid(), host, port, time.time())
+        self._endpoint = Endpoint(pid=os.getpid(), host=host, port=port, started=time.time())
         self._stable: Member | None = None
         self._candidate: Member | None = None
         self._watchers: set[asyncio.Task[None]] = set()

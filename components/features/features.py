@@ -1,6 +1,6 @@
 """Features: from the dataset's tables to train, validation and test tables, through Feast."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -67,57 +67,34 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     manifest = read_manifest(dataset)
     windows = cutting.part_windows(manifest, settings)
     examples = cutting.read_examples(dataset, manifest, settings)
-    ends = None
-    if windows is not None:
-        whole = (windows["train"][0], windows["test"][1])
-        ends = cutting.end_of_data(examples.rows[TIME], whole)
-    place = locate(project)
+    ends = _end_of_data(examples.rows, windows)
 
+    place = locate(project)
     made = write_views(dataset, manifest, settings, place)
     keys = key_columns(manifest, settings)
-    store = open_store(place, settings.offline_store)
-    apply_definitions(store, place, settings, keys, made)
-    progress(f"registered {len(settings.views)} views with Feast")
-
+    store = _register_views(place, settings, keys, made)
     begins = {name: view.begins for name, view in made.items()}
     unlabelled, without_label = cutting.sample_unlabelled(examples.unlabelled, settings, windows)
     asked = pl.concat([examples.rows, unlabelled], how="diagonal")
-    joined = join(store, place, settings, keys, asked, begins)
     untyped = set().union(*(view.untyped for view in made.values()))
+    joined = join(store, place, settings, keys, asked, begins)
     joined, kinds, _ = with_derived(settings, joined, untyped)
     features = model_features(settings, made, kinds)
-    table = joined.select(
-        *dict.fromkeys(
-            [
-                *cutting.order(settings)[::-1],
-                *keys,
-                *settings.named_columns,
-                *settings.examples.beside,
-            ]
-        ),
-        *(feature.name for feature in features),
-        LABEL,
-        PART,
-    )
+    table = _model_rows(joined, settings, keys, features)
     labelled = table.filter(pl.col(LABEL).is_not_null()).drop(PART)
     parts = cut(labelled, settings, windows)
     progress(f"joined {table.height:,} examples")
     _fill_online_store(store, settings, windows["test"][1] if windows else EPOCH)
-    if settings.streams:
-        from slipway.components.features.streams.push import keep_streams
-
-        keep_streams(store, place, dataset, manifest, settings)
-
+    _fill_streams(store, place, dataset, manifest, settings)
     splits = _describe(project, settings, manifest, features, windows, parts, examples.classes)
     left = labelled.height - sum(part.height for part in parts.values())
-    reason = "in_gap" if settings.split.by is None else "in_gap_or_another_groups_part"
     splits = replace(
         splits,
         sources=source_features(settings, made),
         derived=settings.expressions,
         unlabelled=without_label,
         notes={
-            "dropped": {**examples.dropped, reason: left},
+            "dropped": {**examples.dropped, _left_out_by(settings): left},
             "before_data": _before_data(settings, examples.rows, begins),
             **({"data_end": format_instant(ends)} if ends else {}),
         },
@@ -125,6 +102,41 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     rest = table.filter(pl.col(LABEL).is_null()).sort(cutting.order(settings))
     _write_parts(output, parts, rest, splits)
     return splits
+
+
+def _end_of_data(examples: "pl.DataFrame", windows: Windows | None) -> datetime | None:
+    if windows is None:
+        return None
+    return cutting.end_of_data(examples[TIME], (windows["train"][0], windows["test"][1]))
+
+
+def _register_views(
+    place: StoreLocation,
+    settings: FeaturesConfig,
+    keys: Mapping[str, str],
+    made: Mapping[str, ViewTable],
+) -> "FeatureStore":
+    store = open_store(place, settings.offline_store)
+    apply_definitions(store, place, settings, keys, made)
+    progress(f"registered {len(settings.views)} views with Feast")
+    return store
+
+
+def _model_rows(
+    joined: "pl.DataFrame",
+    settings: FeaturesConfig,
+    keys: Iterable[str],
+    features: Iterable[Feature],
+) -> "pl.DataFrame":
+    """The columns that a part keeps, with `PART`: what names and orders a row, features, label."""
+    beside = [*settings.named_columns, *settings.examples.beside]
+    named = dict.fromkeys([*cutting.order(settings)[::-1], *keys, *beside])
+    return joined.select(*named, *(feature.name for feature in features), LABEL, PART)
+
+
+def _left_out_by(settings: FeaturesConfig) -> str:
+    """Why rows are in no part."""
+    return "in_gap" if settings.split.by is None else "in_gap_or_another_groups_part"
 
 
 def _describe(
@@ -197,6 +209,19 @@ def _fill_online_store(store: "FeatureStore", settings: FeaturesConfig, moment: 
         if settings.is_online(view):
             written = materialise(store, view.name, moment)
             progress(f"online store: {view.name}, {written:,} entities")
+
+
+def _fill_streams(
+    store: "FeatureStore",
+    place: StoreLocation,
+    dataset: Path,
+    manifest: Manifest,
+    settings: FeaturesConfig,
+) -> None:
+    if settings.streams:
+        from slipway.components.features.streams.push import keep_streams
+
+        keep_streams(store, place, dataset, manifest, settings)
 
 
 def _write_parts(

@@ -1,9 +1,10 @@
 """Features of rows that are to be predicted: training's views and join, without a label."""
 
 import tempfile
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_duration, format_instant
 from slipway.components.config.data import Window
@@ -18,10 +19,13 @@ from slipway.components.features.expressions import with_derived
 from slipway.components.features.features import join, model_features, write_views
 from slipway.components.features.registry import apply_definitions, open_store
 from slipway.components.features.tables import write_table
-from slipway.components.features.views import ALWAYS
+from slipway.components.features.views import ALWAYS, ViewTable
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory
 from slipway.components.support.stage import stage
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @stage("scoring-features")
@@ -51,31 +55,11 @@ def look_up_features(
 
     settings = FeaturesConfig.parse(config, "features")
     manifest = read_manifest(dataset)
-    if settings.examples.time is None:
-        window = None
-    elif window is None:
-        raise SlipwayError(
-            f"The examples have a time ({settings.examples.time}): give window_start and window_end,"
-            " which say which of them are predicted."
-        )
-    else:
-        _require_reach(settings, manifest, window.start)
+    window = _checked(window, settings, manifest)
     span = (window.start, window.end) if window else None
     examples = cutting.read_rows(dataset, manifest, settings, span)
     keys = key_columns(manifest, settings)
-    with tempfile.TemporaryDirectory(prefix="slipway-features-") as scratch:
-        place = StoreLocation(root=f"{scratch}/store", project=feast_name(project), redis=None)
-        made = write_views(dataset, manifest, settings, place)
-        # Ours joins whatever engine the project has: it gives the same values, on this machine.
-        here = settings.model_copy(update={"offline_store": None})
-        store = open_store(place)
-        apply_definitions(store, place, here, keys, made)
-        # The dataset was read as far back as the views look: their data began before it. Where a version
-        # was trained when they had not begun, `score` knows it.
-        for view in made.values():
-            view.begins = ALWAYS
-        begins = dict.fromkeys(made, ALWAYS)
-        joined = join(store, place, here, keys, examples.rows, begins)
+    made, joined = _join_in_scratch(dataset, project, settings, keys, examples.rows)
     without = set().union(*(view.untyped for view in made.values()))
     joined, kinds, also = with_derived(settings, joined, without)
     features = model_features(settings, made, kinds)
@@ -99,6 +83,47 @@ def look_up_features(
         write_table(table, str(scratch_folder / ROWS))
         write_feature_rows(scratch_folder, result)
     return result
+
+
+def _checked(window: Window | None, settings: FeaturesConfig, manifest: Manifest) -> Window | None:
+    """The window of the rows; None where they have no time.
+
+    Raises:
+        SlipwayError: they have one and there is no window, or the dataset does not reach back enough.
+    """
+    if settings.examples.time is None:
+        return None
+    if window is None:
+        raise SlipwayError(
+            f"The examples have a time ({settings.examples.time}): give window_start and window_end,"
+            " which say which of them are predicted."
+        )
+    _require_reach(settings, manifest, window.start)
+    return window
+
+
+def _join_in_scratch(
+    dataset: Path,
+    project: str,
+    settings: FeaturesConfig,
+    keys: Mapping[str, str],
+    examples: "pl.DataFrame",
+) -> tuple[dict[str, ViewTable], "pl.DataFrame"]:
+    """The views, and the examples with their features, from a feature store of its own."""
+    manifest = read_manifest(dataset)
+    with tempfile.TemporaryDirectory(prefix="slipway-features-") as scratch:
+        place = StoreLocation(root=f"{scratch}/store", project=feast_name(project), redis=None)
+        made = write_views(dataset, manifest, settings, place)
+        # Ours joins whatever engine the project has: it gives the same values, on this machine.
+        here = settings.model_copy(update={"offline_store": None})
+        store = open_store(place)
+        apply_definitions(store, place, here, keys, made)
+        # The dataset was read as far back as the views look: their data began before it. Where a version
+        # was trained when they had not begun, `score` knows it.
+        for view in made.values():
+            view.begins = ALWAYS
+        begins = dict.fromkeys(made, ALWAYS)
+        return made, join(store, place, here, keys, examples, begins)
 
 
 def _require_reach(config: FeaturesConfig, manifest: Manifest, start: datetime) -> None:

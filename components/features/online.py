@@ -38,7 +38,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
     """How far the materialisation of a view got.
 
@@ -114,7 +114,13 @@ def materialise(store: "FeatureStore", view_name: str, end: datetime) -> int:
     written = 0
     for offset in range(first, max(rows.height, 1), BATCH):
         batch = rows.slice(offset, BATCH)
-        note = Note(end.isoformat(), content, work, offset + batch.height, rows.height)
+        note = Note(
+            end=end.isoformat(),
+            content=content,
+            work=work,
+            done=offset + batch.height,
+            total=rows.height,
+        )
         writer.write(as_arrow(batch), note)
         written += batch.height
     if forget:

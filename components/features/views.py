@@ -72,7 +72,7 @@ _READ_AT_ONCE = 8
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class ViewTable:
     """What a view's table came to.
 
@@ -118,7 +118,7 @@ class KnownSpan:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _ViewFrame:
     rows: "pl.DataFrame"
     kinds: dict[str, Kind]
@@ -157,7 +157,7 @@ def write_view(
     if config.keys_of(view) == (ROW_ID,):
         sources = replace(sources, content=_content(manifest, config, view))
     total = manifest.tables[view.table].rows
-    found = ViewTable(0, {}, set())
+    found = ViewTable(rows=0, kinds={}, untyped=set())
     begins: list[datetime] = []
 
     def read() -> Iterator["pl.DataFrame"]:
@@ -278,7 +278,13 @@ def _made(
     else:
         made = made.join(numbers, on=KEY, how="left", maintain_order="left").drop(KEY)
         made = made.select(*sources.keys, pl.exclude(sources.keys))
-    return _ViewFrame(made.rename({KNOWN: TIME}), read.kinds, read.untyped, begins, known)
+    return _ViewFrame(
+        rows=made.rename({KNOWN: TIME}),
+        kinds=read.kinds,
+        untyped=read.untyped,
+        begins=begins,
+        known=known,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,10 +340,10 @@ def read_events(
     if stream is not None:
         named.append(joined(rows.select(stream.key_columns)).alias(NAMED))
     return ViewEvents(
-        sources.entities(rows, f"view {view.name}"),
-        rows.select(*_moments(rows.schema, config, view), *values, *named),
-        kinds,
-        untyped,
+        entities=sources.entities(rows, f"view {view.name}"),
+        events=rows.select(*_moments(rows.schema, config, view), *values, *named),
+        kinds=kinds,
+        untyped=untyped,
     )
 
 

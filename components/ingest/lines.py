@@ -96,8 +96,7 @@ def csv_batches(
     import pyarrow.csv as pc
 
     def opened(
-        convert: pc.ConvertOptions,
-        empty_lines: bool = False,
+        convert: pc.ConvertOptions, empty_lines: bool = False
     ) -> tuple[IO[bytes], _CountsQuotes, pc.CSVStreamingReader]:
         stream = source.store.open(file, "rb", compression="infer")
         counting = _CountsQuotes(stream, dialect.quote.encode(dialect.encoding))
@@ -105,10 +104,7 @@ def csv_batches(
         parse.ignore_empty_lines = not empty_lines
         return stream, counting, pc.open_csv(counting, read, parse, convert)
 
-    with source.store.open(file, "rb", compression="infer") as stream:
-        beginning = stream.read(2)
-    if dialect.is_utf8:
-        _require_utf8(beginning, name)
+    beginning = _beginning(source, file, name, dialect)
     done = 0
     try:
         # First only for the names. As binary, so that no value can fail yet.
@@ -145,6 +141,15 @@ def csv_batches(
         raise SlipwayError(
             _csv_problem(name, done, " ".join(str(error).split()), dialect)
         ) from error
+
+
+def _beginning(source: Source, file: str, name: str, dialect: Csv) -> bytes:
+    """The first two bytes of a file."""
+    with source.store.open(file, "rb", compression="infer") as stream:
+        beginning = stream.read(2)
+    if dialect.is_utf8:
+        _require_utf8(beginning, name)
+    return beginning
 
 
 def _with_folders(

@@ -31,7 +31,7 @@ def named_pairs(costs: Costs) -> int:
     return sum(len(answers) for answers in costs.values())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class CostRule:
     """The costs as they differ from 1 for a mistake and 0 for a right answer: few do.
 
@@ -56,7 +56,7 @@ def cost_rule(costs: Costs, classes: tuple[str, ...]) -> CostRule:
     differs = cost_matrix(costs, classes) - cost_matrix({}, classes)
     true, answered = np.nonzero(differs)
     most = float(np.abs(differs).sum(0).max(initial=0.0))
-    return CostRule(true, answered, differs[true, answered], most)
+    return CostRule(true=true, answered=answered, more=differs[true, answered], most=most)
 
 
 def expected_costs(answers: "np.ndarray", rule: CostRule) -> "np.ndarray":

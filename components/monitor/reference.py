@@ -5,7 +5,7 @@ tag `slipway.reference_uri`.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.monitor.measures.expected_error import ErrorByWidth, fit_errors
 from slipway.components.monitor.measures.sketch import (
+    Counts,
     Floats,
     Sketch,
     add_column,
@@ -122,7 +123,6 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
         table = pq.ParquetFile(folder / ROWS).read()
     except (OSError, pa.ArrowException) as error:
         raise SlipwayError(f"{folder / ROWS} cannot be read: {error}.") from error
-    features = summary.features
     label = label_type(
         summary.label_kind,
         threshold=summary.threshold,
@@ -131,16 +131,7 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
         costs=summary.costs,
         set_threshold=summary.set_threshold,
     )
-    answers = [answer_column(label.kind, name) for name, _ in label.columns()]
-    missing = [
-        name
-        for name in ("part", *answers, *(f.name for f in features))
-        if name not in table.column_names
-    ]
-    if missing:
-        raise SlipwayError(
-            f"The reference of version {model_version} lacks the columns {', '.join(missing)}."
-        )
+    _require_columns(table, summary.features, label, model_version)
     errors = _errors_by_width(table, label)
     table = table.filter(pc.equal(table["part"], part))
     if not table.num_rows:
@@ -149,14 +140,7 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
             " monitoring.drift.reference to the other."
         )
     hours = hours_since_1970(table[TIME]) if TIME in table.column_names else None
-    edges: dict[str, Floats] = {}
-    sketches: dict[str, Sketch] = {}
-    for feature in features:
-        column = table[feature.name]
-        if feature.kind in ("numeric", "time"):
-            edges[feature.name] = bin_edges(numbers(column, feature.kind))
-        sketches[feature.name] = new_sketch(feature.kind, edges.get(feature.name))
-        add_column(sketches[feature.name], column, feature.kind, hours)
+    edges, sketches = _sketch(table, summary.features, hours)
     name, kind = label.watched
     predicted = table[answer_column(label.kind, name)]
     prediction_edges = bin_edges(numbers(predicted, kind)) if kind == "numeric" else None
@@ -165,7 +149,7 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
     release = {name: value for name, value in summary.release.items() if value is not None}
     return Reference(
         model_version=model_version,
-        features=features,
+        features=summary.features,
         table=table,
         edges=edges,
         sketches=sketches,
@@ -176,6 +160,33 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
         thresholds=summary.thresholds,
         fairness=tuple(summary.fairness),
     )
+
+
+def _require_columns(
+    table: "pa.Table", features: Iterable[Feature], label: LabelType, model_version: str
+) -> None:
+    answers = [answer_column(label.kind, name) for name, _ in label.columns()]
+    wanted = ("part", *answers, *(feature.name for feature in features))
+    missing = [name for name in wanted if name not in table.column_names]
+    if missing:
+        raise SlipwayError(
+            f"The reference of version {model_version} lacks the columns {', '.join(missing)}."
+        )
+
+
+def _sketch(
+    table: "pa.Table", features: Iterable[Feature], hours: Counts | None
+) -> tuple[dict[str, Floats], dict[str, Sketch]]:
+    """Bin edges and sketches by feature."""
+    edges: dict[str, Floats] = {}
+    sketches: dict[str, Sketch] = {}
+    for feature in features:
+        column = table[feature.name]
+        if feature.kind in ("numeric", "time"):
+            edges[feature.name] = bin_edges(numbers(column, feature.kind))
+        sketches[feature.name] = new_sketch(feature.kind, edges.get(feature.name))
+        add_column(sketches[feature.name], column, feature.kind, hours)
+    return edges, sketches
 
 
 def _errors_by_width(table: "pa.Table", label: LabelType) -> ErrorByWidth | None:

@@ -237,7 +237,9 @@ def read_message(request: Any, bounds: Bounds, outputs: tuple[str, ...]) -> Infe
         raise RequestError("The parameter 'rank' is answered over HTTP only.")
     wanted = [{"name": output.name} for output in request.outputs] or None
     chosen = outputs_wanted(wanted, outputs, binary=True)
-    return InferRequest(request_id(request.id or None), tensors, chosen, time, log)
+    return InferRequest(
+        id=request_id(request.id or None), inputs=tensors, outputs=chosen, time=time, log=log
+    )
 
 
 def _typed(item: Any) -> list[Any]:

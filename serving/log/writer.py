@@ -44,7 +44,7 @@ _MODEL = b"slipway.model"
 _logger = logging.getLogger("slipway.serving.log.writer")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class LogRecord:
     """One answered or refused request. `time` and `served_at` are microseconds since 1970, UTC.
 

@@ -1,10 +1,8 @@
 """Rows: from tensors by feature name to the arrays that the model takes."""
 
 import difflib
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -20,32 +18,32 @@ from slipway.serving.errors import RequestError
 from slipway.serving.protocol.bounds import MAX_TEXT, MAX_VALUES, Bounds
 from slipway.serving.protocol.derived import Derivation, Plan, make
 from slipway.serving.protocol.tensors import short_text
+from slipway.serving.protocol.values import (
+    BOOLEAN,
+    CATEGORICAL,
+    ENTITY,
+    FLOATS,
+    KEY,
+    KEY_PART,
+    NUMBERS,
+    NUMERIC,
+    TEXTS,
+    TIME,
+    TRUTHS,
+    is_key,
+    key_datatype,
+    parse_time,
+    read_keys,
+    read_numbers,
+    read_texts,
+    read_times,
+    text_size,
+)
 
-_EPOCH = datetime(1970, 1, 1)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
-_FLOATS = frozenset({"FP16", "FP32", "FP64"})
-_INTEGERS = {
-    f"{sign}INT{bits}": (0 if sign else -(2 ** (bits - 1)), 2 ** (bits if sign else bits - 1) - 1)
-    for sign in ("", "U")
-    for bits in (8, 16, 32, 64)
-}
-_NUMBERS: frozenset[type] = frozenset({int, float, type(None)})
-_WHOLE: frozenset[type] = frozenset({int, type(None)})
-_TRUTHS: frozenset[type] = frozenset({bool, type(None)})
-_TEXTS: frozenset[type] = frozenset({str, type(None)})
-_DIGITS = re.compile(r"-?[0-9]{1,20}")
 _MAX_LAYOUTS = 64
 _NOTHING = Plan((), {}, frozenset())
 _TEXT_OBJECT = 64  # bytes of a Python text beside its characters, and of the reference to it
-_NUMERIC, _BOOLEAN, _CATEGORICAL, _TIME, _KEY, _KEY_PART, _ENTITY = range(7)
-_ACCEPTED = {
-    _NUMERIC: "FP64, FP32, FP16 or an integer type",
-    _BOOLEAN: "BOOL (or a number type with 0 and 1)",
-    _CATEGORICAL: "BYTES",
-    _TIME: "BYTES (ISO 8601) or INT64 (microseconds since 1970)",
-    _KEY: "BYTES or an integer type",
-    _KEY_PART: "BYTES or an integer type",
-}
 
 
 @dataclass(slots=True)
@@ -115,20 +113,20 @@ class RowReader:
         booleans = {f.name for f in (*bundle.features, *bundle.sources) if f.kind == "boolean"}
         self._key = bundle.key
         self._slots: dict[str, tuple[int, int]] = {
-            name: (_BOOLEAN if name in booleans else _NUMERIC, i)
+            name: (BOOLEAN if name in booleans else NUMERIC, i)
             for i, name in enumerate(self.numeric)
         }
-        self._slots |= {name: (_CATEGORICAL, i) for i, name in enumerate(self.categorical)}
-        self._slots |= {name: (_TIME, i) for i, name in enumerate(self.time)}
+        self._slots |= {name: (CATEGORICAL, i) for i, name in enumerate(self.categorical)}
+        self._slots |= {name: (TIME, i) for i, name in enumerate(self.time)}
         self._order = [feature.name for feature in bundle.features]
         self._feature_list = (*bundle.features, *bundle.sources)
         self._entities = bundle.entities
-        self._slots.setdefault(bundle.key, (_KEY, 0))
+        self._slots.setdefault(bundle.key, (KEY, 0))
         self._key_parts = bundle.key_columns
         for i, name in enumerate(bundle.key_columns):
-            self._slots.setdefault(name, (_KEY_PART, i))
+            self._slots.setdefault(name, (KEY_PART, i))
         for name in bundle.entities:
-            self._slots.setdefault(name, (_ENTITY, 0))
+            self._slots.setdefault(name, (ENTITY, 0))
         self._layouts: dict[tuple[str, ...], _Layout] = {}
         inputs = len(self._slots)
         self._max_rows = max(1, min(max_rows, MAX_VALUES // inputs))
@@ -180,48 +178,52 @@ class RowReader:
                 and type(tensor.get("datatype")) is str
             ):
                 data = self._data(tensor, name)
-            if count != len(data):
-                if count != -1:
-                    raise RequestError(
-                        f"Input '{name}' has {len(data)} rows, the inputs before it {count}."
-                    )
-                count = len(data)
+            if -1 != count != len(data):
+                raise RequestError(
+                    f"Input '{name}' has {len(data)} rows, the inputs before it {count}."
+                )
+            count = len(data)
             if (
-                kind == _NUMERIC
+                kind == NUMERIC
                 and type(data) is list
-                and tensor["datatype"] in _FLOATS
-                and _NUMBERS.issuperset(map(type, data))
+                and tensor["datatype"] in FLOATS
+                and NUMBERS.issuperset(map(type, data))
             ):
                 numeric[index] = data
-            elif kind <= _BOOLEAN:
-                numeric[index] = _numbers(name, tensor["datatype"], data, kind)
-            elif kind == _CATEGORICAL:
-                categorical[index] = _texts(name, tensor["datatype"], data, kind)
-            elif kind == _TIME:
-                time[index] = _times(name, tensor["datatype"], data)
-            elif kind == _KEY:
-                keys = _keys(name, tensor["datatype"], data)
-            elif kind == _KEY_PART:
-                parts[index] = _keys(name, tensor["datatype"], data)
-        if keys is None and parts and len(parts) == len(self._key_parts):
-            rows_of_parts = zip(*(parts[i] for i in range(len(parts))), strict=True)
-            keys = [join_values(row) for row in rows_of_parts]
+            elif kind <= BOOLEAN:
+                numeric[index] = read_numbers(name, tensor["datatype"], data, kind)
+            elif kind == CATEGORICAL:
+                categorical[index] = read_texts(name, tensor["datatype"], data, kind)
+            elif kind == TIME:
+                time[index] = read_times(name, tensor["datatype"], data)
+            elif kind == KEY:
+                keys = read_keys(name, tensor["datatype"], data)
+            elif kind == KEY_PART:
+                parts[index] = read_keys(name, tensor["datatype"], data)
+        if keys is None:
+            keys = self._joined_keys(parts)
         if any(feature.name not in seen for feature in self._feature_list):
             self._fill(count, seen, numeric, categorical, time)
         rows = self._assemble(count, numeric, categorical, time, keys)
-        whole = seen.issuperset(self._order) and seen.isdisjoint(self._sources)
-        if count == 1 and len(self._layouts) < _MAX_LAYOUTS and whole:
+        if count == 1 and seen.issuperset(self._order) and seen.isdisjoint(self._sources):
             self._learn(tensors)
         return rows if self._derivation is None else self._made(rows, seen)
+
+    def _joined_keys(self, parts: dict[int, list[str | None]]) -> list[str | None] | None:
+        """The keys of examples that several columns name, where the request has all of them."""
+        if not parts or len(parts) != len(self._key_parts):
+            return None
+        rows = zip(*(parts[i] for i in range(len(parts))), strict=True)
+        return [join_values(row) for row in rows]
 
     def _made(self, rows: Rows, seen: set[str]) -> Rows:
         """The rows with the inputs that the request leaves out, and without their sources."""
         plan = self._plan(seen)
         for name, column in make(plan, partial(self._column, rows), rows.count).items():
             kind, index = self._slots[name]
-            if kind <= _BOOLEAN:
+            if kind <= BOOLEAN:
                 rows.numeric[:, index] = column.values
-            elif kind == _CATEGORICAL:
+            elif kind == CATEGORICAL:
                 rows.categorical[:, index] = [text or "" for text in column.values]
             else:
                 rows.time[:, index] = column.values
@@ -237,10 +239,10 @@ class RowReader:
     def _column(self, rows: Rows, name: str) -> Column:
         """One feature's values, as expressions take them."""
         kind, index = self._slots[name]
-        if kind <= _BOOLEAN:
-            boolean = kind == _BOOLEAN
+        if kind <= BOOLEAN:
+            boolean = kind == BOOLEAN
             return number_column(rows.numeric[:, index], "boolean" if boolean else "number")
-        if kind == _CATEGORICAL:
+        if kind == CATEGORICAL:
             return text_column(rows.categorical[:, index])
         return Column("time", rows.time[:, index])
 
@@ -252,22 +254,24 @@ class RowReader:
 
     def _learn(self, tensors: list[dict[str, Any]]) -> None:
         """Notes the order of a request of one row that was read, for `_read_one`."""
+        if len(self._layouts) >= _MAX_LAYOUTS:
+            return
         names = tuple(tensor["name"] for tensor in tensors)
         datatypes = [tensor["datatype"] for tensor in tensors]
-        places: list[list[tuple[int, int]]] = [[] for _ in range(_ENTITY + 1)]
+        places: list[list[tuple[int, int]]] = [[] for _ in range(ENTITY + 1)]
         for i, name in enumerate(names):
             kind, slot = self._slots[name]
             if not (
-                datatypes[i] in _FLOATS
-                if kind == _NUMERIC
-                else datatypes[i] == ("BOOL" if kind == _BOOLEAN else "BYTES")
+                datatypes[i] in FLOATS
+                if kind == NUMERIC
+                else datatypes[i] == ("BOOL" if kind == BOOLEAN else "BYTES")
             ):
                 return
             places[kind].append((slot, i))
         order = [[i for _, i in sorted(place)] for place in places]
-        numeric = [i for _, i in sorted(places[_NUMERIC] + places[_BOOLEAN])]
+        numeric = [i for _, i in sorted(places[NUMERIC] + places[BOOLEAN])]
         self._layouts[names] = _Layout(
-            datatypes, [[1]] * len(names), numeric, order[_NUMERIC], *order[_BOOLEAN:_ENTITY]
+            datatypes, [[1]] * len(names), numeric, order[NUMERIC], *order[BOOLEAN:ENTITY]
         )
 
     def _read_one(self, tensors: list[Any]) -> Rows | None:
@@ -298,9 +302,9 @@ class RowReader:
         keys = [values[i] for i in layout.key]
         parts = [values[i] for i in layout.key_parts]
         if not (
-            _NUMBERS.issuperset([type(values[i]) for i in layout.floats])
-            and _TRUTHS.issuperset([type(values[i]) for i in layout.boolean])
-            and _TEXTS.issuperset(map(type, [*texts, *times, *keys, *parts]))
+            NUMBERS.issuperset([type(values[i]) for i in layout.floats])
+            and TRUTHS.issuperset([type(values[i]) for i in layout.boolean])
+            and TEXTS.issuperset(map(type, [*texts, *times, *keys, *parts]))
         ):
             return None
         if not keys and parts and len(parts) == len(self._key_parts):
@@ -318,7 +322,7 @@ class RowReader:
             categorical,
             np.array([moments], np.int64),
             keys or None,
-            _size(together),
+            text_size(together),
         )
 
     def absent(self, tensors: Any) -> list[Feature]:
@@ -345,10 +349,10 @@ class RowReader:
             if not _is_named(tensor) or tensor["name"] not in self._entities:
                 continue
             name = tensor["name"]
-            texts = _keys(name, tensor.get("datatype"), self._data(tensor, name))
+            texts = read_keys(name, tensor.get("datatype"), self._data(tensor, name))
             kind = self._entities[name]
             if "int" in kind:
-                wrong = [text for text in texts if text is not None and not _is_key(text, kind)]
+                wrong = [text for text in texts if text is not None and not is_key(text, kind)]
                 if wrong:
                     raise RequestError(
                         f"Input '{name}' is an entity key of type {kind}: '{short_text(wrong[0])}' is no"
@@ -390,7 +394,7 @@ class RowReader:
         lone = [
             name
             for name in (self._key, *self._key_parts)
-            if name not in columns and self._slots[name][0] in (_KEY, _KEY_PART)
+            if name not in columns and self._slots[name][0] in (KEY, KEY_PART)
         ]
         keys: dict[str, list[Any]] = {name: [] for name in lone}
         for number, instance in enumerate(instances):
@@ -406,27 +410,24 @@ class RowReader:
                 column.append(instance.get(name))
             for name, values in keys.items():
                 values.append(instance.get(name))
-        kinds = {_NUMERIC: "FP64", _BOOLEAN: "BOOL"}
-        tensors = []
-        for name, column in columns.items():
-            datatype = kinds.get(self._slots[name][0], "BYTES")
-            present = {type(value) for value in column if value is not None}
-            if datatype == "BYTES" and present == {int} and self._slots[name][0] == _TIME:
-                datatype = "INT64"
-            elif datatype == "BOOL" and present and present <= {int, float}:
-                datatype = "FP64"
-            elif self._slots[name][0] in (_KEY, _KEY_PART, _ENTITY):
-                datatype = _key_datatype(column)
-            tensors.append(
-                {"name": name, "shape": [len(column)], "datatype": datatype, "data": column}
-            )
+        tensors = [self._as_tensor(name, column) for name, column in columns.items()]
         for name, values in keys.items():
             if any(value is not None for value in values):
-                datatype = _key_datatype(values)
-                tensors.append(
-                    {"name": name, "shape": [len(values)], "datatype": datatype, "data": values}
-                )
+                tensors.append(self._as_tensor(name, values))
         return tensors
+
+    def _as_tensor(self, name: str, values: list[Any]) -> dict[str, Any]:
+        """A column of instances as a tensor, in the datatype that its values have."""
+        kind = self._slots[name][0]
+        datatype = {NUMERIC: "FP64", BOOLEAN: "BOOL"}.get(kind, "BYTES")
+        present = {type(value) for value in values if value is not None}
+        if kind == TIME and present == {int}:
+            datatype = "INT64"
+        elif kind == BOOLEAN and present and present <= {int, float}:
+            datatype = "FP64"
+        elif kind in (KEY, KEY_PART, ENTITY):
+            datatype = key_datatype(values)
+        return {"name": name, "shape": [len(values)], "datatype": datatype, "data": values}
 
     def _slot(self, tensor: Any, seen: set[str]) -> tuple[str, tuple[int, int]]:
         if type(tensor) is not dict:
@@ -487,9 +488,9 @@ class RowReader:
             if name in seen:
                 continue
             kind, index = self._slots[name]
-            if kind <= _BOOLEAN:
+            if kind <= BOOLEAN:
                 numeric[index] = [None] * count
-            elif kind == _CATEGORICAL:
+            elif kind == CATEGORICAL:
                 categorical[index] = [""] * count
             else:
                 time[index] = [MISSING_TIME] * count
@@ -515,9 +516,9 @@ class RowReader:
         times = np.empty((count, len(time)), np.int64)
         for i, column in enumerate(time):
             times[:, i] = column
-        size = sum(_size("".join(column)) for column in categorical)
+        size = sum(text_size("".join(column)) for column in categorical)
         if keys is not None:
-            size += _size("".join(key or "" for key in keys))
+            size += text_size("".join(key or "" for key in keys))
         return Rows(count, numbers, texts, times, keys, size)
 
     def _bounded(self, numbers: np.ndarray) -> np.ndarray:
@@ -540,128 +541,6 @@ class RowReader:
 
 def _is_named(tensor: Any) -> bool:
     return type(tensor) is dict and type(tensor.get("name")) is str
-
-
-def _numbers(name: str, datatype: str, data: Any, kind: int) -> Any:
-    values: Any
-    if isinstance(data, np.ndarray):
-        if data.dtype == object or (data.dtype == bool and kind == _NUMERIC):
-            raise RequestError(_wrong_type(name, datatype, kind))
-        values = data
-    elif datatype in _FLOATS:
-        if not _NUMBERS.issuperset(map(type, data)):
-            raise RequestError(_wrong_value(name, datatype, data, _NUMBERS))
-        values = data
-    elif datatype in _INTEGERS:
-        values = _whole(name, datatype, data)
-    elif datatype == "BOOL" and kind == _BOOLEAN:
-        if not _TRUTHS.issuperset(map(type, data)):
-            raise RequestError(_wrong_value(name, datatype, data, _TRUTHS))
-        return data
-    else:
-        raise RequestError(_wrong_type(name, datatype, kind))
-    if kind == _BOOLEAN and not all(
-        value is None or value == 0 or value == 1 or value != value for value in values
-    ):
-        raise RequestError(f"Input '{name}' is a boolean: a number must be 0 or 1.")
-    return values
-
-
-def _texts(name: str, datatype: str, data: Any, kind: int) -> list[Any]:
-    if datatype != "BYTES":
-        raise RequestError(_wrong_type(name, datatype, kind))
-    if not _TEXTS.issuperset(map(type, data)):
-        raise RequestError(_wrong_value(name, datatype, data, _TEXTS))
-    return _short_enough(name, [value or "" for value in data])
-
-
-def _size(text: str) -> int:
-    """About how many bytes its characters take."""
-    return len(text) if text.isascii() else 4 * len(text)
-
-
-def _short_enough(name: str, texts: list[str]) -> list[str]:
-    """The texts, where none is longer than any category, key or time is."""
-    longest = max(map(len, texts), default=0)
-    if longest > MAX_TEXT:
-        raise RequestError(
-            f"Input '{name}' has a text of {longest} characters; at most {MAX_TEXT} are taken."
-        )
-    return texts
-
-
-def _keys(name: str, datatype: Any, data: Any) -> list[str | None]:
-    """Keys as texts: a whole number as its digits."""
-    if datatype == "BYTES":
-        if not _TEXTS.issuperset(map(type, data)):
-            raise RequestError(_wrong_value(name, datatype, data, _TEXTS))
-        _short_enough(name, [value or "" for value in data])
-        return list(data)
-    if datatype not in _INTEGERS:
-        raise RequestError(_wrong_type(name, datatype, _KEY))
-    values = data.tolist() if isinstance(data, np.ndarray) else data
-    return [None if v is None else str(v) for v in _whole(name, datatype, values)]
-
-
-def _whole(name: str, datatype: str, values: list[Any]) -> list[Any]:
-    """Values of an integer type, checked."""
-    if not _WHOLE.issuperset(map(type, values)):
-        raise RequestError(_wrong_value(name, datatype, values, _WHOLE))
-    low, high = _INTEGERS[datatype]
-    if any(value is not None and not low <= value <= high for value in values):
-        raise RequestError(f"Input '{name}' has a value that {datatype} cannot hold.")
-    return values
-
-
-def _is_key(text: str, arrow_type: str) -> bool:
-    """Whether a text is a whole number as the store writes it, and one that its type can hold."""
-    if not _DIGITS.fullmatch(text):
-        return False
-    low, high = _INTEGERS["UINT64" if arrow_type == "uint64" else "INT64"]
-    return str(int(text)) == text and low <= int(text) <= high
-
-
-def _key_datatype(values: list[Any]) -> str:
-    """The datatype of keys that came as JSON values."""
-    present = {type(value) for value in values if value is not None}
-    if present != {int}:
-        return "BYTES"
-    return "UINT64" if max(v for v in values if v is not None) >= 2**63 else "INT64"
-
-
-def _times(name: str, datatype: str, data: Any) -> Any:
-    if datatype == "INT64":
-        if isinstance(data, np.ndarray):
-            return data
-        return [MISSING_TIME if v is None else v for v in _whole(name, datatype, data)]
-    return [parse_time(name, value) for value in _texts(name, datatype, data, _TIME)]
-
-
-def parse_time(name: str, text: str) -> int:
-    """Microseconds since 1970 of the wall clock that an ISO 8601 text shows; a zone is left out.
-
-    Raises:
-        RequestError: 400, the text is no such time.
-    """
-    if not text:
-        return MISSING_TIME
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise RequestError(
-            f"Input '{name}': '{short_text(text)}' is not an ISO 8601 time such as 2013-12-01T05:00:00."
-        ) from error
-    span = moment.replace(tzinfo=None) - _EPOCH
-    return (span.days * 86400 + span.seconds) * 1_000_000 + span.microseconds
-
-
-def _wrong_type(name: str, datatype: str, kind: int) -> str:
-    return f"Input '{name}' has datatype '{short_text(datatype)}': give {_ACCEPTED[kind]}."
-
-
-def _wrong_value(name: str, datatype: str, data: Any, allowed: frozenset[type]) -> str:
-    bad = next(value for value in data if type(value) not in allowed)
-    return f"Input '{name}' has the value {short_text(bad)}, which is not {datatype}."
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ def parse_instances(body: Body, reader: RowReader, *, keyed: bool) -> InferReque
     name = request_id(content.get("id"))
     moment, log, _ = read_parameters(content)
     inputs = reader.instance_tensors(content.get("instances"), keyed=keyed)
-    return InferRequest(name, inputs, {}, moment, log)
+    return InferRequest(id=name, inputs=inputs, outputs={}, time=moment, log=log)
 
 
 def encode_predictions(model: Model, answers: np.ndarray) -> bytes:

@@ -17,7 +17,7 @@ from slipway.serving.protocol.tensors import attach, encode_tensor, short_text
 MAX_ID = 256
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class InferRequest:
     """A V2 request: its tensors as they came, and what it asks of the answer.
 
@@ -72,11 +72,11 @@ def parse_request(
     time, log, binary = read_parameters(content)
     rank = read_rank(content.get("parameters"))
     return InferRequest(
-        request_id(content.get("id")),
-        inputs if rank is None else spread(inputs, bounds.rows),
-        outputs_wanted(content.get("outputs"), outputs, binary=binary),
-        time,
-        log,
+        id=request_id(content.get("id")),
+        inputs=inputs if rank is None else spread(inputs, bounds.rows),
+        outputs=outputs_wanted(content.get("outputs"), outputs, binary=binary),
+        time=time,
+        log=log,
         rank=rank,
     )
 

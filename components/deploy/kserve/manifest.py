@@ -112,10 +112,6 @@ def _digest(spec: dict[str, Any], config: DeploymentConfig) -> str:
 def _container(
     release: Release, project: str, storage_uri: str, config: DeploymentConfig
 ) -> dict[str, Any]:
-    wanted = config.resources
-    limits = {"cpu": wanted.max_cpu, "memory": wanted.max_memory}
-    if wanted.gpus:
-        limits[wanted.gpu_type] = str(wanted.gpus)
     environ = {
         "STORAGE_URI": storage_uri,
         "INFERENCE_LOG_URI": environment.inference_log_uri(),
@@ -139,19 +135,8 @@ def _container(
             _from_config_map("MODEL_PUBLIC_KEYS"),
         ],
         "ports": [{"containerPort": PORT, "protocol": "TCP"}],
-        "readinessProbe": {
-            "httpGet": {"path": f"/v2/models/{project}/ready", "port": PORT},
-            "periodSeconds": 5,
-        },
-        "livenessProbe": {
-            "httpGet": {"path": "/v2/health/live", "port": PORT},
-            "periodSeconds": 10,
-            "failureThreshold": 6,
-        },
-        "resources": {
-            "requests": {"cpu": wanted.cpu, "memory": wanted.memory},
-            "limits": limits,
-        },
+        **_probes(project),
+        "resources": _resources(config),
         "securityContext": dict(_RESTRICTED),
         "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
     }
@@ -173,6 +158,28 @@ def _container(
     if config.secret:
         container["envFrom"] = [{"secretRef": {"name": config.secret}}]
     return container
+
+
+def _probes(project: str) -> dict[str, Any]:
+    return {
+        "readinessProbe": {
+            "httpGet": {"path": f"/v2/models/{project}/ready", "port": PORT},
+            "periodSeconds": 5,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": "/v2/health/live", "port": PORT},
+            "periodSeconds": 10,
+            "failureThreshold": 6,
+        },
+    }
+
+
+def _resources(config: DeploymentConfig) -> dict[str, dict[str, str]]:
+    wanted = config.resources
+    limits = {"cpu": wanted.max_cpu, "memory": wanted.max_memory}
+    if wanted.gpus:
+        limits[wanted.gpu_type] = str(wanted.gpus)
+    return {"requests": {"cpu": wanted.cpu, "memory": wanted.memory}, "limits": limits}
 
 
 def _from_config_map(name: str) -> dict[str, Any]:

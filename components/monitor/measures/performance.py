@@ -192,13 +192,8 @@ def measure(
             estimate=estimate,
         )
     actual = joined["actual"].to_numpy()
-    if label.kind == "binary":
-        probability, predicted = joined["probability"].to_numpy(), joined["label"].to_numpy()
-        values, intervals = measure_rows(actual, probability, predicted)
-        if isinstance(label, BinaryLabel) and (costs := label.cost_matrix) is not None:
-            each = costs[actual.astype(int), predicted.astype(int)]
-            values["expected_cost"] = float(each.mean())
-            intervals["expected_cost"] = of_mean(each, least=float(costs.min()))
+    if isinstance(label, BinaryLabel):
+        values, intervals = _measure_binary(joined, label)
     else:
         values, intervals = _resample(actual, label.from_columns(joined.to_arrow()), label)
     on_labelled = _expect(joined, label, errors)
@@ -226,6 +221,18 @@ def measure(
             if (value := values.get(name)) is not None
         },
     )
+
+
+def _measure_binary(
+    joined: "pl.DataFrame", label: BinaryLabel
+) -> tuple[dict[str, float | None], dict[str, tuple[float, float]]]:
+    actual, predicted = joined["actual"].to_numpy(), joined["label"].to_numpy()
+    values, intervals = measure_rows(actual, joined["probability"].to_numpy(), predicted)
+    if (costs := label.cost_matrix) is not None:
+        each = costs[actual.astype(int), predicted.astype(int)]
+        values["expected_cost"] = float(each.mean())
+        intervals["expected_cost"] = of_mean(each, least=float(costs.min()))
+    return values, intervals
 
 
 def join_labels(
