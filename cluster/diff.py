@@ -19,7 +19,7 @@ SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Difference:
     """One difference: `old` or `new` is None where it was not there."""
 
     kind: str
@@ -35,13 +35,15 @@ class Change:
         return f"~ {self.where}: {_short(self.old)} → {_short(self.new)}"
 
 
-def compare(before: Package, after: Package) -> list[Change]:
+def compare(before: Package, after: Package) -> list[Difference]:
     """All differences that matter, grouped by kind; none for the same content."""
     changes = []
     old, new = dict(_facts(before)), dict(_facts(after))
     for key in [*old, *(key for key in new if key not in old)]:
         if old.get(key) != new.get(key):
-            changes.append(Change(kind=key[0], where=key[1], old=old.get(key), new=new.get(key)))
+            changes.append(
+                Difference(kind=key[0], where=key[1], old=old.get(key), new=new.get(key))
+            )
     return sorted(changes, key=lambda change: KINDS.index(change.kind))
 
 
@@ -120,7 +122,9 @@ def _flat(kind: str, where: str, value: Any) -> Iterator[tuple[tuple[str, str], 
         yield (kind, where), value
 
 
-def show(before: Package, after: Package, changes: list[Change], *, markdown: bool = False) -> str:
+def show(
+    before: Package, after: Package, changes: list[Difference], *, markdown: bool = False
+) -> str:
     """The differences as text, or as Markdown for a comment on a change."""
     title = f"{after.name}: {before.version_name} → {after.version_name}"
     if not changes:

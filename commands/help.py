@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+import typer
 from typer.core import MarkupMode, TyperGroup
 
 # Piped, help and usage errors are plain text, which a pager, a log and grep can read.
@@ -25,3 +26,10 @@ class Commands(TyperGroup):
         for title, rows in sections.items():
             with formatter.section(title):
                 formatter.write_dl(rows, col_max=20)
+
+
+def command_group(name: str, text: str) -> typer.Typer:
+    """A group of commands. It stays one while it has a single command."""
+    group = typer.Typer(name=name, help=text, no_args_is_help=True, rich_markup_mode=MARKUP)
+    group.callback(help=text)(lambda: None)
+    return group

@@ -5,17 +5,10 @@ from typing import Annotated
 
 import typer
 
-from slipway.commands.help import MARKUP
+from slipway.commands.help import command_group
 from slipway.components.support.errors import ProjectError
 
-images_app = typer.Typer(
-    name="images", help="The stages' images.", no_args_is_help=True, rich_markup_mode=MARKUP
-)
-
-
-@images_app.callback()
-def _group() -> None:
-    """Keeps `affected` a command of its own while it is the only one."""
+images_app = command_group("images", "The stages' images.")
 
 
 @images_app.command()

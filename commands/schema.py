@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slipway.commands.help import MARKUP
+from slipway.commands.help import command_group
 from slipway.commands.projects import find_project
 from slipway.commands.terminal import errors, say
 from slipway.components.config.data import DataConfig, Table, Window
@@ -17,12 +17,7 @@ from slipway.components.config.project import FILE_NAME, load_data
 from slipway.components.support.errors import ProjectError
 from slipway.components.support.files import short_path, write_text
 
-schema_app = typer.Typer(
-    name="schema",
-    help="Schemas of input tables, and of the project file.",
-    no_args_is_help=True,
-    rich_markup_mode=MARKUP,
-)
+schema_app = command_group("schema", "Schemas of input tables, and of the project file.")
 # A table that is no project's has no time column to cut; the window is not looked at.
 _ALWAYS = Window(start=datetime(1, 1, 1, tzinfo=UTC), end=datetime(9999, 12, 31, tzinfo=UTC))
 

@@ -5,22 +5,12 @@ from typing import Annotated
 
 import typer
 
-from slipway.commands.help import MARKUP
+from slipway.commands.help import command_group
 from slipway.commands.projects import ProjectFolder
 from slipway.commands.terminal import AsJson, deliver, say
 from slipway.components.support.files import short_path
 
-stack_app = typer.Typer(
-    name="stack",
-    help="The platform under a project.",
-    no_args_is_help=True,
-    rich_markup_mode=MARKUP,
-)
-
-
-@stack_app.callback()
-def stack() -> None:
-    """The platform under a project."""
+stack_app = command_group("stack", "The platform under a project.")
 
 
 @stack_app.command()

@@ -53,7 +53,7 @@ def roll_back_project(
         with redirect_stdout(terminal):
             show(line)
 
-    with redirect_stdout(_Steps(tell)):
+    with redirect_stdout(_StepLines(tell)):
         return roll_back(project=project.project_name, config=config, version=version)
 
 
@@ -71,7 +71,7 @@ def _refuse_places_of_this_machine(online: bool) -> None:
         )
 
 
-class _Steps(io.TextIOBase):
+class _StepLines(io.TextIOBase):
     """Standard output of the work: a stage's events become lines, the rest passes as it is."""
 
     def __init__(self, show: Callable[[str], None]) -> None:

@@ -68,7 +68,7 @@ class HttpRequest:
 
 
 @dataclass(slots=True)
-class Call:
+class InferenceCall:
     """An inference as it is counted and logged, whatever becomes of it.
 
     Attributes:
@@ -265,7 +265,7 @@ class Predictor:
     ) -> Answer:
         """Answers an inference, and sees that every outcome is counted and logged."""
         model = self.model
-        call = Call(request.started)
+        call = InferenceCall(request.started)
         record = None
         try:
             if request.method != "POST":
@@ -286,7 +286,7 @@ class Predictor:
         return f"The body is larger than the {self._settings.max_body_mb} MB that are taken."
 
     async def _infer(
-        self, model: Model, asked: HttpRequest, call: Call
+        self, model: Model, asked: HttpRequest, call: InferenceCall
     ) -> tuple[bytes, Headers, LogRecord | None]:
         def parse() -> InferRequest:
             return parse_request(
@@ -304,7 +304,7 @@ class Predictor:
         return payload, headers, record
 
     async def read(
-        self, model: Model, call: Call, size: int, parse: Callable[[], InferRequest]
+        self, model: Model, call: InferenceCall, size: int, parse: Callable[[], InferRequest]
     ) -> tuple[InferRequest, Rows]:
         """Reads the rows of a request, off the event loop and in its turn where it is long.
 
@@ -329,7 +329,7 @@ class Predictor:
             tensors = await self._complete(model, request)
             return request, await admission.off_loop(model.reader.read, tensors)
 
-    def _note(self, call: Call, request: InferRequest, begun: float) -> None:
+    def _note(self, call: InferenceCall, request: InferRequest, begun: float) -> None:
         call.request_id = request.id
         self._metrics.preprocess.observe(time.perf_counter() - begun)
 
@@ -371,14 +371,14 @@ class Predictor:
         return answers, record
 
     async def account(
-        self, answer: Callable[[Model, Call], Awaitable[tuple[Any, LogRecord | None]]]
+        self, answer: Callable[[Model, InferenceCall], Awaitable[tuple[Any, LogRecord | None]]]
     ) -> tuple[int, Any]:
         """Runs an inference that arrived by another protocol than HTTP; it is counted and logged alike.
 
         Returns:
             The HTTP status that it would have had, and the answer or an error's message.
         """
-        model, call = self.model, Call(time.perf_counter())
+        model, call = self.model, InferenceCall(time.perf_counter())
         status, record = 200, None
         try:
             result, record = await answer(model, call)
@@ -391,7 +391,7 @@ class Predictor:
         return status, result
 
     async def _predict_v1(
-        self, model: Model, asked: HttpRequest, call: Call
+        self, model: Model, asked: HttpRequest, call: InferenceCall
     ) -> tuple[bytes, Headers, LogRecord | None]:
         def parse() -> InferRequest:
             return parse_instances(asked.body, model.reader, keyed=self._online is not None)
@@ -419,7 +419,9 @@ class Predictor:
             raise RequestError("The parameter 'time' is not between 1970 and 2200.")
         return int(seconds * 1_000_000)
 
-    def _finish(self, model: Model, status: int, call: Call, record: LogRecord | None) -> None:
+    def _finish(
+        self, model: Model, status: int, call: InferenceCall, record: LogRecord | None
+    ) -> None:
         """Counts and logs what a request came to."""
         if record is None and status == 200:
             # Rehearsals and golden rows: they would distort the figures of real requests.

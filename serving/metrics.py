@@ -14,7 +14,7 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 _BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-class Answers:
+class AnswerPlaces:
     """A histogram of where answers lie, from 0 to 1 in tenths, cheap for one row and for many."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class Metrics:
         self.batch_rows = Distribution(
             "slipway_batch_rows", "rows of one forward pass", _BATCH_ROWS, {}
         )
-        self.answers = Answers()
+        self.answers = AnswerPlaces()
         self.registry.register(self.batch_rows)
         self.registry.register(self.answers)
         self._requests = self._count(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from slipway.commands.help import MARKUP
+from slipway.commands.help import command_group
 from slipway.commands.new import checkout, project
 from slipway.commands.new.names import require_name
 from slipway.commands.terminal import AsJson, deliver, say
@@ -13,17 +13,7 @@ from slipway.components.support import files
 from slipway.components.support.errors import ProjectError
 from slipway.components.support.files import short_path
 
-new_app = typer.Typer(
-    name="new",
-    help="Code of your own that fits in.",
-    no_args_is_help=True,
-    rich_markup_mode=MARKUP,
-)
-
-
-@new_app.callback()
-def _group() -> None:
-    """Code of your own that fits in."""
+new_app = command_group("new", "Code of your own that fits in.")
 
 
 @new_app.command("component")

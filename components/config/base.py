@@ -1,7 +1,8 @@
 """What all sections of a project file share: strictness, durations, column names."""
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
@@ -65,6 +66,11 @@ class Section(BaseModel):
         except ValidationError as error:
             found = settings_problems(error, given, cls, name)
             raise SlipwayError(f"The {name} settings are wrong: {found}") from error
+
+
+def named_twice(names: Iterable[str]) -> list[str]:
+    """The names that stand more than once, sorted."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def parse_duration(value: Any) -> Any:

@@ -11,6 +11,7 @@ from slipway.components.config.base import (
     Name,
     Section,
     format_instant,
+    named_twice,
     parse_duration,
     parse_instant,
 )
@@ -213,8 +214,7 @@ class Table(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        named = list(self.rename.values())
-        if twice := sorted({name for name in named if named.count(name) > 1}):
+        if twice := named_twice(self.rename.values()):
             raise ValueError(f"`rename` gives {', '.join(twice)} to more than one column")
         if self.types and self.format not in ("csv", "jsonl"):
             raise ValueError(

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from slipway.components.config.base import Name, Section
+from slipway.components.config.base import Name, Section, named_twice
 from slipway.components.config.kinds import LabelKind, Metric
 from slipway.components.config.label import Values, value_text
 
@@ -366,9 +366,7 @@ class GateConfig(Section):
     @field_validator("fairness")
     @classmethod
     def _compared_once(cls, rules: list[FairnessRule]) -> list[FairnessRule]:
-        names = [rule.name for rule in rules]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        if twice := named_twice(rule.name for rule in rules):
             raise ValueError(f"there are two rules of {twice[0].removeprefix('fairness ')}")
         return rules
 

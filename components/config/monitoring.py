@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from slipway.components.config.base import Duration, Name, Section, format_duration
+from slipway.components.config.base import Duration, Name, Section, format_duration, named_twice
 
 Severity = Literal["info", "warning", "critical"]
 AlertName = Literal[
@@ -262,8 +262,6 @@ class MonitoringConfig(Section):
     @field_validator("routes")
     @classmethod
     def _named_once(cls, routes: list[Route]) -> list[Route]:
-        names = [route.name for route in routes]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        if twice := named_twice(route.name for route in routes):
             raise ValueError(f"two routes are named {twice[0]}")
         return routes

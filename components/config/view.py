@@ -19,6 +19,7 @@ from slipway.components.config.base import (
     Name,
     Section,
     format_duration,
+    named_twice,
     parse_duration,
     require_bounds,
 )
@@ -135,15 +136,13 @@ class Examples(Section):
 
     @model_validator(mode="after")
     def _names_a_column_once(self) -> Self:
-        twice = sorted({name for name in self.key_columns if self.key_columns.count(name) > 1})
-        if twice:
+        if twice := named_twice(self.key_columns):
             raise ValueError(f"`key` names {', '.join(twice)} twice")
         return self
 
     @model_validator(mode="after")
     def _beside_consistent(self) -> Self:
-        twice = sorted({name for name in self.beside if self.beside.count(name) > 1})
-        if twice:
+        if twice := named_twice(self.beside):
             raise ValueError(f"`beside` names {', '.join(twice)} twice")
         lacking = [name for name in self.also_features if name not in self.beside]
         if lacking:

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from slipway.components.ingest.columns import Columns
 from slipway.components.ingest.sources import check_uri, public_uri, reading
 from slipway.components.ingest.types import UnifiedSchema
-from slipway.components.ingest.window import Bounds, Outside
+from slipway.components.ingest.window import Outside, TimeBounds
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class DeltaTable:
         )
         self.schema = unified.schema()
 
-    def batches(self, bounds: Bounds | None) -> Iterator[tuple[str, "pa.RecordBatch"]]:
+    def batches(self, bounds: TimeBounds | None) -> Iterator[tuple[str, "pa.RecordBatch"]]:
         """Gives the table's name and a batch, file by file.
 
         Args:
@@ -119,7 +119,7 @@ class DeltaTable:
             self.outside.add("before" if fragment.path in before else "after", rows)
 
     def _filters(
-        self, bounds: Bounds | None
+        self, bounds: TimeBounds | None
     ) -> tuple["pc.Expression | None", "pc.Expression | None"]:
         """The rows in the window (at least), and those that are surely before it."""
         import pyarrow as pa

@@ -9,7 +9,7 @@ from slipway.components.ingest.columns import Columns
 from slipway.components.ingest.partitions import is_day, partition_values
 from slipway.components.ingest.sources import Source, empty_files, reading
 from slipway.components.ingest.types import UnifiedSchema
-from slipway.components.ingest.window import Bounds, Outside, Side, in_units
+from slipway.components.ingest.window import Outside, Side, TimeBounds, in_units
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class ParquetTable:
                 {f.name: "has columns and no row" for f in self._files if not f.footer.num_rows}
             )
 
-    def batches(self, bounds: Bounds | None) -> Iterator[tuple[str, "pa.RecordBatch"]]:
+    def batches(self, bounds: TimeBounds | None) -> Iterator[tuple[str, "pa.RecordBatch"]]:
         """Gives the file's name and a batch; row groups outside the window are not read.
 
         Args:
@@ -138,7 +138,7 @@ class ParquetTable:
             return ""
         return f"Its rows are from {first} to {last}."
 
-    def _side(self, file: _File, group: int, bounds: Bounds) -> Side | None:
+    def _side(self, file: _File, group: int, bounds: TimeBounds) -> Side | None:
         """On which side of the window all rows of a group are, by its footer or its partition.
 
         None: some may be inside.

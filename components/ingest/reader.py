@@ -11,7 +11,7 @@ from slipway.components.ingest.parquet import ParquetTable
 from slipway.components.ingest.sources import join_uri, locate, public_uri
 from slipway.components.ingest.text import TextTable
 from slipway.components.ingest.types import as_instants, conform
-from slipway.components.ingest.window import Bounds, rows_inside
+from slipway.components.ingest.window import TimeBounds, rows_inside
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ class TableReader:
         self.schema = self._opened.schema
         self.outside = self._opened.outside
         self.file = self.source
-        self._bounds: Bounds | None = None
+        self._bounds: TimeBounds | None = None
         if table.time is not None and window is not None:
             self.schema = self._with_time(table.time)
-            self._bounds = Bounds(column=table.time, start=window.start, end=window.end)
+            self._bounds = TimeBounds(column=table.time, start=window.start, end=window.end)
 
     @property
     def warnings(self) -> list[str]:

@@ -18,7 +18,7 @@ from slipway.components.ingest.lines import KINDS, Folders, csv_batches, jsonl_b
 from slipway.components.ingest.partitions import partition_kinds, partition_texts
 from slipway.components.ingest.sources import Source, empty_files, reading
 from slipway.components.ingest.types import empty_as_null
-from slipway.components.ingest.window import Bounds, Outside
+from slipway.components.ingest.window import Outside, TimeBounds
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class TextTable:
 
         return pa.schema([(name, guess.type()) for name, guess in self._guesses.items()])
 
-    def batches(self, bounds: Bounds | None) -> Iterator[tuple[str, "pa.RecordBatch"]]:
+    def batches(self, bounds: TimeBounds | None) -> Iterator[tuple[str, "pa.RecordBatch"]]:
         """Gives the file's name and a batch. Text has no index: all rows are given.
 
         Args:

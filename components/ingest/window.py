@@ -13,7 +13,7 @@ _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class TimeBounds:
     """The window on one column, as instants in UTC."""
 
     column: str
@@ -48,7 +48,7 @@ def microseconds(instant: datetime) -> int:
     return (instant - _EPOCH) // timedelta(microseconds=1)
 
 
-def in_units(bounds: Bounds, kind: "pa.DataType") -> tuple[int, int]:
+def in_units(bounds: TimeBounds, kind: "pa.DataType") -> tuple[int, int]:
     """The window as integers of a timestamp's or date's unit, [start, end), rounded outwards."""
     import pyarrow as pa
 
@@ -62,7 +62,7 @@ def in_units(bounds: Bounds, kind: "pa.DataType") -> tuple[int, int]:
     return start * ticks // per, -(-end * ticks // per)
 
 
-def rows_inside(batch: "pa.RecordBatch", bounds: Bounds, outside: Outside) -> "pa.RecordBatch":
+def rows_inside(batch: "pa.RecordBatch", bounds: TimeBounds, outside: Outside) -> "pa.RecordBatch":
     """The rows in the window, and those without a time, which validate judges.
 
     Args:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from slipway.components.support.errors import SlipwayError
 from slipway.components.validate.bounds import greatest, least
 from slipway.components.validate.footers import Span
-from slipway.components.validate.schema import Column, Level
+from slipway.components.validate.schema import ColumnSchema, Level
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,7 +43,7 @@ class Check:
     enum: frozenset[str] | None = None
 
 
-def type_problem(column: Column, kind: "pa.DataType", *, window: bool = False) -> str | None:
+def type_problem(column: ColumnSchema, kind: "pa.DataType", *, window: bool = False) -> str | None:
     """Why an Arrow type is not the type that the schema asks for; None where it is.
 
     Args:
@@ -78,7 +78,7 @@ def type_problem(column: Column, kind: "pa.DataType", *, window: bool = False) -
     return None if fits else f"is {kind}, and the schema says {wanted}"
 
 
-def column_checks(column: Column, kind: "pa.DataType") -> list[Check]:
+def column_checks(column: ColumnSchema, kind: "pa.DataType") -> list[Check]:
     """The row checks of a column whose Arrow type fits."""
     import polars as pl
     import pyarrow as pa
@@ -127,7 +127,7 @@ def column_checks(column: Column, kind: "pa.DataType") -> list[Check]:
 
 
 def _bounds(
-    column: Column, kind: "pa.DataType"
+    column: ColumnSchema, kind: "pa.DataType"
 ) -> Iterator[tuple[str, "pl.Expr", Callable[[Span], bool] | None]]:
     """What a number's bounds say, compared as values of the column's own type.
 
@@ -161,7 +161,7 @@ def _bounds(
 
 
 def _moments(
-    column: Column, kind: "pa.DataType"
+    column: ColumnSchema, kind: "pa.DataType"
 ) -> Iterator[tuple[str, "pl.Expr", Callable[[Span], bool] | None]]:
     """What a time's bounds say. A footer's times are whole numbers of the column's unit."""
     import polars as pl
@@ -225,7 +225,7 @@ def _shown(moment: datetime | date) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def _enum_values(column: Column, kind: "pa.DataType") -> list[Any]:
+def _enum_values(column: ColumnSchema, kind: "pa.DataType") -> list[Any]:
     import pyarrow as pa
 
     allowed: list[Any] = list(column.enum or ())

@@ -21,7 +21,7 @@ Format = Literal["date-time", "local-date-time", "date"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moments:
+class RunMoments:
     """What the words window_start, window_end and now mean in this run; None: it has no window."""
 
     window_start: datetime | None
@@ -30,7 +30,7 @@ class Moments:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class ColumnSchema:
     """What a column's values must be. None: no such condition."""
 
     name: str
@@ -78,7 +78,7 @@ class TableSchema:
     """What a table must look like."""
 
     name: str
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnSchema, ...]
     required: tuple[str, ...] = ()
     others_allowed: bool = True
     min_rows: int = 0
@@ -102,7 +102,7 @@ def read_schema(text: str) -> Any:
         raise SlipwayError(f"The schema file is wrong. It is not JSON: {error}.") from error
 
 
-def parse_schema(schema: dict[str, Any] | str, moments: Moments) -> dict[str, TableSchema]:
+def parse_schema(schema: dict[str, Any] | str, moments: RunMoments) -> dict[str, TableSchema]:
     """Takes a schema's content apart.
 
     Args:
@@ -141,7 +141,7 @@ def _said(error: Any) -> str:
     return str(error.message)
 
 
-def _table(name: str, text: dict[str, Any], moments: Moments) -> TableSchema:
+def _table(name: str, text: dict[str, Any], moments: RunMoments) -> TableSchema:
     tolerance = _fraction(text.get("x-maxFailedFraction"))
     default = tolerance or 0.0
     rules = tuple(
@@ -182,8 +182,8 @@ def _table(name: str, text: dict[str, Any], moments: Moments) -> TableSchema:
 
 
 def _column(
-    table: str, name: str, text: dict[str, Any], tolerance: float, moments: Moments
-) -> Column:
+    table: str, name: str, text: dict[str, Any], tolerance: float, moments: RunMoments
+) -> ColumnSchema:
     kinds = text.get("type")
     kind = kinds[0] if isinstance(kinds, list) else kinds
     form = text.get("format")
@@ -195,7 +195,7 @@ def _column(
             raise SlipwayError(f"{where}: {word} goes with type {' or '.join(fits)}, not {kind}.")
     if form is not None and any(word in text for word in ("pattern", "minLength", "maxLength")):
         raise SlipwayError(f"{where}: a {form} is a time, so it has no pattern and no length.")
-    return Column(
+    return ColumnSchema(
         name=name,
         kind=kind,
         nullable=kind is None or isinstance(kinds, list),
@@ -232,7 +232,7 @@ def _fraction(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _moment(where: str, text: str | None, moments: Moments) -> datetime | None:
+def _moment(where: str, text: str | None, moments: RunMoments) -> datetime | None:
     """An instant in UTC; a time without a zone counts as UTC."""
     if text is None:
         return None

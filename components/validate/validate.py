@@ -25,7 +25,7 @@ from slipway.components.validate.report import render
 from slipway.components.validate.results import CheckResult, judge, overall, passed, problem
 from slipway.components.validate.rows import Checked, RowChecker
 from slipway.components.validate.rules import table_checks
-from slipway.components.validate.schema import Moments, TableSchema, parse_schema
+from slipway.components.validate.schema import RunMoments, TableSchema, parse_schema
 from slipway.components.validate.unique import repeated_keys
 
 RESULTS_VERSION = 1
@@ -78,7 +78,7 @@ def validate_dataset(
             lists every check that failed.
     """
     manifest = read_manifest(dataset)
-    moments = Moments(
+    moments = RunMoments(
         window_start=parse_instant(manifest.window[0]) if manifest.window else None,
         window_end=parse_instant(manifest.window[1]) if manifest.window else None,
         now=datetime.now(UTC),

@@ -9,7 +9,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from slipway.serving.admission import too_much
-from slipway.serving.app import Call, Predictor, server_metadata
+from slipway.serving.app import InferenceCall, Predictor, server_metadata
 from slipway.serving.errors import RequestError
 from slipway.serving.grpc.messages import METHODS, SERVICE, message
 from slipway.serving.grpc.wire import check_request
@@ -183,7 +183,7 @@ class _Service:
         """The status, and the response's bytes or an error's message."""
         predictor, size = self._predictor, len(raw)
 
-        async def answer(model: Model, call: Call) -> Any:
+        async def answer(model: Model, call: InferenceCall) -> Any:
             if not fits:
                 raise too_much()
 

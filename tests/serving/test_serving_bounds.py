@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.serving_bundles import make_bundle
 
 from slipway.serving.admission import Admission
-from slipway.serving.app import Call, Predictor
+from slipway.serving.app import InferenceCall, Predictor
 from slipway.serving.errors import RequestError
 from slipway.serving.protocol.bounds import (
     INLINE_BYTES,
@@ -168,7 +168,7 @@ def test_a_long_body_is_read_off_the_event_loop(tmp_path: Path, size: int, elsew
             threads.append(threading.get_ident())
             return parse_request(body, None, model.reader.bounds, model.output_names)
 
-        request, rows = await app.read(model, Call(0.0), size, parse)
+        request, rows = await app.read(model, InferenceCall(0.0), size, parse)
         assert rows.count == 1 and request.inputs is None
         batcher.close()
         admission.close()

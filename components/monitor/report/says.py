@@ -111,7 +111,7 @@ def compare_metrics(details: dict[str, Any]) -> list[MetricRow]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Conclusion:
     """What the page begins with: `state` of the palette, a word, and the sentence."""
 
     state: str
@@ -119,7 +119,9 @@ class Verdict:
     sentence: str
 
 
-def conclude(record: MonitoringRecord, drift: DriftResult | None, rows: list[MetricRow]) -> Verdict:
+def conclude(
+    record: MonitoringRecord, drift: DriftResult | None, rows: list[MetricRow]
+) -> Conclusion:
     """One sentence of what was measured, what fires, and what follows: all that the page shows agrees."""
     critical = [alert.name for alert in record.alerts if alert.severity == "critical"]
     worse = [row.said for row in rows if row.worse]
@@ -147,7 +149,7 @@ def conclude(record: MonitoringRecord, drift: DriftResult | None, rows: list[Met
     parts.append(f"alerts: {', '.join(fired)}" if fired else "no alert")
     parts.append("retraining is asked for" if record.retrain else "the model is kept")
     sentence = "; ".join(parts)
-    return Verdict(state=state, word=word, sentence=f"{sentence[:1].upper()}{sentence[1:]}.")
+    return Conclusion(state=state, word=word, sentence=f"{sentence[:1].upper()}{sentence[1:]}.")
 
 
 def _of_drift(drift: DriftResult | None) -> str:

@@ -17,7 +17,7 @@ from slipway.components.ingest.columns import Columns
 from slipway.components.ingest.ingest import ingest_tables
 from slipway.components.ingest.parquet import ParquetTable
 from slipway.components.ingest.sources import locate
-from slipway.components.ingest.window import Bounds
+from slipway.components.ingest.window import TimeBounds
 
 
 def test_rows_and_manifest(ingest, events, write_lake, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_row_groups_and_columns_outside_are_not_read(events, write_lake) -> None
         locate("events", str(lake / "events"), "parquet"),
         Columns("events", Table(path="events", columns=["time"])),
     )
-    day_two = Bounds(
+    day_two = TimeBounds(
         column="time",
         start=datetime(2024, 1, 2, tzinfo=UTC),
         end=datetime(2024, 1, 3, tzinfo=UTC),

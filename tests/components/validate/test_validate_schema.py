@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from slipway.components.support.errors import SlipwayError
-from slipway.components.validate.schema import META_SCHEMA, Moments, parse_schema
+from slipway.components.validate.schema import META_SCHEMA, RunMoments, parse_schema
 
-MOMENTS = Moments(
+MOMENTS = RunMoments(
     window_start=datetime(2024, 1, 1, tzinfo=UTC),
     window_end=datetime(2024, 2, 1, tzinfo=UTC),
     now=datetime(2024, 3, 1, tzinfo=UTC),
