@@ -321,6 +321,10 @@ def status(
 def evidence(
     model: Annotated[str, typer.Argument(help="MODEL, MODEL@alias or MODEL/version.")],
     out: Out = RUN_FOLDER,
+    page: Annotated[
+        Path | None,
+        typer.Option("--page", help="Also write it as an HTML page.", dir_okay=False),
+    ] = None,
     annex_iv: Annotated[
         Path | None,
         typer.Option(
@@ -335,8 +339,9 @@ def evidence(
 
     Exits with 1 where a hash does not agree.
 
-    Example: `slipway evidence flights@champion`
+    Example: `slipway evidence flights@champion --page evidence.html`
     """
+    from slipway.components.register.evidence_page import write_evidence_page
     from slipway.components.register.evidence_report import show_evidence
     from slipway.local.workspace import Workspace
 
@@ -344,6 +349,9 @@ def evidence(
     name, _, which = model.replace("/", "@", 1).partition("@")
     report = show_evidence(name, which or "challenger")
     deliver(asdict(report), lambda: say(report.text))
+    if page is not None:
+        write_evidence_page(page, report)
+        say(f"written: {page}")
     if report.problems:
         raise typer.Exit(BROKEN)
     if annex_iv is not None:

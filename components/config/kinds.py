@@ -85,3 +85,8 @@ def metric_name(metric: str) -> str:
         "r2": "R²",
     }
     return names.get(metric, metric.replace("_", " "))
+
+
+def asked_of(metric: str, limit: float) -> str:
+    """What a limit asks of a metric, in words: `at least 0.7`, or `at most` where lower is better."""
+    return f"at {'most' if metric in LOWER_IS_BETTER else 'least'} {limit:g}"

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from slipway.components.config.kinds import asked_of, metric_name
 from slipway.components.contracts.bundle import bundle_hash
 from slipway.components.contracts.release import Tag, require_tags
 from slipway.components.contracts.signature import TrustPolicy, read_signer, short
@@ -59,7 +60,7 @@ class EvidenceReport:
         verdict, test = index.verdict, index.data.windows.get("test")
         rows = f"{index.data.rows.get('test', 0):,} rows"
         metrics = ", ".join(
-            f"{name} {value:.4f} (least {verdict.thresholds[name]:g})"
+            f"{metric_name(name)} {value:.4f} ({asked_of(name, verdict.thresholds[name])})"
             for name, value in verdict.metrics.items()
             if name in verdict.thresholds and value is not None
         )
@@ -101,9 +102,14 @@ class EvidenceReport:
     def _images(self) -> str:
         """How many images are named by digest; those by tag by name, for their bytes are not known."""
         images = self.index.images
-        tagged = sorted(name for name, reference in images.items() if "@sha256:" not in reference)
+        tagged = sorted(name for name, reference in images.items() if not by_digest(reference))
         named = f"{len(images) - len(tagged)} by digest"
         return f"{named}, by tag only: {', '.join(tagged)}" if tagged else named
+
+
+def by_digest(image: str) -> bool:
+    """Whether an image is named by what it holds, and not by a tag that may move."""
+    return "@sha256:" in image
 
 
 def show_evidence(model: str, alias_or_version: str = "challenger") -> EvidenceReport:

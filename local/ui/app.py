@@ -112,13 +112,13 @@ class _Pages:
 
     def evidence(self, request: "Request") -> "Response":
         """What a version rests on, with every hash of it checked."""
+        from slipway.components.register.evidence_page import page_content
         from slipway.components.register.evidence_report import show_evidence
 
         os.environ.update(self._settings)
         names = request.path_params
         report = show_evidence(names["model"], names["version"])
-        facts = {name: redact(str(value)) for name, value in report.facts.items()}
-        return _page("evidence.html.j2", report=report, facts=facts)
+        return _page("evidence.html.j2", model=names["model"], **page_content(report))
 
     def monitoring(self, request: "Request") -> "Response":
         """Every monitored window of a model, the newest first."""

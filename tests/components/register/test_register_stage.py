@@ -1,7 +1,9 @@
 """Registration: what gets in, what never does, and what is kept as evidence."""
 
+import html
 import json
 import os
+import re
 import shutil
 import sqlite3
 import threading
@@ -36,6 +38,7 @@ from slipway.components.contracts.splits import read_part, read_splits, write_sp
 from slipway.components.contracts.verdict import Override, write_verdict
 from slipway.components.register import register as stage
 from slipway.components.register.evidence import RegistrationInputs
+from slipway.components.register.evidence_page import write_evidence_page
 from slipway.components.register.evidence_report import show_evidence
 from slipway.components.register.index import SeedFacts
 from slipway.components.register.register import register_model
@@ -374,6 +377,7 @@ def test_evidence_holds_and_every_change_is_seen(
         path: path.read_bytes() for f in (place, model) for path in f.rglob("*") if path.is_file()
     }
     kept_index = (evidence / "evidence.json").read_text()
+    page = tmp_path / "evidence.html"
     changes = {
         "bundle/model.onnx was changed.": lambda: changed(place / "bundle" / ONNX),
         "The bundle is not the one": lambda: changed(place / "bundle" / "bundle.json"),
@@ -396,6 +400,9 @@ def test_evidence_holds_and_every_change_is_seen(
         broken = show_evidence("toy", "1")
         assert any(problem in found for found in broken.problems), problem
         assert f"PROBLEM        {broken.problems[0]}" in broken.text
+        write_evidence_page(page, broken)
+        assert "Do not trust this version." in page.read_text()
+        assert broken.problems[0] in html.unescape(page.read_text())
         (reference / "more.txt").unlink(missing_ok=True)
         for path, content in kept.items():
             path.write_bytes(content)
@@ -448,6 +455,32 @@ def test_technical_documentation_says_what_the_evidence_says_and_leaves_the_rest
     ):
         assert fact in text, fact
     assert text.count("_To be written by the provider: ") >= 10
+
+
+def test_evidence_is_a_page_that_says_what_the_terminal_says(
+    bundle: Path, splits: Path, tmp_path: Path, registry: str
+) -> None:
+    override = Override(approver="Ada Lovelace", reason="a <b>pilot</b>")
+    verdict = passed(bundle, rules=(PASSED, FAILED), override=override)
+    register(bundle, verdict, splits, tmp_path)
+    page = tmp_path / "evidence.html"
+    done = CliRunner().invoke(app, ["evidence", "toy", "--page", str(page), "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert f"written: {page}" in done.output
+    text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page.read_text())).split())
+    report = show_evidence("toy")
+    for said in (
+        "Every hash holds.",
+        f"{report.files} files were fetched",
+        "Ada Lovelace: a <b>pilot</b>",
+        "let through by 2 rules",
+        "accuracy 0.760 at least 0.7",
+        "register slipway/register:0.1.0 tag only",
+        *report.index.files.values(),
+        report.index.model.hash,
+    ):
+        assert said in text, said
+    assert "<b>pilot" not in page.read_text()
 
 
 @pytest.mark.parametrize("which", ["champion", "7", "challenger"])
