@@ -25,7 +25,7 @@ from slipway.components.monitor.record import make_record
 from slipway.components.monitor.report.evidently import evidently_page, write_evidently
 from slipway.components.monitor.report.page import write_report
 from slipway.components.monitor.retention import apply_retention, plan_retention
-from slipway.components.monitor.tracking import log_series
+from slipway.components.monitor.tracking import log_report, log_series
 from slipway.components.monitor.window import wait_until_whole
 from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
@@ -33,6 +33,8 @@ from slipway.components.support.stage import progress, stage
 from slipway.components.support.tracking import connect
 
 Decision = Literal["retrain", "keep"]
+# The summary has them as current_accuracy and avg_latency.
+_IN_SUMMARY = ("model_accuracy", "prediction_latency_ms")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +151,8 @@ def monitor_window(
     for failure in notify(environment.monitoring_uri(), record, settings, task.report_path):
         progress(failure)
     # Last: that MLflow refuses its time series must keep no alert from anybody.
-    log_series(series, record.metrics.timestamp, list_numbers(record))
+    run_id = log_series(series, record.metrics.timestamp, list_numbers(record))
+    log_report(run_id, record.metrics.timestamp, task.report_path)
     log_matured(series, measures.version.matured if measures.version else ())
     if not task.log_uri:
         _let_go(task, settings)
@@ -175,9 +178,9 @@ def _let_go(task: MonitoringTask, settings: MonitoringConfig) -> None:
 
 
 def list_numbers(record: MonitoringRecord) -> dict[str, float]:
-    """The finite numbers of a record, flat, by name."""
-    values: dict[str, Any] = {**asdict(record.metrics), **record.summary}
-    values["alerts"] = len(record.alerts)
+    """The finite numbers of a record, flat, by name; none of them twice."""
+    metrics = {n: value for n, value in asdict(record.metrics).items() if n not in _IN_SUMMARY}
+    values: dict[str, Any] = {**metrics, **record.summary, "alerts": len(record.alerts)}
     return {
         name: float(value)
         for name, value in values.items()

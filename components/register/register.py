@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from slipway.components.config.kinds import LOWER_IS_BETTER, metric_name
+from slipway.components.config.kinds import asked_of, metric_name
 from slipway.components.contracts.bundle import (
     ONNX,
     SIGNATURE,
@@ -22,6 +22,7 @@ from slipway.components.contracts.splits import Part, Splits, read_splits
 from slipway.components.contracts.verdict import Verdict, check_verdict, read_verdict
 from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.register.evidence import RegistrationInputs, write_evidence
+from slipway.components.register.named_inputs import name_inputs, split_inputs
 from slipway.components.register.reference import write_reference
 from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
@@ -162,8 +163,7 @@ def _datasets(splits: Splits) -> list[LoggedDataset]:
 def describe_version(splits: Splits, verdict: Verdict) -> str:
     """What the card begins with, in a sentence or two: what is predicted, and how well."""
     metrics = [
-        f"{metric_name(name)} {digits.number(value, 3)}"
-        f" ({'at most' if name in LOWER_IS_BETTER else 'at least'} {verdict.thresholds[name]:g})"
+        f"{metric_name(name)} {digits.number(value, 3)} ({asked_of(name, verdict.thresholds[name])})"
         for name, value in verdict.metrics.items()
         if name in verdict.thresholds and value is not None
     ]
@@ -269,8 +269,9 @@ def _find_run(server: MlflowServer, project: str, bundle_path: Path) -> str:
 def _log_model(
     server: MlflowServer, run_id: str, bundle: Bundle, inputs: RegistrationInputs
 ) -> LoggedModel:
-    """Logs the ONNX model with its signature and an example of its input."""
+    """Logs the ONNX model with its signature, an input a feature, and an example of its input."""
     import numpy as np
+    import onnx
 
     rows = next(iter(read_part_batches(inputs.splits_path, "test", rows=_EXAMPLE_ROWS)))
     # A model that does not answer fails here, and not when somebody reads it.
@@ -278,8 +279,8 @@ def _log_model(
     return log_onnx_model(
         server,
         run_id,
-        inputs.bundle_path / ONNX,
-        example=model_inputs(bundle, rows),
+        name_inputs(onnx.load(inputs.bundle_path / ONNX), bundle),
+        example=split_inputs(bundle, model_inputs(bundle, rows)),
         answer={bundle.output[0]: answer},
     )
 

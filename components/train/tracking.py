@@ -122,6 +122,11 @@ class Tracker:
         self._actions.put(lambda server, run: server.log_files(run, files, folder))
         self._begin()
 
+    def page(self, place: str, page: Path) -> None:
+        """Uploads an HTML page under a path of the run that ends in `.html`."""
+        self._actions.put(lambda server, run: server.log_page(run, page, place))
+        self._begin()
+
     def _require_run(self) -> None:
         if self._refusal is not None:
             raise self._refusal

@@ -318,7 +318,8 @@ def _finish(
         write_json(folder / TRAINING, log)
     progress("writing the report", 0.9)
     write_report(task.report, f"{meta.project}: training report", log)
-    tracker.artifacts("training", [task.report, task.bundle / TRAINING])
+    tracker.artifacts("training", [task.bundle / TRAINING])
+    tracker.page("training/report.html", task.report)
     return TrainResult(
         metrics=finished.metrics,
         threshold=finished.threshold,

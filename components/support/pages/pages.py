@@ -1,7 +1,8 @@
 """Renders a page: a stage's template within the frame that all pages share.
 
 A template extends `page.html.j2` (or another's, as `register/evidence.html.j2`), imports
-`macros.html.j2`, and gets the functions of `digits` as filters. What it makes stands alone: its style and its plots are within it, and it loads and runs nothing.
+`macros.html.j2`, and gets the functions of `digits` as filters. What it makes stands alone: its style
+and its plots are within it, and it loads and runs nothing.
 """
 
 import functools

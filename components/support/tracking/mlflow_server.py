@@ -417,7 +417,25 @@ class MlflowServer:
         self._ask(f"take the files of {place}", upload)
         return f"runs:/{run_id}/{place}"
 
+    def log_page(self, run_id: str, page: Path, place: str) -> None:
+        """Uploads a page under a name that ends in `.html`, by which MLflow shows it as one.
+
+        Args:
+            run_id: of the run.
+            page: an HTML file; KFP gives its path no ending.
+            place: its path in the run.
+        """
+        text = page.read_text(encoding="utf-8")
+        self._ask(f"take the page {place}", lambda: self._client.log_text(run_id, text, place))
+
     # Files.
+
+    def list_folders(self, run_id: str, place: str) -> list[str]:
+        """The names of the folders in a folder of a run, sorted; none where there is no such folder."""
+        found = self._ask(
+            f"name the files of {place}", lambda: self._client.list_artifacts(run_id, place)
+        )
+        return sorted(one.path.rpartition("/")[2] for one in found if one.is_dir)
 
     def fetch(self, uri: str, into: Path, *, what: str) -> Path:
         """Downloads a file or a folder of a run, or of any address that MLflow reads.

@@ -1,7 +1,6 @@
 """An ONNX model in MLflow's own format, for whoever loads models through MLflow."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway.components.support.tracking.errors import asking
@@ -11,12 +10,13 @@ from slipway.components.support.tracking.records import LoggedModel
 if TYPE_CHECKING:
     import numpy as np
     from mlflow.types import Schema
+    from onnx import ModelProto
 
 
 def log_onnx_model(
     server: MlflowServer,
     run_id: str,
-    path: Path,
+    model: "ModelProto",
     *,
     example: "Mapping[str, np.ndarray]",
     answer: "Mapping[str, np.ndarray]",
@@ -26,8 +26,8 @@ def log_onnx_model(
     Args:
         server: that the run is on.
         run_id: of the run.
-        path: the ONNX file.
-        example: input to a few rows, (rows, columns).
+        model: the ONNX model.
+        example: input to a few rows, (rows, …).
         answer: output to what the model says of them, (rows, …).
 
     Raises:
@@ -36,7 +36,6 @@ def log_onnx_model(
     from importlib.metadata import version
 
     import mlflow
-    import onnx
     from mlflow.models import ModelSignature
 
     signature = ModelSignature(inputs=_schema(example), outputs=_schema(answer))
@@ -45,7 +44,7 @@ def log_onnx_model(
         mlflow.start_run(run_id=run_id),
     ):
         info = mlflow.onnx.log_model(
-            onnx.load(path),
+            model,
             name="model",
             signature=signature,
             input_example=dict(example),

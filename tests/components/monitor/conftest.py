@@ -204,7 +204,7 @@ class World:
                 window=parse_window(start, end),
                 endpoint=endpoint,
                 record_path=self.root / "record.json",
-                report_path=self.root / "report.html",
+                report_path=self.root / "report",
                 evidently_path=self.root / "evidently.html",
             ),
             wait,

@@ -191,7 +191,7 @@ def test_a_window_asks_again_what_the_version_was_released_with(
     )
     (alert,) = [one for one in result.record.alerts if one.name == "FAIRNESS"]
     assert "true positive rate by leaves_from: gap" in alert.message
-    page = (world.root / "report.html").read_text()
+    page = (world.root / "report").read_text()
     assert "true positive rate by airport" in page and '<span class="tag bad">broken</span>' in page
 
 
@@ -199,4 +199,4 @@ def test_without_a_rule_the_record_is_as_it_was(world: Any) -> None:
     world.write_log(world.between("2013-12-09T00:00", "2013-12-09T06:00"))
     result = world.run("2013-12-09T00:00:00Z", "2013-12-09T06:00:00Z")
     assert "fairness" not in result.record.details
-    assert "<h2>Fairness</h2>" not in (world.root / "report.html").read_text()
+    assert "<h2>Fairness</h2>" not in (world.root / "report").read_text()

@@ -16,7 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from slipway.components.config.data import Window
 from slipway.components.contracts.inference_log import LOCAL_ROLL_SECONDS, WHOLE_AFTER, whole_after
 from slipway.components.contracts.monitoring_record import MonitoringRecord
-from slipway.components.monitor import history
+from slipway.components.monitor import history, tracking
 from slipway.components.monitor.window import wait_until_whole
 from slipway.components.support.errors import SlipwayError
 
@@ -57,7 +57,7 @@ def test_a_december_week_drifts_and_its_accuracy_is_that_of_the_labels(world: An
 def test_the_report_stands_alone_and_names_what_was_found(world: Any) -> None:
     world.write_log(world.between(*WEEK))
     result = world.run(*WEEK, report_rows=500)
-    page = (world.root / "report.html").read_text()
+    page = (world.root / "report").read_text()
     assert "temp" in page and "How well it does" in page and "<iframe" not in page
     assert len(page) < 400_000 < (world.root / "evidently.html").stat().st_size
     assert "Evidently's page calls" in page.replace("&#39;", "'")
@@ -121,7 +121,7 @@ def test_no_log_at_all_is_no_data_and_never_no_drift(world: Any) -> None:
     assert names(result) == ["NO_DATA"]
     assert result.record.metrics.data_drift_score is None
     assert result.record.summary["current_accuracy"] is None
-    assert 'not "no drift"' in (world.root / "report.html").read_text().replace("&#34;", '"')
+    assert 'not "no drift"' in (world.root / "report").read_text().replace("&#34;", '"')
 
 
 def test_labels_that_are_not_known_yet_do_not_count(world: Any) -> None:
@@ -235,6 +235,38 @@ def test_mlflow_has_one_point_a_window(world: Any) -> None:
         if p.timestamp == end and p.value == result.numbers["total_predictions"]
     ]  # fmt: skip
     assert len(points) == 1
+    # No number has two names; counts may be alike by chance.
+    last = client.get_run(runs[0].info.run_id).data.metrics
+    measured = [last[name] for name in result.numbers if not last[name].is_integer()]
+    assert len(measured) == len(set(measured)) > 5, result.numbers
+    assert {"current_accuracy", "avg_latency"} <= result.numbers.keys()
+    assert not {"model_accuracy", "prediction_latency_ms"} & result.numbers.keys()
+
+
+def test_mlflow_shows_the_report_of_each_of_the_newest_windows(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.setattr(tracking, "KEPT_REPORTS", 2)
+    world.write_log(world.between("2013-12-02T05:00:00", WEEK[1]))
+    ends = ("2013-12-11T05:00:00", "2013-12-13T05:00:00", WEEK[1], WEEK[1])
+    for end in ends:
+        result = world.run("2013-12-02T05:00:00", end)
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("flights-monitoring")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    folders = [one.path for one in client.list_artifacts(run.info.run_id, "reports")]
+    assert [folder.removeprefix("reports/2013-12-") for folder in sorted(folders)] == [
+        "13T050000Z",
+        "16T050000Z",
+    ]
+    newest = f"{max(folders)}/report.html"
+    assert [one.path for one in client.list_artifacts(run.info.run_id, max(folders))] == [newest]
+    page = Path(client.download_artifacts(run.info.run_id, newest)).read_text()
+    assert page == (world.root / "report").read_text()
+    assert f"{result.record.summary['total_predictions']:,}" in page
 
 
 def test_status_shows_the_last_window_and_the_trend(world: Any) -> None:
@@ -309,7 +341,7 @@ def test_a_predictor_that_is_down_does_not_hide_what_its_log_says(world: Any) ->
     world.write_log(world.between(*WEEK))
     record = world.run(*WEEK, endpoint="http://127.0.0.1:9").record
     assert "cannot be read" in record.details["endpoint"]["error"]
-    assert "cannot be read" in (world.root / "report.html").read_text()
+    assert "cannot be read" in (world.root / "report").read_text()
     assert record.summary["current_accuracy"] is not None
 
 
@@ -318,7 +350,7 @@ def test_a_predictor_that_answers_is_in_the_record(world: Any, page: dict[str, A
     page["text"] = '# TYPE slipway_requests counter\nslipway_requests_total{code="200"} 5\n'
     record = world.run(*WEEK, endpoint=page["url"]).record
     assert record.details["endpoint"]["metrics"]["requests"] == 5
-    assert "cannot be read" not in (world.root / "report.html").read_text()
+    assert "cannot be read" not in (world.root / "report").read_text()
 
 
 def test_a_window_of_which_no_example_is_known_yet(world: Any) -> None:

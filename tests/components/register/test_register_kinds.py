@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -218,12 +219,8 @@ def test_a_version_of_each_kind(
     assert tags.items() <= version.tags.items() and "slipway.threshold" not in version.tags
     model = mlflow.pyfunc.load_model("models:/toy@challenger")
     assert model.metadata.signature.outputs.input_names() == [output]
-    inputs = {
-        "numeric": np.array([[2.0, 0.0, 1.0]], np.float32),
-        "categorical": np.array([["red"]], object),
-        "time": np.array([[0]], np.int64),
-    }
-    assert model.predict(inputs)[output].shape == (1, 3)
+    row = {"a": [2.0], "b": [0.0], "colour": ["red"], "loud": [1.0], "at": [0]}
+    assert model.predict(pd.DataFrame(row))[output].shape == (1, 3)
     evidence = Path(mlflow.artifacts.download_artifacts(version.tags["slipway.evidence_uri"]))
     data = json.loads((evidence / "evidence.json").read_text())["data"]
     assert data["positives"] == {} and set(data["labels"]) == {"train", "validation", "test"}

@@ -14,6 +14,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -81,15 +82,14 @@ def test_a_passed_model_is_registered_whole(
     version = client.get_model_version_by_alias("toy", "challenger")
     assert (str(version.version), version.run_id) == ("1", result.run_id)
     model = mlflow.pyfunc.load_model("models:/toy@challenger")
-    assert model.metadata.signature.inputs.input_names() == ["numeric", "categorical", "time"]
+    assert model.metadata.signature.inputs.input_names() == ["a", "b", "loud", "colour", "at"]
     assert model.metadata.saved_input_example_info is not None
-    inputs = {
-        "numeric": np.array([[2.0, 0.0, 1.0]], np.float32),
-        "categorical": np.array([["red"]], object),
-        "time": np.array([[0]], np.int64),
-    }
+    row = {"loud": [1.0], "colour": ["red"], "a": [2.0], "b": [0.0], "at": [0]}
     expected = 1 / (1 + np.exp(-(1.5 * 2 + 0.5 - 1)))
-    assert model.predict(inputs)["probability"][0] == pytest.approx(expected, abs=1e-5)
+    answer = model.predict(pd.DataFrame(row))
+    assert answer["probability"] == pytest.approx([expected], abs=1e-5)
+    many = model.predict(pd.DataFrame({name: value * 3 for name, value in row.items()}))
+    assert many["probability"].tolist() == answer["probability"].tolist() * 3
     assert client.get_run(result.run_id).data.metrics["test_auc"] == 0.8
     files = [
         path for path in tmp_path.rglob("*") if path.suffix in (".pkl", ".pickle", ".cloudpickle")

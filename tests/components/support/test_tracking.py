@@ -97,6 +97,12 @@ def test_what_the_registry_answers(
         assert "has no version" not in str(error.value)
 
 
+def a_page(folder: Path) -> Path:
+    page = folder / "page"
+    page.write_text("<!doctype html>")
+    return page
+
+
 CALLS: dict[str, Callable[[tracking.MlflowServer, Path], object]] = {
     "list_versions": lambda server, _: server.list_versions("toy"),
     "find_version": lambda server, _: server.find_version("toy", "7"),
@@ -129,6 +135,8 @@ CALLS: dict[str, Callable[[tracking.MlflowServer, Path], object]] = {
         [tracking.LoggedDataset(name="toy", context="training", data_hash="a" * 64, rows=2)],
     ),
     "log_files": lambda server, folder: server.log_files("r", [folder], "place"),
+    "log_page": lambda server, folder: server.log_page("r", a_page(folder), "x/report.html"),
+    "list_folders": lambda server, _: server.list_folders("r", "x"),
     "fetch": lambda server, folder: server.fetch("runs:/r/x", folder / "x", what="The bundle"),
     "resolve": lambda server, _: server.resolve("runs:/r/x"),
 }

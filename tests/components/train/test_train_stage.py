@@ -63,7 +63,7 @@ def run(splits: Path, folder: Path, **changes: Any) -> TrainResult:
         "gpus": 0,
         "allow_cpu": False,
         "bundle": folder / "bundle",
-        "report": folder / "report.html",
+        "report": folder / "report",
     }
     return train_model(TrainingTask(**(arguments | changes)))
 
@@ -194,7 +194,7 @@ def test_the_run_is_in_mlflow_and_named_in_the_bundle(trained: Trained, mlflow_s
 
 
 def test_the_report_stands_alone(trained: Trained) -> None:
-    text = (trained.folder / "report.html").read_text()
+    text = (trained.folder / "report").read_text()
     assert not re.search(r"(src|href)=.https?://", text.replace("http://www.w3.org", ""))
     assert text.count("<svg") == 2
     for words in ("validation AUC", "before calibration", "when a feature", "2 members"):
