@@ -107,6 +107,7 @@ def inconsistencies(project: "Project", schema: dict[str, Any]) -> Iterator[tupl
     yield from _split(project)
     yield from _retraining(project)
     yield from _gate(project)
+    yield from _gate_weights(project, schema)
     yield from _schema(project, schema)
 
 
@@ -327,6 +328,29 @@ def _gate(project: "Project") -> Iterator[tuple["Location", str]]:
     elif block not in columns and block not in blocks:
         hint = _near(block, [*columns, *blocks]) or f" Name one of {', '.join(blocks)}, or a key."
         yield ("gate", "block"), f"gate.block: '{block}' is no feature and no key.{hint}"
+
+
+def _gate_weights(project: "Project", schema: dict[str, Any]) -> Iterator[tuple["Location", str]]:
+    """What weighs the test rows is a number that the test table has."""
+    weights, features = project.gate.weights, project.features
+    if weights is None:
+        return
+    beside = features.examples.beside
+    columns = {*features.feature_names, *features.expressions, *beside} - features.hidden
+    place: Location = ("gate", "weights")
+    if weights not in columns:
+        hint = _near(weights, columns) or " Name it in features.examples.beside."
+        yield (
+            place,
+            f"gate.weights: '{weights}' is no feature and no column of features.examples.beside.{hint}",
+        )
+    entry = _properties(schema, features.examples.table).get(weights)
+    if weights in beside and _type_in_schema(entry) not in (None, "number"):
+        yield (
+            place,
+            f"gate.weights: by the schema, {weights} of table {features.examples.table} is a"
+            f" {_type_in_schema(entry)}; rows are weighed by a number.",
+        )
 
 
 def _rules_of_label(project: "Project") -> Iterator[tuple["Location", str]]:

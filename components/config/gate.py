@@ -330,6 +330,12 @@ class GateConfig(Section):
         "entity).",
     )
     seed: int = Field(default=0, description="Of the resampling.")
+    weights: Name | None = Field(
+        default=None,
+        description="The column that says how much a test row counts in every metric but those of "
+        "`ranking`: a number above 0, of `features.examples.beside` or a feature. None: each row counts "
+        "once.",
+    )
     champion: ChampionRule = ChampionRule()
     slices: SliceRule = SliceRule()
     fairness: list[FairnessRule] = Field(

@@ -33,7 +33,7 @@ class ReferenceSummary(Record):
         threshold: of a binary label: it is 1 where the probability reaches it.
         label_kind, classes, level, costs, set_threshold: as in the bundle.
         rows: rows a part. sampled: how many of them are in reference.parquet.
-        release: metric to its value on the test part when the model was released.
+        release: metric to its value on the test part when the model was released, each row counted once.
         intervals: metric to its interval there. thresholds: metric to the gate's bound on it.
         label_rate: share of positives a part. probability_mean: mean answer a part. Both of a binary
             label only.

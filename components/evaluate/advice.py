@@ -21,7 +21,7 @@ def advise(
     Args:
         gate: the project's `gate` section.
         monitoring: its `monitoring` section; None: the model is not going to be monitored.
-        metrics: of the model, on the test part.
+        metrics: of the model, on the test part, each row counted once, as monitoring counts.
         constants: by metric what a constant answer has, and which (see `LabelType.constants`).
         bounds: the gate's own for the kind of label (see `rules.bounds_of`).
     """

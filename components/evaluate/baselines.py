@@ -11,6 +11,7 @@ from slipway.components.config.kinds import LabelKind
 from slipway.components.contracts.scoring import read_part_batches
 from slipway.components.contracts.splits import LABEL, Kind, Part, Splits, part_file
 from slipway.components.evaluate.measure import Scorer
+from slipway.components.evaluate.weights import sample_weights
 from slipway.components.metrics.kinds.base import LabelType
 
 if TYPE_CHECKING:
@@ -45,20 +46,25 @@ def sample_part(
     return pa.concat_tables(kept).slice(0, rows)
 
 
-def fit_baseline(folder: Path, splits: Splits, label: LabelType) -> Scorer:
+def fit_baseline(
+    folder: Path, splits: Splits, label: LabelType, weigh_by: str | None = None
+) -> Scorer:
     """Fits the linear model to beat on at most 50,000 rows of the training part.
 
     Classes get a logistic regression, a number a ridge regression. Numbers are standardised (missing is
     the mean, with a flag), categories one-hot (the 30 most common), times become the hour of the day and
-    the day of the week.
+    the day of the week. `weigh_by` names the column of weights that it is measured with, so that it
+    learns with them too.
     """
     names = [feature.name for feature in splits.features]
-    train = sample_part(folder, splits, "train", FIT_ROWS, [*names, LABEL])
+    more = [LABEL] if weigh_by is None or weigh_by in names else [weigh_by, LABEL]
+    train = sample_part(folder, splits, "train", FIT_ROWS, [*names, *more])
     labels = train[LABEL].to_numpy()
     known = label.is_usable(labels)
     if not known.all():
         train, labels = train.filter(known), labels[known]
-    answer = _FITS[label.kind](design_matrix(train, splits), labels, label)
+    weights = None if weigh_by is None else sample_weights(train, weigh_by, "train")
+    answer = _FITS[label.kind](design_matrix(train, splits), labels, label, weights)
     return Scorer(
         name=label.baselines[1],
         score=lambda table: answer(design_matrix(table, splits)),
@@ -71,22 +77,26 @@ Answer = Callable[["np.ndarray"], "np.ndarray"]
 """Answers to rows of a design: float32 [N] or [N, W], as the kind of label has them."""
 
 
-def _fit_binary(design: "np.ndarray", labels: "np.ndarray", label: LabelType) -> Answer:
+def _fit_binary(
+    design: "np.ndarray", labels: "np.ndarray", label: LabelType, weights: "np.ndarray | None"
+) -> Answer:
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(max_iter=200, tol=1e-3)
-    model.fit(design, labels.astype(np.int8))
+    model.fit(design, labels.astype(np.int8), weights)
     return lambda rows: model.predict_proba(rows)[:, 1].astype(np.float32)
 
 
-def _fit_multiclass(design: "np.ndarray", labels: "np.ndarray", label: LabelType) -> Answer:
+def _fit_multiclass(
+    design: "np.ndarray", labels: "np.ndarray", label: LabelType, weights: "np.ndarray | None"
+) -> Answer:
     """A multinomial one; a class that the training part lacks has the probability 0."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(max_iter=200, tol=1e-3)
-    model.fit(design, labels.astype(np.int32))
+    model.fit(design, labels.astype(np.int32), weights)
 
     def answer(rows: "np.ndarray") -> "np.ndarray":
         answers = np.zeros((len(rows), len(label.class_names)), np.float32)
@@ -96,13 +106,15 @@ def _fit_multiclass(design: "np.ndarray", labels: "np.ndarray", label: LabelType
     return answer
 
 
-def _fit_number(design: "np.ndarray", labels: "np.ndarray", label: LabelType) -> Answer:
+def _fit_number(
+    design: "np.ndarray", labels: "np.ndarray", label: LabelType, weights: "np.ndarray | None"
+) -> Answer:
     """Its interval is as wide as its own residuals ask for."""
     import numpy as np
     from sklearn.linear_model import Ridge
 
     model = Ridge(alpha=1.0)
-    model.fit(design.astype(np.float64), labels)
+    model.fit(design.astype(np.float64), labels, weights)
     level = label.settings["level"]
     half = float(np.quantile(np.abs(labels - model.predict(design)), level)) if len(labels) else 0.0
 
@@ -113,7 +125,8 @@ def _fit_number(design: "np.ndarray", labels: "np.ndarray", label: LabelType) ->
     return answer
 
 
-_FITS: dict[LabelKind, Callable[["np.ndarray", "np.ndarray", LabelType], Answer]] = {
+_Fit = Callable[["np.ndarray", "np.ndarray", LabelType, "np.ndarray | None"], Answer]
+_FITS: dict[LabelKind, _Fit] = {
     "binary": _fit_binary,
     "multiclass": _fit_multiclass,
     "number": _fit_number,

@@ -66,6 +66,7 @@ def write_card(path: Path, content: CardContent) -> None:
         warnings=content.splits.mostly_null,
         window=content.splits.windows.get("test"),
         amounts=_amounts(evidence) if content.tallies else "",
+        weights=content.gate.weights,
         predicts=content.splits.predicts or label.noun,
         facts=_facts(content),
         hashes=[("Model", verdict.model_hash), ("Data", verdict.data_hash)],
@@ -97,10 +98,22 @@ def _facts(content: CardContent) -> list[tuple[str, Any]]:
         ("Trained on", f"{splits.rows.get('train', 0):,} rows{stretch}"),
         ("Split", f"{rule.text}. Note: {rule.advice}." if rule.advice else rule.text),
         *_label_facts(content.evidence.label),
+        *_weight_facts(content),
         ("Champion", notes.get("champion", "not compared")),
         ("Rehearsal", notes.get("rehearsal", "not held")),
         (digits.counted(len(names), "feature"), ", ".join(names)),
     ]
+
+
+def _weight_facts(content: CardContent) -> list[tuple[str, Any]]:
+    worth = content.evidence.effective_rows
+    if worth is None:
+        return []
+    said = (
+        f"{content.gate.weights}: metrics count each row by it. The test rows are worth {worth:,.0f} rows"
+        " of equal weight. Numbers of rows, the ranking, and the search for leaks count each row once"
+    )
+    return [("Weights", said)]
 
 
 def _label_facts(label: LabelType) -> list[tuple[str, Any]]:

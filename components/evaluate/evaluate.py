@@ -17,7 +17,7 @@ from slipway.components.evaluate.card import CardContent, write_card
 from slipway.components.evaluate.class_plots import MAX_DRAWN_CLASSES
 from slipway.components.evaluate.evidence import GatedModel, Measurements, gather_evidence
 from slipway.components.evaluate.remedies import find_remedies
-from slipway.components.evaluate.rules import Evidence, bounds_of, decide, judge, override_for
+from slipway.components.evaluate.rules import bounds_of, decide, judge, override_for
 from slipway.components.evaluate.slice_tables import find_weakest
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.support.errors import SlipwayError
@@ -180,14 +180,15 @@ def _decide(
     if weakest := find_weakest(evidence):
         measured.notes["weakest"] = weakest
     metrics = {name: estimate.value for name, estimate in measured.shown.items()}
+    plain = measured.notes.get("unweighted", {}).get("metrics", metrics)
     if outcome == "fail":
         measured.notes["remedies"] = find_remedies(rules, measured.evidence, gate)
     measured.notes["advice"] = advise(
         gate,
         MonitoringConfig.parse(task.monitoring, "monitoring") if outcome == "pass" else None,
-        metrics,
+        plain,
         constants=evidence.label.constants(
-            _describe_test(evidence, splits), splits.labels.get("train", {})
+            measured.describe_labels(), splits.labels.get("train", {})
         ),
         bounds=bounds_of(evidence.label, gate),
     )
@@ -202,13 +203,6 @@ def _decide(
         test_rows=measured.evidence.rows,
         notes=measured.notes,
     )
-
-
-def _describe_test(evidence: Evidence, splits: Splits) -> Mapping[str, float]:
-    """Facts about the test part's labels: of classes as they were counted."""
-    if evidence.class_rows:
-        return dict(zip(evidence.label.class_names, evidence.class_rows, strict=True))
-    return splits.labels.get("test", {})
 
 
 def _thresholds(label: LabelType, gate: GateConfig) -> dict[str, float]:

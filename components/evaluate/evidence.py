@@ -31,6 +31,7 @@ from slipway.components.evaluate.ranking import note_ranking, plan_ranking, rank
 from slipway.components.evaluate.rehearse import rehearse
 from slipway.components.evaluate.rules import Estimate, Evidence, RehearsalEvidence
 from slipway.components.evaluate.slices import plan_slices
+from slipway.components.evaluate.weights import plan_weights
 from slipway.components.metrics.kinds.base import LabelTally, LabelType
 from slipway.components.metrics.kinds.choose import label_type, label_type_of
 from slipway.components.metrics.kinds.multiclass import MulticlassLabel
@@ -112,6 +113,11 @@ class Measurements:
         theirs = self.test_pass.models.get(CHAMPION) if self.test_pass else None
         return theirs.tally.measure() if theirs is not None and not theirs.problems else {}
 
+    def describe_labels(self) -> dict[str, float]:
+        """Facts about the test part's labels, weighed as the metrics are; empty: not measured."""
+        gated = self._gated
+        return gated.tally.describe(self.evidence.label.class_names) if gated is not None else {}
+
     def confusion(self) -> list[list[int]]:
         """Counts: rows the true class, columns the called one; empty where there are no classes."""
         if self._gated is None:
@@ -151,6 +157,7 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
         columns = plan_slices(subject.splits_folder, subject.splits, gate.slices)
         compared_groups = plan_groups(subject.splits_folder, subject.label, gate)
         ranked = plan_ranking(subject.splits_folder, gate)
+        weigh = plan_weights(subject.splits_folder, gate.weights)
         scorers = _make_scorers(subject, champion, gate)
         with part(0.1, 0.5):
             test_pass = run_pass(
@@ -160,6 +167,7 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
                 columns,
                 gate,
                 [*compared_groups, *ranked],
+                weigh,
             )
         features = measure_features(subject.splits_folder, subject.splits, subject.label)
         sample = _score_sample(subject, scorers[0])
@@ -170,12 +178,13 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
         )
     ours = test_pass.models[MODEL]
     progress("resampling the test rows", 0.5)
-    shown = estimates(ours, test_pass, gate)
+    shown = estimates(ours.tally, test_pass, gate)
     compared, problem = _compare_champion(ours, test_pass, gate, problem, notes)
     evidence = replace(
         _no_evidence(subject),
         rows=test_pass.rows,
         class_rows=ours.tally.class_rows(),
+        effective_rows=weigh.effective_rows if weigh else None,
         problems=tuple(ours.problems),
         metrics=shown,
         champion=compared,
@@ -193,20 +202,30 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
     )
     notes["blocks"] = len(test_pass.blocks)
     if gate.fairness:
-        notes["fairness"] = note_groups(evidence.fairness, gate.fairness)
+        notes["fairness"] = note_groups(compared_groups)
     if gate.ranking and evidence.ranking:
         notes["ranking"] = note_ranking(evidence.ranking, gate.ranking)
-    notes["intervals"] = {name: [estimate.low, estimate.high] for name, estimate in shown.items()}
+    notes["intervals"] = _ends(shown)
+    if weigh and ours.plain is not None:
+        plain = estimates(ours.plain, test_pass, gate)
+        notes["weights"] = {"column": weigh.column, "effective_rows": weigh.effective_rows}
+        notes["unweighted"] = {
+            "metrics": {name: estimate.value for name, estimate in plain.items()},
+            "intervals": _ends(plain),
+        }
     return Measurements(
         evidence=evidence, shown=shown, notes=notes, test_pass=test_pass, sample=sample
     )
 
 
+def _ends(estimates: dict[str, Estimate]) -> dict[str, list[float | None]]:
+    return {name: [estimate.low, estimate.high] for name, estimate in estimates.items()}
+
+
 def _constant_cost(ours: MeasuredModel) -> tuple[float, str] | None:
     """What the best constant answer to the test rows costs, and which it is; None: nothing is said."""
     label = ours.scorer.label
-    counted = dict(zip(label.class_names, ours.tally.class_rows(), strict=True))
-    return label.constants(counted, {}).get("expected_cost") if counted else None
+    return label.constants(ours.tally.describe(label.class_names), {}).get("expected_cost")
 
 
 def _check_label(subject: GatedModel) -> None:
@@ -314,7 +333,9 @@ def _make_scorers(subject: GatedModel, champion: Champion | None, gate: GateConf
     scorers = [_make_scorer(MODEL, subject.folder, subject.bundle)]
     if gate.baseline.logistic:
         progress(f"fitting the {subject.label.baselines[1]} to beat")
-        scorers.append(fit_baseline(subject.splits_folder, subject.splits, subject.label))
+        scorers.append(
+            fit_baseline(subject.splits_folder, subject.splits, subject.label, gate.weights)
+        )
     if champion is not None:
         scorer = _make_scorer(CHAMPION, champion.folder, champion.bundle)
         scorer = replace(scorer, label=scorer.label.measured_as(subject.label))

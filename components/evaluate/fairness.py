@@ -1,5 +1,6 @@
 """Measures what `gate.fairness` compares: the groups of the test rows, and how far they lie apart."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,12 +30,15 @@ class ComparedGroups:
 
     Attributes:
         column: its groups, those that are compared.
+        plain: the tally with each row counted once, which is what monitoring can repeat: the same, unless
+            rows are weighed.
         problems: why it cannot be answered whatever is measured, in words.
     """
 
     rule: FairnessRule
     column: SliceColumn
     tally: GroupTally
+    plain: GroupTally
     problems: tuple[str, ...] = ()
 
     def add(
@@ -43,13 +47,17 @@ class ComparedGroups:
         labels: "np.ndarray",
         answers: "np.ndarray",
         block: "np.ndarray",
+        weights: "np.ndarray | None",
     ) -> None:
         """Counts a batch of test rows."""
         if not self.column.values:
             return
         rule = self.rule
         rows = row_sums(self.tally.label, rule.measure, rule.positive, labels, answers)
-        self.tally.add(rows, block, self.column.groups(table))
+        groups = self.column.groups(table)
+        self.tally.add(rows, block, groups, weights)
+        if self.plain is not self.tally:
+            self.plain.add(rows, block, groups)
 
 
 def plan_groups(folder: Path, label: LabelType, gate: GateConfig) -> list[ComparedGroups]:
@@ -71,10 +79,13 @@ def plan_groups(folder: Path, label: LabelType, gate: GateConfig) -> list[Compar
         for name in names:
             for pair in texts(table, name).value_counts().to_pylist():
                 counts[name][pair["values"]] += pair["counts"]
-    return [_plan(rule, counts[rule.by], label) for rule in gate.fairness]
+    weighted = gate.weights is not None
+    return [_plan(rule, counts[rule.by], label, weighted=weighted) for rule in gate.fairness]
 
 
-def _plan(rule: FairnessRule, counts: Counter[str], label: LabelType) -> ComparedGroups:
+def _plan(
+    rule: FairnessRule, counts: Counter[str], label: LabelType, *, weighted: bool
+) -> ComparedGroups:
     there = sorted(value for value in counts if value not in (rule.leave_out or ()))
     problems = []
     if MISSING in there and MISSING not in (rule.groups or ()):
@@ -101,10 +112,12 @@ def _plan(rule: FairnessRule, counts: Counter[str], label: LabelType) -> Compare
         problems.append(f"The model has no class {rule.positive or '1'}.")
         there = []
     column = SliceColumn(name=rule.by, values=tuple(there), declared=False, source=rule.by)
+    tally = GroupTally(label, len(there), MAX_BLOCKS)
     return ComparedGroups(
         rule=rule,
         column=column,
-        tally=GroupTally(label, len(there), MAX_BLOCKS),
+        tally=tally,
+        plain=GroupTally(label, len(there), MAX_BLOCKS) if weighted else tally,
         problems=tuple(problems),
     )
 
@@ -149,16 +162,25 @@ def _measure(compared: ComparedGroups, done: TestPass, confidence: float) -> Gro
     )
 
 
-def note_groups(
-    evidence: Sequence[GroupEvidence], rules: Sequence[FairnessRule]
-) -> list[dict[str, Any]]:
-    """What was asked and measured, for the verdict's notes: monitoring asks the same again."""
-    return [
-        {
-            "rule": rule.to_struct(),
-            "gap": found.gap.value,
-            "ratio": found.ratio.value,
-            "groups": {name: estimate.value for name, estimate in found.groups.items()},
+def note_groups(compared: Sequence[ComparedGroups]) -> list[dict[str, Any]]:
+    """What was asked, and measured with each row counted once: monitoring asks the same again."""
+    notes = []
+    for one in compared:
+        values = {
+            name: _or_none(value)
+            for name, value in zip(one.column.values, one.plain.values(), strict=True)
         }
-        for rule, found in zip(rules, evidence, strict=True)
-    ]
+        gap, ratio = spread(one.plain.values()) if values else (math.nan, math.nan)
+        notes.append(
+            {
+                "rule": one.rule.to_struct(),
+                "gap": _or_none(gap),
+                "ratio": _or_none(ratio),
+                "groups": values,
+            }
+        )
+    return notes
+
+
+def _or_none(value: Any) -> float | None:
+    return float(value) if math.isfinite(value) else None

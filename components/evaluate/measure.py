@@ -17,6 +17,7 @@ from slipway.components.evaluate.blocks import (
 )
 from slipway.components.evaluate.rules import Estimate, SliceEvidence
 from slipway.components.evaluate.slices import SliceColumn
+from slipway.components.evaluate.weights import RowWeights
 from slipway.components.metrics.intervals import of_gaps, percentile
 from slipway.components.metrics.kinds.base import LabelTally, LabelType
 from slipway.components.metrics.multiclass import of_classes
@@ -44,9 +45,14 @@ class GroupCounter(Protocol):
         ...
 
     def add(
-        self, table: "pa.Table", labels: "np.ndarray", answers: "np.ndarray", block: "np.ndarray"
+        self,
+        table: "pa.Table",
+        labels: "np.ndarray",
+        answers: "np.ndarray",
+        block: "np.ndarray",
+        weights: "np.ndarray | None",
     ) -> None:
-        """Counts a batch."""
+        """Counts a batch; `weights` float64 [N] say how much each row counts, None: all once."""
         ...
 
 
@@ -66,11 +72,14 @@ class MeasuredModel:
 
     Attributes:
         tally: over all rows. slices: by slice column, one group a value.
+        plain: the tally with each row counted once: the same, unless rows are weighed. Of the gated model
+            alone; None of others.
         problems: what was unsound, in words.
     """
 
     scorer: Scorer
     tally: LabelTally
+    plain: LabelTally | None
     slices: dict[str, LabelTally]
     problems: list[str] = field(default_factory=list)
 
@@ -93,11 +102,13 @@ def run_pass(
     columns: Sequence[SliceColumn],
     config: GateConfig,
     compared: Sequence[GroupCounter] = (),
+    weigh: RowWeights | None = None,
 ) -> TestPass:
     """Scores every test row with every model.
 
     A model other than the first that cannot score gets a problem and no numbers; the first one's
-    failure is raised. `compared` count the first one's answers by groups of their own.
+    failure is raised. `compared` count the first one's answers by groups of their own. `weigh` says how
+    much each row counts; against shuffled labels all count once.
 
     Raises:
         SlipwayError: the test table cannot be read as its splits.json says, or the model fails.
@@ -107,8 +118,12 @@ def run_pass(
     needed = {LABEL, TIME, splits.key, column_of(config.block, splits.key)}
     needed |= {column for scorer in scorers for column in scorer.columns}
     needed |= {column.source for column in (*columns, *(groups.column for groups in compared))}
-    measured = {scorer.name: _start(scorer, columns) for scorer in scorers}
+    needed |= {weigh.column} if weigh else set()
+    measured = {
+        scorer.name: _start(scorer, columns, weighted=weigh is not None) for scorer in scorers
+    }
     first = measured[scorers[0].name]
+    first.plain = scorers[0].label.make_tally() if weigh else first.tally
     shuffled = scorers[0].label.make_tally(blocks=1)
     shuffle = np.random.default_rng(config.seed)
     rows = unlabelled = 0
@@ -123,14 +138,17 @@ def run_pass(
             table, label = table.filter(known), label[known]
         block = block_of(table, config.block, splits.key)
         sliced = {column.name: column.groups(table) for column in columns if column.values}
-        batch = _Batch(table=table, label=label, block=block, groups=sliced)
+        weights = weigh.of(table) if weigh else None
+        batch = _Batch(table=table, label=label, block=block, groups=sliced, weights=weights)
         for model in measured.values():
             if model.problems and model is not first:
                 continue
             answers = _add(model, batch, required=model is first)
             if model is first and answers is not None:
                 for groups in compared:
-                    groups.add(table, label, answers, block)
+                    groups.add(table, label, answers, block, weights)
+                if first.plain is not None and weights is not None:
+                    first.plain.add(answers, label, block)
                 mixed = shuffle.permutation(label)
                 shuffled.add(answers, mixed, np.zeros(len(label), np.int64))
         progress(f"scored {rows:,} of {expected:,} test rows", min(rows / expected, 1.0))
@@ -150,20 +168,24 @@ def run_pass(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """Test rows with labels: each has its block, and its group in every slice column."""
+    """Test rows with labels: each has its block, its group in every slice column, and its weight."""
 
     table: "pa.Table"
     label: "np.ndarray"
     block: "np.ndarray"
     groups: dict[str, "np.ndarray"]
+    weights: "np.ndarray | None"
 
 
-def _start(scorer: Scorer, columns: Sequence[SliceColumn]) -> MeasuredModel:
+def _start(scorer: Scorer, columns: Sequence[SliceColumn], *, weighted: bool) -> MeasuredModel:
     return MeasuredModel(
         scorer=scorer,
-        tally=scorer.label.make_tally(),
+        tally=scorer.label.make_tally(weighted=weighted),
+        plain=None,
         slices={
-            column.name: scorer.label.make_tally(len(column.values), _SLICE_BLOCKS, _SLICE_BINS)
+            column.name: scorer.label.make_tally(
+                len(column.values), _SLICE_BLOCKS, _SLICE_BINS, weighted=weighted
+            )
             for column in columns
             if column.values
         },
@@ -183,9 +205,11 @@ def _add(model: MeasuredModel, batch: _Batch, *, required: bool) -> "np.ndarray 
             f" {label.answer_name}."
         )
         answers = label.replace_unsound(answers, good)
-    model.tally.add(answers, batch.label, batch.block)
+    model.tally.add(answers, batch.label, batch.block, weights=batch.weights)
     for name, group in batch.groups.items():
-        model.slices[name].add(answers, batch.label, batch.block % _SLICE_BLOCKS, group)
+        model.slices[name].add(
+            answers, batch.label, batch.block % _SLICE_BLOCKS, group, batch.weights
+        )
     return answers
 
 
@@ -207,9 +231,8 @@ def _score(model: MeasuredModel, table: "pa.Table", required: bool) -> "np.ndarr
         return None
 
 
-def estimates(model: MeasuredModel, done: TestPass, config: GateConfig) -> dict[str, Estimate]:
-    """Every metric of a model with its interval."""
-    tally = model.tally
+def estimates(tally: LabelTally, done: TestPass, config: GateConfig) -> dict[str, Estimate]:
+    """Every metric of a model's tally with its interval."""
     drawn = resampled(tally, done)
     gaps = tally.gaps(done.weights, done.blocks) if drawn else None
     found = _estimate(tally.measure(), drawn, config.confidence, tally.rows())

@@ -73,11 +73,12 @@ def precision_recall_plot(tallies: dict[str, Tally]) -> str:
     def paint(axes: "Axes") -> None:
         for name, tally in tallies.items():
             _, counts = tally.reached()
+            all_rows = counts[-1]
             # The first rows alone say nothing about precision: their handful of counts only jumps.
             counts = counts[counts.sum(1) >= 50]
-            recall = counts[:, 1] / max(tally.class_rows()[1], 1)
+            recall = counts[:, 1] / max(all_rows[1], 1)
             axes.plot(recall, counts[:, 1] / counts.sum(1), label=name, color=_colour(name))
-        negatives, positives = next(iter(tallies.values())).class_rows()
+        negatives, positives = next(iter(tallies.values())).reached()[1][-1]
         rate = positives / max(negatives + positives, 1)
         axes.axhline(rate, color=colour("other"), linewidth=0.8, linestyle=":", label="chance")
         axes.set(xlabel="recall", ylabel="precision")

@@ -35,8 +35,9 @@ class RankedQueries:
         labels: "np.ndarray",
         answers: "np.ndarray",
         block: "np.ndarray",
+        weights: "np.ndarray | None",
     ) -> None:
-        """Takes a batch of test rows."""
+        """Takes a batch of test rows; each query counts once, whatever its rows weigh."""
         import numpy as np
         import polars as pl
 

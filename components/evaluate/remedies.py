@@ -135,6 +135,14 @@ def _few(result: RuleResult) -> tuple[str, list[str]]:
     ]
 
 
+def _light(result: RuleResult) -> tuple[str, list[str]]:
+    return "gate.min_rows", [
+        "a few rows of the test part weigh far more than the others (gate.weights): cap the weights at"
+        " the source",
+        "the test part is too small for weights as unequal: make features.split.test longer",
+    ]
+
+
 def _champion(result: RuleResult) -> tuple[str, list[str]]:
     return "gate.champion.margins", [
         "the served model has seen the test rows, or learnt from more data: train on as long a window",
@@ -258,6 +266,7 @@ _FIXED: dict[str, tuple[str, list[str]]] = {
 }
 _BEGINNINGS: dict[str, Callable[[RuleResult], tuple[str, list[str]]]] = {
     "test rows": _few,
+    "effective rows": _light,
     "positives": _few,
     "negatives": _few,
     "class ": _class,

@@ -96,6 +96,8 @@ class Evidence:
 
     Attributes:
         label: the kind of label, as the model has it.
+        effective_rows: how many rows of equal weight the weighed test rows are worth; None: all weigh the
+            same.
         rows: test rows. expected_rows: what splits.json says. class_rows: test rows of each class.
         problems: what made the measuring itself unsound; each is a fail.
         metrics: of the model, by name.
@@ -118,6 +120,7 @@ class Evidence:
     rows: int
     expected_rows: int
     class_rows: tuple[int, ...]
+    effective_rows: float | None = None
     problems: tuple[str, ...] = ()
     metrics: dict[str, Estimate] = field(default_factory=dict)
     champion: dict[str, Estimate] | None = None
@@ -352,11 +355,24 @@ def _amount(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     least = config.min_class_rows
     return [
         _count("test rows", "Test rows", evidence.rows, config.min_rows),
+        *_effective(evidence, config),
         *(
             _count(count.rule, count.what, count.rows, least)
             for count in evidence.label.count_classes(evidence.class_rows, least)
         ),
     ]
+
+
+def _effective(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
+    """A few rows of great weight decide alone: what the rows are worth must be enough too."""
+    if config.weights is None:
+        return []
+    name, worth = "effective rows", evidence.effective_rows
+    if worth is None or not math.isfinite(worth):
+        reason = f"What the test rows are worth by {config.weights} was not measured."
+        return [RuleResult(name=name, metric="rows", outcome="fail", reason=reason)]
+    what = f"Rows of equal weight that the test rows are worth by {config.weights}"
+    return [_count(name, what, int(worth), config.min_rows)]
 
 
 def bounds_of(label: LabelType, config: GateConfig) -> list[tuple[Metric, Bound]]:

@@ -77,6 +77,7 @@ class GroupTally:
 
     Attributes:
         sums: float64 [groups, blocks, 2], as `row_sums` gives them.
+        counts: int64 [groups], rows that each value is made from, each counted once.
     """
 
     def __init__(self, label: LabelType, groups: int, blocks: int) -> None:
@@ -85,18 +86,31 @@ class GroupTally:
 
         self.label = label
         self.sums = np.zeros((groups, blocks, 2))
+        self.counts = np.zeros(groups, np.int64)
 
-    def add(self, rows: "np.ndarray", block: "np.ndarray", group: "np.ndarray") -> None:
-        """Adds rows [N, 2], each of a block and a group; a negative group leaves the row out."""
+    def add(
+        self,
+        rows: "np.ndarray",
+        block: "np.ndarray",
+        group: "np.ndarray",
+        weights: "np.ndarray | None" = None,
+    ) -> None:
+        """Adds rows [N, 2], each of a block and a group; a negative group leaves the row out.
+
+        `weights` float64 [N] say how much each row counts; None: all once.
+        """
         import numpy as np
 
         inside = group >= 0
-        np.add.at(self.sums, (group[inside], block[inside]), rows[inside])
+        group, rows = group[inside], rows[inside]
+        np.add.at(self.counts, group, rows[:, 1].astype(np.int64))
+        if weights is not None:
+            rows = rows * weights[inside][:, None]
+        np.add.at(self.sums, (group, block[inside]), rows)
 
     def rows(self) -> "np.ndarray":
         """Rows that each group's value is made from, int64 [groups]."""
-        rows: np.ndarray = self.sums[:, :, 1].sum(1).astype("int64")
-        return rows
+        return self.counts
 
     def values(self) -> "np.ndarray":
         """The value of each group, float64 [groups]; NaN where it has no row."""

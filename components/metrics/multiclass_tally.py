@@ -6,7 +6,7 @@ no block needs, and its replicates are moved by what the coarser ones miss.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slipway.components.metrics.binary import (
     CALIBRATION_BINS,
@@ -59,7 +59,9 @@ class MulticlassTally:
         counts: int32 [groups, blocks, 3, K]: hits, called, actual.
         sums: float64 [groups, blocks, 2 and more]: squared error, log loss, then each of `extras`.
         calibration: float64 [groups, blocks, 15, 3]: rows, sum of the called class's probability, hits.
-        pairs: int64 [groups, K, K], rows by true and by called class.
+        pairs: int64 [groups, K, K], rows by true and by called class, each counted once.
+
+    Where rows are weighed, `scores`, `fine` and `counts` are float64.
     """
 
     def __init__(
@@ -69,6 +71,8 @@ class MulticlassTally:
         blocks: int = MAX_BLOCKS,
         decisive: CostRule | None = None,
         extras: "Mapping[str, RowValues] | None" = None,
+        *,
+        weighted: bool = False,
     ) -> None:
         """Makes an empty tally.
 
@@ -78,15 +82,17 @@ class MulticlassTally:
             blocks: how many.
             decisive: as for `multiclass.confidence`.
             extras: further metrics that are the mean of a value a row, by name.
+            weighted: whether rows count by a weight.
         """
         import numpy as np
 
         self.classes, self.decisive, self.extras = classes, decisive, dict(extras or {})
         self.bins = _bins(groups * blocks * classes, _FINEST // 4)
         finer = max(_bins(groups * classes, _FINEST), self.bins)
-        self.scores = np.zeros((groups, blocks, classes, self.bins, 2), np.int32)
-        self.fine = np.zeros((groups, classes, finer, 2), np.int64)
-        self.counts = np.zeros((groups, blocks, 3, classes), np.int32)
+        few, many = (np.float64, np.float64) if weighted else (np.int32, np.int64)
+        self.scores = np.zeros((groups, blocks, classes, self.bins, 2), few)
+        self.fine = np.zeros((groups, classes, finer, 2), many)
+        self.counts = np.zeros((groups, blocks, 3, classes), few)
         self.sums = np.zeros((groups, blocks, 2 + len(self.extras)))
         self.calibration = np.zeros((groups, blocks, CALIBRATION_BINS, 3))
         self.pairs = np.zeros((groups, classes, classes), np.int64)
@@ -97,6 +103,7 @@ class MulticlassTally:
         labels: "np.ndarray",
         block: "np.ndarray",
         group: "np.ndarray | None" = None,
+        weights: "np.ndarray | None" = None,
     ) -> None:
         """See `LabelTally`; labels are places of classes."""
         import numpy as np
@@ -111,6 +118,7 @@ class MulticlassTally:
                 labels[cut][inside].astype(np.int64),
                 block[cut][inside].astype(np.int64),
                 group[cut][inside],
+                None if weights is None else weights[cut][inside],
             )
 
     def _add(
@@ -119,29 +127,33 @@ class MulticlassTally:
         labels: "np.ndarray",
         block: "np.ndarray",
         group: "np.ndarray",
+        weights: "np.ndarray | None",
     ) -> None:
         import numpy as np
 
+        weight: Any = 1 if weights is None else weights
+        of_classes: Any = 1 if weights is None else weights[:, None]
         called, sure = confidence(answers, self.decisive)
         hit = called == labels
         each = np.arange(self.classes)[None, :]
         own = (labels[:, None] == each).astype(np.int64)
         fine = self.fine.shape[2]
         place = odds_bin(log_chances_of(answers), fine)
-        np.add.at(self.fine, (group[:, None], each, place, own), 1)
+        np.add.at(self.fine, (group[:, None], each, place, own), of_classes)
         coarse = place // (fine // self.bins)
-        np.add.at(self.scores, (group[:, None], block[:, None], each, coarse, own), 1)
-        np.add.at(self.counts[:, :, 0], (group[hit], block[hit], labels[hit]), 1)
-        np.add.at(self.counts[:, :, 1], (group, block, called), 1)
-        np.add.at(self.counts[:, :, 2], (group, block, labels), 1)
+        np.add.at(self.scores, (group[:, None], block[:, None], each, coarse, own), of_classes)
+        of_hits: Any = 1 if weights is None else weights[hit]
+        np.add.at(self.counts[:, :, 0], (group[hit], block[hit], labels[hit]), of_hits)
+        np.add.at(self.counts[:, :, 1], (group, block, called), weight)
+        np.add.at(self.counts[:, :, 2], (group, block, labels), weight)
         np.add.at(self.pairs, (group, labels, called), 1)
-        np.add.at(self.sums[:, :, 0], (group, block), row_squares(labels, answers))
-        np.add.at(self.sums[:, :, 1], (group, block), row_log_losses(labels, answers))
-        for column, values_of in enumerate(self.extras.values(), 2):
-            np.add.at(self.sums[:, :, column], (group, block), values_of(labels, answers))
+        row_values = [row_squares, row_log_losses, *self.extras.values()]
+        for column, values_of in enumerate(row_values):
+            values = values_of(labels, answers) * weight
+            np.add.at(self.sums[:, :, column], (group, block), values)
         where = (group, block, calibration_bin(sure))
         for column, values in enumerate((1.0, sure.astype(float), hit.astype(float))):
-            np.add.at(self.calibration[..., column], where, values)
+            np.add.at(self.calibration[..., column], where, values * weight)
 
     @property
     def used_blocks(self) -> "np.ndarray":
@@ -157,6 +169,10 @@ class MulticlassTally:
     def class_rows(self, group: int = 0) -> tuple[int, ...]:
         """See `LabelTally`."""
         return tuple(int(rows) for rows in self.pairs[group].sum(1))
+
+    def describe(self, names: tuple[str, ...]) -> dict[str, float]:
+        """See `LabelTally`."""
+        return dict(zip(names, self.count_calls().sum(0)[2].tolist(), strict=True))
 
     def count_calls(self, group: int = 0) -> "np.ndarray":
         """See `LabelTally`."""

@@ -142,6 +142,7 @@ class NumberTally:
 
     Attributes:
         sums: float64 [groups, blocks, 11], as `row_sums` lists them.
+        counts: int64 [groups], rows, each counted once.
     """
 
     def __init__(self, level: float, groups: int = 1, blocks: int = MAX_BLOCKS) -> None:
@@ -150,6 +151,7 @@ class NumberTally:
 
         self.level = level
         self.sums = np.zeros((groups, blocks, _SUMS))
+        self.counts = np.zeros(groups, np.int64)
         self._centre: float | None = None
 
     def add(
@@ -158,6 +160,7 @@ class NumberTally:
         labels: "np.ndarray",
         block: "np.ndarray",
         group: "np.ndarray | None" = None,
+        weights: "np.ndarray | None" = None,
     ) -> None:
         """See `LabelTally`."""
         import numpy as np
@@ -167,6 +170,7 @@ class NumberTally:
             answers, labels, block, group = (
                 values[inside] for values in (answers, labels, block, group)
             )
+            weights = None if weights is None else weights[inside]
         if not len(labels):
             return
         if self._centre is None:
@@ -174,7 +178,10 @@ class NumberTally:
         cell = block.astype(np.int64)
         if group is not None:
             cell += group.astype(np.int64) * self.sums.shape[1]
+        self.counts += np.bincount(cell // self.sums.shape[1], minlength=len(self.counts))
         added = row_sums(labels, answers, self.level, self._centre)
+        if weights is not None:
+            added *= weights[:, None]
         flat = self.sums.reshape(-1, _SUMS)
         used, cell = np.unique(cell, return_inverse=True)
         for column in range(_SUMS):
@@ -189,11 +196,20 @@ class NumberTally:
 
     def rows(self, group: int = 0) -> int:
         """See `LabelTally`."""
-        return int(self.sums[group, :, 0].sum())
+        return int(self.counts[group])
 
     def class_rows(self, group: int = 0) -> tuple[int, ...]:
         """There are no classes."""
         return ()
+
+    def describe(self, names: tuple[str, ...]) -> dict[str, float]:
+        """See `LabelTally`: mean and standard deviation."""
+        rows, far, far_square = self.sums[0, :, [0, 3, 4]].sum(1)
+        if self._centre is None:
+            return {}
+        mean = far / rows
+        spread = math.sqrt(max(far_square / rows - mean**2, 0.0))
+        return {"mean": self._centre + float(mean), "std": spread}
 
     def count_calls(self, group: int = 0) -> "np.ndarray":
         """There are no classes."""

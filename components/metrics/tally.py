@@ -50,9 +50,11 @@ class Tally:
     """Sums over scored rows, by group (a slice's value) and by block (what is resampled).
 
     Attributes:
-        counts: int32 [groups, blocks, bins, 2], rows by log-odds bin and label.
+        counts: int32 (float64 where rows are weighed) [groups, blocks, bins, 2], rows by log-odds bin and
+            label.
         sums: float64 [groups, blocks, 4]: true positives, false positives, squared error, log loss.
         calibration: float64 [groups, blocks, 15, 3]: rows, sum of probabilities, positives.
+        pairs: int64 [groups, 2, 2], rows by true and by called label, each counted once.
     """
 
     def __init__(
@@ -62,15 +64,18 @@ class Tally:
         blocks: int = MAX_BLOCKS,
         bins: int = BINS,
         costs: "np.ndarray | None" = None,
+        *,
+        weighted: bool = False,
     ) -> None:
         """Makes an empty tally; a row is called positive where its probability reaches `threshold`."""
         import numpy as np
 
         self.threshold, self.costs = threshold, costs
         self.bins = bins
-        self.counts = np.zeros((groups, blocks, bins, 2), np.int32)
+        self.counts = np.zeros((groups, blocks, bins, 2), np.float64 if weighted else np.int32)
         self.sums = np.zeros((groups, blocks, 4))
         self.calibration = np.zeros((groups, blocks, CALIBRATION_BINS, 3))
+        self.pairs = np.zeros((groups, 2, 2), np.int64)
 
     def add(
         self,
@@ -78,6 +83,7 @@ class Tally:
         label: "np.ndarray",
         block: "np.ndarray",
         group: "np.ndarray | None" = None,
+        weights: "np.ndarray | None" = None,
     ) -> None:
         """Counts rows.
 
@@ -86,6 +92,7 @@ class Tally:
             label: integer [N], 0 or 1.
             block: integer [N], the row's block.
             group: integer [N], the row's group; a negative one leaves the row out. None: group 0.
+            weights: float64 [N], how much each row counts; None: all once.
         """
         import numpy as np
 
@@ -94,6 +101,7 @@ class Tally:
             probability, label, block, group = (
                 values[inside] for values in (probability, label, block, group)
             )
+            weights = None if weights is None else weights[inside]
         blocks = self.counts.shape[1]
         cell = block.astype(np.int64)
         if group is not None:
@@ -102,13 +110,20 @@ class Tally:
         called = reaches_threshold(probability, self.threshold)
         chances = log_chances(probability)
         bins = odds_bin(chances, self.bins)
-        np.add.at(self.counts.reshape(-1), (cell * self.bins + bins) * 2 + label, np.int32(1))
+        once = np.int32(1) if weights is None else weights
+        np.add.at(self.counts.reshape(-1), (cell * self.bins + bins) * 2 + label, once)
+        pair = (cell // blocks * 2 + label) * 2 + called
+        self.pairs += np.bincount(pair, minlength=self.pairs.size).reshape(self.pairs.shape)
         used, cell = np.unique(cell, return_inverse=True)
 
         def total(
-            where: "np.ndarray", size: int, weights: "np.ndarray | None" = None
+            where: "np.ndarray", size: int, values: "np.ndarray | None" = None
         ) -> "np.ndarray":
-            return np.bincount(where, weights, minlength=used.size * size).reshape(used.size, size)
+            if values is None:
+                values = weights
+            elif weights is not None:
+                values = values * weights
+            return np.bincount(where, values, minlength=used.size * size).reshape(used.size, size)
 
         sums = self.sums.reshape(-1, 4)
         sums[used, 0] += total(cell, 1, (called & (label == 1)).astype(float))[:, 0]
@@ -130,12 +145,16 @@ class Tally:
 
     def rows(self, group: int = 0) -> int:
         """Rows of a group."""
-        return int(self.calibration[group, :, :, 0].sum())
+        return int(self.pairs[group].sum())
 
     def class_rows(self, group: int = 0) -> tuple[int, int]:
         """Rows of a group that are negative, and that are positive."""
-        positives = int(self.calibration[group, :, :, 2].sum())
-        return self.rows(group) - positives, positives
+        negatives, positives = (int(rows) for rows in self.pairs[group].sum(1))
+        return negatives, positives
+
+    def describe(self, names: tuple[str, ...]) -> dict[str, float]:
+        """See `LabelTally`."""
+        return dict(zip(names, self.count_calls().sum(0)[2].tolist(), strict=True))
 
     def count_calls(self, group: int = 0) -> "np.ndarray":
         """See `LabelTally`."""
@@ -150,9 +169,8 @@ class Tally:
 
     def confusion(self, group: int = 0) -> list[list[int]]:
         """Counts of a group: rows the true class, columns the called one."""
-        negatives, positives = self.class_rows(group)
-        hits, alarms = (int(value) for value in self.sums[group, :, :2].sum(0))
-        return [[negatives - alarms, alarms], [positives - hits, hits]]
+        counts: list[list[int]] = self.pairs[group].tolist()
+        return counts
 
     def measure(self, group: int = 0) -> dict[str, float]:
         """Every metric of one group; NaN where it is not defined."""

@@ -44,6 +44,8 @@ def write_reference(
     import pyarrow.parquet as pq
 
     session, label = open_model(bundle_path), label_type_of(bundle)
+    # Monitoring counts each row once, whatever the gate weighed it by.
+    plain = verdict.notes.get("unweighted", {})
     tables = []
     means: dict[str, float | None] = {}
     for part in PARTS:
@@ -69,8 +71,8 @@ def write_reference(
         sampled={part: tables[i].num_rows for i, part in enumerate(PARTS)},
         windows=splits.windows,
         statistics=splits.statistics,
-        release=verdict.metrics,
-        intervals=verdict.notes.get("intervals", {}),
+        release=plain.get("metrics", verdict.metrics),
+        intervals=plain.get("intervals", verdict.notes.get("intervals", {})),
         thresholds=verdict.thresholds,
         label_rate={p: _rate(splits, p) for p in PARTS} if label.kind == "binary" else {},
         probability_mean=means,

@@ -193,7 +193,7 @@ def try_baselines(
         alone, scorer = _baseline(folder, splits, labels.type)
         config = GateConfig(block=nothing.block)
         done = run_pass(folder, splits, [scorer], [], config)
-        baseline = estimates(done.models[scorer.name], done, config)
+        baseline = estimates(done.models[scorer.name].tally, done, config)
     return replace(nothing, alone=alone, baseline=baseline)
 
 

@@ -31,6 +31,7 @@ class LabelTally(Protocol):
         labels: "np.ndarray",
         block: "np.ndarray",
         group: "np.ndarray | None" = None,
+        weights: "np.ndarray | None" = None,
     ) -> None:
         """Counts rows.
 
@@ -39,6 +40,8 @@ class LabelTally(Protocol):
             labels: [N], usable ones only (see `LabelType.is_usable`).
             block: integer [N], what is resampled whole.
             group: integer [N]; a negative one leaves the row out. None: group 0.
+            weights: float64 [N], positive; how much each row counts in the metrics. None: all once. Only
+                of a tally that was made for it.
         """
         ...
 
@@ -48,19 +51,26 @@ class LabelTally(Protocol):
         ...
 
     def rows(self, group: int = 0) -> int:
-        """Rows of a group."""
+        """Rows of a group, each counted once, whatever it weighs."""
+        ...
+
+    def describe(self, names: tuple[str, ...]) -> dict[str, float]:
+        """Facts about the labels of group 0, weighed as the metrics are.
+
+        Of classes the weight (or rows) of each by its name among `names`; of a number mean and std.
+        """
         ...
 
     def class_rows(self, group: int = 0) -> tuple[int, ...]:
-        """Rows of each class, in order; empty where there are no classes."""
+        """Rows of each class, in order, each counted once; empty where there are no classes."""
         ...
 
     def confusion(self, group: int = 0) -> list[list[int]]:
-        """Counts of a group: rows the true class, columns the called one; empty without classes."""
+        """Rows of a group: a line the true class, a column the called one; empty without classes."""
         ...
 
     def count_calls(self, group: int = 0) -> "np.ndarray":
-        """Rows of a group by block and class: hits, called, actual, float64 [blocks, 3, K].
+        """A group by block and class: hits, called, actual, float64 [blocks, 3, K], weighed as metrics.
 
         K is 0 where there are no classes.
         """
@@ -247,9 +257,17 @@ class LabelType(ABC):
 
     @abstractmethod
     def make_tally(
-        self, groups: int = 1, blocks: int | None = None, bins: int | None = None
+        self,
+        groups: int = 1,
+        blocks: int | None = None,
+        bins: int | None = None,
+        *,
+        weighted: bool = False,
     ) -> LabelTally:
-        """An empty tally; None: as many blocks and bins as the kind counts by default."""
+        """An empty tally; None: as many blocks and bins as the kind counts by default.
+
+        `weighted`: rows will count by a weight.
+        """
 
     @abstractmethod
     def measure(self, labels: "np.ndarray", answers: "np.ndarray") -> dict[str, float]:

@@ -154,11 +154,21 @@ class BinaryLabel(LabelType):
         return np.where(sound, answers, 0.5).astype(np.float32)
 
     def make_tally(
-        self, groups: int = 1, blocks: int | None = None, bins: int | None = None
+        self,
+        groups: int = 1,
+        blocks: int | None = None,
+        bins: int | None = None,
+        *,
+        weighted: bool = False,
     ) -> Tally:
         """See `LabelType`."""
         return Tally(
-            self.threshold, groups, blocks or MAX_BLOCKS, bins or BINS, costs=self.cost_matrix
+            self.threshold,
+            groups,
+            blocks or MAX_BLOCKS,
+            bins or BINS,
+            costs=self.cost_matrix,
+            weighted=weighted,
         )
 
     def measure(self, labels: "np.ndarray", answers: "np.ndarray") -> dict[str, float]:

@@ -197,7 +197,12 @@ class MulticlassLabel(LabelType):
         return np.where(sound[:, None], answers, 1 / len(self.classes)).astype(np.float32)
 
     def make_tally(
-        self, groups: int = 1, blocks: int | None = None, bins: int | None = None
+        self,
+        groups: int = 1,
+        blocks: int | None = None,
+        bins: int | None = None,
+        *,
+        weighted: bool = False,
     ) -> MulticlassTally:
         """See `LabelType`; the bins follow from the classes, groups and blocks."""
         return MulticlassTally(
@@ -206,6 +211,7 @@ class MulticlassLabel(LabelType):
             blocks or MAX_BLOCKS,
             decisive=self.decisive,
             extras=self._row_values(),
+            weighted=weighted,
         )
 
     def _row_values(self) -> "dict[str, RowValues]":

@@ -117,9 +117,14 @@ class NumberLabel(LabelType):
         return np.where(sound[:, None], answers, 0).astype(np.float32)
 
     def make_tally(
-        self, groups: int = 1, blocks: int | None = None, bins: int | None = None
+        self,
+        groups: int = 1,
+        blocks: int | None = None,
+        bins: int | None = None,
+        *,
+        weighted: bool = False,
     ) -> number.NumberTally:
-        """See `LabelType`; there are no bins."""
+        """See `LabelType`; there are no bins, and its sums take weights as they are."""
         return number.NumberTally(self.level, groups, blocks or MAX_BLOCKS)
 
     def measure(self, labels: "np.ndarray", answers: "np.ndarray") -> dict[str, float]:

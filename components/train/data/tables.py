@@ -13,6 +13,8 @@ from torch import Tensor
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import Bundle, category_codes, model_inputs
 from slipway.components.contracts.splits import LABEL, Part, read_part
+from slipway.components.metrics.weights import WeightSums
+from slipway.components.metrics.weights import read_weights as as_weights
 from slipway.components.support.errors import SlipwayError
 from slipway.components.train.model.preprocess import Preprocessor, RawArrays, encode
 
@@ -74,21 +76,20 @@ def read_labels(folder: Path, part: Part) -> np.ndarray:
 
 
 def read_weights(folder: Path, part: Part, column: str | None) -> np.ndarray | None:
-    """The column that weighs the rows, where there is one: float32 [N], NaN where it is null.
+    """The column that weighs the rows, where there is one: float32 [N].
 
     Raises:
-        SlipwayError: it is no number.
+        SlipwayError: it holds no numbers, or some cannot weigh: negative, missing or not finite ones, or
+            nothing but zeros.
     """
-    import pyarrow as pa
-
     if column is None:
         return None
-    values = read_part(folder, part, columns=[column])[column]
-    kind = values.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        raise SlipwayError(f"training.sample_weight names {column}, which is {kind}: no number.")
-    known = values.cast(pa.float64()).fill_null(float("nan"))
-    return known.to_numpy().astype(np.float32)
+    setting = f"training.sample_weight ({column})"
+    weights = as_weights(read_part(folder, part, columns=[column])[column], setting)
+    sums = WeightSums()
+    sums.add(weights)
+    sums.refuse_unfit(setting, part, zero_weighs=True)
+    return weights.astype(np.float32)
 
 
 def row_weights(
@@ -100,17 +101,9 @@ def row_weights(
         labels: float64 [N], as the splits have them.
         head: says what a row of each class weighs.
         config: the `training` section.
-        sample: further weight of each row, float32 [N].
-
-    Raises:
-        SlipwayError: a sample weight is negative, missing or not finite, or all are zero.
+        sample: further weight of each row, float32 [N], as `read_weights` gives it.
     """
     base = np.ones(len(labels), np.float32) if sample is None else sample
-    if not np.isfinite(base).all() or (base < 0).any() or base.sum() == 0:
-        raise SlipwayError(
-            "The column named by training.sample_weight must hold finite weights of 0 or more,"
-            " without nulls, and not only zeros."
-        )
     weights = base * head.class_factors(labels, base, config)
     return (weights / weights.mean()).astype(np.float32)
 

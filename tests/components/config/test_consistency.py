@@ -31,6 +31,9 @@ WRONG = [
      r"features.examples.beside.0: the schema's table flights has no column tailnumb"),
     ({"training.sample_weight": "distanz"},
      r"training.sample_weight: 'distanz' is no feature and no column of features.examples.beside"),
+    ({"gate.weights": "distanz"},
+     r"gate.weights: 'distanz' is no feature and no column of features.examples.beside"),
+    ({"gate.weights": "tailnum"}, r"gate.weights: 'tailnum' is no feature and no column of"),
     ({"gate.fairness": "[{by: carier, measure: error, gap: 0.1}]"},
      r"gate.fairness: 'carier' is no feature, no key and no column beside them. Did you mean carrier"),
     ({"gate.fairness": "[{by: carrier, measure: error}]"}, r"give gap, ratio or both"),
@@ -97,6 +100,21 @@ def test_an_expression_is_refused_with_its_line(folder: Path) -> None:
     number = place + 4
     assert re.search(rf":{number}: features.views.\d.columns.bad: \+ takes number, number", said[1])
     assert re.search(rf":{number + 1}: features.views.\d.columns.dest: table flights has", said[0])
+
+
+def test_a_text_cannot_weigh_rows(folder: Path) -> None:
+    """The schema says what a column beside the features is; where it says a number, it can."""
+    file = folder / "schemas/input.json"
+    schema = json.loads(file.read_text())
+    columns = schema["tables"]["flights"]["properties"]
+    columns |= {"fare_class": {"type": ["string", "null"]}, "seats_sold": {"type": "integer"}}
+    file.write_text(json.dumps(schema))
+    beside = {"features.examples.beside": "[fare_class, seats_sold]"}
+    with pytest.raises(
+        ProjectError, match=r"fare_class of table flights is a text; rows are weighed"
+    ):
+        load_project(folder, {**beside, "gate.weights": "fare_class"})
+    assert load_project(folder, {**beside, "gate.weights": "seats_sold"}).project.gate.weights
 
 
 def test_a_schema_of_other_tables_is_refused_at_load(folder: Path) -> None:

@@ -292,6 +292,30 @@ CASES = [
     # The amount of data.
     Case("rows at the minimum", gate={"min_rows": 5000}),
     Case("one row too few", gate={"min_rows": 5001}, failed=("test rows",)),
+    # Weighed rows are worth fewer of equal weight.
+    Case("weighed rows worth enough", {"effective_rows": 1000.9}, {"weights": "exposure"}),
+    Case(
+        "weighed rows worth one too few",
+        {"effective_rows": 999.9},
+        {"weights": "exposure"},
+        ("effective rows",),
+    ),
+    Case(
+        "weighed rows whose worth was not measured",
+        {},
+        {"weights": "exposure"},
+        ("effective rows",),
+    ),
+    *(
+        Case(
+            f"weighed rows whose worth is {value}",
+            {"effective_rows": value},
+            {"weights": "exposure"},
+            ("sound measurement", "effective rows"),
+        )
+        for value in (NAN, INF)
+    ),
+    Case("rows that nothing weighs have no worth", {"effective_rows": 1.0}),
     Case(
         "no rows",
         {"rows": 0, "expected_rows": 0, "class_rows": (0, 0)},

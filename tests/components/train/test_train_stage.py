@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from slipway.components.config.training import TrainingConfig
@@ -386,8 +387,39 @@ def test_a_weight_that_is_no_number_is_refused(make_splits: Any) -> None:
     features = tuple(f for f in meta.features if f.name != "town")
     write_splits(splits, replace(meta, features=features, beside={"town": "string"}))
     config = TrainingConfig.model_validate(SMALL | {"sample_weight": "town"})
-    with pytest.raises(SlipwayError, match="sample_weight names town, which is string: no number"):
+    with pytest.raises(SlipwayError, match=r"sample_weight \(town\) names a column of type string"):
         prepare(splits, read_splits(splits), "toy", config, torch.device("cpu"))
+
+
+def test_weights_that_cannot_weigh_are_refused_with_their_rows(make_splits: Any) -> None:
+    import torch
+
+    splits = make_splits(rows=500)
+    for part, values in (("train", [-1.0, None, float("inf")]), ("validation", [float("nan")])):
+        table = read_part(splits, part)  # type: ignore[arg-type]
+        given = table["importance"].to_pylist()
+        for name, weights in (
+            ("negative", [*values, *given[len(values) :]]),
+            ("zero", [0.0] * len(given)),
+        ):
+            table = table.append_column(name, pa.array(weights, pa.float64()))
+        pq.write_table(table, splits / f"{part}.parquet")
+    meta = read_splits(splits)
+    write_splits(splits, replace(meta, beside={"negative": "double", "zero": "double"}))
+    rows = meta.rows["train"]
+    for name, says in (
+        (
+            "negative",
+            "1 are null or NaN, 1 are infinite, 1 are below 0. A weight is a finite number 0",
+        ),
+        ("zero", f"{rows:,} are 0. A weight is a finite number 0 or more (and not all 0)"),
+    ):
+        config = TrainingConfig.model_validate(SMALL | {"sample_weight": name})
+        message = re.escape(
+            f"training.sample_weight ({name}): of {rows:,} rows of the train part {says}"
+        )
+        with pytest.raises(SlipwayError, match=message):
+            prepare(splits, read_splits(splits), "toy", config, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("given", "found"), [(0, (10, 6e-3)), (1, (1, 1.0))])
