@@ -2,14 +2,19 @@
 
 import os
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from slipway.commands.cluster import Authorities, Context, Host, Namespace
 from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder
 from slipway.commands.terminal import AsJson, Quiet, deliver, say
 from slipway.components.support.errors import ProjectError
 from slipway.components.support.extras import require_extra
+
+if TYPE_CHECKING:
+    from slipway.cluster.connection import Connection
+    from slipway.components.monitor.retention.runs import KubeflowHistory
 
 
 def prune(
@@ -19,47 +24,77 @@ def prune(
     ] = False,
     out: Out = RUN_FOLDER,
     overrides: Overrides = None,
+    host: Host = "",
+    namespace: Namespace = "",
+    context: Context = "",
+    ca: Authorities = "",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete old days of the inference log, versions that never served, and runs: never what is in use.
+    """Delete what the project keeps no longer: never what is in use, and shown first.
 
-    `monitoring.retention` says how much stays, and the recurring monitoring run then does the same. For a
-    cluster, set MLFLOW_TRACKING_URI and INFERENCE_LOG_URI as its namespace has them.
+    `monitoring.retention` says how much stays of the inference log, registered versions, MLflow runs,
+    Kubeflow runs with their artifacts, and online rows; the recurring monitoring run then does the same.
+    For a cluster, set MLFLOW_TRACKING_URI, INFERENCE_LOG_URI and the like as its namespace has them.
 
     Example: `slipway prune --set monitoring.retention.log=180d --apply`
     """
+    from slipway.cluster.connection import Connection
     from slipway.commands.projects import load
     from slipway.components.config.monitoring import RetentionConfig
 
     loaded = load(project, overrides).project
-    retention = loaded.monitoring.retention
+    name, retention = loaded.project_name, loaded.monitoring.retention
     if retention == RetentionConfig():
         raise ProjectError(
             "monitoring.retention sets nothing, so nothing is deleted. Say how much stays: --set"
             " monitoring.retention.log=180d (of the inference log), monitoring.retention.versions=20"
-            " (newest versions), monitoring.retention.runs=90d (MLflow runs)."
+            " (newest versions), monitoring.retention.runs=90d (MLflow runs),"
+            " monitoring.retention.pipeline_runs=90d (Kubeflow runs),"
+            " monitoring.retention.online=1d (rows past their TTL)."
         )
     require_extra("cluster", "slipway prune")
-    from slipway.components.monitor.retention import apply_retention, plan_retention
+    from slipway.components.monitor.retention.retention import apply_retention, plan_retention
     from slipway.components.support.environment import inference_log_uri
+    from slipway.components.support.stores import bound_stores
     from slipway.components.support.tracking import connect
     from slipway.local.workspace import Workspace
 
     os.environ.update(Workspace.at(out).settings())
-    server = connect()
+    bound_stores()
+    server, now, kubeflow = connect(), datetime.now(UTC), None
+    if retention.pipeline_runs is not None:
+        way = Connection.of(host=host, namespace=namespace, context=context, ca=ca)
+        kubeflow = _history(way, name)
     plan = plan_retention(
-        loaded.project_name,
-        retention,
-        server=server,
-        log_uri=inference_log_uri(),
-        now=datetime.now(UTC),
+        name, retention, server=server, log_uri=inference_log_uri(), now=now, kubeflow=kubeflow
     )
-    deletes = apply and not plan.is_empty
+    lines, is_empty = list(plan.lines), plan.is_empty
+    deletes = apply and not is_empty
     if deletes:
-        apply_retention(plan, server)
+        told: list[str] = []
+        apply_retention(plan, server, kubeflow, told.append)
+        # What is gone stands there already; what was left after all is news.
+        lines += [line for line in told if not line.startswith("deleted") and line not in lines]
+    if retention.online is not None:
+        from slipway.components.features.past import find_past_rows
+
+        past = find_past_rows(name, retention.online, now=now, remove=apply)
+        lines.append(f"online rows past their TTL: {sum(past.views.values()):,}")
+        is_empty = is_empty and not any(past.views.values())
+        deletes = apply and not is_empty
     said = "Deleted." if deletes else "Nothing was deleted. Add --apply to delete it."
-    said = "Nothing is past its time." if plan.is_empty else said
+    said = "Nothing is past its time." if is_empty else said
     # Without a heading "versions: 0" reads as if there were none.
-    lines = ["Past its time:", *plan.lines, said]
-    deliver({"past": list(plan.lines), "deleted": deletes}, lambda: say("\n".join(lines)))
+    text = "\n".join(["Past its time:", *lines, said])
+    deliver({"past": lines, "deleted": deletes}, lambda: say(text))
+
+
+def _history(way: "Connection", project: str) -> "KubeflowHistory":
+    """The project's runs on the cluster."""
+    from slipway.cluster.api import Kubeflow
+    from slipway.components.monitor.retention.runs import KubeflowHistory
+
+    kubeflow = Kubeflow(way)
+    experiment = kubeflow.find_experiment(project)
+    return KubeflowHistory(kubeflow.ask, [experiment.experiment_id] if experiment else [])

@@ -7,6 +7,7 @@ from kfp import dsl, kubernetes
 
 from slipway.components.config.base import format_duration
 from slipway.components.config.model import Project
+from slipway.components.features.component import prune_online
 from slipway.components.ingest.component import ingest
 from slipway.components.monitor.component import monitor, retrain
 from slipway.pipelines.interface import Channels, ParameterTypes, pipeline_function
@@ -83,6 +84,11 @@ def monitoring_pipeline(loaded: Project) -> Any:
             watched = _watch(given, loaded, scratch)
             with dsl.If(watched.outputs["Output"] == "retrain", name="retraining-asked-for"):
                 _ask_for_retraining(given, loaded, watched.outputs["record"])
+            if loaded.monitoring.retention.online is not None:
+                pruned = prune_online(
+                    project=given.project, config=given.monitoring, data_root=given.data_root
+                )
+                settle(pruned, loaded).set_caching_options(False).after(watched)
 
     return dsl.pipeline(
         name=name,
@@ -126,6 +132,8 @@ def _watch(given: Channels, project: Project, scratch: dict[str, Any]) -> dsl.Pi
         project,
     ).set_caching_options(False)
     route_secrets(watched, project)
+    if project.monitoring.retention.pipeline_runs is not None:
+        _let_in(watched)
     return watched
 
 
@@ -141,7 +149,11 @@ def _ask_for_retraining(given: Channels, project: Project, record: Any) -> None:
         ),
         project,
     ).set_caching_options(False)
-    # Kubeflow's webhook gives a pod with this label the token that its API asks for.
-    kubernetes.add_pod_label(started, "access-ml-pipeline", "true")
+    _let_in(started)
     # What it starts runs as the account that it runs as itself.
     kubernetes.use_field_path_as_env(started, "SLIPWAY_SERVICE_ACCOUNT", "spec.serviceAccountName")
+
+
+def _let_in(task: dsl.PipelineTask) -> None:
+    """Kubeflow's webhook gives a pod with this label the token that its API asks for."""
+    kubernetes.add_pod_label(task, "access-ml-pipeline", "true")

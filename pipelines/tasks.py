@@ -67,6 +67,7 @@ HELPERS = {
     "score": TaskResources(cpu="2", memory="4Gi"),
     "monitor-predictions": RESOURCES["monitor"],
     "retrain": TaskResources(memory="1Gi"),
+    "prune-online": TaskResources(),
     "report-end": TaskResources(memory="1Gi"),
     "report-override": TaskResources(memory="1Gi"),
 }
@@ -76,6 +77,7 @@ HELPERS = {
 SETTINGS: dict[str, tuple[str, ...]] = {
     "features": ("FEATURE_STORE_URI", "FEAST_REDIS_URL"),
     "backfill": ("FEATURE_STORE_URI", "FEAST_REDIS_URL"),
+    "prune-online": ("FEATURE_STORE_URI", "FEAST_REDIS_URL"),
     "train": ("MLFLOW_TRACKING_URI",),
     "evaluate": ("MLFLOW_TRACKING_URI",),
     "register": ("MLFLOW_TRACKING_URI", "MODEL_PRIVATE_KEY", "MODEL_PRIVATE_KEY_PASSWORD"),

@@ -195,6 +195,34 @@ class RetentionConfig(Section):
         default=None,
         description="MLflow runs of trainings that ended so long ago and made no version that stays.",
     )
+    pipeline_runs: Duration | None = Field(
+        default=None,
+        description="Runs on Kubeflow that began so long ago, with their artifacts; those that made a "
+        "version that stays, or whose results the cache may need, stay.",
+    )
+    pipeline_runs_kept: int = Field(
+        default=10,
+        ge=1,
+        description="So many newest runs of each pipeline stay whatever their age.",
+    )
+    pipeline_root: str = Field(
+        default="",
+        description="Where the pipelines keep their artifacts, as s3://mlpipeline/v2/artifacts; "
+        "`pipeline_runs` needs it.",
+    )
+    online: Duration | None = Field(
+        default=None,
+        description="Rows of the online store that are so long past the TTL of their view.",
+    )
+
+    @model_validator(mode="after")
+    def _knows_the_artifacts(self) -> Self:
+        if self.pipeline_runs is not None and not self.pipeline_root:
+            raise ValueError(
+                "pipeline_runs needs pipeline_root: the prefix that Kubeflow keeps the runs' artifacts"
+                " below, as s3://mlpipeline/v2/artifacts"
+            )
+        return self
 
 
 class MonitoringConfig(Section):

@@ -39,6 +39,7 @@ TaskName = Literal[
     "monitor-predictions",
     "backfill",
     "retrain",
+    "prune-online",
     "report-end",
     "report-override",
 ]

@@ -8,6 +8,9 @@ from slipway.components.contracts.record import Record
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.tracking import RegisteredVersion
 
+EVIDENCE_INDEX = "evidence.json"
+"""The file of a version's evidence that holds its hashes and run ids."""
+
 
 class Tag(StrEnum):
     """What a registered version carries beside its metrics."""

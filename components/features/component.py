@@ -1,4 +1,4 @@
-"""The KFP faces of features: for training, for rows to predict, for a range of the past."""
+"""The KFP faces of features: for training, for rows to predict, for a range of the past, to prune."""
 
 from kfp import dsl
 
@@ -131,3 +131,24 @@ def backfill(
         record=Path(record.path),
     )
     record.metadata.update(result.metadata())
+
+
+@dsl.component(base_image=image("features"), install_kfp_package=False)
+def prune_online(project: str, config: dict, data_root: str = "") -> int:
+    """Removes the rows of the online store that are past their view's TTL for long enough.
+
+    Args:
+        project: The project's name: the Feast project.
+        config: The project's `monitoring` section: its `retention.online`.
+        data_root: Folder or object-store prefix below which large settings lie as files.
+
+    Returns:
+        How many rows were removed.
+    """
+    from slipway.components.config.monitoring import MonitoringConfig
+    from slipway.components.features.past import prune_online as work
+    from slipway.components.support.settings import given
+
+    settings = MonitoringConfig.parse(given("monitoring", config, data_root), "monitoring")
+    grace = settings.retention.online
+    return 0 if grace is None else sum(work(project, grace).views.values())

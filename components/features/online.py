@@ -68,8 +68,12 @@ class Writer(Protocol):
     def holds_any(self) -> bool:
         """Whether the store may hold an entity of this view."""
 
-    def forget(self, before: datetime) -> None:
-        """Removes entities whose value is from before this moment: it is past the view's TTL."""
+    def forget(self, before: datetime, *, only_count: bool = False) -> int:
+        """Removes entities whose value is from before this moment: it is past the view's TTL.
+
+        Returns:
+            How many there were; `only_count` leaves them.
+        """
 
 
 def materialise(store: "FeatureStore", view_name: str, end: datetime) -> int:
@@ -305,11 +309,16 @@ class SqliteWriter:
         query = f'SELECT 1 FROM "{self.table}" LIMIT 1'  # noqa: S608
         return self.connection.execute(query).fetchone() is not None
 
-    def forget(self, before: datetime) -> None:
+    def forget(self, before: datetime, *, only_count: bool = False) -> int:
         """As in Writer."""
-        statement = f'DELETE FROM "{self.table}" WHERE event_ts < ?'  # noqa: S608
+        past = f'FROM "{self.table}" WHERE event_ts < ?'
+        limit = _sqlite_times([(before - EPOCH) // MICROSECOND])
         with self.connection:
-            self.connection.execute(statement, _sqlite_times([(before - EPOCH) // MICROSECOND]))
+            counted = f"SELECT COUNT(DISTINCT entity_key) {past}"
+            count = int(self.connection.execute(counted, limit).fetchone()[0])
+            if not only_count:
+                self.connection.execute(f"DELETE {past}", limit)
+        return count
 
 
 def _quoted(text: str) -> str:
@@ -415,32 +424,35 @@ class RedisWriter:
             _literal(prefix) + b"*" + _literal(self.project), count=BATCH
         )
 
-    def forget(self, before: datetime) -> None:
+    def forget(self, before: datetime, *, only_count: bool = False) -> int:
         """As in Writer."""
-        from google.protobuf.timestamp_pb2 import Timestamp
-
-        limit = before.timestamp()
-        batch: list[bytes] = []
-
-        def drop() -> None:
-            with self.client.pipeline(transaction=False) as pipe:
-                for key in batch:
-                    pipe.hget(key, self.stamp)
-                found = pipe.execute()
-            with self.client.pipeline(transaction=False) as pipe:
-                for key, text in zip(batch, found, strict=True):
-                    stamp = Timestamp()
-                    if text and stamp.ParseFromString(text) and stamp.ToNanoseconds() < limit * 1e9:
-                        pipe.hdel(key, self.stamp, *self.fields)
-                pipe.execute()
-            batch.clear()
-
+        count, batch = 0, list[bytes]()
         for key in self._keys():
             batch.append(key)
             if len(batch) >= BATCH:
-                drop()
-        if batch:
-            drop()
+                count += self._drop(batch, before, only_count=only_count)
+                batch.clear()
+        return count + (self._drop(batch, before, only_count=only_count) if batch else 0)
+
+    def _drop(self, keys: list[bytes], before: datetime, *, only_count: bool) -> int:
+        from google.protobuf.timestamp_pb2 import Timestamp
+
+        with self.client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hget(key, self.stamp)
+            found = pipe.execute()
+        past, limit = [], before.timestamp() * 1e9
+        for key, text in zip(keys, found, strict=True):
+            stamp = Timestamp()
+            if text and stamp.ParseFromString(text) and stamp.ToNanoseconds() < limit:
+                past.append(key)
+        if past and not only_count:
+            with self.client.pipeline(transaction=False) as pipe:
+                for key in past:
+                    # A hash without fields is no key any more.
+                    pipe.hdel(key, self.stamp, *self.fields)
+                pipe.execute()
+        return len(past)
 
 
 def _protobuf_times(ticks: list[int]) -> list[bytes]:

@@ -15,6 +15,7 @@ from slipway.components.contracts.monitoring_record import (
 )
 from slipway.components.monitor import history
 from slipway.components.monitor.alerting.routes import notify
+from slipway.components.monitor.kubeflow_api import KubeflowApi
 from slipway.components.monitor.late import log_matured
 from slipway.components.monitor.measures.window_measures import (
     MeasuredSeries,
@@ -24,11 +25,13 @@ from slipway.components.monitor.measures.window_measures import (
 from slipway.components.monitor.record import make_record
 from slipway.components.monitor.report.evidently import evidently_page, write_evidently
 from slipway.components.monitor.report.page import write_report
-from slipway.components.monitor.retention import apply_retention, plan_retention
+from slipway.components.monitor.retention.retention import apply_retention, plan_retention
+from slipway.components.monitor.retention.runs import KubeflowHistory
 from slipway.components.monitor.tracking import log_report, log_series
 from slipway.components.monitor.window import wait_until_whole
 from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.pod import in_pod
 from slipway.components.support.stage import progress, stage
 from slipway.components.support.tracking import connect
 
@@ -165,14 +168,20 @@ def _let_go(task: MonitoringTask, settings: MonitoringConfig) -> None:
         return
     server = connect()
     try:
+        kubeflow = None
+        if settings.retention.pipeline_runs is not None and in_pod():
+            api = KubeflowApi()
+            experiments = api.named("experiments", task.project)
+            kubeflow = KubeflowHistory(api.ask, [str(e["experiment_id"]) for e in experiments])
         plan = plan_retention(
             task.project,
             settings.retention,
             server=server,
             log_uri=environment.inference_log_uri(),
             now=task.window.end,
+            kubeflow=kubeflow,
         )
-        apply_retention(plan, server)
+        apply_retention(plan, server, kubeflow)
     except SlipwayError as error:
         progress(f"WARNING: not all that is past its time was deleted: {error}")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stores import asking_store
 
 Root = str | Path
 
@@ -33,12 +34,11 @@ def names(path: str) -> list[str]:
     """
     filesystem, place = _open(path)
     try:
-        filesystem.invalidate_cache()
-        found = filesystem.ls(place, detail=False)
+        with asking_store(f"{path} cannot be listed"):
+            filesystem.invalidate_cache()
+            found = filesystem.ls(place, detail=False)
     except FileNotFoundError:
         return []
-    except OSError as error:
-        raise SlipwayError(f"{path} cannot be listed: {error}.") from error
     here = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in found)
     return sorted(name for name in here if not name.startswith("."))
 
@@ -51,11 +51,10 @@ def read(path: str) -> bytes | None:
     """
     filesystem, place = _open(path)
     try:
-        return bytes(filesystem.cat_file(place))
+        with asking_store(f"{path} cannot be read"):
+            return bytes(filesystem.cat_file(place))
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise SlipwayError(f"{path} cannot be read: {error}.") from error
 
 
 def write(path: str, content: bytes) -> None:
@@ -65,10 +64,11 @@ def write(path: str, content: bytes) -> None:
         SlipwayError: the store cannot be written.
     """
     filesystem, place = _open(path)
-    try:
-        if "file" not in (protocol := filesystem.protocol) and protocol != "file":
+    if "file" not in (protocol := filesystem.protocol) and protocol != "file":
+        with asking_store(f"{path} cannot be written"):
             filesystem.pipe_file(place, content)
-            return
+        return
+    try:
         target = Path(place)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")

@@ -30,11 +30,11 @@ from slipway.components.contracts.bundle import (
     read_bundle,
     read_training,
 )
+from slipway.components.contracts.release import EVIDENCE_INDEX
 from slipway.components.contracts.splits import FILE as SPLITS
 from slipway.components.contracts.splits import read_splits
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.register.index import (
-    INDEX,
     CodeFacts,
     DataFacts,
     EnvironmentFacts,
@@ -119,8 +119,8 @@ def write_evidence(
         **hash_files(model_path, "model"),
         **hash_files(folder, "evidence"),
     }
-    _describe(inputs, name, training, packages, run_id, files).write(folder / INDEX)
-    return hash_file(folder / INDEX)
+    _describe(inputs, name, training, packages, run_id, files).write(folder / EVIDENCE_INDEX)
+    return hash_file(folder / EVIDENCE_INDEX)
 
 
 def _describe(
@@ -195,7 +195,7 @@ def hash_files(folder: Path, name: str) -> dict[str, str]:
     return {
         f"{name}/{file.relative_to(folder).as_posix()}": hash_file(file)
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name not in (INDEX, SIGNATURE)
+        if file.is_file() and file.name not in (EVIDENCE_INDEX, SIGNATURE)
     }
 
 

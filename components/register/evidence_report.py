@@ -8,12 +8,12 @@ from typing import Any
 
 from slipway.components.config.kinds import asked_of, metric_name
 from slipway.components.contracts.bundle import bundle_hash
-from slipway.components.contracts.release import Tag, require_tags
+from slipway.components.contracts.release import EVIDENCE_INDEX, Tag, require_tags
 from slipway.components.contracts.signature import TrustPolicy, read_signer, short
 from slipway.components.contracts.splits import read_splits
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.register.evidence import hash_files
-from slipway.components.register.index import INDEX, EvidenceIndex
+from slipway.components.register.index import EvidenceIndex
 from slipway.components.register.technical_documentation import write_documentation
 from slipway.components.support import environment
 from slipway.components.support.documents import load_json, read_document
@@ -134,12 +134,12 @@ def show_evidence(model: str, alias_or_version: str = "challenger") -> EvidenceR
 
 
 def _check(version: RegisteredVersion, folders: dict[str, Path]) -> EvidenceReport:
-    index_file = folders["evidence"] / INDEX
+    index_file = folders["evidence"] / EVIDENCE_INDEX
     index = EvidenceIndex.read(index_file)
     expected = index.files
     problems = []
     if hash_file(index_file) != version.tags.get(Tag.EVIDENCE_HASH):
-        problems.append(f"{INDEX} is not the one that was registered.")
+        problems.append(f"{EVIDENCE_INDEX} is not the one that was registered.")
     found: dict[str, str] = {}
     for part, folder in folders.items():
         found |= hash_files(folder, part)

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 from slipway.components.contracts.record import Record
 from slipway.components.contracts.verdict import Outcome, Override
 
-INDEX = "evidence.json"
 VERSION = 2
 
 

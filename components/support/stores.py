@@ -1,11 +1,40 @@
-"""How long an object store may keep a client of ours waiting."""
+"""How long an object store may keep a client of ours waiting, and what its errors are called."""
 
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.secrets import redact
 
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 5.0, 6.0, 2
 _VARIABLE = "FSSPEC_S3"
+# Clients below fsspec whose errors pass through it as they are: no OSError where nobody answers.
+_BELOW = frozenset({"botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure", "adlfs"})
+
+
+@contextmanager
+def asking_store(what: str) -> Iterator[None]:
+    """Turns what fsspec raises in the block into an error for a person; an absent file stays one.
+
+    Args:
+        what: failed, as in "The log of 2024-06-01 cannot be deleted".
+
+    Raises:
+        SlipwayError: the store refuses, or does not answer.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        package = type(error).__module__.partition(".")[0]
+        if not isinstance(error, OSError) and package not in _BELOW:
+            raise
+        said = redact(" ".join(str(error).split()))[:300] or type(error).__name__
+        raise SlipwayError(f"{what}: {said.rstrip('.')}.") from error
 
 
 def bound_stores(read_seconds: float = READ_SECONDS) -> None:

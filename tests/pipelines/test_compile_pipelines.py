@@ -461,3 +461,23 @@ def test_no_variable_is_set_twice_not_even_by_kubeflow_s_plug_in(
         names += [entry["name"] for entry in executor.get("fieldPathAsEnv", ())]
         assert len(names) == len(set(names)), label
         assert not set(names) & PLUGIN, label
+
+
+def test_retention_of_kubeflow_and_of_online_rows_is_wired_where_it_is_asked_for(
+    repository: Path, tmp_path: Path
+) -> None:
+    keys = {"pipeline_runs": "30d", "pipeline_root": "s3://b/v2/artifacts", "online": "1d"}
+    asked = {f"monitoring.retention.{key}": value for key, value in keys.items()}
+    for folder, overrides in (("plain", {}), ("pruning", asked)):
+        loaded = load_project(repository / "examples" / "flights", overrides)
+        compile_project(loaded, tmp_path / folder)
+        package = read_package(tmp_path / folder / "flights-monitoring.yaml")
+        assert find_faults(package) == []
+        executors = package.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+        labels = {
+            task.removeprefix("exec-"): spec.get("podMetadata", {}).get("labels", {})
+            for task, spec in executors.items()
+        }
+        let_in = {task for task, found in labels.items() if "access-ml-pipeline" in found}
+        assert let_in == ({"retrain", "monitor"} if overrides else {"retrain"})
+        assert ("prune-online" in labels) == bool(overrides)

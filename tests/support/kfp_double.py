@@ -211,6 +211,8 @@ def _asked(method: str, path: str) -> list[tuple[str, str]]:
         return []
     if method == "POST" and ":" in last:
         return [(kind, last.partition(":")[2])]
+    if method == "DELETE":
+        return [(kind, "delete")]
     if method == "POST":
         # Who starts a run must be allowed to read the pipeline that it names.
         return [(kind, "create"), *([("pipelines", "get")] if kind == "runs" else [])]
@@ -566,6 +568,13 @@ def _report(double: Double, run: dict[str, Any], state: str, *, stopped: bool = 
         run["finished_at"] = double.now()
 
 
+def _delete_run(double: Double, identity: str, **_: Any) -> Any:
+    """The run goes, also while it is at work, and with it its cache entries; artifacts stay."""
+    _get(double.runs, identity, "run")
+    del double.runs[identity]
+    return {}
+
+
 def _terminate(double: Double, identity: str, **_: Any) -> Any:
     run = _get(double.runs, identity, "run")
     if run["state"] not in STOPPABLE:
@@ -639,6 +648,7 @@ ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("POST", "/runs"): _create_run,
     ("GET", "/runs"): _list_runs,
     ("GET", "/runs/([^/:]+)"): _get_run,
+    ("DELETE", "/runs/([^/:]+)"): _delete_run,
     ("POST", "/runs/([^/:]+):terminate"): _terminate,
     ("POST", "/recurringruns"): _create_recurring,
     ("GET", "/recurringruns"): _list_recurring,

@@ -4,24 +4,19 @@ The run is named after the request's key. A retried task, or two at once, find t
 start no second one; nothing is started while another training of the project runs.
 """
 
-import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from slipway.components.contracts.monitoring_record import RetrainRequest
+from slipway.components.monitor.kubeflow_api import KubeflowApi
 from slipway.components.monitor.retraining.retrain import find_request, mark, requests, run_name
 from slipway.components.monitor.state import Root
-from slipway.components.support import pod
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import stage
 
 ACTIVE = frozenset({"", "pending", "running", "paused", "canceling"})
 PAGE = 100
-TIMEOUT_S = 30.0
-ATTEMPTS = 3
-SERVICE = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,10 +123,7 @@ def _noted(root: Root, request: RetrainRequest, run: Run, what: str) -> Launch:
 
 
 class KubeflowRuns:
-    """The runs of one project on a Kubeflow server, through its v2beta1 API.
-
-    Not through `cluster/`, whose client of the whole API (kfp-server-api) is published as source alone:
-    images install wheels and nothing else.
+    """The runs of one project on a Kubeflow server.
 
     Args:
         project: the project: its experiment and, with `-retraining`, its pipeline have that name.
@@ -139,15 +131,8 @@ class KubeflowRuns:
     """
 
     def __init__(self, project: str, host: str = "") -> None:
-        import httpx
-
-        self._http = httpx.Client(
-            base_url=(host or SERVICE).rstrip("/") + "/apis/v2beta1",
-            timeout=TIMEOUT_S,
-            transport=httpx.HTTPTransport(retries=ATTEMPTS),
-        )
-        shared = self._ask("GET", "/healthz").get("multi_user", False)
-        self._namespace = pod.own_namespace() if shared else ""
+        self._api = KubeflowApi(host)
+        self._ask = self._api.ask
         self._retraining = f"{project}-retraining"
         self._experiment = self._experiment_of(project)
         names = (self._retraining, f"{project}-training")
@@ -204,44 +189,12 @@ class KubeflowRuns:
         self._ask("POST", f"/runs/{run_id}:terminate")
 
     def _experiment_of(self, name: str) -> str:
-        found = self._named("/experiments", name).get("experiments")
+        found = self._api.named("experiments", name)
         if not found:
-            content = {"display_name": name, "namespace": self._namespace}
+            content = {"display_name": name, "namespace": self._api.namespace}
             found = [self._ask("POST", "/experiments", content=content)]
         return str(found[0]["experiment_id"])
 
     def _pipeline_id(self, name: str) -> str | None:
-        found = self._named("/pipelines", name).get("pipelines")
+        found = self._api.named("pipelines", name)
         return str(found[0]["pipeline_id"]) if found else None
-
-    def _named(self, path: str, name: str) -> dict[str, Any]:
-        where = {"operation": "EQUALS", "key": "display_name", "string_value": name}
-        text = json.dumps({"predicates": [where]})
-        return self._ask("GET", path, filter=text, namespace=self._namespace)
-
-    def _ask(
-        self, method: str, path: str, *, content: dict[str, Any] | None = None, **query: Any
-    ) -> dict[str, Any]:
-        import httpx
-
-        headers = {"Authorization": f"Bearer {token}"} if (token := _token()) else {}
-        query = {name: value for name, value in query.items() if value != ""}
-        try:
-            answer = self._http.request(method, path, params=query, json=content, headers=headers)
-            answer.raise_for_status()
-            found: dict[str, Any] = answer.json()
-            return found
-        except httpx.HTTPStatusError as error:
-            raise SlipwayError(
-                f"Kubeflow Pipelines answered {error.response.status_code} to {method} {path}:"
-                f" {error.response.text[:300]} May the pod's service account start runs (see"
-                " docs/monitoring.md)?"
-            ) from error
-        except (httpx.HTTPError, ValueError) as error:
-            raise SlipwayError(f"Kubeflow Pipelines does not answer: {error}.") from error
-
-
-def _token() -> str:
-    """The token that Kubeflow puts into the pod; read each time, since it is renewed in place."""
-    path = Path(os.environ.get("KF_PIPELINES_SA_TOKEN_PATH") or pod.PIPELINES_TOKEN)
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""

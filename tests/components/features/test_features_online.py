@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from slipway.components.features import encoding, online
+from slipway.components.features import encoding, online, past
 from slipway.components.features.online import materialise
 
 ZERO = datetime(2024, 1, 1, tzinfo=UTC)
@@ -306,3 +306,37 @@ def test_an_entity_that_redis_refuses_stops_the_batch_and_leaves_the_connection_
     client.delete(taken)
     assert materialise(store, "users", ZERO + 48 * HOUR) == 60
     assert len(dump(store)) == 60
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_past_their_ttl_are_counted_and_removed_and_no_others(
+    kind: str, open_store: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store = open_store(kind, ttl=timedelta(days=2))  # type: ignore[call-arg]
+    for view in ("users", "shops"):
+        materialise(store, view, ZERO + 48 * HOUR)
+    everything = dump(store)
+    times = pl.read_parquet(open_store.path)["event_timestamp"]  # type: ignore[attr-defined]
+    monkeypatch.setattr(past, "open_store", lambda place: store)
+    (tmp_path / "parity").mkdir()
+    (tmp_path / "parity" / "registry.db").touch()
+    monkeypatch.setenv("FEATURE_STORE_URI", str(tmp_path))
+
+    def prune(now: datetime, *, remove: bool) -> dict[str, int]:
+        found = past.find_past_rows("parity", timedelta(days=1), now=now, remove=remove)
+        return found.views
+
+    # Three days after the oldest value (TTL and grace) nothing is past them yet.
+    assert prune(times.min() + timedelta(days=3), remove=True) == {"users": 0, "shops": 0}
+    late = ZERO + 47 * HOUR + timedelta(days=3)
+    counted = prune(late, remove=False)
+    assert dump(store) == everything, "it was only counted"
+    assert 0 < counted["users"] == counted["shops"] < 60
+    assert prune(late, remove=True) == counted
+    left = dump(store)
+    entities = 120 if kind == "redis" else 120 * 4
+    assert len(left) == entities - sum(counted.values()) * (1 if kind == "redis" else 4)
+    assert left.items() <= everything.items()
+    assert prune(late, remove=True) == {"users": 0, "shops": 0}
+    assert sum(prune(late + timedelta(days=9), remove=True).values()) == 120 - sum(counted.values())
+    assert dump(store) == {}

@@ -21,8 +21,12 @@ from slipway.commands.cli import app
 from slipway.components.config.monitoring import MonitoringConfig, RetentionConfig
 from slipway.components.contracts.inference_log import partition
 from slipway.components.contracts.release import Tag
-from slipway.components.monitor import retention
-from slipway.components.monitor.retention import RetentionPlan, apply_retention, plan_retention
+from slipway.components.monitor.retention import retention
+from slipway.components.monitor.retention.retention import (
+    RetentionPlan,
+    apply_retention,
+    plan_retention,
+)
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.tracking import LoggedModel, RegisteredVersion, connect
 

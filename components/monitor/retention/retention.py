@@ -1,22 +1,38 @@
 """Retention: what of a model's past is deleted, and never what serving, rollback or evidence needs.
 
-Three kinds of things grow for good otherwise: the inference log, registered versions with their files,
-and MLflow runs. `plan_retention` says what the project's `monitoring.retention` lets go, and
-`apply_retention` deletes it. Both can be run again at any time: what a killed run left is planned again.
+What grows for good otherwise: the inference log, registered versions with their files, MLflow runs, and
+runs on Kubeflow with their artifacts. `plan_retention` says what the project's `monitoring.retention`
+lets go, and `apply_retention` deletes it. Both can be run again at any time: what a killed run left is
+planned again.
 """
 
+import json
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.monitoring import RetentionConfig
 from slipway.components.contracts.inference_log import model_folder
-from slipway.components.contracts.release import Tag
+from slipway.components.contracts.release import EVIDENCE_INDEX, Tag
+from slipway.components.monitor.retention.kubeflow import (
+    PipelinePlan,
+    PipelineRuns,
+    apply_pipelines,
+    plan_pipelines,
+)
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.secrets import redact
 from slipway.components.support.stage import progress
+from slipway.components.support.stores import asking_store
 from slipway.components.support.tracking import MlflowServer, RegisteredVersion
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fsspec import AbstractFileSystem
 
 _DAY = "date="
@@ -31,6 +47,9 @@ class RetentionPlan:
         log_days: folders of whole days of the log, by day. log_bytes: of their files.
         versions: registered versions, with their files. run_ids: MLflow runs.
         kept: why the versions that stay do, by number.
+        config: what says so. now: what ages were counted from.
+        pipelines: what goes of Kubeflow; None: it was not asked.
+        evidence: ids of the runs there that the evidence of versions that stay names.
     """
 
     model: str
@@ -40,6 +59,10 @@ class RetentionPlan:
     versions: tuple[RegisteredVersion, ...]
     run_ids: tuple[str, ...]
     kept: dict[str, str]
+    config: RetentionConfig
+    now: datetime
+    pipelines: PipelinePlan | None = None
+    evidence: frozenset[str] = frozenset()
 
     @property
     def lines(self) -> list[str]:
@@ -53,16 +76,24 @@ class RetentionPlan:
             f"versions: {len(self.versions)}" + (f" ({numbers})" if numbers else ""),
             f"versions that stay: {stays or 'none'}",
             f"MLflow runs: {len(self.run_ids)}",
+            *(self.pipelines.lines if self.pipelines else ()),
         ]
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing goes."""
-        return not (self.log_days or self.versions or self.run_ids)
+        nothing = self.pipelines is None or self.pipelines.is_empty
+        return nothing and not (self.log_days or self.versions or self.run_ids)
 
 
 def plan_retention(
-    model: str, config: RetentionConfig, *, server: MlflowServer, log_uri: str, now: datetime
+    model: str,
+    config: RetentionConfig,
+    *,
+    server: MlflowServer,
+    log_uri: str,
+    now: datetime,
+    kubeflow: PipelineRuns | None = None,
 ) -> RetentionPlan:
     """Looks for what the settings let go.
 
@@ -72,6 +103,7 @@ def plan_retention(
         server: the registry and tracker.
         log_uri: root of the inference log.
         now: what ages are counted from.
+        kubeflow: the project's runs there; None: they stay.
 
     Raises:
         SlipwayError: a store cannot be read. Nothing was deleted.
@@ -84,6 +116,10 @@ def plan_retention(
     if config.runs:
         needed = {version.run_id for version in versions if version.version in kept}
         runs = tuple(sorted(set(server.list_ended_runs(model, before=now - config.runs)) - needed))
+    pipelines, evidence = None, frozenset[str]()
+    if kubeflow is not None and config.pipeline_runs is not None:
+        evidence = _pipeline_runs(server, [v for v in versions if v.version in kept])
+        pipelines = plan_pipelines(model, config, runs=kubeflow, evidence=evidence, now=now)
     return RetentionPlan(
         model=model,
         log_uri=log_uri,
@@ -92,31 +128,49 @@ def plan_retention(
         versions=gone,
         run_ids=runs,
         kept=kept,
+        config=config,
+        now=now,
+        pipelines=pipelines,
+        evidence=evidence,
     )
 
 
-def apply_retention(plan: RetentionPlan, server: MlflowServer) -> None:
-    """Deletes what a plan says, and looks once more at each version before it goes.
+def apply_retention(
+    plan: RetentionPlan,
+    server: MlflowServer,
+    kubeflow: PipelineRuns | None = None,
+    tell: Callable[[str], None] = progress,
+) -> None:
+    """Deletes what a plan says, and looks once more at each version and run before it goes.
+
+    `tell` is told what was left after all, and at the end what is gone.
 
     Raises:
         SlipwayError: a store refuses. What was deleted until then is gone, all else is whole.
     """
     system, _ = _open(plan.log_uri)
     for day, folder in sorted(plan.log_days.items()):
-        try:
+        with (
+            suppress(FileNotFoundError),  # Another run was there first.
+            asking_store(f"The log of {day} below {redact(plan.log_uri)} cannot be deleted"),
+        ):
             system.rm(folder, recursive=True)
-        except FileNotFoundError:
-            continue  # Another run was there first.
-        except OSError as error:
-            raise SlipwayError(
-                f"The log of {day} below {plan.log_uri} cannot be deleted: {error}."
-            ) from error
     for version in plan.versions:
-        _delete_version(server, version)
+        _delete_version(server, version, tell)
     for run_id in plan.run_ids:
         server.delete_run(run_id)
+    if kubeflow is not None and plan.pipelines is not None:
+        apply_pipelines(
+            plan.pipelines,
+            plan.model,
+            plan.config,
+            runs=kubeflow,
+            evidence=plan.evidence,
+            now=plan.now,
+            tell=tell,
+        )
     for line in plan.lines:
-        progress(f"deleted: {line}" if not line.startswith("versions that") else line)
+        tell(line if " that stay: " in line else f"deleted: {line}")
 
 
 def _kept(versions: tuple[RegisteredVersion, ...], newest: int | None) -> dict[str, str]:
@@ -135,13 +189,38 @@ def _kept(versions: tuple[RegisteredVersion, ...], newest: int | None) -> dict[s
     return dict(sorted(reasons.items(), key=lambda entry: int(entry[0])))
 
 
-def _delete_version(server: MlflowServer, version: RegisteredVersion) -> None:
+def _pipeline_runs(server: MlflowServer, versions: "Sequence[RegisteredVersion]") -> frozenset[str]:
+    """Ids of the Kubeflow runs that made these versions, from their evidence.
+
+    Raises:
+        SlipwayError: the evidence of one cannot be read: then nobody knows which run it rests on.
+    """
+    found = set()
+    for version in versions:
+        if not (uri := version.tags.get(Tag.EVIDENCE_URI, "")):
+            continue  # not registered by Slipway: no run of ours made it
+        what = f"The evidence of {version.name} version {version.version}"
+        with tempfile.TemporaryDirectory() as folder:
+            place = server.fetch(uri, Path(folder), what=what)
+            try:
+                index = json.loads((place / EVIDENCE_INDEX).read_bytes())
+                found.add(str(index["runs"]["pipeline"]))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise SlipwayError(
+                    f"{what} does not say which Kubeflow run made it ({error}), so none is deleted."
+                ) from error
+    return frozenset(found - {""})
+
+
+def _delete_version(
+    server: MlflowServer, version: RegisteredVersion, tell: Callable[[str], None]
+) -> None:
     """Deletes a version's files, then the version: where it is cut off between, the next run goes on."""
     found = server.find_version(version.name, version.version)
     if found is None:
         return
     if found.aliases or found.tags.get(Tag.SERVED, "") != version.tags.get(Tag.SERVED, ""):
-        progress(f"version {version.version} came into use meanwhile, and stays")
+        tell(f"version {version.version} came into use meanwhile, and stays")
         return
     for tag in (Tag.BUNDLE_URI, Tag.REFERENCE_URI, Tag.EVIDENCE_URI, Tag.MODEL_URI):
         uri = found.tags.get(tag, "")
@@ -149,7 +228,7 @@ def _delete_version(server: MlflowServer, version: RegisteredVersion) -> None:
         if uri.startswith((f"runs:/{found.run_id}/release-", "models:/m-")):
             server.delete_files(uri)
         elif uri:
-            progress(f"version {version.version}: {tag} is none of register's places, and is left")
+            tell(f"version {version.version}: {tag} is none of register's places, and is left")
     server.delete_version(found)
 
 
@@ -158,14 +237,13 @@ def _old_days(model: str, log_uri: str, before: datetime) -> tuple[dict[str, str
     system, root = _open(log_uri)
     folder = f"{root.rstrip('/')}/{model_folder(model)}"
     try:
-        system.invalidate_cache()
-        found = [str(path).rstrip("/") for path in system.ls(folder, detail=False)]
-        days = {day: path for path in found if (day := _ended_day(path, before))}
-        size = sum(int(system.du(path)) for path in days.values())
+        with asking_store(f"The inference log at {redact(log_uri)} cannot be listed"):
+            system.invalidate_cache()
+            found = [str(path).rstrip("/") for path in system.ls(folder, detail=False)]
+            days = {day: path for path in found if (day := _ended_day(path, before))}
+            size = sum(int(system.du(path)) for path in days.values())
     except FileNotFoundError:
         return {}, 0
-    except OSError as error:
-        raise SlipwayError(f"The inference log at {log_uri} cannot be listed: {error}.") from error
     return days, size
 
 
