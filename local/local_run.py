@@ -12,6 +12,7 @@ success for a container that failed at once.
 """
 
 import logging
+import os
 import sys
 import time
 import warnings
@@ -21,7 +22,7 @@ from typing import Any
 
 from slipway.components.support import stage
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.imports import without
+from slipway.local.forked import RUNTIME, ForkedStages
 from slipway.local.lifetime import end_session_on_sigterm, held_by_child
 from slipway.local.request import RunRequest, read_request
 
@@ -45,9 +46,13 @@ def main() -> None:
 
 def run(request: RunRequest) -> None:
     """Runs a compiled pipeline and prints an event for each task that ends."""
-    with without("rfc3987_syntax"):  # kfp, through the client of Kubernetes
-        from kfp import components, local
+    _import_kfp()
+    from kfp import components, local
+    from kfp.local import subprocess_task_handler
     from kfp.local.orchestrator import task_executor
+
+    # Every stage reads its settings by these models, and is forked with them.
+    from slipway.components.config import project  # noqa: F401
 
     warnings.filterwarnings("ignore")
     logging.getLogger().setLevel(logging.INFO)
@@ -89,13 +94,26 @@ def run(request: RunRequest) -> None:
         )
         return outputs, status
 
+    run_process = subprocess_task_handler.run_local_subprocess
     task_executor.execute_single_task = execute_and_record
+    stages = {name.removeprefix("comp-") for name in pipeline.pipeline_spec.components}
+    subprocess_task_handler.run_local_subprocess = ForkedStages(run_process, stages)
     try:
         pipeline(**request.arguments)
     finally:
         task_executor.execute_single_task = execute
+        subprocess_task_handler.run_local_subprocess = run_process
     if failed:
         sys.exit(1)
+
+
+def _import_kfp() -> None:
+    """Imports kfp as it is in a task: without its client of a cluster, which is nine tenths of it."""
+    os.environ[RUNTIME] = "true"
+    try:
+        import kfp  # noqa: F401
+    finally:
+        del os.environ[RUNTIME]
 
 
 def _fill_in_schedule_time(task_spec: Any) -> None:

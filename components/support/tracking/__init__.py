@@ -8,7 +8,7 @@ error but None, so a dead server is never taken for an empty one.
 
 from slipway.components.support import environment
 from slipway.components.support.tracking.errors import NoAnswer, Refused, TrackingError
-from slipway.components.support.tracking.mlflow_server import MlflowServer
+from slipway.components.support.tracking.mlflow_server import MlflowServer, import_client
 from slipway.components.support.tracking.records import (
     LoggedDataset,
     LoggedModel,
@@ -25,6 +25,7 @@ __all__ = [
     "RegisteredVersion",
     "TrackingError",
     "connect",
+    "import_client",
     "monitoring_experiment",
 ]
 

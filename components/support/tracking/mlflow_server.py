@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.imports import without
 from slipway.components.support.retry import retry
 from slipway.components.support.secrets import redact
 from slipway.components.support.tracking.errors import (
@@ -48,6 +49,25 @@ _SETTINGS = {
 _LONGEST_PARAMETER = 6000
 
 
+def _set_defaults() -> None:
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+
+def import_client(uri: str) -> None:
+    """Imports what asking this server takes, and asks nothing: for processes that are forked afterwards.
+
+    MLflow imports Polars where it is installed, for data that nobody logs here; and Polars, once
+    imported, does not survive a fork.
+    """
+    _set_defaults()
+    with without("polars"):
+        import mlflow
+    if uri.startswith("sqlite:"):
+        import mlflow.store.model_registry.sqlalchemy_store
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
 class MlflowServer:
     """What Slipway asks of MLflow.
 
@@ -64,8 +84,7 @@ class MlflowServer:
     """
 
     def __init__(self, uri: str, *, patience: float) -> None:
-        for name, value in _SETTINGS.items():
-            os.environ.setdefault(name, value)
+        _set_defaults()
         self.uri, self._patience = uri, patience
         with asking(uri, "open its database"):
             import mlflow
