@@ -1,5 +1,6 @@
-"""What the training computes on: its device, and the compiler that torch.compile needs."""
+"""What the training computes on: its device, its memory, and the compiler that torch.compile needs."""
 
+import ctypes
 import os
 import re
 import shutil
@@ -10,6 +11,25 @@ from slipway.components.support.stage import progress
 
 if TYPE_CHECKING:
     import torch
+
+
+# Of glibc's malloc.h; a mapping of its own is at most 32 MiB there.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_MOST_MAPPED, _KEPT = 32 * 2**20, 256 * 2**20
+
+
+def keep_freed_memory() -> None:
+    """Lets this process keep the memory that it frees, where the C library is glibc.
+
+    A step of training frees what it has allocated, megabyte by megabyte; given back to the system, each
+    page is zeroed anew in the next step, which takes up to a fifth of its time.
+    """
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    set_option(_MMAP_THRESHOLD, _MOST_MAPPED)
+    set_option(_TRIM_THRESHOLD, _KEPT)
 
 
 def require_compiler() -> None:

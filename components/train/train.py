@@ -13,7 +13,12 @@ from slipway.components.contracts.splits import read_splits
 from slipway.components.support.files import new_directory, write_json
 from slipway.components.support.stage import part, progress, stage
 from slipway.components.train.checkpoint import Checkpoint, checkpoint_root
-from slipway.components.train.device import choose_device, count_devices, require_compiler
+from slipway.components.train.device import (
+    choose_device,
+    count_devices,
+    keep_freed_memory,
+    require_compiler,
+)
 from slipway.components.train.preemption import Preempted
 from slipway.components.train.provenance import run_parameters, run_tags
 
@@ -211,6 +216,7 @@ def _prepare(task: TrainingTask) -> "tuple[Splits, str, Prepared]":
     # On several nodes the devices are theirs; this pod only follows them.
     device = choose_device(0 if on_nodes else gpus, bool(task.allow_cpu))
     torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     root = checkpoint_root(settings.checkpoints, task.storage)
     trained_on = "cuda" if on_nodes and gpus else device.type
     return meta, root, prepare(task.splits, meta, task.project, settings, device, trained_on)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.splits import read_splits
 from slipway.components.support.secrets import guarded_output
+from slipway.components.train.device import keep_freed_memory
 from slipway.components.train.distributed.processes import (
     WorkerJob,
     job_splits,
@@ -50,6 +51,7 @@ def _train(uri: str, job: WorkerJob, world: World, device: "torch.device") -> "l
 
     settings = TrainingConfig.parse(job.config, "training")
     torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     with job_splits(uri, job) as folder:
         prepared = prepare(folder, read_splits(folder), job.project, settings, device)
     checkpoint = Checkpoint(job.checkpoints, job.project, prepared.identity)

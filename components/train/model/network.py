@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from slipway.components.config.training import NetworkConfig
 from slipway.components.support.imports import without
+from slipway.components.train.model.ensemble import run_heads
 
 # rtdl_num_embeddings imports scikit-learn's trees for an option that is not used here, which more
 # than doubles the start of the stage. It has a way to go without.
@@ -94,9 +95,12 @@ class Network(nn.Module):
         for i, embedding in enumerate(self.categories):
             parts.append(embedding(codes[:, i]))
         x = torch.cat(parts, dim=1)
+        shape = (self.heads,) if self.outputs == 1 else (self.heads, self.outputs)
+        on_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
+        if self.heads > 1 and self.training and on_cpu:
+            return run_heads(self.backbone, self.output, x).reshape(-1, *shape)
         if self.heads > 1:
             x = x.unsqueeze(1).expand(-1, self.heads, -1)
-        shape = (self.heads,) if self.outputs == 1 else (self.heads, self.outputs)
         return self.output(self.backbone(x)).reshape(-1, *shape)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from slipway.components.contracts.scoring import read_part_batches
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.imports import without
 from slipway.components.support.stage import progress
 from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared
@@ -123,7 +124,9 @@ def grow_trees(
     saved = checkpoint.load()
     if saved is not None:
         return GrownTrees(**saved)
-    import xgboost
+    # It has a way to go without its wrapper of scikit-learn, which loads most of scipy.
+    with without("sklearn"):
+        import xgboost
 
     started = time.monotonic()
     signature, config = prepared.parts.signature, prepared.config
