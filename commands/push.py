@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ from slipway.components.support.extras import require_extra
 if TYPE_CHECKING:
     from slipway.components.config.project import LoadedProject
     from slipway.components.features.streams.push import Pushed, Pusher
+    from slipway.components.features.streams.schema import Landing
 
 BATCH_LINES = 5_000
 WAIT_SECONDS = 0.2
@@ -56,7 +58,8 @@ def push(
 
     A table is pushed to where `features.streams` names it, and a run has filled the store (of the local
     runs; or FEATURE_STORE_URI, FEAST_REDIS_URL). Repeating a push changes nothing. Of a file with a
-    malformed event nothing is pushed; of standard input what came before it.
+    malformed event, or one that is not as the table's schema says, nothing is pushed; of standard input
+    what came before it.
 
     Example: `tail -F clicks.jsonl | slipway push - --table clicks`
     """
@@ -74,7 +77,10 @@ def push(
     started, done, last = time.monotonic(), None, 0.0
     try:
         for first, lines in _batches(
-            events, lambda found: pusher.check_lines(table, found, name=name)
+            events,
+            lambda found: pusher.check_lines(
+                table, found, name=name, landing=land.landing if land else None
+            ),
         ):
             began = time.monotonic()
             pushed = _push(pusher, table, lines, name, first, to, land)
@@ -95,14 +101,14 @@ def _push(
     name: str,
     first: int,
     to: To,
-    land: Callable[[bytes], str] | None,
+    land: "_Lander | None",
 ) -> "Pushed":
     """Pushes some lines; they are landed only once all of them are known to be events."""
     from slipway.components.features.streams.push import Pushed
 
     if land is not None:
-        pusher.check_lines(table, lines, name=name, first=first)
-        land(b"\n".join(line.rstrip(b"\n") for line in lines if line.strip()) + b"\n")
+        pusher.check_lines(table, lines, name=name, first=first, landing=land.landing)
+        land.write(b"\n".join(line.rstrip(b"\n") for line in lines if line.strip()) + b"\n")
     if to == To.offline:
         events = sum(1 for line in lines if line.strip())
         return Pushed(events=events, entities={}, stands_for="", capped={})
@@ -121,14 +127,26 @@ def _stream(loaded: "LoadedProject", table: str) -> str:
     return table or streams[0]
 
 
-def _landing(loaded: "LoadedProject", table: str) -> Callable[[bytes], str]:
+@dataclass(frozen=True, slots=True)
+class _Lander:
+    """Writes events to their table's source, and what must hold of them for that."""
+
+    landing: "Landing"
+    write: Callable[[bytes], str]
+
+
+def _landing(loaded: "LoadedProject", table: str) -> _Lander:
+    from slipway.components.features.streams.schema import Landing
     from slipway.components.ingest.landing import land_lines, require_landing
 
     data = loaded.project.data
     if table not in data.tables:
         raise ProjectError(f"'{table}' is no table of this project ({', '.join(data.tables)}).")
     uri = require_landing(table, data.tables[table], data.root)
-    return lambda lines: land_lines(table, uri, lines)
+    return _Lander(
+        Landing(all_fields=data.tables[table].columns is None),
+        lambda lines: land_lines(table, uri, lines),
+    )
 
 
 def _batches(
@@ -192,5 +210,7 @@ def _show(table: str, done: "Pushed", to: To, seconds: float, last: float) -> No
         capped = done.capped.get(view, 0)
         more = f"; {capped:,} of them had more events than `most_events` keeps" if capped else ""
         console.print(f"  {escape(view)}: {entities:,} entities{more}")
+    for check, events in done.warned.items():
+        console.print(f"  WARNING: {escape(check)}: {events:,} events fail it (x-level: warn)")
     if done.stands_for:
         console.print(f"  the online store stands for {done.stands_for}")

@@ -1,33 +1,12 @@
 """What the footer of a parquet file says of a row group: enough to clear many a check unread."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from slipway.components.contracts.table_schema.checks import Span
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """What a footer says of one column in one row group; None: it does not say.
-
-    For floats `low` and `high` are unknown, since a footer passes over NaN; those of times are whole
-    numbers of the column's unit since 1970, since no date is past the year 9999.
-    """
-
-    rows: int
-    nulls: int | None = None
-    low: Any = None
-    high: Any = None
-
-    def within(self, low: Any = None, high: Any = None) -> bool:
-        """Whether all values that are not null surely are from `low` to `high`, both inclusive."""
-        if self.nulls == self.rows:
-            return True
-        return (low is None or (self.low is not None and self.low >= low)) and (
-            high is None or (self.high is not None and self.high <= high)
-        )
 
 
 def spans_of(footer: "pq.RowGroupMetaData", schema: "pa.Schema") -> dict[str, Span]:

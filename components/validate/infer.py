@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.contracts.content_hash import row_hashes
+from slipway.components.contracts.table_schema.bounds import ticks
 from slipway.components.support.documents import load_json, read_document
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import write_text
-from slipway.components.validate.bounds import ticks
 from slipway.components.validate.schema import META_SCHEMA
 
 if TYPE_CHECKING:

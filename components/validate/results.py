@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from slipway.components.contracts.table_schema.schema import Level
 from slipway.components.validate.rows import CheckTally
-from slipway.components.validate.schema import Level
 
 Status = Literal["pass", "tolerated", "warn", "fail"]
 

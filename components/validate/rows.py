@@ -16,12 +16,12 @@ from slipway.components.contracts.dataset import (
     time_extent,
     writes_to,
 )
+from slipway.components.contracts.table_schema.bounds import ticks
+from slipway.components.contracts.table_schema.checks import Check
+from slipway.components.contracts.table_schema.frames import all_in, evaluates, frame_of, shown
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
-from slipway.components.validate.bounds import ticks
-from slipway.components.validate.checks import Check
 from slipway.components.validate.footers import spans_of
-from slipway.components.validate.frames import all_in, evaluates, frame_of, shown
 
 if TYPE_CHECKING:
     import numpy as np

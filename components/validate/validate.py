@@ -1,6 +1,7 @@
 """The work of validate: every row against the schema; bad rows set apart, each with its reasons."""
 
 import difflib
+import json
 import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,16 +17,17 @@ from slipway.components.contracts.dataset import (
     table_files,
     write_manifest,
 )
+from slipway.components.contracts.table_schema.checks import column_checks, type_problem
+from slipway.components.contracts.table_schema.frames import evaluates
+from slipway.components.contracts.table_schema.rules import table_checks
+from slipway.components.contracts.table_schema.schema import RunMoments, TableSchema
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory, write_json, write_text
 from slipway.components.support.stage import part, stage
-from slipway.components.validate.checks import column_checks, type_problem
-from slipway.components.validate.frames import evaluates
 from slipway.components.validate.report import render
 from slipway.components.validate.results import CheckResult, judge, overall, passed, problem
 from slipway.components.validate.rows import Checked, RowChecker
-from slipway.components.validate.rules import table_checks
-from slipway.components.validate.schema import RunMoments, TableSchema, parse_schema
+from slipway.components.validate.schema import parse_schema
 from slipway.components.validate.unique import repeated_keys
 
 RESULTS_VERSION = 1
@@ -86,7 +88,12 @@ def validate_dataset(
     tables = parse_schema(schema, moments)
     with new_directory(good) as good_folder:
         with new_directory(quarantine) as bad_folder:
-            validation = _validate_tables(dataset, manifest, tables, good_folder, bad_folder)
+            notes = {
+                "validated": manifest.content_hash,
+                # Later events of these tables are held against it.
+                "schema": schema if isinstance(schema, str) else json.dumps(schema),
+            }
+            validation = _validate_tables(dataset, manifest, tables, good_folder, bad_folder, notes)
             write_manifest(bad_folder, validation.quarantine)
         write_manifest(good_folder, validation.good)
         _write_results(validation, manifest, report, results)
@@ -108,6 +115,7 @@ def _validate_tables(
     tables: dict[str, TableSchema],
     good_folder: Path,
     bad_folder: Path,
+    notes: dict[str, str],
 ) -> Validation:
     """Checks every table that the dataset or the schema has."""
     checks: list[CheckResult] = []
@@ -131,18 +139,18 @@ def _validate_tables(
             checks += found
             goods[name], bads[name] = checked.good, checked.quarantine
     return Validation(
-        good=_manifest(manifest, goods),
-        quarantine=_manifest(manifest, bads),
+        good=_manifest(manifest, goods, notes),
+        quarantine=_manifest(manifest, bads, notes),
         checks=tuple(checks),
     )
 
 
-def _manifest(source: Manifest, tables: dict[str, TableInfo]) -> Manifest:
+def _manifest(source: Manifest, tables: dict[str, TableInfo], notes: dict[str, str]) -> Manifest:
     return Manifest(
         tables=tables,
         window=source.window,
         content_hash=combined({name: info.content_hash for name, info in tables.items()}),
-        notes={"validated": source.content_hash},
+        notes=notes,
     )
 
 

@@ -68,6 +68,7 @@ def as_columns(
     columns: dict[str, str],
     required: Collection[str],
     name: str,
+    optional: Collection[str] = (),
 ) -> "pl.DataFrame":
     """Events as rows of their table.
 
@@ -77,6 +78,7 @@ def as_columns(
         columns: the columns to read, with their Arrow types.
         required: those that name the event, its entity and its time.
         name: what they are from, for messages.
+        optional: columns that an event may be without; they are null then.
 
     Raises:
         Malformed: naming the line and the field.
@@ -91,6 +93,8 @@ def as_columns(
             raise Malformed(f"{where}: an event is a JSON object, and this is none.")
         for column, read in readers.items():
             value = event.get(column, _ABSENT)
+            if value is _ABSENT and column in optional:
+                value = None
             if value is _ABSENT:
                 raise Malformed(
                     f"{where}: has no field '{column}'"
@@ -106,14 +110,29 @@ def as_columns(
             try:
                 cells[column].append(read(value))
             except ValueError as error:
-                shown = json.dumps(value)
-                shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
-                raise Malformed(f"{where}: field '{column}' is {shown}, not {error}.") from error
-    types = {column: _polars_type(kind) for column, kind in columns.items()}
+                raise Malformed(
+                    f"{where}: field '{column}' is {shown(value)}, not {error}."
+                ) from error
+    types = {column: polars_type(kind) for column, kind in columns.items()}
     return pl.DataFrame(cells, schema=types)
 
 
 _ABSENT = object()
+
+
+def shown(value: Any) -> str:
+    """A field's value as a message shows it."""
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def is_readable(kind: str) -> bool:
+    """Whether an event can bring a value of an Arrow type."""
+    try:
+        _reader(kind, "")
+    except SlipwayError:
+        return False
+    return True
 
 
 def _reader(kind: str, column: str) -> Any:
@@ -144,7 +163,8 @@ def _reader(kind: str, column: str) -> Any:
     )
 
 
-def _polars_type(kind: str) -> Any:
+def polars_type(kind: str) -> Any:
+    """The type that `as_columns` gives a column of an Arrow type."""
     import polars as pl
 
     if kind.startswith("dictionary<values="):

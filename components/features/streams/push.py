@@ -7,7 +7,7 @@ with_events = Pusher("shop").push("clicks", [{"event_id": "e1", "user_id": 7, ..
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from slipway.components.features.streams import state
 from slipway.components.features.streams.keepers import Change, Held, open_keeper
 from slipway.components.features.streams.lines import as_columns, read_lines
 from slipway.components.features.streams.record import StreamRecord, read_streams, write_streams
+from slipway.components.features.streams.schema import EventSchema, Landing
 from slipway.components.features.tables import SHARE, entity_shares
 from slipway.components.features.views import (
     Sources,
@@ -58,12 +59,14 @@ class Pushed:
         entities: view to how many of its entities have other values, or the same again.
         stands_for: the moment that the views stand for now, the earliest of them (ISO 8601, UTC).
         capped: view to how many entities had more events than `most_events`.
+        warned: check of the schema that only warns, to how many events fail it.
     """
 
     events: int
     entities: dict[str, int]
     stands_for: str
     capped: dict[str, int]
+    warned: dict[str, int] = field(default_factory=dict)
 
     def plus(self, later: "Pushed") -> "Pushed":
         """Of this push and one after it."""
@@ -76,6 +79,7 @@ class Pushed:
             entities=added(self.entities, later.entities),
             stands_for=later.stands_for,
             capped=added(self.capped, later.capped),
+            warned=added(self.warned, later.warned),
         )
 
 
@@ -96,6 +100,7 @@ class Pusher:
         self._config = FeaturesConfig.parse(self._record.features, "features")
         self._store = open_store(self._place, self._config.offline_store)
         self._tables = {table: self._views(table) for table in self._record.tables}
+        self._schemas = {table: EventSchema(table, self._record) for table in self._record.tables}
 
     @property
     def tables(self) -> list[str]:
@@ -116,8 +121,8 @@ class Pusher:
             What it came to.
 
         Raises:
-            Malformed: an event that cannot be one of the table, with its line; of its batch nothing was
-                pushed.
+            Malformed: an event that cannot be one of the table, or is not as its schema says, with its
+                line; of its batch nothing was pushed.
             SlipwayError: no such stream, or the store does not take it.
         """
         return self._push(table, enumerate(events, 1), name)
@@ -136,15 +141,30 @@ class Pusher:
         """
         self._stream(table)
 
-    def check_lines(self, table: str, lines: Iterable[bytes], *, name: str, first: int = 1) -> int:
+    def check_lines(
+        self,
+        table: str,
+        lines: Iterable[bytes],
+        *,
+        name: str,
+        first: int = 1,
+        landing: Landing | None = None,
+    ) -> int:
         """Reads events that come as JSON, one a line, and pushes none; gives how many there are.
+
+        Args:
+            table: the stream.
+            lines: with or without the newline.
+            name: what they are from, for messages.
+            first: the first line's number.
+            landing: they are to be rows of the table's source; None: they are pushed online alone.
 
         Raises:
             Malformed: as for `push`.
         """
         found, events = 0, read_lines(lines, name, first)
         while batch := list(islice(events, BATCH)):
-            self._read(table, batch, name)
+            self._read(table, batch, name, landing)
             found += len(batch)
         return found
 
@@ -153,7 +173,8 @@ class Pusher:
         self._stream(table)
         done = Pushed(events=0, entities={}, stands_for="", capped={})
         while batch := list(islice(numbered, BATCH)):
-            done = done.plus(self._push_rows(table, self._read(table, batch, name)))
+            rows, warned = self._read(table, batch, name)
+            done = done.plus(replace(self._push_rows(table, rows), warned=warned))
         return done
 
     def _stream(self, table: str) -> list["_Streamed"]:
@@ -164,15 +185,27 @@ class Pusher:
             )
         return self._tables[table]
 
-    def _read(self, table: str, batch: list[tuple[int, Any]], name: str) -> "pl.DataFrame":
-        views = self._stream(table)
-        there = self._record.tables[table]
-        columns = {column: there[column] for view in views for column in view.columns}
+    def _read(
+        self,
+        table: str,
+        batch: list[tuple[int, Any]],
+        name: str,
+        landing: Landing | None = None,
+    ) -> "tuple[pl.DataFrame, dict[str, int]]":
+        """The events as columns, all of them as the schema says; and what it only warns of."""
+        views, schema = self._stream(table), self._schemas[table]
+        there, now = self._record.tables[table], state.as_moment(int(self._now() * 1e6))
+        needed = {column: there[column] for view in views for column in view.columns}
         required = {
             *self._config.streams[table].key_columns,
             *(view.view.time for view in views if view.view.time),
         }
-        return as_columns(batch, columns, required, name)
+        columns = {**schema.columns(now), **needed}
+        rows = as_columns(batch, columns, required, name, columns.keys() - needed.keys())
+        if landing is not None:
+            schema.require_whole(batch, name, landing)
+            needed = columns
+        return rows, schema.check(rows, batch, needed, now=now, name=name)
 
     def _push_rows(self, table: str, rows: "pl.DataFrame") -> Pushed:
         views = self._stream(table)
@@ -297,7 +330,16 @@ def keep_streams(
             progress(f"stream {table}: {view.name}, events of {kept:,} entities")
     # Last: only then is an event taken.
     tables = {table: dict(manifest.tables[table].columns) for table in config.streams}
-    write_streams(place, StreamRecord(features=config.to_struct(), keys=keys, tables=tables))
+    write_streams(
+        place,
+        StreamRecord(
+            features=config.to_struct(),
+            keys=keys,
+            tables=tables,
+            window=list(manifest.window) if manifest.window else None,
+            schema=manifest.notes.get("schema", ""),
+        ),
+    )
 
 
 def _keep_events(

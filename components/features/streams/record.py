@@ -1,7 +1,7 @@
 """What a push must know of a project, kept in its feature store: written and read by features alone."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from slipway.components.contracts.feature_store import StoreLocation
@@ -9,7 +9,7 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import write_text
 
 _FILE = "streams.json"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,22 +20,20 @@ class StreamRecord:
         features: the project's `features` section.
         keys: the entities' key columns with their Arrow types.
         tables: stream to its columns with their Arrow types.
+        window: that of its dataset, [start, end) in ISO 8601; None: it is not cut by time.
+        schema: the content of the schema file that the dataset passed; empty: it passed none.
     """
 
     features: dict[str, Any]
     keys: dict[str, str]
     tables: dict[str, dict[str, str]]
+    window: list[str] | None = None
+    schema: str = ""
 
 
 def write_streams(place: StoreLocation, record: StreamRecord) -> None:
     """Writes streams.json into the project's folder of the feature store."""
-    content = {
-        "version": _VERSION,
-        "features": record.features,
-        "keys": record.keys,
-        "tables": record.tables,
-    }
-    text = json.dumps(content, indent=1)
+    text = json.dumps({"version": _VERSION, **asdict(record)}, indent=1)
     if place.folder is not None:
         write_text(place.folder / _FILE, text)
         return

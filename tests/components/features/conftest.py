@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from support.clicks_world import Shop
 from support.datasets import write_dataset
 
 MakeDataset = Callable[..., Path]
@@ -63,3 +64,13 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(timeout=10)
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """A shop whose clicks are pushed, with its online store in sqlite or a real Redis."""
+    monkeypatch.setenv("FEATURE_STORE_URI", str(tmp_path / "store"))
+    monkeypatch.delenv("FEAST_REDIS_URL", raising=False)
+    if request.param == "redis":
+        monkeypatch.setenv("FEAST_REDIS_URL", request.getfixturevalue("redis_server"))
+    return Shop(tmp_path)

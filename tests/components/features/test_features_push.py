@@ -1,129 +1,16 @@
 """A push is seen whole or not at all, refuses what is no event, and meets Feast's own readers."""
 
-import itertools
 import json
-import sqlite3
 import threading
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from datetime import timedelta
 
-import polars as pl
 import pytest
-from support.datasets import write_dataset
+from support.clicks_world import CONFIG, END, HOUR, Shop, click
 
 from slipway.components.config.features import FeaturesConfig
-from slipway.components.contracts.streams import StreamTag
-from slipway.components.features.features import build_features
 from slipway.components.features.streams.lines import Malformed
 from slipway.components.features.streams.push import Pusher
 from slipway.components.support.errors import SlipwayError
-from slipway.serving.lookup import RedisSource, SqliteSource, StoredView, look_up
-
-START = datetime(2024, 1, 1, tzinfo=UTC)
-END = START + timedelta(days=10)
-HOUR = timedelta(hours=1)
-CONFIG: dict[str, Any] = {
-    "entities": {"user": "user", "item": "item"},
-    "examples": {"table": "orders", "key": "order", "time": "at"},
-    "label": {"column": "bought"},
-    "split": {"validation": "2d", "test": "2d"},
-    "streams": {"clicks": {"key": "event", "most_events": 50}},
-    "views": [
-        {
-            "name": "recent", "entity": "user", "table": "clicks", "time": "at",
-            "aggregates": {
-                "clicks_1h": {"function": "count", "window": "1h"},
-                "spent_1d": {"function": "sum", "column": "price", "window": "1d"},
-            },
-        },
-        {
-            "name": "popular", "entity": "item", "table": "clicks", "time": "at",
-            "aggregates": {"item_clicks_1h": {"function": "count", "window": "1h"}},
-        },
-        {
-            "name": "newest", "entity": "user", "table": "clicks", "time": "at",
-            "fields": {"last_item": "item", "last_at": "at", "last_big": "big"},
-        },
-    ],
-}  # fmt: skip
-projects = itertools.count()
-
-
-class Shop:
-    """A project with a filled store, and its clock."""
-
-    def __init__(self, folder: Path, config: dict[str, Any] = CONFIG) -> None:
-        self.name = f"shop-{next(projects)}"
-        self.now = END
-        minutes = [START + 97 * timedelta(minutes=i) for i in range(148)]
-        orders = pl.DataFrame(
-            {
-                "order": [f"o{i}" for i in range(148)],
-                "user": [i % 3 for i in range(148)],
-                "item": [f"i{i % 4}" for i in range(148)],
-                "at": minutes,
-                "bought": [i % 2 for i in range(148)],
-            },
-            schema_overrides={"at": pl.Datetime("us", "UTC")},
-        )
-        clicks = pl.DataFrame(
-            {
-                "event": [f"old{i}" for i in range(148)],
-                "user": [i % 3 for i in range(148)],
-                "item": [f"i{i % 4}" for i in range(148)],
-                "at": minutes,
-                "price": [0.5] * 148,
-                "big": [i % 2 == 0 for i in range(148)],
-            },
-            schema_overrides={"at": pl.Datetime("us", "UTC")},
-        )
-        window = (START.isoformat(), END.isoformat())
-        dataset = write_dataset(folder / self.name, {"orders": orders, "clicks": clicks}, window)
-        build_features(dataset, self.name, config, folder / f"{self.name}-splits")
-        self.pusher = Pusher(self.name, now=lambda: self.now.timestamp())
-        self.store = self.pusher._store
-
-    def source(self) -> Any:
-        online = self.store._get_provider().online_store
-        if self.store.config.online_store.type == "redis":
-            client = online._get_client(self.store.config.online_store)
-            return RedisSource(client, self.store.project)
-        path = self.store.config.online_store.path
-        return SqliteSource(sqlite3.connect(path), self.store.project)
-
-    def read(self, users: list[Any], source: Any = None) -> dict[str, list[Any]]:
-        views = [
-            StoredView(
-                name=view.name,
-                keys={c.name: str(c.dtype) == "String" for c in view.entity_columns},
-                features=[feature.name for feature in view.features],
-                stream=StreamTag.read(view.tags),
-            )
-            for view in self.store.list_feature_views()
-        ]
-        rows = [{"user": user, "item": "i1"} for user in users]
-        return look_up(source or self.source(), views, rows, self.now.timestamp())
-
-    def feast(self, user: int) -> dict[str, Any]:
-        keys = {"user": user, "item": "i1"}
-        service = self.store.get_feature_service(self.store.project)
-        found = self.store.get_online_features(features=service, entity_rows=[keys]).to_dict()
-        return {name: values[0] for name, values in found.items()}
-
-
-def click(name: str, minutes: float, **more: Any) -> dict[str, Any]:
-    at = (END + timedelta(minutes=minutes)).isoformat()
-    return {"event": name, "user": 1, "item": "i1", "at": at, "price": 2.0, "big": None} | more
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    monkeypatch.setenv("FEATURE_STORE_URI", str(tmp_path / "store"))
-    monkeypatch.delenv("FEAST_REDIS_URL", raising=False)
-    if request.param == "redis":
-        monkeypatch.setenv("FEAST_REDIS_URL", request.getfixturevalue("redis_server"))
-    return Shop(tmp_path)
 
 
 def test_values_are_fresh_and_leave_their_windows_by_themselves(shop: Shop) -> None:
@@ -209,32 +96,6 @@ def test_what_is_no_event_is_refused_by_line_and_field(shop: Shop) -> None:
             shop.pusher.push_lines("clicks", [good, line, good], name="clicks.jsonl")
         assert words in str(refusal.value) and "clicks.jsonl" in str(refusal.value)
     assert shop.read([0, 1, 2]) == before
-
-
-def test_a_reader_never_sees_half_a_push(shop: Shop) -> None:
-    """All entities of a batch have one count, at every moment."""
-    shop.now = END + HOUR
-    users, stop, seen = [0, 1, 2, 7, 8], threading.Event(), []
-
-    def read() -> None:
-        source = shop.source()
-        while not stop.is_set():
-            seen.append(shop.read(users, source)["clicks_1h"])
-
-    def push(turn: int) -> None:
-        shop.pusher.push("clicks", [click(f"{turn}-{u}", 59, user=u) for u in users])
-
-    reader = threading.Thread(target=read)
-    push(0)
-    reader.start()
-    try:
-        for turn in range(1, 12):
-            push(turn)
-    finally:
-        stop.set()
-        reader.join()
-    assert seen and all(len(set(counts)) == 1 for counts in seen), seen[:5]
-    assert set(shop.read(users)["clicks_1h"]) == {12.0}
 
 
 def test_two_pushers_lose_nothing(shop: Shop) -> None:

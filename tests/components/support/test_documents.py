@@ -10,6 +10,7 @@ import kubernetes  # noqa: F401 - its import takes seconds, which are not the re
 import pytest
 
 from slipway.components.config.project import load_project
+from slipway.components.contracts.table_schema.schema import read_schema
 from slipway.components.support.cluster import Cluster
 from slipway.components.support.documents import (
     MAX_DEPTH,
@@ -21,7 +22,6 @@ from slipway.components.support.documents import (
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.images import image
 from slipway.components.validate.infer import write_schema
-from slipway.components.validate.schema import read_schema
 from slipway.pipelines.graph import read_tasks
 from slipway.pipelines.package import read_package
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slipway.components.contracts.table_schema.bounds import exact, greatest, least
+from slipway.components.contracts.table_schema.schema import read_schema
 from slipway.components.support.errors import SlipwayError
-from slipway.components.validate.bounds import exact, greatest, least
-from slipway.components.validate.schema import read_schema
 
 BIG = 9007199254740993  # no double is this number: the next ones are 1 less and 1 more
 

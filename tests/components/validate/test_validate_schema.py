@@ -8,8 +8,9 @@ import jsonschema
 import pyarrow as pa
 import pytest
 
+from slipway.components.contracts.table_schema.schema import RunMoments
 from slipway.components.support.errors import SlipwayError
-from slipway.components.validate.schema import META_SCHEMA, RunMoments, parse_schema
+from slipway.components.validate.schema import META_SCHEMA, parse_schema
 
 MOMENTS = RunMoments(
     window_start=datetime(2024, 1, 1, tzinfo=UTC),

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from slipway.components.contracts.table_schema.bounds import ticks
 from slipway.components.support.errors import SlipwayError, is_failure
-from slipway.components.validate.bounds import ticks
 
 if TYPE_CHECKING:
     import polars as pl

@@ -3,10 +3,10 @@
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from slipway.components.contracts.table_schema.checks import Check
+from slipway.components.contracts.table_schema.schema import OwnCheck, Rule, TableSchema
 from slipway.components.support import plugins
 from slipway.components.support.errors import SlipwayError
-from slipway.components.validate.checks import Check
-from slipway.components.validate.schema import OwnCheck, Rule, TableSchema
 
 if TYPE_CHECKING:
     import polars as pl

@@ -10,14 +10,35 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
+from slipway.components.contracts.table_schema.bounds import greatest, least
+from slipway.components.contracts.table_schema.schema import ColumnSchema, Level
 from slipway.components.support.errors import SlipwayError
-from slipway.components.validate.bounds import greatest, least
-from slipway.components.validate.footers import Span
-from slipway.components.validate.schema import ColumnSchema, Level
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """What a footer says of one column in one row group; None: it does not say.
+
+    For floats `low` and `high` are unknown, since a footer passes over NaN; those of times are whole
+    numbers of the column's unit since 1970, since no date is past the year 9999.
+    """
+
+    rows: int
+    nulls: int | None = None
+    low: Any = None
+    high: Any = None
+
+    def within(self, low: Any = None, high: Any = None) -> bool:
+        """Whether all values that are not null surely are from `low` to `high`, both inclusive."""
+        if self.nulls == self.rows:
+            return True
+        return (low is None or (self.low is not None and self.low >= low)) and (
+            high is None or (self.high is not None and self.high <= high)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
