@@ -19,6 +19,7 @@ import polars as pl
 from rich.console import Console
 
 from slipway.commands.console import Display
+from slipway.components.config.kinds import metric_name
 from slipway.components.config.project import load_project
 from slipway.examples.flights.replay.months import months, replay
 from slipway.examples.flights.replay.records import Served
@@ -78,6 +79,22 @@ def turn(lake: Path, target: Path) -> None:
     (target / ".complete").touch()
 
 
+def line(served: Served) -> str:
+    """A window in a line: the first metrics of what was served and of the first model, and its alerts."""
+    drift = "not measured" if served.drift is None else f"{served.drift:.2f}"
+    values = [
+        f"{metric_name(name)} {_shown(value)} (the first model: {_shown(served.kept[name])})"
+        for name, value in list(served.metrics.items())[:2]
+    ]
+    alerts = ", ".join(served.alerts) or "nothing fires"
+    parts = [served.window[0][:7], f"version {served.version}", *values, f"drift {drift}", alerts]
+    return "  ".join(parts)
+
+
+def _shown(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.4f}"
+
+
 def main() -> None:
     """Replays June to February and says how each month went."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -101,12 +118,7 @@ def main() -> None:
         loaded, workspace, Display(console), months(SERVED, MONTHS), given.every, tell
     )
     for served in windows:
-        kept = served.kept["accuracy"]
-        console.print(
-            f"{served.window[0][:7]}  version {served.version}  accuracy {served.accuracy:.4f}"
-            f" (the first model: {kept:.4f})  drift {served.drift:.2f} "
-            f" {', '.join(served.alerts) or 'nothing fires'}"
-        )
+        console.print(line(served))
     console.print(f"{len(released)} models passed the gate. {workspace.root / 'replay.png'}")
 
 

@@ -12,11 +12,12 @@ Beside what is served, the first model scores the same rows: what would have com
 """
 
 import itertools
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 from slipway.components.config.base import format_instant, parse_instant
 from slipway.components.config.project import LoadedProject
 from slipway.components.contracts.bundle import read_bundle
+from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.contracts.scoring import open_model, predict
 from slipway.components.contracts.splits import (
     LABEL,
@@ -33,11 +35,10 @@ from slipway.components.contracts.splits import (
     Splits,
     read_splits,
 )
-from slipway.components.metrics.binary import measure
-from slipway.components.metrics.labels import reaches_threshold
+from slipway.components.metrics.kinds.choose import label_type, label_type_of
 from slipway.components.support import files
 from slipway.components.support.errors import SlipwayError
-from slipway.examples.flights.replay.records import Released, Served
+from slipway.examples.flights.replay.records import Released, Served, Values
 from slipway.local.job import Job, RunResult, monitor, train
 from slipway.local.progress import Progress
 from slipway.local.retraining import serve_if_asked
@@ -88,6 +89,9 @@ def replay(
             reasons = result.verdict.reasons if result.verdict else []
             raise SlipwayError(f"The gate refused the first model: {' '.join(reasons)}")
         bundle = Path(training.output("train", "bundle"))
+        label = label_type_of(read_bundle(bundle))
+        rows = with_places(rows, splits.classes, label.class_names)
+        splits = replace(splits, classes=label.class_names if splits.classes else ())
         released = [_released(result, starts[0], Path(training.output("features", "splits")))]
         windows: list[Served] = []
         ends = [*starts[1:], parse_instant(loaded.project.data.window_texts[1])]
@@ -98,7 +102,7 @@ def replay(
                 result = new
                 released.append(_released(new, end, _splits_of(new)))
             _keep(workspace, windows, released)
-            draw(workspace.root / "replay.png", windows, released, rows)
+            draw(workspace.root / "replay.png", windows, released, rows, label)
             on_window(served)
     return windows, released
 
@@ -153,37 +157,69 @@ def _window(
     ends = (format_instant(window[0]), format_instant(window[1]))
     run, record = monitor(job, ends, result.deployment.endpoint)
     new = serve_if_asked(job, record)
-    performance = record.details["performance"] or {}
-    release = record.details["release"] or {}
-    served = Served(
+    kept = score(first, asked, splits)
+    served = note(record, kept, job.loaded.project.monitoring.min_rows)
+    report = str(run.output("monitor", "report"))
+    outcome = new.verdict.outcome if new and new.verdict else None
+    return replace(served, requests=asked.height, report=report, retrained=outcome), new
+
+
+def note(record: MonitoringRecord, kept: Values, least: int) -> Served:
+    """What a monitoring record says of a window, in the metrics of the first model.
+
+    Args:
+        record: of the window.
+        kept: the first model's metrics there.
+        least: fewer labels measure nothing.
+    """
+    performance, release = (record.details[name] or {} for name in ("performance", "release"))
+    enough = performance.get("labelled", 0) >= least
+    return Served(
         window=record.window,
-        requests=asked.height,
+        requests=0,
         version=record.metrics.model_version,
-        accuracy=record.metrics.model_accuracy,
-        interval=(performance.get("intervals") or {}).get("accuracy"),
-        auc=record.summary["auc"],
-        f1=record.summary["f1"],
-        release_accuracy=release.get("accuracy"),
-        kept=_score(first, asked),
+        metrics={name: performance.get(name) if enough else None for name in kept},
+        intervals=(performance.get("intervals") or {}) if enough else {},
+        release={name: release.get(name) for name in kept},
+        kept=kept,
         drift=record.metrics.data_drift_score,
         alerts=tuple(a.name for a in record.alerts if a.severity in TOLD),
         decision=record.details["decision"],
-        retrained=new.verdict.outcome if new and new.verdict else None,
-        report=str(run.output("monitor", "report")),
+        retrained=None,
+        report="",
     )
-    return served, new
 
 
-def _score(folder: Path, rows: "pl.DataFrame") -> dict[str, float | None]:
-    """How a model does on those rows that have a label, whether or not it is the one that serves."""
+def score(folder: Path, rows: "pl.DataFrame", splits: Splits) -> Values:
+    """How a model does on those rows that have a label, whether or not it is the one that serves.
+
+    Args:
+        folder: its bundle.
+        rows: with features and labels.
+        splits: what the labels stand for. Of a class that the model does not know no row counts.
+    """
     import numpy as np
 
-    rows = rows.drop_nulls(LABEL)
     bundle = read_bundle(folder)
-    probability = predict(open_model(folder), bundle, rows.to_arrow()).astype(np.float64)
-    called = reaches_threshold(probability, bundle.threshold)
-    values = measure(rows[LABEL].to_numpy(), probability, called)
-    return {name: values[name] for name in ("accuracy", "f1", "auc")}
+    label = label_type_of(bundle)
+    rows = with_places(rows, splits.classes, bundle.classes).drop_nulls(LABEL)
+    answers = predict(open_model(folder), bundle, rows.to_arrow()).astype(np.float64)
+    values = label.measure(rows[LABEL].to_numpy(), answers) if rows.height else {}
+    found = {name: values.get(name, math.nan) for name in label.headline}
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}
+
+
+def with_places(
+    rows: "pl.DataFrame", classes: tuple[str, ...], known: tuple[str, ...]
+) -> "pl.DataFrame":
+    """Rows with the places that a model has for its classes; null of one that it does not know."""
+    import polars as pl
+
+    if not classes:
+        return rows
+    places = {place: known.index(name) for place, name in enumerate(classes) if name in known}
+    moved = pl.col(LABEL).replace_strict(places, default=None, return_dtype=pl.Int32)
+    return rows.with_columns(moved)
 
 
 def _history(job: Job) -> tuple[Splits, "pl.DataFrame"]:
@@ -243,12 +279,13 @@ def _splits_of(result: RunResult) -> Path:
 
 
 def _released(result: RunResult, at: datetime, splits: Path) -> Released:
-    names = ("accuracy", "f1", "auc")
+    found = read_splits(splits)
+    names = label_type(found.label_kind, classes=found.classes).headline
     verdict = result.verdict
     return Released(
         version=result.release.model_version if result.release else "",
         at=format_instant(at),
-        parts=read_splits(splits).windows,
+        parts=found.windows,
         metrics={name: verdict.metrics.get(name) if verdict else None for name in names},
         thresholds={name: verdict.thresholds.get(name) if verdict else None for name in names},
     )

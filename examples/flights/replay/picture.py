@@ -1,14 +1,17 @@
-"""The picture of a replay: accuracy, drift, alerts and releases over the months."""
+"""The picture of a replay: how well it predicts, drift, alerts and releases over the months."""
 
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slipway.components.config.kinds import LOWER_IS_BETTER, metric_name
+from slipway.components.contracts.splits import LABEL, TIME
 from slipway.components.support.pages.palette import colour
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from slipway.components.metrics.kinds.base import LabelType
     from slipway.examples.flights.replay.records import Released, Served
 
 SERVED, KEPT, ALARM, QUIET, BELOW = (
@@ -19,12 +22,16 @@ _ABOVE: dict[str, Any] = {
     "borderaxespad": 0.2, "columnspacing": 1.2,
 }  # fmt: skip
 """Where legends stand: above their axes, where no line is."""
-_FLOOR, _NAMED = 0.55, 0.565
-"""Where the accuracy's axis begins, and where the versions are named: below every line."""
+_BELOW, _OVER = 0.25, 0.08
+"""Of what is drawn, how much more the first axis has below, where the versions are named, and above."""
 
 
 def draw(
-    path: Path, windows: list["Served"], released: list["Released"], rows: "pl.DataFrame"
+    path: Path,
+    windows: list["Served"],
+    released: list["Released"],
+    rows: "pl.DataFrame",
+    label: "LabelType",
 ) -> None:
     """Writes the picture.
 
@@ -32,7 +39,9 @@ def draw(
         path: the PNG.
         windows: what was monitored so far.
         released: the models, and what each learnt from and was tested on.
-        rows: all rows: the share of positives among the labelled by week stands in the background.
+        rows: all rows: what a constant answer would have by week stands in the background.
+        label: their kind; its first headline metric that is not `lead` has the first panel, `lead` the
+            second.
     """
     import matplotlib as mpl
 
@@ -43,8 +52,10 @@ def draw(
         5, 1, figsize=(11, 11.5), sharex=True, height_ratios=[3, 1.4, 1.4, 1.4, 1.6],
         layout="constrained",
     )  # fmt: skip
-    _accuracy(axes[0], windows, rows)
-    _auc(axes[1], windows)
+    first = next(name for name in label.headline if name != label.lead)
+    _first(axes[0], windows, first)
+    _constant(axes[0], _weekly(rows, released, label, first), first)
+    _lead(axes[1], windows, label.lead)
     _drift(axes[2], windows)
     _alerts(axes[3], windows)
     _releases(axes[4], released)
@@ -55,83 +66,112 @@ def draw(
         for window in refused:
             axis.axvline(_span(window)[1], color=ALARM, linewidth=1.2, linestyle=":")
         axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(_title(windows, released), x=0.01, ha="left", fontsize=11)
+    figure.suptitle(_title(windows, released, (label.lead, first)), x=0.01, ha="left", fontsize=11)
     partial = path.with_name(f".{path.name}.partial.png")
     figure.savefig(partial, dpi=110)
     plt.close(figure)
     partial.replace(path)
 
 
-def _title(windows: list["Served"], released: list["Released"]) -> str:
+def _title(windows: list["Served"], released: list["Released"], metrics: tuple[str, str]) -> str:
     """What the picture says, counted from what it shows: for retraining and against it."""
-    pairs = {
-        name: [
+    said = []
+    for name in metrics:
+        pairs = [
             (own, kept)
             for w in windows
-            if (own := getattr(w, name)) is not None and (kept := w.kept[name]) is not None
+            if (own := w.metrics[name]) is not None and (kept := w.kept[name]) is not None
         ]
-        for name in ("auc", "accuracy")
-    }
-    ranked, called = (sum(own > kept for own, kept in pairs[name]) for name in pairs)
-    known = pairs["auc"]
+        lower = name in LOWER_IS_BETTER
+        better = sum(own < kept if lower else own > kept for own, kept in pairs)
+        said.append(f"the better {metric_name(name)} in {better} of {len(pairs)} windows")
     return (
-        f"Against the first model, had it stayed: retrained models rank better (AUC) in {ranked} of"
-        f" {len(known)} windows,\nand are more accurate, each at its own threshold, in {called}."
+        f"Against the first model, had it stayed: what is served has {said[0]},\nand {said[1]}."
         f" {len(released)} models passed the gate."
     )
 
 
-def _accuracy(axis: Any, windows: list["Served"], rows: "pl.DataFrame") -> None:
-    import polars as pl
-
-    from slipway.components.contracts.splits import LABEL, TIME
-
-    weekly = rows.group_by_dynamic(TIME, every="1w").agg(pl.col(LABEL).mean())
-    axis.fill_between(
-        weekly[TIME].to_list(), 1 - weekly[LABEL], 0, color=BELOW, alpha=0.5, step="post", linewidth=0,
-        label="always answering no",
-    )  # fmt: skip
-    known = [w for w in windows if w.accuracy is not None]
-    middle = [_middle(w) for w in known]
-    values = [w.accuracy for w in known]
+def _first(axis: Any, windows: list["Served"], name: str) -> None:
+    """What is served with its interval, what it had at its release, and what the first model has."""
+    known = [(w, value) for w in windows if (value := w.metrics[name]) is not None]
+    middle = [_middle(w) for w, _ in known]
+    spans = [w.intervals.get(name, (value, value)) for w, value in known]
     if known:
+        values = [value for _, value in known]
         errors = [
-            [w.accuracy - (w.interval or (w.accuracy,) * 2)[0] for w in known],  # type: ignore[operator]
-            [(w.interval or (w.accuracy,) * 2)[1] - w.accuracy for w in known],  # type: ignore[operator]
+            [value - low for value, (low, _) in zip(values, spans, strict=True)],
+            [high - value for value, (_, high) in zip(values, spans, strict=True)],
         ]
         axis.errorbar(
             middle, values, errors, color=SERVED, marker="o", capsize=3, label="served, 95 %"
         )
         axis.plot(
-            middle, [w.kept["accuracy"] for w in known], color=KEPT, marker="x", linestyle=":",
+            middle, [w.kept[name] for w, _ in known], color=KEPT, marker="x", linestyle=":",
             label="the first model, had it stayed",
         )  # fmt: skip
-    for window, at in zip(known, middle, strict=True):
-        axis.hlines(
-            window.release_accuracy, *_span(window), color=SERVED, linewidth=0.8, linestyle="--",
-            label="at its release" if window is known[0] else None,
-        )  # fmt: skip
+    drawn = [
+        number
+        for (w, value), span in zip(known, spans, strict=True)
+        for number in (value, *span, w.kept[name], w.release[name])
+        if number is not None
+    ]
+    low, high = (min(drawn), max(drawn)) if drawn else (0.0, 1.0)
+    room = (high - low) or abs(high) or 1.0
+    for (window, value), at in zip(known, middle, strict=True):
+        if window.release[name] is not None:
+            axis.hlines(
+                window.release[name], *_span(window), color=SERVED, linewidth=0.8, linestyle="--",
+                label="at its release" if window is known[0][0] else None,
+            )  # fmt: skip
         axis.annotate(
-            f"v{window.version}\n{window.accuracy:.3f}", (at, _NAMED), ha="center", fontsize=8,
+            f"v{window.version}\n{value:.3g}", (at, low - 0.22 * room), ha="center", fontsize=8,
             color=SERVED,
         )  # fmt: skip
     axis.plot([], [], color=QUIET, linewidth=1.2, linestyle="--", label="a model is released")
     axis.plot([], [], color=ALARM, linewidth=1.2, linestyle=":", label="the gate refuses one")
-    axis.set_ylabel("accuracy")
-    axis.set_ylim(_FLOOR, 0.92)
+    axis.set_ylabel(metric_name(name))
+    axis.set_ylim(low - _BELOW * room, high + _OVER * room)
+
+
+def _weekly(
+    rows: "pl.DataFrame", released: list["Released"], label: "LabelType", name: str
+) -> list[tuple[datetime, float]]:
+    """What the best constant answer has of a metric, week by week; of a number the training's mean."""
+    import polars as pl
+
+    told = rows.drop_nulls(LABEL)
+    start, end = (_at(text) for text in released[0].parts["train"])
+    train = told.filter(pl.col(TIME) >= start, pl.col(TIME) < end)[LABEL]
+    facts = label.describe(train.to_numpy())
+    found = []
+    for (week,), group in told.sort(TIME).group_by_dynamic(TIME, every="1w"):
+        best = label.constants(label.describe(group[LABEL].to_numpy()), facts)
+        if value := best.get(name):  # type: ignore[call-overload]
+            found.append((week, value[0]))
+    return found
+
+
+def _constant(axis: Any, weekly: list[tuple[datetime, float]], name: str) -> None:
+    """The side of a constant answer that a model must not be on."""
+    far = axis.get_ylim()[1 if name in LOWER_IS_BETTER else 0]
+    if weekly:
+        axis.fill_between(
+            [week for week, _ in weekly], [value for _, value in weekly], far, color=BELOW, alpha=0.5,
+            step="post", linewidth=0, label="worse than the best constant answer",
+        )  # fmt: skip
     axis.legend(**_ABOVE)
 
 
-def _auc(axis: Any, windows: list["Served"]) -> None:
+def _lead(axis: Any, windows: list["Served"], name: str) -> None:
     """What retraining gives whatever threshold was chosen."""
-    known = [w for w in windows if w.auc is not None]
+    known = [w for w in windows if w.metrics[name] is not None]
     middle = [_middle(w) for w in known]
-    axis.plot(middle, [w.auc for w in known], color=SERVED, marker="o", label="served")
+    axis.plot(middle, [w.metrics[name] for w in known], color=SERVED, marker="o", label="served")
     axis.plot(
-        middle, [w.kept["auc"] for w in known], color=KEPT, marker="x", linestyle=":",
+        middle, [w.kept[name] for w in known], color=KEPT, marker="x", linestyle=":",
         label="the first model, had it stayed",
     )  # fmt: skip
-    axis.set_ylabel("AUC")
+    axis.set_ylabel(metric_name(name))
     axis.legend(**_ABOVE)
 
 
@@ -183,7 +223,11 @@ def _releases(axis: Any, released: list["Released"]) -> None:
         ", ".join(
             [
                 f"v{r.version}",
-                *(f"{name} {value:.3f}" for name, value in r.metrics.items() if value),
+                *(
+                    f"{metric_name(name)} {value:.3g}"
+                    for name, value in r.metrics.items()
+                    if value is not None
+                ),
             ]
         )
         for r in released

@@ -1,6 +1,9 @@
-"""What a replay notes of each window and of each released model."""
+"""What a replay notes of each window and of each released model, whatever kind of label it has."""
 
 from dataclasses import dataclass
+
+Values = dict[str, float | None]
+"""The kind's headline metrics by name; None: not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -8,9 +11,10 @@ class Served:
     """How one window went.
 
     Attributes:
-        accuracy, interval, auc, f1: of what was served, on the labels known by the window's end.
-        release_accuracy: of the served version on its test part.
-        kept: accuracy, f1 and auc of the first model on the same rows.
+        metrics: of what was served, on the labels known by the window's end.
+        intervals: metric to its 95 % interval.
+        release: of the served version on its test part.
+        kept: of the first model on the same rows.
         drift: share of the features that drifted.
         alerts: those of warning and above.
         retrained: None: nothing was asked for; else "pass" or "fail", as the gate said.
@@ -19,12 +23,10 @@ class Served:
     window: tuple[str, str]
     requests: int
     version: str
-    accuracy: float | None
-    interval: tuple[float, float] | None
-    auc: float | None
-    f1: float | None
-    release_accuracy: float | None
-    kept: dict[str, float | None]
+    metrics: Values
+    intervals: dict[str, tuple[float, float]]
+    release: Values
+    kept: Values
     drift: float | None
     alerts: tuple[str, ...]
     decision: str
@@ -39,5 +41,5 @@ class Released:
     version: str
     at: str
     parts: dict[str, tuple[str, str]]
-    metrics: dict[str, float | None]
-    thresholds: dict[str, float | None]
+    metrics: Values
+    thresholds: Values
