@@ -257,7 +257,8 @@ def _enum_values(column: ColumnSchema, kind: "pa.DataType") -> list[Any]:
     try:
         if pa.types.is_integer(kind) and (odd := [v for v in allowed if not isinstance(v, int)]):
             raise pa.ArrowInvalid(str(odd[0]))
-        return pa.array(allowed, kind).to_pylist()
+        values: list[Any] = pa.array(allowed, kind).to_pylist()
+        return values
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
         raise SlipwayError(
             f"The schema file is wrong. {column.name}: its enum holds a value that {kind} cannot"

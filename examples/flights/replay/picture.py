@@ -143,10 +143,11 @@ def _weekly(
     start, end = (_at(text) for text in released[0].parts["train"])
     train = told.filter(pl.col(TIME) >= start, pl.col(TIME) < end)[LABEL]
     facts = label.describe(train.to_numpy())
-    found = []
+    found: list[tuple[datetime, float]] = []
     for (week,), group in told.sort(TIME).group_by_dynamic(TIME, every="1w"):
         best = label.constants(label.describe(group[LABEL].to_numpy()), facts)
-        if value := best.get(name):  # type: ignore[call-overload]
+        value = best.get(name)  # type: ignore[call-overload]
+        if value and isinstance(week, datetime):
             found.append((week, value[0]))
     return found
 
