@@ -39,6 +39,8 @@ def columns_read(features: FeaturesConfig) -> Iterator[tuple["Location", str, st
     if spec.time:
         yield ("features", "examples", "time"), spec.table, spec.time
     for number, column in enumerate(spec.beside):
+        if column in features.joined_beside:
+            continue
         yield ("features", "examples", "beside", number), spec.table, column
     if features.split.by:
         yield ("features", "split", "by"), spec.table, features.split.by
@@ -345,7 +347,7 @@ def _gate_weights(project: "Project", schema: dict[str, Any]) -> Iterator[tuple[
             f"gate.weights: '{weights}' is no feature and no column of features.examples.beside.{hint}",
         )
     entry = _properties(schema, features.examples.table).get(weights)
-    if weights in beside and _type_in_schema(entry) not in (None, "number"):
+    if weights in features.own_beside and _type_in_schema(entry) not in (None, "number"):
         yield (
             place,
             f"gate.weights: by the schema, {weights} of table {features.examples.table} is a"

@@ -124,6 +124,7 @@ class FeaturesConfig(Section):
                 raise ValueError(f"the key column {key} {_RESERVED}. Rename the column")
         taken = keys | {self.examples.row_key}
         self._check_beside()
+        self._check_joined_beside()
         for view in self.views:
             if view.name.lower() in views:
                 raise ValueError(f"two views are named {view.name}, in capitals or not")
@@ -135,12 +136,12 @@ class FeaturesConfig(Section):
                 )
             self._check_keys(view)
             self._check_times(view)
-            refuse_beside(view, self.keys_of(view), self.examples)
+            refuse_beside(view, self.keys_of(view), self.examples, self.own_beside)
             for feature in view.feature_names:
                 where = f"feature {feature} of view {view.name}"
                 if is_reserved(feature):
                     raise ValueError(f"{where} {_RESERVED}: give it another name")
-                if feature in self.examples.beside:
+                if feature in self.own_beside:
                     raise ValueError(
                         f"{where} has the name of a column of `examples.beside`: give it another name"
                     )
@@ -167,14 +168,20 @@ class FeaturesConfig(Section):
                     " column of `examples.beside`: give it another name"
                 )
         read = {name for text in self.expressions.values() for name in names(parse(text))}
+        for name in sorted({*read, *self.ngrams} & set(self.joined_beside)):
+            raise ValueError(
+                f"a derived feature is made of {name}, which `examples.beside` keeps out of the model:"
+                " leave one of the two out"
+            )
         for name in self.not_inputs:
             if name not in read:
                 raise ValueError(
                     f"`not_inputs` names {name}, which no derived feature reads: leave it out there, or"
                     " leave the feature itself out"
                 )
-        if not {*self.feature_names, *self.expressions} - self.hidden:
-            raise ValueError("`not_inputs` leaves the model without a feature")
+        if not {*self.feature_names, *self.expressions} - self.hidden - set(self.joined_beside):
+            setting = "`not_inputs`" if self.not_inputs else "`examples.beside`"
+            raise ValueError(f"{setting} leaves the model without a feature")
 
     @property
     def expressions(self) -> dict[str, str]:
@@ -196,6 +203,46 @@ class FeaturesConfig(Section):
     def feature_names(self) -> list[str]:
         """The features of all views, in order."""
         return [name for view in self.views for name in view.feature_names]
+
+    @property
+    def own_beside(self) -> list[str]:
+        """The columns of the examples' table that travel beside the features."""
+        joined = set(self.joined_beside)
+        return [name for name in self.examples.beside if name not in joined]
+
+    @property
+    def joined_beside(self) -> list[str]:
+        """What views join of other tables to travel beside the features."""
+        others = (view for view in self.views if view.table != self.examples.table)
+        found = {name for view in others for name in view.feature_names}
+        return [name for name in self.examples.beside if name in found]
+
+    def is_beside(self, view: FeatureView) -> bool:
+        """Whether what a view joins travels beside the features; nothing after the gate has it."""
+        named = not set(view.feature_names).isdisjoint(self.examples.beside)
+        return named and view.table != self.examples.table
+
+    def for_serving(self) -> "FeaturesConfig":
+        """The same without the views that only the gate needs: rows to predict do not have them."""
+        views = [view for view in self.views if not self.is_beside(view)]
+        examples = self.examples.model_copy(update={"beside": self.own_beside})
+        return self.model_copy(update={"views": views, "examples": examples})
+
+    def _check_joined_beside(self) -> None:
+        """Refuses a view that has both what the model takes and what must stay beside it."""
+        for view in filter(self.is_beside, self.views):
+            beside = [name for name in view.feature_names if name in self.examples.beside]
+            if inputs := [name for name in view.feature_names if name not in beside]:
+                raise ValueError(
+                    f"view {view.name} joins {', '.join(beside)}, which `examples.beside` keeps out of"
+                    f" the model, and {', '.join(inputs)}, which the model takes: make it two views, so"
+                    " that the online store has only what is served"
+                )
+            if named := [name for name in beside if name in self.examples.also_features]:
+                raise ValueError(
+                    f"`also_features` names {named[0]}, which view {view.name} joins to travel beside the"
+                    " features: give it to the model by a field of another name, in a view of its own"
+                )
 
     def _check_beside(self) -> None:
         """Refuses columns beside the features that a request brings, or that are the answer."""
@@ -304,7 +351,7 @@ class FeaturesConfig(Section):
 
     def is_online(self, view: FeatureView) -> bool:
         """Whether the online store keeps a view's values: nobody can ask for a row without a key."""
-        return view.online and self.keys_of(view) != (ROW_ID,)
+        return view.online and self.keys_of(view) != (ROW_ID,) and not self.is_beside(view)
 
     def streamed(self, table: str) -> list[FeatureView]:
         """The views that take the events which are pushed for a table."""

@@ -63,8 +63,14 @@ def refuse_leaks(view: FeatureView, keys: Keys, examples: Examples, label: Label
         _refuse_own_row(view, keys, examples)
 
 
-def refuse_beside(view: FeatureView, keys: Keys, examples: Examples) -> None:
+def refuse_beside(view: FeatureView, keys: Keys, examples: Examples, beside: list[str]) -> None:
     """Refuses a view that makes a feature of a column that is to stay beside the features.
+
+    Args:
+        view: the view.
+        keys: the examples' columns that it is looked up by.
+        examples: the examples.
+        beside: the columns of the examples' own table that are to stay beside.
 
     Raises:
         ValueError: naming the column, and how to say that it is meant.
@@ -72,7 +78,7 @@ def refuse_beside(view: FeatureView, keys: Keys, examples: Examples) -> None:
     if view.table != examples.table:
         return
     read = {*view.source_columns, *view.source_keys, *keys}
-    for name in examples.beside:
+    for name in beside:
         if name in read and name not in examples.also_features:
             raise ValueError(
                 f"view {view.name} makes a feature of {name}, which `examples.beside` keeps out of the"

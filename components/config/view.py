@@ -114,7 +114,8 @@ class Examples(Section):
         default=[],
         description="Columns that travel beside the features, for slices, fairness and weights: in the "
         "train, validation and test tables, but never in the model, the online store, a request or the "
-        "inference log.",
+        "inference log. Each is a column of `table`, or a feature of a view of another table, which is "
+        "then joined as features are and is none.",
     )
     also_features: list[Name] = Field(
         default=[],

@@ -134,7 +134,7 @@ def _update_online_store(
     """Brings the online store to the range's end, or leaves it at the later moment that it stands for."""
     moment = min(end, datetime.now(UTC))
     for view in settings.views:
-        if view.online:
+        if settings.is_online(view):
             earlier = stands_for(store, view.name)
             written = materialise(store, view.name, max(moment, earlier or moment))
             filled[view.name] = replace(filled[view.name], online=written)

@@ -254,7 +254,8 @@ def model_features(
         *_view_features(settings, made),
         *(Feature(name=name, kind=kind, view="") for name, kind in derived.items()),
     ]
-    return tuple(feature for feature in found if feature.name not in settings.hidden)
+    left_out = settings.hidden | set(settings.joined_beside)
+    return tuple(feature for feature in found if feature.name not in left_out)
 
 
 def source_features(settings: FeaturesConfig, made: Mapping[str, ViewTable]) -> tuple[Feature, ...]:
@@ -310,9 +311,10 @@ def join(
         as_key(pl.col(name), examples.schema[name], kind, f"entity key {name}").alias(name)
         for name, kind in kinds.items()
     )
-    job = store.get_historical_features(
-        entity_df=_entity_frame(asked), features=store.get_feature_service(place.project)
-    )
+    wanted: Any = store.get_feature_service(place.project)
+    if settings.joined_beside:  # which the service, that endpoints ask, does not have
+        wanted = [f"{view.name}:{name}" for view in settings.views for name in view.feature_names]
+    job = store.get_historical_features(entity_df=_entity_frame(asked), features=wanted)
     names = [name for view in settings.views for name in view.feature_names]
     answer = pl.DataFrame(job.to_arrow()).select(key, *names)
     # An engine that goes through pandas gives times in nanoseconds, Ray a wall clock as UTC.

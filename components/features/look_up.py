@@ -53,7 +53,7 @@ def look_up_features(
     """
     import polars as pl
 
-    settings = FeaturesConfig.parse(config, "features")
+    settings = FeaturesConfig.parse(config, "features").for_serving()
     manifest = read_manifest(dataset)
     window = _checked(window, settings, manifest)
     span = (window.start, window.end) if window else None

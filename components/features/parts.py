@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_instant
-from slipway.components.config.features import Examples, FeaturesConfig, Kind
+from slipway.components.config.features import FeaturesConfig, Kind
 from slipway.components.contracts.dataset import EPOCH, Manifest, read_table
 from slipway.components.contracts.row_key import ROW_ID, key_sources, row_keys
 from slipway.components.contracts.splits import LABEL, PART, PARTS, SAMPLE_ROWS, TIME, Feature
@@ -53,8 +53,8 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
     import polars as pl
 
     spec, label = config.examples, config.label
-    rows = _read(dataset, manifest, config, [label.column, label.known, *spec.beside])
-    _require_plain(rows, spec)
+    rows = _read(dataset, manifest, config, [label.column, label.known, *config.own_beside])
+    _require_plain(rows, config)
     classes: tuple[str, ...] = ()
     if label.kind == "multiclass":
         classes = find_classes(rows[label.column], label, spec.table)
@@ -65,7 +65,7 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
     times = _times(config, rows.schema)
     if label.known:
         times.append(moment(label.known, rows.schema).alias(_LABEL_KNOWN))
-    named = dict.fromkeys([spec.row_key, *config.named_columns, *spec.beside])
+    named = dict.fromkeys([spec.row_key, *config.named_columns, *config.own_beside])
     rows = rows.select(*named, *times, labels.alias(LABEL))
     _require_unique(rows, spec.row_key, spec.table)
     if config.split.by:
@@ -117,7 +117,7 @@ def _require_classes(classes: tuple[str, ...], config: FeaturesConfig) -> None:
         )
 
 
-def _require_plain(rows: "pl.DataFrame", spec: Examples) -> None:
+def _require_plain(rows: "pl.DataFrame", config: FeaturesConfig) -> None:
     """Refuses a column beside the features that neither groups nor weighs rows.
 
     Raises:
@@ -125,12 +125,12 @@ def _require_plain(rows: "pl.DataFrame", spec: Examples) -> None:
     """
     import polars as pl
 
-    for name in spec.beside:
+    for name in config.own_beside:
         kind = rows.schema[name]
         if not (kind in (pl.String, pl.Boolean, pl.Null, pl.Datetime) or kind.is_numeric()):
             raise SlipwayError(
-                f"features.examples.beside: column {name} of table '{spec.table}' is {kind}; texts,"
-                " numbers, booleans and times can travel beside the features."
+                f"features.examples.beside: column {name} of table '{config.examples.table}' is {kind};"
+                " texts, numbers, booleans and times can travel beside the features."
             )
 
 

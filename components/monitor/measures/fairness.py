@@ -2,10 +2,11 @@
 
 The rules are those that the gate held the version against; they came with its reference. A group is a
 value of a column that the inference log need not have: what travels beside the features is joined by the
-example's key from the table that the labels are in, as labels are. A feature's value is the log's own.
+example's key from the table that the labels are in, as labels are, or, where a view joins it of another
+table, looked up there as of the prediction. A feature's value is the log's own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,12 +17,14 @@ import numpy.typing as npt
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.config.gate import FairnessRule
 from slipway.components.contracts.dataset import read_manifest, read_table
+from slipway.components.contracts.feature_store import StoreLocation
 from slipway.components.contracts.inference_log import FEATURE_PREFIX
 from slipway.components.contracts.row_key import key_sources, row_keys
 from slipway.components.metrics.fairness import MISSING, GroupTally, as_texts, row_sums, spread
 from slipway.components.metrics.intervals import percentile
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.monitor.measures.performance import KnownLabels, join_labels, known_places
+from slipway.components.monitor.measures.skew import offline_values, with_entities
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -120,18 +123,73 @@ def logged_columns(rules: Sequence[FairnessRule], features: Sequence[str]) -> li
 
 
 def read_groups(
-    dataset: Path, config: FeaturesConfig, rules: Sequence[FairnessRule], features: Sequence[str]
+    dataset: Path,
+    config: FeaturesConfig,
+    rules: Sequence[FairnessRule],
+    features: Sequence[str],
+    answers: "pa.Table",
+    place: Callable[[], StoreLocation],
 ) -> "pl.DataFrame | None":
-    """The groups of the examples that the labels' table has: key, and a text column for each rule.
+    """The groups of the examples that the log does not have: key, and a text column for each rule.
 
-    None: no rule needs them.
+    Args:
+        dataset: with the labels' table.
+        config: the project's `features` section.
+        rules: of the version's release.
+        features: of the model, which the log has.
+        answers: answered rows of the log, with key and time.
+        place: gives where the views' tables lie; asked only where a rule needs one.
+
+    Returns:
+        None: no rule needs them.
 
     Raises:
-        SlipwayError: the table lacks a column.
+        SlipwayError: the labels' table lacks a column, or the table of a view cannot be read.
     """
+    wanted = list(dict.fromkeys(rule.by for rule in rules if rule.by not in features))
+    joined = [name for name in wanted if name in config.joined_beside]
+    own = _own_groups(dataset, config, [name for name in wanted if name not in joined])
+    if not joined:
+        return own
+    looked_up = _joined_groups(dataset, config, joined, answers, place())
+    if own is None:
+        return looked_up
+    return own.join(looked_up, on="key", how="full", coalesce=True)
+
+
+def _joined_groups(
+    dataset: Path,
+    config: FeaturesConfig,
+    names: Sequence[str],
+    answers: "pa.Table",
+    place: StoreLocation,
+) -> "pl.DataFrame":
+    """What views join beside the features, of each example as of its last prediction."""
     import polars as pl
 
-    names = list(dict.fromkeys(rule.by for rule in rules if rule.by not in features))
+    asked = pl.from_arrow(answers.select(["key", "time"]))
+    assert isinstance(asked, pl.DataFrame)  # noqa: S101 - from_arrow of a table
+    rows = asked.drop_nulls("key").sort("time", maintain_order=True).unique("key", keep="last")
+    rows = with_entities(rows, dataset, config)
+    found = rows.select("key")
+    for view in config.views:
+        of_view = [name for name in view.feature_names if name in names]
+        if of_view:
+            values, _ = offline_values(rows, view, config.keys_of(view), of_view, place)
+            texts = [
+                pl.Series(name, as_texts(values[f"offline {name}"].to_arrow())) for name in of_view
+            ]
+            groups = pl.DataFrame([values["key"], *texts])
+            found = found.join(groups, on="key", how="left")
+    return found
+
+
+def _own_groups(
+    dataset: Path, config: FeaturesConfig, names: Sequence[str]
+) -> "pl.DataFrame | None":
+    """The groups that the labels' own table has."""
+    import polars as pl
+
     if not names:
         return None
     table = config.examples.table

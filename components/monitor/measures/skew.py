@@ -82,7 +82,7 @@ def measure_skew(
     logged = _sample(log, version, reference, rows)
     if logged.is_empty():
         return Skew(rows=0, features=(), worst=None, note="No logged row carries an example's key.")
-    known = _with_entities(logged, labels, config)
+    known = with_entities(logged, labels, config)
     if known.is_empty():
         return Skew(
             rows=0, features=(), worst=None,
@@ -93,7 +93,7 @@ def measure_skew(
     for view in config.views:
         names = [f.name for f in reference.features if f.view == view.name]
         if names:
-            offline, end = _offline(known, view, config.keys_of(view), names, place)
+            offline, end = offline_values(known, view, config.keys_of(view), names, place)
             looked_up.append((view, names, offline, end))
     # Outcomes of the last events became known after the store's data ends: no view reaches further
     # than the ones without outcomes do.
@@ -146,8 +146,14 @@ def _sample(log: LogWindow, version: str, reference: Reference, rows: int) -> "p
     return pl.concat(parts, how="diagonal_relaxed").drop("model_version")
 
 
-def _with_entities(logged: "pl.DataFrame", labels: Path, config: FeaturesConfig) -> "pl.DataFrame":
-    """Adds each row's entity keys, as `entity <column>`; rows of unknown examples fall out."""
+def with_entities(logged: "pl.DataFrame", labels: Path, config: FeaturesConfig) -> "pl.DataFrame":
+    """Adds each row's entity keys, as `entity <column>`; rows of unknown examples fall out.
+
+    Args:
+        logged: rows with the column `key`.
+        labels: the dataset with the examples' table.
+        config: the project's `features` section.
+    """
     import polars as pl
 
     examples = config.examples
@@ -168,14 +174,25 @@ def _with_entities(logged: "pl.DataFrame", labels: Path, config: FeaturesConfig)
     return logged.join(keys.unique("key", keep="last"), on="key", how="inner")
 
 
-def _offline(
+def offline_values(
     known: "pl.DataFrame",
     view: FeatureView,
     keys: tuple[str, ...],
     names: list[str],
     place: StoreLocation,
 ) -> tuple["pl.DataFrame", datetime]:
-    """The sampled rows with the view's values at their moments, as `offline <name>`; and its end."""
+    """Rows with a view's values at their moments, as `offline <name>`; and the end of its source.
+
+    Args:
+        known: as `with_entities` gives them, with the column `time`.
+        view: of the project.
+        keys: the examples' columns that it is looked up by.
+        names: the wanted features of the view.
+        place: where the views' tables lie.
+
+    Raises:
+        SlipwayError: the view's table cannot be read.
+    """
     import fsspec
     import polars as pl
     import pyarrow as pa

@@ -209,7 +209,9 @@ def _measure_fairness(
     rules = [FairnessRule.parse(each["rule"], "gate.fairness") for each in reference.fairness]
     features = [feature.name for feature in reference.features]
     try:
-        groups = read_groups(of.labels, of.features, rules, features)
+        groups = read_groups(
+            of.labels, of.features, rules, features, predicted, lambda: locate(of.model)
+        )
     except SlipwayError as error:
         return not_measured(rules, reference.fairness, str(error))
     if logged := logged_columns(rules, features):

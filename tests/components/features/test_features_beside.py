@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
-from support.trips_world import CONFIG, WINDOW, trips_table, world
+from support.trips_world import CONFIG, DAY, HOUR, START, WINDOW, trips_table, world
 
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.contracts.feature_store import locate
 from slipway.components.contracts.splits import PARTS, UNLABELLED, read_part, read_splits
+from slipway.components.features.backfill import backfill_features
 from slipway.components.features.features import build_features
 from slipway.components.features.look_up import look_up_features
 from slipway.components.features.registry import open_store
@@ -77,10 +78,98 @@ def test_they_are_in_the_three_tables_and_nowhere_else(
     assert not set(BESIDE) & set(pl.read_parquet_schema(tmp_path / "rows" / "rows.parquet"))
 
 
-def _window() -> Any:
+def _window(day: int = 9) -> Any:
     from slipway.components.config.data import parse_window
 
-    return parse_window("2024-01-09T00:00:00Z", "2024-01-10T00:00:00Z")
+    return parse_window(f"2024-01-{day:02d}T00:00:00Z", f"2024-01-{day + 1:02d}T00:00:00Z")
+
+
+MOVES = pl.DataFrame(
+    {
+        "person": [0, 0, 1, 1, 2, 9],
+        "moved": [START + n * DAY for n in (0, 8, 1, 9, 3, 0)],
+        "region": ["hill", "lake", "lake", None, "shore", "hill"],
+        "rent": [9, 12, 8, 7, 11, 1],
+    }
+)
+HOMES = {
+    "name": "homes",
+    "entity": "driver",
+    "source_key": "person",
+    "table": "moves",
+    "time": "moved",
+    "columns": {"dear": "rent > 8"},
+    "fields": {"home": "region", "rent": "rent", "dear": "dear"},
+}
+JOINED = ["home", "rent", "dear"]
+
+
+def joined_config(**changes: Any) -> dict[str, Any]:
+    """A view of another table, all of whose features travel beside the model's."""
+    made = config(beside=["sex", *JOINED])
+    made["views"].append({**HOMES, **changes})
+    return made
+
+
+def test_a_view_of_another_table_is_joined_beside_the_features(
+    make_dataset: MakeDataset, store_uri: Path, tmp_path: Path
+) -> None:
+    """Point in time as every view, and then in the three tables alone."""
+    made = {**tables(), "moves": MOVES}
+    dataset = make_dataset(made, WINDOW)
+    result = build_features(dataset, "small-world", joined_config(), tmp_path / "splits")
+    assert result.beside == {
+        "sex": "large_string",
+        "home": "large_string",
+        "rent": "double",
+        "dear": "bool",
+    }
+    plain = build_features(dataset, "small-world", config(), tmp_path / "plain")
+    assert result.features == plain.features and result.entities == plain.entities
+    assert result.sources == () and set(result.nulls["train"]) == set(plain.nulls["train"])
+    asked = made["trips"].with_columns(at=pl.col("starts") - HOUR).sort("at")
+    moves = MOVES.sort("moved")
+    truth = asked.join_asof(
+        moves,
+        left_on="at",
+        right_on="moved",
+        by_left="driver",
+        by_right="person",
+        check_sortedness=False,
+    ).select("trip_id", home="region", rent=pl.col("rent").cast(float), dear=pl.col("rent") > 8)
+    seen: set[Any] = set()
+    for part in PARTS:
+        rows = pl.DataFrame(read_part(tmp_path / "splits", part))
+        joined = rows.join(truth, on="trip_id", how="left", maintain_order="left", suffix="_true")
+        for name in JOINED:
+            assert rows[name].equals(joined[f"{name}_true"], null_equal=True), name
+        seen |= set(rows["home"])
+    assert seen == {"hill", "lake", "shore", None}
+
+
+def test_nothing_that_serves_has_what_is_joined_beside(
+    make_dataset: MakeDataset, store_uri: Path, tmp_path: Path
+) -> None:
+    """Neither the online store, nor the service that endpoints ask, nor rows to predict."""
+    dataset = make_dataset({**tables(), "moves": MOVES}, WINDOW)
+    build_features(dataset, "small-world", joined_config(), tmp_path / "splits")
+    place = locate("small-world")
+    store = open_store(place)
+    views = {view.name: view for view in store.list_feature_views()}
+    assert not views["homes"].online and views["person"].online
+    service = store.get_feature_service(place.project)
+    assert {view.name for view in service.feature_view_projections} == set(views) - {"homes"}
+    kept = b"".join(file.read_bytes() for file in store_uri.rglob("online*.db"))
+    assert kept and b"lake" not in kept and b"shore" not in kept
+    scored = look_up_features(dataset, "small-world", joined_config(), _window(), tmp_path / "rows")
+    assert scored.rows == 24
+    assert not {*JOINED, "sex"} & set(pl.read_parquet_schema(tmp_path / "rows" / "rows.parquet"))
+    record = backfill_features(
+        dataset, "small-world", joined_config(), _window(6), True, tmp_path / "record.json"
+    )
+    assert record.views["homes"].online == 0
+    kept = b"".join(file.read_bytes() for file in store_uri.rglob("online*.db"))
+    assert b"lake" not in kept and b"shore" not in kept
 
 
 def test_without_them_the_files_are_as_they_were(
@@ -105,10 +194,46 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"beside": ["starts"]}, "names starts, which is the examples' time"),
     ({"beside": ["probability"]}, "has a name that Slipway uses itself"),
     (
-        {"beside": ["age"]},
-        "feature age of view person has the name of a column of `examples.beside`",
+        {"beside": ["driver_trips"]},
+        "feature driver_trips of view driver_delays has the name of a column of `examples.beside`",
     ),
 ]
+JOINED_REFUSED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (
+        lambda made: made["examples"].update(beside=["home"]),
+        r"view homes joins home, which `examples.beside` keeps out of the model, and dear, rent, which"
+        r" the model takes: make it two views",
+    ),
+    (
+        lambda made: made["examples"].update(also_features=["home"]),
+        "`also_features` names home, which view homes joins",
+    ),
+    (
+        lambda made: made.update(derived={"cheap": "rent < 3"}),
+        "a derived feature is made of rent, which `examples.beside` keeps out of the model",
+    ),
+    (
+        lambda made: made.update(ngrams={"home": {}}),
+        "a derived feature is made of home, which `examples.beside` keeps out of the model",
+    ),
+    (
+        lambda made: made.update(views=made["views"][-1:]),
+        "`examples.beside` leaves the model without a feature",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"), JOINED_REFUSED, ids=[c[1][:40] for c in JOINED_REFUSED]
+)
+def test_a_joined_column_that_the_model_would_see_is_refused_at_load(
+    change: Callable[[dict[str, Any]], Any], says: str
+) -> None:
+    made = joined_config()
+    assert FeaturesConfig.model_validate(made).joined_beside == JOINED
+    change(made)
+    with pytest.raises(ValidationError, match=says):
+        FeaturesConfig.model_validate(made)
 
 
 @pytest.mark.parametrize(("examples", "says"), REFUSED, ids=[str(case[0]) for case in REFUSED])

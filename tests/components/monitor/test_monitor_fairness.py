@@ -3,21 +3,25 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from support.datasets import write_dataset
 
+from slipway.components.config.features import FeaturesConfig
 from slipway.components.config.gate import FairnessRule
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.inference_log import FEATURE_PREFIX
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.monitor.alerting.alerts import Findings, judge
 from slipway.components.monitor.measures import window_measures
-from slipway.components.monitor.measures.fairness import measure_fairness
+from slipway.components.monitor.measures.fairness import measure_fairness, read_groups
 from slipway.components.monitor.measures.performance import KnownLabels
+from slipway.components.support.errors import SlipwayError
 
 NOON = datetime(2013, 12, 9, 12, tzinfo=UTC)
 BINARY = label_type("binary", threshold=0.5)
@@ -105,6 +109,63 @@ def test_the_values_are_those_of_a_plain_group_by(measure: str, feature: bool) -
     assert one.gap_interval[0] < one.gap < one.gap_interval[1] + 0.05
     assert one.without_group > 0 and one.too_few == ()
     assert one.release == {"gap": 0.02, "ratio": None}
+
+
+def test_groups_that_a_view_joins_are_looked_up_as_of_the_prediction(tmp_path: Path) -> None:
+    """Beside a group of the labels' own table; who is not known to the view has no group."""
+    trips = pl.DataFrame({"trip": ["a", "b", "c"], "late": [0, 1, 0], "driver": [1, 1, 2]})
+    dataset = write_dataset(
+        tmp_path / "labels",
+        {"trips": trips.with_columns(sex=pl.lit("f"))},
+        ("2013-01-01", "2014-01-01"),
+    )
+    config = FeaturesConfig.model_validate(
+        {
+            "entities": {"driver": "driver"},
+            "examples": {"table": "trips", "key": "trip", "beside": ["sex", "home"]},
+            "label": {"column": "late"},
+            "split": {"method": "random", "validation": 0.2, "test": 0.2},
+            "views": [
+                {"name": "own", "table": "trips", "fields": {"hour": "hour"}},
+                {
+                    "name": "homes",
+                    "entity": "driver",
+                    "table": "moves",
+                    "fields": {"home": "region"},
+                },
+            ],
+        }
+    )
+    table = tmp_path / "homes.parquet"
+    hour = timedelta(hours=1)
+    moves = {
+        "driver": [1, 1],
+        "event_timestamp": [NOON - hour, NOON + hour],
+        "home": ["hill", "lake"],
+    }
+    pl.DataFrame(moves).write_parquet(table)
+    times = [NOON, NOON + 2 * hour, NOON, NOON - hour]
+    answers = pa.table(
+        {"key": ["a", "b", "c", "a"], "time": pa.array(times, pa.timestamp("us", "UTC"))}
+    )
+    rules = [
+        FairnessRule.model_validate({"by": by, "measure": "error", "gap": 1})
+        for by in ("sex", "home", "hour")
+    ]
+    place: Any = SimpleNamespace(table=lambda name: str(table))
+    groups = read_groups(dataset, config, rules, ["hour"], answers, lambda: place)
+    assert groups is not None
+    assert groups.sort("key").rows() == [
+        ("a", "f", "hill"),
+        ("b", "f", "lake"),
+        ("c", "f", "(missing)"),
+    ]
+    alone = read_groups(dataset, config, rules[1:], ["hour"], answers, lambda: place)
+    assert alone is not None and alone.columns == ["key", "home"] and alone.height == 3
+    assert read_groups(dataset, config, rules[2:], ["hour"], answers, lambda: 1 / 0) is None  # type: ignore[arg-type,return-value]
+    table.unlink()
+    with pytest.raises(SlipwayError, match="cannot be read"):
+        read_groups(dataset, config, rules, ["hour"], answers, lambda: place)
 
 
 def test_a_rule_holds_is_broken_or_cannot_be_told() -> None:

@@ -12,7 +12,7 @@ import pytest
 from slipway.components.config.features import FeatureView
 from slipway.components.contracts.splits import TIME
 from slipway.components.monitor import history
-from slipway.components.monitor.measures.skew import _offline
+from slipway.components.monitor.measures.skew import offline_values
 from slipway.components.support import environment
 
 WEEK = ("2013-12-09T05:00:00", "2013-12-16T05:00:00")
@@ -131,7 +131,7 @@ def test_an_aggregate_reaches_as_far_as_its_events_not_as_its_last_change(tmp_pa
     pl.DataFrame(table).write_parquet(path)
     known = pl.DataFrame({"time": [end + timedelta(days=7)], "entity tailnum": ["N1"]})
     place = SimpleNamespace(table=lambda name: str(path))
-    _, reaches = _offline(known, view, ("tailnum",), ["flights_30d"], place)  # type: ignore[arg-type]
+    _, reaches = offline_values(known, view, ("tailnum",), ["flights_30d"], place)  # type: ignore[arg-type]
     assert reaches == end
 
 
@@ -148,7 +148,7 @@ def test_a_since_is_compared_in_hours_at_the_moment_of_the_prediction(tmp_path: 
     moments = [last + timedelta(hours=hours) for hours in (-1, 0, 7.5, 48)]
     known = pl.DataFrame({"time": moments, "entity tailnum": ["N1"] * 4})
     place = SimpleNamespace(table=lambda name: str(path))
-    found, _ = _offline(known, view, ("tailnum",), ["since"], place)  # type: ignore[arg-type]
+    found, _ = offline_values(known, view, ("tailnum",), ["since"], place)  # type: ignore[arg-type]
     assert found["offline since"].to_list() == [None, 0.0, 7.5, None]
 
 
