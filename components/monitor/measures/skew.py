@@ -2,8 +2,9 @@
 
 A sample of the logged rows is looked up by its example's key: the labels' table names its entities, and
 the view's table (see `contracts.feature_store`) what was known of them at the moment of the
-prediction. Each value is then compared as it stands. A moment that the view's table does not reach yet
-is not compared: the table is as new as the last training or backfill.
+prediction. Each value is then compared as it stands; one that is made of others with what their offline
+values make, so that what is no input itself (`not_inputs`) is looked at too. A moment that the view's
+table does not reach yet is not compared: the table is as new as the last training or backfill.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -23,12 +24,16 @@ from slipway.components.contracts.splits import TIME
 from slipway.components.monitor.reference import Reference
 from slipway.components.monitor.window import LogWindow
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.expressions.frames import derive
+from slipway.components.support.expressions.parse import names as names_of
+from slipway.components.support.expressions.parse import parse
 
 if TYPE_CHECKING:
     import polars as pl
 
 FILES, MOST_FILES = 8, 256  # that a sample comes from at least, and at most
 GOLDEN = 0.6180339887498949
+_ROW = ":row"
 TOLERANCE = 1e-6  # relative: float64 that went through JSON is exact, float32 on its way is not
 
 
@@ -88,24 +93,32 @@ def measure_skew(
             rows=0, features=(), worst=None,
             note="The labels' table has none of the sampled examples: their entities are unknown.",
         )  # fmt: skip
+    known = known.with_row_index(_ROW)
     found: list[FeatureSkew] = []
     looked_up = []
+    derived = [f.name for f in reference.features if f.name in config.expressions]
+    texts = config.expressions.values() if derived else ()
+    read = {name for text in texts for name in names_of(parse(text))}
+    inputs = {feature.name for feature in reference.features}
     for view in config.views:
-        names = [f.name for f in reference.features if f.view == view.name]
+        names = [name for name in view.feature_names if name in inputs or name in read]
         if names:
             offline, end = offline_values(known, view, config.keys_of(view), names, place)
             looked_up.append((view, names, offline, end))
     # Outcomes of the last events became known after the store's data ends: no view reaches further
     # than the ones without outcomes do.
     reach = [end for view, _, _, end in looked_up if view.time and view.known is None]
-    ends = []
+    ends, compared = [], []
     for view, names, offline, last in looked_up:
         end = min(last, max(reach, default=last))
         ends.append(f"{view.name}: {end:%Y-%m-%d %H:%M}")
         if view.time is not None:
             offline = offline.filter(pl.col("time") <= end)
+        compared.append(offline)
         if not offline.is_empty():
-            found += [_compare(offline, name) for name in names]
+            found += [_compare(offline, name) for name in names if name in inputs]
+    if derived:
+        found += _compare_derived(known, compared, config, derived, read)
     if not found:
         return Skew(
             rows=known.height, features=(), worst=None,
@@ -243,6 +256,39 @@ def offline_values(
                 .alias(f"offline {name}")
             )
     return joined.with_columns(filled), end
+
+
+def _compare_derived(
+    known: "pl.DataFrame",
+    compared: list["pl.DataFrame"],
+    config: FeaturesConfig,
+    derived: list[str],
+    read: set[str],
+) -> list[FeatureSkew]:
+    """Compares features that are made of others with what the offline values of those make.
+
+    What is no input (`not_inputs`) is in no log: that its value differs is seen here.
+
+    Args:
+        known: the sampled rows.
+        compared: by view those that its table reaches, with the offline values.
+        config: the project's `features` section.
+        derived: the inputs that are made of others.
+        read: what the expressions read.
+    """
+    import polars as pl
+
+    rows = known
+    for offline in compared:
+        values = [name for name in read if f"offline {name}" in offline.columns]
+        if values:
+            made_of = offline.select(_ROW, *(pl.col(f"offline {n}").alias(n) for n in values))
+            rows = rows.join(made_of, on=_ROW, how="inner")
+    if rows.is_empty():
+        return []
+    made = derive(config.expressions, rows, derived, "features.derived")
+    rows = rows.with_columns(series.alias(f"offline {series.name}") for series in made)
+    return [_compare(rows, name) for name in derived]
 
 
 def _compare(rows: "pl.DataFrame", name: str) -> FeatureSkew:

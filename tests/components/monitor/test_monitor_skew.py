@@ -8,11 +8,15 @@ from typing import Any
 
 import polars as pl
 import pytest
+from fsspec.implementations.local import LocalFileSystem
+from support.datasets import write_dataset
 
-from slipway.components.config.features import FeatureView
-from slipway.components.contracts.splits import TIME
+from slipway.components.config.data import Window
+from slipway.components.config.features import FeaturesConfig, FeatureView
+from slipway.components.contracts.splits import TIME, Feature
 from slipway.components.monitor import history
-from slipway.components.monitor.measures.skew import offline_values
+from slipway.components.monitor.measures.skew import measure_skew, offline_values
+from slipway.components.monitor.window import LogWindow
 from slipway.components.support import environment
 
 WEEK = ("2013-12-09T05:00:00", "2013-12-16T05:00:00")
@@ -113,6 +117,78 @@ def test_a_store_that_ends_before_the_window_says_so(world: Any, store: Any) -> 
     result = world.run(*DAY)
     assert skew_of(result)["worst"] is None and "ends before" in skew_of(result)["note"]
     assert "SKEW" not in names(result)
+
+
+DERIVED = {
+    "entities": {"driver": "driver"},
+    "examples": {"table": "trips", "key": "trip", "time": "at"},
+    "label": {"column": "tipped"},
+    "split": {"validation": "1d", "test": "1d"},
+    "views": [
+        {"name": "plan", "table": "trips", "time": "at", "fields": {"fare": "fare", "city": "city"}},
+        {
+            "name": "driver", "entity": "driver", "table": "drivers", "time": "since",
+            "fields": {"usual": "usual"},
+        },
+    ],
+    "derived": {"dear": "ratio(fare, usual, 1)", "twice": "2 * dear", "home": "city == 'Rome'"},
+    "not_inputs": ["fare", "usual", "city", "dear"],
+}  # fmt: skip
+
+
+def skew_of_derived(folder: Path, usual: float) -> Any:
+    """A log of eight trips, of which all inputs are made of others; what a driver usually takes is 10.
+
+    Args:
+        folder: for the log, the labels and the offline tables.
+        usual: what the offline table says that it is.
+    """
+    start = datetime(2024, 1, 2, tzinfo=UTC)
+    at = [start + timedelta(hours=n) for n in range(8)]
+    trips = pl.DataFrame(
+        {
+            "trip": [f"t{n}" for n in range(8)], "driver": ["d"] * 8, "at": at,
+            "fare": [5.0 * n for n in range(8)], "city": ["Rome", "Oslo"] * 4, "tipped": [0, 1] * 4,
+        }
+    )  # fmt: skip
+    labels = write_dataset(folder / "labels", {"trips": trips}, None)
+    drivers = {"driver": ["d"], TIME: [start - timedelta(days=1)], "usual": [usual]}
+    plan = trips.select(pl.col("at").alias(TIME), "trip", "fare", "city")
+    place = SimpleNamespace(table=lambda name: str(folder / f"{name}.parquet"))
+    # A last row of each: the tables reach past the window.
+    later = {"driver": ["other"], TIME: [start + timedelta(days=9)], "usual": [1.0]}
+    pl.concat([pl.DataFrame(drivers), pl.DataFrame(later)]).write_parquet(place.table("driver"))
+    plan.write_parquet(place.table("plan"))
+    log = trips.select(
+        pl.col("trip").alias("key"), pl.col("at").alias("time"), pl.lit("1").alias("model_version"),
+        (pl.col("fare") / 5).alias("feature.twice"), (pl.col("city") == "Rome").alias("feature.home"),
+    )  # fmt: skip
+    log.write_parquet(folder / "log.parquet")
+    window = Window(start=start, end=start + timedelta(days=1))
+    seen = LogWindow(
+        uri="", model="m", window=window, files=[str(folder / "log.parquet")],
+        filesystem=LocalFileSystem(),
+    )  # fmt: skip
+    inputs = (
+        Feature(name="twice", kind="numeric", view=""),
+        Feature(name="home", kind="boolean", view=""),
+    )
+    config = FeaturesConfig.parse(DERIVED, "features")
+    reference: Any = SimpleNamespace(features=inputs)
+    return measure_skew(seen, "1", reference, labels, config, place, 100)  # type: ignore[arg-type]
+
+
+def test_what_is_no_input_is_compared_by_the_inputs_that_are_made_of_it(tmp_path: Path) -> None:
+    """None of the four features that serving looks up is in the log: all are `not_inputs`."""
+    same = skew_of_derived(tmp_path, 10.0)
+    assert same.rows == 8 and same.worst == 0
+    assert [(f.name, f.compared) for f in same.features] == [("twice", 8), ("home", 8)]
+
+
+def test_a_stale_value_that_is_no_input_is_seen_where_it_counts(tmp_path: Path) -> None:
+    found = {feature.name: feature for feature in skew_of_derived(tmp_path, 12.5).features}
+    # All but the fare of 0, which no usual fare changes.
+    assert found["twice"].differ == pytest.approx(7 / 8) and found["home"].differ == 0
 
 
 def test_an_aggregate_reaches_as_far_as_its_events_not_as_its_last_change(tmp_path: Path) -> None:
