@@ -189,6 +189,58 @@ def measure_features(folder: Path, splits: Splits, label: LabelType) -> dict[str
     return result
 
 
+def explain_features(folder: Path, splits: Splits, label: LabelType) -> dict[str, float]:
+    """What each feature alone explains of the label: the accuracy of several classes, the R² of a number.
+
+    The answer to a test row is what its category, or its number's bin, stands for in a training sample;
+    of a number also a line, where that is nearer. Unlike the order of `measure_features`, which tells
+    much of an honest measurement, this is near 1 only where nothing is left to learn.
+    """
+    test = _labelled_sample(folder, splits, "test", label)
+    train = _labelled_sample(folder, splits, "train", label)
+    result = {}
+    for feature in splits.features:
+        if feature.kind == "categorical":
+            of_test, of_train, groups = _category_groups(test[0], train[0], feature.name)
+        else:
+            of_test, of_train, groups = _number_groups(
+                test[0], train[0], feature.name, feature.kind
+            )
+        answers = label.stand_for(train[1], of_train, groups)[of_test]
+        told = _EXPLAINS[label.kind](test[1], answers)
+        if label.kind == "number" and feature.kind != "categorical":
+            told = max(told, _explain_by_line(test, train, feature.name, feature.kind))
+        result[feature.name] = told
+    return result
+
+
+def _explain_classes(labels: "np.ndarray", answers: "np.ndarray") -> float:
+    return float((answers.argmax(axis=1) == labels).mean())
+
+
+def _explain_number(labels: "np.ndarray", answers: "np.ndarray") -> float:
+    spread = float(((labels - labels.mean()) ** 2).sum())
+    away = float(((labels - answers.reshape(len(labels))) ** 2).sum())
+    return 1 - away / spread if spread else 0.0
+
+
+_EXPLAINS: dict[LabelKind, Callable[["np.ndarray", "np.ndarray"], float]] = {
+    "multiclass": _explain_classes,
+    "number": _explain_number,
+}
+
+
+def _explain_by_line(test: "Sample", train: "Sample", name: str, kind: Kind) -> float:
+    """The R² of a line through the training sample; 0 where a value is missing."""
+    import numpy as np
+
+    inside, known = _numbers(test[0], name, kind), _numbers(train[0], name, kind)
+    if not np.isfinite(inside).all() or not np.isfinite(known).all() or not np.ptp(known):
+        return 0.0
+    line = np.polynomial.Polynomial.fit(known, train[1], 1)
+    return _explain_number(test[1], line(inside))
+
+
 Sample = tuple["pa.Table", "np.ndarray"]
 """Rows with usable labels, and those labels, [N]."""
 
@@ -240,6 +292,22 @@ def _numbers(table: "pa.Table", name: str, kind: Kind) -> "np.ndarray":
     return numbers
 
 
+def _number_groups(
+    test: "pa.Table", train: "pa.Table", name: str, kind: Kind
+) -> "tuple[np.ndarray, np.ndarray, int]":
+    """The bin of each row's number, with as many rows of the training sample each; missing is its own."""
+    import numpy as np
+
+    scores, seen = _numbers(test, name, kind), _numbers(train, name, kind)
+    inside = np.nan_to_num(seen[~np.isnan(seen)])
+    edges = np.unique(np.quantile(inside, np.linspace(0, 1, _BINS))) if len(inside) else inside
+    groups = [
+        np.where(np.isnan(of), len(edges) + 1, np.searchsorted(edges, np.nan_to_num(of), "right"))
+        for of in (scores, seen)
+    ]
+    return groups[0], groups[1], len(edges) + 2
+
+
 def _tell_numbers(
     label: LabelType, test: Sample, train: Sample, name: str, kind: Kind
 ) -> "np.ndarray":
@@ -252,14 +320,7 @@ def _tell_numbers(
     order = np.nan_to_num(scores[~missing])
     told = [label.tells(test[1][~missing], order), label.tells(test[1], missing)]
     if len(label.class_names) > 2:
-        seen = _numbers(train[0], name, kind)
-        inside = np.nan_to_num(seen[~np.isnan(seen)])
-        edges = np.unique(np.quantile(inside, np.linspace(0, 1, _BINS))) if len(inside) else inside
-        groups = [
-            np.where(
-                np.isnan(of), len(edges) + 1, np.searchsorted(edges, np.nan_to_num(of), "right")
-            )
-            for of in (scores, seen)
-        ]
-        told.append(_tell_groups(label, test, train, groups[0], groups[1], len(edges) + 2))
+        told.append(
+            _tell_groups(label, test, train, *_number_groups(test[0], train[0], name, kind))
+        )
     return np.max(told, axis=0)

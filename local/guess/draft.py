@@ -314,6 +314,7 @@ def _views(document: Document, draft: Draft, entities: dict[str, str]) -> list[S
         add(
             view,
             f"The columns of {own} as they are. Take out each that is not known at the prediction.",
+            *_kept(fields),
             *_left_out(draft.fields, own),
         )
     for join in draft.joins:
@@ -329,7 +330,8 @@ def _views(document: Document, draft: Draft, entities: dict[str, str]) -> list[S
                 if "time" in view
                 else "It has no time, so its values count as known always: if they change, give it one."
             )
-            add(view, f"{join.reason}. {since}", *_left_out(draft.fields, join.table.name))
+            left_out = _left_out(draft.fields, join.table.name)
+            add(view, f"{join.reason}. {since}", *_kept(fields), *left_out)
     for history in draft.histories:
         add(_history(history, entities), f"Earlier rows only: {history.reason}.")
     return views
@@ -353,6 +355,11 @@ def _listed(fields: list[FieldGuess]) -> Settings:
         field.name: Flow(column=field.column, kind=field.kind) if field.declared else field.column
         for field in fields
     }
+
+
+def _kept(fields: list[FieldGuess]) -> list[str]:
+    """What to say of ids that are features all the same."""
+    return [f"{field.column} is {field.reason}." for field in fields if field.reason]
 
 
 def _left_out(fields: Fields, table: str) -> list[str]:

@@ -30,6 +30,7 @@ class FieldGuess:
         name: of the feature. table: that has the column.
         column: its name there. kind: of the feature. declared: whether the kind must be said.
         values: of the examples' rows, in order.
+        reason: why it is one, where that may surprise.
     """
 
     name: str
@@ -38,6 +39,7 @@ class FieldGuess:
     kind: Kind
     declared: bool
     values: "pl.Series"
+    reason: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,16 +84,17 @@ def guess_fields(
         **dict.fromkeys(key, ""),
         **{name: f"known only later: {why}" for name, why in moments.later.items()},
     }
+    keys = {join.own: join.table.name for join in joins}
     if moments.time.value and not _tells_hours_or_days(own.columns[moments.time.value]):
         reasons[moments.time.value] = ""
     if moments.known.value:
         reasons[moments.known.value] = ""
-    _add(fields, own, reasons, answers, taken, list(own.columns))
+    _add(fields, own, reasons, answers, taken, keys)
     for join in joins:
         if join.single:
             skipped = {join.other: "", **({join.time: ""} if join.time else {})}
             rows = _joined(own, join, moments)
-            _add(fields, join.table, skipped, answers, taken, list(join.table.columns), rows)
+            _add(fields, join.table, skipped, answers, taken, {}, rows)
     return fields
 
 
@@ -101,24 +104,33 @@ def _add(
     reasons: dict[str, str],
     answers: Answers,
     taken: set[str],
-    columns: list[str],
+    keys: dict[str, str],
     rows: "pl.DataFrame | None" = None,
 ) -> None:
-    """Adds a table's columns; `rows` has them as the examples see them, where they are joined."""
-    for name in columns:
-        column = table.columns[name]
+    """Adds a table's columns.
+
+    Args:
+        fields: gets them, or why they are none.
+        table: the table.
+        reasons: column to why it is none, as far as that is known already.
+        answers: what a person said.
+        taken: names of features that are taken; gets more.
+        keys: column to the table that it is the key of.
+        rows: the table's rows as the examples see them; None: it is the examples' own.
+    """
+    for name, column in table.columns.items():
         why = reasons.get(name)
         if why is None and {name, column.source} & set(answers.exclude):
             why = "as --exclude says"
         if why is None:
-            why = _why_not(column)
+            why = _why_not(column, keys.get(name))
         if why is None and rows is not None and rows[name].null_count() == rows.height:
             why = "no example has a value before it is predicted"
         if why is not None:
             if why:
                 fields.left_out.setdefault(table.name, {})[name] = why
             continue
-        kind, declared = _kind(column)
+        kind, declared = _kind(column, names_something=name in keys)
         feature = _free_name(name, table, taken)
         taken.add(feature)
         fields.found.append(
@@ -129,32 +141,49 @@ def _add(
                 kind=kind,
                 declared=declared,
                 values=column.values if rows is None else rows[name],
+                reason=_why_kept(column, keys.get(name)),
             )
         )
 
 
-def _why_not(column: ColumnFacts) -> str | None:
+def _why_not(column: ColumnFacts, key_of: str | None) -> str | None:
     """Why a column is no feature; None: it is one."""
     if column.distinct == 0:
         return "it holds no value at all"
     if column.is_constant:
         return "it holds one value in every row"
     try:
-        _kind(column)
+        _kind(column, names_something=key_of is not None)
     except SlipwayError:
         return f"it is of type {column.dtype}"
-    if is_id(column) and column.distinct > min(MOST_CODES, column.rows // _ROWS_A_CODE):
-        return f"an id: {column.distinct:,} different values"
+    named = key_of is not None or is_id(column)
+    if named and column.distinct > min(MOST_CODES, column.rows // _ROWS_A_CODE):
+        why = f"an id: {column.distinct:,} different values"
+        return (
+            why if key_of is None else f"{why}; it names a row of {key_of}, which is joined by it"
+        )
     if column.is_text and column.distinct > max(100, _FREE_TEXT * (column.rows - column.nulls)):
         return f"free text or an id: {column.distinct:,} different values"
     return None
 
 
-def _kind(column: ColumnFacts) -> tuple[Kind, bool]:
+def _why_kept(column: ColumnFacts, key_of: str | None) -> str:
+    """Why a column that names something is a feature all the same; empty: it names nothing."""
+    if key_of is None and not is_id(column):
+        return ""
+    rows = (column.rows - column.nulls) // column.distinct
+    why = (
+        f"a category, not an amount: it names one of {column.distinct:,}, with {rows:,} rows each"
+        " that it can be learnt from; a new one says nothing"
+    )
+    return why if key_of is None else f"{why} but what {key_of} says of it"
+
+
+def _kind(column: ColumnFacts, *, names_something: bool) -> tuple[Kind, bool]:
     """The kind, and whether it is another than the type says."""
     import polars as pl
 
-    if column.dtype.is_integer() and is_id(column):
+    if column.dtype.is_integer() and (names_something or is_id(column)):
         return "categorical", True
     kind = pl.Datetime("us") if column.dtype == pl.Date else column.dtype
     return kind_of(kind, column.source), False

@@ -53,10 +53,11 @@ def guess_histories(
             own.columns[field.column] for field in fields.of(own.name) if field.kind == "numeric"
         ]
         histories.append(_own(own, column, moments, numbers, label))
+    keys = {name for join in joins for name in (join.own, join.other)}
     for join in joins:
         if join.single or join.time is None:
             continue
-        numbers = [c for c in join.table.columns.values() if _sums_up(c, join.other)]
+        numbers = [c for c in join.table.columns.values() if _sums_up(c, keys)]
         windows = _windows(join.table, join.other, join.time)
         histories.append(
             History(
@@ -119,11 +120,11 @@ def _aggregates(
     return aggregates
 
 
-def _sums_up(column: ColumnFacts, key: str) -> bool:
-    """Whether a column's mean says something."""
+def _sums_up(column: ColumnFacts, keys: set[str]) -> bool:
+    """Whether a column's mean says something: none of a key, of this table or of another."""
     return (
         column.dtype.is_numeric()
-        and column.name != key
+        and column.name not in keys
         and not is_id(column)
         and not column.is_constant
         and not column.is_unique

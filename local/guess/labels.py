@@ -9,6 +9,7 @@ from slipway.components.config.label import MIN_CLASS_ROWS, value_text
 from slipway.components.support.errors import ProjectError
 from slipway.local.guess.facts import ColumnFacts, TableFacts
 from slipway.local.guess.guess import Answers, Guess, Question
+from slipway.local.guess.relations import is_id
 
 KINDS: tuple[LabelKind, ...] = get_args(LabelKind)
 
@@ -137,7 +138,8 @@ def _kind(column: ColumnFacts, several: int, answers: Answers) -> Guess[LabelKin
             raise ProjectError(
                 f"--label {name}: the column is text with {several:,} different values in"
                 f" {column.rows:,} rows, more an id than a class. Name another column, or the values"
-                f" that are positive with --positive.{_if_numbers(column)}"
+                " that are positive with --positive, or say --kind multiclass."
+                f"{_if_numbers(column)}"
             )
         return _classes(column, several, change)
     if column.dtype.is_integer() and several <= MOST_CLASSES:
@@ -147,6 +149,14 @@ def _kind(column: ColumnFacts, several: int, answers: Answers) -> Guess[LabelKin
             " amounts or grades, say --kind number"
         )
         return Guess(value="multiclass", reason=guess.reason, change=change, warnings=(text,))
+    if is_id(column):
+        raise Question(
+            "kind",
+            f"--label {name}: the column is named as an id, with {several:,} different whole numbers in"
+            f" {column.rows:,} rows, and no model tells an id. Name another column; if it is an amount"
+            " or a class, say so.",
+            ("number", "multiclass"),
+        )
     if column.dtype.is_numeric():
         return Guess(
             value="number", reason=f"{name} has {several:,} different numbers", change=change

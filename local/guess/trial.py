@@ -18,7 +18,11 @@ from slipway.components.config.gate import GateConfig
 from slipway.components.config.label import Label
 from slipway.components.config.split import Split
 from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature, Splits, read_part
-from slipway.components.evaluate.baselines import fit_baseline, measure_features
+from slipway.components.evaluate.baselines import (
+    explain_features,
+    fit_baseline,
+    measure_features,
+)
 from slipway.components.evaluate.measure import Scorer, estimates, run_pass
 from slipway.components.evaluate.rules import Estimate
 from slipway.components.features.columns import typed
@@ -29,12 +33,10 @@ from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.binary import BinaryLabel
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.metrics.kinds.multiclass import MulticlassLabel
-from slipway.components.metrics.kinds.number import NumberLabel
 from slipway.components.metrics.outcome import read_label
 from slipway.components.metrics.outcome_kinds import find_classes
 from slipway.components.metrics.threshold import choose_threshold
 from slipway.components.support.errors import ProjectError, SlipwayError
-from slipway.local.guess import linear
 from slipway.local.guess.fields import Fields
 from slipway.local.guess.labels import LabelGuess
 from slipway.local.guess.moments import Moments, instants
@@ -190,20 +192,24 @@ def try_baselines(
     with tempfile.TemporaryDirectory() as scratch, _quiet():
         folder = Path(scratch)
         splits = _write(folder, fields, labels, parts, moments, label)
-        alone, scorer = _baseline(folder, splits, labels.type)
+        alone = _alone(folder, splits, labels.type)
+        scorer = fit_baseline(folder, splits, labels.type)
+        if labels.type.kind == "binary":
+            scorer = _at_threshold(folder, scorer)
         config = GateConfig(block=nothing.block)
         done = run_pass(folder, splits, [scorer], [], config)
         baseline = estimates(done.models[scorer.name].tally, done, config)
     return replace(nothing, alone=alone, baseline=baseline)
 
 
-def _baseline(folder: Path, splits: Splits, kind: LabelType) -> tuple[dict[str, float], Scorer]:
-    """How well each feature alone tells the label, and a linear model."""
-    if isinstance(kind, MulticlassLabel):
-        return linear.alone_of_classes(folder, splits), fit_baseline(folder, splits, kind)
-    if isinstance(kind, NumberLabel):
-        return linear.alone_of_numbers(folder, splits), linear.fit_numbers(folder, splits, kind)
-    return measure_features(folder, splits, kind), _logistic(folder, splits, kind)
+def _alone(folder: Path, splits: Splits, kind: LabelType) -> dict[str, float]:
+    """How well each feature alone tells the label: what it explains of several classes, or of a number.
+
+    The order of an honest measurement may tell classes apart (a petal's length tells irises, AUC .99).
+    """
+    if kind.kind == "binary":
+        return measure_features(folder, splits, kind)
+    return explain_features(folder, splits, kind)
 
 
 def _class_rows(labels: Labels, parts: "pl.Series") -> dict[str, int]:
@@ -241,11 +247,10 @@ def _block(label: LabelGuess, moments: Moments, parts: "pl.Series") -> str:
     return "row"
 
 
-def _logistic(folder: Path, splits: Splits, kind: LabelType) -> Scorer:
-    """The gate's own logistic regression, its threshold chosen as training does."""
+def _at_threshold(folder: Path, scorer: Scorer) -> Scorer:
+    """The logistic regression with its threshold chosen as training does."""
     import numpy as np
 
-    scorer = fit_baseline(folder, splits, kind)
     validation = read_part(folder, "validation")
     probability: np.ndarray = scorer.score(validation)
     known = validation[LABEL].to_numpy().astype(np.int8)

@@ -127,3 +127,17 @@ def test_a_column_of_several_tables_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(Question) as caught:
         draft_of(tmp_path, tables, Answers(label="returned"))
     assert (caught.value.answer, caught.value.choices) == ("table", ("orders", "older"))
+
+
+@pytest.mark.parametrize("name", ["order_id", "caseId", "policy_no", "store key"])
+def test_an_id_is_no_number_to_predict_unless_somebody_says_so(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "table.csv"
+    pl.DataFrame({name: range(500, 700), "x": [n % 7 for n in range(200)]}).write_csv(path)
+    (table,) = read_tables([str(path)])
+    column = table.find(name)
+    assert column is not None
+    with pytest.raises(Question, match=f"--label {name}: the column is named as an id") as caught:
+        guess_label(table, column, Answers(label=name))
+    assert caught.value.answer == "kind"
+    assert str(caught.value).endswith("One of: number, multiclass. Say it with --kind.")
+    assert guess_label(table, column, Answers(label=name, kind="number")).kind.value == "number"
