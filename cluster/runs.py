@@ -24,6 +24,7 @@ BEFORE_GATE = "evaluate"
 DRIVER = "-driver"
 INNER = re.compile(
     r"executor(\(\d+\))?|root|(condition|condition-branches|exit-handler|for-loop)-\d+.*|.*\.onExit"
+    r"|iteration(-item|-iterations(\(\d+:\d+\))?)?"
 )
 
 

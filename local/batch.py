@@ -82,7 +82,9 @@ def score_project(job: Job, *, model: str, window: tuple[str, str], publish: str
                 "publish": publish,
             },
         )
-    folder = Path(run.output("score", "predictions"))
+    folder = Path(
+        run.output("score", "predictions") or run.output("merge-predictions", "predictions")
+    )
     return Scored(
         predictions=read_predictions(folder),
         folder=folder,

@@ -24,6 +24,9 @@ MORE_FACES: dict[str, tuple[str, str]] = {
     "scoring-features": ("features", "scoring_features"),
     "backfill": ("features", "backfill"),
     "score": ("deploy", "score"),
+    "plan-scoring": ("deploy", "plan_scoring"),
+    "score-shard": ("deploy", "score_shard"),
+    "merge-predictions": ("deploy", "merge_predictions"),
     "monitor-predictions": ("monitor", "monitor_predictions"),
 }
 COMPONENTS = Path(__file__).resolve().parents[1] / "components"

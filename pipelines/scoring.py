@@ -7,7 +7,12 @@ from kfp import dsl
 from slipway.components.config.base import format_duration
 from slipway.components.config.model import Project
 from slipway.components.config.reach import scoring_history
-from slipway.components.deploy.component import score
+from slipway.components.deploy.component import (
+    merge_predictions,
+    plan_scoring,
+    score,
+    score_shard,
+)
 from slipway.components.features.component import scoring_features
 from slipway.components.ingest.component import ingest
 from slipway.components.monitor.component import monitor_predictions
@@ -138,13 +143,10 @@ def _look_up_rows(given: Channels, project: Project, scratch: dict[str, Any]) ->
 
 def _score(given: Channels, project: Project, labels: Any, rows: Any) -> None:
     """Predicts the rows, and records their drift and, where labels are known, how right it was."""
-    # An alias names another version tomorrow.
-    scored = settle(
-        score(rows=rows, project=given.project, model=given.model, publish=given.publish), project
-    ).set_caching_options(False)
+    predictions = predict_rows(given, project, rows)
     watched = settle(
         monitor_predictions(
-            predictions=scored.outputs["predictions"],
+            predictions=predictions,
             labels=labels,
             project=given.project,
             config=given.monitoring,
@@ -154,3 +156,26 @@ def _score(given: Channels, project: Project, labels: Any, rows: Any) -> None:
         project,
     ).set_caching_options(False)
     route_secrets(watched, project)
+
+
+def predict_rows(given: Channels, project: Project, rows: Any) -> Any:
+    """Predicts the rows in one task, or in shards that are put together as if it had been one."""
+    shards = project.orchestration.shards
+    # An alias names another version tomorrow: nothing here is taken from the cache.
+    if shards == 1:
+        scored = score(rows=rows, project=given.project, model=given.model, publish=given.publish)
+        return settle(scored, project).set_caching_options(False).outputs["predictions"]
+    plan = plan_scoring(
+        rows=rows,
+        project=given.project,
+        model=given.model,
+        shards=0 if shards == "auto" else shards,
+    )
+    settle(plan, project).set_caching_options(False)
+    with dsl.ParallelFor(plan.output, name="shards") as shard:
+        part = score_shard(rows=rows, project=given.project, shard=shard)
+        settle(part, project).set_caching_options(False)
+    merged = merge_predictions(
+        parts=dsl.Collected(part.outputs["predictions"]), publish=given.publish
+    )
+    return settle(merged, project).set_caching_options(False).outputs["predictions"]

@@ -65,6 +65,9 @@ HELPERS = {
     "scoring-features": RESOURCES["features"],
     "backfill": RESOURCES["features"],
     "score": TaskResources(cpu="2", memory="4Gi"),
+    "plan-scoring": TaskResources(),
+    "score-shard": TaskResources(cpu="2", memory="4Gi"),
+    "merge-predictions": TaskResources(),
     "monitor-predictions": RESOURCES["monitor"],
     "retrain": TaskResources(memory="1Gi"),
     "prune-online": TaskResources(),
@@ -90,6 +93,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "FEAST_REDIS_URL",
     ),
     "score": ("MLFLOW_TRACKING_URI", "MODEL_PUBLIC_KEYS"),
+    "plan-scoring": ("MLFLOW_TRACKING_URI", "MODEL_PUBLIC_KEYS"),
+    "score-shard": ("MLFLOW_TRACKING_URI", "MODEL_PUBLIC_KEYS"),
     "monitor": (
         "MLFLOW_TRACKING_URI",
         "INFERENCE_LOG_URI",

@@ -36,6 +36,9 @@ TaskName = Literal[
     "monitor",
     "scoring-features",
     "score",
+    "plan-scoring",
+    "score-shard",
+    "merge-predictions",
     "monitor-predictions",
     "backfill",
     "retrain",
@@ -44,6 +47,8 @@ TaskName = Literal[
     "report-override",
 ]
 PipelineName = Literal["training", "retraining", "monitoring", "scoring", "backfill"]
+
+Shards = Annotated[int, Field(ge=1, le=1000)] | Literal["auto"]
 
 
 def _is_quantity(value: str) -> str:
@@ -111,6 +116,11 @@ class Orchestration(Section):
     )
     workspace: WorkspaceVolume | None = Field(
         default=None, description="A volume for runs; None: each task uses its pod's own disk."
+    )
+    shards: Shards = Field(
+        default=1,
+        description="How many pods share the scoring of a table, at most: a number to 1000, or auto, one "
+        "for every 4,194,304 rows. 1: one task scores it all.",
     )
     tasks: dict[TaskName, TaskSettings] = Field(default={}, description="Task to what it asks for.")
 

@@ -1,4 +1,4 @@
-"""The KFP faces of deploy: behind an endpoint, or over a table."""
+"""The KFP faces of deploy: behind an endpoint, or over a table, in one task or in shards."""
 
 from kfp import dsl
 
@@ -74,6 +74,85 @@ def score(
         rows=Path(rows.path),
         project=project,
         model=model,
+        predictions=Path(predictions.path),
+        publish=publish,
+    )
+    predictions.metadata.update(result.metadata())
+    return result.model_version
+
+
+@dsl.component(base_image=image("deploy"), install_kfp_package=False)
+def plan_scoring(
+    rows: dsl.Input[dsl.Dataset],
+    project: str,
+    model: str,
+    shards: int,
+) -> list:
+    """Settles once for all shards which version scores, as of when, and which rows each has.
+
+    Args:
+        rows: The rows with their features.
+        project: The project's name: the registered model.
+        model: Which version: an alias, such as champion, or a number.
+        shards: How many shards at most; 0: as many as the rows ask for.
+
+    Returns:
+        A text for each shard, which `score_shard` reads.
+    """
+    from pathlib import Path
+
+    from slipway.components.deploy.score_shards import plan_scoring as work
+
+    return work(rows=Path(rows.path), project=project, model=model, shards=int(shards)).shards
+
+
+@dsl.component(base_image=image("deploy"), install_kfp_package=False)
+def score_shard(
+    rows: dsl.Input[dsl.Dataset],
+    project: str,
+    shard: str,
+    predictions: dsl.Output[dsl.Dataset],
+):
+    """Predicts the rows of one shard of a table.
+
+    Args:
+        rows: The rows of all shards, with their features.
+        project: The project's name: the registered model.
+        shard: Which shard it is, as planned.
+        predictions: As those of `score`, of the shard's rows alone.
+    """
+    from pathlib import Path
+
+    from slipway.components.deploy.score_shards import score_shard as work
+
+    result = work(
+        rows=Path(rows.path), project=project, shard=shard, predictions=Path(predictions.path)
+    )
+    predictions.metadata.update(result.metadata())
+
+
+@dsl.component(base_image=image("deploy"), install_kfp_package=False)
+def merge_predictions(
+    parts: dsl.Input[list[dsl.Dataset]],
+    predictions: dsl.Output[dsl.Dataset],
+    publish: str = "",
+) -> str:
+    """Puts the shards of a scored table together, as if one task had scored it.
+
+    Args:
+        parts: The predictions of each shard.
+        predictions: Those of the whole table, as `score` gives them.
+        publish: Folder or object-store prefix that the predictions are copied below too.
+
+    Returns:
+        The version that answered.
+    """
+    from pathlib import Path
+
+    from slipway.components.deploy.score_shards import merge_predictions as work
+
+    result = work(
+        parts=[Path(part.path) for part in parts],
         predictions=Path(predictions.path),
         publish=publish,
     )

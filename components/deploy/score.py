@@ -1,8 +1,7 @@
 """Batch scoring: a registered version over a table of rows, instead of behind an endpoint."""
 
-import shutil
+import hashlib
 import tempfile
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -10,16 +9,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.base import parse_instant
+from slipway.components.config.base import format_instant, parse_instant
 from slipway.components.config.data import Window
 from slipway.components.contracts.bundle import Bundle, read_bundle
 from slipway.components.contracts.feature_rows import ROWS, FeatureRows, read_feature_rows
 from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema
-from slipway.components.contracts.predictions import FILE, Predictions, write_predictions
+from slipway.components.contracts.predictions import Predictions, write_predictions
 from slipway.components.contracts.release import Release
 from slipway.components.contracts.scoring import BATCH_ROWS, open_model, predict
 from slipway.components.contracts.splits import TIME
 from slipway.components.deploy.deploy import fetch_bundle
+from slipway.components.deploy.publishing import place_of, publish_to
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support import tracking
@@ -30,6 +30,7 @@ from slipway.components.support.stage import progress, stage
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 
 @stage("score")
@@ -61,35 +62,75 @@ def score_rows(
         SlipwayError: there is no such version, its bundle is not the registered one, the rows lack a
             feature of it, or an answer is none of its kind of label. Nothing is left behind.
     """
-    source = read_feature_rows(rows)
-    moments = _moments(source, now or datetime.now(UTC))
     release = find_version(project, model)
+    shard = ScoringShard(
+        version=release.model_version, moment=format_instant(now or datetime.now(UTC))
+    )
+    with new_directory(predictions) as target:
+        result = score_into(target, rows, release, shard)
+        if publish:
+            result = replace(result, published=place_of(publish, result))
+        write_predictions(target, result)
+    if result.published:
+        progress(f"publishing to {result.published}")
+        publish_to(predictions, result.published)
+    return result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringShard:
+    """Which part of a table a task scores, by which version and as of when.
+
+    It is made once for all shards of a table, so that together they give what one task gives.
+
+    Attributes:
+        version: the registered version's number: an alias may move meanwhile.
+        moment: of the scoring, ISO 8601 in UTC.
+        index, of: the shard has the row groups from index/of to (index + 1)/of of the table.
+    """
+
+    version: str
+    moment: str
+    index: int = 0
+    of: int = 1
+
+    def groups(self, count: int) -> range:
+        """Its row groups, of so many."""
+        return range(count * self.index // self.of, count * (self.index + 1) // self.of)
+
+
+def score_into(target: Path, rows: Path, release: Release, shard: ScoringShard) -> Predictions:
+    """Predicts a shard's rows, each as the whole table's scoring predicts it.
+
+    Args:
+        target: an empty folder that the rows go to.
+        rows: the whole table's folder.
+        release: the shard's version.
+        shard: which rows.
+
+    Returns:
+        What the folder holds; the caller writes it there.
+    """
+    source = read_feature_rows(rows)
+    moments = _moments(source, parse_instant(shard.moment))
     with tempfile.TemporaryDirectory(prefix="slipway-score-") as scratch:
         folder = fetch_bundle(release, Path(scratch))
         bundle = read_bundle(folder)
-        _require_features(bundle, source, release)
-        with new_directory(predictions) as target:
-            timed = _Timed(rows / ROWS, source, moments)
-            counted = _predict_all(folder, bundle, timed, release, target)
-            result = Predictions(
-                model=project,
-                model_version=release.model_version,
-                model_hash=release.model_hash,
-                window=source.window,
-                moments=moments.texts,
-                rows=counted[0],
-                positives=counted[1],
-                threshold=bundle.threshold,
-                label_kind=bundle.label_kind,
-                data_hash=source.data_hash,
-            )
-            if publish:
-                result = replace(result, published=_place(publish, result))
-            write_predictions(target, result)
-    if result.published:
-        progress(f"publishing to {result.published}")
-        _publish(predictions, result.published)
-    return result
+        require_features(bundle, source, release)
+        timed = _Timed(rows / ROWS, source, moments)
+        counted = _predict_all(folder, bundle, timed, release, target, shard)
+    return Predictions(
+        model=release.name,
+        model_version=release.model_version,
+        model_hash=release.model_hash,
+        window=source.window,
+        moments=moments.texts,
+        rows=counted[0],
+        positives=counted[1],
+        threshold=bundle.threshold,
+        label_kind=bundle.label_kind,
+        data_hash=source.data_hash,
+    )
 
 
 def _moments(source: FeatureRows, now: datetime) -> Window:
@@ -121,7 +162,7 @@ def find_version(project: str, wanted: str) -> Release:
     return Release.of(found, "" if wanted.isdigit() else wanted)
 
 
-def _require_features(bundle: Bundle, source: FeatureRows, release: Release) -> None:
+def require_features(bundle: Bundle, source: FeatureRows, release: Release) -> None:
     """The version's features must be there, each of the kind that it was trained with."""
     there = {feature.name: feature.kind for feature in source.features}
     wrong = [
@@ -142,22 +183,23 @@ def _predict_all(
     given: _Timed,
     release: Release,
     target: Path,
+    shard: ScoringShard,
 ) -> tuple[int, int]:
-    """Writes the predictions, a file a day; returns rows and positives."""
+    """Writes the shard's predictions, a file a day; returns rows and positives."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     table, source = given.table, given.source
     session, label = open_model(folder), label_type_of(bundle)
     schema = log_schema(bundle.features, label.columns())
-    request = f"batch-{uuid.uuid4().hex[:12]}"
+    stamp = _stamp(source, release, shard)
     done, positives = 0, 0
     day: date | None = None
     writer: Any = None
     with pq.ParquetFile(table) as file:
-        total = file.metadata.num_rows
+        first, total = _rows_of(file.metadata, shard)
         try:
-            for part in _by_day(file.iter_batches(batch_size=BATCH_ROWS), given):
+            for part in _by_day(_batches(file, shard), given):
                 moment, rows = part
                 if moment != day:
                     if day is not None and moment < day:
@@ -171,7 +213,7 @@ def _predict_all(
                 rows = _as_trained(rows, bundle, source)
                 answers = predict(session, bundle, rows)
                 _require_sound(answers, label, rows[source.key])
-                logged = _logged(rows, answers, bundle, source, release, request, done)
+                logged = _logged(rows, answers, bundle, source, stamp, first + done)
                 writer.write_table(logged.cast(schema))
                 done += rows.num_rows
                 if label.kind == "binary":
@@ -181,6 +223,37 @@ def _predict_all(
             if writer:
                 writer.close()
     return done, positives
+
+
+def _batches(file: "pq.ParquetFile", shard: ScoringShard) -> Iterator["pa.RecordBatch"]:
+    """The shard's rows in batches that are the same however many shards there are."""
+    for group in shard.groups(file.num_row_groups):
+        yield from file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group])
+
+
+def _rows_of(footer: "pq.FileMetaData", shard: ScoringShard) -> tuple[int, int]:
+    """The number of the shard's first row in the table, and how many it has."""
+    groups = shard.groups(footer.num_row_groups)
+    sizes = [footer.row_group(group).num_rows for group in range(groups.stop)]
+    return sum(sizes[: groups.start]), sum(sizes[groups.start :])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stamp:
+    """What every row of one scoring says of it."""
+
+    request: str
+    moment: datetime
+    version: str
+
+
+def _stamp(source: FeatureRows, release: Release, shard: ScoringShard) -> _Stamp:
+    said = f"{release.model_hash} {source.data_hash} {shard.moment}"
+    return _Stamp(
+        request=f"batch-{hashlib.sha256(said.encode()).hexdigest()[:12]}",
+        moment=parse_instant(shard.moment),
+        version=release.model_version,
+    )
 
 
 def _as_trained(rows: "pa.Table", bundle: Bundle, source: FeatureRows) -> "pa.Table":
@@ -242,8 +315,7 @@ def _logged(
     answers: "np.ndarray",
     bundle: Bundle,
     source: FeatureRows,
-    release: Release,
-    request: str,
+    stamp: _Stamp,
     first: int,
 ) -> "pa.Table":
     """The rows as the inference log has them."""
@@ -253,12 +325,12 @@ def _logged(
 
     count = rows.num_rows
     columns: dict[str, Any] = {
-        "request_id": pa.repeat(request, count),
+        "request_id": pa.repeat(stamp.request, count),
         "row": pa.array(np.arange(first, first + count), pa.int64()),
         "key": rows[source.key].cast(pa.string()),
         "time": rows["__moment"],
-        "served_at": pa.repeat(pa.scalar(datetime.now(UTC), pa.timestamp("us", "UTC")), count),
-        "model_version": pa.repeat(release.model_version, count),
+        "served_at": pa.repeat(pa.scalar(stamp.moment, pa.timestamp("us", "UTC")), count),
+        "model_version": pa.repeat(stamp.version, count),
         "status": pa.repeat(pa.scalar(200, pa.int16()), count),
         **label_type_of(bundle).to_columns(answers),
         "latency_ms": pa.nulls(count, pa.float64()),
@@ -269,36 +341,3 @@ def _logged(
             column = pc.local_timestamp(column)
         columns[FEATURE_PREFIX + feature.name] = column
     return pa.table(columns)
-
-
-def _place(publish: str, predictions: Predictions) -> str:
-    if predictions.window is None:
-        rows = f"data={predictions.data_hash[:16]}"
-    else:
-        rows = "--".join(f"{parse_instant(at):%Y%m%dT%H%M%SZ}" for at in predictions.window)
-    name = f"{predictions.model}/{rows}/version={predictions.model_version}"
-    return f"{publish.rstrip('/')}/{name}"
-
-
-def _publish(folder: Path, uri: str) -> None:
-    """Copies the predictions so that a reader who waits for predictions.json sees all or none."""
-    if "://" not in uri or uri.startswith("file://"):
-        with new_directory(Path(uri.removeprefix("file://"))) as target:
-            shutil.copytree(folder, target, dirs_exist_ok=True)
-        return
-    import fsspec
-
-    try:
-        system, root = fsspec.core.url_to_fs(uri)
-        mark = f"{root}/{FILE}"
-        if system.exists(mark):
-            system.rm_file(mark)
-        files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != FILE)
-        wanted = {f"{root}/{file.relative_to(folder).as_posix()}": file for file in files}
-        for target_file, file in wanted.items():
-            system.put_file(str(file), target_file)
-        for stale in set(system.find(root)) - set(wanted):
-            system.rm_file(stale)
-        system.put_file(str(folder / FILE), mark)
-    except (OSError, ImportError, ValueError) as error:
-        raise SlipwayError(f"The predictions cannot be copied to {uri}: {error}.") from error

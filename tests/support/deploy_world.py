@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slipway.components.contracts.bundle import bundle_hash
+from slipway.components.contracts.feature_rows import FeatureRows, write_feature_rows
 from slipway.components.contracts.release import Release
-from slipway.components.contracts.splits import Splits, write_splits
+from slipway.components.contracts.splits import TIME, Splits, write_splits
 from slipway.components.contracts.verdict import RuleResult, Verdict, write_verdict
 from support import serving_bundles as bundles
 
@@ -51,6 +53,44 @@ def make_splits(folder: Path, rows: int = 60) -> None:
             feature_service="flights",
         ),
     )
+
+
+FIRST_ROW = datetime(2013, 12, 1, 20, tzinfo=UTC)
+
+
+def make_rows(folder: Path, rows: int = 60, *, group: int = 1 << 16) -> Path:
+    """Flights to score, one in five minutes, predicted two hours ahead: of sixty the moments lie on one
+    day, the departures on two.
+
+    Args:
+        folder: where to write.
+        rows: how many.
+        group: rows of a row group.
+    """
+    folder.mkdir()
+    columns = {t["name"]: t["data"] for t in bundles.flight_tensors(rows)}
+    times = [FIRST_ROW + timedelta(minutes=5 * i) for i in range(rows)]
+    table = pa.table(
+        {
+            "flight_id": columns["flight_id"],
+            TIME: pa.array(times, pa.timestamp("us", "UTC")),
+            "departs": pa.array(columns["departs"]).cast(pa.timestamp("us")),
+            **{n: columns[n] for n in ("miles", "carrier", "delay", "weekend", "origin")},
+        }
+    )
+    pq.write_table(table, folder / "rows.parquet", row_group_size=group)
+    record = FeatureRows(
+        project="flights",
+        key="flight_id",
+        entities={"tailnum": "string"},
+        features=bundles.FEATURES,
+        rows=rows,
+        window=("2013-12-01T20:00:00Z", "2013-12-02T01:00:00Z"),
+        data_hash="d" * 64,
+        lead_seconds=7200,
+    )
+    write_feature_rows(folder, record)
+    return folder
 
 
 @dataclass

@@ -106,6 +106,8 @@ class Nodes:
 
     def _add_task(self, name: str, task: dict[str, Any]) -> str:
         component = self.spec["components"][task["componentRef"]["name"]]
+        if "parameterIterator" in task:
+            return self._add_loop(name, component)
         broken = self.ended and name == self.fail_task
         if broken and self.fail_driver:
             self._add(f"{name}-driver", "FAILED")
@@ -129,4 +131,18 @@ class Nodes:
         tries = 1 + task.get("retryPolicy", {}).get("maxRetryCount", 0) if broken else 1
         for number in range(tries):
             self._add(f"executor({number})", state)
+        return state
+
+    def _add_loop(self, name: str, component: dict[str, Any]) -> str:
+        """A loop of two rounds, each a group of its own below nodes that all loops call alike."""
+        self._add("iteration-driver", "SUCCEEDED")
+        states = []
+        for number in range(2):
+            self._add("iteration-item-driver", "SUCCEEDED")
+            states.append(self._add_dag(component))
+            self._add("iteration-item", states[-1])
+            self._add(f"iteration-iterations({number}:{number})", states[-1])
+        state = next((s for s in ("FAILED", "RUNNING") if s in states), "SUCCEEDED")
+        for group in ("iteration-iterations", name):
+            self._add(group, state)
         return state

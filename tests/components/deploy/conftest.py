@@ -79,3 +79,15 @@ def cluster(
         monkeypatch.setattr(module, "time", double.clock)
     yield double
     double.close()
+
+
+@pytest.fixture
+def registered(world: Any) -> Any:
+    """Versions 1 and 2 of flights; 2 is champion."""
+    import mlflow
+
+    for version, bias in ((1, 0.0), (2, 0.5)):
+        world.release(version, bias=bias, threshold=0.6)
+        world.register(version)
+    mlflow.MlflowClient().set_registered_model_alias("flights", "champion", "2")
+    return world

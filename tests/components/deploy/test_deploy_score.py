@@ -15,11 +15,7 @@ from support import deploy_world
 from support.model_keys import make_keys
 
 from slipway.components.contracts.bundle import SIGNATURE
-from slipway.components.contracts.feature_rows import (
-    FeatureRows,
-    read_feature_rows,
-    write_feature_rows,
-)
+from slipway.components.contracts.feature_rows import read_feature_rows, write_feature_rows
 from slipway.components.contracts.predictions import FILE, read_predictions
 from slipway.components.contracts.signature import sign_bundle
 from slipway.components.contracts.splits import TIME, Feature
@@ -27,55 +23,15 @@ from slipway.components.deploy import score as module
 from slipway.components.deploy.score import score_rows
 from slipway.components.support.errors import SlipwayError
 
-FIRST = datetime(2013, 12, 1, 20, tzinfo=UTC)
+FIRST = deploy_world.FIRST_ROW
 ROWS = 60
 bundles = deploy_world.bundles
 
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    """Sixty flights, one in five minutes, predicted two hours ahead: their moments lie on one day,
-    their departures on two."""
-    folder = tmp_path / "rows"
-    folder.mkdir()
-    columns = {t["name"]: t["data"] for t in bundles.flight_tensors(ROWS)}
-    table = pa.table(
-        {
-            "flight_id": columns["flight_id"],
-            TIME: pa.array(
-                [FIRST + timedelta(minutes=5 * i) for i in range(ROWS)], pa.timestamp("us", "UTC")
-            ),
-            "departs": pa.array(columns["departs"]).cast(pa.timestamp("us")),
-            **{n: columns[n] for n in ("miles", "carrier", "delay", "weekend", "origin")},
-        }
-    )
-    pq.write_table(table, folder / "rows.parquet")
-    write_feature_rows(
-        folder,
-        FeatureRows(
-            project="flights",
-            key="flight_id",
-            entities={"tailnum": "string"},
-            features=bundles.FEATURES,
-            rows=ROWS,
-            window=("2013-12-01T20:00:00Z", "2013-12-02T01:00:00Z"),
-            data_hash="d" * 64,
-            lead_seconds=7200,
-        ),
-    )
-    return folder
-
-
-@pytest.fixture
-def registered(world: Any) -> Any:
-    """Versions 1 and 2 of flights; 2 is champion."""
-    import mlflow
-
-    for version, bias in ((1, 0.0), (2, 0.5)):
-        world.release(version, bias=bias, threshold=0.6)
-        world.register(version)
-    mlflow.MlflowClient().set_registered_model_alias("flights", "champion", "2")
-    return world
+    """Sixty flights: their moments of prediction lie on one day, their departures on two."""
+    return deploy_world.make_rows(tmp_path / "rows", ROWS)
 
 
 def _table(folder: Path) -> pa.Table:
