@@ -17,6 +17,7 @@ from slipway.local.retraining import serve_if_asked
 from slipway.local.run_page import publish
 from slipway.local.traffic import require_traffic
 from slipway.local.workspace import Workspace
+from slipway.pipelines.graph import read_tasks
 
 TRAFFIC = timedelta(days=7)
 
@@ -154,7 +155,9 @@ def _write_pages(job: Job, result: RunResult) -> None:
     """The run's page with its parts, in a folder of its own."""
     moment = datetime.now(UTC)
     folder = job.workspace.reports / f"{result.project}-{moment:%Y-%m-%d-%H-%M-%S-%f}"
-    publish(folder, result, job.workspace.experiments)
+    compiled = job.workspace.compiled / f"{result.project}-training.yaml"
+    needs = {task.name: task.needs for task in read_tasks(compiled)} if compiled.is_file() else {}
+    publish(folder, result, job.workspace.experiments, needs)
 
 
 def _monitor(job: Job, result: RunResult) -> None:

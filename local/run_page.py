@@ -6,13 +6,16 @@ what is HTML gets a copy beside it that ends in .html, and a run's pages are gat
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from slipway.components.config.kinds import METRICS, metric_name
+from slipway.components.config.kinds import METRICS, asked_of, metric_name
 from slipway.components.contracts.monitoring_record import MonitoringRecord
 from slipway.components.contracts.verdict import Verdict
 from slipway.components.support.pages import digits
+from slipway.components.support.pages.flow import Step, draw_flow
 from slipway.components.support.pages.pages import write_page
 from slipway.local.execution import TaskRun
 from slipway.local.job import RunResult
@@ -33,16 +36,22 @@ _PART_OF = {
     "evaluate": "model card",
     "monitor": "monitoring report",
 }
-_STATES = {"succeeded": "good", "cached": "good", "failed": "bad"}
+_STATES = {"succeeded": "good", "cached": "good", "failed": "bad", "refused": "bad"}
 
 
-def publish(folder: Path, result: RunResult, tracking: str) -> None:
+def publish(
+    folder: Path,
+    result: RunResult,
+    tracking: str,
+    needs: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> None:
     """Writes a run's page, gathers its parts beside it, and names them all in `result.reports`.
 
     Args:
         folder: the run's own, made here.
         result: what it came to, also where it broke.
         tracking: where its experiments can be looked at: an address or a command.
+        needs: stage to those that it waits for; one that is not named follows the one before it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parts = {}
@@ -55,7 +64,8 @@ def publish(folder: Path, result: RunResult, tracking: str) -> None:
         TEMPLATE,
         result=result,
         says=_verdict(result),
-        stages=[_stage(task, parts) for task in result.tasks],
+        stages=_stages(result.tasks, parts),
+        flow=_flow(result.tasks, needs),
         predicts=_read(result, "features", "splits", "splits.json").get("predicts", ""),
         tables=_read(result, "validate", "results").get("tables", {}),
         training=_training(_read(result, "train", "bundle", "training.json")),
@@ -94,16 +104,51 @@ def _verdict(result: RunResult) -> tuple[str, str, str]:
     return state, "Passed the gate.", f"{serves[:1].upper()}{serves[1:]}{by}{watched}."
 
 
-def _stage(task: TaskRun, parts: dict[str, Path]) -> dict[str, Any]:
-    part = parts.get(_PART_OF.get(task.name, ""))
-    return {
-        "name": task.name,
-        "status": task.status,
-        "state": _STATES.get(task.status, ""),
-        "time": digits.NONE if task.status == "skipped" else digits.seconds(task.seconds),
-        "headline": task.headline,
-        "part": part.name if part else "",
-    }
+def _stages(tasks: list[TaskRun], parts: dict[str, Path]) -> list[dict[str, Any]]:
+    longest = max((task.seconds for task in tasks), default=0.0) or 1.0
+    rows = []
+    for task in tasks:
+        part = parts.get(_PART_OF.get(task.name, ""))
+        rows.append(
+            {
+                "name": task.name,
+                "status": task.status,
+                "state": _STATES.get(task.status, ""),
+                "time": _time(task),
+                "share": task.seconds / longest,
+                "headline": task.headline,
+                "part": part.name if part else "",
+            }
+        )
+    return rows
+
+
+def _flow(tasks: list[TaskRun], needs: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The stages with arrows, for a wide page and for a narrow one."""
+    steps: list[Step] = []
+    for task in tasks:
+        before = [step.name for step in steps]
+        known = needs.get(task.name, before[-1:])
+        steps.append(
+            Step(
+                name=task.name,
+                says=task.status if task.status == "skipped" else _time(task),
+                state=_STATES.get(task.status, task.status if task.status == "skipped" else ""),
+                needs=tuple(name for name in known if name in before),
+            )
+        )
+    if not steps:
+        return {}
+    said = "The stages and what each waited for: " + "; ".join(
+        f"{task.name} {task.status}, {_time(task)}" for task in tasks
+    )
+    return {name: draw_flow(steps, said, down=name == "narrow") for name in ("wide", "narrow")}
+
+
+def _time(task: TaskRun) -> str:
+    if task.status == "cached":
+        return "cached"
+    return digits.NONE if task.status == "skipped" else digits.seconds(task.seconds)
 
 
 def _read(result: RunResult, stage: str, output: str, file: str = "") -> dict[str, Any]:
@@ -147,7 +192,7 @@ def _metrics(verdict: Verdict) -> list[dict[str, Any]]:
                     "name": metric_name(name),
                     "value": digits.number(value, places),
                     "interval": digits.span(low, high, places),
-                    "bound": f"{verdict.thresholds[name]:g}",
+                    "bound": asked_of(name, verdict.thresholds[name]),
                     "failed": failed,
                 }
             )

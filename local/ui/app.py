@@ -14,7 +14,7 @@ from slipway.components.monitor import history
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.pages.pages import render_page
 from slipway.components.support.secrets import redact
-from slipway.local.ui.found import find_report, find_runs
+from slipway.local.ui.found import find_page, find_report, find_runs
 from slipway.local.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def make_app(workspace: Workspace) -> "Starlette":
         "/versions/{model}/{version}": pages.evidence,
         "/monitoring/{model}": pages.monitoring,
         "/reports/{run}/{stage}/{artifact}": pages.report,
+        "/runs/{run}/{file}": pages.run,
     }
     return Starlette(
         routes=[Route(path, page, methods=["GET"]) for path, page in routes.items()],
@@ -134,14 +135,23 @@ class _Pages:
 
     def report(self, request: "Request") -> "Response":
         """A stage's report, as it made it."""
-        from starlette.responses import FileResponse
-
         names = request.path_params
         path = find_report(self._workspace, names["run"], names["stage"], names["artifact"])
-        if path is None:
-            return _not_found(request, Exception())
-        headers = {**_HEADERS, "Content-Security-Policy": _REPORT}
-        return FileResponse(path, media_type="text/html; charset=utf-8", headers=headers)
+        return _file(path, request)
+
+    def run(self, request: "Request") -> "Response":
+        """The page of a whole run, or a part that it links to."""
+        names = request.path_params
+        return _file(find_page(self._workspace, names["run"], names["file"]), request)
+
+
+def _file(path: Path | None, request: "Request") -> "Response":
+    from starlette.responses import FileResponse
+
+    if path is None:
+        return _not_found(request, Exception())
+    headers = {**_HEADERS, "Content-Security-Policy": _REPORT}
+    return FileResponse(path, media_type="text/html; charset=utf-8", headers=headers)
 
 
 def _page(template: str, status: int = 200, **content: Any) -> "Response":

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from slipway.components.contracts.verdict import Verdict, read_verdict
 from slipway.components.support.errors import SlipwayError
+from slipway.local.run_page import FILES
 from slipway.local.workspace import Workspace
 
 # Stage and artifact to what a person calls the page.
@@ -24,6 +25,9 @@ _RUN = re.compile(
     r"(?P<project>[a-z0-9-]+)-(?P<pipeline>training|retraining|monitoring|scoring|backfill)"
     r"-(?P<moment>\d{4}(?:-\d{2}){5})-\d+"
 )
+# A run's pages are named after the moment of its end, in UTC.
+_PAGES = re.compile(r"(?P<project>[a-z0-9-]+)-(?P<moment>\d{4}(?:-\d{2}){5}-\d{6})")
+_TRAININGS = ("training", "retraining")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,8 @@ class LocalRun:
         name: of its folder. moment: when it began, by this machine's clock and zone, as kfp.local has it.
         verdict: the gate's; None: the pipeline has none, it was not reached, or it cannot be read.
         reports: (stage, artifact, what it is called).
+        page: the folder of the page of the whole run; empty: it broke before there was one, or the page
+            was cleared away.
     """
 
     name: str
@@ -42,12 +48,40 @@ class LocalRun:
     moment: datetime
     verdict: Verdict | None
     reports: tuple[tuple[str, str, str], ...]
+    page: str = ""
 
 
 def find_runs(workspace: Workspace) -> list[LocalRun]:
     """The runs whose outputs are there, the newest first."""
     found = sorted(_runs(workspace), key=lambda run: (run.moment, run.name), reverse=True)
-    return found[:SHOWN_RUNS]
+    pages = sorted(_pages(workspace), reverse=True)
+    shown = []
+    for run in found[:SHOWN_RUNS]:
+        # A run's page is written at its end: it is the first of its project since the training began.
+        later = [page for page in pages if page[1] == run.project and page[0] >= run.moment]
+        if run.pipeline in _TRAININGS and later:
+            run = replace(run, page=later[-1][2])
+            pages = [page for page in pages if page not in later]
+        shown.append(run)
+    return shown
+
+
+def _pages(workspace: Workspace) -> Iterator[tuple[datetime, str, str]]:
+    """Moment, project and folder of each page of a whole run."""
+    for folder in workspace.reports.iterdir() if workspace.reports.is_dir() else ():
+        match = _PAGES.fullmatch(folder.name)
+        if match and find_page(workspace, folder.name, "report.html"):
+            moment = datetime.strptime(match["moment"], "%Y-%m-%d-%H-%M-%S-%f")
+            yield moment.replace(tzinfo=UTC), match["project"], folder.name
+
+
+def find_page(workspace: Workspace, run: str, file: str) -> Path | None:
+    """The page of a whole run, or a part beside it; None where there is none, or the names lead away."""
+    if file not in ("report.html", *FILES.values()) or not _PAGES.fullmatch(run):
+        return None
+    root = workspace.reports.resolve()
+    path = (root / run / file).resolve()
+    return path if path.is_relative_to(root) and path.is_file() else None
 
 
 def _runs(workspace: Workspace) -> Iterator[LocalRun]:

@@ -94,6 +94,23 @@ def test_one_page_holds_the_run_and_leads_to_its_parts(
         assert words in page, words
 
 
+def test_the_stages_are_drawn_with_what_each_waited_for(tmp_path: Path) -> None:
+    made = result(tmp_path)
+    made.tasks[1].status = "refused"
+    needs = {"train": ["validate", "elsewhere"], "deploy": ["validate", "train"]}
+    publish(tmp_path / "reports/orders-1", made, "mlflow ui", needs)
+    page = (tmp_path / "reports/orders-1/report.html").read_text()
+    # Once for a wide page and once for a narrow one; what is not shown is not read out either.
+    for place in ("wide-only", "narrow-only"):
+        (svg,) = re.findall(rf'class="flow {place}[^>]*>(<svg.*?</svg>)', page, re.DOTALL)
+        assert svg.count("<rect") == 3 and svg.count("<polygon") == 2
+        assert re.findall(r"<text[^>]*>([^<]*)</text>", svg) == [
+            "validate", "cached", "train", "2 min 5 s", "deploy", "skipped",
+        ]  # fmt: skip
+        assert "train refused, 2 min 5 s" in svg
+    assert '<span class="tag bad">refused</span>' in page
+
+
 def test_open_finds_the_last_runs_pages_and_says_what_is_missing(tmp_path: Path) -> None:
     summary = tmp_path / "summary.json"
     with pytest.raises(SlipwayError, match="There is no run in"):

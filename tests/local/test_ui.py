@@ -1,6 +1,7 @@
 """`slipway ui`: what its pages show, and that they show it to this machine's reader alone."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,36 @@ def test_what_a_browser_may_do_with_a_page(page: TestClient) -> None:
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["cache-control"] == "no-store"
         assert "access-control-allow-origin" not in headers
+
+
+def test_a_training_leads_to_the_page_of_its_whole_run(
+    page: TestClient, workspace: Workspace
+) -> None:
+    began = datetime.strptime("2026-11-27-13-31-01", "%Y-%m-%d-%H-%M-%S").astimezone(UTC)
+    before, own, next_one = (
+        f"shop-{began + timedelta(minutes=minutes):%Y-%m-%d-%H-%M-%S}-000001"
+        for minutes in (-5, 3, 90)
+    )
+    for name in (before, own, next_one, f"other-{own.removeprefix('shop-')}"):
+        write(workspace.reports / name / "report.html", f'<a href="card.html">of {name}</a>')
+        write(workspace.reports / name / "card.html", "the card")
+        write(workspace.reports / name / "secret.html", SECRET)
+    (run,) = [run for run in find_runs(workspace) if run.name == TRAINED]
+    assert run.page == own
+    assert {run.page for run in find_runs(workspace) if run.pipeline == "monitoring"} == {""}
+    assert f'href="/runs/{own}/report.html"' in page.get("/").text
+    answer = page.get(f"/runs/{own}/report.html")
+    assert f"of {own}" in answer.text
+    assert answer.headers["content-security-policy"].startswith("sandbox allow-scripts;")
+    assert page.get(f"/runs/{own}/card.html").text == "the card"
+    for elsewhere in (
+        f"{own}/secret.html",
+        f"{own}/summary.json",
+        "../card.html",
+        "shop/card.html",
+    ):
+        answer = page.get(f"/runs/{elsewhere}")
+        assert answer.status_code == 404 and SECRET not in answer.text
 
 
 ELSEWHERE = [
