@@ -287,6 +287,8 @@ def _version_row(name: Metric, content: CardContent) -> dict[str, Any]:
         sign * end for end in (difference.low, difference.value, difference.high) if end is not None
     ]
     finding, state = "no difference shown", ""
+    if difference.low is None or difference.high is None:
+        finding, state = "cannot tell: no interval", "unknown"
     if len(ends) == 3 and min(ends) > 0:
         finding, state = "better", "good"
     elif len(ends) == 3 and max(ends) < 0:
@@ -305,7 +307,8 @@ def _version_row(name: Metric, content: CardContent) -> dict[str, Any]:
             "ends": [-most, most], "value": sign * (difference.value or 0.0),
             "low": min(ends), "high": max(ends), "limit": 0.0,
         }
-        if most and difference.value is not None
+        # A point alone has no scale on which it could lie anywhere but at an end.
+        if most and len(ends) == 3
         else None,
     }  # fmt: skip
 
@@ -313,7 +316,7 @@ def _version_row(name: Metric, content: CardContent) -> dict[str, Any]:
 def _rule_row(rule: RuleResult) -> dict[str, Any]:
     places = digits.decimals_of(rule.low, rule.high, rule.value)
     return {
-        "name": metric_name(rule.name),
+        "name": " ".join(map(metric_name, rule.name.split())),
         "outcome": rule.outcome,
         "threshold": "–" if rule.threshold is None else f"{rule.threshold:g}",
         "value": digits.number(rule.value, None if rule.low is None else places),

@@ -4,7 +4,7 @@ Here is what all kinds of label share, and the plots of two classes.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slipway.components.metrics.binary import from_counts
 from slipway.components.metrics.tally import Tally
@@ -14,6 +14,8 @@ from slipway.components.support.pages.plots import draw
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1)}
+"""Where a legend stands whose plot has lines everywhere."""
 _POINTS = 300
 _LINES = {"precision": "third", "recall": "champion", "accuracy": "other", "f1": "model"}
 
@@ -83,7 +85,7 @@ def precision_recall_plot(tallies: dict[str, Tally]) -> str:
         axes.axhline(rate, color=colour("other"), linewidth=0.8, linestyle=":", label="chance")
         axes.set(xlabel="recall", ylabel="precision")
         _pad(axes)
-        axes.legend(loc="upper right")
+        axes.legend(**_ABOVE, ncols=3)
 
     return draw(paint, "Precision against recall")
 
@@ -113,7 +115,7 @@ def calibration_plot(tallies: dict[str, Tally]) -> str:
             )
         axes.set(xlabel="predicted probability", ylabel="share that was positive")
         _pad(axes)
-        axes.legend(loc="upper left")
+        axes.legend(**_ABOVE, ncols=2)
 
     return draw(paint, "Calibration: share that was positive against the predicted probability")
 

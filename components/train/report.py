@@ -269,6 +269,9 @@ def _finish(axes: "Axes", title: str, *, legend: bool, step: str = "epoch") -> N
 
     axes.set_xlabel(step)
     axes.set_title(title, loc="left", fontsize=10)
+    low, high = axes.get_xlim()
+    if high - low < 1:  # one point
+        axes.set_xlim(0, 2)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if legend:
         axes.legend()

@@ -163,6 +163,53 @@ def test_a_newcomer_sees_in_a_browser_what_was_judged_and_asks_what_serves(
     assert "400" in told, "the refusal, and nothing else"
 
 
+@pytest.fixture(scope="module")
+def addresses(shop: Project) -> Iterator[dict[str, str]]:
+    """Every page that a run leaves and `slipway ui` serves, by name."""
+    evidence = shop.folder / "evidence.html"
+    shop.slipway("evidence", "orders@champion", "--page", str(evidence))
+    monitored = (shop.folder / "build/run/reports").glob("*/monitoring.html")
+    whole = max(path.parent for path in monitored)
+    files = [*sorted(whole.glob("*.html")), evidence]
+    port = free_port()
+    base = f"http://127.0.0.1:{port}"
+    with shop.serving("ui", "--port", str(port), until=base):
+        yield {
+            **{file.stem: file.as_uri() for file in files if file.stem != "evidently"},
+            "ui": f"{base}/",
+            "ui versions": f"{base}/versions/orders",
+            "ui evidence": f"{base}/versions/orders/1",
+            "ui monitoring": f"{base}/monitoring/orders",
+            "ui run": f"{base}/runs/{whole.name}/report.html",
+            "ui nothing": f"{base}/nothing",
+        }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_every_page_can_be_read_by_everybody(
+    addresses: dict[str, str], page: Page, width: int, scheme: str
+) -> None:
+    """Nothing that axe-core finds, nothing beyond a telephone's edge, no request, no need of scripts."""
+    assert {"report", "card", "training", "validation", "monitoring", "evidence"} < set(addresses)
+    page.prefer(scheme)
+    found: dict[str, list[str]] = {}
+    for name, address in addresses.items():
+        text = page.open(address, width)
+        told = [said for said in page.complaints() if "404" not in said]
+        faults = page.violations() + page.requests() + told
+        if page.overflow():
+            faults.append(f"{page.overflow()} pixels too wide")
+        page.run_scripts(allowed=False)
+        if page.open(address, width) != text:
+            faults.append("without scripts it says something else")
+        page.run_scripts(allowed=True)
+        page.complaints()
+        found |= {name: faults} if faults else {}
+    assert found == {}
+
+
 def newest_that_passed(project: Project) -> dict[str, Path]:
     """The pages of the last run whose model was deployed; a stage may have come from the cache."""
     runs = project.folder / "build/run/pipelines"

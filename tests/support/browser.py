@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+AXE = Path(__file__).parents[2] / "build" / "tools" / "node_modules" / "axe-core" / "axe.min.js"
 
 
 class Page:
@@ -39,6 +40,37 @@ class Page:
         self._driver.get(address.resolve().as_uri() if isinstance(address, Path) else address)
         text: str = self._driver.find_element("tag name", "body").text
         return text
+
+    def prefer(self, scheme: str) -> None:
+        """From the next page on the reader prefers this colour scheme: light or dark."""
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+
+    def run_scripts(self, allowed: bool) -> None:
+        """Whether pages may run scripts from now on; a driver's own still do."""
+        self._driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not allowed})
+
+    def requests(self) -> list[str]:
+        """What the page that is open asked for besides itself."""
+        found: list[str] = self._driver.execute_script(
+            "return performance.getEntriesByType('resource').map(r => r.name)"
+        )
+        return [address for address in found if "favicon" not in address]
+
+    def violations(self) -> list[str]:
+        """What axe-core finds on the page that is open, with every `details` of it open."""
+        if not AXE.is_file():
+            missing = "npm's axe-core: `make services`"
+            pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+        self._driver.execute_script(AXE.read_text())
+        program = (
+            "const [done] = arguments;"
+            "document.querySelectorAll('details').forEach(one => { one.open = true; });"
+            "axe.run().then(found => done(found.violations.flatMap(rule => rule.nodes.map("
+            "node => `${rule.id}: ${node.html.slice(0, 120)}`))), e => done([`${e}`]))"
+        )
+        found: list[str] = self._driver.execute_async_script(program)
+        return found
 
     def ask(self, address: str, body: Any) -> Any:
         """Sends JSON from the page that is open, by the browser's own fetch; gives the answer."""

@@ -238,9 +238,7 @@ def serve_mlflow(folder: Path, port: int) -> Iterator[None]:
         "--artifacts-destination", str(folder / "mlflow-artifacts"), "--serve-artifacts",
     ]  # fmt: skip
     with _serving(command, folder / "mlflow.log"):
-        assert wait_until(
-            lambda: _answers(f"http://127.0.0.1:{port}/health"), timeout=90, every=0.2
-        )
+        assert wait_until(lambda: answers(f"http://127.0.0.1:{port}/health"), timeout=90, every=0.2)
         yield
 
 
@@ -286,7 +284,8 @@ def _serving(command: list[str], log: Path) -> Iterator[None]:
                 process.wait()
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a server answers well."""
     try:
         return httpx.get(url, timeout=2).status_code == 200
     except httpx.HTTPError:

@@ -3,11 +3,14 @@
 import json
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from support.small_job import SLIPWAY
+from slipway.components.support.retry import wait_until
+from support.small_job import SLIPWAY, answers
 
 # Enough to learn from a few thousand rows, and no more.
 SMALL = ("training.min_steps=300", "training.epochs=3", "training.network.tabm_heads=4")
@@ -42,6 +45,17 @@ class Project:
         """The options of a small training, for commands that read the project file."""
         all_of_them = (*SMALL, f"deployment.port={self.port}", *more)
         return [part for text in all_of_them for part in ("--set", text)]
+
+    @contextmanager
+    def serving(self, *arguments: str, until: str) -> Iterator[None]:
+        """A command that serves, from the moment that the address answers to the block's end."""
+        process = subprocess.Popen([str(SLIPWAY), *arguments], cwd=self.folder, env=plain())
+        try:
+            assert wait_until(lambda: answers(until), timeout=60, every=0.2)
+            yield
+        finally:
+            process.terminate()
+            process.wait(20)
 
     def record(self) -> dict[str, Any]:
         """The newest monitoring record."""

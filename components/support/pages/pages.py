@@ -6,6 +6,7 @@ and its plots are within it, and it loads and runs nothing.
 """
 
 import functools
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,10 @@ from slipway.components.support.pages import digits, palette
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 HERE = Path(__file__).parent
+_CODE = re.compile(r"`([^`\n]+)`")
 _FILTERS = (
     digits.number,
     digits.span,
@@ -44,6 +47,13 @@ def render_page(template: Path, **content: Any) -> str:
     return _environment(template.parent).get_template(template.name).render(content)
 
 
+def marked(text: str) -> "Markup":
+    """A text with what stands between backticks as code; all else in it is text."""
+    from markupsafe import Markup, escape
+
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
+
+
 @functools.cache
 def _environment(folder: Path) -> "Environment":
     import jinja2
@@ -55,7 +65,7 @@ def _environment(folder: Path) -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {made.__name__: made for made in _FILTERS}
+    environment.filters |= {made.__name__: made for made in (*_FILTERS, marked)}
     environment.globals |= {
         "light": palette.properties(dark=False),
         "dark": palette.properties(dark=True),

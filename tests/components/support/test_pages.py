@@ -142,3 +142,10 @@ def test_a_name_that_is_missing_is_an_error(tmp_path: Path) -> None:
     assert page.count("--paper: #ffffff") == 2 and page.count("--paper: #14181f") == 1
     with pytest.raises(jinja2.UndefinedError):
         pages.render_page(template)
+
+
+def test_a_command_between_backticks_is_code_and_all_else_is_text() -> None:
+    assert pages.marked("`slipway run` <b> & `a<b`") == (
+        "<code>slipway run</code> &lt;b&gt; &amp; <code>a&lt;b</code>"
+    )
+    assert pages.marked("one ` alone") == "one ` alone"
