@@ -189,7 +189,7 @@ class Kubeflow:
         """One run with the details of its tasks."""
         return self._call(f"Reading run {run_id}", self._runs.run_service_get_run, run_id)
 
-    def runs(self, experiment_id: str, **options: Any) -> Iterator[kfp.V2beta1Run]:
+    def runs(self, experiment_id: str, **options: object) -> Iterator[kfp.V2beta1Run]:
         """The runs of an experiment, the newest first."""
         return self._pages(
             "Listing the runs",
@@ -265,18 +265,22 @@ class Kubeflow:
         )
         return found or {}
 
-    def _call(self, what: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def _call(
+        self, what: str, function: Callable[..., object], *args: object, **options: object
+    ) -> Any:
         self.calls += 1
         with explained(what):
             return function(*args, **options)
 
-    def _again(self, what: str, function: Callable[..., Any], *args: Any) -> Any:
+    def _again(self, what: str, function: Callable[..., object], *args: object) -> object:
         """A POST that changes nothing when it is repeated."""
         return retry(
             lambda: self._call(what, function, *args), first_wait=self._backoff, when=is_unknown
         )
 
-    def _or_none(self, what: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def _or_none(
+        self, what: str, function: Callable[..., object], *args: object, **options: object
+    ) -> object:
         try:
             return self._call(what, function, *args, **options)
         except KfpApiError as error:
@@ -285,7 +289,12 @@ class Kubeflow:
             raise
 
     def _pages(
-        self, what: str, function: Callable[..., Any], field: str, *args: Any, **options: Any
+        self,
+        what: str,
+        function: Callable[..., object],
+        field: str,
+        *args: object,
+        **options: object,
     ) -> Iterator[Any]:
         token = ""
         while True:

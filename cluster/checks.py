@@ -191,7 +191,7 @@ def refuse_faults(package: Package) -> None:
         raise SlipwayError(f"{package.path} was not sent:\n{lines}")
 
 
-def containers(package: Package) -> dict[str, dict[str, Any]]:
+def containers(package: Package) -> dict[str, dict[str, object]]:
     """The containers of a package by executor label."""
     executors = package.spec.get("deploymentSpec", {}).get("executors", {})
     return {label: e["container"] for label, e in executors.items() if "container" in e}
@@ -206,7 +206,7 @@ def _task_inputs(package: Package) -> Iterator[tuple[str, dict[str, Any], set[st
             yield name, task.get("inputs", {}).get("parameters", {}), known
 
 
-def _texts(value: Any, where: str, key: str = "") -> Iterator[tuple[str, str, str]]:
+def _texts(value: object, where: str, key: str = "") -> Iterator[tuple[str, str, str]]:
     """Every text with its place and the nearest key; a parameter's default counts as its own value."""
     if isinstance(value, dict):
         variable = str(value["name"]) if value.keys() == {"name", "value"} else key

@@ -16,6 +16,7 @@ import orjson
 
 from slipway.components.support.packages import own_version
 from slipway.serving.admission import Admission, too_much
+from slipway.serving.asgi import Receive, Scope, Send
 from slipway.serving.batcher import Batcher
 from slipway.serving.errors import RequestError
 from slipway.serving.log.writer import InferenceLog, LogRecord
@@ -33,8 +34,6 @@ from slipway.serving.protocol.v2 import (
 )
 from slipway.serving.settings import PredictorSettings
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 _JSON = (b"content-type", b"application/json")
@@ -119,7 +118,7 @@ class Predictor:
         self._infer_path = f"/v2/models/{model.name}/infer"
         self._predict_path = f"/v1/models/{model.name}:predict"
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one HTTP request (ASGI 3)."""
         request = self.begin(scope["method"], scope["path"], scope["headers"])
         more = True
@@ -461,7 +460,7 @@ class Predictor:
         self._log.add(record)
 
 
-def server_metadata() -> dict[str, Any]:
+def server_metadata() -> dict[str, object]:
     """The V2 server metadata."""
     return {
         "name": "slipway-predictor",
@@ -478,7 +477,9 @@ def refusal(error: RequestError) -> Answer:
     return Answer(error.status, orjson.dumps({"error": str(error)}), headers, error.close)
 
 
-def _get(request: HttpRequest, content: Any, content_type: tuple[bytes, bytes] = _JSON) -> Answer:
+def _get(
+    request: HttpRequest, content: object, content_type: tuple[bytes, bytes] = _JSON
+) -> Answer:
     """The answer to a GET: JSON, or bytes as they are."""
     if request.error is not None:
         raise request.error

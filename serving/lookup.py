@@ -86,7 +86,7 @@ def read_value(text: bytes | None) -> Any:
 
 
 @lru_cache(maxsize=8192)
-def _read_message(text: bytes) -> Any:
+def _read_message(text: bytes) -> object:
     from feast.protos.feast.types.Value_pb2 import Value
 
     message = Value.FromString(text)
@@ -102,9 +102,9 @@ def _read_message(text: bytes) -> Any:
 def look_up(
     source: "SqliteSource | RedisSource",
     views: Sequence[StoredView],
-    rows: list[dict[str, Any]],
+    rows: list[dict[str, object]],
     now: float,
-) -> dict[str, list[Any]]:
+) -> dict[str, list[object]]:
     """Feature to each row's value; None: the row names no entity, or the store has none.
 
     Args:
@@ -117,7 +117,7 @@ def look_up(
     distinct = [
         (view, list(dict.fromkeys(key for key in keys if key is not None))) for view, keys in asked
     ]
-    answer: dict[str, list[Any]] = {}
+    answer: dict[str, list[object]] = {}
     found = source.read(distinct, int(now * 1e6))
     for (view, keys), there in zip(asked, found, strict=True):
         values = [there[key].values if key in there else {} for key in keys]

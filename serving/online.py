@@ -199,7 +199,9 @@ class OnlineFeatures:
             )
         return [*tensors, *made]
 
-    async def _ask(self, rows: list[dict[str, Any]], wanted: set[str]) -> dict[str, list[Any]]:
+    async def _ask(
+        self, rows: list[dict[str, object]], wanted: set[str]
+    ) -> dict[str, list[object]]:
         """The store's values, in time or not at all."""
         if self._waiting >= _MOST_WAITING:
             raise self._refusal("busy", "More look-ups wait for the online store than are taken.")
@@ -220,7 +222,9 @@ class OnlineFeatures:
                 self._judge(view, rows, values)
         return values
 
-    def _judge(self, view: _View, rows: list[dict[str, Any]], values: dict[str, list[Any]]) -> None:
+    def _judge(
+        self, view: _View, rows: list[dict[str, object]], values: dict[str, list[object]]
+    ) -> None:
         """Counts what a view knew of the rows, and refuses them where it is unfit."""
         columns = [values[name] for name in view.stored.features if name in values]
         found = unknown = 0
@@ -279,7 +283,7 @@ class OnlineFeatures:
 
     # In the store's thread.
 
-    def _read(self, rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    def _read(self, rows: list[dict[str, object]]) -> dict[str, list[object]]:
         views = [view.stored for view in self._views]
         found = look_up(self._prepared(), views, rows, self._policy.now())
         doubt = any(
@@ -301,7 +305,7 @@ class OnlineFeatures:
                 self._source = SqliteSource(connection, self._store.project)
         return self._source
 
-    def _redis(self, online: Any) -> Any:
+    def _redis(self, online: Any) -> object:
         """Redis's client tries again for seconds by itself; here a broken connection is enough reason."""
         from redis.backoff import NoBackoff
         from redis.exceptions import ConnectionError as BrokenConnection
@@ -338,10 +342,10 @@ class _Worker:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
-    async def run(self, step: Callable[..., Any], *arguments: object) -> Any:
+    async def run(self, step: Callable[..., object], *arguments: object) -> Any:
         """The result of a step; one that nobody waits for any more is not begun."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
+        future: asyncio.Future[object] = loop.create_future()
 
         def tell(result: object, error: Exception | None) -> None:
             if future.done():
@@ -390,13 +394,13 @@ def _age(now: Callable[[], float], end: float) -> float:
     return now() - end
 
 
-def _known(keys: list[str], rows: list[dict[str, Any]]) -> list[bool]:
+def _known(keys: list[str], rows: list[dict[str, object]]) -> list[bool]:
     """Of each row, whether it names the entity that these keys are of."""
     there = [key for key in keys if rows and key in rows[0]]
     return [all(row[key] is not None for key in there) for row in rows]
 
 
-def _plain(feature: Feature, value: Any, moment: int) -> Any:
+def _plain(feature: Feature, value: Any, moment: int) -> object:
     """A value of the store as a request would have it, at the moment of a prediction."""
     kind = feature.kind
     if value is None or value != value:

@@ -244,7 +244,7 @@ def _open_log(settings: PredictorSettings, model: Model, metrics: Metrics) -> In
     return log
 
 
-async def _start_grpc(app: Predictor, settings: PredictorSettings) -> Any:
+async def _start_grpc(app: Predictor, settings: PredictorSettings) -> object:
     from slipway.serving.grpc.server import start_grpc
 
     try:

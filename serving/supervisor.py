@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from slipway import serving
-from slipway.components.contracts.endpoint import LOCK, LOG, OUTPUT, STATE, control_path
+from slipway.components.contracts.endpoint import (
+    LOCK,
+    LOG,
+    OUTPUT,
+    STATE,
+    PredictorState,
+    control_path,
+)
 from slipway.components.support.files import write_json
 from slipway.components.support.secrets import guarded_output
 
@@ -53,10 +60,17 @@ class Member:
     restarts: int = 0
     _process: asyncio.subprocess.Process | None = None
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> PredictorState:
         """What `status` and the state file say of it; its environment may hold secrets."""
-        hidden = ("environment", "_process")
-        return {name: getattr(self, name) for name in self.__slots__ if name not in hidden}
+        return {
+            "model_version": self.model_version,
+            "model_hash": self.model_hash,
+            "bundle": self.bundle,
+            "arguments": self.arguments,
+            "private_url": self.private_url,
+            "pid": self.pid,
+            "restarts": self.restarts,
+        }
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,8 +81,8 @@ class Endpoint:
     host: str
     port: int
     started: float
-    stable: dict[str, Any] | None = None
-    candidate: dict[str, Any] | None = None
+    stable: PredictorState | None = None
+    candidate: PredictorState | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -116,7 +130,7 @@ class Supervisor:
             await writer.drain()
             writer.close()
 
-    async def _do(self, what: str, request: dict[str, Any]) -> dict[str, Any]:
+    async def _do(self, what: str, request: dict[str, Any]) -> dict[str, object]:
         match what:
             case "start":
                 await self._discard()

@@ -8,7 +8,6 @@ on; what a request leaves out is read from Feast in one batch. Everything else p
 import argparse
 import json
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +20,7 @@ from slipway.components.contracts.splits import Feature
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.secrets import guarded_output
 from slipway.serving.admission import Admission, too_much
+from slipway.serving.asgi import Receive, Scope, Send
 from slipway.serving.errors import RequestError
 from slipway.serving.online import OnlineFeatures, OnlineMetrics, OnlinePolicy
 from slipway.serving.protocol.bounds import (
@@ -101,9 +101,9 @@ class Transformer:
 
     async def __call__(
         self,
-        scope: dict[str, Any],
-        receive: Callable[[], Awaitable[dict[str, Any]]],
-        send: Callable[[dict[str, Any]], Awaitable[None]],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         """Answers one HTTP request (ASGI 3)."""
         try:
@@ -119,9 +119,7 @@ class Transformer:
         await send({"type": "http.response.start", "status": status, "headers": raw})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(
-        self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]
-    ) -> tuple[int, dict[str, str], Body]:
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, dict[str, str], Body]:
         path: str = scope["path"]
         if path == "/metrics":
             return 200, {"content-type": "text/plain"}, generate_latest(self._registry)
@@ -134,9 +132,7 @@ class Transformer:
         finally:
             self._admission.hold(-len(body))
 
-    async def _receive(
-        self, receive: Callable[[], Awaitable[dict[str, Any]]], body: bytearray
-    ) -> None:
+    async def _receive(self, receive: Receive, body: bytearray) -> None:
         """Fills the body, within what one request and all of them may hold."""
         more = True
         while more:
@@ -153,7 +149,7 @@ class Transformer:
             more = message.get("more_body", False)
 
     async def _answer_whole(
-        self, scope: dict[str, Any], path: str, body: bytearray
+        self, scope: Scope, path: str, body: bytearray
     ) -> tuple[int, dict[str, str], Body]:
         headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
         sent = {name: headers[name] for name in ("content-type", _HEADER_LENGTH) if name in headers}
@@ -280,7 +276,7 @@ def _bundle(
     )
 
 
-def _read(body: Body, header_length: str | None, bounds: Bounds) -> dict[str, Any]:
+def _read(body: Body, header_length: str | None, bounds: Bounds) -> dict[str, object]:
     """The request's JSON, with the binary tensors' values in it."""
     if header_length is not None and not (header_length.isdigit() and len(header_length) < 12):
         raise RequestError("Inference-Header-Content-Length must be a number.")
@@ -298,7 +294,7 @@ def _read(body: Body, header_length: str | None, bounds: Bounds) -> dict[str, An
     return content
 
 
-def _moment(content: dict[str, Any]) -> int | None:
+def _moment(content: dict[str, object]) -> int | None:
     """The moment that the request's parameter `time` names; None: it names none that the predictor takes.
 
     Whether the parameter is trusted is the predictor's setting: it says so in its log. Here it decides
@@ -316,7 +312,7 @@ def _moment(content: dict[str, Any]) -> int | None:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
-def _plain(tensor: dict[str, Any]) -> dict[str, Any]:
+def _plain(tensor: dict[str, object]) -> dict[str, object]:
     """A tensor as JSON has it: what came as bytes becomes a list, NaN null."""
     made = {name: value for name, value in tensor.items() if name != "parameters"}
     data = tensor.get("data")

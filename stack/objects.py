@@ -1,14 +1,13 @@
 """The Kubernetes objects of a project's namespace, as plain dictionaries."""
 
-from typing import Any
 from urllib.parse import urlsplit
 
 from slipway.components.support import pod_security
+from slipway.components.support.documents import KubeObject
 from slipway.components.support.environment import CONFIG_MAP, SECRETS
 from slipway.stack.rights import TASK_RIGHTS
 from slipway.stack.site import PREDICTOR, TASKS, Site
 
-Object = dict[str, Any]
 EXTERNAL = "external-secrets.io"
 SECRET_KEYS = {
     "MLFLOW_TRACKING_URI": "the MLflow server, with user and password where it asks for them",
@@ -34,7 +33,7 @@ PLATFORM_PORTS = (5000, 6379, 9000)
 PLATFORM_NAMESPACES = ("mlflow", "redis", "minio")
 
 
-def base(site: Site) -> dict[str, list[Object]]:
+def base(site: Site) -> dict[str, list[KubeObject]]:
     """What is alike on every cloud: file name to objects."""
     return {
         "namespace.yaml": [_namespace(site)],
@@ -49,7 +48,7 @@ def base(site: Site) -> dict[str, list[Object]]:
     }
 
 
-def storage_initializer() -> dict[str, Any]:
+def storage_initializer() -> KubeObject:
     """A security context for the container that KServe adds to fetch a model, as a server-side apply."""
     return {
         "apiVersion": "serving.kserve.io/v1alpha1",
@@ -59,7 +58,7 @@ def storage_initializer() -> dict[str, Any]:
     }
 
 
-def overlay(site: Site) -> dict[str, list[Object]]:
+def overlay(site: Site) -> dict[str, list[KubeObject]]:
     """What a cloud adds: secrets, ways to an identity, patches of settings and of accounts."""
     policies = {"network-policies.yaml": [_google_identity()]} if site.cloud == "gcp" else {}
     return policies | {
@@ -72,11 +71,11 @@ def overlay(site: Site) -> dict[str, list[Object]]:
     }
 
 
-def _object(version: str, kind: str, name: str, **content: Any) -> Object:
+def _object(version: str, kind: str, name: str, **content: object) -> KubeObject:
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, **content}
 
 
-def _namespace(site: Site) -> Object:
+def _namespace(site: Site) -> KubeObject:
     namespace = _object("v1", "Namespace", site.namespace)
     level = {
         f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")
@@ -90,14 +89,14 @@ def _namespace(site: Site) -> Object:
     return namespace
 
 
-def _account(site: Site, name: str, *, token: bool) -> Object:
+def _account(site: Site, name: str, *, token: bool) -> KubeObject:
     account = {**_object("v1", "ServiceAccount", name), "automountServiceAccountToken": token}
     if site.registry:
         account["imagePullSecrets"] = [{"name": PULL_SECRET}]
     return account
 
 
-def _identity(site: Site, account: str) -> Object:
+def _identity(site: Site, account: str) -> KubeObject:
     patch = _object("v1", "ServiceAccount", account)
     patch["metadata"]["annotations"] = site.identity(account)
     if site.cloud == "azure":
@@ -105,15 +104,15 @@ def _identity(site: Site, account: str) -> Object:
     return patch
 
 
-def _store_of_models() -> Object:
+def _store_of_models() -> KubeObject:
     """KServe takes a store's credentials from the secrets of the account that a predictor runs as."""
     return {**_object("v1", "ServiceAccount", PREDICTOR), "secrets": [{"name": MODELS_SECRET}]}
 
 
-def _task_role() -> list[Object]:
+def _task_role() -> list[KubeObject]:
     rules = []
     for right in TASK_RIGHTS:
-        rule: Object = {
+        rule: KubeObject = {
             "apiGroups": [right.group],
             "resources": list(right.resources),
             "verbs": list(right.verbs),
@@ -132,7 +131,7 @@ def _task_role() -> list[Object]:
     ]
 
 
-def _policy(name: str, pods: Object, **spec: Any) -> Object:
+def _policy(name: str, pods: KubeObject, **spec: object) -> KubeObject:
     directions = [name.capitalize() for name in spec]
     return _object(
         "networking.k8s.io/v1",
@@ -142,7 +141,7 @@ def _policy(name: str, pods: Object, **spec: Any) -> Object:
     )
 
 
-def _to(ports: tuple[int, ...], *namespaces: str) -> Object:
+def _to(ports: tuple[int, ...], *namespaces: str) -> KubeObject:
     names = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(namespaces)}
     return {
         "to": [{"namespaceSelector": {"matchExpressions": [names]}}],
@@ -150,7 +149,7 @@ def _to(ports: tuple[int, ...], *namespaces: str) -> Object:
     }
 
 
-def _google_identity() -> Object:
+def _google_identity() -> KubeObject:
     """Every other cloud gives identities out over HTTPS, which all pods may use."""
     way = [
         {"to": [{"ipBlock": {"cidr": block}}], "ports": [{"protocol": "TCP", "port": port}]}
@@ -159,9 +158,9 @@ def _google_identity() -> Object:
     return _policy("google-identity", {}, egress=way)
 
 
-def _network_policies(site: Site) -> list[Object]:
+def _network_policies(site: Site) -> list[KubeObject]:
     """Nothing in or out but what is named. The predictor's own ingress comes with deploy."""
-    everyone: Object = {}
+    everyone: KubeObject = {}
     tasks = {"matchExpressions": [{"key": "pipeline/runid", "operator": "Exists"}]}
     predictor = {"matchLabels": {"serving.kserve.io/inferenceservice": site.project.project_name}}
     names = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
@@ -179,7 +178,7 @@ def _network_policies(site: Site) -> list[Object]:
     ]
 
 
-def _quota(site: Site) -> Object:
+def _quota(site: Site) -> KubeObject:
     accelerator = site.project.training.accelerator.type
     return _object(
         "v1",
@@ -197,7 +196,7 @@ def _quota(site: Site) -> Object:
     )
 
 
-def _limits() -> Object:
+def _limits() -> KubeObject:
     container = {
         "type": "Container",
         "defaultRequest": {"cpu": "100m", "memory": "128Mi"},
@@ -206,7 +205,7 @@ def _limits() -> Object:
     return _object("v1", "LimitRange", "slipway", spec={"limits": [container]})
 
 
-def _secrets(site: Site) -> list[Object]:
+def _secrets(site: Site) -> list[KubeObject]:
     """References to the secrets, never a value."""
     provider = site.secret_store()
     if provider is None:
@@ -237,7 +236,7 @@ def _secret_keys(site: Site) -> dict[str, str]:
     return SECRET_KEYS | (SIGNING_KEYS if site.public_keys else {})
 
 
-def _empty(name: str, keys: dict[str, str]) -> Object:
+def _empty(name: str, keys: dict[str, str]) -> KubeObject:
     """A secret that a person fills in, with what each key is."""
     secret = _object("v1", "Secret", name, type="Opaque")
     secret["metadata"]["annotations"] = {
@@ -246,8 +245,9 @@ def _empty(name: str, keys: dict[str, str]) -> Object:
     return secret
 
 
-def _external(name: str, keys: dict[str, str], target: Object) -> Object:
+def _external(name: str, keys: dict[str, str], target: KubeObject) -> KubeObject:
     """A secret that External Secrets fetches: key in it to key in the cloud's store."""
+    made: KubeObject = {"name": name, "creationPolicy": "Owner", **target}
     return _object(
         f"{EXTERNAL}/v1",
         "ExternalSecret",
@@ -255,7 +255,7 @@ def _external(name: str, keys: dict[str, str], target: Object) -> Object:
         spec={
             "refreshInterval": "1h",
             "secretStoreRef": {"name": "slipway", "kind": "SecretStore"},
-            "target": {"name": name, "creationPolicy": "Owner", **target},
+            "target": made,
             "data": [
                 {"secretKey": key, "remoteRef": {"key": there}} for key, there in keys.items()
             ],

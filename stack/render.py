@@ -2,9 +2,9 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from slipway.components.support import files
+from slipway.components.support.documents import KubeObject
 from slipway.stack import ci, objects
 from slipway.stack.documents import dump
 from slipway.stack.site import Site
@@ -44,7 +44,7 @@ def render(sites: list[Site], out: Path) -> list[Path]:
     if not (role.is_file() and role.samefile(source)):
         shutil.copyfile(source, role)
     names = sorted([*objects.base(sites[0]), DEPLOY_ROLE])
-    kustomization: dict[str, Any] = {"namespace": sites[0].namespace, "resources": names}
+    kustomization: KubeObject = {"namespace": sites[0].namespace, "resources": names}
     written.append(_write(out / "base" / "kustomization.yaml", [_kustomize(kustomization)]))
     for site in sites:
         written += _overlay(site, out / "overlays" / site.cloud)
@@ -67,13 +67,13 @@ def _overlay(site: Site, folder: Path) -> list[Path]:
     return [*written, _write(folder / "kustomization.yaml", [_kustomize(kustomization)])]
 
 
-def _kustomize(content: dict[str, Any]) -> dict[str, Any]:
+def _kustomize(content: KubeObject) -> KubeObject:
     return {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", **content}
 
 
 def _platform(site: Site, folder: Path) -> list[Path]:
     """Values for charts that others keep, and the commands that install them."""
-    values: dict[str, dict[str, Any]] = {
+    values: dict[str, KubeObject] = {
         "mlflow": {
             "backendStore": {
                 "databaseMigration": True,
@@ -112,10 +112,10 @@ def _platform(site: Site, folder: Path) -> list[Path]:
     return [*written, folder / "README.md"]
 
 
-def _write_all(folder: Path, parts: dict[str, list[dict[str, Any]]]) -> list[Path]:
+def _write_all(folder: Path, parts: dict[str, list[KubeObject]]) -> list[Path]:
     return [_write(folder / name, documents) for name, documents in parts.items()]
 
 
-def _write(path: Path, documents: list[dict[str, Any]]) -> Path:
+def _write(path: Path, documents: list[KubeObject]) -> Path:
     files.write_text(path, HEADING + dump(*documents))
     return path

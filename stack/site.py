@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from slipway.components.config.kubernetes_names import LONGEST, check_namespace, host_problem
 from slipway.components.config.model import Project
+from slipway.components.support.documents import KubeObject
 from slipway.components.support.errors import ProjectError
 
 CLOUDS = ("aws", "gcp", "azure", "onprem")
@@ -118,7 +118,7 @@ class Site:
         name = f"{self.project.project_name}-{self.environment}-{account}"
         return IDENTITIES[self.cloud](self, name)
 
-    def secret_store(self) -> dict[str, Any] | None:
+    def secret_store(self) -> KubeObject | None:
         """External Secrets' provider; None where a person fills the secrets in."""
         if self.cloud == "aws":
             aws = {"service": "SecretsManager", "region": self.settings()["REGION"]}

@@ -44,7 +44,7 @@ class Section(BaseModel):
 
     @classmethod
     def parse(
-        cls, struct: Mapping[str, Any], name: str, parameters: Mapping[str, Any] | None = None
+        cls, struct: Mapping[str, object], name: str, parameters: Mapping[str, object] | None = None
     ) -> Self:
         """Reads the section where it enters a stage.
 
@@ -134,7 +134,7 @@ def _as_utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _date_as_datetime(value: Any) -> Any:
+def _date_as_datetime(value: object) -> Any:
     if hasattr(value, "isoformat") and not isinstance(value, datetime):
         return value.isoformat() + "T00:00:00Z"
     if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):

@@ -93,7 +93,9 @@ def required_columns(features: FeaturesConfig) -> dict[str, dict[str, str]]:
     }
 
 
-def inconsistencies(project: "Project", schema: dict[str, Any]) -> Iterator[tuple["Location", str]]:
+def inconsistencies(
+    project: "Project", schema: dict[str, object]
+) -> Iterator[tuple["Location", str]]:
     """What does not fit: where it stands, and a sentence that names it.
 
     Args:
@@ -157,7 +159,7 @@ def _second_names(project: "Project") -> Iterator[tuple["Location", str]]:
 
 
 def _missing_columns(
-    project: "Project", schema: dict[str, Any]
+    project: "Project", schema: dict[str, object]
 ) -> Iterator[tuple["Location", str]]:
     """Columns that cannot be there, as `columns:` or a schema that admits no others says."""
     for place, table, column in columns_read(project.features):
@@ -176,7 +178,7 @@ def _missing_columns(
             yield place, f"{_key(place)}: {where} has no column {column}.{_near(column, listed)}"
 
 
-def _expressions(project: "Project", schema: dict[str, Any]) -> Iterator[tuple["Location", str]]:
+def _expressions(project: "Project", schema: dict[str, object]) -> Iterator[tuple["Location", str]]:
     """Expressions that read what is not there, or of another type than a function takes."""
     features = project.features
     types: dict[str, Type | None] = {}
@@ -250,7 +252,7 @@ def _type_in_schema(entry: Any) -> Type | None:
     return kind
 
 
-def _properties(schema: dict[str, Any], table: str) -> dict[str, Any]:
+def _properties(schema: dict[str, object], table: str) -> dict[str, object]:
     entry = _tables_of(schema).get(table)
     found = entry.get("properties") if isinstance(entry, dict) else None
     return found if isinstance(found, dict) else {}
@@ -472,7 +474,7 @@ def _sample_weight(project: "Project") -> Iterator[tuple["Location", str]]:
         )
 
 
-def _schema(project: "Project", schema: dict[str, Any]) -> Iterator[tuple["Location", str]]:
+def _schema(project: "Project", schema: dict[str, object]) -> Iterator[tuple["Location", str]]:
     """Validate refuses a table that the schema does not name, and one that it names in vain."""
     named, tables = _tables_of(schema), project.data.tables
     missing = [table for table in tables if table not in named]
@@ -492,7 +494,7 @@ def _schema(project: "Project", schema: dict[str, Any]) -> Iterator[tuple["Locat
             )
 
 
-def _tables_of(schema: dict[str, Any]) -> dict[str, Any]:
+def _tables_of(schema: dict[str, object]) -> dict[str, object]:
     tables = schema.get("tables")
     return tables if isinstance(tables, dict) else {}
 

@@ -1,7 +1,6 @@
 """The project file's JSON Schema, for editors: made from the models, so that it says what they say."""
 
 import json
-from typing import Any
 
 from slipway.components.config.model import CHOICES, Project
 
@@ -13,7 +12,7 @@ def schema_text() -> str:
     return json.dumps(project_schema(), indent=1) + "\n"
 
 
-def project_schema() -> dict[str, Any]:
+def project_schema() -> dict[str, object]:
     """A JSON Schema that completes and checks a project file while it is written.
 
     What no schema can say (that tables, columns and durations fit one another) is said when the file is

@@ -1,6 +1,6 @@
 """What a model must reach before it is registered."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -87,7 +87,7 @@ class SliceRule(Section):
 FairnessMeasure = Literal["selection_rate", "true_positive_rate", "false_positive_rate", "error"]
 
 
-def _class_name(declared: Any) -> Any:
+def _class_name(declared: object) -> object:
     """A class that YAML reads as a number or a boolean, as the text that it is."""
     return value_text(declared) if isinstance(declared, bool | int | float) else declared
 
@@ -207,7 +207,7 @@ class ClassBound(Section):
         return {name: value for name, value in given.items() if value is not None}
 
 
-def _class_names(declared: Any) -> Any:
+def _class_names(declared: object) -> object:
     if not isinstance(declared, dict):
         return declared
     return {_class_name(name): bound for name, bound in declared.items()}
@@ -362,7 +362,7 @@ class GateConfig(Section):
         """
         if kind != "number":
             return self
-        changed: dict[str, Any] = {}
+        changed: dict[str, object] = {}
         if "metrics" not in self.model_fields_set:
             changed["metrics"] = {"r2": Bound(min=0.0)}
         if "margins" not in self.champion.model_fields_set:

@@ -64,7 +64,7 @@ def as_number(text: str) -> Decimal | None:
     return number if number.is_finite() and abs(number.adjusted()) <= _LARGEST else None
 
 
-def _values(declared: Any) -> Any:
+def _values(declared: object) -> object:
     """One value or a list of them, as texts."""
     if declared is None:
         return None
@@ -77,7 +77,7 @@ def _values(declared: Any) -> Any:
     return tuple(dict.fromkeys(value_text(value) for value in listed))
 
 
-def _number(declared: Any) -> Any:
+def _number(declared: object) -> object:
     """A finite number, exact: a whole one, a decimal, or the text of one."""
     if isinstance(declared, str):
         text = declared.strip()
@@ -103,7 +103,7 @@ def _number(declared: Any) -> Any:
     return number
 
 
-def _threshold(declared: Any) -> Any:
+def _threshold(declared: object) -> object:
     """A number, or a duration such as 15m."""
     if isinstance(declared, timedelta):
         return require_bounds(declared)
@@ -147,7 +147,7 @@ Threshold = Annotated[
 ]
 
 
-def _cost_table(declared: Any) -> Any:
+def _cost_table(declared: object) -> object:
     """Classes that YAML reads as numbers or booleans, as the texts that they are."""
     if not isinstance(declared, dict):
         return declared

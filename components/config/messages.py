@@ -59,7 +59,7 @@ def problems(
 
 
 def settings_problems(
-    error: ValidationError, given: Any, model: type[BaseModel], section: str = ""
+    error: ValidationError, given: object, model: type[BaseModel], section: str = ""
 ) -> str:
     """All that is wrong in a section's settings, on one line; arguments as for `problems`."""
     sentences = [sentence for _, sentence in problems(error, given, model, section)]
@@ -105,7 +105,7 @@ def _expected(problem: ErrorDetails) -> str | None:
     return _KINDS.get(kind.partition("_")[0])
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, dict):
         return "a section"
     if isinstance(value, list):
@@ -120,7 +120,7 @@ def _shown(value: Any) -> str:
 
 def _names_at(model: type[BaseModel], place: Location) -> list[str]:
     """Names that are valid where `place` stands, found by walking the models."""
-    here: Any = model
+    here: object = model
     for part in place[:-1]:
         if isinstance(here, type) and issubclass(here, BaseModel):
             field = here.model_fields.get(str(part)) or next(
@@ -135,7 +135,7 @@ def _names_at(model: type[BaseModel], place: Location) -> list[str]:
     return []
 
 
-def _section_in(annotation: Any) -> Any:
+def _section_in(annotation: object) -> object:
     """The section inside an annotation such as list[FeatureView] or Window | None."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation

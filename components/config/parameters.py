@@ -33,10 +33,10 @@ _ABSENT = object()
 
 
 class _Settings(Protocol):
-    def to_struct(self) -> dict[str, Any]: ...
+    def to_struct(self) -> dict[str, object]: ...
 
 
-def struct_of(section: _Settings, name: str) -> dict[str, Any]:
+def struct_of(section: _Settings, name: str) -> dict[str, object]:
     """A section as its struct parameter: without what is a parameter of its own.
 
     Args:
@@ -49,7 +49,7 @@ def struct_of(section: _Settings, name: str) -> dict[str, Any]:
     return struct
 
 
-def repeated(struct: Mapping[str, Any], name: str) -> Iterator[tuple[str, str, Any]]:
+def repeated(struct: Mapping[str, object], name: str) -> Iterator[tuple[str, str, object]]:
     """What a struct holds although it is a parameter: the parameter, the key's full name, its value."""
     for parameter, path in PARAMETERS.get(name, {}).items():
         value = _find(struct, path.split("."))
@@ -58,8 +58,8 @@ def repeated(struct: Mapping[str, Any], name: str) -> Iterator[tuple[str, str, A
 
 
 def with_parameters(
-    struct: Mapping[str, Any], name: str, values: Mapping[str, Any]
-) -> dict[str, Any]:
+    struct: Mapping[str, Any], name: str, values: Mapping[str, object]
+) -> dict[str, object]:
     """A section's struct with the values that came as parameters.
 
     Args:
@@ -87,7 +87,7 @@ def with_parameters(
     return merged
 
 
-def _find(struct: Any, path: list[str]) -> Any:
+def _find(struct: object, path: list[str]) -> object:
     for part in path:
         if not isinstance(struct, Mapping) or part not in struct:
             return _ABSENT

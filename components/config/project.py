@@ -147,7 +147,7 @@ class _ProjectFile:
         return f"{self.path}:{line}" if line else str(self.path)
 
 
-def _override(document: dict[str, Any], key: str, text: str) -> None:
+def _override(document: dict[str, object], key: str, text: str) -> None:
     parts = key.split(".")
     target: Any = document
     for part in parts[:-1]:
@@ -163,7 +163,7 @@ def _override(document: dict[str, Any], key: str, text: str) -> None:
         raise ProjectError(f"--set {key}={text[:200]}: the value is not valid YAML.") from error
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Ruamel's round-trip containers and scalars as ordinary ones."""
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
@@ -175,7 +175,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _read_schema(project_file: Path, name: str) -> dict[str, Any]:
+def _read_schema(project_file: Path, name: str) -> dict[str, object]:
     path = project_file.parent / name
     try:
         content = load_json(read_document(path))
@@ -190,7 +190,7 @@ def _read_schema(project_file: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def _null_in(value: Any, where: str) -> str | None:
+def _null_in(value: object, where: str) -> str | None:
     """The path of the first null inside a JSON value."""
     if value is None:
         return where.lstrip(".")

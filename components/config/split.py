@@ -1,7 +1,7 @@
 """How labelled rows are parted into train, validation and test: by time, or by a draw that stays."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
@@ -19,7 +19,7 @@ DRAWN = "{method: random, validation: 0.15, test: 0.2}"
 """A split that fits every table, as a message shows it."""
 
 
-def _size(declared: Any) -> Any:
+def _size(declared: object) -> object:
     """A duration such as 31d, or a share of the rows such as 0.15."""
     if isinstance(declared, timedelta):
         return declared

@@ -167,7 +167,7 @@ SEARCHED: dict[str, type[int] | type[float]] = {
 """Settings that a search may vary."""
 
 
-def _class_names(declared: Any) -> Any:
+def _class_names(declared: object) -> object:
     """Class names that YAML reads as numbers or booleans, as the texts that they are."""
     if not isinstance(declared, dict):
         return declared
@@ -203,7 +203,7 @@ class SearchConfig(Section):
 
     @field_validator("space")
     @classmethod
-    def _known(cls, space: dict[str, Any]) -> dict[str, Any]:
+    def _known(cls, space: dict[str, object]) -> dict[str, object]:
         unknown = sorted(set(space) - set(SEARCHED))
         if unknown or not all(space.values()):
             raise ValueError(
@@ -405,7 +405,7 @@ class TrainingConfig(Section):
         )
 
 
-def _decide(section: SectionType, **choices: Any) -> SectionType:
+def _decide(section: SectionType, **choices: object) -> SectionType:
     """The same settings with these for what says `auto`."""
     open_ones = {k: value for k, value in choices.items() if getattr(section, k) == "auto"}
     return section.model_copy(update=open_ones)

@@ -1,7 +1,7 @@
 """The rows that are predicted, and the views: where each feature comes from and when it is known."""
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -58,7 +58,7 @@ def without_circles(expressions: dict[str, str]) -> dict[str, str]:
     return expressions
 
 
-def _windows_or_duration(value: Any) -> Any:
+def _windows_or_duration(value: object) -> object:
     if isinstance(value, int | float) and not isinstance(value, bool):
         # As a float a struct of a pipeline holds it; NaN and infinity are no number of windows.
         if not (isinstance(value, int) or value.is_integer()) or value < 1:

@@ -44,7 +44,7 @@ class BackfillRecord(Record):
         online = sum(view.online for view in self.views.values())
         return f"{len(self.views)} views, {written:,} rows; online {online:,} entities"
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, object]:
         """What the KFP artifact shows."""
         return {
             "window_start": self.window[0] if self.window else "",

@@ -103,7 +103,7 @@ class Manifest(Record):
         ]
         return f"{names} rows{''.join(warnings)}"
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, object]:
         """What the KFP artifact shows."""
         return {
             "rows": self.rows,

@@ -21,7 +21,7 @@ import shlex
 import socket
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from slipway.components.support.errors import SlipwayError
 
@@ -35,6 +35,38 @@ OUTPUT = "predictor.log"
 LASTING_TEMPORARY = "SLIPWAY_TMPDIR"
 _LONGEST_SOCKET_PATH = 100  # Linux takes 107 bytes
 _ANSWER_SECONDS = 90
+
+
+class PredictorState(TypedDict):
+    """One predictor of an endpoint, as the supervisor describes it.
+
+    Attributes:
+        bundle: the model's folder.
+        arguments: of `python -m slipway.serving`.
+        private_url: where it alone is asked; empty where it was started again on the public socket.
+        pid: 0 for a candidate that ended by itself.
+        restarts: how often it ended by itself.
+    """
+
+    model_version: str
+    model_hash: str
+    bundle: str
+    arguments: list[str]
+    private_url: str
+    pid: int
+    restarts: int
+
+
+class EndpointState(TypedDict, total=False):
+    """What the state file holds, and the supervisor answers; empty where nothing could be read."""
+
+    pid: int
+    host: str
+    port: int
+    started: float
+    stable: PredictorState | None
+    candidate: PredictorState | None
+    notes: list[str]
 
 
 def endpoint_folder(home: Path, project: str) -> Path:
@@ -56,10 +88,10 @@ def lasting_temporary() -> str:
     return os.environ.get(LASTING_TEMPORARY) or tempfile.gettempdir()
 
 
-def read_state(folder: Path) -> dict[str, Any]:
+def read_state(folder: Path) -> EndpointState:
     """What the supervisor wrote last; empty where there is nothing that can be read."""
     try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        state: EndpointState = json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}
@@ -77,7 +109,7 @@ def is_supervised(folder: Path) -> bool:
     return False
 
 
-def ask_supervisor(folder: Path, do: str, **request: Any) -> dict[str, Any]:
+def ask_supervisor(folder: Path, do: str, **request: object) -> EndpointState:
     """Asks the supervisor one thing.
 
     Args:
@@ -98,7 +130,7 @@ def ask_supervisor(folder: Path, do: str, **request: Any) -> dict[str, Any]:
             sock.sendall(json.dumps({"do": do, **request}).encode())
             sock.shutdown(socket.SHUT_WR)
             with sock.makefile("rb") as file:
-                answer: dict[str, Any] = json.loads(file.read())
+                answer = json.loads(file.read())
     except (OSError, ValueError) as error:
         home = shlex.quote(str(folder.parent.parent))
         raise SlipwayError(
@@ -109,7 +141,8 @@ def ask_supervisor(folder: Path, do: str, **request: Any) -> dict[str, Any]:
         raise SlipwayError(
             f"The local endpoint cannot {do}: {answer['error']}. {last_lines(folder / OUTPUT)}"
         )
-    return answer
+    state: EndpointState = answer
+    return state
 
 
 def last_lines(path: Path, lines: int = 5) -> str:

@@ -55,7 +55,7 @@ class FeatureRows(Record):
         """What came out, in a few words."""
         return f"{self.rows:,} rows with {len(self.features)} features"
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, object]:
         """What the KFP artifact shows."""
         return {
             "rows": self.rows,

@@ -16,7 +16,6 @@ uses the name in SQL table names). A serving process reads online features with 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
@@ -82,7 +81,7 @@ class StoreLocation:
         return f"{base}/tables/{view}.parquet"
 
     @property
-    def online_store(self) -> dict[str, Any]:
+    def online_store(self) -> dict[str, object]:
         """Feast's `online_store` section.
 
         Raises:
@@ -118,7 +117,7 @@ def locate(project: str, *, answer_seconds: float = ANSWER_SECONDS) -> StoreLoca
     )
 
 
-def repo_config(project: str, *, answer_seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
+def repo_config(project: str, *, answer_seconds: float = ANSWER_SECONDS) -> dict[str, object]:
     """Keyword arguments of `feast.RepoConfig` that suffice to read online features."""
     place = locate(project, answer_seconds=answer_seconds)
     base = place.folder if place.folder is not None else place.root

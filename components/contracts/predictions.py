@@ -61,7 +61,7 @@ class Predictions(Record):
         share = self.positives / self.rows if self.rows else 0.0
         return f"{done}, {share:.1%} positive"
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, object]:
         """What the KFP artifact shows."""
         return {
             "model": self.model,

@@ -48,7 +48,7 @@ class Record:
         """The record as one line of JSON, for where it is a cell or an object of a store."""
         return json.dumps(self._content(), sort_keys=True, allow_nan=False)
 
-    def _content(self) -> dict[str, Any]:
+    def _content(self) -> dict[str, object]:
         content = asdict(self)
         for each in fields(self):
             made = each.default_factory
@@ -86,7 +86,7 @@ class Record:
         return int(version)
 
     @classmethod
-    def _of(cls, content: dict[str, Any], source: str) -> Self:
+    def _of(cls, content: dict[str, object], source: str) -> Self:
         try:
             record: Self = _fields(content, cls, "")
         except ValueError as error:
@@ -95,18 +95,18 @@ class Record:
 
 
 class _Unfit(ValueError):
-    def __init__(self, place: str, value: Any, expected: str) -> None:
+    def __init__(self, place: str, value: object, expected: str) -> None:
         shown = json.dumps(value)
         shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
         super().__init__(f"{place} is {shown}, and must be {expected}")
 
 
 @cache
-def _types(kind: type) -> dict[str, Any]:
+def _types(kind: type) -> dict[str, object]:
     return typing.get_type_hints(kind)
 
 
-def _convert(value: Any, expected: Any, place: str) -> Any:
+def _convert(value: object, expected: object, place: str) -> object:
     """A JSON value as a field's type has it.
 
     Raises:
@@ -141,7 +141,7 @@ def _convert(value: Any, expected: Any, place: str) -> Any:
     raise TypeError(f"{place}: a record's field cannot be {expected}")
 
 
-def _scalar(value: Any, expected: type, place: str) -> Any:
+def _scalar(value: object, expected: type, place: str) -> object:
     # JSON has one kind of number: a whole one is a float too. true is no number.
     fits = isinstance(value, (int, float) if expected is float else expected)
     if expected is not bool and isinstance(value, bool):
@@ -151,7 +151,7 @@ def _scalar(value: Any, expected: type, place: str) -> Any:
     return value
 
 
-def _sequence(value: Any, origin: Any, arguments: tuple[Any, ...], place: str) -> Any:
+def _sequence(value: object, origin: Any, arguments: tuple[object, ...], place: str) -> object:
     if not isinstance(value, list):
         raise _Unfit(place, value, "a list")
     if origin is tuple and arguments[-1] is not Ellipsis:
@@ -166,7 +166,7 @@ def _sequence(value: Any, origin: Any, arguments: tuple[Any, ...], place: str) -
     )
 
 
-def _fields(value: Any, kind: Any, place: str) -> Any:
+def _fields(value: object, kind: Any, place: str) -> Any:
     if not isinstance(value, dict):
         raise _Unfit(place, value, "an object")
     known, inside = _types(kind), f"{place}." if place else ""

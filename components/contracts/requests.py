@@ -1,7 +1,7 @@
 """Rows as the Open Inference Protocol (V2) carries them: one input a feature, by the feature's kind."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from slipway.components.contracts.splits import Feature, Kind
 
@@ -16,12 +16,21 @@ DATATYPES: dict[Kind, str] = {
 }
 
 
-def wire_values(kind: Kind, column: "pa.ChunkedArray") -> list[Any]:
+class Tensor(TypedDict):
+    """One input of a V2 request, its data as JSON values."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[object]
+
+
+def wire_values(kind: Kind, column: "pa.ChunkedArray") -> list[object]:
     """A feature's values as JSON carries them: what is missing is null, a time its wall clock as text."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    values: list[Any]
+    values: list[object]
     if kind == "time":
         wall = pc.local_timestamp(column) if getattr(column.type, "tz", None) else column
         return [value and value.isoformat() for value in wall.to_pylist()]
@@ -33,7 +42,7 @@ def wire_values(kind: Kind, column: "pa.ChunkedArray") -> list[Any]:
     return values
 
 
-def v2_inputs(features: Iterable[Feature], table: "pa.Table") -> list[dict[str, Any]]:
+def v2_inputs(features: Iterable[Feature], table: "pa.Table") -> list[Tensor]:
     """The inputs of a V2 request for all rows of a table that has the features under their names."""
     return [
         {

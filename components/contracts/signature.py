@@ -202,7 +202,7 @@ def _files(folder: Path) -> dict[str, str]:
     }
 
 
-def _statement(folder: Path) -> dict[str, Any]:
+def _statement(folder: Path) -> dict[str, object]:
     files = _files(folder)
     return {
         "_type": _STATEMENT,

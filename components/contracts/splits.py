@@ -172,7 +172,7 @@ class Splits(Record):
             text += f"; THE DATA END at {end}, before the window does at {self.windows['test'][1]}"
         return text + "".join(f"; WARNING: {warning}" for warning in self.mostly_null)
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, object]:
         """What the KFP artifact shows."""
         return {
             "features": [feature.name for feature in self.features],

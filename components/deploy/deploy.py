@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.bundle import bundle_hash, read_bundle
@@ -36,7 +35,7 @@ class DeployResult:
         """What came out, in a few words."""
         return self.record.headline
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, object]:
         """What the KFP artifact shows."""
         return asdict(self.record)
 
@@ -48,9 +47,9 @@ def deploy_model(
     verdict: Path,
     splits: Path,
     project: str,
-    config: dict[str, Any],
+    config: dict[str, object],
     deployment: Path,
-    parameters: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, object] | None = None,
 ) -> DeployResult:
     """Serves a registered version and makes it champion once it answers real rows rightly.
 

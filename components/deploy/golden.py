@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.contracts.bundle import ONNX, Bundle, model_inputs
-from slipway.components.contracts.requests import DATATYPES, wire_values
+from slipway.components.contracts.requests import DATATYPES, Tensor, wire_values
 from slipway.components.contracts.splits import read_part
 from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support.errors import SlipwayError
@@ -35,11 +35,11 @@ class Golden:
         bundle: the model's signature.
     """
 
-    columns: list[tuple[str, str, list[Any]]]
+    columns: list[tuple[str, str, list[object]]]
     answers: "np.ndarray"
     bundle: Bundle
 
-    def tensors(self, start: int, end: int) -> list[dict[str, Any]]:
+    def tensors(self, start: int, end: int) -> list[Tensor]:
         """The V2 inputs of the rows [start, end)."""
         return [
             {"name": name, "datatype": kind, "shape": [end - start], "data": values[start:end]}
@@ -163,7 +163,7 @@ def _compare(golden: Golden, start: int, end: int, response: Any, version: str) 
     return _largest_gap(golden, start, end, served)
 
 
-def _largest_gap(golden: Golden, start: int, end: int, served: dict[str, Any]) -> float:
+def _largest_gap(golden: Golden, start: int, end: int, served: dict[str, object]) -> float:
     """The largest difference of the numbers served for the rows [start, end), as a share of the scale.
 
     Raises:
@@ -199,6 +199,6 @@ def _largest_gap(golden: Golden, start: int, end: int, served: dict[str, Any]) -
     return worst
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = str(value.tolist() if hasattr(value, "tolist") else value)
     return text if len(text) <= 100 else f"{text[:100]}…"

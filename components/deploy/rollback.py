@@ -3,7 +3,6 @@
 import tempfile
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.bundle import Bundle, read_bundle
@@ -100,7 +99,7 @@ def _golden(folder: Path, bundle: Bundle, rows: Path) -> Golden:
     import pyarrow.parquet as pq
 
     names = [feature.name for feature in bundle.features]
-    columns: list[Any] = [*names, "part"]
+    columns: list[object] = [*names, "part"]
     table = pq.read_table(rows, columns=columns, filters=[("part", "=", "test")]).select(names)
     if not table.num_rows:
         raise SlipwayError(

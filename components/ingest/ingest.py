@@ -4,7 +4,6 @@ import difflib
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from slipway.components.config.data import DataConfig, Table
 from slipway.components.contracts.content_hash import combined
@@ -20,7 +19,7 @@ _SECONDS_BETWEEN_REPORTS = 2.0
 @stage("ingest")
 def ingest_tables(
     *,
-    config: dict[str, Any],
+    config: dict[str, object],
     data_root: str,
     window_start: str,
     window_end: str,
@@ -63,7 +62,7 @@ def ingest_tables(
     return manifest
 
 
-def _settings(config: dict[str, Any], root: str, start: str, end: str) -> DataConfig:
+def _settings(config: dict[str, object], root: str, start: str, end: str) -> DataConfig:
     window = {"window_start": start.strip(), "window_end": end.strip()} if start.strip() else {}
     return DataConfig.parse(config, "data", {"data_root": root, **window})
 

@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from slipway.components.config.data import Csv
 from slipway.components.ingest.columns import Columns
@@ -380,7 +380,7 @@ def _json_problem(text: bytes, name: str, line: int) -> str | None:
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is no JSON value")
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         row = dict(pairs)
         if len(row) < len(pairs):
             twice = next(key for key, times in Counter(k for k, _ in pairs).items() if times > 1)

@@ -168,7 +168,7 @@ class ParquetTable:
         import pyarrow.parquet as pq
 
         # The times of Spark and Impala of old (INT96): as nanoseconds they would wrap after 2262.
-        options: dict[str, Any] = {
+        options: dict[str, object] = {
             "metadata": footer,
             "coerce_int96_timestamp_unit": "us",
             "page_checksum_verification": True,
@@ -195,7 +195,7 @@ def _selected(schema: "pa.Schema", columns: Columns, chosen: list[str]) -> "pa.S
     return pa.schema([schema.field(columns.source(name)).with_name(name) for name in chosen])
 
 
-def _with_partition(schema: "pa.Schema", partition: dict[str, Any]) -> "pa.Schema":
+def _with_partition(schema: "pa.Schema", partition: dict[str, object]) -> "pa.Schema":
     import pyarrow as pa
 
     kinds = {int: pa.int64(), date: pa.date32(), str: pa.string(), type(None): pa.null()}

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import date
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import unquote
 
 from slipway.components.ingest.numbers import is_whole_number
@@ -11,7 +11,7 @@ from slipway.components.ingest.sources import Source
 from slipway.components.support.errors import SlipwayError
 
 Kind = Literal["integer", "date", "string"]
-_PARSERS: dict[Kind, Callable[[str], Any]] = {
+_PARSERS: dict[Kind, Callable[[str], object]] = {
     "integer": int,
     "date": date.fromisoformat,
     "string": str,
@@ -40,7 +40,7 @@ def partition_texts(table: str, source: Source) -> list[dict[str, str | None]]:
     return texts
 
 
-def partition_values(table: str, source: Source) -> list[dict[str, Any]]:
+def partition_values(table: str, source: Source) -> list[dict[str, object]]:
     """The same with types: a key is a whole number or a day where all its values are.
 
     Raises:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from slipway.components.config.data import Format
@@ -184,7 +184,7 @@ def _text(error: BaseException) -> str:
     return " ".join(text.split()).rstrip(".")[:400] or type(error).__name__
 
 
-def store_options(scheme: str) -> dict[str, Any]:
+def store_options(scheme: str) -> dict[str, object]:
     """What a store needs besides the environment."""
     if scheme == "abfss" and not os.environ.get("AZURE_STORAGE_CONNECTION_STRING"):
         # Without it adlfs would read as nobody where a workload identity is meant.

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.support.documents import UnfitDocument, load_yaml, read_document
+from slipway.components.support.documents import KubeObject, UnfitDocument, load_yaml, read_document
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.pod import own_namespace
 from slipway.components.support.retry import retry
@@ -67,12 +67,12 @@ def read_moment(text: str | None) -> Moment:
     return int(whole.timestamp()), int((found["fraction"] or "0").ljust(9, "0")[:9])
 
 
-def created(thing: dict[str, Any]) -> Moment:
+def created(thing: KubeObject) -> Moment:
     """When an object was created."""
     return read_moment(thing["metadata"].get("creationTimestamp"))
 
 
-def last_seen(event: dict[str, Any]) -> Moment:
+def last_seen(event: KubeObject) -> Moment:
     """When an event was seen last; those of the newer API have no `lastTimestamp`."""
     series = event.get("series") or {}
     return read_moment(
@@ -149,17 +149,17 @@ class Cluster:
         self.namespace = namespace or _required_namespace()
         self.role = role
 
-    def get(self, kind: str, name: str) -> dict[str, Any] | None:
+    def get(self, kind: str, name: str) -> KubeObject | None:
         """One object, or None."""
         return self._request("GET", kind, name, missing=None)
 
-    def list(self, kind: str, **query: str) -> list[dict[str, Any]]:
+    def list(self, kind: str, **query: str) -> list[KubeObject]:
         """Objects of one kind, narrowed by labelSelector or fieldSelector."""
         answer = self._request("GET", kind, "", query=query) or {}
-        items: list[dict[str, Any]] = answer.get("items", [])
+        items: list[KubeObject] = answer.get("items", [])
         return items
 
-    def apply(self, manifest: dict[str, Any], manager: str = MANAGER) -> dict[str, Any]:
+    def apply(self, manifest: KubeObject, manager: str = MANAGER) -> KubeObject:
         """Server-side apply under a field manager of ours; fields of other managers are not taken.
 
         Raises:
@@ -171,7 +171,7 @@ class Cluster:
         assert answer is not None  # noqa: S101 - a patch that is not an error has an answer
         return answer
 
-    def create(self, manifest: dict[str, Any]) -> None:
+    def create(self, manifest: KubeObject) -> None:
         """Creates an object; one of that name that is there already stays as it is."""
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
         self._request("POST", manifest["kind"], "", query=query, body=manifest)
@@ -234,9 +234,9 @@ class Cluster:
         name: str,
         *,
         query: dict[str, str] | None = None,
-        body: dict[str, Any] | None = None,
+        body: KubeObject | None = None,
         missing: Any = ...,
-    ) -> dict[str, Any] | None:
+    ) -> KubeObject | None:
         path = PATHS[kind] + (f"/{name}" if name else "")
 
         def call() -> str:
@@ -261,12 +261,10 @@ class Cluster:
                 return None
             what = name or (body or {}).get("metadata", {}).get("name", "")
             raise SlipwayError(error.explain(method, kind, what, self.role)) from error
-        content: dict[str, Any] = json.loads(text) if text else {}
+        content: KubeObject = json.loads(text) if text else {}
         return content
 
-    def _call(
-        self, method: str, path: str, query: dict[str, str], body: dict[str, Any] | None
-    ) -> str:
+    def _call(self, method: str, path: str, query: dict[str, str], body: KubeObject | None) -> str:
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 

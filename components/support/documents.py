@@ -28,6 +28,8 @@ _TOKEN = re.compile(
     r'"(?:[^"\\]|\\.)*"|(?P<open>[\[{])|(?P<close>[\]}])|(?P<number>-?[0-9][0-9.]*(?:[eE][-+]?[0-9]+)?)',
     re.S,
 )
+KubeObject = dict[str, Any]
+"""An object of Kubernetes' API, or a part of one; its shape is the API's."""
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -66,7 +68,7 @@ def load_yaml(text: str) -> list[Any]:
         UnfitDocument: it is no YAML, or beyond the bounds.
     """
     check_yaml(text)
-    documents: list[Any] = _as_yaml(lambda: list(yaml.load_all(text, Loader=_LOADER)))
+    documents: list[object] = _as_yaml(lambda: list(yaml.load_all(text, Loader=_LOADER)))
     return documents
 
 
@@ -79,7 +81,7 @@ def check_yaml(text: str) -> None:
     _as_yaml(lambda: _look_through(text))
 
 
-def load_json(text: str, parse_float: Callable[[str], Any] | None = None) -> Any:
+def load_json(text: str, parse_float: Callable[[str], object] | None = None) -> object:
     """The value of a JSON text.
 
     Args:
@@ -105,7 +107,7 @@ def load_json(text: str, parse_float: Callable[[str], Any] | None = None) -> Any
         raise UnfitDocument(str(error)) from error
 
 
-def _as_yaml(work: Callable[[], Any]) -> Any:
+def _as_yaml(work: Callable[[], object]) -> Any:
     try:
         return work()
     except yaml.YAMLError as error:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from slipway.components.support.errors import SlipwayError
 
@@ -46,14 +46,14 @@ def _held(partial: Path) -> TextIO:
         file.close()  # it was removed before it was locked
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Writes JSON with sorted keys; NaN and infinity are refused, since JSON has neither."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_header(
     path: Path, version: int, absent: str, remedy: str = "Run the stage again."
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Reads the JSON object that describes a folder, and that its writer wrote last.
 
     Args:
@@ -74,7 +74,7 @@ def read_header(
     return parse_header(text, str(path), version, remedy)
 
 
-def parse_header(text: str | bytes, source: str, version: int, remedy: str) -> dict[str, Any]:
+def parse_header(text: str | bytes, source: str, version: int, remedy: str) -> dict[str, object]:
     """The same from the file's content; `source` names it in a message.
 
     Raises:

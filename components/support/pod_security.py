@@ -4,14 +4,12 @@ The namespaces that `slipway stack render` makes enforce it, and KServe and Kube
 of it in the pods that they make for us.
 """
 
-from typing import Any
-
-POD: dict[str, Any] = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-CONTAINER: dict[str, Any] = {
+POD: dict[str, object] = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+CONTAINER: dict[str, object] = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
     "privileged": False,
     "runAsNonRoot": True,
 }
 # What the pod's own context cannot say for a container that somebody else adds to it.
-ADDED: dict[str, Any] = {k: CONTAINER[k] for k in ("allowPrivilegeEscalation", "capabilities")}
+ADDED: dict[str, object] = {k: CONTAINER[k] for k in ("allowPrivilegeEscalation", "capabilities")}

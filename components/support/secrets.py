@@ -79,7 +79,7 @@ def _without_user(address: re.Match[str]) -> str:
     return whole if is_container else scheme
 
 
-def redact_values(value: Any) -> Any:
+def redact_values(value: object) -> Any:
     """A JSON value with every text in it redacted; keys stay."""
     if isinstance(value, str):
         return redact(value)
@@ -121,11 +121,11 @@ class _Guarded:
         for line in lines:
             self.write(line)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
 
-def _guarded(stream: TextIO) -> Any:
+def _guarded(stream: TextIO) -> object:
     return stream if stream is None or isinstance(stream, _Guarded) else _Guarded(stream)
 
 

@@ -39,7 +39,7 @@ class Packed:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-def pack_text(name: str, content: Mapping[str, Any]) -> Packed:
+def pack_text(name: str, content: Mapping[str, object]) -> Packed:
     """Packs a setting as text, which keeps every number as it is.
 
     Args:
@@ -53,7 +53,7 @@ def pack_text(name: str, content: Mapping[str, Any]) -> Packed:
     return Packed(path, {path: text.encode()})
 
 
-def pack_struct(name: str, content: Mapping[str, Any]) -> Packed:
+def pack_struct(name: str, content: Mapping[str, object]) -> Packed:
     """Packs a setting as a struct, whose keys can be changed one by one when a run is started."""
     if _size(content) <= INLINE:
         return Packed(dict(content))
@@ -62,14 +62,14 @@ def pack_struct(name: str, content: Mapping[str, Any]) -> Packed:
     return Packed({FILE: path}, {path: text.encode()})
 
 
-def reference_in(value: Any) -> str | None:
+def reference_in(value: object) -> str | None:
     """The file that a parameter names; None where it holds the setting itself."""
     if isinstance(value, Mapping) and value.keys() == {FILE}:
         value = value[FILE]
     return value if isinstance(value, str) and _REFERENCE.fullmatch(value) else None
 
 
-def locate(value: Any, folder: Path) -> Any:
+def locate(value: object, folder: Path) -> Any:
     """A parameter whose file is looked for in a folder of this machine; others stay as they are."""
     path = reference_in(value)
     if path is None:
@@ -78,7 +78,7 @@ def locate(value: Any, folder: Path) -> Any:
     return {FILE: absolute} if isinstance(value, Mapping) else absolute
 
 
-def read_setting(name: str, value: str | Mapping[str, Any], root: str) -> dict[str, Any]:
+def read_setting(name: str, value: str | Mapping[str, object], root: str) -> dict[str, Any]:
     """Reads what a parameter holds or names.
 
     Args:
@@ -102,7 +102,7 @@ def read_setting(name: str, value: str | Mapping[str, Any], root: str) -> dict[s
     return dict(value) if isinstance(value, Mapping) else _parsed(name, value)
 
 
-def given(name: str, value: str | Mapping[str, Any], root: str) -> dict[str, Any]:
+def given(name: str, value: str | Mapping[str, object], root: str) -> dict[str, object]:
     """As `read_setting`, for the face of a stage: what is wrong is said as a stage says it."""
     try:
         return read_setting(name, value, root)
@@ -140,7 +140,7 @@ def _read(name: str, path: str, root: str) -> str:
     return content.decode()
 
 
-def _parsed(name: str, text: str) -> dict[str, Any]:
+def _parsed(name: str, text: str) -> dict[str, object]:
     try:
         content = json.loads(text)
     except ValueError as error:
@@ -150,7 +150,7 @@ def _parsed(name: str, text: str) -> dict[str, Any]:
     return content
 
 
-def _size(value: Any) -> int:
+def _size(value: object) -> int:
     return len(json.dumps(value).encode())
 
 

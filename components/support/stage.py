@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from slipway.components.support.errors import SlipwayError, is_failure
 from slipway.components.support.secrets import guarded_output, redact, redact_values
@@ -47,7 +47,7 @@ P = ParamSpec("P")
 R = TypeVar("R", bound=Headline)
 
 
-def emit(event: str, **fields: Any) -> None:
+def emit(event: str, **fields: object) -> None:
     """Prints one event of the running stage; its texts show no secret."""
     record = {"event": event, "stage": _current[-1] if _current else "", **fields}
     # Outputs are paths that the run goes on with, and were made by us.

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -307,7 +307,7 @@ def to_batch(records: list[LogRecord], bundle: Bundle) -> pa.RecordBatch:
     counts = np.array([record.count for record in records])
     each = np.repeat(np.arange(len(records)), counts)
 
-    def spread(values: list[Any], kind: pa.DataType) -> pa.Array:
+    def spread(values: list[object], kind: pa.DataType) -> pa.Array:
         return pa.array(values, kind).take(pa.array(each))
 
     keys: list[str | None] = []

@@ -165,7 +165,7 @@ def is_plain(body: Body, bounds: Bounds) -> bool:
     return len(body) <= INLINE_BYTES and brackets <= bounds.containers
 
 
-def read_tensors(body: Body, bounds: Bounds, loads: Loads) -> Any:
+def read_tensors(body: Body, bounds: Bounds, loads: Loads) -> object:
     """Parses a V2 request of any size within the bounds.
 
     Args:
@@ -201,7 +201,7 @@ def read_tensors(body: Body, bounds: Bounds, loads: Loads) -> Any:
     return content
 
 
-def read_instances(body: Body, bounds: Bounds, loads: Loads) -> Any:
+def read_instances(body: Body, bounds: Bounds, loads: Loads) -> object:
     """Parses a V1 request of any size within the bounds; as `read_tensors`."""
     view = memoryview(body)
     cuts = scan_json(body, 2, bounds.rows, lambda: _more_rows(bounds))
@@ -219,8 +219,8 @@ def read_instances(body: Body, bounds: Bounds, loads: Loads) -> Any:
 
 
 def _rows(
-    view: memoryview, cuts: list[_Cut], instances: list[Any], bounds: Bounds, loads: Loads
-) -> Iterator[Any]:
+    view: memoryview, cuts: list[_Cut], instances: list[object], bounds: Bounds, loads: Loads
+) -> Iterator[object]:
     for place, item in enumerate(instances):
         number = _number(item)
         if number is None:
@@ -250,7 +250,7 @@ def _without(view: memoryview, cuts: list[_Cut], bounds: Bounds) -> bytes:
     return b"".join([*parts, view[place:]])
 
 
-def _number(value: Any) -> int | None:
+def _number(value: object) -> int | None:
     """Which part a mark stands for; None: it is none."""
     if type(value) is str and value.startswith(_MARK):
         return int(value[len(_MARK) :])
@@ -269,7 +269,7 @@ def _too_many(rows: int, bounds: Bounds) -> str:
     return f"{rows} rows in one request; at most {bounds.rows} are taken."
 
 
-def strict_json(text: Body | memoryview) -> Any:
+def strict_json(text: Body | memoryview) -> object:
     """Python's own parser, as strict as JSON is; for images without a faster one.
 
     Raises:

@@ -14,7 +14,7 @@ from slipway.serving.errors import RequestError
 CANDIDATE = "candidate"
 
 
-def read_rank(parameters: Any) -> int | None:
+def read_rank(parameters: object) -> int | None:
     """How many candidates a request wants; None: it does not rank.
 
     Raises:
@@ -26,7 +26,7 @@ def read_rank(parameters: Any) -> int | None:
     return rank
 
 
-def spread(tensors: Any, most_rows: int) -> Any:
+def spread(tensors: object, most_rows: int) -> object:
     """The inputs with those of one row repeated for each candidate.
 
     What is wrong with them is left as it is: who reads the rows says it.
@@ -43,7 +43,7 @@ def spread(tensors: Any, most_rows: int) -> Any:
     return [_repeated(tensor, rows) if _rows(tensor) == 1 else tensor for tensor in tensors]
 
 
-def _rows(tensor: Any) -> int:
+def _rows(tensor: object) -> int:
     data = tensor.get("data") if type(tensor) is dict else None
     return len(data) if isinstance(data, list | np.ndarray) and np.ndim(data) == 1 else 0
 

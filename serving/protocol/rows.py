@@ -11,6 +11,7 @@ import numpy as np
 from slipway.components.contracts.bundle import MISSING_TIME, Bundle
 from slipway.components.contracts.feature_store import is_text_key
 from slipway.components.contracts.joined_key import join_values
+from slipway.components.contracts.requests import Tensor
 from slipway.components.contracts.splits import Feature
 from slipway.components.support.expressions.evaluate import number_column, text_column
 from slipway.components.support.expressions.functions import Column
@@ -369,7 +370,7 @@ class RowReader:
             raise RequestError("The entity keys have different numbers of rows.")
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def instance_tensors(self, instances: Any, *, keyed: bool = False) -> list[dict[str, Any]]:
+    def instance_tensors(self, instances: object, *, keyed: bool = False) -> list[Tensor]:
         """The `instances` of a V1 request, one object {feature: value} a row, as tensors for `read`.
 
         Args:
@@ -416,7 +417,7 @@ class RowReader:
                 tensors.append(self._as_tensor(name, values))
         return tensors
 
-    def _as_tensor(self, name: str, values: list[Any]) -> dict[str, Any]:
+    def _as_tensor(self, name: str, values: list[object]) -> Tensor:
         """A column of instances as a tensor, in the datatype that its values have."""
         kind = self._slots[name][0]
         datatype = {NUMERIC: "FP64", BOOLEAN: "BOOL"}.get(kind, "BYTES")

@@ -33,7 +33,7 @@ def encode_tensor(datatype: str, values: np.ndarray) -> bytes:
     return b"".join(_LENGTH.pack(len(text)) + text for text in texts)
 
 
-def attach(inputs: Any, blob: memoryview, rows: int) -> None:
+def attach(inputs: object, blob: memoryview, rows: int) -> None:
     """Gives each binary input its part of the bytes that follow the JSON.
 
     Args:
@@ -70,7 +70,9 @@ def attach(inputs: Any, blob: memoryview, rows: int) -> None:
         raise RequestError(f"{len(blob) - position} bytes follow the last binary tensor.")
 
 
-def decode_tensor(name: Any, datatype: Any, shape: Any, raw: memoryview, rows: int) -> Any:
+def decode_tensor(
+    name: object, datatype: object, shape: object, raw: memoryview, rows: int
+) -> object:
     """One binary tensor: a numpy array, or a list of texts for BYTES.
 
     Raises:
@@ -80,7 +82,7 @@ def decode_tensor(name: Any, datatype: Any, shape: Any, raw: memoryview, rows: i
     count = shape[0] if type(shape) is list and shape and type(shape[0]) is int else -1
     if count > rows:
         raise RequestError(f"{count} rows in one request; at most {rows} are taken.", 413)
-    values: Any
+    values: object
     if datatype == "BYTES":
         values = _decode_texts(name, raw, count)
     elif type(datatype) is str and datatype in DATATYPES:

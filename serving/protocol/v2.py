@@ -81,7 +81,7 @@ def parse_request(
     )
 
 
-def read_parameters(content: dict[str, Any]) -> tuple[str | None, bool, bool]:
+def read_parameters(content: dict[str, object]) -> tuple[str | None, bool, bool]:
     """A request's parameters: its `time`, whether to `log` it, whether its outputs are to be binary.
 
     Raises:
@@ -101,8 +101,8 @@ def read_parameters(content: dict[str, Any]) -> tuple[str | None, bool, bool]:
 
 
 def load_json(
-    body: Body, bounds: Bounds, read_long: Callable[[Body, Bounds, Loads], Any]
-) -> dict[str, Any]:
+    body: Body, bounds: Bounds, read_long: Callable[[Body, Bounds, Loads], object]
+) -> dict[str, object]:
     """Reads a JSON object.
 
     Args:
@@ -125,7 +125,7 @@ def load_json(
     return content
 
 
-def request_id(value: Any) -> str:
+def request_id(value: object) -> str:
     """The request's id, or an empty text where it has none.
 
     Raises:
@@ -138,7 +138,7 @@ def request_id(value: Any) -> str:
     return value
 
 
-def outputs_wanted(wanted: Any, known: tuple[str, ...], *, binary: bool) -> dict[str, bool]:
+def outputs_wanted(wanted: object, known: tuple[str, ...], *, binary: bool) -> dict[str, bool]:
     """The outputs that a request names (none: all), each with whether it is to be binary.
 
     Raises:
@@ -180,7 +180,7 @@ def encode_response(
         wanted.append((CANDIDATE, "INT64", wanted[0][2]))
     for name, datatype, binary in wanted:
         values = served[name]
-        tensor: dict[str, Any] = {
+        tensor: dict[str, object] = {
             "name": name,
             "datatype": datatype,
             "shape": list(values.shape),
@@ -208,7 +208,7 @@ def encode_response(
     return b"".join([header, *blobs]), len(header)
 
 
-def model_metadata(model: Model) -> dict[str, Any]:
+def model_metadata(model: Model) -> dict[str, object]:
     """The V2 model metadata: one input a feature, and those that inputs are made of."""
     inputs = [
         {"name": feature.name, "datatype": WIRE_TYPES[feature.kind], "shape": [-1]}

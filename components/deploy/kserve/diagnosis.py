@@ -6,10 +6,10 @@ that somebody had written before) never does, since the controller tries again a
 """
 
 import re
-from typing import Any
 
 from slipway.components.deploy.kserve.seen import Seen
 from slipway.components.support.cluster import NEVER, Cluster, Moment, created, last_seen
+from slipway.components.support.documents import KubeObject
 
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 _CRASH = ("CrashLoopBackOff", "RunContainerError", "CreateContainerConfigError", "Error")
@@ -48,7 +48,7 @@ def diagnose(cluster: Cluster, seen: Seen, revision: str | None) -> str:
     return f"its {len(pods)} pods run, but do not become ready"
 
 
-def _matters(condition: dict[str, Any]) -> bool:
+def _matters(condition: KubeObject) -> bool:
     """Not `Stopped`, which is False where all is well, and nothing that is for information only."""
     return condition["type"] != "Stopped" and condition.get("severity") != "Info"
 
@@ -75,7 +75,7 @@ def _refusal(cluster: Cluster, service: str, newest: Moment) -> str | None:
     return None
 
 
-def _of_pod(cluster: Cluster, pod: dict[str, Any]) -> str | None:
+def _of_pod(cluster: Cluster, pod: KubeObject) -> str | None:
     name, status = pod["metadata"]["name"], pod.get("status", {})
     for condition in status.get("conditions", []):
         if condition.get("reason") == "Unschedulable":

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from typing import Any
 
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.endpoint import TRANSFORMER
 from slipway.components.contracts.release import Release
 from slipway.components.support import environment, pod_security
+from slipway.components.support.documents import KubeObject
 from slipway.components.support.images import image
 
 GROUP, VERSION, KIND = "serving.kserve.io", "v1beta1", "InferenceService"
@@ -65,13 +65,13 @@ def labels(release: Release) -> dict[str, str]:
 
 def predictor(
     release: Release, project: str, storage_uri: str, config: DeploymentConfig
-) -> dict[str, Any]:
+) -> KubeObject:
     """The `predictor` of the InferenceService for one version.
 
     The model comes by reference: KServe's storage initializer reads STORAGE_URI of the container
     and puts the files at /mnt/models.
     """
-    spec: dict[str, Any] = {
+    spec: KubeObject = {
         "labels": labels(release),
         "minReplicas": config.replicas,
         "maxReplicas": config.autoscaling.max_replicas if config.autoscaling else config.replicas,
@@ -102,7 +102,7 @@ def predictor(
     return spec
 
 
-def _digest(spec: dict[str, Any], config: DeploymentConfig) -> str:
+def _digest(spec: KubeObject, config: DeploymentConfig) -> str:
     """A predictor's revision. In Knative its scale stands in the pod template too."""
     left = UNTEMPLATED if config.mode == "Standard" else ()
     template = {key: value for key, value in spec.items() if key not in left}
@@ -111,7 +111,7 @@ def _digest(spec: dict[str, Any], config: DeploymentConfig) -> str:
 
 def _container(
     release: Release, project: str, storage_uri: str, config: DeploymentConfig
-) -> dict[str, Any]:
+) -> KubeObject:
     environ = {
         "STORAGE_URI": storage_uri,
         "INFERENCE_LOG_URI": environment.inference_log_uri(),
@@ -120,7 +120,7 @@ def _container(
         "SLIPWAY_LINGER_SECONDS": str(LINGER_SECONDS if config.mode == "Standard" else 0),
         "TMPDIR": "/scratch",
     }
-    container: dict[str, Any] = {
+    container: KubeObject = {
         "name": CONTAINER,
         "image": config.image or image("predictor"),
         "args": [
@@ -160,7 +160,7 @@ def _container(
     return container
 
 
-def _probes(project: str) -> dict[str, Any]:
+def _probes(project: str) -> KubeObject:
     return {
         "readinessProbe": {
             "httpGet": {"path": f"/v2/models/{project}/ready", "port": PORT},
@@ -182,12 +182,12 @@ def _resources(config: DeploymentConfig) -> dict[str, dict[str, str]]:
     return {"requests": {"cpu": wanted.cpu, "memory": wanted.memory}, "limits": limits}
 
 
-def _from_config_map(name: str) -> dict[str, Any]:
+def _from_config_map(name: str) -> KubeObject:
     reference = {"name": environment.CONFIG_MAP, "key": name, "optional": True}
     return {"name": name, "valueFrom": {"configMapKeyRef": reference}}
 
 
-def transformer(project: str, config: DeploymentConfig) -> dict[str, Any]:
+def transformer(project: str, config: DeploymentConfig) -> KubeObject:
     """The part that looks features up by entity keys; KServe tells it where the predictor is."""
     wanted = config.resources
     return {
@@ -236,7 +236,7 @@ def transformer(project: str, config: DeploymentConfig) -> dict[str, Any]:
     }
 
 
-def _scaling(config: DeploymentConfig) -> dict[str, Any]:
+def _scaling(config: DeploymentConfig) -> KubeObject:
     scaling = config.autoscaling
     if scaling is None:
         return {}
@@ -262,8 +262,8 @@ def _scaling(config: DeploymentConfig) -> dict[str, Any]:
 
 
 def inference_service(
-    project: str, namespace: str, config: DeploymentConfig, spec: dict[str, Any]
-) -> dict[str, Any]:
+    project: str, namespace: str, config: DeploymentConfig, spec: KubeObject
+) -> KubeObject:
     """The InferenceService with a `spec`, labelled as its predictor is."""
     has_transformer = config.online == "transformer"
     annotations: dict[str, str] = {"serving.kserve.io/deploymentMode": config.mode}
@@ -287,7 +287,7 @@ def inference_service(
     }
 
 
-def record(project: str, namespace: str, stable: dict[str, Any] | None) -> dict[str, Any]:
+def record(project: str, namespace: str, stable: KubeObject | None) -> KubeObject:
     """What notes the predictor that serves, beside the InferenceService; None takes the note away."""
     note = {STABLE: json.dumps(stable, sort_keys=True)} if stable else {}
     return {
@@ -303,11 +303,11 @@ def record(project: str, namespace: str, stable: dict[str, Any] | None) -> dict[
 
 def companions(
     project: str, namespace: str, release: Release, config: DeploymentConfig
-) -> list[dict[str, Any]]:
+) -> list[KubeObject]:
     """What stands beside the InferenceService: a disruption budget and a network policy."""
     pods = {"matchLabels": {SERVICE_LABEL: project}}
     metadata = {"name": f"{project}-predictor", "namespace": namespace, "labels": labels(release)}
-    sources: list[dict[str, Any]] = [{"podSelector": {}}]
+    sources: list[KubeObject] = [{"podSelector": {}}]
     if config.allow_from:
         names = {"key": "kubernetes.io/metadata.name", "operator": "In"}
         selector = {"matchExpressions": [{**names, "values": config.allow_from}]}

@@ -4,9 +4,9 @@ A pod carries the labels of the predictor that it was made from, so it tells its
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from slipway.components.deploy.kserve.manifest import REVISION
+from slipway.components.support.documents import KubeObject
 
 _KNATIVE_REVISION = "serving.knative.dev/revision"
 
@@ -15,19 +15,19 @@ _KNATIVE_REVISION = "serving.knative.dev/revision"
 class Seen:
     """An InferenceService and its pods, as read one after the other."""
 
-    service: dict[str, Any]
-    pods: list[dict[str, Any]]
+    service: KubeObject
+    pods: list[KubeObject]
 
     @property
-    def status(self) -> dict[str, Any]:
+    def status(self) -> KubeObject:
         """What KServe says; it may be of a moment ago."""
-        found: dict[str, Any] = self.service.get("status", {})
+        found: KubeObject = self.service.get("status", {})
         return found
 
     @property
-    def component(self) -> dict[str, Any]:
+    def component(self) -> KubeObject:
         """The predictor's part of the status; in mode Standard it has no revisions."""
-        found: dict[str, Any] = self.status.get("components", {}).get("predictor", {})
+        found: KubeObject = self.status.get("components", {}).get("predictor", {})
         return found
 
     @property
@@ -102,21 +102,21 @@ class Seen:
         ips = [pod["status"].get("podIP", "") for pod in self.pods if _is_ready(pod)]
         return [f"http://[{ip}]:{port}" if ":" in ip else f"http://{ip}:{port}" for ip in ips if ip]
 
-    def of_revision(self, revision: str | None) -> list[dict[str, Any]]:
+    def of_revision(self, revision: str | None) -> list[KubeObject]:
         """The pods of one revision, but for those that are being deleted."""
         return [p for p in self.pods if _label(p, REVISION) == revision and _lives(p)]
 
 
-def _label(pod: dict[str, Any], name: str) -> str | None:
+def _label(pod: KubeObject, name: str) -> str | None:
     value: str | None = pod["metadata"].get("labels", {}).get(name)
     return value
 
 
-def _lives(pod: dict[str, Any]) -> bool:
+def _lives(pod: KubeObject) -> bool:
     ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
     return not ended and not pod["metadata"].get("deletionTimestamp")
 
 
-def _is_ready(pod: dict[str, Any]) -> bool:
+def _is_ready(pod: KubeObject) -> bool:
     conditions = pod.get("status", {}).get("conditions", [])
     return _lives(pod) and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)

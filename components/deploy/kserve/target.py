@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.config.kubernetes_names import host_problem
@@ -46,6 +45,7 @@ from slipway.components.deploy.kserve.seen import Seen
 from slipway.components.deploy.kserve.storage import storage_uri
 from slipway.components.deploy.rollout import judge_answers, observe_rollout
 from slipway.components.support.cluster import Cluster
+from slipway.components.support.documents import KubeObject
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
 
@@ -110,8 +110,8 @@ class Rollout:
     golden: Golden
     project: str
     config: DeploymentConfig
-    wanted: dict[str, Any]
-    _stable: dict[str, Any] = field(default_factory=dict)
+    wanted: KubeObject
+    _stable: KubeObject = field(default_factory=dict)
 
     def run(self) -> str:
         """Takes the version into service.
@@ -145,7 +145,7 @@ class Rollout:
             raise
         return url
 
-    def _replace(self, current: dict[str, Any]) -> str:
+    def _replace(self, current: KubeObject) -> str:
         """Another version serves, and keeps serving until this one has proved itself."""
         if name := self._stable.get("name"):
             # The Deployment of an InferenceService from before: it keeps its name, and so its host.
@@ -193,7 +193,7 @@ class Rollout:
         most = self._stable.get("minReplicas", 1)
         new = {key: value for key, value in self.wanted.items() if key not in UNTEMPLATED}
 
-        def split(share: int, stable: dict[str, Any]) -> dict[str, Any]:
+        def split(share: int, stable: KubeObject) -> KubeObject:
             replicas = min(most, max(1, math.ceil(self.config.replicas * share / 100)))
             canary = {**new, "name": name, "minReplicas": replicas}
             return {
@@ -276,7 +276,7 @@ class Rollout:
         self._apply({"predictor": self._stable})
         self._settle(self._stable)
 
-    def _withdraw(self, spec: dict[str, Any]) -> None:
+    def _withdraw(self, spec: KubeObject) -> None:
         """Takes the traffic from what does not serve yet, and changes nothing else.
 
         In mode Standard KServe removes a canary's pods before its route. In both, what else is wanted may
@@ -291,7 +291,7 @@ class Rollout:
         elif predictor.get("canaryTrafficPercent"):
             self._apply({"predictor": {**predictor, "canaryTrafficPercent": 0}})
 
-    def _settle(self, serving: dict[str, Any]) -> str:
+    def _settle(self, serving: KubeObject) -> str:
         """Waits until the predictor's pods, and none but they, take all requests."""
 
         def settled(seen: Seen) -> bool:
@@ -304,11 +304,11 @@ class Rollout:
 
         return self._wait(settled, whose=serving).address
 
-    def _apply(self, spec: dict[str, Any]) -> None:
+    def _apply(self, spec: KubeObject) -> None:
         manifest = inference_service(self.project, self.cluster.namespace, self.config, spec)
         self.cluster.apply(manifest)
 
-    def _stand_beside(self) -> dict[str, Any] | None:
+    def _stand_beside(self) -> KubeObject | None:
         """Applies what stands beside the InferenceService; gives what is recorded as stable there."""
         kept = None
         for manifest in companions(self.project, self.cluster.namespace, self.release, self.config):
@@ -316,16 +316,16 @@ class Rollout:
             kept = applied["metadata"].get("annotations", {}).get(STABLE) or kept
         return json.loads(kept) if kept else None
 
-    def _remember(self, stable: dict[str, Any] | None) -> None:
+    def _remember(self, stable: KubeObject | None) -> None:
         self.cluster.apply(record(self.project, self.cluster.namespace, stable), _RECORDER)
 
-    def _see(self, service: dict[str, Any], **labels: str | None) -> Seen:
+    def _see(self, service: KubeObject, **labels: str | None) -> Seen:
         """The predictor's pods, narrowed by labels; a transformer's carry the same ones but one."""
         wanted = {SERVICE_LABEL: self.project, "component": "predictor", **labels}
         selector = ",".join(f"{name}={value}" for name, value in wanted.items())
         return Seen(service=service, pods=self.cluster.list("Pod", labelSelector=selector))
 
-    def _wait(self, done: Callable[[Seen], bool], *, whose: dict[str, Any] | None = None) -> Seen:
+    def _wait(self, done: Callable[[Seen], bool], *, whose: KubeObject | None = None) -> Seen:
         """Polls until it holds.
 
         Args:
@@ -398,7 +398,7 @@ class Rollout:
         return observe(self._see({}, **{VERSION_LABEL: version}).addresses(PORT))
 
 
-def _check_mode(service: dict[str, Any], config: DeploymentConfig) -> None:
+def _check_mode(service: KubeObject, config: DeploymentConfig) -> None:
     mode = service["metadata"].get("annotations", {}).get("serving.kserve.io/deploymentMode")
     names = {"RawDeployment": "Standard", "Serverless": "Knative"}
     if mode and names.get(mode, mode) != config.mode:
@@ -409,14 +409,14 @@ def _check_mode(service: dict[str, Any], config: DeploymentConfig) -> None:
         )
 
 
-def _hash(predictor: dict[str, Any]) -> str:
+def _hash(predictor: KubeObject) -> str:
     return str(predictor.get("labels", {}).get(f"{LABEL}/model-hash", ""))
 
 
-def _revision(predictor: dict[str, Any]) -> str | None:
+def _revision(predictor: KubeObject) -> str | None:
     revision: str | None = predictor.get("labels", {}).get(REVISION)
     return revision
 
 
-def _without_share(predictor: dict[str, Any]) -> dict[str, Any]:
+def _without_share(predictor: KubeObject) -> KubeObject:
     return {key: value for key, value in predictor.items() if key != "canaryTrafficPercent"}

@@ -15,7 +15,6 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.bundle import SIGNATURE, bundle_hash
@@ -23,6 +22,7 @@ from slipway.components.contracts.endpoint import (
     LOG,
     OUTPUT,
     STATE,
+    PredictorState,
     ask_supervisor,
     endpoint_folder,
     is_supervised,
@@ -101,6 +101,7 @@ def roll_out(
         return url
     try:
         candidate = ask_supervisor(home, "start", **member)["candidate"]
+        assert candidate is not None  # noqa: S101 - it was started
         _wait_ready(home, candidate["private_url"])
         judge_answers(ask(golden, candidate["private_url"], project, release.model_version), config)
         if stable:
@@ -117,8 +118,8 @@ def roll_out(
 
 def _share(
     home: Path,
-    candidate: dict[str, Any],
-    stable: dict[str, Any],
+    candidate: PredictorState,
+    stable: PredictorState,
     golden: Golden,
     project: str,
     config: DeploymentConfig,
@@ -190,7 +191,7 @@ def stop(home: Path, project: str | None = None) -> list[str]:
 
 def _member(
     home: Path, model: Path, release: Release, project: str, config: DeploymentConfig
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What the supervisor is asked to start."""
     trusted = config.trust_request_time or os.environ.get("SLIPWAY_TRUST_REQUEST_TIME") == "1"
     return {
@@ -354,11 +355,11 @@ def _wait_ready(home: Path, url: str) -> None:
     )
 
 
-def _has_ended(member: dict[str, Any] | None) -> bool:
+def _has_ended(member: PredictorState | None) -> bool:
     return not _alive(member)
 
 
-def _alive(member: dict[str, Any] | None) -> bool:
+def _alive(member: PredictorState | None) -> bool:
     """Whether the member's process runs and is a predictor of ours (a pid is used again)."""
     if not member or not member["pid"]:
         return False
@@ -381,7 +382,7 @@ def _is_unsupervised(folder: Path) -> bool:
 
 def _describe(folder: Path) -> LocalEndpoint:
     state = read_state(folder)
-    stable = state.get("stable") or {}
+    stable = state.get("stable")
     url = f"http://{state['host']}:{state['port']}" if {"host", "port"} <= state.keys() else ""
     if is_supervised(folder):
         condition = "running"
@@ -393,9 +394,9 @@ def _describe(folder: Path) -> LocalEndpoint:
         project=folder.name,
         state=condition,
         url=url,
-        model_version=stable.get("model_version", "none"),
-        pid=stable.get("pid", 0),
-        restarts=stable.get("restarts", 0),
+        model_version=stable.get("model_version", "none") if stable else "none",
+        pid=stable.get("pid", 0) if stable else 0,
+        restarts=stable.get("restarts", 0) if stable else 0,
     )
 
 

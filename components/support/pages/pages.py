@@ -8,7 +8,7 @@ and its plots are within it, and it loads and runs nothing.
 import functools
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.support.files import write_text
 from slipway.components.support.pages import digits, palette
@@ -31,7 +31,7 @@ _FILTERS = (
 )
 
 
-def write_page(path: Path, template: Path, **content: Any) -> None:
+def write_page(path: Path, template: Path, **content: object) -> None:
     """Writes a page, atomically.
 
     Args:
@@ -42,7 +42,7 @@ def write_page(path: Path, template: Path, **content: Any) -> None:
     write_text(path, render_page(template, **content))
 
 
-def render_page(template: Path, **content: Any) -> str:
+def render_page(template: Path, **content: object) -> str:
     """A page as text; a name that the template uses and `content` lacks is an error."""
     return _environment(template.parent).get_template(template.name).render(content)
 
