@@ -284,7 +284,7 @@ def test_register_is_killed_at_any_moment(
         process.join(30)
         there = check_registry(uri, is_whole=False)
         tally.outcomes["a whole version" if there else "no version"] += 1
-        assert (folder / "release").exists() <= there
+        assert (folder / "release.json").exists() <= there
         undisturbed(start, register_toy, folder, world, settings)
         assert check_registry(uri, is_whole=True) == 1
 

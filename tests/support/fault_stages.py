@@ -10,14 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway.components.contracts.bundle import bundle_hash
 from slipway.components.contracts.dataset import read_manifest
-from slipway.components.contracts.verdict import RuleResult, Verdict, write_verdict
 from slipway.components.ingest.ingest import ingest_tables
-from slipway.components.register.evidence import Provenance, RegistrationInputs
-from slipway.components.register.register import register_model
 from slipway.components.support.errors import SlipwayError
 from slipway.components.validate.validate import validate_dataset
+from support.registration import passed, register
 
 REFUSED = 3
 """Exit code of a process that said what was wrong."""
@@ -64,28 +61,8 @@ def taken_in(folder: Path) -> dict[str, str]:
 
 def register_toy(folder: Path, world: str) -> None:
     """Register: the bundle and splits of `world`, with the tracking server of the environment."""
-    bundle, splits = Path(world) / "bundle", Path(world) / "splits"
-    rule = RuleResult(name="auc", metric="auc", outcome="pass", reason="fine", value=0.8)
-    verdict = Verdict(
-        outcome="pass",
-        rules=(rule,),
-        metrics={"accuracy": 0.8, "f1": 0.6, "auc": 0.8},
-        thresholds={"accuracy": 0.7, "f1": 0.5, "auc": 0.7},
-        model_hash=bundle_hash(bundle),
-        data_hash="d" * 64,
-        test_rows=6000,
-        notes={},
-    )
-    write_verdict(folder / "verdict", verdict)
-    (folder / "card").write_text("<!doctype html><title>card</title>")
-    inputs = RegistrationInputs(
-        bundle_path=bundle,
-        splits_path=splits,
-        verdict_path=folder / "verdict",
-        card_path=folder / "card",
-        provenance=Provenance(schema={}, features={}, images={}),
-    )
-    register_model(inputs, project="toy", release_path=folder / "release")
+    bundle = Path(world) / "bundle"
+    register(bundle, passed(bundle), Path(world) / "splits", folder)
 
 
 @dataclass(frozen=True, kw_only=True)
