@@ -4,14 +4,16 @@ import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.prompt import Prompt
 from rich.text import Text
 
+from slipway.commands.projects import FORMAT_NAMES
 from slipway.commands.terminal import AsJson, Quiet, console, deliver, say
+from slipway.components.config.data import FORMATS
 from slipway.components.config.project import FILE_NAME
 from slipway.components.support import files
 from slipway.components.support.errors import ProjectError, SlipwayError
@@ -30,7 +32,7 @@ def init(
     data: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Tables: files, folders or URIs; parquet, csv, jsonl or delta. Without --label: the"
+            help=f"Tables: files, folders or URIs; {FORMAT_NAMES}. Without --label: the"
             " folder that an example is written into.",
             metavar="DATA",
         ),
@@ -58,7 +60,7 @@ def init(
     ] = "",
     form: Annotated[
         str,
-        typer.Option("--format", help="parquet, csv, jsonl or delta, where endings do not say."),
+        typer.Option("--format", help=f"{FORMAT_NAMES}, where endings do not say."),
     ] = "",
     out: Annotated[Path, typer.Option(help="Folder to write.", metavar="DIR")] = Path(),
     force: Annotated[
@@ -138,13 +140,9 @@ def _is_data(places: list[str]) -> bool:
 
 
 def _format(text: str) -> "Format | None":
-    from typing import get_args
-
-    from slipway.components.config.data import Format
-
-    if text and text not in get_args(Format):
-        raise ProjectError(f"--format {text}: it is one of {', '.join(get_args(Format))}.")
-    return next((form for form in get_args(Format) if form == text), None)
+    if text and text not in FORMATS:
+        raise ProjectError(f"--format {text}: it is one of {', '.join(FORMATS)}.")
+    return next((form for form in FORMATS if form == text), None)
 
 
 def _write_ci(data: list[str] | str | None, out: Path, *, force: bool, project_only: bool) -> None:
@@ -162,7 +160,7 @@ def _write_ci(data: list[str] | str | None, out: Path, *, force: bool, project_o
     deliver(answer, lambda: say("\n".join(f"wrote {short_path(path)}" for path in written)))
 
 
-def _written(written: list[Path], out: Path) -> dict[str, Any]:
+def _written(written: list[Path], out: Path) -> dict[str, object]:
     return {"files": [str(path) for path in written], "next": next_command(out)}
 
 

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
+from slipway.components.config.data import FORMATS
 from slipway.components.config.project import FILE_NAME, LoadedProject, load_project
 from slipway.components.support.errors import ProjectError
 
 EXAMPLE = Path("examples/flights")
 RUN_FOLDER = Path("build/run")
+FORMAT_NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 
 
 def find_project() -> Path:

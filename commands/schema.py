@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from slipway.commands.help import command_group
-from slipway.commands.projects import find_project
+from slipway.commands.projects import FORMAT_NAMES, find_project
 from slipway.commands.terminal import errors, say
 from slipway.components.config.data import DataConfig, Table, Window
 from slipway.components.config.project import FILE_NAME, load_data
@@ -41,7 +41,7 @@ def infer(
     ] = None,
     form: Annotated[
         str | None,
-        typer.Option("--format", help="parquet, csv, jsonl or delta, where its files do not say."),
+        typer.Option("--format", help=f"{FORMAT_NAMES}, where its files do not say."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace entries that the file has already.")

@@ -2,7 +2,7 @@
 
 import codecs
 from datetime import UTC, datetime, timedelta
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -134,6 +134,7 @@ def widen(window: Window, before: str, after: str) -> Window:
 
 
 Format = Literal["parquet", "csv", "jsonl", "delta"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 ColumnType = Literal["string", "integer", "number", "boolean", "timestamp", "date"]
 
 
