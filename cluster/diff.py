@@ -50,7 +50,7 @@ def compare(before: Package, after: Package) -> list[Difference]:
 KINDS = ("pipeline", "stages", "images", "parameters", "resources", "platform", "wiring", "code")
 
 
-def _facts(package: Package) -> Iterator[tuple[tuple[str, str], Any]]:
+def _facts(package: Package) -> Iterator[tuple[tuple[str, str], object]]:
     """What a package does, as facts with a kind and a place."""
     spec, platform = meaning([package.spec, package.platform])
     info = spec["pipelineInfo"]
@@ -88,7 +88,7 @@ def _facts(package: Package) -> Iterator[tuple[tuple[str, str], Any]]:
         yield ("code", path), "sha256:" + hashlib.sha256(code.encode()).hexdigest()[:12]
 
 
-def _unpacked(value: Any) -> Any:
+def _unpacked(value: object) -> object:
     """What a parameter holds: a setting that travels as text, taken apart."""
     if isinstance(value, str) and value.startswith("{"):
         with contextlib.suppress(ValueError):
@@ -98,7 +98,7 @@ def _unpacked(value: Any) -> Any:
 
 def _tasks(
     spec: dict[str, Any], component: dict[str, Any], path: tuple[str, ...], condition: str | None
-) -> Iterator[tuple[str, dict[str, Any], dict[str, Any], str | None]]:
+) -> Iterator[tuple[str, dict[str, Any], dict[str, object], str | None]]:
     """The tasks that run something, those inside conditions with what must hold."""
     for name, task in component.get("dag", {}).get("tasks", {}).items():
         inner = spec["components"].get(task.get("componentRef", {}).get("name", ""), {})
@@ -109,7 +109,7 @@ def _tasks(
             yield name, task, inner, rule
 
 
-def _flat(kind: str, where: str, value: Any) -> Iterator[tuple[tuple[str, str], Any]]:
+def _flat(kind: str, where: str, value: object) -> Iterator[tuple[tuple[str, str], object]]:
     """A nested value as one fact a leaf, so that one changed key shows as one change."""
     if isinstance(value, dict) and value:
         for key, part in value.items():
@@ -164,7 +164,7 @@ def _list(names: list[str] | None) -> str:
     return ", ".join(sorted(names)) if names else "nothing"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     text = " ".join(text.split())
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"

@@ -59,7 +59,7 @@ def find_reasons(run_id: str, *, namespace: str, context: str) -> dict[str, str]
 
     api, current = cluster_client(context)
     namespace = namespace or current
-    asked: dict[str, Any] = {
+    asked: dict[str, object] = {
         "label_selector": f"{RUN_LABEL}={run_id}",
         "_request_timeout": TIMEOUT,
     }
@@ -85,7 +85,7 @@ def find_reasons(run_id: str, *, namespace: str, context: str) -> dict[str, str]
     return reasons
 
 
-def _reason(core: Any, pod: Any) -> str:
+def _reason(core: object, pod: Any) -> str:
     """Why a pod failed or cannot start; empty where it did neither."""
     status = pod.status
     for state in status.container_statuses or ():

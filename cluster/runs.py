@@ -77,7 +77,7 @@ def submit(
     uploaded: Uploaded,
     *,
     experiment: str,
-    arguments: dict[str, Any],
+    arguments: dict[str, object],
     service_account: str = "",
     pipeline_root: str = "",
 ) -> RunState:
@@ -182,7 +182,7 @@ def state_of(
     if stages is None:
         stages = find_stages(kubeflow, run)
     state = (run.state or "PENDING").lower()
-    nodes: dict[str, list[Any]] = {}
+    nodes: dict[str, list[object]] = {}
     details = run.run_details.task_details if run.run_details else None
     for detail in sorted(details or (), key=lambda detail: str(detail.start_time)):
         nodes.setdefault(detail.display_name or "", []).append(detail)
@@ -253,5 +253,5 @@ def _seconds(start: datetime | None, end: datetime | None) -> float:
     return max(0.0, (last - start).total_seconds())
 
 
-def _message(error: Any) -> str:
+def _message(error: object) -> str:
     return str(getattr(error, "message", "") or "") if error else ""

@@ -98,7 +98,7 @@ class Step:
 
 def arguments_for(
     schedule: Schedule, look_back: timedelta = timedelta(0), *, timed: bool = True
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The window's parameters: it ends at the scheduled time, which the run itself knows.
 
     Args:

@@ -1,13 +1,11 @@
 """Where a run of a compiled pipeline would read its tables."""
 
-from typing import Any
-
 from slipway.components.config.places import local_sources
 from slipway.components.support.settings import locate, read_setting
 from slipway.pipelines.package import Package
 
 
-def read_sources(package: Package, arguments: dict[str, Any]) -> tuple[int, str, list[str]]:
+def read_sources(package: Package, arguments: dict[str, object]) -> tuple[int, str, list[str]]:
     """What a run would read.
 
     Args:

@@ -8,7 +8,7 @@ Where that is unknown (a dropped connection, a timeout, 500, 502, 504), the call
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import kfp_server_api
 import urllib3
@@ -58,11 +58,11 @@ class _Retry(urllib3.Retry):
 class _ApiClient(kfp_server_api.ApiClient):  # type: ignore[misc]
     """The generated client with a timeout on every request."""
 
-    def __init__(self, timeout: float, **options: Any) -> None:
+    def __init__(self, timeout: float, **options: object) -> None:
         super().__init__(**options)
         self._timeout = timeout
 
-    def request(self, *args: Any, **options: Any) -> Any:
+    def request(self, *args: object, **options: object) -> object:
         options["_request_timeout"] = (min(self._timeout, 10.0), self._timeout)
         try:
             return super().request(*args, **options)
@@ -146,7 +146,7 @@ def _plain(error: BaseException) -> str:
     return text.split(">: ", 1)[-1].rstrip(".") if ">: " in text else text.rstrip(".")
 
 
-def _detail(body: Any) -> str:
+def _detail(body: object) -> str:
     """The server's own words: gRPC gateway, upload server and proxies each put them elsewhere."""
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body or "")
     try:

@@ -359,7 +359,7 @@ def evidence(
         say(f"written: {annex_iv}")
 
 
-GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
+GROUPS: dict[str, tuple[Callable[..., object], ...]] = {
     "On this machine": (init, run, monitor, score, backfill, push, retrain, rollback, stop, prune),
     "What there is": (status, open_, evidence, ui),
     "Pipelines": (compile_, graph, cluster.diff),

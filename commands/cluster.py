@@ -474,7 +474,7 @@ def _project_of(package: "Package") -> str:
 
 
 def _warn_of_local_sources(
-    package: "Package", arguments: dict[str, Any], advice: str = "Give --set data_root=s3://…"
+    package: "Package", arguments: dict[str, object], advice: str = "Give --set data_root=s3://…"
 ) -> None:
     from slipway.cluster.sources import read_sources
 

@@ -277,7 +277,7 @@ def show_retraining(console: Console, result: "RunResult") -> None:
         )
 
 
-def show_status(console: Console, endpoints: list[str], records: list[dict[str, Any]]) -> None:
+def show_status(console: Console, endpoints: list[str], records: list[dict[str, object]]) -> None:
     """The local endpoints, and each model's latest monitored window with its trend."""
     for line in endpoints or ["No predictor is running here."]:
         say(line, to=console)

@@ -13,7 +13,7 @@ MARKUP: MarkupMode = "markdown" if sys.stdout.isatty() else None
 class Commands(TyperGroup):
     """A group whose commands stand below the name of their own group in plain help too."""
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def format_commands(self, ctx: object, formatter: Any) -> None:
         """Writes a section for each group of commands; typer does so with boxes alone."""
         sections: dict[str, list[tuple[str, str]]] = {}
         width = max(map(len, self.commands), default=0)

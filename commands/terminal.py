@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.cells import cell_len
@@ -59,7 +59,7 @@ Quiet = Annotated[
 ]
 
 
-def deliver(answer: Any, show: Callable[[], None]) -> None:
+def deliver(answer: object, show: Callable[[], None]) -> None:
     """Gives what a command came to: as a JSON document where one is asked for, and else to a person.
 
     Args:

@@ -80,15 +80,15 @@ def _send(project: str) -> list[str]:
     ]
 
 
-def github(project: str, tools: Tools = CHECKOUT_TOOLS) -> dict[str, Any]:
+def github(project: str, tools: Tools = CHECKOUT_TOOLS) -> dict[str, object]:
     """A workflow: dev on each push to main, then staging, then production after an approval."""
     found = f" && echo $PWD/{tools.folder} >> $GITHUB_PATH" if tools.folder else ""
-    setup: list[dict[str, Any]] = [
+    setup: list[dict[str, object]] = [
         {"uses": CHECKOUT},
         {"uses": SETUP_PYTHON, "with": {"python-version": "3.11"}},
         {"run": f"{tools.install}{found}"},
     ]
-    jobs: dict[str, Any] = {}
+    jobs: dict[str, object] = {}
     for before, environment in zip((None, *ENVIRONMENTS), ENVIRONMENTS, strict=False):
         jobs[environment] = {
             "runs-on": "ubuntu-24.04",
@@ -112,9 +112,9 @@ def github(project: str, tools: Tools = CHECKOUT_TOOLS) -> dict[str, Any]:
     }
 
 
-def gitlab(project: str, tools: Tools = CHECKOUT_TOOLS) -> dict[str, Any]:
+def gitlab(project: str, tools: Tools = CHECKOUT_TOOLS) -> dict[str, object]:
     """The same for GitLab: production waits for a person."""
-    content: dict[str, Any] = {
+    content: dict[str, object] = {
         "stages": ["check", *ENVIRONMENTS],
         "default": {"image": PYTHON},
         "check": {
@@ -135,7 +135,7 @@ def gitlab(project: str, tools: Tools = CHECKOUT_TOOLS) -> dict[str, Any]:
         },
     }
     for environment in ENVIRONMENTS:
-        rule: dict[str, Any] = {
+        rule: dict[str, object] = {
             "if": "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH",
             "changes": ["compiled/**/*"],
         }
@@ -151,7 +151,7 @@ def gitlab(project: str, tools: Tools = CHECKOUT_TOOLS) -> dict[str, Any]:
     return content
 
 
-def tekton(site: Site, tools: Tools = CHECKOUT_TOOLS) -> list[dict[str, Any]]:
+def tekton(site: Site, tools: Tools = CHECKOUT_TOOLS) -> list[dict[str, object]]:
     """A task that sends to one environment, and a pipeline that goes through them in order.
 
     Tekton has no approval of its own: production is a pipeline of its own that a person starts.

@@ -1,12 +1,10 @@
 """YAML that a person reads: no anchors, and texts of several lines as blocks."""
 
-from typing import Any
-
 import yaml
 
 
 class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: object) -> bool:
         return True
 
 
@@ -18,6 +16,6 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
 _Dumper.add_representer(str, _text)
 
 
-def dump(*documents: Any) -> str:
+def dump(*documents: object) -> str:
     """The documents as YAML, in the order of their keys."""
     return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)

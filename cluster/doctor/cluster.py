@@ -118,7 +118,7 @@ def _request(
     site: DoctorTarget,
     method: str,
     path: str,
-    body: dict[str, Any] | None = None,
+    body: dict[str, object] | None = None,
     headers: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     response = site.api.call_api(
@@ -130,7 +130,7 @@ def _request(
         _preload_content=False,
         _return_http_data_only=True,
     )
-    content: dict[str, Any] = json.loads(response.data)
+    content: dict[str, object] = json.loads(response.data)
     return content
 
 
@@ -232,7 +232,7 @@ def gpu_nodes(site: DoctorTarget) -> Iterator[Line]:
     )
 
 
-def _tolerated(taint: Any, tolerations: list[dict[str, Any]]) -> bool:
+def _tolerated(taint: Any, tolerations: list[dict[str, object]]) -> bool:
     """Whether a toleration matches a taint, by Kubernetes' own rules."""
     if taint.effect == "PreferNoSchedule":
         return True

@@ -1,14 +1,13 @@
 """The doctor's check of where a run would read its tables."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from slipway.cluster.doctor.findings import Line, fail, ok, skip
 from slipway.cluster.sources import read_sources
 from slipway.pipelines.package import Package
 
 
-def sources(package: Package, arguments: dict[str, Any]) -> Iterator[Line]:
+def sources(package: Package, arguments: dict[str, object]) -> Iterator[Line]:
     """That no table lies on one machine, which no pod would see.
 
     Args:

@@ -44,7 +44,7 @@ def examine(
     connection: Connection,
     package: Package,
     account: str,
-    arguments: dict[str, Any] | None = None,
+    arguments: dict[str, object] | None = None,
 ) -> Iterator[Line]:
     """Examines everything that a run of the package needs, line by line.
 
@@ -96,7 +96,7 @@ def _package(package: Package) -> Iterator[Line]:
         yield ok("package", f"{package.name} {package.version_name}: {len(RULES)} rules hold")
 
 
-def _sources(package: Package, arguments: dict[str, Any]) -> Iterator[Line]:
+def _sources(package: Package, arguments: dict[str, object]) -> Iterator[Line]:
     try:
         yield from doctor_data.sources(package, arguments)
     except SlipwayError as error:

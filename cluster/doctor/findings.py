@@ -84,7 +84,7 @@ def skip(what: str, message: str) -> Line:
     return Line(status="skip", what=what, message=message)
 
 
-def or_none(function: Any, *arguments: Any) -> Any:
+def or_none(function: Any, *arguments: object) -> Any:
     """What a call of the Kubernetes client gives; None where there is no such object."""
     from kubernetes.client import ApiException
 

@@ -143,7 +143,7 @@ def _is_restricted(context: dict[str, Any]) -> bool:
     return context.get("allowPrivilegeEscalation") is False and "ALL" in dropped
 
 
-def _section(site: DoctorTarget, name: str) -> dict[str, Any]:
+def _section(site: DoctorTarget, name: str) -> dict[str, object]:
     """One section of KServe's settings, which are JSON in a config map; empty where there is none."""
     from kubernetes.client import CoreV1Api
 
@@ -151,7 +151,7 @@ def _section(site: DoctorTarget, name: str) -> dict[str, Any]:
         CoreV1Api(site.api).read_namespaced_config_map, "inferenceservice-config", NAMESPACE
     )
     try:
-        section: dict[str, Any] = json.loads(((found and found.data) or {}).get(name) or "{}")
+        section: dict[str, object] = json.loads(((found and found.data) or {}).get(name) or "{}")
     except ValueError:
         return {}
     return section
