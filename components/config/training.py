@@ -216,10 +216,11 @@ class SearchConfig(Section):
 class TrainingConfig(Section):
     """The `training` section. What says `auto` follows the number of training rows."""
 
-    model: Literal["auto", "network", "trees", "blend"] = Field(
+    model: Literal["auto", "network", "trees", "linear", "blend"] = Field(
         default="auto",
-        description="`network`, `trees` (boosted ones), `blend` of both, or `auto`: the blend where it "
-        "leads on the validation part by more than its noise, else the better of the two.",
+        description="`network`, `trees` (boosted ones), `linear` (logistic or ridge regression), `blend` "
+        "of network, trees and, below `network.auto_rows` training rows, the linear model, or `auto`: "
+        "the blend, or the best of them where it leads on the validation part by more than the noise.",
     )
     seed: int = Field(default=0, description="Of every random choice; also a pipeline parameter.")
     epochs: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
@@ -350,16 +351,22 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _search_for_a_network(self) -> "TrainingConfig":
-        if self.search.trials and self.model == "trees":
+        if self.search.trials and self.model in ("trees", "linear"):
             raise ValueError(
-                "search.trials varies the network's settings, and model is trees: take model blend or"
-                " auto, or no search"
+                f"search.trials varies the network's settings, and model is {self.model}: take model"
+                " blend or auto, or no search"
             )
         return self
 
     def is_small(self, rows: int) -> bool:
         """Whether a training table of so many rows counts as small for the `auto` settings."""
         return rows < self.network.auto_rows
+
+    def parts(self, rows: int) -> tuple[str, ...]:
+        """The models that are trained on so many rows: network, linear, trees."""
+        if self.model not in ("auto", "blend"):
+            return (self.model,)
+        return ("network", "linear", "trees") if self.is_small(rows) else ("network", "trees")
 
     def with_values(self, values: dict[str, Any]) -> "TrainingConfig":
         """The same settings with some replaced, by dotted names such as `network.width`."""

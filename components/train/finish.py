@@ -1,7 +1,9 @@
 """From trained members to a bundle: calibration, threshold, export, its check, and the report."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -15,14 +17,21 @@ from slipway.components.support.stage import progress
 from slipway.components.train.data.preparation import Prepared
 from slipway.components.train.data.tables import raw_arrays, read_features
 from slipway.components.train.importance import permutation_importance
+from slipway.components.train.linear.fit import FittedLinear
 from slipway.components.train.loop import TrainedMember
+from slipway.components.train.model.blend import MODELS, Choice, Kind, Model, choose
 from slipway.components.train.model.export import check_export, export_model
 from slipway.components.train.model.heads import Head
 from slipway.components.train.model.trained import TrainedModel, forward_in_chunks
 from slipway.components.train.provenance import read_environment
-from slipway.components.train.report import FeatureImportance, MemberLog, TrainingLog, TreesLog
+from slipway.components.train.report import (
+    FeatureImportance,
+    LinearLog,
+    MemberLog,
+    TrainingLog,
+    TreesLog,
+)
 from slipway.components.train.search import Trial
-from slipway.components.train.trees.blend import Choice, Kind, choose
 from slipway.components.train.trees.fit import GrownTrees
 from slipway.components.train.trees.forest import Forest
 
@@ -40,6 +49,7 @@ class FinishedModel:
         members: what each member's epochs measured, and which of them was best.
         choice: between the network, the trees and both, where both were trained.
         trees: what the trees' rounds measured, where they were trained.
+        linear: what each penalty measured, where the linear model was fitted.
     """
 
     model: TrainedModel
@@ -52,29 +62,47 @@ class FinishedModel:
     members: list[MemberLog]
     choice: Choice | None = None
     trees: TreesLog | None = None
+    linear: LinearLog | None = None
+
+    @property
+    def parts(self) -> list[Model]:
+        """The models that the model is made of."""
+        model = self.model
+        there = (len(model.members) > 0, model.linear is not None, model.forest is not None)
+        return [name for name, taken in zip(MODELS, there, strict=True) if taken]
 
     @property
     def chosen(self) -> Kind:
-        """What the model is made of."""
-        if self.model.forest is None:
-            return "network"
-        return "blend" if len(self.model.members) else "trees"
+        """What the model is."""
+        return self.parts[0] if len(self.parts) == 1 else "blend"
 
 
-def calibrate_members(
-    prepared: Prepared, members: list[TrainedMember], grown: GrownTrees | None = None
-) -> FinishedModel:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What was trained, of what was asked for.
+
+    Attributes:
+        members: networks.
+        linear: the linear model.
+        trees: boosted ones.
+    """
+
+    members: list[TrainedMember] = field(default_factory=list)
+    linear: FittedLinear | None = None
+    trees: GrownTrees | None = None
+
+
+def calibrate_members(prepared: Prepared, trained: Trained) -> FinishedModel:
     """Calibrates what was trained as one model, chooses its threshold and measures it.
 
     Args:
         prepared: what training started from.
-        members: trained networks; there may be none where there are trees.
-        grown: trees.
+        trained: one model at least.
     """
     settings, validation = prepared.config, prepared.parts.validation_raw
     encoded = prepared.parts.validation.labels.cpu().numpy().astype("float64")
     labels = prepared.parts.head.in_units(encoded)
-    raw, raw_answers, choice = _choose_model(prepared, members, grown, labels)
+    raw, raw_answers, choice = _choose_model(prepared, trained, labels)
     head = prepared.parts.head.fit(labels, raw_answers, settings)
     model = raw.calibrated_by(head).eval()
     answers = forward_in_chunks(model, validation)
@@ -95,56 +123,51 @@ def calibrate_members(
         importance=permutation_importance(
             model, prepared.parts.signature, validation, labels, settings.seed
         ),
-        members=[{"history": m.history, "best_epoch": m.best_epoch} for m in members],
+        members=[{"history": m.history, "best_epoch": m.best_epoch} for m in trained.members],
         choice=choice,
-        trees=None if grown is None else _describe_trees(grown),
+        trees=None if trained.trees is None else _describe_trees(trained.trees),
+        linear=None if trained.linear is None else _describe_linear(trained.linear),
     )
 
 
 def _choose_model(
-    prepared: Prepared,
-    members: list[TrainedMember],
-    grown: GrownTrees | None,
-    labels: np.ndarray,
+    prepared: Prepared, trained: Trained, labels: np.ndarray
 ) -> tuple[TrainedModel, np.ndarray, Choice | None]:
     """The model before calibration, its answers on the validation part, and why it is this one."""
     parts = prepared.parts
     networks: list[nn.Module] = []
-    for member in members:
+    for member in trained.members:
         network = prepared.make_network()
         network.load_state_dict(member.weights)
         networks.append(network.eval().requires_grad_(False))
-    forest = None if grown is None else Forest(grown.nodes())
+    linear = None if trained.linear is None else trained.linear.module
+    forest = None if trained.trees is None else Forest(trained.trees.nodes())
+    there = (bool(networks), linear is not None, forest is not None)
 
-    def assemble(
-        *, network: bool, trees: bool, factors: tuple[float, float] = (1, 0)
-    ) -> TrainedModel:
-        return TrainedModel(
+    def assemble(factors: Mapping[Model, float]) -> tuple[TrainedModel, np.ndarray]:
+        model = TrainedModel(
             parts.preprocessor,
-            networks if network else [],
+            networks if "network" in factors else [],
             parts.head,
             calibrated=False,
-            forest=forest if trees else None,
-            factors=factors,
+            linear=linear if "linear" in factors else None,
+            forest=forest if "trees" in factors else None,
+            factors=tuple(factors.values()),
         )
+        return model, forward_in_chunks(model, parts.validation_raw)
 
-    if not networks or forest is None:
-        model = assemble(network=bool(networks), trees=forest is not None)
-        return model, forward_in_chunks(model, parts.validation_raw), None
     single = {
-        "network": assemble(network=True, trees=False),
-        "trees": assemble(network=False, trees=True),
+        name: assemble({name: 1}) for name, trained in zip(MODELS, there, strict=True) if trained
     }
-    answers = {name: forward_in_chunks(m, parts.validation_raw) for name, m in single.items()}
+    if len(single) == 1:
+        return (*next(iter(single.values())), None)
+    answers = {name: answer for name, (_, answer) in single.items()}
     weights = parts.validation.weights.cpu().numpy()
-    choice = choose(
-        parts.head, answers["network"], answers["trees"], labels, weights, prepared.config
-    )
+    choice = choose(parts.head, answers, labels, weights, prepared.config)
     progress(f"model: {choice.chosen} ({choice.why})")
     if choice.chosen == "blend":
-        blend = assemble(network=True, trees=True, factors=choice.factors)
-        return blend, forward_in_chunks(blend, parts.validation_raw), choice
-    return single[choice.chosen], answers[choice.chosen], choice
+        return (*assemble(choice.factors), choice)
+    return (*single[choice.chosen], choice)
 
 
 def _describe_trees(grown: GrownTrees) -> TreesLog:
@@ -154,6 +177,15 @@ def _describe_trees(grown: GrownTrees) -> TreesLog:
         "rows": grown.rows,
         "seconds": round(grown.seconds, 3),
         "history": grown.history,
+    }
+
+
+def _describe_linear(linear: FittedLinear) -> LinearLog:
+    return {
+        "penalty": linear.penalty,
+        "losses": [[penalty, loss] for penalty, loss in linear.losses.items()],
+        "rows": linear.rows,
+        "seconds": round(linear.seconds, 3),
     }
 
 
@@ -193,9 +225,16 @@ def _sign(prepared: Prepared, finished: FinishedModel) -> Bundle:
             "architecture": settings.network.architecture,
             "members": len(finished.model.members),
             "model": finished.chosen,
-            **({} if finished.chosen != "blend" else {"factors": list(finished.model.factors)}),
+            **_note_blend(finished),
         },
     )
+
+
+def _note_blend(finished: FinishedModel) -> dict[str, Any]:
+    """What each model of a blend is multiplied by."""
+    if finished.chosen != "blend":
+        return {}
+    return {"factors": dict(zip(finished.parts, finished.model.factors, strict=True))}
 
 
 def describe_training(
@@ -225,6 +264,7 @@ def describe_training(
         "model": finished.chosen,
         "choice": None if finished.choice is None else asdict(finished.choice),
         "trees": finished.trees,
+        "linear": finished.linear,
         "search": [asdict(trial) for trial in trials],
         "metrics": finished.metrics,
         "threshold": finished.threshold,

@@ -47,11 +47,20 @@ class TreesLog(TypedDict):
     history: dict[str, list[float]]
 
 
+class LinearLog(TypedDict):
+    """The linear model: the penalty that was taken, and each one's loss on the validation part."""
+
+    penalty: float
+    losses: list[list[float]]
+    rows: int
+    seconds: float
+
+
 class TrainingLog(TypedDict):
     """The training log: what training.json holds and the report shows.
 
-    `settings` is the `training` section without `auto`; `model` is network, trees or blend, and `choice`
-    has the fields of a `Choice` where networks and trees were both trained; `search` has the fields of a
+    `settings` is the `training` section without `auto`; `model` is network, linear, trees or blend, and
+    `choice` has the fields of a `Choice` where several were trained; `search` has the fields of a
     `Trial`; `seconds` are those of the whole stage; `mlflow_run_id` is None where no run could be opened.
     """
 
@@ -69,6 +78,7 @@ class TrainingLog(TypedDict):
     model: str
     choice: dict[str, Any] | None
     trees: TreesLog | None
+    linear: LinearLog | None
     search: list[dict[str, Any]]
     metrics: dict[str, float]
     threshold: float
@@ -105,8 +115,8 @@ def write_report(path: Path, title: str, training: TrainingLog) -> None:
         ],
         note=_threshold_note(training),
         choice=_choice(training),
-        steps="Loss and quality by epoch" if training["members"] else "Loss by round",
-        curves=_curves(training) if training["members"] else _tree_curves(training),
+        steps=_steps(training),
+        curves=_learning(training),
         calibration=_calibration(training),
         calibrated="What share was positive where the model said p"
         if kind == "binary"
@@ -127,15 +137,20 @@ def _sentence(training: TrainingLog) -> str:
     epochs = sum(len(member["history"]) for member in training["members"])
     network = f"{training['architecture']} with {members}"
     taken = f"{digits.counted(epochs, 'epoch')}"
-    trees = ""
+    learnt = {"network": f"{network} in {taken}"}
     if log := training["trees"]:
         rounds = " and ".join(f"{count:,}" for count in log["rounds"])
-        trees = f"boosted trees of {log['leaves']:,} leaves in {rounds} rounds"
-    learnt = {"network": f"{network} in {taken}", "trees": trees}
-    learnt["blend"] = f"{learnt['network']} and {trees}"
+        learnt["trees"] = f"boosted trees of {log['leaves']:,} leaves in {rounds} rounds"
+    if training["linear"]:
+        learnt["linear"] = f"a linear model with penalty {training['linear']['penalty']:g}"
+    parts = [training["model"]]
+    if training["model"] == "blend" and training["choice"]:
+        parts = list(training["choice"]["shares"])
+    *first, last = (learnt[part] for part in parts)
+    made = f"{', '.join(first)} and {last}" if first else last
     rows = training["rows"].get("train", 0)
     return (
-        f"The model is {learnt[training['model']]}, learnt from {rows:,} rows; the whole stage took"
+        f"The model is {made}, learnt from {rows:,} rows; the whole stage took"
         f" {digits.seconds(training['seconds'])}."
     )
 
@@ -145,12 +160,16 @@ def _choice(training: TrainingLog) -> dict[str, Any] | None:
     choice = training["choice"]
     if choice is None:
         return None
-    names = {"network": "network", "trees": "trees", "blend": "both, blended"}
+    shares = choice["shares"]
     return {
         "why": choice["why"],
-        "share": digits.share(choice["share"]),
         "models": [
-            (names[name], digits.number(loss, 4), name == choice["chosen"])
+            (
+                name,
+                digits.share(shares[name]) if name in shares else "",
+                digits.number(loss, 4),
+                name == choice["chosen"],
+            )
             for name, loss in choice["losses"].items()
         ],
     }
@@ -232,6 +251,41 @@ def _curves(training: TrainingLog) -> str:
 
     said = f"{metric_name(loss)} and {metric_name(quality)} by epoch"
     return draw_beside([paint_losses, paint_quality], said, 9.6, 3.4)
+
+
+def _steps(training: TrainingLog) -> str:
+    """What the curves show."""
+    if training["members"]:
+        return "Loss and quality by epoch"
+    return "Loss by round" if training["trees"] else "Loss by penalty"
+
+
+def _learning(training: TrainingLog) -> str:
+    """How the model learnt: the network's epochs, else the trees' rounds, else the penalties."""
+    if training["members"]:
+        return _curves(training)
+    return _tree_curves(training) if training["trees"] else _penalty_curve(training)
+
+
+def _penalty_curve(training: TrainingLog) -> str:
+    """The linear model's validation loss by penalty."""
+    linear = training["linear"]
+    tried = linear["losses"] if linear else []
+
+    def paint(axes: "Axes") -> None:
+        penalties, losses = zip(*tried, strict=True)
+        axes.plot(penalties, losses, color=series(0), marker=".", label="validation")
+        least = min(range(len(losses)), key=losses.__getitem__)
+        axes.plot(
+            penalties[least], losses[least], "o", color=series(0), mfc="none", ms=10, ls="none",
+            label="kept",
+        )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_xlabel("penalty")
+        axes.set_title("validation loss", loc="left", fontsize=10)
+        axes.legend()
+
+    return draw_beside([paint], "Validation loss by penalty", 4.8, 3.4)
 
 
 def _tree_curves(training: TrainingLog) -> str:

@@ -25,6 +25,7 @@ from slipway.components.train.provenance import run_parameters, run_tags
 if TYPE_CHECKING:
     from slipway.components.contracts.splits import Splits
     from slipway.components.train.data.preparation import Prepared
+    from slipway.components.train.finish import Trained
     from slipway.components.train.loop import TrainedMember
     from slipway.components.train.search import Trial
     from slipway.components.train.tracking import Tracker
@@ -118,6 +119,7 @@ class TrainResult:
         run_id: the MLflow run, where one could be opened.
         kind: of label.
         model: what the bundle holds.
+        parts: what it is made of: several of a blend.
         seconds: of the whole stage.
     """
 
@@ -127,7 +129,8 @@ class TrainResult:
     members: int
     seconds: float
     kind: LabelKind = "binary"
-    model: Literal["network", "trees", "blend"] = "network"
+    model: Literal["network", "linear", "trees", "blend"] = "network"
+    parts: tuple[str, ...] = ("network",)
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -136,8 +139,10 @@ class TrainResult:
         shown = [f"{metric_name(n)} {self.metrics[n]:.4f}" for n in _HEADLINE[self.kind]]
         decided = f" at threshold {self.threshold:.3f}" if self.kind == "binary" else ""
         members = "1 member" if self.members == 1 else f"{self.members} members"
-        made = {"network": members, "trees": "trees", "blend": f"{members} and trees"}
-        return f"validation {', '.join(shown)}{decided}, {made[self.model]}"
+        made = {"network": members, "linear": "a linear model", "trees": "trees"}
+        *first, last = (made[part] for part in self.parts)
+        named = f"{', '.join(first)} and {last}" if first else last
+        return f"validation {', '.join(shown)}{decided}, {named}"
 
     def metadata(self) -> dict[str, Any]:
         """What the KFP artifact shows."""
@@ -179,16 +184,10 @@ def train_model(task: TrainingTask) -> TrainResult:
                     prepared, trials = _search(prepared, searched, tracker)
                 checkpoint = Checkpoint(root, task.project, prepared.identity)
             tracker.parameters(run_parameters(prepared))
-            grown, members = None, []
             with part(first, EPOCHS_END):
-                if prepared.config.model != "network":
-                    with part(0.0, 1.0 if prepared.config.model == "trees" else _TREES_END):
-                        grown = _grow(task, prepared, trees, tracker)
-                if prepared.config.model != "trees":
-                    with part(0.0 if grown is None else _TREES_END, 1.0):
-                        members = _train(task, prepared, checkpoint, root, tracker)
+                trained = _train_models(task, prepared, trees, checkpoint, root, tracker)
             with part(EPOCHS_END, 1.0):
-                result = _finish(task, meta, prepared, members, grown, trials, tracker, started)
+                result = _finish(task, meta, prepared, trained, trials, tracker, started)
     except Preempted:
         # The task comes back and goes on with the same run, so the run stays open.
         raise
@@ -237,6 +236,33 @@ def _search(
             f"trial-{trial.number + 1}", trial.values, trial.history, status[trial.state]
         ),
     )
+
+
+def _train_models(
+    task: TrainingTask,
+    prepared: "Prepared",
+    trees: Checkpoint,
+    checkpoint: Checkpoint,
+    root: str,
+    tracker: "Tracker",
+) -> "Trained":
+    """Trains what the settings ask for; trees and the linear model in this process."""
+    from slipway.components.train.finish import Trained
+
+    wanted = prepared.config.parts(len(prepared.parts.source))
+    grown, linear, members = None, None, []
+    alone = "network" not in wanted
+    with part(0.0, 1.0 if alone else _TREES_END):
+        if "linear" in wanted:
+            from slipway.components.train.linear.fit import fit_linear
+
+            linear = fit_linear(prepared)
+        if "trees" in wanted:
+            grown = _grow(task, prepared, trees, tracker)
+    if not alone:
+        with part(_TREES_END if len(wanted) > 1 else 0.0, 1.0):
+            members = _train(task, prepared, checkpoint, root, tracker)
+    return Trained(members=members, linear=linear, trees=grown)
 
 
 def _grow(
@@ -292,19 +318,18 @@ def _finish(
     task: TrainingTask,
     meta: "Splits",
     prepared: "Prepared",
-    members: "list[TrainedMember]",
-    grown: "GrownTrees | None",
+    trained: "Trained",
     trials: "list[Trial]",
     tracker: "Tracker",
     started: float,
 ) -> TrainResult:
-    """Writes the bundle and the report of the trained members, and logs both."""
+    """Writes the bundle and the report of what was trained, and logs both."""
     from slipway.components.train.finish import calibrate_members, describe_training, write_model
     from slipway.components.train.report import write_report
 
     progress("calibrating", 0.0)
     with part(0.05, 0.4):
-        finished = calibrate_members(prepared, members, grown)
+        finished = calibrate_members(prepared, trained)
     tracker.metrics({f"validation_{name}": value for name, value in finished.metrics.items()})
     with new_directory(task.bundle) as folder:
         with part(0.4, 0.9):
@@ -332,6 +357,7 @@ def _finish(
         run_id=run_id,
         members=len(finished.model.members),
         model=finished.chosen,
+        parts=tuple(finished.parts),
         seconds=seconds,
         kind=meta.label_kind,
         details={

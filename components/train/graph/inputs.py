@@ -13,6 +13,7 @@ from slipway.components.train.graph.builder import ML, GraphBuilder
 if TYPE_CHECKING:
     import onnx
 
+    from slipway.components.train.linear.model import Linear
     from slipway.components.train.model.network import Network
     from slipway.components.train.model.preprocess import Preprocessor
 
@@ -85,13 +86,13 @@ def write_minutes(graph: GraphBuilder, time: str, features: int) -> str:
 
 
 def tabulate_times(
-    preprocessor: "Preprocessor", member: "Network", bundle: Bundle, first: int
+    preprocessor: "Preprocessor", member: "Network | Linear", bundle: Bundle, first: int
 ) -> tuple[np.ndarray, list[int]]:
     """What the network reads of each minute of a week, and of a missing time.
 
     Args:
         preprocessor: of the model.
-        member: of the ensemble.
+        member: a network, or the linear model.
         bundle: the signature.
         first: column of the network's input where the plain ones begin.
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from slipway.components.train.graph.builder import ML, GraphBuilder
+from slipway.components.train.linear.model import Scales
 
 if TYPE_CHECKING:
     from rtdl_num_embeddings import PiecewiseLinearEmbeddings
@@ -43,13 +44,14 @@ class Segments:
 
 
 def fold(
-    preprocessor: "Preprocessor", embeddings: "list[PiecewiseLinearEmbeddings]"
+    preprocessor: "Preprocessor", embeddings: "list[PiecewiseLinearEmbeddings | Scales]"
 ) -> list[Segments]:
     """The segments of each embedded column, D being the embeddings' widths one after the other.
 
     Args:
         preprocessor: its knots are those of all numeric columns.
-        embeddings: the same bins in each: one a member of the ensemble.
+        embeddings: of the networks, the same bins in each, then of the linear model, which bends at the
+            preprocessor's knots.
     """
     exact = [deepcopy(module).double() for module in embeddings]
     columns = []
@@ -79,8 +81,10 @@ def _knots(preprocessor: "Preprocessor", column: int) -> tuple[np.ndarray, np.nd
     return raw, normal[first]
 
 
-def _edges(embedding: "PiecewiseLinearEmbeddings", place: int) -> np.ndarray:
-    """Where a column's embedding bends, on the normal scale."""
+def _edges(embedding: "PiecewiseLinearEmbeddings | Scales", place: int) -> np.ndarray:
+    """Where a column's embedding bends between the knots, on the normal scale."""
+    if isinstance(embedding, Scales):
+        return np.empty(0)
     weight, bias = embedding.impl.weight[place].numpy(), embedding.impl.bias[place].numpy()
     used = weight != 0
     # The first bin goes on below its left edge, and the last one above its right edge.

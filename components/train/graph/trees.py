@@ -1,8 +1,4 @@
-"""Trees in an ONNX graph: one TreeEnsembleRegressor that reads the raw values, beside a network.
-
-The network's graph comes finished, whoever wrote it: its answer before calibration is one more input of
-what is added here.
-"""
+"""Trees in an ONNX graph: one TreeEnsembleRegressor that reads the raw values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,70 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from slipway.components.contracts.bundle import MISSING_TIME, Bundle
-from slipway.components.train.graph.builder import ML, OPSETS, GraphBuilder, finish_model
-from slipway.components.train.graph.inputs import describe_inputs, write_codes
+from slipway.components.train.graph.builder import ML, GraphBuilder
+from slipway.components.train.graph.inputs import write_codes
 from slipway.components.train.model.preprocess import DAY, MINUTE, WEEKDAYS
 
 if TYPE_CHECKING:
-    import onnx
-
-    from slipway.components.train.model.trained import TrainedModel
     from slipway.components.train.trees.forest import Nodes
 
 _THURSDAY = 3
-_NETWORK = "network_answer"
-
-
-def add_trees(
-    network: "onnx.ModelProto | None", model: "TrainedModel", bundle: Bundle
-) -> "onnx.ModelProto":
-    """The whole model as one graph: networks and trees, combined and calibrated.
-
-    Args:
-        network: the networks' mean answer before calibration in float64, from the raw inputs; None where
-            there is no network. It is changed.
-        model: on the CPU, in evaluation mode; with trees.
-        bundle: its signature; inputs and output are as `components/contracts/bundle.py` says.
-    """
-    from onnx import TensorProto, helper
-
-    assert model.forest is not None  # noqa: S101
-    graph = GraphBuilder("trees_")
-    name, shape = bundle.output
-    answer = model.head.write_link(graph, write_trees(graph, model.forest.nodes, bundle))
-    nodes, constants, functions = [], [], []
-    opsets = dict(OPSETS)
-    if network is not None:
-        _rename_output(network, _NETWORK)
-        nodes, constants = list(network.graph.node), list(network.graph.initializer)
-        functions = list(network.functions)
-        opsets |= {opset.domain: opset.version for opset in network.opset_import}
-        value = _NETWORK if shape else graph.reshape(_NETWORK, -1, 1)
-        answer = model.head.write_combination(graph, value, answer, model.factors)
-    if model.calibrated:
-        answer = model.head.write_calibration(graph, answer)
-    if not shape:
-        answer = graph.reshape(answer, -1)
-    answer = graph.single(answer)
-    graph.name(answer, name)
-    whole = helper.make_graph(
-        [*nodes, *graph.nodes],
-        "model",
-        describe_inputs(bundle),
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])],
-        initializer=[*constants, *graph.constants],
-    )
-    return finish_model(whole, functions, opsets)
-
-
-def _rename_output(network: "onnx.ModelProto", name: str) -> None:
-    """Gives the graph's one output another name."""
-    before = network.graph.output[0].name
-    for node in network.graph.node:
-        for names in (node.input, node.output):
-            for place, value in enumerate(names):
-                if value == before:
-                    names[place] = name
 
 
 def write_trees(graph: GraphBuilder, nodes: "Nodes", bundle: Bundle) -> str:

@@ -1,6 +1,6 @@
-"""The trained model as an ONNX graph: what it reads, its layers, and its answer.
+"""Networks and the linear model as nodes of an ONNX graph: what they read, their layers, their answers.
 
-It says what `TrainedModel.forward` says, in fewer steps: numeric features go from the raw value to their
+They say what `TrainedModel.forward` says, in fewer steps: numeric features go from the raw value to their
 embedding at once (`numbers`), times are looked up by their minute of the week, and categories by their
 text. torch's own exporter is the oracle in the tests.
 """
@@ -14,55 +14,57 @@ from slipway.components.contracts.bundle import Bundle
 from slipway.components.train.graph.builder import GraphBuilder
 from slipway.components.train.graph.inputs import (
     Block,
-    describe_inputs,
     tabulate_times,
     write_codes,
     write_flags,
     write_minutes,
 )
 from slipway.components.train.graph.numbers import fold, write_numbers
+from slipway.components.train.linear.model import Linear
 from slipway.components.train.model.network import Network
 
 if TYPE_CHECKING:
-    import onnx
-
     from slipway.components.train.model.trained import TrainedModel
 
 
-def write_graph(model: "TrainedModel", bundle: Bundle) -> "onnx.ModelProto":
-    """The model as ONNX.
+Member = Network | Linear
+
+
+def write_members(
+    graph: GraphBuilder, model: "TrainedModel", bundle: Bundle, networks: list[Network]
+) -> list[str]:
+    """Adds the networks' mean answer, and that of the linear model, of those that there are.
 
     Args:
+        graph: to add to.
         model: on the CPU, in evaluation mode.
-        bundle: its signature; inputs and output are as `components/contracts/bundle.py` says.
-    """
-    from onnx import TensorProto, helper
+        bundle: its signature.
+        networks: the model's, or none where they are not Slipway's own.
 
-    graph = GraphBuilder()
-    members = cast("list[Network]", list(model.members))
+    Returns:
+        Of each an answer before calibration, float64 [N, outputs].
+    """
+    linear = [] if model.linear is None else [cast("Linear", model.linear)]
+    members: list[Member] = [*networks, *linear]
+    if not members:
+        return []
     answers = [
         _write_member(graph, member, blocks, model)
         for member, blocks in zip(
             members, _write_blocks(graph, model, members, bundle), strict=True
         )
     ]
-    mean = answers[0]
-    if len(answers) > 1:  # onnxruntime has no Mean of float64
-        share = graph.constant(1 / len(answers), np.float64)
-        mean = graph.add("Mul", graph.add("Sum", *answers), share)
-    answer = model.head.write_calibration(graph, mean) if model.calibrated else mean
-    name, shape = bundle.output
-    if not shape:
-        answer = graph.reshape(answer, -1)
-    if model.rounded:
-        answer = graph.single(answer)
-    kind = TensorProto.FLOAT if model.rounded else TensorProto.DOUBLE
-    output = helper.make_tensor_value_info(name, kind, ["batch", *shape])
-    return graph.finish(answer, output, describe_inputs(bundle))
+    means = answers[len(networks) :]
+    if len(networks) > 1:  # onnxruntime has no Mean of float64
+        share = graph.constant(1 / len(networks), np.float64)
+        means.insert(0, graph.add("Mul", graph.add("Sum", *answers[: len(networks)]), share))
+    elif networks:
+        means.insert(0, answers[0])
+    return means
 
 
 def _write_blocks(
-    graph: GraphBuilder, model: "TrainedModel", members: list[Network], bundle: Bundle
+    graph: GraphBuilder, model: "TrainedModel", members: list[Member], bundle: Bundle
 ) -> list[list[Block]]:
     """Adds what the first layers read: the blocks of each member."""
     preprocessor, numeric = model.preprocessor, len(bundle.numeric)
@@ -71,7 +73,7 @@ def _write_blocks(
     if embedded:
         segments = fold(preprocessor, [m.numbers for m in members if m.numbers is not None])
         found = write_numbers(graph, "numeric", embedded, numeric, segments[: len(embedded)])
-        numbers = _split_members(graph, found, len(members))
+        numbers = _split_members(graph, found, [_number_width(member) for member in members])
     codes = write_codes(graph, "categorical", bundle) if bundle.categorical else []
     minutes = write_minutes(graph, "time", len(bundle.time)) if bundle.time else ""
     flags = None
@@ -79,7 +81,7 @@ def _write_blocks(
         flags = write_flags(graph, "numeric", preprocessor, numeric)
     found_blocks = []
     for member, value in zip(members, numbers, strict=True):
-        width = member.numbers.linear.weight.shape[2] if member.numbers is not None else 0
+        width = _number_width(member)
         first = width * len(preprocessor.varying_columns)
         blocks = []
         if value:
@@ -103,22 +105,28 @@ def _write_blocks(
     return found_blocks
 
 
-def _split_members(graph: GraphBuilder, value: str, members: int) -> list[str]:
-    return (
-        [value]
-        if members == 1
-        else graph.split("Split", value, outputs=members, axis=2, num_outputs=members)
-    )
+def _number_width(member: Member) -> int:
+    """How many columns a numeric feature becomes."""
+    return 0 if member.numbers is None else int(member.numbers.get_output_shape()[-1])
+
+
+def _split_members(graph: GraphBuilder, value: str, widths: list[int]) -> list[str]:
+    if len(widths) == 1:
+        return [value]
+    sizes = graph.constant(widths, np.int64)
+    return graph.split("Split", value, sizes, outputs=len(widths), axis=2)
 
 
 def _write_member(
-    graph: GraphBuilder, member: Network, blocks: list[Block], model: "TrainedModel"
+    graph: GraphBuilder, member: Member, blocks: list[Block], model: "TrainedModel"
 ) -> str:
     """Adds a member's layers and its answer: float64 [N, outputs]."""
     values = [block.value for block in blocks]
     order = [source for block in blocks for source in block.sources]
     x = graph.add("Concat", *values, axis=1) if len(values) > 1 else values[0]
-    layers = [cast("nn.Module", block[0]) for block in member.backbone.blocks]
+    layers: list[nn.Module] = []
+    if isinstance(member, Network):
+        layers = [cast("nn.Module", block[0]) for block in member.backbone.blocks]
     if member.heads == 1:
         for number, layer in enumerate([*layers, member.output]):
             if number:

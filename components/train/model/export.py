@@ -10,8 +10,7 @@ from slipway.components.contracts.bundle import ONNX, PT2, Bundle, model_inputs
 from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support.errors import SlipwayError
 from slipway.components.train.graph.traced import trace, trace_graph
-from slipway.components.train.graph.trees import add_trees
-from slipway.components.train.graph.writer import write_graph
+from slipway.components.train.graph.whole import write_graph
 from slipway.components.train.model.network import Network
 from slipway.components.train.model.preprocess import RawArrays
 from slipway.components.train.model.trained import (
@@ -50,12 +49,11 @@ def export_model(
 
 def _write(model: TrainedModel, bundle: Bundle, raw: RawArrays) -> "onnx.ModelProto":
     """The graph of networks by Slipway's writer, or by torch's exporter where they are a package's."""
-    if model.forest is not None:
-        network = model.network_alone()
-        alone = None if network is None else _write(network, bundle, raw)
-        return add_trees(alone, model, bundle)
-    own = all(isinstance(member, Network) for member in model.members)
-    return write_graph(model, bundle) if own else trace_graph(model, bundle, raw)
+    if all(isinstance(member, Network) for member in model.members):
+        return write_graph(model, bundle)
+    if model.linear is None and model.forest is None:
+        return trace_graph(model, bundle, raw)
+    return write_graph(model, bundle, trace_graph(model.networks_alone(), bundle, raw))
 
 
 def check_export(

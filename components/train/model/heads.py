@@ -9,6 +9,7 @@ See `components/metrics/kinds` for what answers and labels are.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -123,14 +124,13 @@ class Head(ABC):
 
     @abstractmethod
     def write_combination(
-        self, graph: "GraphBuilder", network: str, trees: str, factors: tuple[float, float]
+        self, graph: "GraphBuilder", answers: Sequence[str], factors: Sequence[float]
     ) -> str:
         """Adds to an ONNX graph what `combine` does.
 
         Args:
             graph: to add to.
-            network: answers, float64 [N, outputs].
-            trees: the same of the trees.
+            answers: of each model, float64 [N, outputs].
             factors: see `combine`.
         """
 
@@ -145,13 +145,15 @@ class Head(ABC):
         """
 
     @abstractmethod
-    def combine(self, network: Tensor, trees: Tensor, factors: tuple[float, float]) -> Tensor:
-        """Two models' answers before calibration as one, where evidence adds up: float64 [N] or [N, W].
+    def combine(self, answers: Sequence[Tensor], factors: Sequence[float]) -> Tensor:
+        """Several models' answers before calibration as one, where evidence adds up.
 
         Args:
-            network: its answers, as `answer` gives them.
-            trees: theirs, as `answer_trees` does.
+            answers: of each model, as `answer` and `answer_trees` give them.
             factors: what each is multiplied by.
+
+        Returns:
+            float64 [N] or [N, W].
         """
 
     @abstractmethod
@@ -253,10 +255,9 @@ class BinaryHead(Head):
             return answers
         return torch.sigmoid(self.platt.slope * _log_odds(answers) + self.platt.offset)
 
-    def combine(self, network: Tensor, trees: Tensor, factors: tuple[float, float]) -> Tensor:
+    def combine(self, answers: Sequence[Tensor], factors: Sequence[float]) -> Tensor:
         """The sum of their log-odds."""
-        first, second = (_log_odds(answers) for answers in (network, trees))
-        return torch.sigmoid(factors[0] * first + factors[1] * second)
+        return torch.sigmoid(_sum([_log_odds(each) for each in answers], factors))
 
     def row_losses(self, labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
         """Minus the log of the probability of what was."""
@@ -283,10 +284,10 @@ class BinaryHead(Head):
         return graph.add("Sigmoid", graph.add("Add", scaled, offset))
 
     def write_combination(
-        self, graph: "GraphBuilder", network: str, trees: str, factors: tuple[float, float]
+        self, graph: "GraphBuilder", answers: Sequence[str], factors: Sequence[float]
     ) -> str:
         """See `combine`."""
-        odds = [_write_log_odds(graph, answers) for answers in (network, trees)]
+        odds = [_write_log_odds(graph, each) for each in answers]
         return graph.add("Sigmoid", _write_sum(graph, odds, factors))
 
     @property
@@ -395,10 +396,9 @@ class MulticlassHead(Head):
             scaled = scaled + torch.tensor(self.temperature.offsets, dtype=torch.float64)
         return torch.softmax(scaled, dim=1)
 
-    def combine(self, network: Tensor, trees: Tensor, factors: tuple[float, float]) -> Tensor:
+    def combine(self, answers: Sequence[Tensor], factors: Sequence[float]) -> Tensor:
         """The sum of their log-probabilities."""
-        first, second = (_log(answers) for answers in (network, trees))
-        return torch.softmax(factors[0] * first + factors[1] * second, dim=1)
+        return torch.softmax(_sum([_log(each) for each in answers], factors), dim=1)
 
     def row_losses(self, labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
         """Minus the log of the probability of what was."""
@@ -425,10 +425,10 @@ class MulticlassHead(Head):
         return graph.add("Softmax", scaled, axis=-1)
 
     def write_combination(
-        self, graph: "GraphBuilder", network: str, trees: str, factors: tuple[float, float]
+        self, graph: "GraphBuilder", answers: Sequence[str], factors: Sequence[float]
     ) -> str:
         """See `combine`."""
-        logs = [_write_log(graph, answers) for answers in (network, trees)]
+        logs = [_write_log(graph, each) for each in answers]
         return graph.add("Softmax", _write_sum(graph, logs, factors), axis=-1)
 
     @property
@@ -545,9 +545,9 @@ class NumberHead(Head):
         high = torch.maximum(answers[:, 2:3] + self.margin, value)
         return torch.cat([value, low, high], dim=1) * self.std + self.mean
 
-    def combine(self, network: Tensor, trees: Tensor, factors: tuple[float, float]) -> Tensor:
+    def combine(self, answers: Sequence[Tensor], factors: Sequence[float]) -> Tensor:
         """The sum of their values, and of the ends of their intervals."""
-        return factors[0] * network.double() + factors[1] * trees.double()
+        return _sum([each.double() for each in answers], factors)
 
     def row_losses(self, labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
         """What the network is trained with."""
@@ -575,10 +575,10 @@ class NumberHead(Head):
         return graph.add("Add", graph.add("Mul", ends, std), mean)
 
     def write_combination(
-        self, graph: "GraphBuilder", network: str, trees: str, factors: tuple[float, float]
+        self, graph: "GraphBuilder", answers: Sequence[str], factors: Sequence[float]
     ) -> str:
         """See `combine`."""
-        return _write_sum(graph, [network, trees], factors)
+        return _write_sum(graph, answers, factors)
 
     @property
     def is_calibrated(self) -> bool:
@@ -647,12 +647,21 @@ def _write_log(graph: "GraphBuilder", probabilities: str) -> str:
     return graph.add("Log", graph.add("Clip", probabilities, graph.constant(_LEAST, np.float64)))
 
 
-def _write_sum(graph: "GraphBuilder", values: list[str], factors: tuple[float, float]) -> str:
-    first, second = (
+def _sum(values: Sequence[Tensor], factors: Sequence[float]) -> Tensor:
+    first, *rest = (value * factor for value, factor in zip(values, factors, strict=True))
+    for more in rest:
+        first = first + more
+    return first
+
+
+def _write_sum(graph: "GraphBuilder", values: Sequence[str], factors: Sequence[float]) -> str:
+    first, *rest = (
         graph.add("Mul", value, graph.constant(factor, np.float64))
         for value, factor in zip(values, factors, strict=True)
     )
-    return graph.add("Add", first, second)
+    for more in rest:
+        first = graph.add("Add", first, more)
+    return first
 
 
 def make_head(splits: Splits, labels: np.ndarray, config: TrainingConfig) -> Head:

@@ -6,6 +6,8 @@ import numpy as np
 
 from slipway.components.metrics.binary import log_chances
 
+_FEW = 500  # rows of a class
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platt:
@@ -29,12 +31,19 @@ def fit_platt(
 ) -> Platt:
     """Fits the two numbers by maximum likelihood with Newton's method.
 
+    Where a class has few rows, each label counts as Platt's (1999): as probable as one more row of each
+    class makes it. Few rows are often told apart without an error, and then no slope would be too steep.
+
     The slope is kept positive, so that calibration never turns the order of two rows around: where
     the fit asks for a negative one, the probabilities are left as they are.
     """
     x = _logit(probability)
     design = np.stack([x, np.ones_like(x)], axis=1)
     weights = np.ones(len(x)) if weights is None else weights
+    positives = float((labels == 1).sum())
+    negatives = len(labels) - positives
+    if min(positives, negatives) < _FEW:
+        labels = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     beta, settled = _newton(design, labels, weights, damped=False)
     if not settled:
         # Probabilities that are far too sure throw the first steps past the answer.

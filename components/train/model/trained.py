@@ -20,11 +20,13 @@ class TrainedModel(nn.Module):
 
     Args:
         preprocessor: what the networks read.
-        members: networks; there may be none where there are trees.
+        members: networks; there may be none where there is something else.
         head: what is learned of the label.
         calibrated: whether `forward` calibrates.
-        forest: trees beside the networks, or alone.
-        factors: of the networks and the trees where there are both, see `Head.combine`.
+        linear: a linear model beside the networks, or alone; it takes what they take.
+        forest: trees, the same.
+        factors: of the networks, the linear model and the trees, of those that there are, where there is
+            more than one; see `Head.combine`.
         rounded: whether `forward` rounds its answers to the inputs' precision, or gives float64.
     """
 
@@ -35,15 +37,17 @@ class TrainedModel(nn.Module):
         head: Head,
         *,
         calibrated: bool = True,
+        linear: nn.Module | None = None,
         forest: Forest | None = None,
-        factors: tuple[float, float] = (0.5, 0.5),
+        factors: tuple[float, ...] = (),
         rounded: bool = True,
     ) -> None:
         super().__init__()
         self.preprocessor = preprocessor
         self.members = nn.ModuleList(members)
         self.head, self.calibrated = head, calibrated
-        self.forest, self.factors, self.rounded = forest, factors, rounded
+        self.linear, self.forest = linear, forest
+        self.factors, self.rounded = factors, rounded
 
     def forward(self, numeric: Tensor, codes: Tensor, time: Tensor) -> Tensor:
         """Answers [N] or [N, W], float32 for the inputs of `RawArrays`.
@@ -51,15 +55,16 @@ class TrainedModel(nn.Module):
         With parameters and `numeric` in float64 (see `exact_answers`) they are float64.
         """
         answers = []
-        if len(self.members):
+        if len(self.members) or self.linear is not None:
             inputs = self.preprocessor(numeric, codes, time)
+        if len(self.members):
             each = [self.head.answer(member(*inputs)) for member in self.members]
             answers.append(torch.stack(each, dim=1).mean(1))
+        if self.linear is not None:
+            answers.append(self.head.answer(self.linear(*inputs)))
         if self.forest is not None:
             answers.append(self.head.answer_trees(self.forest(tree_matrix(numeric, codes, time))))
-        mean = answers[0]
-        if len(answers) == 2:
-            mean = self.head.combine(answers[0], answers[1], self.factors)
+        mean = answers[0] if len(answers) == 1 else self.head.combine(answers, self.factors)
         answer = self.head.calibrate(mean) if self.calibrated else mean
         return answer.to(numeric.dtype) if self.rounded else answer
 
@@ -69,14 +74,13 @@ class TrainedModel(nn.Module):
             self.preprocessor,
             list(self.members),
             head,
+            linear=self.linear,
             forest=self.forest,
             factors=self.factors,
         )
 
-    def network_alone(self) -> "TrainedModel | None":
-        """Its networks' mean answer before calibration, not rounded; None where it has none."""
-        if not len(self.members):
-            return None
+    def networks_alone(self) -> "TrainedModel":
+        """Its networks' mean answer before calibration, not rounded."""
         alone = TrainedModel(
             self.preprocessor, list(self.members), self.head, calibrated=False, rounded=False
         )

@@ -16,7 +16,7 @@ from slipway.components.contracts.splits import read_splits
 from slipway.components.train.data.preparation import Prepared, prepare
 from slipway.components.train.data.tables import raw_arrays, read_features
 from slipway.components.train.graph.traced import trace_graph
-from slipway.components.train.graph.writer import write_graph
+from slipway.components.train.graph.whole import write_graph
 from slipway.components.train.model.heads import BinaryHead, Head, MulticlassHead, NumberHead
 from slipway.components.train.model.platt import Platt
 from slipway.components.train.model.temperature import Temperature

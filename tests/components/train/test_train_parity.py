@@ -23,6 +23,7 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared, prepare
 from slipway.components.train.data.tables import raw_arrays, read_features
+from slipway.components.train.linear.fit import fit_linear
 from slipway.components.train.model.export import check_export, export_model
 from slipway.components.train.model.heads import BinaryHead, Head, MulticlassHead, NumberHead
 from slipway.components.train.model.platt import Platt
@@ -151,7 +152,11 @@ def make_model(splits: Path, prepared: Prepared, case: Case) -> TrainedModel:
     if case.trees:
         forest = Forest(grow_trees(splits, prepared, Checkpoint("", "toy", "trees")).nodes())
     head = head_of(case.kind, case.slope)
-    return TrainedModel(prepared.parts.preprocessor, [member], head, forest=forest).eval()
+    linear = fit_linear(prepared).module if case.trees else None
+    shares = (0.4, 0.25, 0.35) if case.trees else ()
+    return TrainedModel(
+        prepared.parts.preprocessor, [member], head, linear=linear, forest=forest, factors=shares
+    ).eval()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.kind}, {c.architecture}, {c.sure:g}")

@@ -29,13 +29,13 @@ from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support.errors import SlipwayError
 from slipway.components.train.graph.builder import GraphBuilder
 from slipway.components.train.graph.trees import write_trees
+from slipway.components.train.model.blend import block_error, choose
 from slipway.components.train.model.heads import BinaryHead, MulticlassHead, NumberHead
 from slipway.components.train.model.platt import fit_platt
 from slipway.components.train.model.preprocess import RawArrays
 from slipway.components.train.preemption import Preempted
 from slipway.components.train.train import TrainingTask, TrainResult, train_model
 from slipway.components.train.trees import fit
-from slipway.components.train.trees.blend import block_error, choose
 from slipway.components.train.trees.forest import Forest, Nodes, join_nodes, read_nodes
 from slipway.components.train.trees.inputs import matrix_of, tree_columns
 
@@ -226,9 +226,9 @@ def test_a_blend_of_each_kind_of_label_is_one_graph(
     bundle, log = read_bundle(tmp_path / "bundle"), read_training(tmp_path / "bundle")
     assert result.model == log["model"] == bundle.notes["model"] == "blend"
     assert log["export_difference"] <= 1e-5
-    assert "and trees" in result.headline
+    assert "a linear model and trees" in result.headline
     assert log["choice"]["why"].startswith("training.model asks for it")
-    assert set(log["choice"]["losses"]) == {"network", "trees", "blend"}
+    assert set(log["choice"]["losses"]) == {"network", "linear", "trees", "blend"}
     assert log["choice"]["losses"]["blend"] < max(log["choice"]["losses"].values())
     test = read_part(splits, "test")
     session = onnxruntime.InferenceSession(str(tmp_path / "bundle" / ONNX))
@@ -385,12 +385,20 @@ def test_the_better_model_has_the_larger_share(
 ) -> None:
     labels, network, trees = two_models(rows, second, copied=copied)
     config = TrainingConfig(model="auto").resolve(rows)
-    choice = choose(BinaryHead(), network, trees, labels, np.ones(rows, np.float32), config)
+    choice = choose(
+        BinaryHead(),
+        {"network": network, "trees": trees},
+        labels,
+        np.ones(rows, np.float32),
+        config,
+    )
     assert chosen in (None, choice.chosen)
-    assert low <= choice.share <= high
+    assert low <= choice.shares.get("network", 0.0) <= high
     asked = config.model_copy(update={"model": "blend"})
-    told = choose(BinaryHead(), network, trees, labels, np.ones(rows, np.float32), asked)
-    assert (told.chosen, told.share) == ("blend", choice.share)
+    told = choose(
+        BinaryHead(), {"network": network, "trees": trees}, labels, np.ones(rows, np.float32), asked
+    )
+    assert told.chosen == "blend" and set(told.shares) == {"network", "trees"}
 
 
 def test_little_evidence_is_drawn_towards_one_half() -> None:
@@ -400,8 +408,10 @@ def test_little_evidence_is_drawn_towards_one_half() -> None:
         weights = np.ones(rows, np.float32)
         for seed in range(4):
             labels, network, trees = two_models(rows, 2.0, seed=seed)
-            choice = choose(BinaryHead(), network, trees, labels, weights, config)
-            shares.append(abs(choice.share - 0.5))
+            choice = choose(
+                BinaryHead(), {"network": network, "trees": trees}, labels, weights, config
+            )
+            shares.append(abs(choice.shares["network"] - 0.5))
     assert np.mean(found[60]) < 0.7 * np.mean(found[4000])
 
 
@@ -432,7 +442,7 @@ def test_combining_a_model_with_itself_changes_nothing() -> None:
         (MulticlassHead(classes=("a", "b", "c")), chances),
         (NumberHead(level=0.9, mean=5.0, std=2.0), ends),
     ):
-        mixed = head.combine(answers, answers, (0.3, 0.7))
+        mixed = head.combine([answers, answers, answers], (0.3, 0.5, 0.2))
         torch.testing.assert_close(mixed, answers.double(), rtol=1e-5, atol=1e-6)
 
 

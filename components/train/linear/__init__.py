@@ -1,0 +1,1 @@
+"""A linear model beside the network and the trees."""

@@ -1,0 +1,185 @@
+"""Fits the linear model: maximum likelihood with a quadratic penalty that the validation part chooses.
+
+It is convex, and small beside what else a training does: L-BFGS in float64 (Liu and Nocedal 1989), from a
+large penalty to a small one, each from where the one before ended. For each it finds what scikit-learn's
+`LogisticRegression` and `Ridge` find. There is no random choice in it.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from slipway.components.train.data.preparation import Prepared
+from slipway.components.train.data.tables import TrainingRows
+from slipway.components.train.linear.model import Linear, make_scales
+from slipway.components.train.model.heads import Head, MulticlassHead, NumberHead
+from slipway.components.train.model.preprocess import WEEKDAYS
+
+PENALTIES = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)
+_ROWS = 50_000
+_PATIENCE = 2  # penalties without improvement
+_STEPS = 200  # of L-BFGS, for each penalty
+_SMOOTH = 0.05  # standard deviations over which a quantile's loss bends
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedLinear:
+    """A linear model that has been fitted.
+
+    Attributes:
+        module: as a network.
+        penalty: half of it times the squared weights is added to the mean loss.
+        losses: on the validation part, by penalty tried.
+        rows: training rows that were taken.
+        seconds: they took.
+    """
+
+    module: Linear
+    penalty: float
+    losses: dict[float, float]
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Rows as the fit takes them, in float64; `weights` have the sum 1."""
+
+    design: Tensor
+    codes: Tensor
+    labels: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coefficients:
+    """What is fitted: weights [columns, outputs], a table a category [codes, outputs], bias [outputs]."""
+
+    weights: Tensor
+    tables: list[Tensor]
+    bias: Tensor
+
+    @staticmethod
+    def zeros(columns: int, cardinalities: Sequence[int], outputs: int) -> "Coefficients":
+        """Where a fit begins."""
+        kind = torch.float64
+        return Coefficients(
+            weights=torch.zeros(columns, outputs, dtype=kind),
+            tables=[torch.zeros(count, outputs, dtype=kind) for count in cardinalities],
+            bias=torch.zeros(outputs, dtype=kind),
+        )
+
+    def outputs(self, design: Tensor, codes: Tensor) -> Tensor:
+        """[N, outputs]."""
+        found = design @ self.weights + self.bias
+        for place, table in enumerate(self.tables):
+            found = found + table[codes[:, place]]
+        return found
+
+
+def fit_linear(prepared: Prepared) -> FittedLinear:
+    """Fits to the training rows, of a large table to evenly spaced ones, and chooses the penalty.
+
+    Args:
+        prepared: what was read.
+    """
+    started = time.monotonic()
+    parts = prepared.parts
+    whole = parts.source.rows
+    every = max(1, -(-len(whole) // _ROWS))
+    rows = TrainingRows(**{name: getattr(whole, name)[::every].cpu() for name in whole.__slots__})
+    held = parts.validation.to(torch.device("cpu"))
+    cardinalities = (
+        *(len(parts.signature.vocabularies[name]) + 1 for name in parts.signature.categorical),
+        *[WEEKDAYS] * len(parts.signature.time),
+    )
+    module = Linear(
+        make_scales(parts.preprocessor, rows.scaled),
+        parts.preprocessor.plain_width,
+        cardinalities,
+        parts.head.outputs,
+    )
+    train, validation = (columns_of(module, table) for table in (rows, held))
+    found = Coefficients.zeros(train.design.shape[1], cardinalities, module.outputs)
+    losses: dict[float, float] = {}
+    best = found
+    for penalty in PENALTIES:
+        found = minimise(parts.head, found, train, penalty)
+        loss = float(_loss(parts.head, found, validation))
+        losses[penalty] = loss if math.isfinite(loss) else math.inf
+        chosen = min(losses, key=losses.__getitem__)
+        if chosen == penalty:
+            best = found
+        if list(losses).index(chosen) < len(losses) - _PATIENCE:
+            break
+    module.fill(best.weights, best.tables, best.bias)
+    return FittedLinear(
+        module=module.eval().requires_grad_(False),
+        penalty=chosen,
+        losses=losses,
+        rows=len(rows),
+        seconds=time.monotonic() - started,
+    )
+
+
+def columns_of(module: Linear, rows: TrainingRows) -> Columns:
+    """The rows as the fit takes them; the module need not be fitted."""
+    with torch.no_grad():
+        design = module.design(rows.scaled, rows.plain).double()
+    weights = rows.weights.double()
+    return Columns(
+        design=design,
+        codes=rows.codes.long(),
+        labels=rows.labels.double(),
+        weights=weights / weights.sum(),
+    )
+
+
+def minimise(head: Head, start: Coefficients, rows: Columns, penalty: float) -> Coefficients:
+    """The coefficients with the least mean loss and penalty; the bias has none."""
+    leaves = [
+        value.clone().requires_grad_() for value in (start.weights, *start.tables, start.bias)
+    ]
+    fitted = Coefficients(weights=leaves[0], tables=leaves[1:-1], bias=leaves[-1])
+    optimizer = torch.optim.LBFGS(
+        leaves,
+        max_iter=_STEPS,
+        history_size=20,
+        tolerance_grad=1e-6,
+        tolerance_change=1e-12,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        squares = sum(value.square().sum() for value in leaves[:-1])
+        found = _loss(head, fitted, rows) + penalty / 2 * squares
+        found.backward()  # type: ignore[no-untyped-call]
+        return found
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    first, *tables, bias = (value.detach() for value in leaves)
+    return Coefficients(weights=first, tables=tables, bias=bias)
+
+
+def _loss(head: Head, coefficients: Coefficients, rows: Columns) -> Tensor:
+    """The mean loss, a scalar in float64."""
+    outputs = coefficients.outputs(rows.design, rows.codes)
+    return (_losses(head, outputs, rows.labels) * rows.weights).sum()
+
+
+def _losses(head: Head, outputs: Tensor, labels: Tensor) -> Tensor:
+    """Of each row, in float64: `Head.losses`, with the bend of a quantile's loss made round."""
+    if isinstance(head, MulticlassHead):
+        return nn.functional.cross_entropy(outputs, labels.long(), reduction="none")
+    if isinstance(head, NumberHead):
+        tail = (1 - head.level) / 2
+        gaps = labels[:, None] - outputs
+        levels = torch.tensor([tail, 1 - tail], dtype=gaps.dtype)
+        ends = levels * gaps[:, 1:] + _SMOOTH * nn.functional.softplus(-gaps[:, 1:] / _SMOOTH)
+        return gaps[:, 0].square() / 2 + ends.sum(1)
+    return nn.functional.binary_cross_entropy_with_logits(outputs[:, 0], labels, reduction="none")
