@@ -9,13 +9,20 @@ import onnxruntime
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import torch
 
+from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import ONNX, model_inputs, read_bundle
 from slipway.components.contracts.splits import read_part, read_splits, write_splits
 from slipway.components.metrics.costs import cheapest, cost_matrix, cost_rule
 from slipway.components.metrics.kinds.choose import label_type, label_type_of
 from slipway.components.metrics.multiclass import row_log_losses
 from slipway.components.support.errors import SlipwayError
+from slipway.components.train.checkpoint import Checkpoint
+from slipway.components.train.data.preparation import prepare
+from slipway.components.train.data.tables import make_rows, raw_arrays
+from slipway.components.train.distributed.processes import WorkerJob, run_workers
+from slipway.components.train.loop import Training, predict
 from slipway.components.train.model.conformal import conform, fit_sets
 from slipway.components.train.model.temperature import Temperature, fit_temperature
 from slipway.components.train.train import TrainingTask, TrainResult, train_model
@@ -125,6 +132,77 @@ def test_numbers_come_with_intervals_that_hold_what_they_promise(
     assert result.headline.startswith("validation RMSE ")
     report = (tmp_path / "report.html").read_text()
     assert "validation R²" in report and ">Calibration<" not in report
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "number"])
+def test_two_processes_train_each_kind_as_one(kind: Any, make_splits: Any, tmp_path: Path) -> None:
+    """On gloo, with batches that the processes share unequally: the same history and weights.
+
+    What comes of them is calibrated and then measured on rows that nothing saw.
+    """
+    change, classes = (to_classes, CLASSES) if kind == "multiclass" else (to_numbers, ())
+    folder = make_splits(rows=515, change=change, kind=kind, classes=classes)
+    weights = {"class_weights": "balanced"} if kind == "multiclass" else {"interval": 0.8}
+    config = TrainingConfig.model_validate(
+        {
+            **SMALL,
+            **weights,
+            "network": {"width": 16, "architecture": "mlp", "dropout": 0.0},
+            "epochs": 10,
+            "learning_rate": 1e-2,
+            "min_steps": 1,
+            "checkpoint_seconds": 1e9,
+        }
+    )
+    splits = read_splits(folder)
+    prepared = prepare(folder, splits, "toy", config, torch.device("cpu"))
+    parts = prepared.parts
+    one = Training(
+        make_network=prepared.make_network,
+        source=parts.source,
+        validation=parts.validation,
+        head=parts.head,
+        config=prepared.config,
+        device=torch.device("cpu"),
+        checkpoint=Checkpoint("", "toy", prepared.identity),
+        log=lambda values, step: None,
+        scaled_names=prepared.scaled_names,
+    ).run({})
+    job = WorkerJob(
+        splits=str(folder),
+        project="toy",
+        config=config.to_struct(),
+        device="cpu",
+        run_id=None,
+        checkpoints=str(tmp_path / "checkpoints"),
+    )
+    two = run_workers(job, 2)
+    assert len(one[0].history) == len(two[0].history)
+    for first, second in zip(one[0].history, two[0].history, strict=True):
+        assert second == pytest.approx(first, rel=1e-4)
+    for name, values in one[0].weights.items():
+        torch.testing.assert_close(two[0].weights[name], values, rtol=1e-3, atol=1e-4)
+    network = prepared.make_network()
+    network.load_state_dict(two[0].weights)
+    labels = read_part(folder, "validation")["label"].to_numpy()
+    head = parts.head.fit(labels, predict(network, parts.head, parts.validation), prepared.config)
+    table = read_part(folder, "test")
+    labels = table["label"].to_numpy()
+    rows = make_rows(
+        parts.preprocessor,
+        raw_arrays(parts.signature, table),
+        head.encode(labels),
+        np.ones(len(labels), np.float32),
+    )
+    found = head.calibrate(torch.from_numpy(predict(network, head, rows))).numpy()
+    label = label_type(kind, classes=classes, level=0.8)
+    assert label.is_sound(found.astype(np.float32)).all()
+    measured = label.measure(labels, found.astype(np.float32))
+    if kind == "multiclass":
+        nothing, _ = label.constants(label.describe(labels), {})["f1"]
+        assert measured["auc"] > 0.8 and measured["f1"] > nothing + 0.1
+    else:
+        assert measured["r2"] > 0.6 and measured["coverage"] == pytest.approx(0.8, abs=0.08)
 
 
 def test_numbers_far_from_zero_keep_what_float32_can_hold_of_them(
