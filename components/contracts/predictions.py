@@ -7,7 +7,8 @@ Layout, version 1::
 
 The rows have the columns of the inference log (`contracts.inference_log`) and are read as
 one: key, time (when the prediction would have been made; of rows without time, when it was),
-model_version, the columns of its answer, and each feature as the model saw it. `latency_ms` is null. A
+model_version, the columns of its answer (with `set`, a list of classes, where the model answers with
+sets), and each feature as the model saw it. `latency_ms` is null. A
 folder with predictions.json is whole.
 """
 

@@ -191,7 +191,7 @@ def _predict_all(
 
     table, source = given.table, given.source
     session, label = open_model(folder), label_type_of(bundle)
-    schema = log_schema(bundle.features, label.columns())
+    schema = log_schema(bundle.features, label.scored_columns())
     stamp = _stamp(source, release, shard)
     done, positives = 0, 0
     day: date | None = None
@@ -332,7 +332,7 @@ def _logged(
         "served_at": pa.repeat(pa.scalar(stamp.moment, pa.timestamp("us", "UTC")), count),
         "model_version": pa.repeat(stamp.version, count),
         "status": pa.repeat(pa.scalar(200, pa.int16()), count),
-        **label_type_of(bundle).to_columns(answers),
+        **label_type_of(bundle).to_scored_columns(answers),
         "latency_ms": pa.nulls(count, pa.float64()),
     }
     for feature in bundle.features:

@@ -34,7 +34,12 @@ CLASSES = ("ant", "bée", "cat")
 
 
 def make_bundle(
-    folder: Path, *, bias: float = 0.0, threshold: float = 0.5, kind: LabelKind = "binary"
+    folder: Path,
+    *,
+    bias: float = 0.0,
+    threshold: float = 0.5,
+    kind: LabelKind = "binary",
+    set_threshold: float | None = None,
 ) -> Bundle:
     """A logistic model over every kind of feature; `bias` makes another model.
 
@@ -52,7 +57,8 @@ def make_bundle(
         data_hash="0" * 64,
         label_kind=kind,
         classes=CLASSES if kind == "multiclass" else (),
-        level=0.8 if kind == "number" else 0.0,
+        level=0.8 if kind == "number" or set_threshold else 0.0,
+        set_threshold=set_threshold,
         scale=20.0 if kind == "number" else 1.0,
     )
     folder.mkdir(parents=True, exist_ok=True)

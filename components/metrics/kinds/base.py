@@ -339,6 +339,14 @@ class LabelType(ABC):
     def to_columns(self, answers: "np.ndarray") -> "dict[str, pa.Array]":
         """The answers as those columns, [N] each."""
 
+    def scored_columns(self) -> "list[tuple[str, pa.DataType]]":
+        """The columns that hold an answer in a scored table: those of the log, and what people read."""
+        return self.columns()
+
+    def to_scored_columns(self, answers: "np.ndarray") -> "dict[str, pa.Array]":
+        """The answers as those columns, [N] each."""
+        return self.to_columns(answers)
+
     @abstractmethod
     def from_columns(self, table: "pa.Table") -> "np.ndarray":
         """The answers of logged rows that were answered: float32 [N] or [N, W].

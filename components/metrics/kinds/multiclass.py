@@ -362,6 +362,26 @@ class MulticlassLabel(LabelType):
             "probabilities": pa.ListArray.from_arrays(pa.array(offsets), flat),
         }
 
+    def scored_columns(self) -> "list[tuple[str, pa.DataType]]":
+        """Also the set, where the model answers with one: the log does without."""
+        import pyarrow as pa
+
+        sets = self.set_threshold is not None
+        return [*self.columns(), *([("set", pa.list_(pa.string()))] if sets else [])]
+
+    def to_scored_columns(self, answers: "np.ndarray") -> "dict[str, pa.Array]":
+        """See `LabelType`; the classes of a set stand in their order."""
+        import numpy as np
+        import pyarrow as pa
+
+        columns = self.to_columns(answers)
+        if self.set_threshold is None:
+            return columns
+        held = self.sets(answers)
+        ends = np.concatenate([[0], held.sum(1).cumsum()]).astype(np.int32)
+        names = pa.array(self.classes, pa.string()).take(pa.array(np.nonzero(held)[1]))
+        return {**columns, "set": pa.ListArray.from_arrays(pa.array(ends), names)}
+
     def from_columns(self, table: "pa.Table") -> "np.ndarray":
         """See `LabelType`.
 

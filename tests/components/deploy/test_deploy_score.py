@@ -14,6 +14,7 @@ import pytest
 from support import deploy_world
 from support.model_keys import make_keys
 
+from slipway.components.config.data import Window
 from slipway.components.contracts.bundle import SIGNATURE
 from slipway.components.contracts.feature_rows import read_feature_rows, write_feature_rows
 from slipway.components.contracts.predictions import FILE, read_predictions
@@ -21,6 +22,7 @@ from slipway.components.contracts.signature import sign_bundle
 from slipway.components.contracts.splits import TIME, Feature
 from slipway.components.deploy import score as module
 from slipway.components.deploy.score import score_rows
+from slipway.components.monitor.window import open_window, read_answers
 from slipway.components.support.errors import SlipwayError
 
 FIRST = deploy_world.FIRST_ROW
@@ -55,6 +57,29 @@ def test_every_row_gets_the_version_s_own_answer(
     assert read_predictions(tmp_path / "p") == result
     assert (result.rows, result.positives, result.model_version) == (ROWS, sum(labels), "2")
     assert result.moments == ("2013-12-01T18:00:00Z", "2013-12-01T23:00:00Z")
+
+
+def test_the_sets_of_a_model_are_in_the_scored_table(
+    world: Any, rows: Path, tmp_path: Path
+) -> None:
+    """As the endpoint would answer; monitoring reads the table as ever."""
+    for version, edge in ((1, 0.3), (2, None)):
+        world.release(version, kind="multiclass", set_threshold=edge)
+        world.register(version)
+    score_rows(rows=rows, project="flights", model="1", predictions=tmp_path / "p")
+    table = _table(tmp_path / "p")
+    shares = np.array(table["probabilities"].to_pylist())
+    wanted = [
+        [bundles.CLASSES[k] for k in range(3) if row[k] >= np.float32(0.3) or k == row.argmax()]
+        for row in shares
+    ]
+    assert table["set"].to_pylist() == wanted
+    assert {len(one) for one in wanted} > {1}
+    window = Window(start=FIRST - timedelta(days=1), end=FIRST + timedelta(days=1))
+    log = open_window(str(tmp_path / "p"), "flights", window)
+    assert read_answers(log, "multiclass")["label"].to_pylist() == table["label"].to_pylist()
+    score_rows(rows=rows, project="flights", model="2", predictions=tmp_path / "plain")
+    assert "set" not in _table(tmp_path / "plain").column_names
 
 
 def test_a_count_is_missing_where_it_was_in_training(

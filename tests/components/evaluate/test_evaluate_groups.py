@@ -286,6 +286,12 @@ def test_the_expected_cost_is_gated(
     gate = {
         "metrics": {"expected_cost": {"max": float(cost) - 1e-6}},
         "champion": {"margins": {"expected_cost": 0.01}},
+        "slices": {
+            "columns": ["colour"],
+            "least": {"expected_cost": {"max": 100}},
+            "margins": {"expected_cost": 100},
+            "automatic": False,
+        },
         # The predictor itself answers by the costs.
         "rehearsal": {"rows": 20, "p99_ms": 10_000, "memory_mb": 4000},
     }
@@ -300,8 +306,16 @@ def test_the_expected_cost_is_gated(
     assert "expected cost</th>" in page and f"{cost:.3f}" in page
     # A champion from before there were costs decides in its own way, and is held against ours.
     crown(worlds[kind] / "bundle")
-    compared = rules_of(run(folder, tmp_path / "again", gate))["champion expected_cost"]
-    theirs = answered(worlds[kind])
+    again = rules_of(run(folder, tmp_path / "again", gate))
+    compared, theirs = again["champion expected_cost"], answered(worlds[kind])
+    colours = read_part(folder / "splits", "test")["colour"].to_numpy()
+    for colour in ("red", "green", "blue"):
+        ours, others = (one[colours == colour] for one in (rows, theirs))
+        own = matrix[ours["label"], ours["called"]].mean()
+        assert rules[f"slice colour={colour} expected_cost"].value == pytest.approx(own)
+        against = again[f"slice colour={colour} expected_cost against champion"]
+        wanted = own - matrix[others["label"], others["called"]].mean()
+        assert (against.value, against.outcome) == (pytest.approx(wanted), "pass")
     assert compared.value == pytest.approx(cost - matrix[theirs["label"], theirs["called"]].mean())
     if kind == "multiclass":
         assert compared.value < 0
