@@ -140,6 +140,10 @@ class TreesConfig(Section):
     )
 
 
+_EPOCH_STEPS = 100
+"""Of an epoch of a small table: its network can be at its best after a hundred steps."""
+
+
 class Range(Section):
     """Numbers that a search may take."""
 
@@ -226,7 +230,8 @@ class TrainingConfig(Section):
     epochs: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         default="auto",
         description="Passes over the training table, at most; after each, the validation part is "
-        "measured. `auto` takes 10 below `network.auto_rows` rows, else 5.",
+        "measured. `auto` takes 5, and below `network.auto_rows` rows as many as have about 100 steps "
+        "each, 10 to 30.",
     )
     min_steps: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         default="auto",
@@ -248,8 +253,9 @@ class TrainingConfig(Section):
     )
     patience: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         default="auto",
-        description="Epochs without improvement after which training ends. `auto` takes 4 below "
-        "`network.auto_rows` rows, where epochs are short, else 2.",
+        description="Epochs without improvement after which training ends. `auto` takes 2, and below "
+        "`network.auto_rows` rows, where epochs are short, a fifth "
+        "of them, at least 4.",
     )
     members: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         default="auto",
@@ -399,14 +405,20 @@ class TrainingConfig(Section):
             learning_rate=round(min(0.05, 0.02 * max(1.0, rows / 25_000) ** 0.5), 4),
             depth=min(8, 4 + max(0, math.floor(math.log(max(rows, 1) / 10_000, 3)) + 1)),
         )
-        return _decide(
+        steps = _decide(
             self.model_copy(update={"network": network, "trees": trees}),
-            threshold="cost" if costs else "f1",
-            members=1 if network.architecture == "tabm" else 2,
             batch_size=256 if small else 1024,
             min_steps=3000 if small else 600,
-            epochs=10 if small else 5,
-            patience=4 if small else 2,
+        )
+        # Epochs of about 100 steps, and no shorter than the table.
+        longest = int(steps.min_steps) * int(steps.batch_size) // max(rows, 1)
+        epochs = max(10, min(int(steps.min_steps) // _EPOCH_STEPS, longest))
+        taken = _decide(steps, epochs=epochs if small else 5)
+        return _decide(
+            taken,
+            threshold="cost" if costs else "f1",
+            members=1 if network.architecture == "tabm" else 2,
+            patience=max(4, int(taken.epochs) // 5) if small else 2,
             learning_rate=6e-3 if small else 2e-3,
             weight_decay=5e-2 if small else 1e-2,
         )

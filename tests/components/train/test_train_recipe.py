@@ -1,5 +1,6 @@
 """What the defaults make of a table: bins where values are shared, and settings by its size."""
 
+import pytest
 import torch
 
 from slipway.components.config.training import TrainingConfig
@@ -39,7 +40,7 @@ def test_the_defaults_follow_the_size_of_the_table() -> None:
     assert (small.network.architecture, small.members, small.batch_size) == ("tabm", 1, 256)
     assert (large.network.architecture, large.members, large.batch_size) == ("mlp", 2, 1024)
     assert (small.min_steps, large.min_steps) == (3000, 600)
-    assert (small.epochs, large.epochs) == (10, 5)
+    assert (small.epochs, large.epochs) == (15, 5)
     assert (small.patience, large.patience) == (4, 2)
     assert (small.learning_rate, large.learning_rate) == (6e-3, 2e-3)
     assert (small.weight_decay, large.weight_decay) == (5e-2, 1e-2)
@@ -50,6 +51,28 @@ def test_the_defaults_follow_the_size_of_the_table() -> None:
     given = TrainingConfig.model_validate(asked).resolve(10)
     assert (given.min_steps, given.epochs, given.learning_rate) == (50, 3, 0.01)
     assert given.network.distinct == 7
+
+
+@pytest.mark.parametrize(
+    ("rows", "asked", "epochs", "patience"),
+    [
+        (300, {}, 30, 6),
+        (25_600, {}, 30, 6),
+        (30_000, {}, 25, 5),
+        (300, {"min_steps": 1_500}, 15, 4),
+        (300, {"min_steps": 60}, 10, 4),
+        (300, {"min_steps": 9_000}, 90, 18),
+        (300, {"epochs": 20}, 20, 4),
+        (300, {"epochs": 2, "patience": 1}, 2, 1),
+        (25_600, {"batch_size": 128}, 15, 4),
+        (80_000, {"min_steps": 9_000}, 5, 2),
+    ],
+)
+def test_a_small_tables_epochs_are_short(
+    rows: int, asked: dict[str, int], epochs: int, patience: int
+) -> None:
+    settings = TrainingConfig.model_validate(asked).resolve(rows)
+    assert (settings.epochs, settings.patience) == (epochs, patience)
 
 
 def test_edges_keep_a_distance() -> None:
