@@ -21,6 +21,8 @@ from slipway.components.support.secrets import redact
 from slipway.components.support.stage import progress, stage
 
 NAME = "PIPELINE_FAILED"
+ENDED_WELL = frozenset({"COMPLETE", "CACHED", "SUCCEEDED"})
+"""How a group of tasks stands that ended well: the backend gives MLMD's words, kfp.local its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,7 @@ def report_pipeline(
         config: the project's `monitoring` section: its routes.
         pipeline: the pipeline's name.
         run: the run's name or id.
-        state: the final state as Kubeflow gives it; anything but SUCCEEDED is a failure.
+        state: the final state as Kubeflow gives it; any but those of `ENDED_WELL` is a failure.
         error: what Kubeflow says about it.
         link: a page that shows the run.
 
@@ -86,7 +88,7 @@ def report_pipeline(
     for route in routes_for(settings, alert):
         path = f"{root}/routes/{route.name}.{pipeline}.json"
         try:
-            if state == "SUCCEEDED":
+            if state in ENDED_WELL:
                 _notify_of_recovery(route, path, project, alert, link)
             else:
                 _notify_of_failure(route, path, project, alert, run, link)

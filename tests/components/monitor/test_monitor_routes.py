@@ -419,6 +419,21 @@ def test_a_failed_pipeline_notifies_once_and_so_does_its_recovery(
     assert failure.replace("run-5", "run-6") in told.failures
 
 
+@pytest.mark.parametrize("well", ["COMPLETE", "CACHED", "SUCCEEDED"])
+@pytest.mark.parametrize("badly", ["FAILED", "RUNNING", "CANCELED", "UNKNOWN", "NEW"])
+def test_the_states_are_the_backend_s_which_are_mlmd_s_and_those_of_kfp_local(
+    well: str, badly: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group whose pod was killed is RUNNING for ever: nobody was left to say otherwise."""
+    from slipway.components.monitor.alerting.failure import report_pipeline
+
+    monkeypatch.setenv("MONITORING_URI", str(tmp_path))
+    section = config("webhook", server.url).to_struct()
+    for run, state, told in (("1", well, 0), ("2", badly, 1), ("3", well, 2), ("4", well, 2)):
+        report_pipeline(project="flights", config=section, pipeline="p", run=run, state=state)
+        assert len(server.requests) == told, (run, state)
+
+
 def test_a_run_that_passes_when_it_is_retried_is_over(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
