@@ -48,7 +48,8 @@ TaskName = Literal[
 ]
 PipelineName = Literal["training", "retraining", "monitoring", "scoring", "backfill"]
 
-Shards = Annotated[int, Field(ge=1, le=1000)] | Literal["auto"]
+# Kubeflow gives the merge all its inputs in one argument: 131,072 bytes, some 700 for a shard.
+Shards = Annotated[int, Field(ge=1, le=128)] | Literal["auto"]
 
 
 def _is_quantity(value: str) -> str:
@@ -119,7 +120,7 @@ class Orchestration(Section):
     )
     shards: Shards = Field(
         default=1,
-        description="How many pods share the scoring of a table, at most: a number to 1000, or auto, one "
+        description="How many pods share the scoring of a table, at most: a number to 128, or auto, one "
         "for every 4,194,304 rows. 1: one task scores it all.",
     )
     tasks: dict[TaskName, TaskSettings] = Field(default={}, description="Task to what it asks for.")

@@ -128,7 +128,8 @@ def score_shard(
     result = work(
         rows=Path(rows.path), project=project, shard=shard, predictions=Path(predictions.path)
     )
-    predictions.metadata.update(result.metadata())
+    # Little: Kubeflow gives the merge what is noted of all shards in one argument.
+    predictions.metadata["rows"] = result.rows
 
 
 @dsl.component(base_image=image("deploy"), install_kfp_package=False)

@@ -1,9 +1,10 @@
 """`orchestration.shards`: a loop of one task a shard and a merge, on a cluster and on this machine."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,7 @@ from slipway.cluster.checks import containers, find_faults
 from slipway.cluster.connection import Connection
 from slipway.cluster.runs import follow, submit
 from slipway.cluster.upload import upload
+from slipway.components.config.orchestration import Shards
 from slipway.components.config.project import LoadedProject, load_project
 from slipway.components.contracts.feature_rows import read_feature_rows, write_feature_rows
 from slipway.components.contracts.predictions import read_predictions
@@ -92,7 +94,7 @@ def _tasks(component: dict[str, Any]) -> dict[str, Any]:
     ("value", "said"),
     [
         ("0", "at least 1"),
-        ("1001", "at most 1000"),
+        ("129", "at most 128"),
         ("2.5", "a whole number or auto, and is 2.5"),
         ("all", "a whole number or auto, and is 'all'"),
         ("[4]", "a whole number or auto, and is a list"),
@@ -101,6 +103,40 @@ def _tasks(component: dict[str, Any]) -> dict[str, Any]:
 def test_what_is_no_number_of_shards_is_refused(value: str, said: str, repository: Path) -> None:
     with pytest.raises(ProjectError, match=rf"orchestration\.shards: .*{said}"):
         _sharded(repository, value)
+
+
+def test_what_the_merge_is_given_fits_one_argument(sharded: Path) -> None:
+    """The executor input as the driver writes it (v2/driver/driver.go), for as many shards as there may be."""
+    most = get_args(get_args(Shards)[0])[1].metadata[1].le
+    session = {
+        "Provider": "minio",
+        "Params": {
+            "accessKeyKey": "accesskey",
+            "disableSSL": "true",
+            "endpoint": "minio-service.kubeflow.svc.cluster.local:9000",
+            "fromEnv": "false",
+            "region": "us-gov-west-1",
+            "secretKeyKey": "secretkey",
+            "secretName": "mlpipeline-minio-artifact",
+        },
+    }
+    identity = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+    artifact = {
+        "name": "1234567890",
+        "type": {"instanceSchema": "title: system.Dataset\ntype: object\nproperties: {}\n"},
+        "uri": f"s3://{'b' * 63}/{'prefix/' * 6}{'p' * 60}/{identity}/score-shard/{identity}/predictions",
+        "metadata": {
+            "display_name": "predictions",
+            "rows": 4_194_304.0,
+            "store_session_info": json.dumps(session),
+        },
+        "artifactId": "1234567890",
+    }
+    whole = {"inputs": {"artifacts": {"parts": {"artifacts": [artifact] * most}}}}
+    assert 80_000 < len(json.dumps(whole)) < 120_000, "of the 131,072 that an argument may have"
+    source = containers(read_package(sharded / "flights-scoring.yaml"))["exec-score-shard"]
+    assert 'predictions.metadata["rows"]' in json.dumps(source).replace('\\"', '"')
+    assert "metadata.update" not in json.dumps(source)
 
 
 def test_a_run_shows_each_shard_and_no_node_of_the_loop(
