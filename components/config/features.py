@@ -29,10 +29,9 @@ _RESERVED = f"has a name that Slipway uses itself ({', '.join(RESERVED)}, and wh
 class OfflineStore(Section):
     """The engine that joins the views to the examples: ours on one machine, Feast's on many."""
 
-    type: Literal["polars", "spark", "ray"] = Field(
+    type: Literal["polars", "spark"] = Field(
         default="polars",
-        description="Polars (slipway.components.features.offline_store), or Feast's own spark or "
-        "ray.",
+        description="Polars (slipway.components.features.offline_store), or Feast's own spark.",
     )
     options: dict[str, Any] = Field(
         default={},

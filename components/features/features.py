@@ -317,7 +317,7 @@ def join(
     job = store.get_historical_features(entity_df=_entity_frame(asked), features=wanted)
     names = [name for view in settings.views for name in view.feature_names]
     answer = pl.DataFrame(job.to_arrow()).select(key, *names)
-    # An engine that goes through pandas gives times in nanoseconds, Ray a wall clock as UTC.
+    # An engine that goes through pandas gives times in nanoseconds.
     for view in settings.views:
         types = pl.scan_parquet(place.table(view.name)).collect_schema()
         times = [n for n in view.feature_names if isinstance(types[n], pl.Datetime)]

@@ -162,7 +162,7 @@ def _newest(
     source = view.batch_source
     timestamp = timestamp_of(view)
     assert source is not None  # noqa: S101 - _timestamp refuses it
-    # A file is read here whatever engine joins: Feast's Ray store fails where no row is in range.
+    # A file is read here whatever engine joins.
     own = isinstance(source, FileSource)
     reader = PolarsOfflineStore if own else store._get_provider().offline_store
     job = reader.pull_latest_from_table_or_query(

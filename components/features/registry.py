@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from feast.types import PrimitiveFeastType
 
 POLARS = "slipway.components.features.offline_store.PolarsOfflineStore"
-_PACKAGES = {"spark": "pyspark", "ray": "ray"}
+_PACKAGES = {"spark": "pyspark"}
 
 
 def open_store(place: StoreLocation, engine: OfflineStore | None = None) -> "FeatureStore":
@@ -52,7 +52,7 @@ def open_store(place: StoreLocation, engine: OfflineStore | None = None) -> "Fea
         "project": place.project,
         "provider": "local",
         "registry": f"{base}/registry.db",
-        "offline_store": _offline_section(engine, str(base)),
+        "offline_store": _offline_section(engine),
         "online_store": place.online_store,
         "entity_key_serialization_version": ENTITY_KEY_VERSION,
     }
@@ -74,7 +74,7 @@ def open_store(place: StoreLocation, engine: OfflineStore | None = None) -> "Fea
     return FeatureStore(config=settings)
 
 
-def _offline_section(engine: OfflineStore, base: str) -> dict[str, Any]:
+def _offline_section(engine: OfflineStore) -> dict[str, Any]:
     """Feast's `offline_store` section.
 
     Raises:
@@ -90,14 +90,10 @@ def _offline_section(engine: OfflineStore, base: str) -> dict[str, Any]:
             f"features.offline_store is {engine.type}, and {package} is not installed here. Add it to"
             " the image of features (docs/features.md says how), or take `type: polars`."
         )
-    options = dict(engine.options)
-    if engine.type == "spark":
-        # Times come back in the session's zone, and Feast means UTC.
-        zone = {"spark.sql.session.timeZone": "UTC"}
-        options["spark_conf"] = {**options.get("spark_conf", {}), **zone}
-    else:
-        options.setdefault("storage_path", f"{base}/ray")
-    return {"type": engine.type, **options}
+    # Times come back in the session's zone, and Feast means UTC.
+    zone = {"spark.sql.session.timeZone": "UTC"}
+    conf = {**engine.options.get("spark_conf", {}), **zone}
+    return {"type": engine.type, **engine.options, "spark_conf": conf}
 
 
 def apply_definitions(

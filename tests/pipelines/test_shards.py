@@ -106,7 +106,7 @@ def test_what_is_no_number_of_shards_is_refused(value: str, said: str, repositor
 
 
 def test_what_the_merge_is_given_fits_one_argument(sharded: Path) -> None:
-    """The executor input as the driver writes it (v2/driver/driver.go), for as many shards as there may be."""
+    """The executor input as the driver writes it (v2/driver/driver.go), with the most shards."""
     most = get_args(get_args(Shards)[0])[1].metadata[1].le
     session = {
         "Provider": "minio",

@@ -1,6 +1,6 @@
-"""The engine that joins: the same project on Polars and on Feast's Spark or Ray store.
+"""The engine that joins: the same project on Polars and on Feast's Spark store.
 
-The runs need `pyspark` (and a Java) or `ray`, which Slipway does not install; docs/features.md says how.
+The run needs `pyspark` (and a Java), which Slipway does not install; docs/features.md says how.
 """
 
 import importlib.util
@@ -23,15 +23,12 @@ from slipway.components.features.features import build_features
 from slipway.components.support.errors import SlipwayError
 
 MakeDataset = Callable[..., Path]
-OPTIONS: dict[str, dict[str, Any]] = {
-    "spark": {
-        "spark_conf": {
-            "spark.master": "local[2]",
-            "spark.ui.enabled": "false",
-            "spark.sql.shuffle.partitions": "2",
-        }
-    },
-    "ray": {"ray_conf": {"num_cpus": 2}},
+OPTIONS: dict[str, Any] = {
+    "spark_conf": {
+        "spark.master": "local[2]",
+        "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": "2",
+    }
 }
 
 
@@ -40,71 +37,66 @@ def needs(package: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(missing, reason=f"{package} is not installed (docs/features.md)")
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [pytest.param("spark", marks=needs("pyspark")), pytest.param("ray", marks=needs("ray"))],
-)
+@needs("pyspark")
 def test_another_engine_gives_the_same_splits(
-    kind: str, make_dataset: MakeDataset, store_uri: Path, tmp_path: Path
+    make_dataset: MakeDataset, store_uri: Path, tmp_path: Path
 ) -> None:
     dataset = make_dataset(world(), WINDOW)
-    config = deepcopy(CONFIG) | {"offline_store": {"type": kind, "options": OPTIONS[kind]}}
+    config = deepcopy(CONFIG) | {"offline_store": {"type": "spark", "options": OPTIONS}}
     build_features(dataset, "polars", CONFIG, tmp_path / "polars")
-    build_features(dataset, kind, config, tmp_path / kind)
+    build_features(dataset, "spark", config, tmp_path / "spark")
     for part in PARTS:
-        ours, theirs = (pl.DataFrame(read_part(tmp_path / name, part)) for name in ("polars", kind))
+        ours, theirs = (
+            pl.DataFrame(read_part(tmp_path / name, part)) for name in ("polars", "spark")
+        )
         assert ours.height > 0
         assert ours.schema == theirs.schema
         assert ours.equals(theirs)
-    folder = locate(kind).folder
+    folder = locate("spark").folder
     assert folder is not None
     written = yaml.safe_load((folder / "feature_store.yaml").read_text())["offline_store"]
-    assert written["type"] == kind
+    assert written["type"] == "spark"
 
 
 def test_each_engine_reads_the_view_from_its_own_kind_of_source(store_uri: Path) -> None:
     place = locate("engines")
     sources = {
         kind: registry._source(OfflineStore(type=kind), "rain", place)
-        for kind in ("polars", "spark", "ray")
+        for kind in ("polars", "spark")
     }
-    assert [type(source).__name__ for source in sources.values()] == [
-        "FileSource", "SparkSource", "FileSource",
-    ]  # fmt: skip
+    assert [type(source).__name__ for source in sources.values()] == ["FileSource", "SparkSource"]
     for source in sources.values():
         assert source.path == f"{store_uri}/engines/tables/rain.parquet"  # type: ignore[attr-defined]
         assert (source.name, source.timestamp_field) == ("rain_rows", "event_timestamp")
 
 
-@pytest.mark.parametrize("kind", ["spark", "ray"])
 def test_an_engine_that_is_not_installed_is_refused(
-    kind: str, store_uri: Path, monkeypatch: pytest.MonkeyPatch
+    store_uri: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SlipwayError, match=rf"offline_store is {kind}, and (py)?{kind} is not ins"):
-        registry.open_store(locate("engines"), OfflineStore(type=kind))
+    with pytest.raises(SlipwayError, match="offline_store is spark, and pyspark is not installed"):
+        registry.open_store(locate("engines"), OfflineStore(type="spark"))
     assert not store_uri.exists()
 
 
 def test_feasts_section_for_each_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     spark = OfflineStore(type="spark", options={"spark_conf": {"spark.master": "local[2]"}})
-    assert registry._offline_section(spark, "/store") == {
+    assert registry._offline_section(spark) == {
         "type": "spark",
         # Without the zone Spark would give times in the machine's own.
         "spark_conf": {"spark.master": "local[2]", "spark.sql.session.timeZone": "UTC"},
     }
     assert spark.options == {"spark_conf": {"spark.master": "local[2]"}}
-    ray = registry._offline_section(OfflineStore(type="ray"), "/store")
-    assert ray == {"type": "ray", "storage_path": "/store/ray"}
-    ours = registry._offline_section(OfflineStore(), "/store")
+    ours = registry._offline_section(OfflineStore())
     assert ours == {"type": "slipway.components.features.offline_store.PolarsOfflineStore"}
 
 
 @pytest.mark.parametrize(
     ("section", "words"),
     [
-        ({"type": "flink"}, "'polars', 'spark' or 'ray'"),
+        ({"type": "flink"}, "'polars' or 'spark'"),
+        ({"type": "ray"}, "'polars' or 'spark'"),
         ({"options": {"threads": 2}}, "polars store has no options"),
     ],
 )
