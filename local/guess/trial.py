@@ -17,6 +17,7 @@ from slipway.components.config.base import format_instant
 from slipway.components.config.gate import GateConfig
 from slipway.components.config.label import Label
 from slipway.components.config.split import Split
+from slipway.components.contracts.row_key import content_hashes, joined
 from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature, Splits, read_part
 from slipway.components.evaluate.baselines import (
     explain_features,
@@ -115,10 +116,7 @@ def labels_of(label: LabelGuess) -> Labels:
 def cut(
     labels: Labels, label: LabelGuess, moments: Moments, split: SplitGuess, key: tuple[str, ...]
 ) -> "pl.Series":
-    """The part of each row: train, validation, test, or null.
-
-    Where parts are drawn, they are those of the features stage, if one column says what is drawn by.
-    """
+    """The part of each row: train, validation, test, or null; drawn as the features stage draws."""
     import numpy as np
     import polars as pl
 
@@ -143,20 +141,28 @@ def _chances(
     labels: Labels, label: LabelGuess, split: SplitGuess, key: tuple[str, ...]
 ) -> "pl.Series":
     """A number of [0, 1) for each row, by which its part is drawn."""
-    import numpy as np
     import polars as pl
 
-    by = split.split.value.get("by") or (key[0] if len(key) == 1 else None)
-    if by is None:
-        # Near enough to the draw by several columns or by content: for its size and its balance.
-        chances = pl.Series(np.random.default_rng(0).random(len(labels.values)))
-    else:
-        chances = draws(label.table.columns[str(by)].values, 0)
+    by = split.split.value.get("by")
+    chances = draws(label.table.columns[str(by)].values if by else _names(label, key), 0)
     if split.split.value["method"] == "stratified":
         rows = pl.DataFrame({"chance": chances, "label": labels.values})
         rank = pl.col("chance").rank("ordinal").over("label") - 0.5
         chances = rows.select(rank / pl.len().over("label")).to_series()
     return chances
+
+
+def _names(label: LabelGuess, key: tuple[str, ...]) -> "pl.Series":
+    """What each row is drawn by, as the features stage does it: a key, several columns, or its content.
+
+    Rows that are equal in all else than the label have one draw, so that no copy is in another part.
+    """
+    frame = label.table.frame
+    if len(key) == 1:
+        return frame[key[0]]
+    if key:
+        return joined(frame.select(key))
+    return content_hashes(frame.to_arrow(), sorted(set(frame.columns) - {label.column.name}))
 
 
 def try_baselines(

@@ -7,8 +7,12 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
-from support.own_tables import customers, orders, write
+from support.own_tables import customers, draft_of, orders, write
 
+from slipway.components.config.features import FeaturesConfig
+from slipway.components.contracts.row_key import row_keys
+from slipway.components.contracts.splits import LABEL, PARTS
+from slipway.components.features.split import part_of
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.local.guess.draft import Draft, make_draft
 from slipway.local.guess.facts import read_tables
@@ -126,3 +130,41 @@ def test_a_long_table_is_looked_at_evenly(tmp_path: Path, monkeypatch: pytest.Mo
     (table,) = read_tables([path])
     assert (table.rows, table.is_sample) == (1200, True)
     assert table.frame["order_id"].to_list() == [f"o{n}" for n in range(0, 1200, 4)]
+
+
+@pytest.mark.parametrize(
+    "key", [(), ("shop", "number"), ("one",)], ids=["by content", "several columns", "one column"]
+)
+def test_the_parts_that_are_said_are_those_of_the_run(tmp_path: Path, key: tuple[str, ...]) -> None:
+    """Drawn by the same text of each row; copies of a row are in its part."""
+    rows = pl.DataFrame(
+        {
+            "one": [f"r{n}" for n in range(300)],
+            "shop": [n // 100 for n in range(300)],
+            "number": [n % 100 for n in range(300)],
+            "size": [round(n / 7, 3) for n in range(300)],
+            "late": ["yes" if n % 3 else "no" for n in range(300)],
+        }
+    )
+    if not key:
+        rows = pl.concat([rows.drop("one", "shop"), rows.drop("one", "shop").head(40)])
+    draft = draft_of(tmp_path, {"rows.csv": rows}, Answers(label="late", key=key or ("none",)))
+    examples: dict[str, Any] = {"table": "rows"}
+    if key:
+        examples["key"] = key[0] if len(key) == 1 else list(key)
+    view = {"name": "row", "table": "rows", "fields": {"size": "size"}}
+    config = FeaturesConfig.parse(
+        {
+            "examples": examples,
+            "label": {"column": "late", "positive": "yes"},
+            "split": draft.split.split.value,
+            "views": [view],
+        },
+        "features",
+    )
+    columns = rows.columns
+    table = rows.to_arrow()
+    labels = (rows["late"] == "yes").cast(pl.Int8).alias(LABEL)
+    named = pl.DataFrame([row_keys(table, config, columns), labels])
+    parts = part_of(named, config, None)
+    assert draft.trial.rows == {part: int((parts == part).sum()) for part in PARTS}
