@@ -60,7 +60,9 @@ class EventSchema:
         self._table, self._window = table, record.window
         self._types = {n: kind for n, kind in record.tables[table].items() if is_readable(kind)}
         tables = read_schema(record.schema)["tables"] if record.schema else {}
-        self._text: dict[str, Any] | None = tables.get(table)
+        self._text: dict[str, Any] = tables.get(table, {"properties": {}})
+        self._moving = {n: c for n, c in self._text["properties"].items() if _moves(c)}
+        self._fixed: list[Check] | None = None
         self._at: datetime | None = None
         self._checks: list[Check] = []
 
@@ -127,7 +129,7 @@ class EventSchema:
         Raises:
             Malformed: naming line and field.
         """
-        text = self._text or {}
+        text = self._text
         if not landing.all_fields or text.get("additionalProperties", True):
             return
         for line, event in events:
@@ -151,26 +153,32 @@ class EventSchema:
             ]
 
     def _checks_at(self, now: datetime) -> list[Check]:
-        """The checks of single rows; the words for moments mean those of the next run."""
-        if self._text is None or now == self._at:
-            return self._checks
+        """The checks of single rows; only those by a moment of the push are made for each."""
+        if self._fixed is None:
+            others = {n: c for n, c in self._text["properties"].items() if n not in self._moving}
+            self._fixed = self._make({**self._text, "properties": others}, now)
+        if now != self._at:
+            moving = self._make({"properties": self._moving}, now) if self._moving else []
+            self._at, self._checks = now, [*self._fixed, *moving]
+        return self._checks
+
+    def _make(self, text: dict[str, Any], now: datetime) -> list[Check]:
+        """The checks of a schema's entry; the words for moments mean those of the next run."""
+        import polars as pl
+        import pyarrow as pa
+
         later = now + CLOCKS_DIFFER
         start, end = map(parse_instant, self._window) if self._window else (None, None)
         end = max(end, later) if end is not None else None
         moments = RunMoments(window_start=start, window_end=end, now=later)
-        schema = self._readable(table_schema(self._table, self._text, moments))
-        import polars as pl
-        import pyarrow as pa
-
+        schema = self._readable(table_schema(self._table, text, moments))
         empty = pl.DataFrame(schema={n: polars_type(kind) for n, kind in self._types.items()})
         checks = []
         for column in schema.columns:
             kind = as_arrow(empty.select(column.name)).schema.field(0).type
             kind = pa.string() if pa.types.is_large_string(kind) else kind
             checks += column_checks(column, kind)
-        checks += [check for check in table_checks(schema, empty) if check.kind == "row"]
-        self._at, self._checks = now, checks
-        return checks
+        return [*checks, *(check for check in table_checks(schema, empty) if check.kind == "row")]
 
     def _readable(self, schema: TableSchema) -> TableSchema:
         """Without what is said of columns whose values no event can bring."""
@@ -185,3 +193,9 @@ class EventSchema:
             rules=tuple(r for r in schema.rules if known(pl.sql_expr(r.sql).meta.root_names())),
             own_checks=tuple(own for own in schema.own_checks if known(own.columns)),
         )
+
+
+def _moves(column: dict[str, Any]) -> bool:
+    """Whether a column is held against a moment that is another one at each push."""
+    bounds = (str(column.get(word, "")) for word in ("formatMinimum", "formatMaximum"))
+    return any(bound.startswith(("now", "window_")) for bound in bounds)
