@@ -32,10 +32,10 @@ KILLED = ("killed", "timeout", "segfault", "caught by type check")
 # Function and changed line (as mutmut shows it, "old -> new"), to why nothing else is decided.
 EQUIVALENT: dict[tuple[str, str], str] = {
     (
-        "_number",
+        "number_or_nan",
         "return math.nan if value is None else value"
         " -> return math.nan if (value is None) and False else value",
-    ): "It is there for the types: `_finite` refuses None as it refuses NaN.",
+    ): "It is there for the types: `is_finite` refuses None as it refuses NaN.",
     **{
         ("check", f'mode: Judge = "point", -> mode: Judge = "{word}",'): (
             "Only `interval` is asked for; every other word is the point."
@@ -44,7 +44,7 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     },
     **{
         (
-            "_shown",
+            "show_beside",
             'return text.rstrip("0").rstrip(".") if "." in text else text'
             f' -> return text.rstrip("{zero}").rstrip("{point}") if "." in text else text',
         ): "`rstrip` takes a set of characters, and no X ends a number."
@@ -52,8 +52,8 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     },
     (
         "_costs",
-        "limit = _Limit(threshold=threshold, at_least=False, strict=True)"
-        " -> limit = _Limit(threshold=threshold, at_least=None, strict=True)",
+        "limit = Limit(threshold=threshold, at_least=False, strict=True)"
+        " -> limit = Limit(threshold=threshold, at_least=None, strict=True)",
     ): "None is as false as False.",
 }
 

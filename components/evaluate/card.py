@@ -12,10 +12,11 @@ from slipway.components.contracts.splits import Splits
 from slipway.components.contracts.verdict import RuleResult, Verdict
 from slipway.components.evaluate.class_plots import show_classes
 from slipway.components.evaluate.evidence import ScoredSample
+from slipway.components.evaluate.measured import Estimate, Evidence
 from slipway.components.evaluate.number_plots import show_numbers
 from slipway.components.evaluate.plots import Exhibits, Table, show_binary
 from slipway.components.evaluate.remedies import explain_failures
-from slipway.components.evaluate.rules import Estimate, Evidence, bounds_of
+from slipway.components.evaluate.rules import bounds_of
 from slipway.components.evaluate.slice_tables import show_slices
 from slipway.components.metrics.kinds.base import LabelTally, LabelType
 from slipway.components.metrics.kinds.binary import BinaryLabel

@@ -27,9 +27,9 @@ from slipway.components.evaluate.measure import (
     shuffled_estimate,
     slice_evidence,
 )
+from slipway.components.evaluate.measured import Estimate, Evidence, RehearsalEvidence
 from slipway.components.evaluate.ranking import note_ranking, plan_ranking, ranking_evidence
 from slipway.components.evaluate.rehearse import rehearse
-from slipway.components.evaluate.rules import Estimate, Evidence, RehearsalEvidence
 from slipway.components.evaluate.slices import plan_slices
 from slipway.components.evaluate.weights import plan_weights
 from slipway.components.metrics.kinds.base import LabelTally, LabelType

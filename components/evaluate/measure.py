@@ -15,7 +15,7 @@ from slipway.components.evaluate.blocks import (
     column_of,
     draw_weights,
 )
-from slipway.components.evaluate.rules import Estimate, SliceEvidence
+from slipway.components.evaluate.measured import Estimate, SliceEvidence
 from slipway.components.evaluate.slices import SliceColumn
 from slipway.components.evaluate.weights import RowWeights
 from slipway.components.metrics.intervals import of_gaps, percentile

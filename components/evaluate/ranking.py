@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from slipway.components.config.gate import GateConfig, RankingRule
 from slipway.components.contracts.splits import part_file
 from slipway.components.evaluate.measure import TestPass, as_estimate, has_blocks
-from slipway.components.evaluate.rules import RankingEvidence
+from slipway.components.evaluate.measured import RankingEvidence
 from slipway.components.evaluate.slices import SliceColumn, require_groups, texts
 from slipway.components.metrics.ranking import QueryMetrics, measure_queries
 

@@ -7,134 +7,26 @@ module (`make mutation`) show that each comparison matters.
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 from slipway.components.config.gate import EVERY_CLASS, Bound, GateConfig, Judge, LeakAlarm
 from slipway.components.config.kinds import LOWER_IS_BETTER, Metric, metric_name
 from slipway.components.contracts.verdict import Outcome, Override, RuleResult, override_holds
+from slipway.components.evaluate.measured import Estimate, Evidence, GroupEvidence
+from slipway.components.evaluate.thresholds import (
+    Limit,
+    capitalised,
+    check,
+    check_count,
+    check_limit,
+    is_finite,
+    number_or_nan,
+    show_beside,
+)
 from slipway.components.metrics.kinds.base import LabelType
-from slipway.components.support.pages.digits import decimals
 
 _LEAST_GROUPS = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """A measured value with its confidence interval. None: could not be measured."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    rows: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SliceEvidence:
-    """What was measured on the rows with one value of one column."""
-
-    column: str
-    value: str
-    rows: int
-    metrics: dict[str, Estimate]
-    differences: dict[str, Estimate] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupEvidence:
-    """What a rule of fairness compares.
-
-    Attributes:
-        rule: its name. groups: by group its value, with the rows that this is made from.
-        gap, ratio: how far the groups lie apart.
-        problems: why nothing may be concluded, in words.
-    """
-
-    rule: str
-    groups: dict[str, Estimate]
-    gap: Estimate
-    ratio: Estimate
-    problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankingEvidence:
-    """How well the rows of queries are ordered.
-
-    Attributes:
-        queries: those that can be measured.
-        values: `ndcg` and `recall`, means over the queries. chance: what a random order comes to.
-    """
-
-    queries: int
-    values: dict[str, Estimate]
-    chance: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RehearsalEvidence:
-    """How the predictor answered before registration.
-
-    Attributes:
-        difference: largest difference to the answers that evaluate computed: absolute, or of a kind of
-            label without a scale of its own as a share of the largest answer.
-        p99_ms: 99th percentile of the latency of a request with one row.
-        memory_mb: largest resident memory.
-        problems: what went wrong, in words.
-    """
-
-    rows: int
-    difference: float | None
-    p99_ms: float | None
-    memory_mb: float | None
-    problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """All that was measured, for the rules to look at.
-
-    Attributes:
-        label: the kind of label, as the model has it.
-        effective_rows: how many rows of equal weight the weighed test rows are worth; None: all weigh the
-            same.
-        rows: test rows. expected_rows: what splits.json says. class_rows: test rows of each class.
-        problems: what made the measuring itself unsound; each is a fail.
-        metrics: of the model, by name.
-        champion: differences (model − champion) by metric; None where there is no champion.
-        champion_problem: why the champion, though there is one, could not be compared.
-        slices: of the declared columns.
-        ranking: what the rule of ranking asks for; None where there is none.
-        fairness: what the rules of fairness compare. classes: of each class F1, recall and precision,
-            where the least of one is asked for.
-        constant_cost: where the label has costs, what the best constant answer costs a row, and which it
-            is.
-        baselines: by baseline, the difference in the kind's leading metric (model − baseline).
-        shuffled: what is told of labels shuffled on purpose, with the interval of pure chance.
-        features: how well single features tell the label (see `LabelType.tells`), by name.
-        told: how well the model does, where its kind's alarm is none of the metrics.
-        rehearsal: None where it was left out by the project's choice.
-    """
-
-    label: LabelType
-    rows: int
-    expected_rows: int
-    class_rows: tuple[int, ...]
-    effective_rows: float | None = None
-    problems: tuple[str, ...] = ()
-    metrics: dict[str, Estimate] = field(default_factory=dict)
-    champion: dict[str, Estimate] | None = None
-    champion_problem: str = ""
-    slices: tuple[SliceEvidence, ...] = ()
-    fairness: tuple[GroupEvidence, ...] = ()
-    ranking: RankingEvidence | None = None
-    classes: dict[str, dict[str, Estimate]] = field(default_factory=dict)
-    constant_cost: tuple[float, str] | None = None
-    baselines: dict[str, Estimate] = field(default_factory=dict)
-    shuffled: Estimate | None = None
-    features: dict[str, float] = field(default_factory=dict)
-    told: float | None = None
-    rehearsal: RehearsalEvidence | None = None
 
 
 def judge(evidence: Evidence, config: GateConfig) -> tuple[RuleResult, ...]:
@@ -183,137 +75,10 @@ def override_for(
     return None, f"An override cannot cover these rules, so it was not applied: {', '.join(fixed)}."
 
 
-def _finite(*values: float | None) -> bool:
-    return all(value is not None and math.isfinite(value) for value in values)
-
-
-def check(
-    name: str,
-    metric: str,
-    what: str,
-    estimate: Estimate | None,
-    bound: Bound,
-    mode: Judge = "point",
-) -> list[RuleResult]:
-    """Holds an estimate against a bound: one result for `min`, one for `max`.
-
-    Args:
-        name: of the rule.
-        metric: what it is about.
-        what: the subject of the reason, for example "AUC".
-        estimate: None, or any number in it that is not finite, fails.
-        bound: the thresholds.
-        mode: "point" judges the value, "interval" the worse end of the interval.
-    """
-    results = []
-    for side, threshold in (("min", bound.min), ("max", bound.max)):
-        if threshold is not None:
-            suffix = f" {side}" if bound.min is not None and bound.max is not None else ""
-            limit = _Limit(threshold=threshold, at_least=side == "min", mode=mode)
-            results.append(_check(name + suffix, metric, what, estimate, limit))
-    return results
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Limit:
-    """What an estimate is held against; `strict`: it must be above, not only as good."""
-
-    threshold: float
-    at_least: bool = True
-    mode: Judge | Literal["tie"] = "point"
-    strict: bool = False
-
-
-def _check(
-    name: str, metric: str, what: str, estimate: Estimate | None, limit: _Limit
-) -> RuleResult:
-    threshold, at_least, mode = limit.threshold, limit.at_least, limit.mode
-    estimate = estimate or Estimate(value=None)
-    judged = _number(estimate.value)
-    where = what
-    if mode == "interval":
-        judged = _number(estimate.low if at_least else estimate.high)
-        where = f"the {'lower' if at_least else 'upper'} bound of {what}"
-    numbers = (estimate.value, estimate.low, estimate.high)
-    given = [number for number in numbers if number is not None]
-    if not _finite(judged, estimate.value, *given):
-        reason = f"{_capital(where)} could not be measured on {estimate.rows:,} rows."
-        if _finite(estimate.value) and mode == "interval":
-            reason += " There are too few blocks to resample: see gate.block."
-        value, low, high = (number if _finite(number) else None for number in numbers)
-        return RuleResult(
-            name=name,
-            metric=metric,
-            outcome="fail",
-            reason=reason,
-            threshold=threshold,
-            value=value,
-            low=low,
-            high=high,
-            rows=estimate.rows,
-        )
-    holds = judged >= threshold if at_least else judged <= threshold
-    if holds:
-        relation = "is at least" if at_least else "is at most"
-    else:
-        relation = "is below" if at_least else "is above"
-    if limit.strict:
-        holds = judged > threshold if at_least else judged < threshold
-        relation = f"is {'' if holds else 'not '}{'above' if at_least else 'below'}"
-    return RuleResult(
-        name=name,
-        metric=metric,
-        outcome="pass" if holds else "fail",
-        reason=f"{_capital(where)} {relation} {threshold:g}: {_shown(judged, threshold)}.",
-        threshold=threshold,
-        value=estimate.value,
-        low=estimate.low,
-        high=estimate.high,
-        rows=estimate.rows,
-        overridable=True,
-    )
-
-
-def _shown(value: float, threshold: float) -> str:
-    """A value with three significant digits, or as many as show on which side of its threshold it is."""
-    places = decimals(value)
-    while True:
-        text = f"{value:,.{places}f}"
-        shown = float(text.replace(",", ""))
-        if value and not shown:
-            return f"{value:.2g}"  # 1.4e-07, not 0
-        # It ends: with all of its digits the text is the value.
-        if (shown < threshold, shown > threshold) == (value < threshold, value > threshold):
-            return text.rstrip("0").rstrip(".") if "." in text else text
-        places += 1
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _count(name: str, what: str, value: int, least: int) -> RuleResult:
-    holds = value >= least
-    return RuleResult(
-        name=name,
-        metric="rows",
-        outcome="pass" if holds else "fail",
-        reason=f"{what}: {value:,} of at least {least:,}.",
-        threshold=float(least),
-        value=float(value),
-        rows=value,
-        overridable=True,
-    )
-
-
 def _soundness(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     reasons = list(evidence.problems)
     reasons += [
-        f"{_capital(metric_name(metric))} could not be measured."
+        f"{capitalised(metric_name(metric))} could not be measured."
         for metric, estimate in sorted(evidence.metrics.items())
         if estimate.value is None
     ]
@@ -354,10 +119,10 @@ def _not_finite(part: Any, where: str) -> list[str]:
 def _amount(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     least = config.min_class_rows
     return [
-        _count("test rows", "Test rows", evidence.rows, config.min_rows),
+        check_count("test rows", "Test rows", evidence.rows, config.min_rows),
         *_effective(evidence, config),
         *(
-            _count(count.rule, count.what, count.rows, least)
+            check_count(count.rule, count.what, count.rows, least)
             for count in evidence.label.count_classes(evidence.class_rows, least)
         ),
     ]
@@ -372,7 +137,7 @@ def _effective(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
         reason = f"What the test rows are worth by {config.weights} was not measured."
         return [RuleResult(name=name, metric="rows", outcome="fail", reason=reason)]
     what = f"Rows of equal weight that the test rows are worth by {config.weights}"
-    return [_count(name, what, int(worth), config.min_rows)]
+    return [check_count(name, what, int(worth), config.min_rows)]
 
 
 def bounds_of(label: LabelType, config: GateConfig) -> list[tuple[Metric, Bound]]:
@@ -440,7 +205,9 @@ def _slices(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
             name = f"{column}={value}"
             rows = part.rows if part else 0
             results.append(
-                _count(f"slice {name} rows", f"Required slice {name}, rows", rows, rule.min_rows)
+                check_count(
+                    f"slice {name} rows", f"Required slice {name}, rows", rows, rule.min_rows
+                )
             )
     judged = [
         part
@@ -483,7 +250,7 @@ def _fairness(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
         if part and not problems and len(part.groups) < _LEAST_GROUPS:
             problems.append(f"There are no two groups of {rule.by} to compare.")
         if part is None or problems:
-            reason = f"{_capital(rule.name)}: {' '.join(problems)}"
+            reason = f"{capitalised(rule.name)}: {' '.join(problems)}"
             results.append(
                 RuleResult(name=rule.name, metric=rule.measure, outcome="fail", reason=reason)
             )
@@ -491,7 +258,7 @@ def _fairness(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
         few = {name: one.rows for name, one in part.groups.items() if one.rows < rule.min_rows}
         for name, rows in sorted(few.items()):
             what = f"Rows of {rule.by}={name} for the {metric_name(rule.measure)}"
-            results.append(_count(f"{rule.name} {name} rows", what, rows, rule.min_rows))
+            results.append(check_count(f"{rule.name} {name} rows", what, rows, rule.min_rows))
         if few:
             continue
         for side, estimate, bound in (
@@ -514,7 +281,7 @@ def _ranking(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
         reason = f"Ranking by {rule.by}: it was not measured."
         return [RuleResult(name="ranking", metric="ndcg", outcome="fail", reason=reason)]
     what = f"Queries (by {rule.by}) of two rows or more with a relevant one"
-    results = [_count("ranking queries", what, found.queries, rule.min_queries)]
+    results = [check_count("ranking queries", what, found.queries, rule.min_queries)]
     if results[0].outcome == "fail":
         return results
     for metric, least in (("ndcg", rule.ndcg), ("recall", rule.recall)):
@@ -533,7 +300,7 @@ def _ranking(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
 
 def _extremes(part: GroupEvidence) -> str:
     """The two groups that lie farthest apart, each with its value."""
-    known = [(_number(one.value), name) for name, one in part.groups.items()]
+    known = [(number_or_nan(one.value), name) for name, one in part.groups.items()]
     least, most = min(known), max(known)
     return f"{least[1]} ({least[0]:.4g}) and {most[1]} ({most[0]:.4g})"
 
@@ -556,7 +323,7 @@ def _classes(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
         least = bound.min_rows or config.min_class_rows
         if rows[name] < least:
             what = f"Test rows of the class {name} for its least values"
-            results.append(_count(f"class {name} enough rows", what, rows[name], least))
+            results.append(check_count(f"class {name} enough rows", what, rows[name], least))
             continue
         measured = evidence.classes.get(name, {})
         for metric, value in sorted(bound.least.items()):
@@ -582,8 +349,8 @@ def _costs(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
         return [RuleResult(name=name, metric=metric, outcome="fail", reason=reason)]
     threshold, answer = evidence.constant_cost
     what = f"the expected cost of a row ({answer} has {threshold:.5g})"
-    limit = _Limit(threshold=threshold, at_least=False, strict=True)
-    return [_check(name, metric, what, evidence.metrics.get(metric), limit)]
+    limit = Limit(threshold=threshold, at_least=False, strict=True)
+    return [check_limit(name, metric, what, evidence.metrics.get(metric), limit)]
 
 
 def _baselines(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
@@ -593,12 +360,12 @@ def _baselines(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     results = []
     for name in names:
         # Who is only as good as a constant has not beaten it.
-        result = _check(
+        result = check_limit(
             f"beats {name}",
             label.lead,
             f"the lead in {metric_name(label.lead)} over the {name}",
             evidence.baselines.get(name),
-            _Limit(threshold=rule.margin, mode=rule.judge, strict=True),
+            Limit(threshold=rule.margin, mode=rule.judge, strict=True),
         )
         if rule.judge == "tie" and name == fitted:
             result = _let_tie_pass(result, rule.margin)
@@ -620,7 +387,7 @@ def _let_tie_pass(lead: RuleResult, margin: float) -> RuleResult:
             f"{lead.reason} There are too few blocks to tell a tie from a loss: see gate.block."
         )
         return replace(lead, reason=reason)
-    upper = f"the upper bound of its interval is {_shown(lead.high, margin)}"
+    upper = f"the upper bound of its interval is {show_beside(lead.high, margin)}"
     if lead.high >= margin:
         return replace(lead, outcome="pass", reason=f"{lead.reason} But it is a tie: {upper}.")
     return replace(lead, reason=f"{lead.reason} That is no chance: {upper}.")
@@ -634,9 +401,9 @@ def _judge_shuffled(evidence: Evidence) -> RuleResult:
     """Against shuffled labels nothing but chance is left, unless the measuring itself leaks."""
     shuffled, metric = evidence.shuffled or Estimate(value=None), evidence.label.chance
     numbers = (shuffled.value, shuffled.low, shuffled.high)
-    told, low, high = (_number(number) for number in numbers)
+    told, low, high = (number_or_nan(number) for number in numbers)
     outcome: Outcome = "fail"
-    if not _finite(*numbers):
+    if not is_finite(*numbers):
         numbers = (None, None, None)
         reason = "The model was not measured against shuffled labels."
     else:
@@ -671,7 +438,7 @@ def _judge_suspects(evidence: Evidence, rule: LeakAlarm) -> RuleResult:
     if value is None or not math.isfinite(value):
         outcome, reason = (
             "fail",
-            f"{_capital(worst)} has no {metric_name(alarm)} that could be measured.",
+            f"{capitalised(worst)} has no {metric_name(alarm)} that could be measured.",
         )
         value = None
     elif value < rule.auc:
@@ -682,13 +449,13 @@ def _judge_suspects(evidence: Evidence, rule: LeakAlarm) -> RuleResult:
     elif rule.acknowledged.strip():
         outcome = "pass"
         reason = (
-            f"{_capital(worst)} has {metric_name(alarm)} {value:.4f};"
+            f"{capitalised(worst)} has {metric_name(alarm)} {value:.4f};"
             f" acknowledged: {rule.acknowledged.strip()}"
         )
     else:
         outcome = "fail"
         reason = (
-            f"{_capital(worst)} has {metric_name(alarm)} {value:.4f}, which is too good to be true:"
+            f"{capitalised(worst)} has {metric_name(alarm)} {value:.4f}, which is too good to be true:"
             " look for a leak of the label. If it is right, say why in gate.leak.acknowledged."
         )
     return RuleResult(

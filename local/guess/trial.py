@@ -25,7 +25,7 @@ from slipway.components.evaluate.baselines import (
     measure_features,
 )
 from slipway.components.evaluate.measure import Scorer, estimates, run_pass
-from slipway.components.evaluate.rules import Estimate
+from slipway.components.evaluate.measured import Estimate
 from slipway.components.features.columns import typed
 from slipway.components.features.parts import statistics
 from slipway.components.features.split import draws

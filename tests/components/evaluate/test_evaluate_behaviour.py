@@ -5,7 +5,8 @@ import pytest
 
 from slipway.components.config.gate import GateConfig
 from slipway.components.evaluate.blocks import draw_weights
-from slipway.components.evaluate.rules import Estimate, Evidence, decide, judge
+from slipway.components.evaluate.measured import Estimate, Evidence
+from slipway.components.evaluate.rules import decide, judge
 from slipway.components.metrics.intervals import percentile
 from slipway.components.metrics.kinds.binary import BinaryLabel
 from slipway.components.metrics.tally import Tally

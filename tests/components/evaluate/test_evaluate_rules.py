@@ -12,17 +12,15 @@ from hypothesis import strategies as st
 from slipway.components.config.gate import GateConfig
 from slipway.components.contracts.verdict import RuleResult
 from slipway.components.evaluate import rules
-from slipway.components.evaluate.rules import (
+from slipway.components.evaluate.measured import (
     Estimate,
     Evidence,
     GroupEvidence,
     RankingEvidence,
     RehearsalEvidence,
     SliceEvidence,
-    decide,
-    judge,
-    override_for,
 )
+from slipway.components.evaluate.rules import decide, judge, override_for
 from slipway.components.metrics.kinds.binary import BinaryLabel
 from slipway.components.metrics.kinds.multiclass import MulticlassLabel
 from slipway.components.metrics.kinds.number import NumberLabel
