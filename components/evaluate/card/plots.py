@@ -21,7 +21,7 @@ _LINES = {"precision": "third", "recall": "champion", "accuracy": "other", "f1":
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class CardTable:
     """A table of the card: its caption, the columns' names, and cells as they are shown."""
 
     caption: str
@@ -39,7 +39,7 @@ class Exhibits:
 
     title: str
     figures: tuple[tuple[str, str], ...] = ()
-    tables: tuple[Table, ...] = ()
+    tables: tuple[CardTable, ...] = ()
 
 
 def _colour(name: str) -> str:

@@ -10,14 +10,14 @@ from slipway.components.config.kinds import LOWER_IS_BETTER, LabelKind, Metric, 
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.splits import Splits
 from slipway.components.contracts.verdict import RuleResult, Verdict
-from slipway.components.evaluate.class_plots import show_classes
+from slipway.components.evaluate.card.class_plots import show_classes
+from slipway.components.evaluate.card.number_plots import show_numbers
+from slipway.components.evaluate.card.plots import CardTable, Exhibits, show_binary
+from slipway.components.evaluate.card.slice_tables import show_slices
 from slipway.components.evaluate.evidence import ScoredSample
 from slipway.components.evaluate.measured import Estimate, Evidence
-from slipway.components.evaluate.number_plots import show_numbers
-from slipway.components.evaluate.plots import Exhibits, Table, show_binary
 from slipway.components.evaluate.remedies import explain_failures
 from slipway.components.evaluate.rules import bounds_of
-from slipway.components.evaluate.slice_tables import show_slices
 from slipway.components.metrics.kinds.base import LabelTally, LabelType
 from slipway.components.metrics.kinds.binary import BinaryLabel
 from slipway.components.metrics.multiclass_tally import MulticlassTally
@@ -172,7 +172,7 @@ def _metric_rows(content: CardContent) -> list[dict[str, Any]]:
     ]
 
 
-def _fairness(content: CardContent) -> list[Table]:
+def _fairness(content: CardContent) -> list[CardTable]:
     """A table for each rule of fairness: its groups, and how far they lie apart."""
     tables = []
     for rule, found in zip(content.gate.fairness, content.evidence.fairness, strict=False):
@@ -184,7 +184,7 @@ def _fairness(content: CardContent) -> list[Table]:
             "smallest by largest": "" if rule.ratio is None else f"at least {rule.ratio:g}",
         }
         tables.append(
-            Table(
+            CardTable(
                 caption=f"Compared by {rule.by}: {metric_name(rule.measure)}{of}",
                 header=(rule.by, "Rows", "Value", "Interval", "Asked for"),
                 rows=tuple(
@@ -202,14 +202,14 @@ def _fairness(content: CardContent) -> list[Table]:
     return tables
 
 
-def _ranking(content: CardContent) -> list[Table]:
+def _ranking(content: CardContent) -> list[CardTable]:
     """A table of how well queries are ordered."""
     rule, found = content.gate.ranking, content.evidence.ranking
     if rule is None or found is None:
         return []
     asked = {"ndcg": rule.ndcg, "recall": rule.recall}
     return [
-        Table(
+        CardTable(
             caption=f"Ranked by {rule.by}: the first {rule.at} of {found.queries:,} queries",
             header=("Metric", "Value", "Interval", "Random order", "Asked for"),
             rows=tuple(

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from slipway.components.evaluate.plots import Exhibits, Table
+from slipway.components.evaluate.card.plots import CardTable, Exhibits
 from slipway.components.support.pages import digits
 from slipway.components.support.pages.palette import colour
 from slipway.components.support.pages.plots import draw
@@ -36,7 +36,9 @@ def show_classes(tally: "MulticlassTally", names: tuple[str, ...]) -> Exhibits:
     return Exhibits(title="Classes", figures=tuple(figures), tables=tuple(tables))
 
 
-def _class_table(tally: "MulticlassTally", names: tuple[str, ...], counts: "np.ndarray") -> Table:
+def _class_table(
+    tally: "MulticlassTally", names: tuple[str, ...], counts: "np.ndarray"
+) -> CardTable:
     import numpy as np
 
     measured = tally.measure_classes()
@@ -57,17 +59,17 @@ def _class_table(tally: "MulticlassTally", names: tuple[str, ...], counts: "np.n
         for place in shown
     )
     header = ("Class", "Rows", "Called", "Precision", "Recall", "F1", "AUC against the rest")
-    return Table(caption=caption, header=header, rows=rows)
+    return CardTable(caption=caption, header=header, rows=rows)
 
 
-def _pair_table(counts: "np.ndarray", names: tuple[str, ...]) -> Table:
+def _pair_table(counts: "np.ndarray", names: tuple[str, ...]) -> CardTable:
     """The mistakes that are made most often."""
     import numpy as np
 
     wrong = counts - np.diag(np.diag(counts))
     order = np.argsort(-wrong, axis=None, kind="stable")[:_SHOWN_PAIRS]
     pairs = [divmod(int(cell), len(names)) for cell in order]
-    return Table(
+    return CardTable(
         caption="The classes that are confused most often",
         header=("Class", "Called", "Rows", "Of the class"),
         rows=tuple(

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from slipway.components.evaluate.plots import Exhibits, Table
+from slipway.components.evaluate.card.plots import CardTable, Exhibits
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.support.pages import digits
 from slipway.components.support.pages.palette import colour
@@ -91,7 +91,7 @@ def residual_plot(labels: "np.ndarray", answers: "np.ndarray", parts: "list[np.n
 
 def _table(
     labels: "np.ndarray", answers: "np.ndarray", parts: "list[np.ndarray]", label: LabelType
-) -> Table:
+) -> CardTable:
     import numpy as np
 
     rows = []
@@ -110,7 +110,7 @@ def _table(
             )
         )
     level = label.settings["level"]
-    return Table(
+    return CardTable(
         caption="How many labels the intervals hold, by tenths of the predicted value:"
         f" {digits.share(level, 0)} is what they promise",
         header=("Tenth", "Rows", "Predicted", "Actual", "MAE", "Coverage", "Interval's width"),

@@ -1,0 +1,1 @@
+"""The model card: what the gate saw, as a page."""
