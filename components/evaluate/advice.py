@@ -26,7 +26,8 @@ def advise(
         bounds: the gate's own for the kind of label (see `rules.bounds_of`).
     """
     advice = _reached_by_constants(gate, constants, bounds)
-    return advice + (_fires_at_once(monitoring, metrics) if monitoring else [])
+    how = ", each row counted once" if gate.weights else ""
+    return advice + (_fires_at_once(monitoring, metrics, how) if monitoring else [])
 
 
 def _reached_by_constants(
@@ -52,8 +53,10 @@ def _reached_by_constants(
     return advice
 
 
-def _fires_at_once(monitoring: MonitoringConfig, metrics: Mapping[str, float | None]) -> list[str]:
-    """The alert that a model raises which does no worse than it did here."""
+def _fires_at_once(
+    monitoring: MonitoringConfig, metrics: Mapping[str, float | None], how: str
+) -> list[str]:
+    """The alert that a model raises which does no worse than it did here; `how` it was measured."""
     limits, accuracy = monitoring.alerts, metrics.get("accuracy")
     rule = monitoring.rules.get("LOW_ACCURACY", RuleSettings())
     if not rule.enabled or accuracy is None or not accuracy < limits.accuracy:
@@ -61,6 +64,6 @@ def _fires_at_once(monitoring: MonitoringConfig, metrics: Mapping[str, float | N
     value = max(math.floor(100 * (accuracy - limits.accuracy_drop)) / 100, 0)
     return [
         f"monitoring.alerts.accuracy is {limits.accuracy:g}, but this model has {accuracy:.4f} on the"
-        " test part: LOW_ACCURACY would fire from its first window on. Set monitoring.alerts.accuracy"
-        f" to {value:.2f}, {limits.accuracy_drop:g} below what was measured."
+        f" test part{how}: LOW_ACCURACY would fire from its first window on. Set"
+        f" monitoring.alerts.accuracy to {value:.2f}, {limits.accuracy_drop:g} below what was measured."
     ]
