@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_instant
 from slipway.components.contracts.bundle import read_bundle
@@ -28,6 +28,9 @@ from slipway.components.deploy.score import (
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory
 from slipway.components.support.stage import progress, stage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SHARD_ROWS = 4_194_304
 """Rows of a shard where their number is left to Slipway: some minutes of work, against a pod's start."""
@@ -193,8 +196,19 @@ def _merge_days(parts: list[Path], target: Path, model: str) -> None:
         if len(files) == 1:
             shutil.copyfile(files[0], path)
             continue
-        with pq.ParquetWriter(path, pq.read_schema(files[0]), compression="zstd") as writer:
+        schema = _as_written(pq.read_schema(files[0]))
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             for file in files:
                 parquet = pq.ParquetFile(file)
                 for group in range(parquet.num_row_groups):
-                    writer.write_table(parquet.read_row_group(group))
+                    writer.write_table(parquet.read_row_group(group).cast(schema))
+
+
+def _as_written(schema: "pa.Schema") -> "pa.Schema":
+    """The schema that a file was written with: parquet calls the items of a list otherwise than Arrow."""
+    import pyarrow as pa
+
+    for index, field in enumerate(schema):
+        if pa.types.is_list(field.type):
+            schema = schema.set(index, field.with_type(pa.list_(field.type.value_type)))
+    return schema

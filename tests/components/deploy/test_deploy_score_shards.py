@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support import deploy_world
@@ -207,3 +208,17 @@ def test_nothing_but_predictions_is_taken_for_a_shard(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SlipwayError, match=f"holds no predictions.*{FILE}"):
         merge_predictions(parts=[tmp_path / "empty"], predictions=tmp_path / "merged")
+
+
+def test_a_day_of_two_shards_is_joined_to_the_byte_with_sets_of_classes_too(tmp_path: Path) -> None:
+    table = pa.table(
+        {"key": ["a", "b", "c"], "set": [["x", "y"], [], ["z"]], "p": [0.5, None, 1.0]}
+    )
+    name = Path("flights/date=2013-12-01/part-00000.parquet")
+    for folder, groups in (("0", [table]), ("1", [table[1:]]), ("whole", [table, table[1:]])):
+        (tmp_path / folder / name).parent.mkdir(parents=True)
+        with pq.ParquetWriter(tmp_path / folder / name, table.schema, compression="zstd") as file:
+            for group in groups:
+                file.write_table(group)
+    module._merge_days([tmp_path / "0", tmp_path / "1"], tmp_path / "joined", "flights")
+    assert (tmp_path / "joined" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
