@@ -23,6 +23,7 @@ class Page:
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
+        self._width = 0
 
     def open(self, address: str | Path, width: int = 1280) -> str:
         """Opens a page and gives its visible text.
@@ -35,6 +36,7 @@ class Page:
             named = address.with_name(f"{address.name}.html")
             shutil.copyfile(address, named)
             address = named
+        self._width = width
         emulation = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", emulation)
         self._driver.get(address.resolve().as_uri() if isinstance(address, Path) else address)
@@ -85,9 +87,10 @@ class Page:
         program = (
             "const ends = [...document.querySelectorAll('caption')]"
             ".map(c => Math.ceil(c.getBoundingClientRect().right));"
-            "return Math.max(document.documentElement.scrollWidth, ...ends) - window.innerWidth"
+            "return Math.max(document.documentElement.scrollWidth, ...ends)"
         )
-        return max(0, int(self._driver.execute_script(program)))
+        # Not window.innerWidth: a telephone zooms out until a page that is too wide fits.
+        return max(0, int(self._driver.execute_script(program)) - self._width)
 
     def complaints(self) -> list[str]:
         """What the console has said since it was asked last, but that a favicon is not there."""
