@@ -348,7 +348,12 @@ def evidence(
     os.environ.update(Workspace.at(out).settings())
     name, _, which = model.replace("/", "@", 1).partition("@")
     report = show_evidence(name, which or "challenger")
-    deliver(asdict(report), lambda: say(report.text))
+
+    def show() -> None:
+        for fact, value in report.lines:
+            say(value, label=f"{fact:<14} ")
+
+    deliver(asdict(report), show)
     if page is not None:
         write_evidence_page(page, report)
         say(f"written: {page}")

@@ -247,9 +247,11 @@ def show_monitoring(console: Console, record: "MonitoringRecord") -> None:
     """What a window came to, and its alerts."""
     summary = record.summary
     latency = summary["avg_latency"]
+    labelled, least = summary.get("labelled") or 0, record.details.get("min_rows", 0)
+    few = f" ({labelled:,} labels of the {least:,} that it takes)" if labelled < least else ""
     say(
         f"Monitoring: {summary['total_predictions']:,} predictions, {_DRIFT[record.drift_status]},"
-        f" {' '.join(quality(summary))}, latency {'—' if latency is None else f'{latency:.1f} ms'}",
+        f" {' '.join(quality(summary))}{few}, latency {'—' if latency is None else f'{latency:.1f} ms'}",
         to=console,
     )
     if not record.alerts:

@@ -284,6 +284,7 @@ def _describe(figures: _Figures) -> dict[str, Any]:
             "versions": measures.versions,
             "system": measures.system.to_dict(),
             "performance": performance.to_dict() if performance else None,
+            "min_rows": figures.settings.min_rows,
             "label": to_facts(figures.reference.label) if figures.reference else None,
             "labels_known_by": format_instant(measures.known_by),
             "release": figures.reference.release if figures.reference else None,

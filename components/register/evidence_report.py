@@ -96,8 +96,12 @@ class EvidenceReport:
     @property
     def text(self) -> str:
         """The same, one fact a line, and what does not hold."""
-        lines = [f"{name:<14} {value}" for name, value in self.facts.items()]
-        return "\n".join([*lines, *(f"PROBLEM        {problem}" for problem in self.problems)])
+        return "\n".join(f"{name:<14} {value}" for name, value in self.lines)
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """The facts and the problems, each with its name."""
+        return [*self.facts.items(), *(("PROBLEM", problem) for problem in self.problems)]
 
     def _images(self) -> str:
         """How many images are named by digest; those by tag by name, for their bytes are not known."""

@@ -455,3 +455,15 @@ def test_whether_the_data_drifted_is_said_in_words(status: DriftStatus) -> None:
         "no_data": "1,400 predictions, too few data, accuracy 0.8000",
     }
     assert said[status] in output.getvalue()
+
+
+def test_too_few_labels_are_said_beside_the_accuracy_that_they_do_not_give() -> None:
+    run = served()
+    assert run.record is not None
+    summary = {**run.record.summary, "current_accuracy": None, "labelled": 196}
+    for details, said in ({"min_rows": 200}, True), ({"min_rows": 196}, False), ({}, False):
+        console, text = screen(100)
+        show_monitoring(console, replace(run.record, summary=summary, details=details))
+        assert (
+            "accuracy — (196 labels of the 200 that it takes)" in " ".join(text().split())
+        ) == said

@@ -138,6 +138,7 @@ def test_accuracy_is_unknown_below_the_least_number_of_labels(world: Any) -> Non
     world.write_log(world.between(start, end))
     summary = world.run(start, end, min_rows=200).record.summary
     assert 0 < summary["labelled"] < 200 < summary["total_predictions"]
+    assert "No alert looks at so few" in (world.root / "report").read_text()
     assert summary["current_accuracy"] is None
     assert summary["expected_accuracy"] is not None
 
