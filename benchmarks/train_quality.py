@@ -7,10 +7,13 @@ build/). The further tables are public ones that packages on PyPI carry (see `pu
 into 60 % training, 20 % validation and 20 % test. Slipway runs with default settings on these, and
 with those of examples/flights on flights. LightGBM and XGBoost have 2,000 trees of learning rate 0.05
 (0.02 on the small tables) at most, CatBoost its defaults, all stopped early on the validation part, with
-native categories. CatBoost is left out where it is not installed. Mean of 3 seeds.
+native categories. CatBoost is left out where it is not installed. Mean of 3 seeds. At the end stand the
+mean ranks over all tables, and how often each system wins against Slipway, by a paired bootstrap of blocks
+of test rows.
 
 Settings in the environment: SEEDS, THREADS, TABLES (all, or names with commas between: flights, adult,
-...), and MODEL (network, trees, blend or auto: `training.model` of ours). The whole takes hours:
+...), ROWS (at most so many of each public table), MODEL (`training.model` of ours) and STEPS
+(`training.min_steps`). The whole takes hours:
 
     TABLES=flights,adult SEEDS=1 nice -n 10 make bench NAME=train_quality
 """
@@ -28,6 +31,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks import standings
 from benchmarks.harness import Row, cpu_seconds, report
 from benchmarks.public_tables import KINDS, public_table
 from slipway.components.config.kinds import LOWER_IS_BETTER, LabelKind
@@ -47,6 +51,7 @@ from slipway.components.support.errors import SlipwayError
 
 SEEDS = range(int(os.environ.get("SEEDS", "3")))
 THREADS = int(os.environ.get("THREADS", "2"))
+ROWS = int(os.environ["ROWS"]) if os.environ.get("ROWS") else None
 Answer = tuple[np.ndarray, np.ndarray]
 """Answers on validation and test, as the kind of label has them."""
 
@@ -228,9 +233,10 @@ if importlib.util.find_spec("catboost"):
 
 def measure(
     train: Callable[[int], Answer], labels: dict[str, np.ndarray], meta: Splits, rule: str
-) -> dict[str, list[float]]:
-    """Trains with each seed; metrics on the test part and CPU seconds, a value a seed."""
+) -> tuple[dict[str, list[float]], list[np.ndarray]]:
+    """Trains with each seed: metrics on the test part and CPU seconds, a value a seed; the answers."""
     found: dict[str, list[float]] = {}
+    answers: list[np.ndarray] = []
     for seed in SEEDS:
         answer: list[Answer] = []
 
@@ -241,6 +247,7 @@ def measure(
         seconds = cpu_seconds(keep)
         wall = time.perf_counter() - started
         validation, test = (np.asarray(part, np.float64) for part in answer[0])
+        answers.append(test)
         label = label_type(meta.label_kind, classes=meta.classes)
         if meta.label_kind == "binary":
             threshold = choose_threshold(labels["validation"], validation, rule)
@@ -249,20 +256,30 @@ def measure(
         values = {name: measured[name] for name in SHOWN[meta.label_kind]}
         for name, value in (values | {"cpu_s": seconds, "wall_s": wall}).items():
             found.setdefault(name, []).append(value)
-    return found
+    return found, answers
 
 
-def compare(name: str, folder: Path, settings: dict[str, Any], slack: float) -> list[Row]:
+def compare(
+    name: str, folder: Path, settings: dict[str, Any], slack: float
+) -> tuple[list[Row], dict[str, np.ndarray]]:
+    """The rows of a table, and each system's resampled losses."""
     meta, data = read_splits(folder), frames(folder)
     kind = meta.label_kind
     labels = {part: values for part, (_, values) in data.items()}
     rate = 0.05 if len(labels["train"]) > 50_000 else 0.02
     rule = settings["threshold"] if settings["threshold"] != "auto" else "f1"
-    peers = {
-        peer: measure(partial(fit, data, kind, rate), labels, meta, rule)
-        for peer, fit in PEERS.items()
+    measured = {
+        "Slipway": measure(lambda seed: slipway(folder, settings, seed), labels, meta, rule),
+        **{
+            peer: measure(partial(fit, data, kind, rate), labels, meta, rule)
+            for peer, fit in PEERS.items()
+        },
     }
-    ours = measure(lambda seed: slipway(folder, settings, seed), labels, meta, rule)
+    losses = standings.resampled(
+        kind, labels["test"], {system: answers for system, (_, answers) in measured.items()}
+    )
+    peers = {system: found for system, (found, _) in measured.items()}
+    ours = peers.pop("Slipway")
     lead = SHOWN[kind][0]
     less = lead in LOWER_IS_BETTER
     means = {peer: float(np.mean(found[lead])) for peer, found in peers.items()}
@@ -287,26 +304,37 @@ def compare(name: str, folder: Path, settings: dict[str, Any], slack: float) -> 
             )
     if name == "flights":
         rows.append(Row("flights: start to bundle", "–", "s", ours["wall_s"], reach="≤ 240"))
-    return rows
+    return rows, losses
 
 
 def main() -> None:
     warnings.filterwarnings("ignore")
     tables = os.environ.get("TABLES") or ",".join([*KINDS, "flights"])
-    own = {"model": os.environ["MODEL"]} if os.environ.get("MODEL") else {}
+    own: dict[str, Any] = {"model": os.environ["MODEL"]} if os.environ.get("MODEL") else {}
+    if os.environ.get("STEPS"):
+        own["min_steps"] = int(os.environ["STEPS"])
     rows: list[Row] = []
+    losses: dict[str, dict[str, np.ndarray]] = {}
     flights = load_project(Path("examples/flights")).project.training
     defaults = type(flights)()
     with tempfile.TemporaryDirectory() as scratch:
         for name in tables.split(","):
             if name == "flights":
-                rows += compare(name, flights_folder(), flights.to_struct() | own, slack=0)
+                found = compare(name, flights_folder(), flights.to_struct() | own, slack=0)
             else:
                 folder = Path(scratch) / name
                 folder.mkdir()
                 given = defaults.to_struct() | own
-                rows += compare(name, public_table(folder, name), given, slack=0.005)
+                found = compare(name, public_table(folder, name, rows=ROWS), given, slack=0.005)
+            rows += found[0]
+            losses[name] = found[1]
+            for peer in PEERS:
+                ahead, error = standings.gap(losses[name]["Slipway"], losses[name][peer])
+                print(f"{name}: ahead of {peer} by {ahead:.5f}, standard error {error:.5f}")
     report("train_quality", rows)
+    print("system, mean rank; tables won, open and lost against Slipway")
+    for system, rank, counts in standings.standings(losses):
+        print(f"{system}, {rank:.2f}; {counts}")
 
 
 if __name__ == "__main__":
