@@ -7,9 +7,9 @@ build/). The further tables are public ones that packages on PyPI carry (see `pu
 into 60 % training, 20 % validation and 20 % test. Slipway runs with default settings on these, and
 with those of examples/flights on flights. LightGBM and XGBoost have 2,000 trees of learning rate 0.05
 (0.02 on the small tables) at most, CatBoost its defaults, all stopped early on the validation part, with
-native categories. CatBoost is left out where it is not installed. Mean of 3 seeds. At the end stand the
-mean ranks over all tables, and how often each system wins against Slipway, by a paired bootstrap of blocks
-of test rows.
+native categories. CatBoost is left out where it is not installed. Mean of 3 seeds. At the end come the
+mean ranks over all tables, and how often each system wins against Slipway, by a paired bootstrap of
+blocks of test rows.
 
 Settings in the environment: SEEDS, THREADS, TABLES (all, or names with commas between: flights, adult,
 ...), ROWS (at most so many of each public table), MODEL (`training.model` of ours) and STEPS

@@ -130,8 +130,7 @@ class TreesConfig(Section):
     )
     learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
         default="auto",
-        description="What a round's answer is multiplied by; `auto`: 0.02 up to 25,000 training rows, "
-        "then more with the root of their number, at most 0.05.",
+        description="What a round's answer is multiplied by; `auto` takes 0.05.",
     )
     depth: Literal["auto"] | Annotated[int, Field(ge=1, le=16)] = Field(
         default="auto",
@@ -402,7 +401,7 @@ class TrainingConfig(Section):
         )
         trees = _decide(
             self.trees,
-            learning_rate=round(min(0.05, 0.02 * max(1.0, rows / 25_000) ** 0.5), 4),
+            learning_rate=0.05,
             depth=min(8, 4 + max(0, math.floor(math.log(max(rows, 1) / 10_000, 3)) + 1)),
         )
         steps = _decide(

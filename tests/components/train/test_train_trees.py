@@ -43,7 +43,7 @@ from .test_train_kinds import CLASSES, to_classes, to_numbers
 
 TINY = {
     "network": {"width": 16, "architecture": "mlp", "bins": 8},
-    "trees": {"rounds": 60, "patience": 10},
+    "trees": {"rounds": 60, "patience": 10, "learning_rate": 0.02},
     "members": 1,
     "batch_size": 128,
     "min_steps": 120,
