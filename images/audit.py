@@ -2,6 +2,7 @@
 
     python -m images.audit [NAME …]      PIP_AUDIT="uvx pip-audit" where pip-audit is not installed;
                                          TORCH_BUILD=cuda for that variant of train
+                                         ADVISORIES=all.zip: OSV's snapshot, without a network
 
 A finding fails where a version that fixes it exists, unless `images/audit.allow` lists it with a day
 until which that is accepted. A package that could not be audited fails too: pip-audit itself only says
@@ -16,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from .build import BuildSettings
@@ -33,17 +35,20 @@ def main(arguments: Sequence[str]) -> int:
     """Audits the images that are named, or all; 1 where the policy is broken."""
     allowed = read_allowed(ALLOW.read_text(encoding="utf-8"))
     problems: dict[str, list[str]] = {}
+    audited = 0
     settings = BuildSettings.read(os.environ)
     for name in arguments or read_images():
         try:
             report = audit(name, settings.torch_of(name))
         except AuditError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {error}\nThe audit DID NOT RUN: nothing is known.", file=sys.stderr)
             return 1
+        audited += 1
         for problem in judge(report, allowed, date.today()):
             problems.setdefault(problem, []).append(name)
     for problem, names in sorted(problems.items()):
         print(f"{problem} (in {', '.join(names)})", file=sys.stderr)
+    print(f"{audited} images audited, {len(problems)} problems", file=sys.stderr)
     return 1 if problems else 0
 
 
@@ -53,6 +58,13 @@ def audit(name: str, torch: str = "cpu") -> dict[str, Any]:
     Raises:
         AuditError: pip-audit is not here, or gave no report.
     """
+    if carried := os.environ.get("ADVISORIES"):
+        from .advisories import SnapshotError, report_from
+
+        try:
+            return report_from(Path(carried), pins(name, torch))
+        except SnapshotError as error:
+            raise AuditError(str(error)) from error
     # Databases know a release, not its builds: 2.13.0+cpu is 2.13.0 there.
     requirements = [f"{package}=={version.split('+')[0]}" for package, version in pins(name, torch)]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:

@@ -165,7 +165,7 @@ def read_training(folder: Path) -> dict[str, Any]:
         content = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SlipwayError(f"{folder / TRAINING} is not JSON: {error}. Train again.") from error
     return content if isinstance(content, dict) else {}
 

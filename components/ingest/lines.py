@@ -358,7 +358,7 @@ def _mixed_columns(text: bytes, line: int) -> dict[str, str]:
     for number, raw in enumerate(text.split(b"\n"), line):
         try:
             row = json.loads(raw) if raw.strip() else {}
-        except (ValueError, UnicodeDecodeError):
+        except (ValueError, RecursionError):
             continue  # said elsewhere
         for name, value in row.items() if isinstance(row, dict) else ():
             if (kind := _KINDS.get(type(value))) is not None:
@@ -407,7 +407,7 @@ def _json_problem(text: bytes, name: str, line: int) -> str | None:
             return f"{where}: half a surrogate pair (\\ud800 to \\udfff), which is no character."
         except _Ambiguous as problem:
             return f"{where}: {problem}."
-        except ValueError as problem:
+        except (ValueError, RecursionError) as problem:
             return f"{where}: not JSON: {problem}."
     return None
 

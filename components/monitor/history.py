@@ -247,7 +247,7 @@ def _read(path: str) -> "pa.Table":
     content = state.read(path)
     try:
         return pq.ParquetFile(pa.BufferReader(content or b"")).read()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise SlipwayError(
             f"The monitoring history {path} cannot be read: {error}. Run the window again."
         ) from error

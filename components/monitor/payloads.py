@@ -110,7 +110,8 @@ def _files(uri: str, window: Window) -> Iterator[tuple[str, int, list[_LogRecord
             try:
                 with system.open(path, "rb") as file:
                     records = _records(path, file)
-            except (OSError, ValueError, KeyError, TypeError) as error:  # Arrow's are ValueErrors
+            # Arrow's errors are ValueErrors.
+            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
                 raise SlipwayError(
                     f"The payload log file {path} cannot be read: {error!r}. If it is damaged, move"
                     " it away and run the window again."

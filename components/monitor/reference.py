@@ -121,7 +121,7 @@ def read_reference(folder: Path, model_version: str, part: Part) -> Reference:
     summary = ReferenceSummary.read(folder / FILE)
     try:
         table = pq.ParquetFile(folder / ROWS).read()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise SlipwayError(f"{folder / ROWS} cannot be read: {error}.") from error
     label = label_type(
         summary.label_kind,

@@ -89,7 +89,8 @@ class LogWindow:
                             pc.greater_equal(table["time"], start), pc.less(table["time"], end)
                         )
                         yield keep(table, inside).select([n for n in columns if n in names])
-            except (OSError, pa.ArrowException) as error:
+            # A damaged name of a column or a value is a UnicodeDecodeError.
+            except (OSError, ValueError, pa.ArrowException) as error:
                 raise SlipwayError(
                     f"The inference log file {path} cannot be read: {error}. If it is damaged, move"
                     " it away and run the window again."

@@ -261,7 +261,10 @@ def _find_run(server: MlflowServer, project: str, bundle_path: Path) -> str:
         return known
     if opened := environment.plugin_run():
         return opened
-    run_id = server.open_run(project, name="register")
+    model = bundle_hash(bundle_path)
+    # A task that was killed right here left its run open, and nobody else ends it.
+    server.end_open_runs(project, Tag.MODEL_HASH, model)
+    run_id = server.open_run(project, name="register", tags={Tag.MODEL_HASH: model})
     server.end_run(run_id)
     return run_id
 

@@ -82,7 +82,7 @@ def parse_header(text: str | bytes, source: str, version: int, remedy: str) -> d
     """
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SlipwayError(f"{source} is damaged: {error}. {remedy}") from error
     if not isinstance(content, dict):
         raise SlipwayError(f"{source} is damaged: it is no JSON object. {remedy}")

@@ -143,7 +143,7 @@ def _read(name: str, path: str, root: str) -> str:
 def _parsed(name: str, text: str) -> dict[str, object]:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SlipwayError(f"{name} is no JSON: {error}.") from error
     if not isinstance(content, dict):
         raise SlipwayError(f"{name} is no JSON object.")

@@ -6,124 +6,27 @@ half-done is left; nothing is registered twice. `make test-faults` runs many poi
 of docs/faults.md; the suite runs a few.
 """
 
-import multiprocessing
 import os
 import random
 import shutil
 import signal
 import subprocess
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from support import gate_world
+from support.fault_points import SCALE, SEED, Start, count, new_folder, undisturbed
 from support.fault_proxy import faulty
-from support.fault_stages import REFUSED, Room, register_toy, take_in, taken_in, work
+from support.fault_stages import REFUSED, register_toy, take_in, taken_in
 from support.small_job import free_port, make_small_job, orders, serve_mlflow, serve_s3
-
-FULL = "FAULT_POINTS" in os.environ
-SCALE = int(os.environ.get("FAULT_POINTS", "1"))
-SEED = int(os.environ.get("FAULT_SEED", "2026"))
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "faults.md"
-
-
-@dataclass(kw_only=True)
-class Tally:
-    """What came of the points of one kind."""
-
-    what: str
-    fault: str
-    outcomes: Counter[str] = field(default_factory=Counter)
-
-
-TALLIES: list[Tally] = []
-
-
-@pytest.fixture(scope="module", autouse=True)
-def table() -> Iterator[None]:
-    """Writes what came out, where all points are run."""
-    yield
-    if FULL:
-        rows = [
-            f"| {t.what} | {t.fault} | {t.outcomes.total()} | "
-            + ", ".join(f"{count} {name}" for name, count in sorted(t.outcomes.items()))
-            + " |"
-            for t in TALLIES
-        ]
-        head, mark, _ = DOCS.read_text(encoding="utf-8").partition("<!-- the table -->\n")
-        lines = [
-            "| at work | fault | points | before the second, undisturbed run |",
-            "| --- | --- | --- | --- |",
-        ]
-        DOCS.write_text(head + mark + "\n".join([*lines, *rows]) + "\n", encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[multiprocessing.context.ForkServerContext]:
-    """Processes that have imported everything when they start, so that a fault meets the work."""
-    context = multiprocessing.get_context("forkserver")
-    tests = str(Path(__file__).resolve().parents[1])
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = tests
-    context.set_forkserver_preload(["support.fault_stages", "mlflow"])
-    yield context
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
-
-
-Start = Callable[..., multiprocessing.process.BaseProcess]
-
-
-@pytest.fixture
-def start(processes: multiprocessing.context.ForkServerContext, tmp_path: Path) -> Start:
-    """Starts a stage in a process."""
-
-    def start(
-        stage: Callable[[Path, str], None],
-        folder: Path,
-        given: str,
-        environment: dict[str, str] | None = None,
-        largest: int | None = None,
-    ) -> multiprocessing.process.BaseProcess:
-        room = Room(output=tmp_path / "output", largest=largest, environment=environment or {})
-        process = processes.Process(target=work, args=(room, stage, folder, given))
-        process.start()
-        return process
-
-    return start
-
-
-def undisturbed(
-    start: Start,
-    stage: Callable[[Path, str], None],
-    folder: Path,
-    given: str,
-    environment: dict[str, str] | None = None,
-) -> float:
-    """Runs a stage to its good end; returns its seconds."""
-    started = time.monotonic()
-    process = start(stage, folder, given, environment)
-    process.join(120)
-    assert process.exitcode == 0, (folder.parent / "output").read_text()
-    return time.monotonic() - started
 
 
 def fresh(folder: Path, registry: str) -> str:
     """An empty registry of a point's own."""
     shutil.copyfile(registry.removeprefix("sqlite:///"), folder / "mlflow.db")
     return f"sqlite:///{folder / 'mlflow.db'}"
-
-
-def new_folder(parent: Path, number: int) -> Path:
-    folder = parent / f"point-{number}"
-    folder.mkdir()
-    return folder
 
 
 @pytest.fixture
@@ -144,8 +47,7 @@ def test_ingest_and_validate_are_ended_at_any_moment(
         seconds = undisturbed(start, take_in, folder, lake)
         expected = taken_in(folder)
     assert len(expected) == 5
-    chance, tally = random.Random(SEED + sign), Tally(what="ingest, validate", fault=sign.name)
-    TALLIES.append(tally)
+    chance, tally = random.Random(SEED + sign), count("ingest, validate", sign.name)
     for number in range(4 * SCALE):
         folder = new_folder(tmp_path, number)
         process = start(take_in, folder, lake)
@@ -166,8 +68,7 @@ def test_the_disk_is_full_for_ingest_and_validate(start: Start, lake: str, tmp_p
     undisturbed(start, take_in, folder, lake)
     expected = taken_in(folder)
     most = max(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    chance, tally = random.Random(SEED), Tally(what="ingest, validate", fault="disk full")
-    TALLIES.append(tally)
+    chance, tally = random.Random(SEED), count("ingest, validate", "disk full")
     for number in range(3 * SCALE):
         folder = new_folder(tmp_path, number)
         largest = chance.randrange(4_000, most)  # what it prints fits
@@ -213,8 +114,7 @@ def test_ingest_reads_from_a_faulty_store(start: Start, bucket: int, tmp_path: P
     folder = new_folder(tmp_path, -1)
     undisturbed(start, take_in, folder, "s3://lake", healthy)
     expected = taken_in(folder)
-    tally = Tally(what="ingest from S3", fault=", ".join(FAULTS))
-    TALLIES.append(tally)
+    tally = count("ingest from S3", ", ".join(FAULTS))
     for number in range(2 * SCALE):
         folder = new_folder(tmp_path, number)
         with faulty(
@@ -265,8 +165,7 @@ def test_register_is_killed_at_any_moment(
     start: Start, world: str, tmp_path: Path, registry: str
 ) -> None:
     settings = {"MLFLOW_TRACKING_URI": registry}
-    chance, tally = random.Random(SEED), Tally(what="register", fault="SIGKILL")
-    TALLIES.append(tally)
+    chance, tally = random.Random(SEED), count("register", "SIGKILL")
     seconds = 0.0
     for number in range(2):
         folder = new_folder(tmp_path, -number - 1)
@@ -289,13 +188,36 @@ def test_register_is_killed_at_any_moment(
         assert check_registry(uri, is_whole=True) == 1
 
 
+def test_a_run_that_register_opened_and_did_not_end_is_ended_by_the_next(
+    world: str, tmp_path: Path, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    from slipway.components.support.tracking.mlflow_server import MlflowServer
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry)
+
+    def killed(*_: object) -> None:
+        raise SystemExit("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowServer, "end_run", killed)
+        with pytest.raises(SystemExit):
+            register_toy(tmp_path, world)
+    client = MlflowClient(tracking_uri=registry, registry_uri=registry)
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    assert len(client.search_runs(experiments, "attributes.status = 'RUNNING'")) == 1
+    register_toy(tmp_path, world)
+    states = sorted(run.info.status for run in client.search_runs(experiments))
+    assert states == ["FINISHED", "KILLED"]
+
+
 @pytest.mark.many_points  # a point takes minutes
 def test_register_stands_before_a_faulty_server(start: Start, world: str, tmp_path: Path) -> None:
     port = free_port()
     server = tmp_path / "server"
     server.mkdir()
-    tally = Tally(what="register", fault=f"MLflow: {', '.join(FAULTS)}")
-    TALLIES.append(tally)
+    tally = count("register", f"MLflow: {', '.join(FAULTS)}")
     with serve_mlflow(server, port):
         healthy = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
         for number in range(max(1, SCALE // 4)):
@@ -317,8 +239,7 @@ def test_register_stands_before_a_faulty_server(start: Start, world: str, tmp_pa
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
 def test_a_whole_run_is_ended_at_any_moment(sign: signal.Signals, tmp_path: Path) -> None:
     """The next run in the folder comes to what an undisturbed one does; one version, one champion."""
-    chance, tally = random.Random(SEED + sign), Tally(what="slipway run", fault=sign.name)
-    TALLIES.append(tally)
+    chance, tally = random.Random(SEED + sign), count("slipway run", sign.name)
     for number in range(max(1, SCALE // 4)):
         job = make_small_job(new_folder(tmp_path, number))
         started = subprocess.Popen(

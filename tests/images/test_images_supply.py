@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from slipway.images import audit, sbom
+from slipway.images import advisories, audit, sbom
 from slipway.images.audit import ALLOW, judge, read_allowed
 from slipway.images.plan import read_images
 from slipway.images.sbom import locks, pins, write_bill
@@ -150,3 +151,72 @@ def test_every_image_has_the_base_in_its_bill() -> None:
         "torch-cuda.lock",
         "requirements.lock",
     ]
+
+
+def snapshot(path: Path, *advisories: dict[str, Any], modified: str = "") -> Path:
+    """A zip as OSV gives it."""
+    modified = modified or f"{date.today()}T00:00:00Z"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, advisory in enumerate(advisories):
+            text = json.dumps({"modified": modified, **advisory})
+            archive.writestr(f"OSV-{number}.json", text)
+    return path
+
+
+def advisory(name: str, *events: dict[str, str], **more: Any) -> dict[str, Any]:
+    affected = {
+        "package": {"name": name, "ecosystem": more.pop("ecosystem", "PyPI")},
+        "ranges": [{"type": "ECOSYSTEM", "events": list(events)}],
+        "versions": more.pop("versions", []),
+    }
+    return {"id": "OSV-1", "aliases": ["CVE-1"], "affected": [affected], **more}
+
+
+@pytest.mark.parametrize(
+    ("found", "affected"),
+    [
+        (advisory("Some.Package", {"introduced": "0"}, {"fixed": "2.10"}), True),
+        (advisory("some-package", {"fixed": "2.10"}, {"introduced": "2.9"}), True),
+        (advisory("some-package", {"introduced": "0"}, {"fixed": "2.9"}), False),
+        (advisory("some-package", {"introduced": "2.9.1"}), False),
+        (advisory("some-package", {"introduced": "1"}, {"last_affected": "2.9"}), True),
+        (advisory("some-package", {"introduced": "1"}, {"last_affected": "2.8"}), False),
+        (advisory("some-package", versions=["2.9"]), True),
+        (advisory("another", {"introduced": "0"}), False),
+        (advisory("some-package", {"introduced": "0"}, ecosystem="npm"), False),
+        (advisory("some-package", {"introduced": "0"}, withdrawn="2026-01-01"), False),
+    ],
+)
+def test_a_carried_snapshot_says_what_is_affected(
+    tmp_path: Path, found: dict[str, Any], affected: bool
+) -> None:
+    path = snapshot(tmp_path / "all.zip", found)
+    report = advisories.report_from(path, [("some_package", "2.9+cpu"), ("other", "1")])
+    first, second = report["dependencies"]
+    assert (first["name"], first["version"], second["vulns"]) == ("some_package", "2.9", [])
+    assert [v["id"] for v in first["vulns"]] == (["OSV-1"] if affected else [])
+
+
+def test_the_audit_by_a_snapshot_fails_on_a_finding_and_where_it_did_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, version = next(iter(sbom.pins("predictor", "cpu")))
+    bad = advisory(name, {"introduced": "0"}, {"fixed": "99"})
+    monkeypatch.setenv("ADVISORIES", str(snapshot(tmp_path / "bad.zip", bad)))
+    assert audit.main(["predictor"]) == 1
+    assert f"{name} {version}: OSV-1, fixed in 99" in capsys.readouterr().err
+    fine = snapshot(tmp_path / "fine.zip", advisory("unknown", {"introduced": "0"}))
+    monkeypatch.setenv("ADVISORIES", str(fine))
+    assert audit.main(["predictor"]) == 0 and "1 images audited" in capsys.readouterr().err
+    (tmp_path / "text").write_text("no zip")
+    useless = {
+        "is no snapshot": tmp_path / "text",
+        "No such file": tmp_path / "absent.zip",
+        "holds no advisory": snapshot(tmp_path / "empty.zip"),
+        "days ago": snapshot(tmp_path / "old.zip", bad, modified="2020-01-01T00:00:00Z"),
+    }
+    for says, path in useless.items():
+        monkeypatch.setenv("ADVISORIES", str(path))
+        assert audit.main(["predictor"]) == 1
+        said = capsys.readouterr().err
+        assert says in said and "DID NOT RUN" in said

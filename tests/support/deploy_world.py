@@ -17,6 +17,18 @@ from slipway.components.contracts.verdict import RuleResult, Verdict, write_verd
 from support import serving_bundles as bundles
 
 
+def make_registry(root: Path) -> str:
+    """An MLflow registry on sqlite with the model `flights` in nine versions; gives its URI."""
+    import mlflow
+
+    uri = f"sqlite:///{root / 'mlflow.db'}"
+    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.create_registered_model("flights")
+    for _ in range(9):
+        client.create_model_version("flights", source=str(root))
+    return uri
+
+
 def make_splits(folder: Path, rows: int = 60) -> None:
     """Splits whose test part has `rows` flights, some values missing."""
     folder.mkdir(parents=True)

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,14 @@ def register_toy(folder: Path, world: str) -> None:
     register(bundle, passed(bundle), Path(world) / "splits", folder)
 
 
+def deploy_flights(folder: Path, given: str) -> None:
+    """Deploy: a version of the flights' bundle, as `given` says (version and port, as "3 8123")."""
+    from support.deploy_world import World
+
+    version, port = map(int, given.split())
+    World(folder, port).deploy(version, bias=version / 100)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Room:
     """What a process has: where it prints, its environment, how large a file it may write (bytes)."""
@@ -88,5 +97,8 @@ def work(room: Room, stage: Callable[[Path, str], None], folder: Path, given: st
             stage(folder, given)
         except (SlipwayError, OSError):
             sys.exit(REFUSED)
+        except Exception:
+            traceback.print_exc(file=sink)
+            raise
         finally:
             sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__

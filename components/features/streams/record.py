@@ -60,7 +60,7 @@ def read_streams(place: StoreLocation) -> StreamRecord:
             f"The feature store {place.root} takes no pushes yet: declare `features.streams`, and run the"
             " features stage once (`slipway run`)."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SlipwayError(f"{where} is not JSON: {error}. Run the features stage.") from error
     if not isinstance(content, dict) or content.pop("version", None) != _VERSION:
         raise SlipwayError(f"{where} is of another version of Slipway. Run the features stage.")

@@ -77,7 +77,7 @@ def read_route_state(path: str) -> RouteState | None:
         return None
     try:
         content: RouteState = {**json.loads(text)}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise SlipwayError(
             f"{path} cannot be read ({error}). Delete it to start afresh."
         ) from error

@@ -13,15 +13,7 @@ from support.registry import mlflow_client
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An MLflow registry on sqlite with the model `flights` in nine versions."""
-    import mlflow
-
-    root = tmp_path_factory.mktemp("mlflow")
-    uri = f"sqlite:///{root / 'mlflow.db'}"
-    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-    client.create_registered_model("flights")
-    for _ in range(9):
-        client.create_model_version("flights", source=str(root))
-    return uri
+    return deploy_world.make_registry(tmp_path_factory.mktemp("mlflow"))
 
 
 @pytest.fixture

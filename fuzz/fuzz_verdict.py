@@ -1,0 +1,8 @@
+"""OSS-Fuzz entry: verdict."""
+
+import atheris
+
+with atheris.instrument_imports():
+    from targets import run_atheris
+
+run_atheris("verdict")
