@@ -165,7 +165,7 @@ def test_register_is_killed_at_any_moment(
     start: Start, world: str, tmp_path: Path, registry: str
 ) -> None:
     settings = {"MLFLOW_TRACKING_URI": registry}
-    chance, tally = random.Random(SEED), count("register", "SIGKILL")
+    chance, tally = random.Random(SEED), count("register, a made bundle", "SIGKILL")
     seconds = 0.0
     for number in range(2):
         folder = new_folder(tmp_path, -number - 1)
