@@ -52,7 +52,7 @@ SECTION: dict[str, Any] = {
             "table": "flights",
             "time": "departure",
             "available": "30d",
-            "fields": {"miles": "distance"},
+            "fields": {f.name: "distance" if f.name == "miles" else f.name for f in FEATURES},
         }
     ],
 }
