@@ -37,6 +37,12 @@ COLOURS = {
 }
 # A log says that a stage is at work after so long without another line.
 HEARTBEAT_SECONDS = 30.0
+# Tasks that had nothing to do, by what they say then: the stages' own lines have said it.
+_UNEVENTFUL = {
+    "report-end": (" ended as SUCCEEDED",),
+    "report-verdict": ("the gate let the model pass", "the gate refused"),
+    "retrain": ("nothing asked for it",),
+}
 WINDOWS = 5
 
 
@@ -97,8 +103,8 @@ class Display:
     def ended(self, task: TaskRun) -> None:
         """A task has ended."""
         self._at_work = None
-        if task.name == "report-end" and task.headline.endswith(" ended as SUCCEEDED"):
-            return  # nothing failed, and no alert route was told so
+        if task.headline.endswith(_UNEVENTFUL.get(task.name, ())):
+            return
         seconds = f"{task.seconds:6.1f} s" if task.status != "skipped" else " " * 8
         self._say(self._label(task.name, task.status, seconds), task.headline)
 

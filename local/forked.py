@@ -62,16 +62,27 @@ class ForkedStages:
         sys.stderr.flush()
         child.start()
         os.close(writer)
-        if self._asks_mlflow and found[1][-1] not in _SHORT:
-            # For the stages after this one, while it works.
-            self._asks_mlflow = False
-            tracking.import_client(environment.tracking_uri())
-        with os.fdopen(reader, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                print(line, end="")
+        try:
+            with os.fdopen(reader, encoding="utf-8", errors="replace") as lines:
+                if found[1][-1] not in _SHORT:
+                    self._import_for_those_after()
+                for line in lines:
+                    print(line, end="")
+        except BaseException:
+            # Python waits for its children at its end, and this one would wait for a reader.
+            child.terminate()
+            raise
         print("\n")
         child.join()
         return int(child.exitcode or 0)
+
+    def _import_for_those_after(self) -> None:
+        """MLflow's client, while a stage works that does not need it from here."""
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        # Without a server each stage that needs one says so itself.
+        if self._asks_mlflow and uri:
+            self._asks_mlflow = False
+            tracking.import_client(uri)
 
 
 def _source_and_arguments(command: list[str]) -> tuple[str, list[str]] | None:

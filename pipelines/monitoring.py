@@ -82,8 +82,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
     def wire(given: Channels) -> None:
         with notify_at_end(loaded, name, given.monitoring, given.data_root, "ingest-to-monitor"):
             watched = _watch(given, loaded, scratch)
-            with dsl.If(watched.outputs["Output"] == "retrain", name="retraining-asked-for"):
-                _ask_for_retraining(given, loaded, watched.outputs["record"])
+            _retrain_where_asked(given, loaded, watched)
             if loaded.monitoring.retention.online is not None:
                 pruned = prune_online(
                     project=given.project, config=given.monitoring, data_root=given.data_root
@@ -137,11 +136,16 @@ def _watch(given: Channels, project: Project, scratch: dict[str, Any]) -> dsl.Pi
     return watched
 
 
-def _ask_for_retraining(given: Channels, project: Project, record: Any) -> None:
-    """Starts the retraining pipeline through Kubeflow's API."""
+def _retrain_where_asked(given: Channels, project: Project, watched: dsl.PipelineTask) -> None:
+    """Starts the retraining pipeline through Kubeflow's API, where monitor decided so.
+
+    The task itself looks at the decision. Behind a condition that does not hold no container would be
+    the last to end, and Kubeflow would tell the exit handler that the run is still going.
+    """
     started = settle(
         retrain(
-            record=record,
+            record=watched.outputs["record"],
+            decision=watched.outputs["Output"],
             project=given.project,
             config=given.monitoring,
             data_start=given.data_start,

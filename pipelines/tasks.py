@@ -17,7 +17,7 @@ from slipway.components.config.orchestration import (
     TaskSettings,
     WorkspaceVolume,
 )
-from slipway.components.monitor.component import report_end, report_override
+from slipway.components.monitor.component import report_end, report_verdict
 from slipway.components.support import environment
 from slipway.pipelines.packed import pack_schema, pack_section, shared_root
 
@@ -72,7 +72,7 @@ HELPERS = {
     "retrain": TaskResources(memory="1Gi"),
     "prune-online": TaskResources(),
     "report-end": TaskResources(memory="1Gi"),
-    "report-override": TaskResources(memory="1Gi"),
+    "report-verdict": TaskResources(memory="1Gi"),
 }
 
 
@@ -105,7 +105,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "monitor-predictions": ("MLFLOW_TRACKING_URI", "MONITORING_URI"),
     "retrain": ("MONITORING_URI",),
     "report-end": ("MONITORING_URI",),
-    "report-override": ("MONITORING_URI",),
+    "report-verdict": ("MONITORING_URI",),
 }
 
 
@@ -207,20 +207,20 @@ def notify_at_end(
     return dsl.ExitHandler(report, name=stages)
 
 
-def notify_of_override(project: Project, verdict: Any, config: Any) -> None:
-    """Where the project has alert routes: notifies them if a person overrode the gate.
+def notify_of_verdict(project: Project, verdict: Any, config: Any) -> None:
+    """Notifies the alert routes of a refusal, and where a person overrode the gate.
 
     The task itself reads that from the verdict: in kfp 2.17 a condition on a name with an apostrophe
-    is false.
+    is false. It runs in every training, with routes or without: Kubeflow counts the tasks of a group
+    when a container of it ends, and after a refusal no other one would. The exit handler would then be
+    told that the run is still going, which is what it is told of a pod that was killed.
 
     Args:
         project: the project.
         verdict: the gate's decision, from the task that made it.
         config: the `monitoring` section, as the pipeline's parameter or as a struct.
     """
-    if not project.monitoring.routes:
-        return
-    report = report_override(verdict=verdict, project=project.project_name, config=config)
+    report = report_verdict(verdict=verdict, project=project.project_name, config=config)
     settle(report, project).set_caching_options(False)
     route_secrets(report, project)
 

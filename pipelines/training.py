@@ -22,7 +22,7 @@ from slipway.pipelines.interface import Channels, ParameterTypes, pipeline_funct
 from slipway.pipelines.packed import pack_schema, pack_section, shared_root
 from slipway.pipelines.tasks import (
     notify_at_end,
-    notify_of_override,
+    notify_of_verdict,
     pipeline_config,
     scratch_of,
     settle,
@@ -178,6 +178,7 @@ def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: boo
             splits = steps.prepare_data(given, due)
             bundle = steps.train(given, splits)
             evaluated = steps.evaluate(given, bundle, splits)
+            notify_of_verdict(loaded, evaluated.outputs["verdict"], loaded.monitoring.to_struct())
             with dsl.If(evaluated.outputs["Output"] == "pass", name="gate-passed"):
                 steps.release(given, bundle, splits, evaluated)
 
@@ -279,9 +280,8 @@ class _Steps:
     def release(
         self, given: Channels, bundle: Any, splits: Any, evaluated: dsl.PipelineTask
     ) -> None:
-        """Registers and deploys what the gate let pass, and tells of an override."""
+        """Registers and deploys what the gate let pass."""
         verdict = evaluated.outputs["verdict"]
-        notify_of_override(self.project, verdict, self.project.monitoring.to_struct())
         registered = settle(
             register(
                 bundle=bundle,

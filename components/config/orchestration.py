@@ -44,7 +44,7 @@ TaskName = Literal[
     "retrain",
     "prune-online",
     "report-end",
-    "report-override",
+    "report-verdict",
 ]
 PipelineName = Literal["training", "retraining", "monitoring", "scoring", "backfill"]
 

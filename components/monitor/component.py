@@ -129,6 +129,7 @@ def monitor_predictions(
 @dsl.component(base_image=image("monitor"), install_kfp_package=False)
 def retrain(
     record: dsl.Input[dsl.Artifact],
+    decision: str,
     project: str,
     config: dict,
     data_start: str,
@@ -139,6 +140,7 @@ def retrain(
 
     Args:
         record: The window's record, which names the request.
+        decision: What monitor decided; anything but `retrain` starts nothing.
         project: The project's name: its experiment and its pipelines.
         config: The project's `monitoring` section.
         data_start: First instant of the data, where the `monitoring` section does not say how long the
@@ -159,8 +161,10 @@ def retrain(
     from slipway.components.support.pod import in_pod
     from slipway.components.support.settings import given
 
+    if decision != "retrain":
+        return leave("nothing asked for it").run
     if not kubeflow and not in_pod():
-        return leave().run
+        return leave("left to the command that runs this pipeline").run
     key = MonitoringRecord.read(Path(record.path)).details["request"]
     settings = MonitoringConfig.parse(given("monitoring", config, data_root), "monitoring")
     request = find_request(environment.monitoring_uri(), project, key)
@@ -205,8 +209,8 @@ def report_end(
 
 
 @dsl.component(base_image=image("monitor"), install_kfp_package=False)
-def report_override(verdict: dsl.Input[dsl.Artifact], project: str, config: dict):
-    """Notifies the alert routes if a person approved a model that the gate refused.
+def report_verdict(verdict: dsl.Input[dsl.Artifact], project: str, config: dict):
+    """Notifies the alert routes of a model that the gate refused, or that a person let pass all the same.
 
     Args:
         verdict: The gate's decision.
@@ -215,6 +219,6 @@ def report_override(verdict: dsl.Input[dsl.Artifact], project: str, config: dict
     """
     from pathlib import Path
 
-    from slipway.components.monitor.alerting.override import report_override as work
+    from slipway.components.monitor.alerting.gate import report_verdict as work
 
     work(project=project, config=config, verdict_path=Path(verdict.path))

@@ -1,8 +1,11 @@
 """A stage that is forked from the runner is what a process of its own would be, and ends as one."""
 
 import json
+import multiprocessing
 import os
+import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +82,19 @@ def three(note: str) -> None:
 
 
 @dsl.component(install_kfp_package=False)
+def build_features(text: str) -> str:
+    """Prints more than a pipe holds, before a stage that asks MLflow."""
+    print(text * 200_000)
+    return "said"
+
+
+@dsl.pipeline
+def talkative(note: str) -> None:
+    """A stage that says much, and one that asks MLflow."""
+    train(note=note, after=build_features(text="x").output)
+
+
+@dsl.component(install_kfp_package=False)
 def fail(how: str) -> str:
     """Ends in one of the ways in which a stage does not give a result."""
     import os
@@ -107,7 +123,7 @@ def failing(how: str) -> None:
     fail(how=how)
 
 
-def run(folder: Path, pipeline: Any, **arguments: str) -> PipelineRun:
+def run(folder: Path, pipeline: Any, *, server: bool = True, **arguments: str) -> PipelineRun:
     compiled = folder / "pipeline.yaml"
     compiler.Compiler().compile(pipeline, str(compiled))
     workspace = Workspace.at(folder / "run")
@@ -121,9 +137,9 @@ def run(folder: Path, pipeline: Any, **arguments: str) -> PipelineRun:
         mounts=[],
         lock=str(workspace.work_lock),
     )
-    uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    settings = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"} if server else {}
     with workspace.locked():
-        return execute(request, uri, workspace.logs / "run.log", lambda task, event: None)
+        return execute(request, settings, workspace.logs / "run.log", lambda task, event: None)
 
 
 def test_a_stage_finds_what_a_new_interpreter_would_have(tmp_path: Path) -> None:
@@ -148,6 +164,41 @@ def test_a_stage_finds_what_a_new_interpreter_would_have(tmp_path: Path) -> None
     log = done.log.read_text()
     for line in ("a line of the stage", "and one of its errors", "a line of its child"):
         assert f"\n    {line}\n" in log
+
+
+@pytest.mark.parametrize("server", [True, False])
+def test_a_stage_may_say_more_than_a_pipe_holds(
+    tmp_path: Path, server: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    done = run(tmp_path, talkative, server=server, note="note")
+    assert done.error is None
+    assert "x" * 200_000 in done.log.read_text()
+
+
+def test_a_runner_that_stops_reading_ends_its_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python waits for its children when it ends: this one would wait for a reader for ever."""
+    from slipway.local import forked
+
+    started: list[Any] = []
+
+    def broken(uri: str) -> None:
+        started.extend(multiprocessing.active_children())
+        raise OSError("the disk is gone")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr(forked.tracking, "import_client", broken)
+    monkeypatch.setattr(forked, "_run_stage", lambda *given: time.sleep(60))
+    container = build_features.component_spec.implementation.container
+    own = [*container.command, *map(str, container.args)]
+    stages = ForkedStages(lambda **command: 7, {"build_features", "train"})
+    with pytest.raises(OSError, match="the disk is gone"):
+        stages(full_command=own, env_vars=None)
+    (child,) = started
+    child.join(timeout=10)
+    assert child.exitcode == -signal.SIGTERM
 
 
 @pytest.mark.parametrize(

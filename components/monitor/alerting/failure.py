@@ -24,6 +24,9 @@ NAME = "PIPELINE_FAILED"
 ENDED_WELL = frozenset({"COMPLETE", "CACHED", "SUCCEEDED"})
 """How a group of tasks stands that ended well: the backend gives MLMD's words, kfp.local its own."""
 
+# A group whose last task never said how it ended is still going, to Kubeflow.
+_HOW = {"RUNNING": "did not end (a pod was killed, or never started)"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationResult:
@@ -80,7 +83,7 @@ def report_pipeline(
         severity="critical",
         value=None,
         threshold=None,
-        message=f"{pipeline} ended as {state} in run {run}. {redact(error)}".strip()
+        message=f"{pipeline} {_HOW.get(state, f'ended as {state}')} in run {run}. {redact(error)}".strip()
         + " Read the log of the task that failed.",
     )
     root = folder(environment.monitoring_uri(), project)

@@ -66,9 +66,9 @@ def launch(*, root: Root, model: str, key: str, runs: Runs, arguments: dict[str,
 
 
 @stage("retrain")
-def leave() -> Launch:
-    """What the task does where there is no Kubeflow: nothing, and says who does it."""
-    return Launch(run="", why="left to the command that runs this pipeline")
+def leave(why: str) -> Launch:
+    """What the task does where it has nothing to start: it says why."""
+    return Launch(run="", why=why)
 
 
 def start_once(

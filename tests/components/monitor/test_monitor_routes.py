@@ -456,27 +456,27 @@ def test_a_run_that_passes_when_it_is_retried_is_over(
     assert ended("run-4", "SUCCEEDED")[4:] == ["resolved"]
 
 
-def test_an_override_of_the_gate_notifies_once(
+def test_what_the_gate_decided_notifies_once(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from slipway.components.contracts.verdict import Override, RuleResult, Verdict
-    from slipway.components.monitor.alerting.override import notify_of_override
+    from slipway.components.monitor.alerting.gate import notify_of_verdict
 
     monkeypatch.setenv("MONITORING_URI", str(tmp_path))
     section = config("webhook", server.url, least="critical").to_struct()
 
-    def notify_once(approver: str, model: str = "a" * 64) -> list[str]:
+    def notify_once(approver: str, model: str = "a" * 64, outcome: str = "") -> list[str]:
         failed = RuleResult(
             name="auc",
             metric="auc",
-            outcome="fail" if approver else "pass",
+            outcome=outcome or ("fail" if approver else "pass"),
             reason="AUC is below 0.9: 0.8.",
             threshold=0.9,
             value=0.8,
             overridable=True,
         )
         verdict = Verdict(
-            outcome="pass",
+            outcome=outcome or "pass",
             rules=(failed,),
             metrics={"auc": 0.8},
             thresholds={"auc": 0.9},
@@ -485,7 +485,7 @@ def test_an_override_of_the_gate_notifies_once(
             test_rows=5000,
             override=Override(approver=approver, reason="pilot") if approver else None,
         )
-        return notify_of_override(project="flights", config=section, verdict=verdict)
+        return notify_of_verdict(project="flights", config=section, verdict=verdict)
 
     assert notify_once("") == []
     assert server.requests == []
@@ -499,7 +499,17 @@ def test_an_override_of_the_gate_notifies_once(
     assert len(server.requests) == 2
     server.status = 500
     (failure,) = notify_once("Grace")
-    assert "ops could not be notified of the override" in failure
+    assert "ops could not be notified that the gate was overridden" in failure
     server.status = 200
     assert notify_once("Grace") == []
     assert "Grace let the model" in server.bodies()[-1]["text"]
+    # A refusal is a warning: a route that takes critical alerts alone is not told.
+    assert notify_once("", outcome="fail") == []
+    assert "Grace let the model" in server.bodies()[-1]["text"]
+    section = config("webhook", server.url, least="warning").to_struct()
+    assert notify_once("", outcome="fail") == notify_once("", outcome="fail") == []
+    (alert,) = server.bodies()[-1]["alerts"]
+    assert (alert["name"], alert["severity"]) == ("GATE_REFUSED", "warning")
+    assert (
+        "refused the model aaaaaaaaaaaa; what serves goes on. AUC is below 0.9" in alert["message"]
+    )

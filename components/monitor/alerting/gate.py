@@ -1,0 +1,85 @@
+"""Notifies the alert routes, at once, of what the gate decided where a person must know it."""
+
+from pathlib import Path
+from typing import Any
+
+from slipway.components.config.monitoring import MonitoringConfig
+from slipway.components.contracts.monitoring_record import Alert
+from slipway.components.contracts.verdict import Verdict, read_verdict
+from slipway.components.monitor.alerting.failure import NotificationResult
+from slipway.components.monitor.alerting.notice import single_alert_notice
+from slipway.components.monitor.alerting.routes import (
+    read_route_state,
+    routes_for,
+    write_route_state,
+)
+from slipway.components.monitor.alerting.senders import deliver
+from slipway.components.monitor.state import folder
+from slipway.components.support import environment
+from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stage import stage
+
+OVERRIDDEN, REFUSED = "GATE_OVERRIDDEN", "GATE_REFUSED"
+
+
+@stage("report-verdict")
+def report_verdict(
+    *, project: str, config: dict[str, Any], verdict_path: Path
+) -> NotificationResult:
+    """What the task does: `notify_of_verdict`, with its events."""
+    verdict = read_verdict(verdict_path)
+    failures = notify_of_verdict(project=project, config=config, verdict=verdict)
+    return NotificationResult.report(_decision(verdict), failures)
+
+
+def notify_of_verdict(*, project: str, config: dict[str, Any], verdict: Verdict) -> list[str]:
+    """Notifies every route of a refusal or an override, once; of a plain pass it does nothing.
+
+    Args:
+        project: the project's name.
+        config: the project's `monitoring` section: its routes.
+        verdict: the gate's decision.
+
+    Returns:
+        A sentence for each route that could not be notified: a route that is down stops no release.
+    """
+    alert = _alert(verdict)
+    if alert is None:
+        return []
+    settings = MonitoringConfig.parse(config, "monitoring")
+    failures = []
+    for route in routes_for(settings, alert):
+        path = f"{folder(environment.monitoring_uri(), project)}/routes/{route.name}.gate.json"
+        this = {"model_hash": verdict.model_hash, "message": alert.message}
+        try:
+            if read_route_state(path) == this:
+                continue
+            deliver(route, single_alert_notice(project, alert))
+            write_route_state(path, this)
+        except SlipwayError as error:
+            failures.append(
+                f"The route {route.name} could not be notified that {_decision(verdict)}: {error}"
+            )
+    return failures
+
+
+def _decision(verdict: Verdict) -> str:
+    if verdict.override is not None:
+        return "the gate was overridden"
+    return "the gate let the model pass" if verdict.outcome == "pass" else "the gate refused"
+
+
+def _alert(verdict: Verdict) -> Alert | None:
+    """What a person must know; None for a model that passed by itself."""
+    model, reasons = verdict.model_hash[:12], " ".join(verdict.reasons)
+    if verdict.override is not None:
+        name, by = OVERRIDDEN, verdict.override
+        message = f"{by.approver} let the model {model} pass, which the gate refused: “{by.reason}”"
+        message += f" What did not hold: {reasons}"
+    elif verdict.outcome != "pass":
+        name = REFUSED
+        message = f"The gate refused the model {model}; what serves goes on. {reasons}"
+    else:
+        return None
+    severity = "critical" if name == OVERRIDDEN else "warning"
+    return Alert(name=name, severity=severity, value=None, threshold=None, message=message)
