@@ -33,6 +33,7 @@ from slipway.commands.terminal import (
     deliver,
     deliver_error,
     errors,
+    reset_output,
     say,
 )
 from slipway.commands.ui import ui
@@ -84,6 +85,7 @@ def options(
     ] = False,
 ) -> None:
     """From raw data to a monitored KServe endpoint, past a gate that gates."""
+    reset_output()
     if debug:
         os.environ["SLIPWAY_DEBUG"] = "1"
 

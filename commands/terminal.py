@@ -28,6 +28,12 @@ _json_wanted = False
 _delivered = False
 
 
+def reset_output() -> None:
+    """Before each command: what the one before asked for, in the same process, is over."""
+    _want_json(False)
+    _want_quiet(False)
+
+
 def _want_json(wanted: bool) -> None:
     global _json_wanted, _delivered
     _json_wanted, _delivered = wanted, False

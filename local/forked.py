@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from slipway.components.support import environment, tracking
+from slipway.components.support import tracking
 
 RUNTIME = "_KFP_RUNTIME"
 """The variable by which kfp knows, at its import, that it is in a task."""

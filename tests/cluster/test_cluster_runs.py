@@ -21,7 +21,10 @@ from slipway.cluster.upload import upload
 from slipway.commands.cli import app
 from slipway.pipelines.package import read_package
 
-STAGES = ["ingest", "validate", "features", "train", "evaluate", "register", "deploy", "report-end"]
+STAGES = [
+    *("ingest", "validate", "features", "train", "evaluate"),
+    *("register", "report-verdict", "deploy", "report-end"),
+]
 
 
 def slipway(*arguments: object) -> Result:
@@ -62,6 +65,12 @@ def test_what_failed_is_named_and_what_waited_for_it_did_not_run(
     place = STAGES.index(failed)
     expected = [(stage, "succeeded") for stage in STAGES[:place]] + [(failed, "failed")]
     expected += [(stage, "not run") for stage in STAGES[place + 1 :]]
+    # What the gate decided is told beside the release: neither waits for the other.
+    beside = STAGES.index("report-verdict")
+    if failed == "register":
+        expected[beside] = ("report-verdict", "succeeded")
+    if failed == "report-verdict":
+        expected[STAGES.index("deploy")] = ("deploy", "succeeded")
     # The exit handler runs all the same, and its own failure is not the pipeline's.
     expected[-1] = (expected[-1][0], "failed" if failed == "report-end" else "succeeded")
     assert states(end) == expected

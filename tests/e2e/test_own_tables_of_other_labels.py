@@ -1,6 +1,7 @@
 """From a csv to a served and monitored model: several classes, and a number, without a time."""
 
 import json
+import re
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def test_a_csv_becomes_a_served_and_monitored_model(
         screen = project.run()
         summary = project.summary()
         assert summary["verdict"] == "pass", screen
-        assert f"  {metric}" in screen and "at least None" not in screen
+        assert re.search(rf"^  [✓+] {metric} ", screen, re.MULTILINE), screen
+        assert "at least None" not in screen
         assert summary["metrics"][metric] >= summary["thresholds"][metric]
         monitoring = summary["monitoring"]["summary"]
         assert monitoring["labelled"] == monitoring["total_predictions"] > 500

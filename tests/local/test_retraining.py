@@ -247,6 +247,7 @@ def test_the_face_starts_the_run_in_a_pod_and_leaves_it_alone_elsewhere(
     monkeypatch.setenv("MONITORING_URI", str(world.root))
     given = {
         "record": SimpleNamespace(path=str(record)),
+        "decision": "retrain",
         "project": "flights",
         "config": {},
         "data_start": DATA_START,
@@ -254,6 +255,11 @@ def test_the_face_starts_the_run_in_a_pod_and_leaves_it_alone_elsewhere(
     assert retrain.python_func(**given) == ""
     # Its stage ends, or the run would say that it came from the cache.
     assert '"event": "end", "stage": "retrain"' in capsys.readouterr().out
+    assert world.runs() == []
+    # What monitor did not ask for is not started, in a pod either.
+    kept = given | {"decision": "keep"}
+    assert retrain.python_func(**kept, kubeflow=world.server.url) == ""
+    assert "nothing asked for it" in capsys.readouterr().out
     assert world.runs() == []
     assert retrain.python_func(**given, kubeflow=world.server.url) == world.runs()[0]["run_id"]
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from slipway.components.config.monitoring import MonitoringConfig
+from slipway.components.config.monitoring import MonitoringConfig, Severity
 from slipway.components.contracts.monitoring_record import Alert
 from slipway.components.contracts.verdict import Verdict, read_verdict
 from slipway.components.monitor.alerting.failure import NotificationResult
@@ -71,15 +71,15 @@ def _decision(verdict: Verdict) -> str:
 
 def _alert(verdict: Verdict) -> Alert | None:
     """What a person must know; None for a model that passed by itself."""
-    model, reasons = verdict.model_hash[:12], " ".join(verdict.reasons)
-    if verdict.override is not None:
-        name, by = OVERRIDDEN, verdict.override
+    model, reasons, by = verdict.model_hash[:12], " ".join(verdict.reasons), verdict.override
+    if by is not None:
         message = f"{by.approver} let the model {model} pass, which the gate refused: “{by.reason}”"
-        message += f" What did not hold: {reasons}"
-    elif verdict.outcome != "pass":
-        name = REFUSED
-        message = f"The gate refused the model {model}; what serves goes on. {reasons}"
-    else:
+        return _alert_of(OVERRIDDEN, "critical", f"{message} What did not hold: {reasons}")
+    if verdict.outcome == "pass":
         return None
-    severity = "critical" if name == OVERRIDDEN else "warning"
+    message = f"The gate refused the model {model}; what serves goes on. {reasons}"
+    return _alert_of(REFUSED, "warning", message)
+
+
+def _alert_of(name: str, severity: Severity, message: str) -> Alert:
     return Alert(name=name, severity=severity, value=None, threshold=None, message=message)
