@@ -88,6 +88,8 @@ class Server:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         loop.add_signal_handler(signal.SIGUSR1, self._join)
+        if settings.life_fd >= 0:
+            loop.add_reader(settings.life_fd, self._end_of_life)
         rpc = await _start_grpc(app, settings) if settings.grpc_port else None
         self._hub = Hub(
             app,
@@ -164,6 +166,10 @@ class Server:
                 while True:
                     sock, _ = listener.accept()
                     await loop.connect_accepted_socket(factory(self._hub), sock)
+
+    def _end_of_life(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._settings.life_fd)
+        self._stop.set()
 
     def _reload(self) -> None:
         if self._reloading is None or self._reloading.done():

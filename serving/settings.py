@@ -22,6 +22,8 @@ class PredictorSettings:
         host: address to listen on. port: of HTTP. grpc_port: of gRPC; 0 turns it off.
         fd: a listening socket that the process inherited, in place of host and port.
         join_fd: another one, on which it accepts only after SIGUSR1 (a rollout on one machine).
+        life_fd: an inherited pipe: when its other end is closed, as by the end of the process that
+            holds it, this one ends as at a SIGTERM.
         log_uri: root of the inference log; empty: no log.
         log_spool: folder that the log is spooled in; empty: one below the temporary folder.
         log_sample: share of requests that are logged, 0 to 1.
@@ -56,6 +58,7 @@ class PredictorSettings:
     grpc_port: int = 0
     fd: int = -1
     join_fd: int = -1
+    life_fd: int = -1
     model_public_keys: str = ""
     log_uri: str = ""
     log_spool: str = ""
@@ -91,6 +94,7 @@ _HELP = {
     "grpc_port": "gRPC port; 0: no gRPC",
     "fd": "inherited listening socket, in place of host and port",
     "join_fd": "inherited listening socket that is accepted on only after SIGUSR1",
+    "life_fd": "inherited pipe; its other end closed means SIGTERM",
     "model_public_keys": "load only a model that one of these keys signed (PEM, or its file)",
     "log_uri": "folder or object-store prefix of the inference log (default: no log)",
     "log_spool": "folder for the log's spool (default: below the temporary folder)",

@@ -277,16 +277,19 @@ def _predictor(
         tempfile.TemporaryDirectory(prefix="slipway-rehearsal-") as scratch,
     ):
         port = listener.getsockname()[1]
-        listener.set_inheritable(True)
+        # Nobody else ends the predictor where this process is killed.
+        life, held = os.pipe()
         flags = ["--model-dir", str(folder.resolve()), "--fd", str(listener.fileno())]
+        flags += ["--life-fd", str(life)]
         process = subprocess.Popen(
             [*command, *flags],
             stdout=output,
             stderr=output,
             env=environment,
             cwd=scratch,
-            pass_fds=[listener.fileno()],
+            pass_fds=[listener.fileno(), life],
         )
+        os.close(life)
         try:
             with httpx.Client(
                 base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False
@@ -300,6 +303,7 @@ def _predictor(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            os.close(held)
 
 
 def _wait(client: "httpx.Client", process: "subprocess.Popen[bytes]", output: "IO[bytes]") -> None:

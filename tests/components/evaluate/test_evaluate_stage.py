@@ -1,6 +1,9 @@
 """The stage on a small world: what passes, and everything that must not."""
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +48,34 @@ def run(
             **more,
         )
     )
+
+
+def test_a_stage_that_is_killed_leaves_no_rehearsed_predictor(bundle: Path) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\n"
+        "from slipway.components.evaluate.rehearse import COMMAND, _predictor\n"
+        "with _predictor(Path(sys.argv[1]), COMMAND) as (client, process):\n"
+        "    print(process.pid, flush=True)\n    time.sleep(120)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(bundle)], stdout=subprocess.PIPE, text=True
+    ) as stage:
+        assert stage.stdout is not None
+        predictor = Path("/proc") / stage.stdout.readline().strip()
+        assert is_alive(predictor)
+        stage.kill()
+    deadline = time.monotonic() + 30
+    while is_alive(predictor):
+        assert time.monotonic() < deadline, "the predictor serves on, for nobody"
+        time.sleep(0.1)
+
+
+def is_alive(process: Path) -> bool:
+    """Whether a process of /proc is there, and not only its exit code."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def test_a_good_model_passes_with_rehearsal(
