@@ -343,8 +343,8 @@ def evidence(
 
     Example: `slipway evidence flights@champion --page evidence.html`
     """
-    from slipway.components.register.evidence_page import write_evidence_page
     from slipway.components.register.evidence_report import show_evidence
+    from slipway.local.evidence_page import write_evidence_page
     from slipway.local.workspace import Workspace
 
     os.environ.update(Workspace.at(out).settings())

@@ -113,8 +113,8 @@ class _Pages:
 
     def evidence(self, request: "Request") -> "Response":
         """What a version rests on, with every hash of it checked."""
-        from slipway.components.register.evidence_page import page_content
         from slipway.components.register.evidence_report import show_evidence
+        from slipway.local.evidence_page import page_content
 
         os.environ.update(self._settings)
         names = request.path_params

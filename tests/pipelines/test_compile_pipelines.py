@@ -22,8 +22,8 @@ from slipway.pipelines.training import training_arguments
 
 PIPELINES = ("training", "retraining", "monitoring", "scoring", "backfill")
 NEVER_CACHED = {
-    "training": {"evaluate", "register", "deploy", "report-end"},
-    "retraining": {"evaluate", "register", "deploy", "report-end"},
+    "training": {"evaluate", "report-verdict", "register", "deploy", "report-end"},
+    "retraining": {"evaluate", "report-verdict", "register", "deploy", "report-end"},
     "monitoring": {"ingest", "monitor", "retrain", "report-end"},
     "scoring": {"ingest", "score", "monitor-predictions", "report-end"},
     "backfill": {"ingest", "backfill", "report-end"},
@@ -146,7 +146,8 @@ def test_registration_and_deployment_are_behind_the_gate(compiled: Path) -> None
         spec = read_package(compiled / f"flights-{name}.yaml").spec
         tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
         outside = {t for t in tasks if not t.startswith("condition")}
-        assert outside == {"ingest", "validate", "features", "train", "evaluate"}
+        stages = {"ingest", "validate", "features", "train", "evaluate"}
+        assert outside == {*stages, "report-verdict"}
         (condition,) = tasks.keys() - outside
         task = tasks[condition]
         assert task["triggerPolicy"]["condition"].endswith("== 'pass'")

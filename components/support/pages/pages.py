@@ -1,6 +1,6 @@
 """Renders a page: a stage's template within the frame that all pages share.
 
-A template extends `page.html.j2` (or another's, as `register/evidence.html.j2`), imports
+A template extends `page.html.j2` (or another's, as `local/evidence.html.j2`), imports
 `macros.html.j2`, and gets the functions of `digits` as filters. What it makes stands alone: its style
 and its plots are within it, and it loads and runs nothing.
 """
@@ -59,7 +59,7 @@ def _environment(folder: Path) -> "Environment":
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([folder, HERE, HERE.parents[1]]),
+        loader=jinja2.FileSystemLoader([folder, HERE, HERE.parents[2]]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -39,13 +39,13 @@ from slipway.components.contracts.splits import read_part, read_splits, write_sp
 from slipway.components.contracts.verdict import Override, write_verdict
 from slipway.components.register import register as stage
 from slipway.components.register.evidence import RegistrationInputs
-from slipway.components.register.evidence_page import write_evidence_page
 from slipway.components.register.evidence_report import show_evidence
 from slipway.components.register.index import SeedFacts
 from slipway.components.register.register import register_model
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file, write_json
 from slipway.components.support.tracking import RegisteredVersion, connect
+from slipway.local.evidence_page import write_evidence_page
 
 
 def versions() -> list[Any]:
