@@ -190,6 +190,8 @@ def test_a_runner_that_stops_reading_ends_its_stage(
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setattr(forked.tracking, "import_client", broken)
+    # A worker of xdist has threads, and a runner none.
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
     monkeypatch.setattr(forked, "_run_stage", lambda *given: time.sleep(60))
     container = build_features.component_spec.implementation.container
     own = [*container.command, *map(str, container.args)]

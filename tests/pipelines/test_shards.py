@@ -169,6 +169,8 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         mlflow.set_tracking_uri(uri)
+        # A test before may have set another registry in this process.
+        mlflow.set_registry_uri(uri)
         client = mlflow.MlflowClient()
         client.create_registered_model("flights")
         client.create_model_version("flights", source=str(root))
