@@ -140,7 +140,8 @@ def test_a_newcomer_sees_in_a_browser_what_was_judged_and_asks_what_serves(
     assert "AUC" in card and "logistic" in card.lower()
     assert page.complaints() == []
     for report in ("evaluate/card", "validate/report", "monitor/report"):
-        assert len(page.open(run[report], width=390).split()) > 50, report
+        # A stacked table's headings are drawn by the style: they are no words of the text.
+        assert len(page.open(run[report], width=390).split()) > 40, report
         assert page.overflow() == 0, f"{report} is wider than a telephone"
         assert [said for said in page.complaints() if "SEVERE" in said] == []
 
