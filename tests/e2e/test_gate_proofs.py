@@ -440,7 +440,9 @@ def test_an_override_is_loud_everywhere(case: Case, before: dict[str, Any]) -> N
               if a["name"] == "PIPELINE_FAILED"]  # fmt: skip
     over = [alert for alert in alerts if alert["status"] == "resolved"]
     assert [alert["name"] for alert in over] == ["PIPELINE_FAILED"] * (failed[-1:] == ["firing"])
-    (alert,) = [alert for alert in alerts if alert not in over]
+    refusal, alert = (alert for alert in alerts if alert not in over)
+    assert (refusal["name"], refusal["severity"]) == ("GATE_REFUSED", "warning")
+    assert "AUC is below 0.99" in refusal["message"]
     assert (alert["name"], alert["severity"]) == ("GATE_OVERRIDDEN", "critical")
     assert "Ada O'Hara let the model" in alert["message"]
     assert "AUC is below 0.99" in alert["message"]
