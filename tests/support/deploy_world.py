@@ -15,6 +15,7 @@ from slipway.components.contracts.release import Release
 from slipway.components.contracts.splits import TIME, Splits, write_splits
 from slipway.components.contracts.verdict import RuleResult, Verdict, write_verdict
 from support import serving_bundles as bundles
+from support.registry import mlflow_client
 
 
 def make_registry(root: Path) -> str:
@@ -149,8 +150,6 @@ class World:
 
     def register(self, version: int, *, verdict: Verdict | None = None) -> None:
         """Gives a version that was deployed what register keeps of it: tags, evidence, reference."""
-        import mlflow
-
         record = json.loads((self.root / f"release-{version}.json").read_text())
         kept = self.root / f"kept-{version}"
         kept.mkdir(exist_ok=True)
@@ -161,9 +160,7 @@ class World:
         tags = {"model_hash": record["model_hash"], "bundle_uri": record["bundle_uri"]}
         tags |= {"reference_uri": str(kept), "evidence_uri": str(kept)}
         for name, value in tags.items():
-            mlflow.MlflowClient().set_model_version_tag(
-                "flights", str(version), f"slipway.{name}", value
-            )
+            mlflow_client().set_model_version_tag("flights", str(version), f"slipway.{name}", value)
 
 
 FAST = {"window": "5s", "share": 20, "min_requests": 1}
@@ -190,7 +187,7 @@ def champion() -> str | None:
     import mlflow
 
     try:
-        found = mlflow.MlflowClient().get_model_version_by_alias("flights", "champion")
+        found = mlflow_client().get_model_version_by_alias("flights", "champion")
         return str(found.version)
     except mlflow.exceptions.MlflowException:
         return None
