@@ -35,11 +35,13 @@ class PipelineRun:
 
     Attributes:
         run_id: its id. created: when. pipeline: id of its pipeline; empty: it has none.
+        finished: when it ended, a Retry of it included; None: it has not, or nothing says so.
         active: whether it has not ended. parameters: that it was started with.
     """
 
     run_id: str
     created: datetime
+    finished: datetime | None = None
     pipeline: str = ""
     active: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -105,8 +107,14 @@ class Artifacts:
         from fsspec.core import url_to_fs
 
         self._uri = redact(root)
-        # Kubeflow's own name for S3 at the address that AWS_ENDPOINT_URL names.
-        system, place = url_to_fs(root.replace("minio://", "s3://", 1))
+        try:
+            # Kubeflow's own name for S3 at the address that AWS_ENDPOINT_URL names.
+            system, place = url_to_fs(root.replace("minio://", "s3://", 1))
+        except (ValueError, ImportError) as error:
+            raise SlipwayError(
+                f"monitoring.retention.pipeline_root, {self._uri}, is of a kind of store that cannot be"
+                " read here. Give one with s3://, minio://, gs:// or abfss://, or a folder."
+            ) from error
         self._system: AbstractFileSystem = system
         self._tasks: dict[str, set[str]] = {}
         self.folders: dict[str, str] = {}
@@ -189,7 +197,15 @@ def plan_pipelines(
             " they keep their artifacts below: else those would stay for good."
         )
     ids = {run.run_id for run in known}
-    unknown = [i for i in store.folders if i not in ids and not runs.has_run(i)]
+    if store.folders and not ids & set(store.folders):
+        raise SlipwayError(
+            f"Kubeflow knows no run of {project} with artifacts below"
+            f" {redact(config.pipeline_root)}, which holds those of {len(store.folders)}: is it the"
+            " server that they were made by? Nothing is deleted."
+        )
+    unknown = [
+        i for i in store.folders if i not in ids and i not in evidence and not runs.has_run(i)
+    ]
     orphans = [i for i in unknown if store.newest(i) < before]
     users = [run for run in known if run.run_id in reasons]
     going = [run for run in old if not _is_used(run, users, store, runs)]
@@ -225,12 +241,14 @@ def apply_pipelines(
     Raises:
         SlipwayError: server or store refuses. What was deleted until then is gone, all else is whole.
     """
-    again = plan_pipelines(project, config, runs=runs, evidence=evidence, now=now)
+    # Before the plan, which takes its time: what began meanwhile is not known to it.
     seen = {run.run_id for run in runs.list_runs()}
+    again = plan_pipelines(project, config, runs=runs, evidence=evidence, now=now)
     for run_id in plan.run_ids:
         if run_id in again.run_ids:
             runs.delete_run(run_id)
-    began = [run for run in runs.list_runs() if run.active and run.run_id not in seen]
+    # One that has ended already may have been answered by the cache all the same.
+    began = [run for run in runs.list_runs() if run.run_id not in seen]
     if began:
         tell(f"{len(began)} runs began meanwhile: the artifacts go the next time")
         return
@@ -267,7 +285,10 @@ def _is_used(
         return False
     for user in users:
         # Where all that a user did was answered by the cache it has no folder, and no known kind.
-        if user.created < run.created or store.kinds.get(user.run_id, kind) != kind:
+        # A run that was retried may have been answered by one that is younger than it.
+        if not user.active and (user.finished or user.created) < run.created:
+            continue
+        if store.kinds.get(user.run_id, kind) != kind:
             continue
         if any(_differ(run.parameters, user.parameters, name) for name in DATA):
             continue

@@ -45,7 +45,13 @@ class KubeflowHistory:
 
     def has_run(self, run_id: str) -> bool:
         """As there."""
-        return self._run(run_id) is not None
+        try:
+            return self._run(run_id) is not None
+        except SlipwayError as error:
+            # Of another namespace: it is there, and none of ours.
+            if getattr(error, "status", 0) == 403:
+                return True
+            raise
 
     def ended_tasks(self, run_id: str) -> set[str]:
         """As there."""
@@ -76,6 +82,13 @@ def _read(run: dict[str, Any]) -> PipelineRun:
         run_id=str(run["run_id"]),
         created=datetime.fromisoformat(str(run["created_at"])).astimezone(UTC),
         pipeline=str((run.get("pipeline_version_reference") or {}).get("pipeline_id") or ""),
+        finished=_moment(run.get("finished_at")),
         active=str(run.get("state") or "") in ACTIVE,
         parameters=config.get("parameters") or {},
     )
+
+
+def _moment(text: object) -> datetime | None:
+    """When; None where it has not been, which the API also writes as a moment of 1970 or before."""
+    found = datetime.fromisoformat(str(text)).astimezone(UTC) if text else None
+    return found if found and found.year > 1970 else None

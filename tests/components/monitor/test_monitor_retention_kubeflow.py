@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from slipway.commands.cli import app
 from slipway.components.config.monitoring import RetentionConfig
-from slipway.components.monitor.kubeflow_api import KubeflowApi
+from slipway.components.monitor.kubeflow_api import KubeflowApi, KubeflowRefusal
 from slipway.components.monitor.retention import kubeflow
 from slipway.components.monitor.retention.kubeflow import (
     PipelinePlan,
@@ -324,3 +324,76 @@ def test_no_task_of_monitoring_is_answered_by_the_cache(repository: Path) -> Non
             cached.add(kind)
     assert cached & set(kubeflow.UNCACHED) == set()
     assert {"training", "retraining"} <= cached
+
+
+def test_the_artifacts_of_evidence_stay_where_the_server_knows_their_run_no_more(
+    world: World,
+) -> None:
+    champion, lost = world.run(90, data_version="1"), world.run(80, data_version="2")
+    world.run(1, data_version="3")
+    for run_id in (champion, lost):
+        del world.server.runs[run_id]
+    assert set(world.plan(evidence=frozenset({champion}), later=60).folders) == {lost}
+
+
+def test_another_server_than_the_one_that_made_the_artifacts_deletes_nothing(world: World) -> None:
+    for age in (90, 80, 1):
+        world.run(age)
+    world.server.runs.clear()
+    with pytest.raises(SlipwayError, match="Kubeflow knows no run of flights with artifacts"):
+        world.plan(later=60)
+    assert len(world.lies()) == 3
+
+
+def test_a_run_that_was_retried_keeps_what_a_younger_one_made(world: World) -> None:
+    old = world.run(50, made=("train",), cached=("ingest",))
+    source = world.run(45)
+    world.run(1, data_version="two")
+    kept = frozenset({old})
+    assert source in world.plan(evidence=kept).run_ids
+    world.server.runs[old]["finished_at"] = (NOW - timedelta(days=40)).isoformat()
+    assert source not in world.plan(evidence=kept).run_ids
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "SUCCEEDED"])
+def test_a_run_that_began_while_the_last_plan_was_made_keeps_the_artifacts(
+    state: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = world.run(40)
+    world.run(1, data_version="two")
+    plan = world.plan()
+    assert set(plan.folders) == {old}
+
+    def slow(*given: Any, **more: Any) -> PipelinePlan:
+        made = plan_pipelines(*given, **more)
+        world.run(0, made=(), cached=TASKS, state=state)
+        return made
+
+    monkeypatch.setattr(kubeflow, "plan_pipelines", slow)
+    world.apply(plan)
+    assert old in world.lies()
+
+
+def test_a_run_of_another_namespace_is_there_and_none_of_ours(world: World) -> None:
+    foreign = world.run(90, data_version="1")
+    del world.server.runs[foreign]
+    world.run(1)
+
+    class Forbidding(KubeflowHistory):
+        def _run(self, run_id: str) -> dict[str, Any] | None:
+            if run_id == foreign:
+                raise KubeflowRefusal("no", 403)
+            return super()._run(run_id)
+
+    history = Forbidding(KubeflowApi(world.server.url).ask, ["e1"])
+    later = NOW + timedelta(days=60)
+    found = plan_pipelines(
+        "flights", world.settings(), runs=history, evidence=frozenset(), now=later
+    )
+    assert foreign not in found.folders
+
+
+@pytest.mark.parametrize("root", ["foo://bucket/x", "oss://bucket/x"])
+def test_a_kind_of_store_that_nobody_reads_is_named(root: str, world: World) -> None:
+    with pytest.raises(SlipwayError, match=r"pipeline_root, \w+://bucket/x, is of a kind of store"):
+        world.plan(pipeline_root=root)
