@@ -74,7 +74,8 @@ class ForkedStages:
             raise
         print("\n")
         child.join()
-        return int(child.exitcode or 0)
+        # None where nobody may wait for children (SIGCHLD is ignored): how it ended is not known.
+        return 1 if child.exitcode is None else child.exitcode
 
     def _import_for_those_after(self) -> None:
         """MLflow's client, while a stage works that does not need it from here."""

@@ -131,6 +131,8 @@ def merge_predictions(
     Raises:
         SlipwayError: a shard is missing, or they are of different scorings. Nothing is left behind.
     """
+    if not parts:
+        raise SlipwayError("No shard of the table is there: run the scoring again.")
     found = sorted(
         ((read_predictions(part), part) for part in parts), key=lambda f: _shard(*f)["index"]
     )
@@ -165,7 +167,11 @@ def _require_whole(found: list[tuple[Predictions, Path]]) -> None:
     wanted = _shard(first, place)
     for record, part in found[1:]:
         same = replace(record, rows=first.rows, positives=first.positives, notes=first.notes)
-        if same != first:
+        note = _shard(record, part)
+        if same != first or (note["of"], note["table_rows"]) != (
+            wanted["of"],
+            wanted["table_rows"],
+        ):
             raise SlipwayError(f"{place} and {part} are shards of different scorings.")
     there = [_shard(record, part)["index"] for record, part in found]
     rows = sum(record.rows for record, _ in found)

@@ -334,6 +334,14 @@ def _sqlite_times(ticks: list[int]) -> list[int]:
     return [int((naive + tick * MICROSECOND).timestamp()) for tick in ticks]
 
 
+# In one step of the store's: a row that is pushed between the look and the deletion stays. A hash without
+# fields is no key any more.
+_FORGET = """
+if redis.call('HGET', KEYS[1], ARGV[2]) ~= ARGV[1] then return 0 end
+return redis.call('HDEL', KEYS[1], unpack(ARGV, 2))
+"""
+
+
 class RedisWriter:
     """Feast's Redis layout: one hash an entity, with the fields of all its views."""
 
@@ -441,17 +449,17 @@ class RedisWriter:
             for key in keys:
                 pipe.hget(key, self.stamp)
             found = pipe.execute()
-        past, limit = [], before.timestamp() * 1e9
+        past: list[tuple[bytes, bytes]] = []
+        limit = before.timestamp() * 1e9
         for key, text in zip(keys, found, strict=True):
             stamp = Timestamp()
             if text and stamp.ParseFromString(text) and stamp.ToNanoseconds() < limit:
-                past.append(key)
+                past.append((key, text))
         if past and not only_count:
             with self.client.pipeline(transaction=False) as pipe:
-                for key in past:
-                    # A hash without fields is no key any more.
-                    pipe.hdel(key, self.stamp, *self.fields)
-                pipe.execute()
+                for key, text in past:
+                    pipe.eval(_FORGET, 1, key, text, self.stamp, *self.fields)
+                return sum(bool(gone) for gone in pipe.execute())
         return len(past)
 
 

@@ -44,19 +44,18 @@ def find_past_rows(project: str, grace: timedelta, *, now: datetime, remove: boo
     place = locate(project)
     if place.folder is not None and not (place.folder / "registry.db").is_file():
         return PastRows(views={})  # nothing was ever stored
-    store = open_store(place)
-    found = {}
-    for view in store.list_feature_views():
-        if not (view.online and view.ttl):
-            continue
-        try:
-            writer = open_writer(store, view)
-            found[view.name] = writer.forget(now - view.ttl - grace, only_count=not remove)
-        except SlipwayError:
-            raise
-        except Exception as error:  # each store behind Feast has errors of its own
-            raise SlipwayError(
-                f"The online store cannot be pruned of the view '{view.name}':"
-                f" {redact(str(error))}."
-            ) from error
+    found, at = {}, ""
+    try:
+        store = open_store(place)
+        for view in store.list_feature_views():
+            if view.online and view.ttl:
+                at = f" of the view '{view.name}'"
+                writer = open_writer(store, view)
+                found[view.name] = writer.forget(now - view.ttl - grace, only_count=not remove)
+    except SlipwayError:
+        raise
+    except Exception as error:  # each store behind Feast, and its registry's, has errors of its own
+        raise SlipwayError(
+            f"The online store cannot be pruned{at}: {redact(str(error))}."
+        ) from error
     return PastRows(views=found)

@@ -1,5 +1,6 @@
 """The column that weighs rows, in training and at the gate: read, and refused where it cannot weigh."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,8 @@ def read_weights(column: "pa.ChunkedArray", setting: str) -> "np.ndarray":
     kind = column.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise SlipwayError(f"{setting} names a column of type {kind}, which holds no numbers.")
-    weights: np.ndarray = column.cast(pa.float64()).fill_null(float("nan")).to_numpy()
+    # A whole number beyond 2**53 is rounded: as a weight that is nothing.
+    weights: np.ndarray = column.cast(pa.float64(), safe=False).fill_null(float("nan")).to_numpy()
     return weights
 
 
@@ -55,13 +57,14 @@ class WeightSums:
         self.infinite += int(np.isposinf(weights).sum())
         self.negative += int((weights < 0).sum())
         self.zero += int((weights == 0).sum())
-        self.total += float(weights.sum())
-        self.squares += float((weights**2).sum())
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # see `refuse_unfit`
+            self.total += float(weights.sum())
+            self.squares += float((weights**2).sum())
 
     @property
     def effective_rows(self) -> float:
         """How many rows of equal weight tell as much (Kish 1965, section 8.2)."""
-        return self.total**2 / self.squares
+        return self.total / self.squares * self.total
 
     def refuse_unfit(self, setting: str, part: str, *, zero_weighs: bool) -> None:
         """Refuses what cannot weigh rows.
@@ -78,6 +81,11 @@ class WeightSums:
         if not zero_weighs or self.zero == self.rows:
             found["0"] = self.zero
         if not any(found.values()):
+            if self.rows and not 0 < self.squares * self.total < math.inf:
+                raise SlipwayError(
+                    f"{setting}: the weights of the {part} part are so large or so small that their sum"
+                    " or the sum of their squares is no number. Give them in another unit."
+                )
             return
         counts = ", ".join(f"{rows:,} are {what}" for what, rows in found.items() if rows)
         least = "0 or more (and not all 0)" if zero_weighs else "above 0"

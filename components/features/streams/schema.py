@@ -104,7 +104,14 @@ class EventSchema:
             maybe = set(check.columns) - set(needed)
             bad = [n for n in failing if all(column in events[n][1] for column in maybe)]
             if check.level == "warn":
-                warned |= {check.text: len(bad)} if bad else {}
+                # A bound that moves has another text at each push, and is the same check.
+                moves = self._moving.keys() & set(check.columns)
+                text = (
+                    f"{', '.join(check.columns)}: beyond a bound that moves"
+                    if moves
+                    else check.text
+                )
+                warned[text] = warned.get(text, 0) + len(bad)
                 continue
             for n in bad:
                 line, event = events[n]
@@ -121,7 +128,7 @@ class EventSchema:
                 " of the last run), and validate would set such a row apart: mend the event, or change"
                 " the schema and run."
             )
-        return warned
+        return {text: rows for text, rows in warned.items() if rows}
 
     def require_whole(self, events: list[tuple[int, Any]], name: str, landing: Landing) -> None:
         """Refuses a field that would be a column which the schema does not allow.

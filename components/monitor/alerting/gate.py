@@ -44,15 +44,19 @@ def notify_of_verdict(*, project: str, config: dict[str, Any], verdict: Verdict)
         A sentence for each route that could not be notified: a route that is down stops no release.
     """
     alert = _alert(verdict)
-    if alert is None:
-        return []
     settings = MonitoringConfig.parse(config, "monitoring")
     failures = []
-    for route in routes_for(settings, alert):
+    for route in settings.routes if alert is None else routes_for(settings, alert):
         path = f"{folder(environment.monitoring_uri(), project)}/routes/{route.name}.gate.json"
-        this = {"model_hash": verdict.model_hash, "message": alert.message}
         try:
-            if read_route_state(path) == this:
+            known = read_route_state(path)
+            if alert is None:
+                # The same refusal after a pass is another one.
+                if known:
+                    write_route_state(path, {})
+                continue
+            this = {"model_hash": verdict.model_hash, "message": alert.message}
+            if known == this:
                 continue
             deliver(route, single_alert_notice(project, alert))
             write_route_state(path, this)

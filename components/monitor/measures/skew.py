@@ -204,13 +204,18 @@ def offline_values(
         place: where the views' tables lie.
 
     Raises:
-        SlipwayError: the view's table cannot be read.
+        SlipwayError: the view's table cannot be read, or the rows lack one of the keys.
     """
     import fsspec
     import polars as pl
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if lacking := [key for key in keys if f"entity {key}" not in known.columns]:
+        raise SlipwayError(
+            f"The labels' table has no column {', '.join(lacking)}, by which the view '{view.name}' is"
+            " looked up: read the examples' table with it."
+        )
     path = place.table(view.name)
     try:
         with fsspec.open(path, "rb") as file:

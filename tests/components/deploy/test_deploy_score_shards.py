@@ -144,6 +144,13 @@ def _swap(parts: list[Path]) -> list[Path]:
     return parts
 
 
+def _of_another_plan(parts: list[Path]) -> list[Path]:
+    record = read_predictions(parts[1])
+    notes = {"shard": {**record.notes["shard"], "of": 9}}
+    write_predictions(parts[1], replace(record, notes=notes))
+    return parts
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -152,6 +159,8 @@ def _swap(parts: list[Path]) -> list[Path]:
         (_mix, "are shards of different scorings"),
         (_lose_a_row, "with 59 of the table's 60 rows"),
         (_swap, "not ordered by time"),
+        (_of_another_plan, "are shards of different scorings"),
+        (lambda parts: parts[:0], "No shard of the table is there"),
     ],
 )
 def test_less_than_the_whole_is_refused(

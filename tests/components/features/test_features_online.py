@@ -340,3 +340,32 @@ def test_rows_past_their_ttl_are_counted_and_removed_and_no_others(
     assert prune(late, remove=True) == {"users": 0, "shops": 0}
     assert sum(prune(late + timedelta(days=9), remove=True).values()) == 120 - sum(counted.values())
     assert dump(store) == {}
+
+
+def test_a_row_that_is_pushed_while_rows_are_pruned_stays(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at a row's time and its deletion another process writes the row anew."""
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from slipway.components.features.online import open_writer
+
+    store = open_store("redis", ttl=timedelta(days=2))  # type: ignore[call-arg]
+    materialise(store, "users", ZERO + 48 * HOUR)
+    writer: Any = open_writer(store, store.get_feature_view("users"))
+    late = ZERO + timedelta(days=90)
+    fresh = Timestamp()
+    fresh.FromDatetime(late + timedelta(days=1))
+    key = next(iter(writer._keys()))
+    pipelines, make = [], writer.client.pipeline
+
+    def pipeline(**given: Any) -> Any:
+        pipelines.append(given)
+        if len(pipelines) == 2:
+            writer.client.hset(key, writer.stamp, fresh.SerializeToString())
+        return make(**given)
+
+    monkeypatch.setattr(writer.client, "pipeline", pipeline)
+    assert writer.forget(late) == 59
+    assert writer.client.hget(key, writer.stamp) == fresh.SerializeToString()
+    assert list(writer._keys()) == [key]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn import metrics as oracle
 
@@ -12,7 +13,8 @@ from slipway.components.metrics.fairness import GroupTally, row_sums
 from slipway.components.metrics.intervals import percentile
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.choose import label_type
-from slipway.components.metrics.weights import WeightSums
+from slipway.components.metrics.weights import WeightSums, read_weights
+from slipway.components.support.errors import SlipwayError
 
 NAMES = ("ant", "bee", "cat", "dog")
 KINDS: dict[str, LabelType] = {
@@ -271,3 +273,16 @@ def test_rows_of_unequal_weight_are_worth_fewer() -> None:
         sums.add(np.array(part))
     assert (sums.rows, sums.effective_rows) == (4, pytest.approx(100 / 52))
     sums.refuse_unfit("gate.weights (w)", "test", zero_weighs=False)
+
+
+@pytest.mark.parametrize("weight", [1e-170, 1e155, 1e308])
+def test_weights_whose_sums_are_no_numbers_are_refused(weight: float) -> None:
+    sums = WeightSums()
+    sums.add(np.full(5, weight))
+    with pytest.raises(SlipwayError, match="so large or so small that their sum"):
+        sums.refuse_unfit("gate.weights (w)", "test", zero_weighs=False)
+
+
+def test_whole_numbers_that_no_double_holds_weigh_rows() -> None:
+    column = pa.chunked_array([pa.array([2**53 + 1, 2**62 + 1], pa.int64())])
+    assert read_weights(column, "gate.weights (w)").tolist() == [2.0**53, 2.0**62]

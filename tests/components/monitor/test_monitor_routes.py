@@ -510,6 +510,9 @@ def test_what_the_gate_decided_notifies_once(
     assert notify_once("", outcome="fail") == notify_once("", outcome="fail") == []
     (alert,) = server.bodies()[-1]["alerts"]
     assert (alert["name"], alert["severity"]) == ("GATE_REFUSED", "warning")
+    told = len(server.requests)
+    assert notify_once("") == [] and len(server.requests) == told, "a plain pass is told nobody"
+    assert notify_once("", outcome="fail") == [] and len(server.requests) == told + 1
     assert (
         "refused the model aaaaaaaaaaaa; what serves goes on. AUC is below 0.9" in alert["message"]
     )

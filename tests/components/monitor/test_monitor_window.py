@@ -270,6 +270,22 @@ def test_mlflow_shows_the_report_of_each_of_the_newest_windows(
     assert f"{result.record.summary['total_predictions']:,}" in page
 
 
+def test_a_tracker_that_lets_nobody_delete_keeps_no_window_from_its_end(
+    world: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from slipway.components.support.tracking import MlflowServer
+
+    def refuse(self: MlflowServer, uri: str) -> None:
+        raise SlipwayError("MLflow answered 403 to a deletion.")
+
+    monkeypatch.setattr(tracking, "KEPT_REPORTS", 1)
+    monkeypatch.setattr(MlflowServer, "delete_files", refuse)
+    world.write_log(world.between("2013-12-02T05:00:00", WEEK[1]))
+    for end in ("2013-12-11T05:00:00", WEEK[1]):
+        assert world.run("2013-12-02T05:00:00", end).record.summary["total_predictions"] > 0
+    assert "the reports of old windows stay: MLflow answered 403" in capsys.readouterr().out
+
+
 def test_status_shows_the_last_window_and_the_trend(world: Any) -> None:
     world.write_log(world.between("2013-12-02T05:00:00", WEEK[1]))
     world.run("2013-12-02T05:00:00", WEEK[0])
