@@ -46,6 +46,8 @@ USER = "10001:0"  # where the person is root: a stage never is
 TMP = {"/tmp": "rw,nosuid,nodev,size=4g,mode=1777"}  # noqa: S108 - the one writable place of an image
 NETWORKED = ("deploy", "monitor")  # they ask the endpoint
 LAST_LINES = 15
+KILLED = 137
+"""The exit code of a process that SIGKILL ended."""
 _START_SECONDS = 30.0
 
 
@@ -171,6 +173,9 @@ class Containers:
             _remove(container)
         if code and not output.has_error:
             why = " for lack of memory" if killed else ""
+            if code == KILLED and not killed:
+                # An engine may tell of the end before it has heard of its reason.
+                why = " (it was killed, most often for lack of memory)"
             tail = "\n".join(output.lines)
             _failed(f"Its container ended with exit code {code}{why}. Its last lines:\n{tail}")
         return code

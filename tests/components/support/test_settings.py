@@ -31,14 +31,18 @@ VALUES = st.recursive(
 )
 
 
-@given_(st.dictionaries(st.text(), VALUES))
+# No setting of ours has a field of the name by which a file is named: `read_setting` refuses it.
+CONTENTS = st.dictionaries(st.text().filter(lambda key: key != FILE), VALUES)
+
+
+@given_(CONTENTS)
 def test_what_is_packed_as_text_is_read_exactly(content: dict[str, Any]) -> None:
     packed = pack_text("schema", content)
     assert packed.value.isascii(), "MySQL, as Kubeflow opens it, has no place for others"
     assert read_setting("schema", packed.value, "") == content
 
 
-@given_(st.dictionaries(st.text(), VALUES))
+@given_(CONTENTS)
 def test_a_struct_is_itself(content: dict[str, Any]) -> None:
     assert read_setting("features", pack_struct("features", content).value, "") == content
 
