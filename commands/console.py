@@ -256,13 +256,24 @@ def show_monitoring(console: Console, record: "MonitoringRecord") -> None:
     labelled, least = summary.get("labelled") or 0, record.details.get("min_rows", 0)
     few = f" ({labelled:,} labels of the {least:,} that it takes)" if labelled < least else ""
     say(
-        f"Monitoring: {summary['total_predictions']:,} predictions, {_DRIFT[record.drift_status]},"
+        f"Monitoring: {summary['total_predictions']:,} predictions, {_say_drift(record)},"
         f" {' '.join(quality(summary))}{few}, latency {'—' if latency is None else f'{latency:.1f} ms'}",
         to=console,
     )
     if not record.alerts:
         say("Alerts: none", to=console)
     show_alerts(console, record)
+
+
+def _say_drift(record: "MonitoringRecord") -> str:
+    """Whether the data drifted: that nothing was seen to does not mean that it could have been."""
+    features = (record.details.get("features") or {}).values()
+    unsure = sum(bool(found.get("doubt")) and not found["drifted"] for found in features)
+    if record.drift_status != "stable" or not unsure:
+        return _DRIFT[record.drift_status]
+    if unsure == len(features):
+        return "whether the data drifted cannot be told"
+    return f"no drift seen, of {unsure} of {len(features)} features it cannot be told"
 
 
 def show_alerts(console: Console, record: "MonitoringRecord") -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SCHEMA = "schemas/input.json"
 EDITOR_SCHEMA = "schemas/project.schema.json"
 _CPU_ROWS = 200_000
+_LIKE_A_NUMBER = r"^\s*[-+]?\d[\d.,' ]*$"
+_MOSTLY = 0.8
 Settings = dict[str, Any]
 
 
@@ -89,6 +91,7 @@ def make_draft(tables: list[TableFacts], answers: Answers) -> Draft:
             )
     fields = guess_fields(label, key.value, moments, joins, answers)
     _warn_of_later_tables(joins, fields, notes)
+    _warn_of_lost_numbers(tables, fields, notes)
     labels = labels_of(label)
     split = guess_split(label, moments, labels.values)
     trial = _try(
@@ -112,6 +115,29 @@ def make_draft(tables: list[TableFacts], answers: Answers) -> Draft:
         gate=gate,
         warnings=tuple(notes.warnings),
     )
+
+
+def _warn_of_lost_numbers(tables: list[TableFacts], fields: Fields, notes: Notes) -> None:
+    """Says which columns are text only because a few values are no numbers, or all have thousands marks."""
+    kept = {(field.table, field.column) for field in fields.found}
+    for table in tables:
+        for name, column in table.columns.items():
+            if (table.name, name) in kept or not column.is_text:
+                continue
+            values = column.values.drop_nulls()
+            alike = values.str.contains(_LIKE_A_NUMBER)
+            if not len(values) or (alike & values.str.contains("[.,]")).mean() < _MOSTLY:
+                continue
+            odd = values.filter(~alike).unique(maintain_order=True).head(3).to_list()
+            why = (
+                f"some of its values are not: {', '.join(map(repr, odd))}"
+                if odd
+                else f"it is written with thousands marks or in two ways, as {values[0]!r}"
+            )
+            notes.warn(
+                f"{table.name}: {column.source} looks like a number and is taken as text, so it is no"
+                f" feature: {why}. Mend the table and run init again"
+            )
 
 
 def _warn_of_later_tables(joins: list[Join], fields: Fields, notes: Notes) -> None:

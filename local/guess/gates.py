@@ -62,7 +62,9 @@ def guess_gate(trial: Trial, notes: Notes) -> GateGuess:
 
 def _bound(metric: str, trial: Trial) -> Guess[object]:
     """A bound between a constant answer and the linear model, where there is room."""
-    baseline, constant = trial.baseline.get(metric), trial.constant[metric]
+    # Of a test part without rows nothing is known: a coin tells as much.
+    baseline = trial.baseline.get(metric)
+    constant = trial.constant.get(metric, 0.5 if metric == "auc" else 0.0)
     several = len(trial.class_rows) > 2
     answers = {
         "accuracy": "always giving the commonest class",

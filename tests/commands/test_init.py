@@ -235,3 +235,25 @@ def test_ci_only_needs_a_project_and_no_tables(here: Path) -> None:
         init("--ci-only")
     with pytest.raises(ProjectError, match="give it no tables"):
         init("orders.csv", "--ci-only")
+
+
+@pytest.mark.parametrize(
+    ("form", "odd", "said"),
+    [
+        ("{:.2f}", "abc", "some of its values are not: 'abc'"),
+        ("4.{:07.3f}.1", "", "written with thousands marks or in two ways"),
+        ("{:.2f}", "", ""),
+        ("street {:.0f}", "", ""),
+    ],
+)
+def test_a_number_that_is_lost_to_a_few_values_is_said(
+    form: str, odd: str, said: str, here: Path
+) -> None:
+    rows = ["id,visits,amount,bought"]
+    for n in range(400):
+        text = odd if odd and n == 7 else form.format(100 + n * 1.37)
+        rows.append(f"k{n},{n % 17},{text},{'yes' if n % 3 else 'no'}")
+    (here / "buys.csv").write_text("\n".join(rows) + "\n")
+    printed = " ".join(init("buys.csv", "--label", "bought", "--out", str(here / "p")).split())
+    assert ("amount looks like a number and is taken as text" in printed) == bool(said)
+    assert said in printed

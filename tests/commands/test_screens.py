@@ -457,6 +457,24 @@ def test_whether_the_data_drifted_is_said_in_words(status: DriftStatus) -> None:
     assert said[status] in output.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("doubts", "said"),
+    [
+        (("", ""), "the data is stable,"),
+        (("31 rows", ""), "no drift seen, of 1 of 2 features it cannot be told,"),
+        (("31 rows", "worth 9"), "whether the data drifted cannot be told,"),
+    ],
+)
+def test_what_cannot_be_told_is_not_called_stable(doubts: tuple[str, str], said: str) -> None:
+    run = served()
+    assert run.record is not None
+    features = {str(n): {"doubt": doubt, "drifted": False} for n, doubt in enumerate(doubts)}
+    console, text = screen(120)
+    details = {**run.record.details, "features": features}
+    show_monitoring(console, replace(run.record, drift_status="stable", details=details))
+    assert said in " ".join(text().split())
+
+
 def test_too_few_labels_are_said_beside_the_accuracy_that_they_do_not_give() -> None:
     run = served()
     assert run.record is not None
