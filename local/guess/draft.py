@@ -118,7 +118,7 @@ def make_draft(tables: list[TableFacts], answers: Answers) -> Draft:
 
 
 def _warn_of_lost_numbers(tables: list[TableFacts], fields: Fields, notes: Notes) -> None:
-    """Says which columns are text only because a few values are no numbers, or all have thousands marks."""
+    """Says which columns are text only for a few values that are no numbers, or thousands marks."""
     kept = {(field.table, field.column) for field in fields.found}
     for table in tables:
         for name, column in table.columns.items():
@@ -126,7 +126,8 @@ def _warn_of_lost_numbers(tables: list[TableFacts], fields: Fields, notes: Notes
                 continue
             values = column.values.drop_nulls()
             alike = values.str.contains(_LIKE_A_NUMBER)
-            if not len(values) or (alike & values.str.contains("[.,]")).mean() < _MOSTLY:
+            numbers = (alike & values.str.contains("[.,]")).sum()
+            if not len(values) or numbers < _MOSTLY * len(values):
                 continue
             odd = values.filter(~alike).unique(maintain_order=True).head(3).to_list()
             why = (

@@ -26,7 +26,6 @@ def describe(note: str) -> str:
     import json
     import logging
     import os
-    import signal
     import sys
     import threading
     import warnings
