@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.support.cluster import cluster_access
+from slipway.components.support.kubernetes.cluster import cluster_access
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient

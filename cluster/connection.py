@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from slipway.components.support import pod
-from slipway.components.support.cluster import cluster_access
 from slipway.components.support.errors import ProjectError, SlipwayError
+from slipway.components.support.kubernetes import pod
+from slipway.components.support.kubernetes.cluster import cluster_access
 
 if TYPE_CHECKING:
     from kfp_server_api import Configuration

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder, Runner
 from slipway.commands.terminal import AsJson, Quiet, console, deliver, say
-from slipway.components.support.extras import require_extra
 from slipway.components.support.files import short_path
+from slipway.components.support.libraries.extras import require_extra
 
 if TYPE_CHECKING:
     from slipway.components.config.project import LoadedProject

@@ -40,9 +40,9 @@ from slipway.commands.ui import ui
 from slipway.components.config.base import parse_duration
 from slipway.components.contracts.verdict import Override
 from slipway.components.support.errors import ProjectError, SlipwayError
-from slipway.components.support.extras import explain_missing, require_extra
 from slipway.components.support.files import short_path, write_text
-from slipway.components.support.packages import own_version
+from slipway.components.support.libraries.extras import explain_missing, require_extra
+from slipway.components.support.libraries.packages import own_version
 from slipway.components.support.secrets import guarded_output
 from slipway.components.support.stores import bound_stores
 

@@ -17,8 +17,8 @@ from slipway.components.config.data import FORMATS
 from slipway.components.config.project import FILE_NAME
 from slipway.components.support import files
 from slipway.components.support.errors import ProjectError, SlipwayError
-from slipway.components.support.extras import missing_packages, require_extra
 from slipway.components.support.files import short_path
+from slipway.components.support.libraries.extras import missing_packages, require_extra
 
 if TYPE_CHECKING:
     from slipway.components.config.data import Format

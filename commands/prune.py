@@ -10,7 +10,7 @@ from slipway.commands.cluster import Authorities, Context, Host, Namespace
 from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder
 from slipway.commands.terminal import AsJson, Quiet, deliver, say
 from slipway.components.support.errors import ProjectError
-from slipway.components.support.extras import require_extra
+from slipway.components.support.libraries.extras import require_extra
 
 if TYPE_CHECKING:
     from slipway.cluster.connection import Connection

@@ -17,7 +17,7 @@ from rich.markup import escape
 from slipway.commands.projects import RUN_FOLDER, Out, ProjectFolder, load
 from slipway.commands.terminal import console
 from slipway.components.support.errors import ProjectError
-from slipway.components.support.extras import require_extra
+from slipway.components.support.libraries.extras import require_extra
 
 if TYPE_CHECKING:
     from slipway.components.config.project import LoadedProject

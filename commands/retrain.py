@@ -11,7 +11,7 @@ from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder
 from slipway.commands.terminal import AsJson, Quiet, console, deliver, errors, say
 from slipway.components.config.base import parse_instant
 from slipway.components.support.errors import ProjectError, SlipwayError
-from slipway.components.support.extras import require_extra
+from slipway.components.support.libraries.extras import require_extra
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -6,7 +6,7 @@ import typer
 
 from slipway.commands.projects import RUN_FOLDER, Out
 from slipway.commands.terminal import Quiet, say
-from slipway.components.support.extras import require_extra
+from slipway.components.support.libraries.extras import require_extra
 
 
 def ui(

@@ -15,7 +15,7 @@ from typing import IO
 
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import short_path
-from slipway.components.support.packages import installed_packages
+from slipway.components.support.libraries.packages import installed_packages
 from slipway.components.support.retry import wait_until
 from slipway.components.support.secrets import redact
 from slipway.local.lifetime import GRACE_SECONDS, clear_abandoned, end_abandoned

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from slipway.components.support.packages import own_version
+from slipway.components.support.libraries.packages import own_version
 from slipway.serving.admission import Admission, too_much
 from slipway.serving.asgi import Receive, Scope, Send
 from slipway.serving.batcher import Batcher

@@ -28,7 +28,7 @@ from slipway.components.contracts.since import hours_since
 from slipway.components.contracts.splits import Feature
 from slipway.components.contracts.streams import StreamTag
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.feast_import import load_feast
+from slipway.components.support.libraries.feast_import import load_feast
 from slipway.serving.errors import RequestError
 from slipway.serving.lookup import RedisSource, SqliteSource, StoredView, look_up
 from slipway.serving.protocol.rows import RowReader

@@ -2,9 +2,9 @@
 
 from urllib.parse import urlsplit
 
-from slipway.components.support import pod_security
 from slipway.components.support.documents import KubeObject
 from slipway.components.support.environment import CONFIG_MAP, SECRETS
+from slipway.components.support.kubernetes import pod_security
 from slipway.stack.rights import TASK_RIGHTS
 from slipway.stack.site import PREDICTOR, TASKS, Site
 

@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from slipway.components.support.extras import DISTRIBUTION
+from slipway.components.support.libraries.extras import DISTRIBUTION
 
 # Folders that install as slipway.<name>, and what of them is of use in a checkout alone.
 NOT_SHIPPED = re.compile(

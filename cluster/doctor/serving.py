@@ -7,7 +7,7 @@ from typing import Any
 
 from slipway.cluster.doctor.findings import DoctorTarget, Line, fail, ok, or_none, skip, warn
 from slipway.components.deploy.kserve.storage import as_kserve_reads
-from slipway.components.support import pod_security
+from slipway.components.support.kubernetes import pod_security
 
 NAMESPACE = "kserve"
 # The first release that routes requests to a canary of mode Standard, and only to a ready one:

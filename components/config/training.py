@@ -15,7 +15,7 @@ from pydantic import (
 from slipway.components.config.base import Section
 from slipway.components.config.kubernetes_names import Labels, ObjectName
 from slipway.components.config.label import value_text
-from slipway.components.support import plugins
+from slipway.components.support.libraries import plugins
 
 SectionType = TypeVar("SectionType", bound=Section)
 

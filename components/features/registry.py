@@ -16,8 +16,8 @@ from slipway.components.contracts.splits import TIME
 from slipway.components.contracts.streams import TAG, StreamTag
 from slipway.components.features.views import ViewTable
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.feast_import import load_feast
 from slipway.components.support.files import write_text
+from slipway.components.support.libraries.feast_import import load_feast
 
 if TYPE_CHECKING:
     from feast import FeatureStore

@@ -158,7 +158,7 @@ def retrain(
     from slipway.components.monitor.retraining.launcher import KubeflowRuns, launch, leave
     from slipway.components.monitor.retraining.retrain import arguments_for, find_request
     from slipway.components.support import environment
-    from slipway.components.support.pod import in_pod
+    from slipway.components.support.kubernetes.pod import in_pod
     from slipway.components.support.settings import given
 
     if decision != "retrain":

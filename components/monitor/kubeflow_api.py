@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from slipway.components.support import pod
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.kubernetes import pod
 
 TIMEOUT_S = 30.0
 ATTEMPTS = 3

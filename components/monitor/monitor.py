@@ -31,7 +31,7 @@ from slipway.components.monitor.tracking import log_report, log_series
 from slipway.components.monitor.window import wait_until_whole
 from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.pod import in_pod
+from slipway.components.support.kubernetes.pod import in_pod
 from slipway.components.support.stage import progress, stage
 from slipway.components.support.tracking import connect
 

@@ -47,7 +47,7 @@ from slipway.components.register.index import (
     VerdictFacts,
 )
 from slipway.components.support.files import hash_file, write_json, write_text
-from slipway.components.support.packages import git_commit, installed_packages
+from slipway.components.support.libraries.packages import git_commit, installed_packages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

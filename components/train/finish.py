@@ -12,7 +12,7 @@ from slipway.components.contracts.bundle import Bundle, write_bundle
 from slipway.components.contracts.splits import Splits
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.multiclass import MulticlassLabel
-from slipway.components.support.packages import installed_packages
+from slipway.components.support.libraries.packages import installed_packages
 from slipway.components.support.stage import progress
 from slipway.components.train.data.preparation import Prepared
 from slipway.components.train.data.tables import raw_arrays, read_features

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.contracts.splits import Splits
 from slipway.components.support import environment
-from slipway.components.support.packages import git_commit
+from slipway.components.support.libraries.packages import git_commit
 
 if TYPE_CHECKING:
     from slipway.components.train.data.preparation import Prepared

@@ -11,7 +11,7 @@ from slipway.components.contracts.table_schema.schema import (
     table_schema,
 )
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.imports import without
+from slipway.components.support.libraries.imports import without
 
 META_SCHEMA = Path(__file__).with_name("schema.meta.json")
 

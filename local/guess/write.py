@@ -8,7 +8,7 @@ from slipway.components.config.model import Project
 from slipway.components.config.project import FILE_NAME, load_project
 from slipway.components.support import files
 from slipway.components.support.errors import ProjectError, SlipwayError
-from slipway.components.support.packages import own_version
+from slipway.components.support.libraries.packages import own_version
 from slipway.components.validate.infer import write_schema
 from slipway.local.guess.draft import EDITOR_SCHEMA, SCHEMA, Draft, project_text, schema_entries
 from slipway.stack import ci

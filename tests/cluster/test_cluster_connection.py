@@ -18,8 +18,8 @@ from slipway.cluster import connection as module
 from slipway.cluster.api import Kubeflow
 from slipway.cluster.connection import Connection
 from slipway.cluster.transport import KfpApiError
-from slipway.components.support import pod
 from slipway.components.support.errors import ProjectError, SlipwayError
+from slipway.components.support.kubernetes import pod
 
 
 class Recorder:

@@ -16,9 +16,9 @@ from slipway.components.contracts.release import Release
 from slipway.components.deploy import rollout
 from slipway.components.deploy.golden import Answered, Golden, NotReached
 from slipway.components.deploy.kserve import canary, target
-from slipway.components.support import cluster as cluster_module
-from slipway.components.support.cluster import ApiError, Cluster
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.kubernetes import cluster as cluster_module
+from slipway.components.support.kubernetes.cluster import ApiError, Cluster
 from support.kube_api import Refused
 from support.kube_double import LABEL, KubeDouble
 

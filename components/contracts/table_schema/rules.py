@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from slipway.components.contracts.table_schema.checks import Check
 from slipway.components.contracts.table_schema.schema import OwnCheck, Rule, TableSchema
-from slipway.components.support import plugins
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.libraries import plugins
 
 if TYPE_CHECKING:
     import polars as pl

@@ -8,8 +8,8 @@ that somebody had written before) never does, since the controller tries again a
 import re
 
 from slipway.components.deploy.kserve.seen import Seen
-from slipway.components.support.cluster import NEVER, Cluster, Moment, created, last_seen
 from slipway.components.support.documents import KubeObject
+from slipway.components.support.kubernetes.cluster import NEVER, Cluster, Moment, created, last_seen
 
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 _CRASH = ("CrashLoopBackOff", "RunContainerError", "CreateContainerConfigError", "Error")

@@ -6,9 +6,10 @@ import json
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.endpoint import TRANSFORMER
 from slipway.components.contracts.release import Release
-from slipway.components.support import environment, pod_security
+from slipway.components.support import environment
 from slipway.components.support.documents import KubeObject
 from slipway.components.support.images import image
+from slipway.components.support.kubernetes import pod_security
 
 GROUP, VERSION, KIND = "serving.kserve.io", "v1beta1", "InferenceService"
 CONTAINER = "kserve-container"

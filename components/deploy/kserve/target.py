@@ -44,9 +44,9 @@ from slipway.components.deploy.kserve.manifest import (
 from slipway.components.deploy.kserve.seen import Seen
 from slipway.components.deploy.kserve.storage import storage_uri
 from slipway.components.deploy.rollout import judge_answers, observe_rollout
-from slipway.components.support.cluster import Cluster
 from slipway.components.support.documents import KubeObject
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.kubernetes.cluster import Cluster
 from slipway.components.support.stage import progress
 
 _POLL_SECONDS = 1.0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.imports import without
+from slipway.components.support.libraries.imports import without
 from slipway.components.support.retry import retry
 from slipway.components.support.secrets import redact
 from slipway.components.support.tracking.errors import (

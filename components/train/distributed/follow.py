@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from slipway.components.support.cluster import Cluster, created, last_seen
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.kubernetes.cluster import Cluster, created, last_seen
 from slipway.components.support.stage import progress
 from slipway.components.train.preemption import stop_on_sigterm
 

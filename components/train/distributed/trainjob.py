@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from slipway.components.config.training import TrainingConfig
-from slipway.components.support import environment, pod_security
-from slipway.components.support.cluster import Cluster
+from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.images import image
-from slipway.components.support.pod import own_account
+from slipway.components.support.kubernetes import pod_security
+from slipway.components.support.kubernetes.cluster import Cluster
+from slipway.components.support.kubernetes.pod import own_account
 from slipway.components.train.distributed.follow import TrainJobRunner
 from slipway.components.train.distributed.processes import (
     WORKER,

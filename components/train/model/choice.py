@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from slipway.components.config.training import ARCHITECTURES, NetworkConfig
-from slipway.components.support import plugins
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.libraries import plugins
 from slipway.components.train.model.network import InputShape, Network
 
 _ROWS = 3

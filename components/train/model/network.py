@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from slipway.components.config.training import NetworkConfig
-from slipway.components.support.imports import without
+from slipway.components.support.libraries.imports import without
 from slipway.components.train.model.ensemble import run_heads
 
 # rtdl_num_embeddings imports scikit-learn's trees for an option that is not used here, which more

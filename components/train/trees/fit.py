@@ -15,7 +15,7 @@ import numpy as np
 
 from slipway.components.contracts.scoring import read_part_batches
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.imports import without
+from slipway.components.support.libraries.imports import without
 from slipway.components.support.stage import progress
 from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared

@@ -58,7 +58,7 @@ def cluster(
 ) -> Iterator[KubeDouble]:
     """A cluster with KServe, in simulated time, with real predictors behind its pods' addresses."""
     from slipway.components.deploy.kserve import canary, storage, target
-    from slipway.components.support import cluster as cluster_module
+    from slipway.components.support.kubernetes import cluster as cluster_module
 
     double = KubeDouble(predictors)
     double.api.log_text = "Traceback: no such file /mnt/models/model.onnx"

@@ -8,10 +8,10 @@ import pytest
 from support.kube_api import CRDS
 from support.kube_double import Fault, KubeDouble
 
-from slipway.components.support import cluster as cluster_module
-from slipway.components.support import pod
-from slipway.components.support.cluster import ApiError, Cluster, read_moment
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.kubernetes import cluster as cluster_module
+from slipway.components.support.kubernetes import pod
+from slipway.components.support.kubernetes.cluster import ApiError, Cluster, read_moment
 
 SERVICE: dict[str, Any] = {
     "apiVersion": "serving.kserve.io/v1beta1",

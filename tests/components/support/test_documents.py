@@ -11,7 +11,6 @@ import pytest
 
 from slipway.components.config.project import load_project
 from slipway.components.contracts.table_schema.schema import read_schema
-from slipway.components.support.cluster import Cluster
 from slipway.components.support.documents import (
     MAX_DEPTH,
     UnfitDocument,
@@ -21,6 +20,7 @@ from slipway.components.support.documents import (
 )
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.images import image
+from slipway.components.support.kubernetes.cluster import Cluster
 from slipway.components.validate.infer import write_schema
 from slipway.pipelines.graph import read_tasks
 from slipway.pipelines.package import read_package

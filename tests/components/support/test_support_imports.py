@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.components.support.imports import without
+from slipway.components.support.libraries.imports import without
 
 
 def test_a_module_that_is_left_out_cannot_be_imported_in_the_block_alone(
@@ -30,7 +30,7 @@ def test_a_module_that_is_left_out_cannot_be_imported_in_the_block_alone(
 def test_feast_comes_without_torch_and_leaves_the_checks_of_others_as_they_were() -> None:
     code = """
 import sys
-from slipway.components.support.feast_import import load_feast
+from slipway.components.support.libraries.feast_import import load_feast
 load_feast()
 import typeguard
 print("feast" in sys.modules, "torch" in sys.modules, typeguard.typechecked.__name__)

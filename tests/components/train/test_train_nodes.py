@@ -20,10 +20,10 @@ from support.trainer_double import COMPLETE, FAILED, TrainerDouble, pod_spec
 
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import read_bundle
-from slipway.components.support import cluster as cluster_module
-from slipway.components.support import pod
-from slipway.components.support.cluster import Cluster
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.kubernetes import cluster as cluster_module
+from slipway.components.support.kubernetes import pod
+from slipway.components.support.kubernetes.cluster import Cluster
 from slipway.components.train.distributed import follow
 from slipway.components.train.distributed import trainjob as module
 from slipway.components.train.distributed.follow import TrainJobRunner

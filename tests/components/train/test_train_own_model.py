@@ -9,8 +9,8 @@ from support.own_code import CODE, install
 
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import TRAINING
-from slipway.components.support import plugins
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.libraries import plugins
 from slipway.components.train.train import TrainingTask, TrainResult, train_model
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.support.documents import KubeObject, UnfitDocument, load_yaml, read_document
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.pod import own_namespace
+from slipway.components.support.kubernetes.pod import own_namespace
 from slipway.components.support.retry import retry
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ A module of its own: only what imports this one needs Feast in its image.
 
 import sys
 
-from slipway.components.support.imports import without
+from slipway.components.support.libraries.imports import without
 
 
 def load_feast() -> None:

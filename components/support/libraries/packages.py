@@ -5,7 +5,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from slipway.components.support.extras import DISTRIBUTION
+from slipway.components.support.libraries.extras import DISTRIBUTION
 
 
 def installed_packages() -> dict[str, str]:
@@ -30,7 +30,7 @@ def git_commit() -> str:
     """The commit of this code: baked into the image as GIT_COMMIT, or asked of git in a checkout."""
     if commit := os.environ.get("GIT_COMMIT"):
         return commit
-    folder = Path(__file__).resolve().parents[2]
+    folder = Path(__file__).resolve().parents[3]
     if not (folder / ".git").exists():
         return ""
     try:

@@ -1,0 +1,1 @@
+"""The libraries beside us: what is installed, what is missing, and what loads slowly."""
