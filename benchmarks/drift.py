@@ -15,8 +15,12 @@ import pyarrow.parquet as pq
 
 from benchmarks.harness import Row, cpu_seconds, interleave, report, run_python
 from slipway.components.config.monitoring import DriftConfig
-from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
-from slipway.components.contracts.reference import ReferenceSummary
+from slipway.components.contracts.monitoring.inference_log import (
+    FEATURE_PREFIX,
+    log_schema,
+    partition,
+)
+from slipway.components.contracts.monitoring.reference import ReferenceSummary
 from slipway.components.contracts.splits import Feature, Kind
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.monitor.measures.drift import COARSE, coarse_groups, compare, measure

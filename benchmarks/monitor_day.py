@@ -16,9 +16,9 @@ from slipway.commands.console import Display
 from slipway.components.config.base import format_instant
 from slipway.components.config.project import load_project
 from slipway.components.contracts.bundle import read_bundle
-from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema
-from slipway.components.contracts.monitoring_record import MonitoringRecord
-from slipway.components.contracts.scoring import open_model, predict
+from slipway.components.contracts.monitoring.inference_log import FEATURE_PREFIX, log_schema
+from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
+from slipway.components.contracts.rows.scoring import open_model, predict
 from slipway.components.contracts.splits import TIME, part_file, read_splits
 from slipway.components.deploy.local.target import stop
 from slipway.components.metrics.kinds.choose import label_type

@@ -42,8 +42,8 @@ def write_data(folder: Path, rows: int) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from slipway.components.contracts.content_hash import combined
     from slipway.components.contracts.dataset import Manifest, TableWriter, write_manifest
+    from slipway.components.contracts.rows.content_hash import combined
     from slipway.components.support.files import new_directory
 
     if folder.exists():

@@ -22,7 +22,7 @@ from slipway.components.support.secrets import redact
 from slipway.local.execution import TaskRun
 
 if TYPE_CHECKING:
-    from slipway.components.contracts.monitoring_record import MonitoringRecord
+    from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
     from slipway.components.contracts.verdict import Verdict
     from slipway.local.job import RunResult
     from slipway.local.workspace import Workspace

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from slipway.components.config.project import LoadedProject
-    from slipway.components.contracts.monitoring_record import RetrainRequest
+    from slipway.components.contracts.monitoring.monitoring_record import RetrainRequest
     from slipway.components.monitor.retraining.retrain import Decision
     from slipway.local.workspace import Workspace
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway.components.contracts.backfill_record import BackfillRecord
-from slipway.components.contracts.monitoring_record import MonitoringRecord
+from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
 from slipway.components.contracts.predictions import Predictions, read_predictions
 from slipway.components.support.errors import ProjectError
 from slipway.local.job import Job, as_html, monitor

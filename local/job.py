@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.components.config.project import LoadedProject
-from slipway.components.contracts.monitoring_record import MonitoringRecord
+from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
 from slipway.components.contracts.release import Deployment, Release
 from slipway.components.contracts.signature import read_key
 from slipway.components.contracts.verdict import Verdict, read_verdict

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_instant
 from slipway.components.config.model import Project
-from slipway.components.contracts.monitoring_record import MonitoringRecord, RetrainRequest
+from slipway.components.contracts.monitoring.monitoring_record import (
+    MonitoringRecord,
+    RetrainRequest,
+)
 from slipway.components.monitor import history
 from slipway.components.monitor.retraining.launcher import Run
 from slipway.components.monitor.retraining.retrain import (

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from slipway.components.config.kinds import METRICS, asked_of, metric_name
-from slipway.components.contracts.monitoring_record import MonitoringRecord
+from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
 from slipway.components.contracts.verdict import Verdict
 from slipway.components.support.pages import digits
 from slipway.components.support.pages.flow import Step, draw_flow

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import EARLIEST, format_duration, format_instant
-from slipway.components.contracts.requests import DATATYPES
+from slipway.components.contracts.rows.requests import DATATYPES
 from slipway.components.contracts.splits import (
     PART,
     TIME,

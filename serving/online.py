@@ -23,8 +23,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.feature_store import repo_config
-from slipway.components.contracts.requests import DATATYPES
-from slipway.components.contracts.since import hours_since
+from slipway.components.contracts.rows.requests import DATATYPES
+from slipway.components.contracts.rows.since import hours_since
 from slipway.components.contracts.splits import Feature
 from slipway.components.contracts.streams import StreamTag
 from slipway.components.support.errors import SlipwayError

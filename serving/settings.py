@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway.components.contracts.inference_log import ROLL_SECONDS
+from slipway.components.contracts.monitoring.inference_log import ROLL_SECONDS
 from slipway.components.support.errors import SlipwayError
 
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from slipway.components.config.base import format_instant
-from slipway.components.contracts.content_hash import ContentHash
 from slipway.components.contracts.record import Record
+from slipway.components.contracts.rows.content_hash import ContentHash
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class TableInfo:
         rows: number of rows.
         bytes: size of its parquet files.
         content_hash: depends on the rows, not on their order in files or how the files were cut
-            (see slipway.components.contracts.content_hash).
+            (see slipway.components.contracts.rows.content_hash).
         columns: column name to Arrow type, as text ("timestamp[us, tz=UTC]", "double", "string").
         time: the timestamp column that the window cuts on, if any.
         min_time: the first instant of that column, ISO 8601 in UTC.

@@ -99,7 +99,7 @@ class Splits(Record):
     Attributes:
         key: the column that names an example.
         key_columns: the columns that it is made of, where it is made of several
-            (`slipway.components.contracts.row_key`).
+            (`slipway.components.contracts.rows.row_key`).
         entities: entity key columns with their Arrow types.
         beside: columns that travel beside the features, with their Arrow types: for slices, groups and
             weights. They are no input of the model, and nothing after the gate has them.

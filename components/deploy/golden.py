@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.contracts.bundle import ONNX, Bundle, model_inputs
-from slipway.components.contracts.requests import DATATYPES, Tensor, wire_values
+from slipway.components.contracts.rows.requests import DATATYPES, Tensor, wire_values
 from slipway.components.contracts.splits import read_part
 from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support.errors import SlipwayError

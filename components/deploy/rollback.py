@@ -6,7 +6,7 @@ from pathlib import Path
 
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.bundle import Bundle, read_bundle
-from slipway.components.contracts.reference import ROWS
+from slipway.components.contracts.monitoring.reference import ROWS
 from slipway.components.contracts.release import Deployment, Release, Tag, require_tags
 from slipway.components.deploy.deploy import (
     ALIAS,

@@ -13,10 +13,10 @@ from slipway.components.config.base import format_instant, parse_instant
 from slipway.components.config.data import Window
 from slipway.components.contracts.bundle import Bundle, read_bundle
 from slipway.components.contracts.feature_rows import ROWS, FeatureRows, read_feature_rows
-from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema
+from slipway.components.contracts.monitoring.inference_log import FEATURE_PREFIX, log_schema
 from slipway.components.contracts.predictions import Predictions, write_predictions
 from slipway.components.contracts.release import Release
-from slipway.components.contracts.scoring import BATCH_ROWS, open_model, predict
+from slipway.components.contracts.rows.scoring import BATCH_ROWS, open_model, predict
 from slipway.components.contracts.splits import TIME
 from slipway.components.deploy.deploy import fetch_bundle
 from slipway.components.deploy.publishing import place_of, publish_to

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway.components.config.kinds import LabelKind
-from slipway.components.contracts.scoring import read_part_batches
+from slipway.components.contracts.rows.scoring import read_part_batches
 from slipway.components.contracts.splits import LABEL, Kind, Part, Splits, part_file
 from slipway.components.evaluate.measure import Scorer
 from slipway.components.evaluate.weights import sample_weights

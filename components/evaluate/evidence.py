@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.gate import GateConfig
 from slipway.components.contracts.bundle import Bundle
-from slipway.components.contracts.scoring import open_model, predict
+from slipway.components.contracts.rows.scoring import open_model, predict
 from slipway.components.contracts.splits import LABEL, Splits
 from slipway.components.evaluate.baselines import (
     LEAK_ROWS,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.gate import FairnessRule, GateConfig
-from slipway.components.contracts.scoring import read_part_batches
+from slipway.components.contracts.rows.scoring import read_part_batches
 from slipway.components.contracts.splits import part_file
 from slipway.components.evaluate.measure import TestPass, as_estimate, has_blocks
 from slipway.components.evaluate.measured import Estimate, GroupEvidence

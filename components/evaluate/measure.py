@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from slipway.components.config.gate import GateConfig
-from slipway.components.contracts.scoring import read_part_batches
+from slipway.components.contracts.rows.scoring import read_part_batches
 from slipway.components.contracts.splits import LABEL, TIME, Splits, part_file
 from slipway.components.evaluate.blocks import (
     MIN_BLOCKS,

@@ -21,8 +21,8 @@ from typing import IO, TYPE_CHECKING, Any
 from slipway import serving
 from slipway.components.config.gate import RehearsalRule
 from slipway.components.contracts.bundle import Bundle
-from slipway.components.contracts.requests import v2_inputs
-from slipway.components.contracts.scoring import open_model, predict
+from slipway.components.contracts.rows.requests import v2_inputs
+from slipway.components.contracts.rows.scoring import open_model, predict
 from slipway.components.contracts.splits import Splits
 from slipway.components.evaluate.baselines import sample_part
 from slipway.components.evaluate.measured import RehearsalEvidence

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway.components.config.gate import SliceRule
-from slipway.components.contracts.scoring import read_part_batches
+from slipway.components.contracts.rows.scoring import read_part_batches
 from slipway.components.contracts.splits import LABEL, TIME, Splits, part_file
 from slipway.components.metrics.fairness import as_texts
 from slipway.components.support.errors import SlipwayError

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipway.components.contracts.scoring import read_part_batches
+from slipway.components.contracts.rows.scoring import read_part_batches
 from slipway.components.contracts.splits import LABEL, part_file
 from slipway.components.metrics.weights import WeightSums, read_weights
 from slipway.components.support.errors import SlipwayError

@@ -10,7 +10,7 @@ from slipway.components.config.base import format_instant
 from slipway.components.config.features import FeaturesConfig, Kind
 from slipway.components.contracts.dataset import EPOCH, Manifest, read_manifest
 from slipway.components.contracts.feature_store import StoreLocation, locate
-from slipway.components.contracts.since_column import hours_since_column
+from slipway.components.contracts.rows.since_column import hours_since_column
 from slipway.components.contracts.splits import (
     LABEL,
     PART,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from slipway.components.config.base import format_instant
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.contracts.dataset import Manifest
-from slipway.components.contracts.row_key import HASH_DIGITS
+from slipway.components.contracts.rows.row_key import HASH_DIGITS
 from slipway.components.contracts.splits import LABEL, PART, PARTS, TIME, SplitRule
 from slipway.components.support.errors import SlipwayError
 

@@ -22,7 +22,7 @@ from slipway.components.config.base import EARLIEST, NEVER
 from slipway.components.config.data import Window
 from slipway.components.config.features import FeaturesConfig, FeatureView, Kind, TableField
 from slipway.components.contracts.dataset import Manifest, read_batches, read_table
-from slipway.components.contracts.row_key import (
+from slipway.components.contracts.rows.row_key import (
     ROW_ID,
     content_hashes,
     joined,

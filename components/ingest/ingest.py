@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from slipway.components.config.data import DataConfig, Table
-from slipway.components.contracts.content_hash import combined
 from slipway.components.contracts.dataset import Manifest, TableInfo, TableWriter, write_manifest
+from slipway.components.contracts.rows.content_hash import combined
 from slipway.components.ingest.reader import TableReader
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory

@@ -154,7 +154,7 @@ def retrain(
     from pathlib import Path
 
     from slipway.components.config.monitoring import MonitoringConfig
-    from slipway.components.contracts.monitoring_record import MonitoringRecord
+    from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
     from slipway.components.monitor.retraining.launcher import KubeflowRuns, launch, leave
     from slipway.components.monitor.retraining.retrain import arguments_for, find_request
     from slipway.components.support import environment

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import parse_instant
 from slipway.components.config.data import Window, parse_window
-from slipway.components.contracts.monitoring_record import MonitoringRecord
+from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
 from slipway.components.monitor import state
 from slipway.components.monitor.measures.sketch import Sketch, merge, sketch_from_dict
 from slipway.components.monitor.state import Root, folder

@@ -9,7 +9,7 @@ from typing import Any
 
 from slipway.components.config.data import Window, parse_window
 from slipway.components.config.monitoring import MonitoringConfig
-from slipway.components.contracts.monitoring_record import MonitoringRecord
+from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
 from slipway.components.metrics.kinds.choose import from_facts
 from slipway.components.monitor import history
 from slipway.components.monitor.measures.performance import KnownLabels, measure

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from slipway.components.config.data import Window
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.config.monitoring import MonitoringConfig, RetentionConfig
-from slipway.components.contracts.inference_log import whole_after
-from slipway.components.contracts.monitoring_record import (
+from slipway.components.contracts.monitoring.inference_log import whole_after
+from slipway.components.contracts.monitoring.monitoring_record import (
     MonitoringRecord,
 )
 from slipway.components.monitor import history

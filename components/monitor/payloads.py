@@ -22,7 +22,11 @@ from typing import IO, TYPE_CHECKING, Any, TypedDict
 
 from slipway.components.config.data import Window
 from slipway.components.config.kinds import LabelKind
-from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
+from slipway.components.contracts.monitoring.inference_log import (
+    FEATURE_PREFIX,
+    log_schema,
+    partition,
+)
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.support.errors import SlipwayError
 

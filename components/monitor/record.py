@@ -9,7 +9,7 @@ from slipway.components.config.base import format_instant
 from slipway.components.config.data import Window, parse_window
 from slipway.components.config.kinds import LabelKind
 from slipway.components.config.monitoring import MonitoringConfig
-from slipway.components.contracts.monitoring_record import (
+from slipway.components.contracts.monitoring.monitoring_record import (
     DriftStatus,
     MLSystemMetrics,
     MonitoringRecord,

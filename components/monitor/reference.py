@@ -10,7 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.contracts.reference import FILE, ROWS, ReferenceSummary, answer_column
+from slipway.components.contracts.monitoring.reference import (
+    FILE,
+    ROWS,
+    ReferenceSummary,
+    answer_column,
+)
 from slipway.components.contracts.release import Tag
 from slipway.components.contracts.splits import LABEL, TIME, Feature, Kind, Part
 from slipway.components.metrics.kinds.base import LabelType

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from slipway.components.config.base import format_instant
 from slipway.components.config.data import Window
 from slipway.components.config.kinds import LabelKind
-from slipway.components.contracts.inference_log import FEATURE_PREFIX, WHOLE_AFTER
+from slipway.components.contracts.monitoring.inference_log import FEATURE_PREFIX, WHOLE_AFTER
 from slipway.components.monitor import payloads
 from slipway.components.monitor.measures.sketch import (
     Sketch,
@@ -200,7 +200,7 @@ def read_answers(window: LogWindow, kind: LabelKind, features: Sequence[str] = (
     """
     import pyarrow as pa
 
-    from slipway.components.contracts.inference_log import log_schema
+    from slipway.components.contracts.monitoring.inference_log import log_schema
     from slipway.components.metrics.kinds.choose import label_type
 
     columns = label_type(kind).columns()

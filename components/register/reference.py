@@ -4,8 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.contracts.bundle import Bundle
-from slipway.components.contracts.reference import FILE, ROWS, ReferenceSummary, answer_column
-from slipway.components.contracts.scoring import open_model, predict, read_part_batches
+from slipway.components.contracts.monitoring.reference import (
+    FILE,
+    ROWS,
+    ReferenceSummary,
+    answer_column,
+)
+from slipway.components.contracts.rows.scoring import open_model, predict, read_part_batches
 from slipway.components.contracts.splits import (
     LABEL,
     PART,

@@ -16,7 +16,7 @@ from slipway.components.contracts.bundle import (
     read_training,
 )
 from slipway.components.contracts.release import Release, Tag, require_tags
-from slipway.components.contracts.scoring import open_model, predict, read_part_batches
+from slipway.components.contracts.rows.scoring import open_model, predict, read_part_batches
 from slipway.components.contracts.signature import read_signer, short, sign_bundle
 from slipway.components.contracts.splits import Part, Splits, read_splits
 from slipway.components.contracts.verdict import Verdict, check_verdict, read_verdict

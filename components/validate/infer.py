@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.contracts.content_hash import row_hashes
+from slipway.components.contracts.rows.content_hash import row_hashes
 from slipway.components.contracts.table_schema.bounds import ticks
 from slipway.components.support.documents import load_json, read_document
 from slipway.components.support.errors import SlipwayError

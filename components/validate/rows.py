@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.contracts.content_hash import ContentHash
 from slipway.components.contracts.dataset import (
     ROW_GROUP,
     TableInfo,
@@ -16,6 +15,7 @@ from slipway.components.contracts.dataset import (
     time_extent,
     writes_to,
 )
+from slipway.components.contracts.rows.content_hash import ContentHash
 from slipway.components.contracts.table_schema.bounds import ticks
 from slipway.components.contracts.table_schema.checks import Check
 from slipway.components.contracts.table_schema.frames import all_in, evaluates, frame_of, shown

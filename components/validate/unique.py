@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipway.components.contracts.content_hash import row_hashes
 from slipway.components.contracts.dataset import read_batches
+from slipway.components.contracts.rows.content_hash import row_hashes
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from slipway.components.config.base import parse_instant
-from slipway.components.contracts.content_hash import combined
 from slipway.components.contracts.dataset import (
     Manifest,
     TableInfo,
@@ -17,6 +16,7 @@ from slipway.components.contracts.dataset import (
     table_files,
     write_manifest,
 )
+from slipway.components.contracts.rows.content_hash import combined
 from slipway.components.contracts.table_schema.checks import column_checks, type_problem
 from slipway.components.contracts.table_schema.frames import evaluates
 from slipway.components.contracts.table_schema.rules import table_checks

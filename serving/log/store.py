@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from slipway.components.contracts.inference_log import partition
+from slipway.components.contracts.monitoring.inference_log import partition
 from slipway.components.support.errors import SlipwayError
 
 _HOUR = 3_600_000_000

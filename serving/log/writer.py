@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from slipway.components.contracts.bundle import MISSING_TIME, Bundle
-from slipway.components.contracts.inference_log import log_schema
+from slipway.components.contracts.monitoring.inference_log import log_schema
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.serving.log.store import LogStore

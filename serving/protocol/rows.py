@@ -10,8 +10,8 @@ import numpy as np
 
 from slipway.components.contracts.bundle import MISSING_TIME, Bundle
 from slipway.components.contracts.feature_store import is_text_key
-from slipway.components.contracts.joined_key import join_values
-from slipway.components.contracts.requests import Tensor
+from slipway.components.contracts.rows.joined_key import join_values
+from slipway.components.contracts.rows.requests import Tensor
 from slipway.components.contracts.splits import Feature
 from slipway.components.support.expressions.evaluate import number_column, text_column
 from slipway.components.support.expressions.functions import Column

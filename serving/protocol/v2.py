@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from slipway.components.contracts.requests import DATATYPES as WIRE_TYPES
+from slipway.components.contracts.rows.requests import DATATYPES as WIRE_TYPES
 from slipway.serving.errors import RequestError
 from slipway.serving.model import Model
 from slipway.serving.protocol.bounds import Body, Bounds, Loads, is_plain, read_tensors

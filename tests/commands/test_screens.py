@@ -31,7 +31,7 @@ from slipway.commands.console import (
     show_status,
 )
 from slipway.commands.terminal import say, wrapped
-from slipway.components.contracts.monitoring_record import (
+from slipway.components.contracts.monitoring.monitoring_record import (
     Alert,
     DriftStatus,
     MLSystemMetrics,

@@ -23,7 +23,7 @@ import pytest
 from feast import FeatureStore, RepoConfig
 
 from slipway.components.contracts.feature_store import repo_config
-from slipway.components.contracts.requests import DATATYPES
+from slipway.components.contracts.rows.requests import DATATYPES
 from slipway.components.contracts.splits import read_splits
 
 STAGES = ["ingest", "validate", "features", "train", "evaluate", "register", "deploy", "monitor"]

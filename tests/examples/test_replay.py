@@ -18,12 +18,12 @@ from support.datasets import write_dataset
 from support.kinds_world import CLASSES, LEVEL, make_bundle, make_splits
 
 from slipway.components.config.kinds import LabelKind, metric_name
-from slipway.components.contracts.monitoring_record import (
+from slipway.components.contracts.monitoring.monitoring_record import (
     Alert,
     MLSystemMetrics,
     MonitoringRecord,
 )
-from slipway.components.contracts.scoring import open_model, predict
+from slipway.components.contracts.rows.scoring import open_model, predict
 from slipway.components.contracts.splits import LABEL, TIME, read_part
 from slipway.components.features.features import build_features
 from slipway.components.metrics.kinds.base import LabelType

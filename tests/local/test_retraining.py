@@ -12,7 +12,7 @@ import pytest
 
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.config.project import load_project
-from slipway.components.contracts.monitoring_record import RetrainRequest
+from slipway.components.contracts.monitoring.monitoring_record import RetrainRequest
 from slipway.components.monitor.retraining import launcher
 from slipway.components.monitor.retraining.retrain import (
     arguments_for,

@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from slipway.components.contracts.monitoring_record import Alert, MLSystemMetrics, MonitoringRecord
+from slipway.components.contracts.monitoring.monitoring_record import (
+    Alert,
+    MLSystemMetrics,
+    MonitoringRecord,
+)
 from slipway.components.contracts.verdict import RuleResult, Verdict, write_verdict
 from slipway.components.monitor import history
 from slipway.local.ui import app as module

@@ -12,7 +12,7 @@ from slipway.components.config.model import Project
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.config.project import LoadedProject, load_project
 from slipway.components.contracts.dataset import read_manifest, read_table
-from slipway.components.contracts.monitoring_record import RetrainRequest
+from slipway.components.contracts.monitoring.monitoring_record import RetrainRequest
 from slipway.components.ingest.ingest import ingest_tables
 from slipway.components.monitor.retraining.retrain import arguments_for
 from slipway.components.support.errors import SlipwayError

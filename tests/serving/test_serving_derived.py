@@ -17,7 +17,7 @@ from support.trips_world import CONFIG, WINDOW, world
 
 from slipway.components.contracts.bundle import ONNX, model_inputs, read_bundle
 from slipway.components.contracts.feature_store import locate
-from slipway.components.contracts.requests import v2_inputs
+from slipway.components.contracts.rows.requests import v2_inputs
 from slipway.components.contracts.splits import PARTS, read_part, read_splits
 from slipway.components.features.features import build_features
 from slipway.components.train.train import TrainingTask, train_model

@@ -21,7 +21,7 @@ from support.serving_bundles import (
 )
 
 from slipway.components.contracts.bundle import write_bundle
-from slipway.components.contracts.inference_log import log_schema
+from slipway.components.contracts.monitoring.inference_log import log_schema
 from slipway.components.metrics.kinds.choose import label_type_of
 
 ROWS = 3

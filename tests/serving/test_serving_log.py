@@ -24,7 +24,7 @@ from support.serving_bundles import (
     wait_for,
 )
 
-from slipway.components.contracts.inference_log import log_schema
+from slipway.components.contracts.monitoring.inference_log import log_schema
 from slipway.components.metrics.kinds.choose import label_type
 
 

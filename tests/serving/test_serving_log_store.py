@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from slipway.components.contracts.inference_log import log_schema
+from slipway.components.contracts.monitoring.inference_log import log_schema
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.serving.log.store import _ROW_GROUP, LogStore
 

@@ -6,8 +6,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from slipway.components.contracts.content_hash import ContentHash
 from slipway.components.contracts.dataset import Manifest, TableInfo, write_manifest
+from slipway.components.contracts.rows.content_hash import ContentHash
 
 
 def write_dataset(

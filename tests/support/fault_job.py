@@ -12,7 +12,7 @@ from kfp import dsl
 
 from slipway.components.contracts.bundle import bundle_hash, read_bundle
 from slipway.components.contracts.dataset import read_manifest
-from slipway.components.contracts.monitoring_record import MonitoringRecord
+from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
 from slipway.components.contracts.release import Release
 from slipway.components.contracts.splits import read_splits
 from slipway.components.contracts.verdict import read_verdict

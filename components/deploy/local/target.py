@@ -30,7 +30,7 @@ from slipway.components.contracts.endpoint import (
     lasting_temporary,
     read_state,
 )
-from slipway.components.contracts.inference_log import LOCAL_ROLL_SECONDS
+from slipway.components.contracts.monitoring.inference_log import LOCAL_ROLL_SECONDS
 from slipway.components.contracts.release import Release
 from slipway.components.deploy.golden import Golden, ask
 from slipway.components.deploy.kserve.canary import observe

@@ -12,7 +12,7 @@ from slipway.components.config.monitoring import (
     RuleSettings,
     Severity,
 )
-from slipway.components.contracts.monitoring_record import Alert
+from slipway.components.contracts.monitoring.monitoring_record import Alert
 
 NAMED = 8
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from slipway.components.config.base import format_instant
 from slipway.components.config.monitoring import MonitoringConfig, Route
-from slipway.components.contracts.monitoring_record import Alert
+from slipway.components.contracts.monitoring.monitoring_record import Alert
 from slipway.components.monitor.alerting.notice import single_alert_notice
 from slipway.components.monitor.alerting.routes import (
     read_route_state,

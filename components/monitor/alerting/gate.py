@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.components.config.monitoring import MonitoringConfig, Severity
-from slipway.components.contracts.monitoring_record import Alert
+from slipway.components.contracts.monitoring.monitoring_record import Alert
 from slipway.components.contracts.verdict import Verdict, read_verdict
 from slipway.components.monitor.alerting.failure import NotificationResult
 from slipway.components.monitor.alerting.notice import single_alert_notice

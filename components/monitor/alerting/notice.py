@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from slipway.components.config.base import format_instant
 from slipway.components.config.monitoring import Severity
-from slipway.components.contracts.monitoring_record import Alert
+from slipway.components.contracts.monitoring.monitoring_record import Alert
 
 SEVERITY_ORDER: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
 _SINGLE_ALERT_WINDOW = timedelta(days=1)

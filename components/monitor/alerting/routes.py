@@ -14,7 +14,7 @@ from typing import Any
 
 from slipway.components.config.base import parse_instant
 from slipway.components.config.monitoring import MonitoringConfig, Route
-from slipway.components.contracts.monitoring_record import Alert, MonitoringRecord
+from slipway.components.contracts.monitoring.monitoring_record import Alert, MonitoringRecord
 from slipway.components.monitor import state
 from slipway.components.monitor.alerting.notice import SEVERITY_ORDER, Notice
 from slipway.components.monitor.alerting.senders import deliver

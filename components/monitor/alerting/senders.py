@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_instant, parse_instant
 from slipway.components.config.monitoring import Route
-from slipway.components.contracts.monitoring_record import Alert
+from slipway.components.contracts.monitoring.monitoring_record import Alert
 from slipway.components.monitor.alerting.notice import SEVERITY_ORDER, Notice
 from slipway.components.support import environment
 from slipway.components.support.addresses import refuse_metadata

@@ -18,8 +18,8 @@ from slipway.components.config.features import FeaturesConfig
 from slipway.components.config.gate import FairnessRule
 from slipway.components.contracts.dataset import read_manifest, read_table
 from slipway.components.contracts.feature_store import StoreLocation
-from slipway.components.contracts.inference_log import FEATURE_PREFIX
-from slipway.components.contracts.row_key import key_sources, row_keys
+from slipway.components.contracts.monitoring.inference_log import FEATURE_PREFIX
+from slipway.components.contracts.rows.row_key import key_sources, row_keys
 from slipway.components.metrics.fairness import MISSING, GroupTally, as_texts, row_sums, spread
 from slipway.components.metrics.intervals import percentile
 from slipway.components.metrics.kinds.base import LabelType

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.contracts.dataset import read_manifest, read_table
-from slipway.components.contracts.row_key import key_sources, row_keys
+from slipway.components.contracts.rows.row_key import key_sources, row_keys
 from slipway.components.metrics import binary
 from slipway.components.metrics.intervals import (
     of_auc,

@@ -17,9 +17,9 @@ from slipway.components.config.features import FeaturesConfig, FeatureView
 from slipway.components.config.reach import longest_window
 from slipway.components.contracts.dataset import read_manifest, read_table
 from slipway.components.contracts.feature_store import StoreLocation
-from slipway.components.contracts.inference_log import FEATURE_PREFIX
-from slipway.components.contracts.row_key import ROW_ID, key_sources, row_keys
-from slipway.components.contracts.since_column import hours_since_column
+from slipway.components.contracts.monitoring.inference_log import FEATURE_PREFIX
+from slipway.components.contracts.rows.row_key import ROW_ID, key_sources, row_keys
+from slipway.components.contracts.rows.since_column import hours_since_column
 from slipway.components.contracts.splits import TIME
 from slipway.components.monitor.reference import Reference
 from slipway.components.monitor.window import LogWindow

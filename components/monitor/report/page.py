@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from slipway.components.contracts.monitoring_record import MonitoringRecord
+from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
 from slipway.components.monitor.measures.drift import DriftResult, FeatureDrift, State
 from slipway.components.monitor.measures.sketch import Sketch
 from slipway.components.monitor.report.distributions import picture

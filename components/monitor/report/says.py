@@ -5,7 +5,7 @@ from typing import Any
 
 from slipway.components.config.kinds import LOWER_IS_BETTER, METRICS, metric_name
 from slipway.components.config.monitoring import AlertName
-from slipway.components.contracts.monitoring_record import Alert, MonitoringRecord
+from slipway.components.contracts.monitoring.monitoring_record import Alert, MonitoringRecord
 from slipway.components.monitor.measures.drift import DriftResult
 from slipway.components.support.pages import digits
 

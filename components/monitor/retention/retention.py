@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.monitoring import RetentionConfig
-from slipway.components.contracts.inference_log import model_folder
+from slipway.components.contracts.monitoring.inference_log import model_folder
 from slipway.components.contracts.release import EVIDENCE_INDEX, Tag
 from slipway.components.monitor.retention.kubeflow import (
     PipelinePlan,

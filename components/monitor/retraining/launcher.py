@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from slipway.components.contracts.monitoring_record import RetrainRequest
+from slipway.components.contracts.monitoring.monitoring_record import RetrainRequest
 from slipway.components.monitor.kubeflow_api import KubeflowApi
 from slipway.components.monitor.retraining.retrain import find_request, mark, requests, run_name
 from slipway.components.monitor.state import Root

@@ -13,7 +13,7 @@ from typing import Literal
 
 from slipway.components.config.base import format_instant, parse_instant
 from slipway.components.config.monitoring import MonitoringConfig
-from slipway.components.contracts.monitoring_record import (
+from slipway.components.contracts.monitoring.monitoring_record import (
     Alert,
     RetrainRequest,
 )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import Bundle
-from slipway.components.contracts.scoring import read_part_batches
+from slipway.components.contracts.rows.scoring import read_part_batches
 from slipway.components.contracts.splits import Feature, Splits
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.expressions.parse import names, parse

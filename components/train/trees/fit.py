@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slipway.components.contracts.scoring import read_part_batches
+from slipway.components.contracts.rows.scoring import read_part_batches
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.libraries.imports import without
 from slipway.components.support.stage import progress

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 from slipway.components.config.base import format_instant, parse_instant
 from slipway.components.config.project import LoadedProject
 from slipway.components.contracts.bundle import read_bundle
-from slipway.components.contracts.monitoring_record import MonitoringRecord
-from slipway.components.contracts.scoring import open_model, predict
+from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
+from slipway.components.contracts.rows.scoring import open_model, predict
 from slipway.components.contracts.splits import (
     LABEL,
     PARTS,

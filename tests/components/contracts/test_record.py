@@ -12,7 +12,10 @@ import pytest
 from slipway.components import contracts
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.dataset import Manifest
-from slipway.components.contracts.monitoring_record import MonitoringRecord, RetrainRequest
+from slipway.components.contracts.monitoring.monitoring_record import (
+    MonitoringRecord,
+    RetrainRequest,
+)
 from slipway.components.contracts.record import Record
 from slipway.components.contracts.release import Deployment, Release
 from slipway.components.contracts.splits import Splits
@@ -108,8 +111,8 @@ def test_a_whole_number_is_a_number_and_a_default_may_be_absent() -> None:
 
 
 def records() -> list[type[Record]]:
-    for module in pkgutil.iter_modules(contracts.__path__):
-        importlib.import_module(f"{contracts.__name__}.{module.name}")
+    for module in pkgutil.walk_packages(contracts.__path__, f"{contracts.__name__}."):
+        importlib.import_module(module.name)
     return [kind for kind in Record.__subclasses__() if kind is not Whole]
 
 

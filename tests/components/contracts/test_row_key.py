@@ -12,8 +12,8 @@ from support.customers_world import customers
 from support.ratings_world import CONFIG
 
 from slipway.components.config.features import FeaturesConfig
-from slipway.components.contracts.joined_key import join_values
-from slipway.components.contracts.row_key import (
+from slipway.components.contracts.rows.joined_key import join_values
+from slipway.components.contracts.rows.row_key import (
     HASH_DIGITS,
     ROW_ID,
     key_sources,

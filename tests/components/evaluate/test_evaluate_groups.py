@@ -17,7 +17,7 @@ from support.registry import crown
 
 from slipway.components.config.gate import FairnessRule
 from slipway.components.contracts.bundle import read_bundle, write_bundle
-from slipway.components.contracts.scoring import open_model, predict
+from slipway.components.contracts.rows.scoring import open_model, predict
 from slipway.components.contracts.splits import part_file, read_part, read_splits, write_splits
 from slipway.components.contracts.verdict import RuleResult, read_verdict
 from slipway.components.evaluate.blocks import draw_weights

@@ -13,7 +13,7 @@ from support import gate_world
 
 from slipway.components.config.gate import GateConfig
 from slipway.components.contracts.bundle import read_bundle
-from slipway.components.contracts.scoring import open_model, predict
+from slipway.components.contracts.rows.scoring import open_model, predict
 from slipway.components.contracts.splits import part_file, read_part, read_splits, write_splits
 from slipway.components.evaluate.evaluate import Evaluation, EvaluationTask, evaluate_model
 

@@ -14,8 +14,8 @@ from support import gate_world, kinds_world
 from support.registry import crown
 
 from slipway.components.contracts.bundle import read_bundle, write_bundle
-from slipway.components.contracts.reference import ReferenceSummary
-from slipway.components.contracts.scoring import open_model, predict
+from slipway.components.contracts.monitoring.reference import ReferenceSummary
+from slipway.components.contracts.rows.scoring import open_model, predict
 from slipway.components.contracts.splits import part_file, read_part, read_splits, write_splits
 from slipway.components.contracts.verdict import RuleResult, read_verdict
 from slipway.components.evaluate.evaluate import Evaluation, EvaluationTask, evaluate_model

@@ -19,7 +19,7 @@ from slipway.components.config.features import FeaturesConfig
 from slipway.components.contracts.bundle import Bundle, model_inputs
 from slipway.components.contracts.feature_rows import ROWS
 from slipway.components.contracts.feature_store import locate
-from slipway.components.contracts.requests import v2_inputs
+from slipway.components.contracts.rows.requests import v2_inputs
 from slipway.components.contracts.splits import LABEL, PARTS, Splits, read_part, read_splits
 from slipway.components.features.backfill import backfill_features
 from slipway.components.features.features import build_features

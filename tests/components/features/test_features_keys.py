@@ -20,7 +20,7 @@ from support.ratings_world import CONFIG, ratings
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.feature_store import locate
-from slipway.components.contracts.row_key import HASH_DIGITS
+from slipway.components.contracts.rows.row_key import HASH_DIGITS
 from slipway.components.contracts.splits import LABEL, PARTS, TIME, Splits, read_part
 from slipway.components.features import tables as module
 from slipway.components.features.backfill import backfill_features

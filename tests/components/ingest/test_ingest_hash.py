@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slipway.components.contracts.content_hash import ContentHash, combined, row_hashes
+from slipway.components.contracts.rows.content_hash import ContentHash, combined, row_hashes
 
 
 def hash_of(*tables: pa.Table) -> str:

@@ -16,8 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from slipway.components.contracts.dataset import Manifest, TableInfo, write_manifest
-from slipway.components.contracts.inference_log import FEATURE_PREFIX, log_schema, partition
-from slipway.components.contracts.reference import FILE, ReferenceSummary
+from slipway.components.contracts.monitoring.inference_log import (
+    FEATURE_PREFIX,
+    log_schema,
+    partition,
+)
+from slipway.components.contracts.monitoring.reference import FILE, ReferenceSummary
 from slipway.components.contracts.splits import Feature
 from slipway.components.metrics.kinds.choose import label_type
 

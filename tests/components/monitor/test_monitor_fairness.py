@@ -15,7 +15,7 @@ from support.datasets import write_dataset
 from slipway.components.config.features import FeaturesConfig
 from slipway.components.config.gate import FairnessRule
 from slipway.components.config.monitoring import MonitoringConfig
-from slipway.components.contracts.inference_log import FEATURE_PREFIX
+from slipway.components.contracts.monitoring.inference_log import FEATURE_PREFIX
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.monitor.alerting.alerts import Findings, judge
 from slipway.components.monitor.measures import window_measures

@@ -13,7 +13,12 @@ from sklearn import metrics as sk
 
 from slipway.components.config.data import Window
 from slipway.components.config.monitoring import MonitoringConfig
-from slipway.components.contracts.reference import FILE, ROWS, ReferenceSummary, answer_column
+from slipway.components.contracts.monitoring.reference import (
+    FILE,
+    ROWS,
+    ReferenceSummary,
+    answer_column,
+)
 from slipway.components.contracts.splits import Feature
 from slipway.components.metrics.costs import cost_matrix
 from slipway.components.metrics.kinds.base import LabelType

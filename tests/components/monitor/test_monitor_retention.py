@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from slipway.commands.cli import app
 from slipway.components.config.monitoring import MonitoringConfig, RetentionConfig
-from slipway.components.contracts.inference_log import partition
+from slipway.components.contracts.monitoring.inference_log import partition
 from slipway.components.contracts.release import Tag
 from slipway.components.monitor.retention import retention
 from slipway.components.monitor.retention.retention import (

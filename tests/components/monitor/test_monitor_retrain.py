@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from slipway.components.config.monitoring import MonitoringConfig
-from slipway.components.contracts.monitoring_record import Alert
+from slipway.components.contracts.monitoring.monitoring_record import Alert
 from slipway.components.monitor.retraining.retrain import decide, mark, request_training, requests
 from slipway.components.support.errors import SlipwayError
 

@@ -16,7 +16,11 @@ import httpx
 import pytest
 
 from slipway.components.config.monitoring import MonitoringConfig
-from slipway.components.contracts.monitoring_record import Alert, MLSystemMetrics, MonitoringRecord
+from slipway.components.contracts.monitoring.monitoring_record import (
+    Alert,
+    MLSystemMetrics,
+    MonitoringRecord,
+)
 from slipway.components.monitor.alerting import senders
 from slipway.components.monitor.alerting.routes import notify
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from slipway.components.config.monitoring import AlertName, DriftConfig
-from slipway.components.contracts.monitoring_record import (
+from slipway.components.contracts.monitoring.monitoring_record import (
     Alert,
     MLSystemMetrics,
     MonitoringRecord,

@@ -14,8 +14,12 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from slipway.components.config.data import Window
-from slipway.components.contracts.inference_log import LOCAL_ROLL_SECONDS, WHOLE_AFTER, whole_after
-from slipway.components.contracts.monitoring_record import MonitoringRecord
+from slipway.components.contracts.monitoring.inference_log import (
+    LOCAL_ROLL_SECONDS,
+    WHOLE_AFTER,
+    whole_after,
+)
+from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
 from slipway.components.monitor import history, tracking
 from slipway.components.monitor.window import wait_until_whole
 from slipway.components.support.errors import SlipwayError

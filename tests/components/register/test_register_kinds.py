@@ -15,8 +15,8 @@ from support.registry import mlflow_client
 
 from slipway.components.config.label import LabelKind
 from slipway.components.contracts.bundle import bundle_hash, read_bundle, write_bundle
-from slipway.components.contracts.reference import ReferenceSummary
-from slipway.components.contracts.scoring import open_model, predict
+from slipway.components.contracts.monitoring.reference import ReferenceSummary
+from slipway.components.contracts.rows.scoring import open_model, predict
 from slipway.components.contracts.splits import (
     PARTS,
     part_file,

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from slipway.components.contracts import dataset as contract
-from slipway.components.contracts.content_hash import combined
 from slipway.components.contracts.dataset import Manifest, TableWriter, write_manifest
+from slipway.components.contracts.rows.content_hash import combined
 from slipway.components.validate.validate import Validation, validate_dataset
 
 WINDOW = ("2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z")

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from slipway.components.contracts.content_hash import ContentHash
 from slipway.components.contracts.dataset import read_manifest, read_table
+from slipway.components.contracts.rows.content_hash import ContentHash
 from slipway.components.support.errors import SlipwayError
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ import yaml
 from support.own_tables import customers, draft_of, orders, write
 
 from slipway.components.config.features import FeaturesConfig
-from slipway.components.contracts.row_key import row_keys
+from slipway.components.contracts.rows.row_key import row_keys
 from slipway.components.contracts.splits import LABEL, PARTS
 from slipway.components.features.split import part_of
 from slipway.components.support.errors import ProjectError, SlipwayError

@@ -12,7 +12,7 @@ tables, in `joined_key`.
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from slipway.components.contracts.content_hash import row_hashes
+from slipway.components.contracts.rows.content_hash import row_hashes
 from slipway.components.support.columns import ROW_ID as ROW_ID
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from slipway.components.contracts.since import HOUR
+from slipway.components.contracts.rows.since import HOUR
 
 if TYPE_CHECKING:
     import polars as pl
