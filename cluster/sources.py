@@ -1,6 +1,6 @@
 """Where a run of a compiled pipeline would read its tables."""
 
-from slipway.components.config.places import local_sources
+from slipway.components.config.checks.places import local_sources
 from slipway.components.support.settings import locate, read_setting
 from slipway.pipelines.package import Package
 

@@ -196,7 +196,7 @@ def compile_(
 
 def _refuse_local_places(project: Any) -> None:
     """Refuses what a pod cannot see: it starts on an empty disk, on another machine."""
-    from slipway.components.config.places import local_places
+    from slipway.components.config.checks.places import local_places
 
     if found := local_places(project):
         raise ProjectError(

@@ -142,7 +142,7 @@ def _alone(path: str, form: str | None) -> Iterator[tuple[str, tuple[Table, Data
     """A table that no project names: taken whole, under the name of its file or folder."""
     from pydantic import ValidationError
 
-    from slipway.components.config.messages import settings_problems
+    from slipway.components.config.checks.messages import settings_problems
     from slipway.components.contracts.dataset import MANIFEST, read_manifest
     from slipway.components.ingest.sources import find_format, public_uri
 

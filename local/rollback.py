@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 
-from slipway.components.config.places import is_local
+from slipway.components.config.checks.places import is_local
 from slipway.components.config.project import LoadedProject
 from slipway.components.contracts.release import Deployment
 from slipway.components.support.errors import SlipwayError

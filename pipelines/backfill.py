@@ -5,8 +5,8 @@ from typing import Any
 from kfp import dsl
 
 from slipway.components.config.base import format_duration
+from slipway.components.config.features.reach import backfill_margins
 from slipway.components.config.model import Project
-from slipway.components.config.reach import backfill_margins
 from slipway.components.features.component import backfill
 from slipway.components.ingest.component import ingest
 from slipway.components.validate.component import validate

@@ -8,9 +8,9 @@ too large all the same is refused before an upload, by its name.
 from collections.abc import Callable
 from typing import Any
 
+from slipway.components.config.checks.places import is_local
 from slipway.components.config.model import Project
 from slipway.components.config.parameters import struct_of
-from slipway.components.config.places import is_local
 from slipway.components.support.settings import Packed, pack_struct, pack_text
 
 

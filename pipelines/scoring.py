@@ -5,8 +5,8 @@ from typing import Any
 from kfp import dsl
 
 from slipway.components.config.base import format_duration
+from slipway.components.config.features.reach import scoring_history
 from slipway.components.config.model import Project
-from slipway.components.config.reach import scoring_history
 from slipway.components.deploy.component import (
     merge_predictions,
     plan_scoring,

@@ -5,7 +5,7 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
-from slipway.components.config.consistency import required_columns
+from slipway.components.config.checks.consistency import required_columns
 from slipway.components.config.gate import UNBOUNDED, GateConfig
 from slipway.components.config.model import Project
 from slipway.components.config.orchestration import PipelineName

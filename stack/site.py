@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from slipway.components.config.kubernetes_names import LONGEST, check_namespace, host_problem
+from slipway.components.config.checks.kubernetes_names import LONGEST, check_namespace, host_problem
 from slipway.components.config.model import Project
 from slipway.components.support.documents import KubeObject
 from slipway.components.support.errors import ProjectError

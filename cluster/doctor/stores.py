@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from slipway.cluster.checks import containers
 from slipway.cluster.doctor.findings import DoctorTarget, Line, fail, ok, skip
-from slipway.components.config.places import is_local
+from slipway.components.config.checks.places import is_local
 
 PATIENCE = 5.0
 INSIDE = re.compile(

@@ -57,7 +57,7 @@ class Section(BaseModel):
             SlipwayError: a setting is wrong, or stands in the struct and in a parameter with two values;
                 the message names each such setting, shows its value and says what it must be.
         """
-        from slipway.components.config.messages import settings_problems
+        from slipway.components.config.checks.messages import settings_problems
         from slipway.components.config.parameters import with_parameters
 
         given = with_parameters(struct, name, parameters or {})

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from slipway.components.config.base import Duration, Section
-from slipway.components.config.kubernetes_names import Labels, Namespace, ObjectName
+from slipway.components.config.checks.kubernetes_names import Labels, Namespace, ObjectName
 
 
 class CanaryConfig(Section):

@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from slipway.components.config.base import Name, Section, named_twice
+from slipway.components.config.features.label import Values, value_text
 from slipway.components.config.kinds import LabelKind, Metric
-from slipway.components.config.label import Values, value_text
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from slipway.components.config.base import Section
 from slipway.components.config.data import DataConfig
 from slipway.components.config.deployment import DeploymentConfig
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.config.gate import GateConfig
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.config.orchestration import Orchestration, Schedule

@@ -9,9 +9,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from slipway.components.config.base import Section
-from slipway.components.config.consistency import inconsistencies
+from slipway.components.config.checks.consistency import inconsistencies
+from slipway.components.config.checks.messages import Location, problems
 from slipway.components.config.data import DataConfig
-from slipway.components.config.messages import Location, problems
 from slipway.components.config.model import Project
 from slipway.components.support.documents import check_yaml, load_json, read_document
 from slipway.components.support.errors import ProjectError

@@ -13,8 +13,8 @@ from pydantic import (
 )
 
 from slipway.components.config.base import Section
-from slipway.components.config.kubernetes_names import Labels, ObjectName
-from slipway.components.config.label import value_text
+from slipway.components.config.checks.kubernetes_names import Labels, ObjectName
+from slipway.components.config.features.label import value_text
 from slipway.components.support.libraries import plugins
 
 SectionType = TypeVar("SectionType", bound=Section)

@@ -18,7 +18,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.features import Aggregate
+from slipway.components.config.features.features import Aggregate
 from slipway.components.features.columns import LARGEST, finite, instant_type
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_duration, format_instant
 from slipway.components.config.data import Window
-from slipway.components.config.features import FeaturesConfig, FeatureView
-from slipway.components.config.reach import longest_window
+from slipway.components.config.features.features import FeaturesConfig, FeatureView
+from slipway.components.config.features.reach import longest_window
 from slipway.components.contracts.backfill_record import (
     BackfillRecord,
     FilledView,
@@ -53,7 +53,7 @@ def backfill_features(
 
     Args:
         dataset: the validated dataset; it reaches beyond the range on both sides as far as the views do
-            (`slipway.components.config.reach`).
+            (`slipway.components.config.features.reach`).
         project: the project's name.
         config: the project's `features` section.
         window: the range; None: all, where the examples have no time.

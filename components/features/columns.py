@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from slipway.components.config.base import EARLIEST, NEVER
-from slipway.components.config.features import FeaturesConfig, Kind
+from slipway.components.config.features.features import FeaturesConfig, Kind
 from slipway.components.contracts.dataset import Manifest
 from slipway.components.contracts.feature_store import is_text_key
 from slipway.components.support.columns import ROW_ID

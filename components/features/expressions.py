@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from slipway.components.config.features import FeaturesConfig, FeatureView, Kind
+from slipway.components.config.features.features import FeaturesConfig, FeatureView, Kind
 from slipway.components.contracts.dataset import Manifest
 from slipway.components.features.columns import kind_of
 from slipway.components.support.errors import SlipwayError

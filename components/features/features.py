@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_instant
-from slipway.components.config.features import FeaturesConfig, Kind
+from slipway.components.config.features.features import FeaturesConfig, Kind
 from slipway.components.contracts.dataset import EPOCH, Manifest, read_manifest
 from slipway.components.contracts.feature_store import StoreLocation, locate
 from slipway.components.contracts.rows.since_column import hours_since_column

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_duration, format_instant
 from slipway.components.config.data import Window
-from slipway.components.config.features import FeaturesConfig
-from slipway.components.config.reach import look_back
+from slipway.components.config.features.features import FeaturesConfig
+from slipway.components.config.features.reach import look_back
 from slipway.components.contracts.dataset import Manifest, read_manifest
 from slipway.components.contracts.feature_rows import ROWS, FeatureRows, write_feature_rows
 from slipway.components.contracts.feature_store import StoreLocation, feast_name

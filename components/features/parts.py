@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_instant
-from slipway.components.config.features import FeaturesConfig, Kind
+from slipway.components.config.features.features import FeaturesConfig, Kind
 from slipway.components.contracts.dataset import EPOCH, Manifest, read_table
 from slipway.components.contracts.rows.row_key import ROW_ID, key_sources, row_keys
 from slipway.components.contracts.splits import LABEL, PART, PARTS, SAMPLE_ROWS, TIME, Feature

@@ -4,8 +4,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.features import FeaturesConfig, FeatureView, Kind, OfflineStore
-from slipway.components.config.reach import longest_window
+from slipway.components.config.features.features import (
+    FeaturesConfig,
+    FeatureView,
+    Kind,
+    OfflineStore,
+)
+from slipway.components.config.features.reach import longest_window
 from slipway.components.contracts.feature_store import (
     CONFIG_FILE,
     ENTITY_KEY_VERSION,
@@ -44,7 +49,7 @@ def open_store(place: StoreLocation, engine: OfflineStore | None = None) -> "Fea
     from feast import FeatureStore, RepoConfig
     from pydantic import ValidationError
 
-    from slipway.components.config.messages import settings_problems
+    from slipway.components.config.checks.messages import settings_problems
 
     engine = engine or OfflineStore()
     base = place.folder if place.folder is not None else place.root

@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from slipway.components.config.base import format_instant
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.contracts.dataset import Manifest
 from slipway.components.contracts.rows.row_key import HASH_DIGITS
 from slipway.components.contracts.splits import LABEL, PART, PARTS, TIME, SplitRule

@@ -20,7 +20,12 @@ from typing import TYPE_CHECKING
 
 from slipway.components.config.base import EARLIEST, NEVER
 from slipway.components.config.data import Window
-from slipway.components.config.features import FeaturesConfig, FeatureView, Kind, TableField
+from slipway.components.config.features.features import (
+    FeaturesConfig,
+    FeatureView,
+    Kind,
+    TableField,
+)
 from slipway.components.contracts.dataset import Manifest, read_batches, read_table
 from slipway.components.contracts.rows.row_key import (
     ROW_ID,

@@ -8,7 +8,7 @@ values and how many rows have each: a value that nobody thought of is no negativ
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.label import Label, as_number, number_text, value_text
+from slipway.components.config.features.label import Label, as_number, number_text, value_text
 from slipway.components.metrics.exact import as_written, is_above, is_equal
 from slipway.components.metrics.outcome_kinds import read_classes, read_numbers, show_counts
 from slipway.components.support.errors import SlipwayError

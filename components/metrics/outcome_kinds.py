@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.label import (
+from slipway.components.config.features.label import (
     MAX_CLASSES,
     MIN_CLASS_ROWS,
     Label,

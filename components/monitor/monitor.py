@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slipway.components.config.data import Window
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.config.monitoring import MonitoringConfig, RetentionConfig
 from slipway.components.contracts.monitoring.inference_log import whole_after
 from slipway.components.contracts.monitoring.monitoring_record import (

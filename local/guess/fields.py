@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slipway.components.config.view import Kind
+from slipway.components.config.features.view import Kind
 from slipway.components.features.columns import kind_of
 from slipway.components.support.columns import is_reserved
 from slipway.components.support.errors import SlipwayError

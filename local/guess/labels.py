@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from slipway.components.config.base import parse_duration
+from slipway.components.config.features.label import MIN_CLASS_ROWS, value_text
 from slipway.components.config.kinds import LabelKind
-from slipway.components.config.label import MIN_CLASS_ROWS, value_text
 from slipway.components.support.errors import ProjectError
 from slipway.local.guess.facts import ColumnFacts, TableFacts
 from slipway.local.guess.guess import Answers, Guess, Question

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway.components.config.base import format_instant
+from slipway.components.config.features.label import Label
+from slipway.components.config.features.split import Split
 from slipway.components.config.gate import GateConfig
-from slipway.components.config.label import Label
-from slipway.components.config.split import Split
 from slipway.components.contracts.rows.row_key import content_hashes, joined
 from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature, Splits, read_part
 from slipway.components.evaluate.baselines import (

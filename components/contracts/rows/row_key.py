@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from slipway.components.config.features import FeaturesConfig
+    from slipway.components.config.features.features import FeaturesConfig
 
 HASH_DIGITS = 32
 

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from slipway.components.config.checks.kubernetes_names import host_problem
 from slipway.components.config.deployment import DeploymentConfig
-from slipway.components.config.kubernetes_names import host_problem
 from slipway.components.contracts.release import Release
 from slipway.components.deploy.golden import Golden, NotReached, ask
 from slipway.components.deploy.kserve.canary import Observed, observe

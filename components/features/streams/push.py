@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_instant
-from slipway.components.config.features import FeaturesConfig, FeatureView
-from slipway.components.config.reach import longest_window
+from slipway.components.config.features.features import FeaturesConfig, FeatureView
+from slipway.components.config.features.reach import longest_window
 from slipway.components.contracts.dataset import Manifest, read_batches
 from slipway.components.contracts.feature_store import StoreLocation, locate
 from slipway.components.features.aggregates import HAPPENED, KEY, KNOWN

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.features import FeatureView
-from slipway.components.config.reach import longest_window
+from slipway.components.config.features.features import FeatureView
+from slipway.components.config.features.reach import longest_window
 from slipway.components.features.aggregates import HAPPENED, KEY, KNOWN
 from slipway.components.features.views import NAMED, changes, first_known
 

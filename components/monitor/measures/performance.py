@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.contracts.dataset import read_manifest, read_table
 from slipway.components.contracts.rows.row_key import key_sources, row_keys
 from slipway.components.metrics import binary

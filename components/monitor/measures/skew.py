@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import EARLIEST
-from slipway.components.config.features import FeaturesConfig, FeatureView
-from slipway.components.config.reach import longest_window
+from slipway.components.config.features.features import FeaturesConfig, FeatureView
+from slipway.components.config.features.reach import longest_window
 from slipway.components.contracts.dataset import read_manifest, read_table
 from slipway.components.contracts.feature_store import StoreLocation
 from slipway.components.contracts.monitoring.inference_log import FEATURE_PREFIX

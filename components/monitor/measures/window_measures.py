@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway.components.config.data import Window
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.config.gate import FairnessRule
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.feature_store import locate

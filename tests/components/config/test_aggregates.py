@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 from support.trips_world import CONFIG
 
-from slipway.components.config.features import FeaturesConfig
-from slipway.components.config.reach import backfill_margins, longest_window
+from slipway.components.config.features.features import FeaturesConfig
+from slipway.components.config.features.reach import backfill_margins, longest_window
 
 DAY = timedelta(days=1)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.components.config.consistency import columns_read, required_columns
+from slipway.components.config.checks.consistency import columns_read, required_columns
 from slipway.components.config.project import load_data, load_project
 from slipway.components.support.errors import ProjectError
 

@@ -12,9 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 from support.settings import EVERY
 
 from slipway.components.config.base import LONGEST, format_duration, parse_duration
+from slipway.components.config.checks.messages import problems
 from slipway.components.config.data import Window, resolve_window, widen
-from slipway.components.config.label import Label
-from slipway.components.config.messages import problems
+from slipway.components.config.features.label import Label
 from slipway.components.config.project import load_project
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.pipelines.compiler import compile_project

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.components.config.kubernetes_names import (
+from slipway.components.config.checks.kubernetes_names import (
     check_labels,
     check_namespace,
     check_object_name,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from support.settings import EVERY
 
-from slipway.components.config.messages import problems, settings_problems
+from slipway.components.config.checks.messages import problems, settings_problems
 from slipway.components.config.model import Project
 
 WRONG = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slipway.components.config.places import is_local, is_loopback, local_places
+from slipway.components.config.checks.places import is_local, is_loopback, local_places
 from slipway.components.config.project import load_project
 from slipway.components.support.images import STAGES
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from support.customers_world import CONFIG, customers, write_project
 from support.trips_world import CONFIG as TRIPS
 
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.config.project import load_project
 from slipway.components.support.errors import ProjectError
 

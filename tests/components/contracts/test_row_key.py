@@ -11,7 +11,7 @@ from support.customers_world import CONFIG as CUSTOMERS
 from support.customers_world import customers
 from support.ratings_world import CONFIG
 
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.contracts.rows.joined_key import join_values
 from slipway.components.contracts.rows.row_key import (
     HASH_DIGITS,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slipway.components.config.features import Aggregate
+from slipway.components.config.features.features import Aggregate
 from slipway.components.features.aggregates import (
     AFTER,
     HAPPENED,

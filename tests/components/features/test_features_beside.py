@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 from support.trips_world import CONFIG, DAY, HOUR, START, WINDOW, trips_table, world
 
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.contracts.feature_store import locate
 from slipway.components.contracts.splits import PARTS, UNLABELLED, read_part, read_splits
 from slipway.components.features.backfill import backfill_features

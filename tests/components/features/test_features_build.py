@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 from support.trips_world import CONFIG, DAY, HOUR, START, WINDOW, trips_table, world
 
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.contracts.dataset import read_manifest
 from slipway.components.contracts.feature_store import locate, repo_config
 from slipway.components.contracts.splits import PARTS, UNLABELLED, read_part, read_splits

@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 from support.trips_world import CONFIG, WINDOW, world
 
-from slipway.components.config.features import FeaturesConfig, OfflineStore
+from slipway.components.config.features.features import FeaturesConfig, OfflineStore
 from slipway.components.contracts.feature_store import locate
 from slipway.components.contracts.splits import PARTS, read_part
 from slipway.components.features import registry

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from support.trips_world import CONFIG, WINDOW, world
 
 from slipway.components.config.data import Window
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.contracts.bundle import Bundle, model_inputs
 from slipway.components.contracts.feature_rows import ROWS
 from slipway.components.contracts.feature_store import locate

@@ -17,7 +17,7 @@ from support.customers_world import customers
 from support.datasets import write_dataset
 from support.ratings_world import CONFIG, ratings
 
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.feature_store import locate
 from slipway.components.contracts.rows.row_key import HASH_DIGITS

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.contracts.dataset import read_manifest
 from slipway.components.features.views import write_view
 from slipway.components.support.errors import SlipwayError

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from support.clicks_world import CONFIG, END, HOUR, Shop, click
 
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.features.streams.lines import Malformed
 from slipway.components.features.streams.push import Pusher
 from slipway.components.support.errors import SlipwayError

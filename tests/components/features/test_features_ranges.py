@@ -10,8 +10,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from slipway.components.config.data import Window
-from slipway.components.config.features import FeaturesConfig
-from slipway.components.config.reach import backfill_margins, scoring_history
+from slipway.components.config.features.features import FeaturesConfig
+from slipway.components.config.features.reach import backfill_margins, scoring_history
 from slipway.components.contracts.backfill_record import BackfillRecord
 from slipway.components.contracts.feature_rows import ROWS, read_feature_rows
 from slipway.components.contracts.feature_store import locate, repo_config

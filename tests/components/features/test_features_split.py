@@ -14,7 +14,7 @@ from support.datasets import write_dataset
 from support.trips_world import CONFIG as TRIPS
 from support.trips_world import WINDOW, world
 
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.contracts.dataset import read_manifest
 from slipway.components.contracts.splits import LABEL, PARTS, TIME, UNLABELLED, read_part
 from slipway.components.features.features import build_features

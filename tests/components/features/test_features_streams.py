@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from support.datasets import write_dataset
 
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.contracts.dataset import read_manifest
 from slipway.components.contracts.feature_store import locate
 from slipway.components.contracts.streams import StreamTag

@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from slipway.components.config.data import Window
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.contracts.feature_rows import ROWS, read_feature_rows
 from slipway.components.contracts.feature_store import locate, repo_config
 from slipway.components.contracts.splits import PARTS, read_part, read_splits

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from sklearn import metrics as sk
 
-from slipway.components.config.label import Label
+from slipway.components.config.features.label import Label
 from slipway.components.metrics.costs import best_constant, cheapest, cost_matrix, cost_rule
 from slipway.components.metrics.kinds.choose import from_facts, label_type, to_facts
 from slipway.components.metrics.threshold import choose_threshold

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from slipway.components.config.features import Label
+from slipway.components.config.features.features import Label
 from slipway.components.metrics.outcome import read_label, tell
 from slipway.components.support.errors import SlipwayError
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from slipway.components.config.label import Label
+from slipway.components.config.features.label import Label
 from slipway.components.metrics.outcome import read_label, tell
 from slipway.components.metrics.outcome_kinds import find_classes
 from slipway.components.support.errors import SlipwayError

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from support.datasets import write_dataset
 
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.config.gate import FairnessRule
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.monitoring.inference_log import FEATURE_PREFIX

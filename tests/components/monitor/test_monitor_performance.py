@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from support.customers_world import CONFIG
 from support.datasets import write_dataset
 
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.metrics.binary import expected
 from slipway.components.metrics.intervals import of_auc, wilson
 from slipway.components.metrics.kinds.choose import label_type

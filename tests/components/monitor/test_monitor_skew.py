@@ -12,7 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 from support.datasets import write_dataset
 
 from slipway.components.config.data import Window
-from slipway.components.config.features import FeaturesConfig, FeatureView
+from slipway.components.config.features.features import FeaturesConfig, FeatureView
 from slipway.components.contracts.splits import TIME, Feature
 from slipway.components.monitor import history
 from slipway.components.monitor.measures.skew import measure_skew, offline_values

@@ -13,7 +13,7 @@ import pytest
 from support import gate_world, kinds_world
 from support.registry import mlflow_client
 
-from slipway.components.config.label import LabelKind
+from slipway.components.config.features.label import LabelKind
 from slipway.components.contracts.bundle import bundle_hash, read_bundle, write_bundle
 from slipway.components.contracts.monitoring.reference import ReferenceSummary
 from slipway.components.contracts.rows.scoring import open_model, predict

@@ -9,7 +9,7 @@ import yaml
 from support.own_tables import orders
 
 from slipway.components.config.data import Csv, Table, Window
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.features.split import part_of
 from slipway.components.ingest.reader import TableReader
 from slipway.components.ingest.sources import locate

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from support.own_tables import customers, draft_of, orders, write
 
-from slipway.components.config.features import FeaturesConfig
+from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.contracts.rows.row_key import row_keys
 from slipway.components.contracts.splits import LABEL, PARTS
 from slipway.components.features.split import part_of

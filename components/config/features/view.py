@@ -23,7 +23,7 @@ from slipway.components.config.base import (
     parse_duration,
     require_bounds,
 )
-from slipway.components.config.label import Number
+from slipway.components.config.features.label import Number
 from slipway.components.support.columns import ROW_ID
 from slipway.components.support.expressions.parse import in_order, names, parse
 

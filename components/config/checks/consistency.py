@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import EARLIEST, NEVER, format_instant
-from slipway.components.config.features import FeaturesConfig, FeatureView
+from slipway.components.config.checks.kubernetes_names import host_problem
+from slipway.components.config.features.features import FeaturesConfig, FeatureView
 from slipway.components.config.gate import EVERY_CLASS
 from slipway.components.config.kinds import metrics_of
-from slipway.components.config.kubernetes_names import host_problem
 from slipway.components.support.columns import ROW_ID
 from slipway.components.support.expressions.functions import TYPES, Type
 from slipway.components.support.expressions.parse import (
@@ -24,7 +24,7 @@ from slipway.components.support.expressions.parse import (
 )
 
 if TYPE_CHECKING:
-    from slipway.components.config.messages import Location
+    from slipway.components.config.checks.messages import Location
     from slipway.components.config.model import Project
 
 _MONTH = "month"

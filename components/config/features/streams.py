@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from slipway.components.config.base import Name, Section
-from slipway.components.config.view import FeatureView
+from slipway.components.config.features.view import FeatureView
 
 MOST_EVENTS = 10_000
 

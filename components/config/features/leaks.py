@@ -8,8 +8,8 @@ when the project file is read, with the line to write.
 """
 
 from slipway.components.config.base import format_duration
-from slipway.components.config.label import Label
-from slipway.components.config.view import Examples, FeatureView
+from slipway.components.config.features.label import Label
+from slipway.components.config.features.view import Examples, FeatureView
 from slipway.components.support.columns import ROW_ID
 
 Keys = tuple[str, ...]

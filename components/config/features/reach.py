@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from slipway.components.config.features import FeaturesConfig, FeatureView
+from slipway.components.config.features.features import FeaturesConfig, FeatureView
 
 LATE = timedelta(days=2)
 """What happened is taken to be known after so long: a flight that left has arrived."""

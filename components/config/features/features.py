@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from slipway.components.config.base import Name, Section
-from slipway.components.config.label import Label
-from slipway.components.config.leaks import is_history, refuse_beside, refuse_leaks
-from slipway.components.config.split import DRAWN, Split, SplitMethod
-from slipway.components.config.streams import Stream, require_stream
-from slipway.components.config.view import (
+from slipway.components.config.features.label import Label
+from slipway.components.config.features.leaks import is_history, refuse_beside, refuse_leaks
+from slipway.components.config.features.split import DRAWN, Split, SplitMethod
+from slipway.components.config.features.streams import Stream, require_stream
+from slipway.components.config.features.view import (
     Aggregate,
     Examples,
     Expressions,
