@@ -1,1 +1,1 @@
-"""Rows wherever they are computed: their keys, their hash, how they travel and how a model runs over them."""
+"""Rows wherever they are computed: their keys, their hash, and how a model runs over them."""
