@@ -54,6 +54,10 @@ def init(
     exclude: Annotated[
         list[str] | None, typer.Option(help="A column that is no feature.", metavar="COLUMN")
     ] = None,
+    number: Annotated[
+        list[str] | None,
+        typer.Option(help="A column of numbers that a csv writes in two ways.", metavar="COLUMN"),
+    ] = None,
     name: Annotated[str, typer.Option(help="The project's name; else that of the table.")] = "",
     example: Annotated[
         str, typer.Option(help="An example with its data, in place of tables.", metavar="NAME")
@@ -110,7 +114,7 @@ def init(
         exclude=tuple(exclude or ()),
         name=name,
     )
-    made = _make_own(data, answers, _format(form))
+    made = _make_own(data, answers, _format(form), tuple(number or ()))
     contents = project_files(made, out, with_ci=not project_only)
     written = write_all(contents, out, force=force)
     facts = _facts(made)
@@ -174,14 +178,19 @@ def _say_written(written: list[Path], out: Path) -> None:
     say(f"Next: {next_command(out)}")
 
 
-def _make_own(data: list[str], answers: "Answers", form: "Format | None") -> "Draft":
+def _make_own(
+    data: list[str], answers: "Answers", form: "Format | None", numbers: tuple[str, ...]
+) -> "Draft":
     """Reads the tables and guesses; asks where there is somebody to ask."""
     from slipway.local.guess.draft import make_draft
     from slipway.local.guess.facts import read_tables
     from slipway.local.guess.guess import Question
+    from slipway.local.guess.named import require_columns
 
-    is_number = answers.kind == "number" or bool(answers.above)
-    tables = read_tables(data, form, answers.label or "" if is_number else "")
+    if answers.label and (answers.kind == "number" or answers.above):
+        numbers = (*numbers, answers.label)
+    tables = read_tables(data, form, numbers)
+    require_columns("number", numbers, tables)
     for facts in tables:
         say(f"{facts.name}: {facts.rows:,} rows, {len(facts.columns)} columns")
     if not answers.label:

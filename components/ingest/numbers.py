@@ -17,7 +17,8 @@ LENIENT = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _PLAIN = r"^(0|-?[1-9]\d*|-?(0|[1-9]\d*)\.\d+)$"
 # A double's own text in Python or JavaScript, where plain digits would be many.
 _SHORT = r"^-?[1-9](\.\d*[1-9])?e(-0[5-9]|-[5-9]|-[1-9]\d{1,2}|\+(1[6-9]|[2-9]\d|[1-3]\d\d))$"
-_WITH_COMMA = r"^-?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?$"
+WITH_COMMA = r"^-?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?$"
+"""A number with a decimal comma, points between thousands or none."""
 _EXACT = 2**53
 
 
@@ -43,14 +44,14 @@ def odd_number(values: "pa.Array") -> str | None:
 
 def is_with_comma(values: "pa.Array") -> bool:
     """Whether all texts are numbers with a decimal comma, points between thousands or none."""
-    return all_match(values, _WITH_COMMA)
+    return all_match(values, WITH_COMMA)
 
 
 def not_with_comma(values: "pa.Array") -> "pa.Array":
     """Which texts are none: bool [N], false where a value is missing."""
     import pyarrow.compute as pc
 
-    strange = pc.invert(pc.match_substring_regex(values, _WITH_COMMA))
+    strange = pc.invert(pc.match_substring_regex(values, WITH_COMMA))
     return pc.fill_null(strange, False)
 
 

@@ -87,10 +87,10 @@ def _separator(text: str) -> str:
 
 
 def _has_decimal_comma(columns: list[list[str]]) -> bool:
-    """Whether some column is all numbers with decimal commas."""
+    """Whether some column is all numbers with decimal commas, or with points between thousands."""
     return any(
         column
-        and any("," in value for value in column)
+        and any("," in value or value.count(".") > 1 for value in column)
         and all(_COMMA.fullmatch(value) for value in column)
         for column in columns
     )

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_instant
 from slipway.components.config.data import Window
+from slipway.components.support.errors import ProjectError
 from slipway.local.guess import facts
+from slipway.local.guess.amounts import warn_of_lost_numbers
 from slipway.local.guess.document import Document, Flow
 from slipway.local.guess.facts import TableFacts
 from slipway.local.guess.fields import FieldGuess, Fields, guess_fields
@@ -18,6 +20,7 @@ from slipway.local.guess.guess import Answers, Guess, Notes
 from slipway.local.guess.histories import History, guess_histories
 from slipway.local.guess.labels import LabelGuess, find_label, guess_label
 from slipway.local.guess.moments import Moments, guess_moments
+from slipway.local.guess.named import require_columns
 from slipway.local.guess.relations import Join, guess_joins, guess_key, stem_of
 from slipway.local.guess.splits import SplitGuess, guess_split
 from slipway.local.guess.trial import LEAK, Labels, Trial, cut, labels_of, try_baselines
@@ -28,8 +31,6 @@ if TYPE_CHECKING:
 SCHEMA = "schemas/input.json"
 EDITOR_SCHEMA = "schemas/project.schema.json"
 _CPU_ROWS = 200_000
-_LIKE_A_NUMBER = r"^\s*[-+]?\d[\d.,' ]*$"
-_MOSTLY = 0.8
 Settings = dict[str, Any]
 
 
@@ -76,6 +77,7 @@ def make_draft(tables: list[TableFacts], answers: Answers) -> Draft:
         for warning in table.warnings:
             notes.warn(f"{table.name}: {warning}")
     own, column = find_label(tables, answers)
+    require_columns("exclude", answers.exclude, tables)
     label = guess_label(own, column, answers)
     moments = guess_moments(own, column, answers)
     key = guess_key(own, column, answers, notes)
@@ -91,12 +93,15 @@ def make_draft(tables: list[TableFacts], answers: Answers) -> Draft:
             )
     fields = guess_fields(label, key.value, moments, joins, answers)
     _warn_of_later_tables(joins, fields, notes)
-    _warn_of_lost_numbers(tables, fields, notes)
+    warn_of_lost_numbers(tables, {(field.table, field.column) for field in fields.found}, notes)
     labels = labels_of(label)
     split = guess_split(label, moments, labels.values)
     trial = _try(
         fields, labels, cut(labels, label, moments, split, key.value), moments, label, notes
     )
+    histories = tuple(guess_histories(label, key.value, moments, joins, fields))
+    if not fields.found and not histories:
+        raise ProjectError(_nothing_left(label, key.value, moments, fields, notes))
     gate = guess_gate(trial, notes)
     if split.window.value:
         start, end = split.window.value
@@ -110,35 +115,30 @@ def make_draft(tables: list[TableFacts], answers: Answers) -> Draft:
         split=split,
         joins=tuple(joins),
         fields=fields,
-        histories=tuple(guess_histories(label, key.value, moments, joins, fields)),
+        histories=histories,
         trial=trial,
         gate=gate,
         warnings=tuple(notes.warnings),
     )
 
 
-def _warn_of_lost_numbers(tables: list[TableFacts], fields: Fields, notes: Notes) -> None:
-    """Says which columns are text only for a few values that are no numbers, or thousands marks."""
-    kept = {(field.table, field.column) for field in fields.found}
-    for table in tables:
-        for name, column in table.columns.items():
-            if (table.name, name) in kept or not column.is_text:
-                continue
-            values = column.values.drop_nulls()
-            alike = values.str.contains(_LIKE_A_NUMBER)
-            numbers = (alike & values.str.contains("[.,]")).sum()
-            if not len(values) or numbers < _MOSTLY * len(values):
-                continue
-            odd = values.filter(~alike).unique(maintain_order=True).head(3).to_list()
-            why = (
-                f"some of its values are not: {', '.join(map(repr, odd))}"
-                if odd
-                else f"it is written with thousands marks or in two ways, as {values[0]!r}"
-            )
-            notes.warn(
-                f"{table.name}: {column.source} looks like a number and is taken as text, so it is no"
-                f" feature: {why}. Mend the table and run init again"
-            )
+def _nothing_left(
+    label: LabelGuess, key: tuple[str, ...], moments: Moments, fields: Fields, notes: Notes
+) -> str:
+    """What to say where no column becomes a feature: why each does not, and how it can."""
+    why = {column: reason for table in fields.left_out.values() for column, reason in table.items()}
+    why |= dict.fromkeys(key, "it names a row")
+    why |= {name: "a time" for name in (moments.time.value, moments.known.value) if name}
+    told = "; ".join(f"{column} ({reason})" for column, reason in why.items())
+    others = f"The others: {told}." if told else "It has no other column."
+    about = [warning for warning in notes.warnings if any(name in warning for name in why)]
+    return " ".join(
+        [
+            f"{label.table.name} has no column to predict {label.column.source} from. {others}",
+            *(f"{warning}." for warning in about),
+            "Add a column with what is known before the label is, or another table that shares a key.",
+        ]
+    )
 
 
 def _warn_of_later_tables(joins: list[Join], fields: Fields, notes: Notes) -> None:

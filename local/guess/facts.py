@@ -3,7 +3,7 @@
 import re
 import tempfile
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,12 +83,8 @@ class ColumnFacts:
     @property
     def words(self) -> tuple[str, ...]:
         """The parts of its name, in small letters: customerId and customer_id are customer, id."""
-        return tuple(
-            re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.source or self.name)
-            .lower()
-            .replace(" ", "_")
-            .split("_")
-        )
+        parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.source or self.name).lower()
+        return tuple(re.split(r"[\W_]+", parted.strip("_-. ()[]"))) or (self.name,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,15 +133,15 @@ class TableFacts:
 
 
 def read_tables(
-    places: list[str], form: Format | None = None, number: str = ""
+    places: list[str], form: Format | None = None, numbers: Collection[str] = ()
 ) -> list[TableFacts]:
     """Reads tables as ingest does.
 
     Args:
         places: files, folders or URIs.
         form: their format, where the endings do not say.
-        number: a column, by the source's name, that a person says is one of numbers: where its csv
-            would be read as text (`3` beside `3.0`), it is read as numbers.
+        numbers: columns, by the source's name or ours, that a person says are of numbers: where a csv
+            would be read as text (`3` beside `3.0`), they are read as numbers.
 
     Raises:
         SlipwayError: one is missing, empty or cannot be read; or two have one name.
@@ -158,7 +154,7 @@ def read_tables(
     tables = []
     with tempfile.TemporaryDirectory() as scratch:
         for name, place in zip(names, places, strict=True):
-            tables.append(_read(name, place, form or find_format(place), Path(scratch), number))
+            tables.append(_read(name, place, form or find_format(place), Path(scratch), numbers))
     return tables
 
 
@@ -179,7 +175,9 @@ def as_name(text: str, otherwise: str) -> str:
     return f"{otherwise[0]}_{name}" if name[0].isdigit() else name
 
 
-def _read(name: str, place: str, form: Format, scratch: Path, number: str) -> TableFacts:
+def _read(
+    name: str, place: str, form: Format, scratch: Path, numbers: Collection[str]
+) -> TableFacts:
     import polars as pl
     import pyarrow as pa
 
@@ -193,9 +191,9 @@ def _read(name: str, place: str, form: Format, scratch: Path, number: str) -> Ta
     texts = [
         field.name
         for field in reader.schema
-        if number in (field.name, names.get(field.name)) and pa.types.is_string(field.type)
+        if {field.name, names.get(field.name)} & set(numbers) and pa.types.is_string(field.type)
     ]
-    if form == "csv" and number and texts:
+    if form == "csv" and texts:
         settings = settings.model_copy(update={"types": dict.fromkeys(texts, "number")})
         reader = TableReader(name, settings, "", _ALWAYS, scratch)
     kept = _Kept()

@@ -1,14 +1,16 @@
 """What is predicted: of which kind the label is, and which of its values are positive or no label."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from slipway.components.config.base import parse_duration
 from slipway.components.config.features.label import MIN_CLASS_ROWS, value_text
 from slipway.components.config.kinds import LabelKind
 from slipway.components.support.errors import ProjectError
+from slipway.local.guess.amounts import in_two_ways, is_amount, why_text
 from slipway.local.guess.facts import ColumnFacts, TableFacts
 from slipway.local.guess.guess import Answers, Guess, Question
+from slipway.local.guess.named import nearest, no_such_column
 from slipway.local.guess.relations import is_id
 
 KINDS: tuple[LabelKind, ...] = get_args(LabelKind)
@@ -73,10 +75,11 @@ def find_label(tables: list[TableFacts], answers: Answers) -> tuple[TableFacts, 
         raise ProjectError(
             f"--table {answers.table}: there is no such table. There are:"
             f" {', '.join(table.name for table in tables)}."
+            f"{nearest(answers.table, [table.name for table in tables])}"
         )
     found = [(table, column) for table in asked if (column := table.find(answers.label))]
     if not found:
-        raise ProjectError(f"--label {answers.label}: {_columns_of(asked)}.{_near(asked, answers)}")
+        raise no_such_column("label", answers.label, asked)
     if len(found) > 1:
         names = tuple(table.name for table, _ in found)
         raise Question("table", f"Several tables have a column {answers.label}.", names)
@@ -105,7 +108,7 @@ def guess_label(table: TableFacts, column: ColumnFacts, answers: Answers) -> Lab
     unknown = _unknown(column, answers)
     known = [value for value, _ in column.common if value not in (unknown.value or ())]
     several = column.distinct - len(unknown.value or ())
-    kind = _kind(column, several, answers)
+    kind = _kind(table, column, several, answers)
     positive: Guess[tuple[str, ...] | None] = Guess(value=None, reason="")
     if kind.value == "binary" and not answers.above:
         positive = _positive(column, known, answers)
@@ -119,7 +122,9 @@ def guess_label(table: TableFacts, column: ColumnFacts, answers: Answers) -> Lab
     )
 
 
-def _kind(column: ColumnFacts, several: int, answers: Answers) -> Guess[LabelKind]:
+def _kind(
+    table: TableFacts, column: ColumnFacts, several: int, answers: Answers
+) -> Guess[LabelKind]:
     change = "Change: --kind, one of binary, multiclass, number"
     if answers.kind:
         if answers.kind not in KINDS:
@@ -139,9 +144,11 @@ def _kind(column: ColumnFacts, several: int, answers: Answers) -> Guess[LabelKin
                 f"--label {name}: the column is text with {several:,} different values in"
                 f" {column.rows:,} rows, more an id than a class. Name another column, or the values"
                 " that are positive with --positive, or say --kind multiclass."
-                f"{_if_numbers(column)}"
+                f"{_if_numbers(table, column)}"
             )
-        return _classes(column, several, change)
+        guess = _classes(column, several, change)
+        said = _if_numbers(table, column).strip().rstrip(".")
+        return replace(guess, warnings=(*guess.warnings, f"{name}: {said}")) if said else guess
     if column.dtype.is_integer() and several <= MOST_CLASSES:
         guess = _classes(column, several, change)
         text = (
@@ -164,17 +171,16 @@ def _kind(column: ColumnFacts, several: int, answers: Answers) -> Guess[LabelKin
     raise ProjectError(f"--label {name}: the column is of type {column.dtype}, which is no label.")
 
 
-def _if_numbers(column: ColumnFacts) -> str:
+def _if_numbers(table: TableFacts, column: ColumnFacts) -> str:
     """What to say of a text of numbers, such as `3` beside `3.0`, which ingest does not take for them."""
-    import polars as pl
-
-    read = column.values.drop_nulls().cast(pl.Float64, strict=False)
-    if read.null_count():
-        return ""
-    return (
-        " Its values are numbers that the file does not write in one way, as 3 beside 3.0: to predict"
-        " the number, say --kind number."
-    )
+    if two := in_two_ways(table, column):
+        return (
+            f" Its values are numbers that the file does not write in one way, as {' beside '.join(two)}:"
+            " to predict the number, say --kind number."
+        )
+    if is_amount(column):
+        return f" It looks like a number, and is text: {why_text(table, column)}."
+    return ""
 
 
 def _classes(column: ColumnFacts, several: int, change: str) -> Guess[LabelKind]:
@@ -283,19 +289,3 @@ def _held(column: ColumnFacts) -> str:
 
 def _text(column: ColumnFacts, number: int) -> str:
     return value_text(column.common[number][0])
-
-
-def _columns_of(tables: list[TableFacts]) -> str:
-    if len(tables) == 1:
-        (table,) = tables
-        sources = [column.source for column in table.columns.values()]
-        return f"{table.name} has no such column. It has: {', '.join(sources)}"
-    return f"none of {', '.join(table.name for table in tables)} has such a column"
-
-
-def _near(tables: list[TableFacts], answers: Answers) -> str:
-    import difflib
-
-    names = [column.source for table in tables for column in table.columns.values()]
-    near = difflib.get_close_matches(answers.label, names, n=1, cutoff=0.5)
-    return f" Did you mean {near[0]}?" if near else ""

@@ -8,6 +8,7 @@ from slipway.components.config.base import format_duration
 from slipway.components.support.errors import ProjectError
 from slipway.local.guess.facts import ColumnFacts, TableFacts
 from slipway.local.guess.guess import Answers, Guess, Question
+from slipway.local.guess.named import find_column
 
 if TYPE_CHECKING:
     import polars as pl
@@ -83,12 +84,12 @@ def _guess_time(table: TableFacts, times: list[ColumnFacts], answers: Answers) -
     if answers.time == NONE:
         return Guess(value=None, reason="As --time none says")
     if answers.time:
-        column = table.find(answers.time)
-        if column is None or not column.is_time:
+        column = find_column("time", answers.time, table)
+        if not column.is_time:
             there = ", ".join(c.source for c in times) or "none"
-            what = "is no column" if column is None else f"is of type {column.dtype}, no time,"
             raise ProjectError(
-                f"--time {answers.time}: that {what} of {table.name}. Its columns of times: {there}."
+                f"--time {answers.time}: that is of type {column.dtype}, no time, of {table.name}. Its"
+                f" columns of times: {there}."
             )
         return Guess(value=column.name, reason="As --time says")
     likely = [c for c in times if _may_be_time(c)]

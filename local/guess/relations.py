@@ -4,12 +4,24 @@ import itertools
 from dataclasses import dataclass
 
 from slipway.components.support.errors import ProjectError
+from slipway.local.guess.amounts import is_amount, may_name_rows
 from slipway.local.guess.facts import ColumnFacts, TableFacts
 from slipway.local.guess.guess import Answers, Guess, Notes
 from slipway.local.guess.moments import NONE
+from slipway.local.guess.named import find_column
 
-_ID = {"id", "key", "no", "nr", "number", "code", "uuid", "guid", "pk", "ref", "index", "row"}
-_NO_ENTITY = {"code", "no", "nr", "number", "row", "index"}
+_ID = {
+    "id", "key", "no", "nr", "number", "code", "uuid", "guid", "pk", "ref", "index", "row",
+    "nummer", "kennung", "numero",
+}  # fmt: skip
+_NO_ID = {
+    "acid", "android", "arid", "asteroid", "avoid", "braid", "covid", "fluid", "grid", "humid", "hybrid",
+    "invalid", "lipid", "liquid", "maid", "orchid", "overpaid", "paid", "prepaid", "raid", "rapid",
+    "repaid", "rigid", "said", "solid", "squid", "steroid", "thyroid", "timid", "underpaid", "unpaid",
+    "valid", "vivid", "void",
+}  # fmt: skip
+"""Words that end as ids do and are none."""
+_NO_ENTITY = {"code", "no", "nr", "number", "nummer", "numero", "row", "index"}
 """What numbers rows or names a category, and so nobody that comes back."""
 _SHARED = 0.5
 """Least share of the examples' keys that the other table must have, or the other way round."""
@@ -46,7 +58,8 @@ def stem_of(table: TableFacts) -> str:
 def is_id(column: ColumnFacts) -> bool:
     """Whether a column's name says that it names something."""
     last = column.words[-1]
-    return column.may_be_key and (last in _ID or (last.endswith("id") and len(last) > 3))
+    joined = last.endswith(("id", "nr")) and len(last) > 3 and last not in _NO_ID
+    return column.may_be_key and (last in _ID or joined)
 
 
 def guess_key(
@@ -64,13 +77,19 @@ def guess_key(
     if answers.key:
         return _answered(table, answers)
     _warn_of_repeated_rows(table, notes)
-    found = [c for c in columns if c.is_unique and (is_id(c) or c.is_text or _counts_up(c))]
+    found = [
+        c
+        for c in columns
+        if c.is_unique
+        and (is_id(c) or c.is_text or _counts_up(c))
+        and may_name_rows(c, is_id=is_id(c))
+    ]
     if found:
         best = min(found, key=lambda c: (_rank(c, table), list(table.columns).index(c.name)))
         looked = " looked at" if table.is_sample else ""
         reason = f"{best.source} names each of the {table.frame.height:,} rows{looked} once"
         return Guess(value=(best.name,), reason=reason, change=change)
-    ids = [c for c in columns if is_id(c) and not c.nulls]
+    ids = [c for c in columns if is_id(c) and not c.nulls and not is_amount(c)]
     for pair in itertools.combinations(ids, 2):
         names = tuple(c.name for c in pair)
         if table.frame.select(names).is_unique().all():
@@ -88,11 +107,13 @@ def guess_key(
 
 
 def _answered(table: TableFacts, answers: Answers) -> Guess[tuple[str, ...]]:
-    found = [table.find(name) for name in answers.key]
-    names = tuple(column.name for column in found if column)
-    missing = [name for name, column in zip(answers.key, found, strict=True) if column is None]
-    if missing:
-        raise ProjectError(f"--key {missing[0]}: {table.name} has no such column.")
+    found = [find_column("key", name, table) for name in answers.key]
+    if unfit := [column for column in found if not column.may_be_key]:
+        raise ProjectError(
+            f"--key {unfit[0].source}: the column is of type {unfit[0].dtype}, and a key is text or a"
+            " whole number. Give another, several, or --key none."
+        )
+    names = tuple(column.name for column in found)
     twice = table.frame.height - table.frame.select(names).n_unique()
     if twice:
         raise ProjectError(
@@ -149,8 +170,8 @@ def guess_joins(
         join = _best_join(table, other, label)
         if join is None:
             notes.warn(
-                f"the table {other.name} shares no key with {table.name}, so it gives no features. Name"
-                " the key alike in both tables"
+                f"the table {other.name} shares no key with {table.name}, so it gives no features:"
+                f" {_why_no_key(table, other, label)}"
             )
         elif not join.single and join.time is None:
             notes.warn(
@@ -160,6 +181,29 @@ def guess_joins(
         else:
             joins.append(join)
     return joins
+
+
+def _why_no_key(table: TableFacts, other: TableFacts, label: ColumnFacts) -> str:
+    """Why no column of two tables is a key of both, and what to do about it."""
+    why = []
+    for name in table.columns.keys() & other.columns.keys():
+        own, foreign = table.columns[name], other.columns[name]
+        said = f"{own.source} stands in both"
+        if name == label.name:
+            why.append(f"{said}, but it is what is predicted")
+        elif not (own.may_be_key and foreign.may_be_key):
+            kinds = " and ".join(dict.fromkeys((str(own.dtype), str(foreign.dtype))))
+            why.append(f"{said}, but is of type {kinds}, and a key is text or a whole number")
+        elif is_id(own) or foreign.is_unique:
+            why.append(f"{said}, but less than half of the values of one are in the other")
+        else:
+            why.append(f"{said}, but has several rows in {other.name} and no name such as"
+                       f" {own.name}_id")  # fmt: skip
+    if not why:
+        return "no column stands in both. Name the key alike in both tables"
+    return (
+        f"{'; '.join(sorted(why))}. If another column names the same, name it alike in both tables"
+    )
 
 
 def _best_join(table: TableFacts, other: TableFacts, label: ColumnFacts) -> Join | None:

@@ -241,7 +241,13 @@ def test_ci_only_needs_a_project_and_no_tables(here: Path) -> None:
     ("form", "odd", "said"),
     [
         ("{:.2f}", "abc", "some of its values are not: 'abc'"),
-        ("4.{:07.3f}.1", "", "written with thousands marks or in two ways"),
+        (
+            '"{:,.2f}"',
+            '"1,007.50"',
+            "it is written as '100.00', and the file's numbers are read with",
+        ),
+        ("{:.2f} kg", "", "its values have a unit or a currency, as '100.00 kg'"),
+        ("{:.2f}", "7.5", "with --number amount: it writes `types: {amount: number}`"),
         ("{:.2f}", "", ""),
         ("street {:.0f}", "", ""),
     ],
@@ -257,3 +263,36 @@ def test_a_number_that_is_lost_to_a_few_values_is_said(
     printed = " ".join(init("buys.csv", "--label", "bought", "--out", str(here / "p")).split())
     assert ("amount looks like a number and is taken as text" in printed) == bool(said)
     assert said in printed
+
+
+def test_a_number_in_two_ways_becomes_one_by_an_option(here: Path) -> None:
+    """Also where its file has decimal commas; the project says so, and how it was read stays true."""
+    rows = ["id;amount;bought"]
+    rows += [f"k{n};{n / 4:g};{'yes' if n % 3 else 'no'}".replace(".", ",") for n in range(400)]
+    rows[6] = "k5;5,10;no"
+    (here / "buys.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(ProjectError) as refused:
+        init("buys.csv", "--label", "bought", "--out", str(here / "p"))
+    said = str(refused.value)
+    assert "buys has no column to predict bought from. The others: amount (free text or" in said
+    assert "id (it names a row)" in said and "features.views" not in said
+    assert "not all written in one way, as 0 beside 5,10" in said and "--number amount" in said
+    command = ("buys.csv", "--label", "bought", "--number", "amount", "--out", str(here / "q"))
+    assert "amount looks like" not in init(*command)
+    project = load_project(here / "q").project
+    assert project.data.tables["buys"].types == {"amount": "number"}
+    assert "amount" in project.features.views[0].fields
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [(f, v) for f in ("--exclude", "--key", "--time", "--number") for v in ("nope", "Amuont")]
+    + [("--table", "nope"), ("--table", "ordrs")],
+)
+def test_an_option_that_names_nothing_is_refused(flag: str, value: str, here: Path) -> None:
+    with pytest.raises(ProjectError, match=re.escape(f"{flag} {value}: ")) as refused:
+        init("orders.csv", "--label", "returned", flag, value)
+    said = str(refused.value)
+    assert ("Did you mean" in said) == (value != "nope")
+    assert "amount" in said or "There are: orders" in said
+    assert not (here / "project.yaml").exists()

@@ -115,11 +115,12 @@ def test_a_label_of_numbers_that_are_written_in_two_ways(tmp_path: Path, label: 
     path = tmp_path / "visits.csv"
     path.write_text("\n".join(["visit,Wait (min)", *lines]))
     with pytest.raises(
-        ProjectError, match=r"as 3 beside 3\.0: to predict the number, say --kind number"
+        ProjectError, match=r"as 0\.125 beside 1\.0: to predict the number, say --kind number"
     ):
         make_draft(read_tables([str(path)]), Answers(label=label))
     draft = make_draft(
-        read_tables([str(path)], number=label), Answers(label=label, kind="number", key=("none",))
+        read_tables([str(path)], numbers=(label,)),
+        Answers(label=label, kind="number", key=("none",)),
     )
     assert draft.label.column.values.to_list()[:7] == [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.0]
     (tmp_path / "project.yaml").write_text(project_files(draft, tmp_path)["project.yaml"])
@@ -140,7 +141,7 @@ def test_texts_are_not_called_numbers(tmp_path: Path) -> None:
         make_draft(read_tables([str(path)]), Answers(label="y"))
     assert "--kind number" not in str(refused.value)
     with pytest.raises(SlipwayError, match="'a0' is no number"):
-        read_tables([str(path)], number="y")
+        read_tables([str(path)], numbers=("y",))
 
 
 @pytest.mark.parametrize("method", ["random", "stratified", "group"])
