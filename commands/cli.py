@@ -1,9 +1,11 @@
 """The `slipway` command."""
 
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -47,6 +49,7 @@ from slipway.components.support.secrets import guarded_output
 from slipway.components.support.stores import bound_stores
 
 if TYPE_CHECKING:
+    from slipway.components.deploy.local.target import LocalEndpoint
     from slipway.local.job import RunResult
     from slipway.local.workspace import Workspace
 
@@ -246,6 +249,34 @@ def _show_graph(tasks: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
+def start(
+    project: Annotated[
+        str | None, typer.Option("--project-name", help="Start this project's predictor only.")
+    ] = None,
+    out: Out = RUN_FOLDER,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Serve again what served last, after `slipway stop` or a restart of this machine.
+
+    The version, its port and its settings stay; a predictor that runs is left alone.
+
+    Example: `slipway start`
+    """
+    require_extra("local", "slipway start")
+    from slipway.components.deploy.local.target import start as start_endpoints
+    from slipway.local.workspace import Workspace
+
+    workspace = Workspace.at(out)
+    os.environ.update(workspace.settings())
+    with workspace.locked() if workspace.root.is_dir() else nullcontext():
+        endpoints = start_endpoints(Path(os.environ["SLIPWAY_HOME"]), project)
+    deliver(
+        {"endpoints": [asdict(endpoint) for endpoint in endpoints]},
+        lambda: say("\n".join(endpoint.headline for endpoint in endpoints)),
+    )
+
+
 def stop(
     project: Annotated[
         str | None, typer.Option("--project-name", help="Stop this project's predictor only.")
@@ -316,8 +347,22 @@ def status(
     running = list(endpoints(Path(settings["SLIPWAY_HOME"])))
     deliver(
         {"endpoints": [asdict(endpoint) for endpoint in running], "models": records},
-        lambda: show_status(console, [endpoint.headline for endpoint in running], records),
+        lambda: show_status(console, [*_endpoint_lines(running, out)], records),
     )
+
+
+def _endpoint_lines(endpoints: "list[LocalEndpoint]", out: Path) -> Iterator[str]:
+    """What each endpoint does, and how what does not run, or runs alone, comes back."""
+    from slipway.commands.console import out_option
+
+    for endpoint in endpoints:
+        yield endpoint.headline
+        name = ["--project-name", endpoint.project] if len(endpoints) > 1 else []
+        command = shlex.join(["slipway", "start", *name, *out_option(out.resolve())])
+        if endpoint.state == "orphaned":
+            yield f"  its supervisor was killed; what starts it again when it ends: {command}"
+        elif endpoint.state == "stopped" and endpoint.model_version != "none":
+            yield f"  serve it again: {command}"
 
 
 def evidence(
@@ -367,7 +412,19 @@ def evidence(
 
 
 GROUPS: dict[str, tuple[Callable[..., object], ...]] = {
-    "On this machine": (init, run, monitor, score, backfill, push, retrain, rollback, stop, prune),
+    "On this machine": (
+        init,
+        run,
+        monitor,
+        score,
+        backfill,
+        push,
+        retrain,
+        rollback,
+        start,
+        stop,
+        prune,
+    ),
     "What there is": (status, open_, evidence, ui),
     "Pipelines": (compile_, graph, cluster.diff),
     "On a cluster": (

@@ -111,10 +111,14 @@ class Supervisor:
         self._save()
         await self._stop.wait()
         control.close()
-        members = [member for member in (self._stable, self._candidate) if member]
+        last = self._stable
+        members = [member for member in (last, self._candidate) if member]
         self._stable = self._candidate = None
         await asyncio.gather(*(_end(member) for member in members))
         self._save()
+        if last is not None:  # `slipway start` serves it again
+            self._endpoint.stable = {**last.describe(), "pid": 0}
+            write_json(self._folder / STATE, asdict(self._endpoint))
         path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

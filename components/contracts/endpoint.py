@@ -44,7 +44,7 @@ class PredictorState(TypedDict):
         bundle: the model's folder.
         arguments: of `python -m slipway.serving`.
         private_url: where it alone is asked; empty where it was started again on the public socket.
-        pid: 0 for a candidate that ended by itself.
+        pid: 0 for a candidate that ended by itself, and for what served when the supervisor ended.
         restarts: how often it ended by itself.
     """
 

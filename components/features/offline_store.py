@@ -36,6 +36,7 @@ from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
 
 from slipway.components.features.point_in_time import ViewRows, join_point_in_time
+from slipway.components.support.stores import POLARS_BOUNDS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -335,7 +336,7 @@ def _scan(config: RepoConfig, source: DataSource) -> "pl.LazyFrame":
         )
     uri = str(FileSource.get_uri_for_file_path(config.repo_path, source.path))
     uri = uri.removeprefix("file://")
-    options = {}
+    options = dict(POLARS_BOUNDS) if "://" in uri else {}
     if source.s3_endpoint_override:
         options["aws_endpoint_url"] = source.s3_endpoint_override
     if isinstance(source.file_format, DeltaFormat):

@@ -9,6 +9,7 @@ from slipway.components.ingest.sources import check_uri, public_uri, reading
 from slipway.components.ingest.types import UnifiedSchema
 from slipway.components.ingest.window import Outside, TimeBounds
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.stores import DELTA_BOUNDS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +44,8 @@ class DeltaTable:
         self.warnings: list[str] = []
         with reading(self._name):
             try:
-                delta = deltalake.DeltaTable(uri)
+                bounds = DELTA_BOUNDS if "://" in uri else None
+                delta = deltalake.DeltaTable(uri, storage_options=bounds)
             except deltalake.exceptions.TableNotFoundError as error:
                 raise SlipwayError(
                     f"Table {table}: there is no Delta table at {self._name} (no _delta_log)."

@@ -7,6 +7,7 @@ from slipway.components.config.data import Table
 from slipway.components.ingest.sources import (
     check_uri,
     join_uri,
+    kind_of,
     public_uri,
     reading,
     store_options,
@@ -37,7 +38,7 @@ def require_landing(name: str, table: Table, root: str) -> str:
 
     with reading(public_uri(uri)):
         store, base = url_to_fs(uri, **store_options(scheme))
-        if store.isfile(base) or scheme.startswith("http"):
+        if scheme.startswith("http") or kind_of(store, base) == "file":
             raise SlipwayError(
                 f"--to offline lands a file in the table's folder, and {public_uri(uri)} is"
                 f" {'an address that takes none' if scheme.startswith('http') else 'a file'}."

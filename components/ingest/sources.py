@@ -111,9 +111,10 @@ def locate(table: str, uri: str, form: Format) -> Source:
     with reading(public_uri(uri)):
         store, base = url_to_fs(uri, **store_options(scheme))
         base = base.rstrip("/")
-        if store.isfile(base):
+        kind = kind_of(store, base)
+        if kind == "file":
             return _source(uri, store, base, (base,), scheme)
-        if not store.exists(base):
+        if not kind:
             raise SlipwayError(_missing(table, uri, store, base))
         there = store.find(base)
         found = sorted(file for file in there if not _hidden(file[len(base) :]))
@@ -145,9 +146,10 @@ def find_format(uri: str) -> Format:
     with reading(public_uri(uri)):
         store, base = url_to_fs(uri, **store_options(scheme))
         base = base.rstrip("/")
-        if not store.exists(base):
+        kind = kind_of(store, base)
+        if not kind:
             raise SlipwayError(_missing(public_uri(uri), uri, store, base))
-        there = [base] if store.isfile(base) else store.find(base)
+        there = [base] if kind == "file" else store.find(base)
     if any(file[len(base) :].startswith("/_delta_log/") for file in there):
         return "delta"
     files = [file.lower() for file in there if not _hidden(file[len(base) :])]
@@ -189,11 +191,18 @@ def store_options(scheme: str) -> dict[str, object]:
     if scheme == "abfss" and not os.environ.get("AZURE_STORAGE_CONNECTION_STRING"):
         # Without it adlfs would read as nobody where a workload identity is meant.
         return {"anon": False}
-    if scheme == "gs":
-        # gcsfs would first ask, over gRPC, of what kind the bucket is. Who may only read objects, or
-        # reaches the store by an endpoint of its own, would wait a minute for each file.
-        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     return {}
+
+
+def kind_of(store: "AbstractFileSystem", place: str) -> str:
+    """What is at a place: file, directory, or "" for nothing.
+
+    fsspec's own `isfile` says no where the store fails, so that the failure costs its time once more.
+    """
+    try:
+        return str(store.info(place)["type"])
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
 
 
 def _source(

@@ -3,16 +3,30 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
 
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.secrets import redact
 
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 5.0, 6.0, 2
+DELTA_BOUNDS = {"connect_timeout": "5s", "retry_timeout": "20s"}
+POLARS_BOUNDS = {
+    "connect_timeout": "5s",
+    "timeout": "30s",
+    "retry_timeout_ms": 20_000,
+    "max_retries": 1,
+}
+"""What delta-rs and Polars are told: by themselves they ask for three minutes and more."""
 _VARIABLE = "FSSPEC_S3"
 # Clients below fsspec whose errors pass through it as they are: no OSError where nobody answers.
 _BELOW = frozenset({"botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure", "adlfs"})
+_changed: set[str] = set()
 
 
 @contextmanager
@@ -40,19 +54,96 @@ def asking_store(what: str) -> Iterator[None]:
 def bound_stores(read_seconds: float = READ_SECONDS) -> None:
     """Bounds every client of an object store that this process and its children will make.
 
-    s3fs tries each call five times itself, and botocore as often within each: minutes without a word.
-    What the environment says already (`FSSPEC_S3`, `AWS_MAX_ATTEMPTS`) stays.
+    By themselves they are silent for two (boto3, s3fs), five (Google) or more minutes (Azure) before a
+    store that never answers. What the environment says already (`FSSPEC_S3`, `AWS_MAX_ATTEMPTS`) stays.
 
     Args:
         read_seconds: how long one answer may take to begin, or to go on.
     """
     os.environ.setdefault("AWS_MAX_ATTEMPTS", str(ATTEMPTS))
     os.environ.setdefault("AWS_RETRY_MODE", "standard")
-    if _VARIABLE in os.environ:
+    # gcsfs would first ask, over gRPC, of what kind the bucket is. Who may only read objects, or
+    # reaches the store by an endpoint of its own, would wait a minute for each file.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    if _VARIABLE not in os.environ:
+        retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
+        bounds = {"connect_timeout": CONNECT_SECONDS, "read_timeout": read_seconds}
+        os.environ[_VARIABLE] = json.dumps({"config_kwargs": {**bounds, "retries": retries}})
+    for name, change in _changes(read_seconds).items():
+        _once_imported(name, change)
+
+
+def _changes(read_seconds: float) -> dict[str, Callable[[Any], None]]:
+    """What has no variable of the environment, by the module that it is in."""
+
+    def botocore(module: Any) -> None:
+        """For boto3, which MLflow uses."""
+        module.Config.OPTION_DEFAULTS["connect_timeout"] = CONNECT_SECONDS
+        module.Config.OPTION_DEFAULTS["read_timeout"] = read_seconds
+
+    def s3fs(module: Any) -> None:
+        """Its own tries, around botocore's."""
+        module.S3FileSystem.retries = module.S3File.retries = ATTEMPTS
+
+    def fsspec(module: Any) -> None:
+        """It reads the environment once, when it is imported."""
+        for name, value in json.loads(os.environ[_VARIABLE]).items():
+            module.conf.setdefault("s3", {}).setdefault(name, value)
+
+    def gcsfs(module: Any) -> None:
+        from aiohttp import ClientTimeout
+
+        timeout = ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=read_seconds)
+        conf: Any = sys.modules["fsspec.config"]
+        for name in ("gs", "gcs"):
+            conf.conf.setdefault(name, {}).setdefault("requests_timeout", timeout)
+
+    def azure(module: Any) -> None:
+        module.CONNECTION_TIMEOUT, module.READ_TIMEOUT = CONNECT_SECONDS, read_seconds
+
+    return {
+        "botocore.config": botocore,
+        "s3fs.core": s3fs,
+        "fsspec.config": fsspec,
+        "gcsfs.core": gcsfs,
+        "azure.storage.blob._shared.constants": azure,
+    }
+
+
+def _once_imported(name: str, change: Callable[[ModuleType], None]) -> None:
+    """Changes a module that is there, or when it is imported: to import it takes half a second.
+
+    Once in a process.
+    """
+    if name in _changed:
         return
-    retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
-    bounds = {"connect_timeout": CONNECT_SECONDS, "read_timeout": read_seconds, "retries": retries}
-    os.environ[_VARIABLE] = json.dumps({"config_kwargs": bounds})
-    # It reads the environment once, when it is imported; not each image has it.
-    if read := sys.modules.get("fsspec.config"):
-        read.conf.setdefault("s3", {})["config_kwargs"] = bounds
+    _changed.add(name)
+    if name in sys.modules:
+        change(sys.modules[name])
+    else:
+        sys.meta_path.insert(0, _Import(name, change))
+
+
+class _Import(MetaPathFinder):
+    """Waits for one module's import."""
+
+    def __init__(self, name: str, change: Callable[[ModuleType], None]) -> None:
+        self._name, self._change = name, change
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The module's own spec, whose loader runs the change at the end."""
+        if fullname != self._name:
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                run(module)
+                self._change(module)
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec

@@ -37,7 +37,7 @@ from slipway.components.deploy.kserve.canary import observe
 from slipway.components.deploy.rollout import judge_answers, observe_rollout
 from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.files import new_directory
+from slipway.components.support.files import new_directory, write_json
 from slipway.components.support.retry import wait_until
 from slipway.components.support.stage import progress
 
@@ -58,9 +58,14 @@ class LocalEndpoint:
 
     @property
     def headline(self) -> str:
-        """What `slipway stop` and `slipway status` say of it."""
+        """What `slipway start` and `slipway status` say of it."""
         if self.state == "stopped":
-            return f"{self.project}: not running"
+            last = (
+                ""
+                if self.model_version == "none"
+                else f"; version {self.model_version} served last"
+            )
+            return f"{self.project}: not running{last}"
         return f"{self.project}: version {self.model_version} at {self.url}, {self.state}"
 
 
@@ -187,6 +192,61 @@ def stop(home: Path, project: str | None = None) -> list[str]:
             )
     of = f" of {project}" if project else ""
     return lines or [f"Nothing to stop: no endpoint{of} was ever started below {home}."]
+
+
+def start(home: Path, project: str | None = None) -> list[LocalEndpoint]:
+    """Lets the endpoint of a project, or each that does not run, serve again what it served last.
+
+    It takes neither the registry nor the project file: the endpoint's folder holds the bundle, which is
+    checked, and how it was started. A predictor that lost its supervisor ends first.
+
+    Returns:
+        What runs now.
+
+    Raises:
+        SlipwayError: nothing served here, its bundle is gone or changed, or it does not start.
+    """
+    found = [f for f in sorted((home / "endpoints").glob("*/")) if project in (None, f.name)]
+    of = f" of {project}" if project else ""
+    if not found:
+        raise SlipwayError(
+            f"No endpoint{of} was ever started below {home}: `slipway run` starts one."
+        )
+    for folder in found:
+        if _describe(folder).state != "running":
+            _start_again(folder)
+    return [_describe(folder) for folder in found]
+
+
+def _start_again(folder: Path) -> None:
+    state = read_state(folder)
+    stable, name = state.get("stable"), folder.name
+    if not stable:
+        raise SlipwayError(
+            f"{name}: nothing says which version served last. `slipway rollback VERSION` serves one that"
+            " is registered, and `slipway run` makes one."
+        )
+    bundle = Path(stable["bundle"])
+    if not bundle.is_dir() or bundle_hash(bundle) != stable["model_hash"]:
+        raise SlipwayError(
+            f"{name}: the model of version {stable['model_version']} in {bundle} is gone, or was changed."
+            f" `slipway rollback {stable['model_version']}` takes it from the registry."
+        )
+    _end_orphan(folder)
+    _ensure_supervisor(folder, name, state["port"])
+    keys = ("model_version", "model_hash", "bundle", "arguments")
+    member = {key: value for key, value in stable.items() if key in keys}
+    try:
+        candidate = ask_supervisor(folder, "start", **member, environment=_environment())[
+            "candidate"
+        ]
+        assert candidate is not None  # noqa: S101 - it was started
+        _wait_ready(folder, candidate["private_url"])
+        ask_supervisor(folder, "promote")
+    except (SlipwayError, OSError, KeyboardInterrupt):
+        stop(folder.parent.parent, name)
+        write_json(folder / STATE, state)  # the next try knows it too
+        raise
 
 
 def _member(

@@ -201,9 +201,10 @@ def _pipeline_runs(server: MlflowServer, versions: "Sequence[RegisteredVersion]"
             continue  # not registered by Slipway: no run of ours made it
         what = f"The evidence of {version.name} version {version.version}"
         with tempfile.TemporaryDirectory() as folder:
-            place = server.fetch(uri, Path(folder), what=what)
+            # The index alone: the rest holds the splits' statistics, pages and a bill of materials.
+            place = server.fetch(f"{uri.rstrip('/')}/{EVIDENCE_INDEX}", Path(folder), what=what)
             try:
-                index = json.loads((place / EVIDENCE_INDEX).read_bytes())
+                index = json.loads(place.read_bytes())
                 found.add(str(index["runs"]["pipeline"]))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise SlipwayError(

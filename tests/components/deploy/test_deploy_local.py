@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from slipway.components.contracts.verdict import write_verdict
 from slipway.components.deploy.deploy import deploy_model
 from slipway.components.deploy.local import target as local
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.retry import wait_until
 
 
 def champion() -> str | None:
@@ -303,6 +305,71 @@ def test_killed_supervisor_leaves_the_predictor_and_the_next_deploy_recovers(wor
     assert served(world) == "1" and local.status(world.home)[0].state == "orphaned"
     world.deploy(2, bias=1)
     assert served(world) == "2" and local.status(world.home)[0].state == "running"
+
+
+def end_supervisor(world: World, sign: signal.Signals) -> None:
+    os.kill(json.loads((world.home / "endpoints/flights/state.json").read_text())["pid"], sign)
+    assert wait_until(lambda: local.status(world.home)[0].state != "running", timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        (lambda world: local.stop(world.home), "stopped"),
+        (lambda world: end_supervisor(world, signal.SIGTERM), "stopped"),
+        (lambda world: end_supervisor(world, signal.SIGKILL), "orphaned"),
+    ],
+    ids=["stop", "SIGTERM", "SIGKILL"],
+)
+def test_start_serves_again_what_served_last(
+    world: World, end: Callable[[World], object], state: str
+) -> None:
+    world.deploy(1)
+    world.deploy(2, bias=1)
+    url = f"http://127.0.0.1:{world.port}/v2/models/flights/infer"
+    answers = httpx.post(url, json={"inputs": bundles.flight_tensors(2)}).json()["outputs"]
+    end(world)
+    (before,) = local.status(world.home)
+    assert (before.state, before.model_version) == (state, "2")
+    (now,) = local.start(world.home)
+    assert (now.state, now.model_version, now.url) == ("running", "2", before.url)
+    assert now.pid != before.pid and served(world) == "2" == champion()
+    again = httpx.post(url, json={"inputs": bundles.flight_tensors(2)}).json()["outputs"]
+    assert again == answers
+    assert local.start(world.home) == [now], "what runs is left alone"
+    world.deploy(1)
+    assert served(world) == "1"
+
+
+def test_start_refuses_what_it_cannot_know_or_trust(world: World, tmp_path: Path) -> None:
+    with pytest.raises(SlipwayError, match="No endpoint of other was ever started below"):
+        local.start(tmp_path, "other")
+    world.deploy(1)
+    local.stop(world.home)
+    folder = world.home / "endpoints" / "flights"
+    state = (folder / "state.json").read_text()
+    with (
+        socket.create_server(("127.0.0.1", world.port)),
+        pytest.raises(SlipwayError, match=f"Port {world.port}"),
+    ):
+        local.start(world.home)
+    (model,) = folder.glob("versions/*/model.onnx")
+    content = model.read_bytes()
+    model.write_bytes(b"")
+    with pytest.raises(SlipwayError, match=r"is gone, or was changed. `slipway rollback 1` takes"):
+        local.start(world.home)
+    model.write_bytes(content)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLIPWAY_THREADS", "none")
+        with pytest.raises(SlipwayError, match="SLIPWAY_THREADS=none cannot be used"):
+            local.start(world.home)
+    assert local.status(world.home)[0].state == "stopped"
+    assert (folder / "state.json").read_text() == state, "the next try knows it too"
+    assert local.start(world.home)[0].state == "running" and served(world) == "1"
+    local.stop(world.home)
+    (folder / "state.json").write_text("{}")
+    with pytest.raises(SlipwayError, match="nothing says which version served last"):
+        local.start(world.home)
 
 
 def test_another_port_moves_the_endpoint(world: World) -> None:

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from slipway.commands.cli import app
 from slipway.components.config.monitoring import MonitoringConfig, RetentionConfig
 from slipway.components.contracts.monitoring.inference_log import partition
-from slipway.components.contracts.release import Tag
+from slipway.components.contracts.release import EVIDENCE_INDEX, Tag
 from slipway.components.monitor.retention import retention
 from slipway.components.monitor.retention.retention import (
     RetentionPlan,
@@ -225,6 +225,31 @@ def test_a_place_that_register_did_not_make_is_left(world: World) -> None:
     assert (world.root / "treasure" / "gold").read_text() == "ours"
     assert len(world.files(other)) == 3
     assert world.versions() == [other.version, "7"]
+
+
+def test_the_run_that_made_a_version_is_read_from_one_file(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, version = connect(), world.register()
+    (world.root / EVIDENCE_INDEX).write_text('{"runs": {"pipeline": "run-7"}}')
+    (world.root / "statistics.json").write_text("{}")
+    files = [world.root / EVIDENCE_INDEX, world.root / "statistics.json"]
+    uri = server.log_files(version.run_id, files, "release-x/evidence")
+    server.tag_version("toy", version.version, {Tag.EVIDENCE_URI: uri})
+    fetched, fetch = [], server.fetch
+
+    def spy(uri: str, into: Path, *, what: str) -> Path:
+        found = fetch(uri, into, what=what)
+        fetched.extend(path.name for path in (found.rglob("*") if found.is_dir() else [found]))
+        return found
+
+    monkeypatch.setattr(server, "fetch", spy)
+    assert retention._pipeline_runs(server, server.list_versions("toy")) == {"run-7"}
+    assert fetched == [EVIDENCE_INDEX]
+    (world.root / EVIDENCE_INDEX).write_text("{}")
+    server.log_files(version.run_id, [world.root / EVIDENCE_INDEX], "release-x/evidence")
+    with pytest.raises(SlipwayError, match="does not say which Kubeflow run made it"):
+        retention._pipeline_runs(server, server.list_versions("toy"))
 
 
 @given(
