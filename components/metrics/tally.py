@@ -54,7 +54,6 @@ class Tally:
             label.
         sums: float64 [groups, blocks, 4]: true positives, false positives, squared error, log loss.
         calibration: float64 [groups, blocks, 15, 3]: rows, sum of probabilities, positives.
-        pairs: int64 [groups, 2, 2], rows by true and by called label, each counted once.
     """
 
     def __init__(
@@ -75,7 +74,8 @@ class Tally:
         self.counts = np.zeros((groups, blocks, bins, 2), np.float64 if weighted else np.int32)
         self.sums = np.zeros((groups, blocks, 4))
         self.calibration = np.zeros((groups, blocks, CALIBRATION_BINS, 3))
-        self.pairs = np.zeros((groups, 2, 2), np.int64)
+        # Where each row counts once, the other sums say it already.
+        self._counted = np.zeros((groups, 2, 2), np.int64) if weighted else None
 
     def add(
         self,
@@ -112,8 +112,10 @@ class Tally:
         bins = odds_bin(chances, self.bins)
         once = np.int32(1) if weights is None else weights
         np.add.at(self.counts.reshape(-1), (cell * self.bins + bins) * 2 + label, once)
-        pair = (cell // blocks * 2 + label) * 2 + called
-        self.pairs += np.bincount(pair, minlength=self.pairs.size).reshape(self.pairs.shape)
+        if self._counted is not None:
+            pair = (cell // blocks * 2 + label) * 2 + called
+            counted = np.bincount(pair, minlength=self._counted.size)
+            self._counted += counted.reshape(self._counted.shape)
         used, cell = np.unique(cell, return_inverse=True)
 
         def total(
@@ -145,12 +147,24 @@ class Tally:
 
     def rows(self, group: int = 0) -> int:
         """Rows of a group."""
-        return int(self.pairs[group].sum())
+        return int(self._pairs(group).sum())
 
     def class_rows(self, group: int = 0) -> tuple[int, int]:
         """Rows of a group that are negative, and that are positive."""
-        negatives, positives = (int(rows) for rows in self.pairs[group].sum(1))
+        negatives, positives = (int(rows) for rows in self._pairs(group).sum(1))
         return negatives, positives
+
+    def _pairs(self, group: int = 0) -> "np.ndarray":
+        """Rows of a group by true and by called label, each counted once: int64 [2, 2]."""
+        import numpy as np
+
+        if self._counted is not None:
+            counted: np.ndarray = self._counted[group]
+            return counted
+        _, called, actual = self.count_calls(group).sum(0)
+        hits = self.sums[group, :, 0].sum()
+        missed, alarms = actual[1] - hits, called[1] - hits
+        return np.array([[actual[0] - alarms, alarms], [missed, hits]]).astype(np.int64)
 
     def describe(self, names: tuple[str, ...]) -> dict[str, float]:
         """See `LabelTally`."""
@@ -169,7 +183,7 @@ class Tally:
 
     def confusion(self, group: int = 0) -> list[list[int]]:
         """Counts of a group: rows the true class, columns the called one."""
-        counts: list[list[int]] = self.pairs[group].tolist()
+        counts: list[list[int]] = self._pairs(group).tolist()
         return counts
 
     def measure(self, group: int = 0) -> dict[str, float]:
