@@ -261,6 +261,16 @@ class FeaturesConfig(Section):
                 )
 
     def _check_split(self) -> None:
+        if self.split.by is not None and self.split.by in (self.label.column, self.label.known):
+            raise ValueError(
+                f"`split.by` is {self.split.by}, which says what is predicted: a part would lack what the"
+                " others have. Name the column of what rows have in common, such as a customer"
+            )
+        if self.split.method == "stratified" and self.label.kind == "number":
+            raise ValueError(
+                "`split: {method: stratified}` gives each part its share of each class, and a number has"
+                " none: write `method: random`"
+            )
         if self.examples.time is not None:
             return
         if not self.split.drawn:

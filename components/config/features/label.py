@@ -256,6 +256,8 @@ class Label(Section):
             both = sorted(set(getattr(self, name) or ()) & set(self.unknown or ()))
             if both:
                 raise ValueError(f"{', '.join(both)} cannot be both `{name}` and `unknown`")
+        if self.merge_rare is not None and self.merge_rare in (self.unknown or ()):
+            raise ValueError(f"{self.merge_rare} cannot be both `merge_rare` and `unknown`")
         self._check_costs()
         if self.classes is not None and not 2 <= len(self.classes) <= MAX_CLASSES:
             raise ValueError(f"give 2 to {MAX_CLASSES:,} `classes`, not {len(self.classes)}")
@@ -267,16 +269,18 @@ class Label(Section):
         if self.kind == "number":
             raise ValueError("`costs` are of classes, and this label is a number")
         known = ("0", "1") if self.kind == "binary" else self.classes
+        merged = (self.merge_rare,) if self.merge_rare is not None else ()
         named = {*self.costs, *(name for answers in self.costs.values() for name in answers)}
-        strange = sorted(named - {*known, self.merge_rare}) if known else []
+        strange = sorted(named - {*known, *merged}) if known else []
         if strange:
             raise ValueError(
                 f"`costs` name {', '.join(strange)}; the classes are {', '.join(known or ())}"
             )
         for true, answers in self.costs.items():
             right = answers.get(true, 0.0)
-            others = [name for name in (known or answers) if name != true]
-            wrong = {name: answers.get(name, 1.0) for name in others}
+            # Of classes that only the data name there is one more at least, whose cost is 1.
+            others = dict.fromkeys((*known, *merged) if known else (*answers, *merged, _ANY))
+            wrong = {name: answers.get(name, 1.0) for name in others if name != true}
             cheap = min(wrong, key=wrong.__getitem__, default=None)
             if cheap is not None and wrong[cheap] < right:
                 raise ValueError(
@@ -285,6 +289,7 @@ class Label(Section):
                 )
 
 
+_ANY = "any other class"
 _UNITS: dict[Unit, str] = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _OF_KIND: dict[str, LabelKind] = {
     "positive": "binary",
