@@ -15,13 +15,12 @@ from slipway.components.contracts.dataset import Manifest
 from slipway.components.contracts.feature_store import is_text_key
 from slipway.components.support.columns import ROW_ID
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.expressions.functions import LARGEST as LARGEST
 
 if TYPE_CHECKING:
     import polars as pl
 
 KeyType = Literal["text", "number"]
-LARGEST = 3.4028234663852886e38
-"""The largest number of float32."""
 _TEXTS = ("string", "large_string", "string_view", "null")
 
 

@@ -66,7 +66,9 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     settings = FeaturesConfig.parse(config, "features")
     manifest = read_manifest(dataset)
     windows = cutting.part_windows(manifest, settings)
-    examples = cutting.read_examples(dataset, manifest, settings)
+    examples = cutting.settle_classes(
+        cutting.read_examples(dataset, manifest, settings), settings, windows
+    )
     ends = _end_of_data(examples.rows, windows)
 
     place = locate(project)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 READ_AT = "__read_at"
 _LABEL_KNOWN = "__label_known"
+_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
         times.append(moment(label.known, rows.schema).alias(_LABEL_KNOWN))
     named = dict.fromkeys([spec.row_key, *config.named_columns, *config.own_beside])
     rows = rows.select(*named, *times, labels.alias(LABEL))
-    _require_unique(rows, spec.row_key, spec.table)
+    _require_unique(rows, config)
     if config.split.by:
         require_groups(rows, config.split.by)
     reasons = {"without_label": pl.col(LABEL).is_null()}
@@ -94,11 +95,89 @@ def read_examples(dataset: Path, manifest: Manifest, config: FeaturesConfig) -> 
         raise SlipwayError(
             f"No row of table '{spec.table}' has a label ({label.column}){lies}; left out: {dropped}."
         )
+    if label.kind == "number":
+        _require_digits(rows[LABEL], config)
     return ExampleRows(
         rows=rows.drop(_LABEL_KNOWN, strict=False).sort(order(config)),
         unlabelled=unlabelled.drop(_LABEL_KNOWN, strict=False).sort(order(config)),
         dropped=dropped,
         classes=classes,
+    )
+
+
+def _require_digits(labels: "pl.Series", config: FeaturesConfig) -> None:
+    """Refuses numbers that lie nearer to one another than answers can tell apart.
+
+    Raises:
+        SlipwayError: with where they lie, and how far apart.
+    """
+    spread, largest = float(labels.std() or 0.0), float(labels.abs().max())  # type: ignore[arg-type]
+    if spread and largest * 2**-24 > spread / 8:
+        raise SlipwayError(
+            f"The label's column {config.label.column} of table {config.examples.table} has numbers near"
+            f" {largest:.9g} that differ by {spread:.3g} only (their standard deviation), and an answer"
+            " has seven digits. Have the source subtract a fixed number, and predict the difference."
+        )
+
+
+def settle_classes(
+    examples: ExampleRows, config: FeaturesConfig, windows: Windows | None
+) -> ExampleRows:
+    """The rows with the classes that the train part has.
+
+    A class of rows outside the window alone is none, unless `label.classes` names it. Rows of any other
+    class that the train part lacks count as `label.merge_rare`, where it has that one: as they will, of a
+    class that appears after the training.
+
+    Raises:
+        SlipwayError: the train part has no row of a class, and there is nothing to merge it into.
+    """
+    import numpy as np
+    import polars as pl
+
+    if not examples.classes:
+        return examples
+    parts = part_of(examples.rows, config, windows)
+    labels = examples.rows[LABEL].to_numpy()
+
+    def count(places: "np.ndarray") -> dict[str, int]:
+        rows = np.bincount(places, minlength=len(examples.classes)).tolist()
+        return dict(zip(examples.classes, rows, strict=True))
+
+    by_part = {part: count(labels[(parts == part).fill_null(value=False)]) for part in PARTS}
+    taught = [name for name in examples.classes if by_part["train"][name]]
+    there = count(labels)
+    named = config.label.classes is not None
+    lacking = [n for n in examples.classes if n not in taught and (there[n] or named)]
+    other = config.label.merge_rare
+    if lacking and (other not in taught or len(taught) < 2):
+        raise SlipwayError(_untaught(lacking, by_part, config))
+    if lacking:
+        progress(f"merged into {other}, since the train part has no row: {', '.join(lacking)}")
+    _require_classes(tuple(taught), config)
+    places = {
+        place: taught.index(name if name in taught else other or "")
+        for place, name in enumerate(examples.classes)
+        if there[name]
+    }
+    settled = pl.col(LABEL).replace_strict(places, return_dtype=pl.Int32)
+    return replace(examples, rows=examples.rows.with_columns(settled), classes=tuple(taught))
+
+
+def _untaught(
+    lacking: list[str], by_part: Mapping[str, Mapping[str, int]], config: FeaturesConfig
+) -> str:
+    """What to say of classes that the train part has no row of."""
+    shown = [
+        f"{name} ({', '.join(f'{part} {rows[name]:,}' for part, rows in by_part.items())})"
+        for name in lacking[:_SHOWN]
+    ]
+    more = f" and {len(lacking) - _SHOWN:,} more" if len(lacking) > _SHOWN else ""
+    return (
+        f"The train part has no row of some class of {config.label.column}, which no model then learns."
+        f" Rows by part: {', '.join(shown)}{more}. Let the train part have some (features.split,"
+        " data.window), name the class in features.label.unknown, or set `merge_rare` to a class that the"
+        " train part has."
     )
 
 
@@ -249,7 +328,7 @@ def read_rows(
         rows = rows.drop_nulls(TIME)
         dropped = {"without_time": there - rows.height} if there > rows.height else {}
         rows = rows.filter(pl.col(TIME).is_between(*window, closed="left"))
-    _require_unique(rows, spec.row_key, spec.table)
+    _require_unique(rows, config)
     if rows.is_empty() and window is None:
         raise SlipwayError(f"Table '{spec.table}' has no row: there is nothing to predict.")
     if rows.is_empty() and window is not None:
@@ -343,15 +422,23 @@ def _statistics(values: "pl.Series", kind: Kind) -> dict[str, Any]:
     return {"nulls": nulls, "values": dict(counts.iter_rows())}
 
 
-def _require_unique(rows: "pl.DataFrame", key: str, table: str) -> None:
+def _require_unique(rows: "pl.DataFrame", config: FeaturesConfig) -> None:
     """Refuses an empty key, and one that names two rows.
 
     Raises:
-        SlipwayError: with an example.
+        SlipwayError: with their number, and an example.
     """
-    twice = rows.filter(rows[key].is_duplicated() | rows[key].is_null())
+    spec = config.examples
+    columns = spec.key_columns or (spec.row_key,)
+    named = " and ".join(columns)
+    where, rule = f"of table '{spec.table}'", "features.examples.key must name each row once."
+    lacking = rows.filter(rows[spec.row_key].is_null())
+    if not lacking.is_empty():
+        raise SlipwayError(f"{lacking.height:,} rows {where} have an empty key ({named}). {rule}")
+    twice = rows.filter(rows[spec.row_key].is_duplicated())
     if not twice.is_empty():
+        example = ", ".join(f"{name} {twice[name][0]!r}" for name in columns)
         raise SlipwayError(
-            f"{twice.height} rows of table '{table}' have an empty key {key} or share it with another"
-            f" row (for example {twice[key][0]!r}). features.examples.key must name each row once."
+            f"{twice.height:,} rows {where} share their key with another row (for example {example})."
+            f" {rule}"
         )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Windows = Mapping[str, tuple[datetime, datetime]]
 _DRAW = "__draw"
 _BYTES = 8
+_FEW_GROUPS = 10
 
 
 def split_rule(manifest: Manifest, config: FeaturesConfig) -> SplitRule:
@@ -166,10 +167,17 @@ def _no_row(
     """What to say of a part without a row."""
     split = config.split
     if split.drawn or windows is None:
-        of = f"the {rows[split.by].n_unique():,} groups of {split.by}" if split.by else "them"
+        of, remedy = "them", "Raise its share in features.split, or give more rows."
+        if split.by:
+            groups = rows[split.by].n_unique()
+            of = f"the {groups:,} groups of {split.by}"
+            if groups < _FEW_GROUPS:
+                remedy = (
+                    "Parts have whole groups: split by a column that has more of them, or by rows."
+                )
         return (
             f"The {part} part has no row: there are {rows.height:,} with a label, and the draw gave it"
-            f" none of {of}. Raise its share in features.split, or give more rows."
+            f" none of {of}. {remedy}"
         )
     start, end = (format_instant(at) for at in windows[part])
     inside = rows.filter(rows[TIME].is_between(*windows[part], closed="left")).height

@@ -97,6 +97,8 @@ def tell(column: "pl.Series", labels: "pl.Series", label: Label) -> str:
     """Which values of a column were taken for which label, and how many rows have them."""
     if label.kind == "number":
         known = labels.drop_nulls()
+        if known.is_empty():
+            return "no number"
         unit = f" {label.unit}" if label.unit else ""
         return (
             f"{known.len():,} numbers from {value_text(known.min())}{unit} to"

@@ -14,6 +14,7 @@ from slipway.components.config.features.label import (
 )
 from slipway.components.metrics.exact import as_written
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.expressions.functions import LARGEST
 
 if TYPE_CHECKING:
     import polars as pl
@@ -83,8 +84,8 @@ def find_classes(column: "pl.Series", label: Label, table: str) -> tuple[str, ..
         classes.append(label.merge_rare)
     if not 2 <= len(classes) <= MAX_CLASSES:
         raise SlipwayError(
-            f"{where} has {len(classes):,} classes, and a model tells 2 to {MAX_CLASSES:,} apart: "
-            f"{show_counts(texts)}."
+            f"{where} has {len(classes):,} classes, and a model tells 2 to {MAX_CLASSES:,} apart"
+            + (f": {show_counts(texts)}." if texts else ". No row has a label that is known.")
             + (" If it is a number, set `kind: number`." if column.dtype.is_numeric() else "")
         )
     return tuple(classes)
@@ -185,6 +186,12 @@ def read_numbers(column: "pl.Series", label: Label, table: str) -> "pl.Series":
         raise SlipwayError(
             f"{where} is {value_text(strange[0])} in {strange.len():,} of {column.len():,} rows. Set"
             f" `label.unknown: [{value_text(strange[0])}]` if it means that the label is not known."
+        )
+    beyond = numbers.drop_nulls().filter(numbers.drop_nulls().abs() > LARGEST)
+    if beyond.len():
+        raise SlipwayError(
+            f"{where} is {beyond[0]:g} in one of {beyond.len():,} rows that are beyond {LARGEST:.3g}, the"
+            " largest number that a model answers with. Give it in another unit, or as its logarithm."
         )
     return numbers
 

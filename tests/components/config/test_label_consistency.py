@@ -48,7 +48,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"column": "at", "kind": "multiclass"}, {}, "is a time: no label is made of times"),
     ({"column": "b"}, {}, "b of table rows is a text: write `positive`"),
     ({"column": "b", "above": 3}, {}, "b of table rows is a text: `above` compares numbers"),
-    (NUMBER, {"split": {**DRAWN, "method": "stratified"}}, "and a number has none: write `method: random`"),
+    (NUMBER, {"split": {**DRAWN, "method": "stratified"}}, "and a number has none: write `method"),
     (TEXT, {"split": {**DRAWN, "method": "group", "by": "b"}}, "`split.by` is b, which says what is"),
     ({**TEXT, "costs": {"x": {"x": 5}}}, {}, "answering any other class where x is true costs 1, less"),
     ({**TEXT, "classes": ["x", "y"], "merge_rare": "z", "costs": {"x": {"x": 2, "y": 3}}}, {},
@@ -65,7 +65,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"column": "done"}, {"monitoring": {"alerts": {"error_rise": 0.1}}}, "never raises ERROR_RISE"),
     (TEXT, {"beside": ["done"], "training": {"sample_weight": "done"}},
      "training.sample_weight: by the schema, done of table rows is a boolean; rows are weighed by a"),
-    (TEXT, {"field": "at", "gate": {"weights": "at"}}, "gate.weights: by the schema, at of table rows is a"),
+    (TEXT, {"field": "at", "gate": {"weights": "at"}}, "gate.weights: by the schema, at of table rows is"),
 ]  # fmt: skip
 
 

@@ -145,13 +145,16 @@ def test_a_pair_with_a_gap_and_a_pair_twice_are_refused(store_uri: Path, tmp_pat
     frames = ratings(50)
     twice = pl.concat([frames["ratings"], frames["ratings"].head(1)])
     with pytest.raises(
-        SlipwayError, match=r"2 rows of table 'ratings' have an empty key row_id or"
+        SlipwayError,
+        match=r"2 rows of table 'ratings' share their key .* \(for example user_id .*, item_id .*\)",
     ):
         build(tmp_path / "twice", CONFIG, {**frames, "ratings": twice})
     gap = frames["ratings"].with_columns(
         pl.when(pl.int_range(pl.len()) > 0).then(pl.col("item_id")).alias("item_id")
     )
-    with pytest.raises(SlipwayError, match=r"1 rows of table 'ratings' have an empty key"):
+    with pytest.raises(
+        SlipwayError, match=r"1 rows of table 'ratings' have an empty key \(user_id and item_id\)"
+    ):
         build(tmp_path / "gap", CONFIG, {**frames, "ratings": gap})
 
 
