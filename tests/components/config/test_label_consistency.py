@@ -65,7 +65,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"column": "done"}, {"monitoring": {"alerts": {"error_rise": 0.1}}}, "never raises ERROR_RISE"),
     (TEXT, {"beside": ["done"], "training": {"sample_weight": "done"}},
      "training.sample_weight: by the schema, done of table rows is a boolean; rows are weighed by a"),
-    (TEXT, {"field": "at", "gate": {"weights": "at"}}, "gate.weights: by the schema, at of table rows is"),
+    (TEXT, {"field": "at", "gate": {"weights": "at"}}, "gate.weights: by the schema, at of table rows"),
 ]  # fmt: skip
 
 
