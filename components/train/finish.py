@@ -16,12 +16,12 @@ from slipway.components.support.libraries.packages import installed_packages
 from slipway.components.support.stage import progress
 from slipway.components.train.data.preparation import Prepared
 from slipway.components.train.data.tables import raw_arrays, read_features
+from slipway.components.train.heads.heads import Head
 from slipway.components.train.importance import permutation_importance
 from slipway.components.train.linear.fit import FittedLinear
 from slipway.components.train.loop import TrainedMember
 from slipway.components.train.model.blend import MODELS, Choice, Kind, Model, choose
 from slipway.components.train.model.export import check_export, export_model
-from slipway.components.train.model.heads import Head
 from slipway.components.train.model.trained import TrainedModel, forward_in_chunks
 from slipway.components.train.provenance import read_environment
 from slipway.components.train.report import (

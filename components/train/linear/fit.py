@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from slipway.components.train.data.preparation import Prepared
 from slipway.components.train.data.tables import TrainingRows
+from slipway.components.train.heads.heads import Head, MulticlassHead, NumberHead
 from slipway.components.train.linear.model import Linear, make_scales
-from slipway.components.train.model.heads import Head, MulticlassHead, NumberHead
 from slipway.components.train.model.preprocess import WEEKDAYS
 
 PENALTIES = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)

@@ -26,7 +26,7 @@ from slipway.components.metrics.costs import cost_matrix
 from slipway.components.metrics.fairness import GroupTally, row_sums, spread
 from slipway.components.metrics.intervals import percentile
 from slipway.components.metrics.kinds.choose import label_type, label_type_of
-from slipway.components.train.model.conformal import fit_sets
+from slipway.components.train.heads.conformal import fit_sets
 
 GATE: dict[str, Any] = {
     "accuracy": 0.6,

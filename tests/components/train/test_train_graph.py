@@ -17,9 +17,9 @@ from slipway.components.train.data.preparation import Prepared, prepare
 from slipway.components.train.data.tables import raw_arrays, read_features
 from slipway.components.train.graph.traced import trace_graph
 from slipway.components.train.graph.whole import write_graph
-from slipway.components.train.model.heads import BinaryHead, Head, MulticlassHead, NumberHead
-from slipway.components.train.model.platt import Platt
-from slipway.components.train.model.temperature import Temperature
+from slipway.components.train.heads.heads import BinaryHead, Head, MulticlassHead, NumberHead
+from slipway.components.train.heads.platt import Platt
+from slipway.components.train.heads.temperature import Temperature
 from slipway.components.train.model.trained import TrainedModel
 
 CLASSES = ("low", "middle", "high")

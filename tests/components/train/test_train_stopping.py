@@ -12,8 +12,8 @@ from slipway.components.config.training import TrainingConfig
 from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.source import Resident
 from slipway.components.train.data.tables import TrainingRows
+from slipway.components.train.heads.heads import BinaryHead
 from slipway.components.train.loop import TrainedMember, Training
-from slipway.components.train.model.heads import BinaryHead
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,9 +29,9 @@ from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support.errors import SlipwayError
 from slipway.components.train.graph.builder import GraphBuilder
 from slipway.components.train.graph.trees import write_trees
+from slipway.components.train.heads.heads import BinaryHead, MulticlassHead, NumberHead
+from slipway.components.train.heads.platt import fit_platt
 from slipway.components.train.model.blend import block_error, choose
-from slipway.components.train.model.heads import BinaryHead, MulticlassHead, NumberHead
-from slipway.components.train.model.platt import fit_platt
 from slipway.components.train.model.preprocess import RawArrays
 from slipway.components.train.preemption import Preempted
 from slipway.components.train.train import TrainingTask, TrainResult, train_model

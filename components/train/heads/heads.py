@@ -25,9 +25,9 @@ from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.metrics.threshold import choose_threshold
 from slipway.components.support.errors import SlipwayError
-from slipway.components.train.model.conformal import conform, fit_sets
-from slipway.components.train.model.platt import Platt, fit_platt
-from slipway.components.train.model.temperature import Temperature, fit_temperature
+from slipway.components.train.heads.conformal import conform, fit_sets
+from slipway.components.train.heads.platt import Platt, fit_platt
+from slipway.components.train.heads.temperature import Temperature, fit_temperature
 
 if TYPE_CHECKING:
     from slipway.components.train.graph.builder import GraphBuilder
