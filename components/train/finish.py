@@ -16,7 +16,7 @@ from slipway.components.support.libraries.packages import installed_packages
 from slipway.components.support.stage import progress
 from slipway.components.train.data.preparation import Prepared
 from slipway.components.train.data.tables import raw_arrays, read_features
-from slipway.components.train.heads.heads import Head
+from slipway.components.train.heads.base import Head
 from slipway.components.train.importance import permutation_importance
 from slipway.components.train.linear.fit import FittedLinear
 from slipway.components.train.loop import TrainedMember

@@ -24,7 +24,8 @@ from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.source import RowSource
 from slipway.components.train.data.tables import TrainingRows
 from slipway.components.train.distributed.world import World
-from slipway.components.train.heads.heads import BinaryHead, Head
+from slipway.components.train.heads.base import Head
+from slipway.components.train.heads.binary import BinaryHead
 from slipway.components.train.model.adamw import AdamW
 from slipway.components.train.preemption import Preempted, stop_on_sigterm
 

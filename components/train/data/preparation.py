@@ -30,7 +30,8 @@ from slipway.components.train.data.tables import (
     read_weights,
     row_weights,
 )
-from slipway.components.train.heads.heads import Head, make_head
+from slipway.components.train.heads.base import Head
+from slipway.components.train.heads.choose import make_head
 from slipway.components.train.model.choice import choose_network
 from slipway.components.train.model.network import InputShape, numeric_bins
 from slipway.components.train.model.preprocess import (

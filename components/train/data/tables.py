@@ -21,7 +21,7 @@ from slipway.components.train.model.preprocess import Preprocessor, RawArrays, e
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from slipway.components.train.heads.heads import Head
+    from slipway.components.train.heads.base import Head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

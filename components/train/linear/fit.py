@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from slipway.components.train.data.preparation import Prepared
 from slipway.components.train.data.tables import TrainingRows
-from slipway.components.train.heads.heads import Head, MulticlassHead, NumberHead
+from slipway.components.train.heads.base import Head
+from slipway.components.train.heads.multiclass import MulticlassHead
+from slipway.components.train.heads.number import NumberHead
 from slipway.components.train.linear.model import Linear, make_scales
 from slipway.components.train.model.preprocess import WEEKDAYS
 

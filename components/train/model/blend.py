@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from slipway.components.config.training import TrainingConfig
-from slipway.components.train.heads.heads import Head
+from slipway.components.train.heads.base import Head
 
 Model = Literal["network", "linear", "trees"]
 Kind = Literal["network", "linear", "trees", "blend"]

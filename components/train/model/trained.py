@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from slipway.components.train.heads.heads import Head
+from slipway.components.train.heads.base import Head
 from slipway.components.train.model.preprocess import Preprocessor, RawArrays
 from slipway.components.train.trees.forest import Forest
 from slipway.components.train.trees.inputs import tree_matrix

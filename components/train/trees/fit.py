@@ -21,7 +21,9 @@ from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared
 from slipway.components.train.data.source import memory_limit
 from slipway.components.train.data.tables import raw_arrays
-from slipway.components.train.heads.heads import Head, MulticlassHead, NumberHead
+from slipway.components.train.heads.base import Head
+from slipway.components.train.heads.multiclass import MulticlassHead
+from slipway.components.train.heads.number import NumberHead
 from slipway.components.train.model.preprocess import RawArrays
 from slipway.components.train.preemption import Preempted, stop_on_sigterm
 from slipway.components.train.trees.forest import Forest, Nodes, join_nodes, read_nodes

@@ -10,7 +10,7 @@ from slipway.components.metrics.binary import auc, expected, log_loss, measure
 from slipway.components.metrics.labels import reaches_threshold
 from slipway.components.metrics.threshold import choose_threshold
 from slipway.components.train.data.tables import row_weights
-from slipway.components.train.heads.heads import BinaryHead
+from slipway.components.train.heads.binary import BinaryHead
 from slipway.components.train.heads.platt import Platt, fit_platt
 
 

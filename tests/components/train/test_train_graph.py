@@ -17,7 +17,10 @@ from slipway.components.train.data.preparation import Prepared, prepare
 from slipway.components.train.data.tables import raw_arrays, read_features
 from slipway.components.train.graph.traced import trace_graph
 from slipway.components.train.graph.whole import write_graph
-from slipway.components.train.heads.heads import BinaryHead, Head, MulticlassHead, NumberHead
+from slipway.components.train.heads.base import Head
+from slipway.components.train.heads.binary import BinaryHead
+from slipway.components.train.heads.multiclass import MulticlassHead
+from slipway.components.train.heads.number import NumberHead
 from slipway.components.train.heads.platt import Platt
 from slipway.components.train.heads.temperature import Temperature
 from slipway.components.train.model.trained import TrainedModel

@@ -17,7 +17,7 @@ from slipway.components.contracts.splits import read_part, read_splits
 from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.train.data.preparation import Prepared, prepare
 from slipway.components.train.data.tables import raw_arrays
-from slipway.components.train.heads.heads import NumberHead
+from slipway.components.train.heads.number import NumberHead
 from slipway.components.train.linear.fit import Coefficients, columns_of, fit_linear, minimise
 from slipway.components.train.linear.model import Linear, make_scales
 from slipway.components.train.model.trained import TrainedModel, forward_in_chunks

@@ -12,7 +12,7 @@ from slipway.components.config.training import TrainingConfig
 from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.source import Resident
 from slipway.components.train.data.tables import TrainingRows
-from slipway.components.train.heads.heads import BinaryHead
+from slipway.components.train.heads.binary import BinaryHead
 from slipway.components.train.loop import TrainedMember, Training
 
 

@@ -29,7 +29,9 @@ from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support.errors import SlipwayError
 from slipway.components.train.graph.builder import GraphBuilder
 from slipway.components.train.graph.trees import write_trees
-from slipway.components.train.heads.heads import BinaryHead, MulticlassHead, NumberHead
+from slipway.components.train.heads.binary import BinaryHead
+from slipway.components.train.heads.multiclass import MulticlassHead
+from slipway.components.train.heads.number import NumberHead
 from slipway.components.train.heads.platt import fit_platt
 from slipway.components.train.model.blend import block_error, choose
 from slipway.components.train.model.preprocess import RawArrays
