@@ -28,7 +28,7 @@ def draw_batch(start: int, rows: int, total: int) -> Batch:
 
 def evaluate_batches(batches: Iterable[Batch]) -> dict[str, tuple[float | None, float | None]]:
     """What the stage does with the scores: metrics, and their intervals by day."""
-    from slipway.components.evaluate.blocks import draw_weights
+    from slipway.components.evaluate.measures.blocks import draw_weights
     from slipway.components.metrics.intervals import percentile
     from slipway.components.metrics.tally import Tally
 

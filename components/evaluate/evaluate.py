@@ -12,13 +12,13 @@ from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.bundle import bundle_hash, read_bundle
 from slipway.components.contracts.splits import Splits, read_splits
 from slipway.components.contracts.verdict import Outcome, Verdict, write_verdict
-from slipway.components.evaluate.advice import advise
 from slipway.components.evaluate.card.card import CardContent, write_card
 from slipway.components.evaluate.card.class_plots import MAX_DRAWN_CLASSES
 from slipway.components.evaluate.card.slice_tables import find_weakest
 from slipway.components.evaluate.evidence import GatedModel, Measurements, gather_evidence
-from slipway.components.evaluate.remedies import find_remedies
-from slipway.components.evaluate.rules import bounds_of, decide, judge, override_for
+from slipway.components.evaluate.gate.advice import advise
+from slipway.components.evaluate.gate.remedies import find_remedies
+from slipway.components.evaluate.gate.rules import bounds_of, decide, judge, override_for
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress, stage

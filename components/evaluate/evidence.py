@@ -8,15 +8,15 @@ from slipway.components.config.gate import GateConfig
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.rows.scoring import open_model, predict
 from slipway.components.contracts.splits import LABEL, Splits
-from slipway.components.evaluate.baselines import (
+from slipway.components.evaluate.champion import Champion, fetch_champion
+from slipway.components.evaluate.measures.baselines import (
     LEAK_ROWS,
     fit_baseline,
     measure_features,
     sample_part,
 )
-from slipway.components.evaluate.champion import Champion, fetch_champion
-from slipway.components.evaluate.fairness import group_evidence, note_groups, plan_groups
-from slipway.components.evaluate.measure import (
+from slipway.components.evaluate.measures.fairness import group_evidence, note_groups, plan_groups
+from slipway.components.evaluate.measures.measure import (
     MeasuredModel,
     Scorer,
     TestPass,
@@ -27,11 +27,15 @@ from slipway.components.evaluate.measure import (
     shuffled_estimate,
     slice_evidence,
 )
-from slipway.components.evaluate.measured import Estimate, Evidence, RehearsalEvidence
-from slipway.components.evaluate.ranking import note_ranking, plan_ranking, ranking_evidence
+from slipway.components.evaluate.measures.measured import Estimate, Evidence, RehearsalEvidence
+from slipway.components.evaluate.measures.ranking import (
+    note_ranking,
+    plan_ranking,
+    ranking_evidence,
+)
+from slipway.components.evaluate.measures.slices import plan_slices
+from slipway.components.evaluate.measures.weights import plan_weights
 from slipway.components.evaluate.rehearse import rehearse
-from slipway.components.evaluate.slices import plan_slices
-from slipway.components.evaluate.weights import plan_weights
 from slipway.components.metrics.kinds.base import LabelTally, LabelType
 from slipway.components.metrics.kinds.choose import label_type, label_type_of
 from slipway.components.metrics.kinds.multiclass import MulticlassLabel

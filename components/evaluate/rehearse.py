@@ -24,8 +24,8 @@ from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.rows.requests import v2_inputs
 from slipway.components.contracts.rows.scoring import open_model, predict
 from slipway.components.contracts.splits import Splits
-from slipway.components.evaluate.baselines import sample_part
-from slipway.components.evaluate.measured import RehearsalEvidence
+from slipway.components.evaluate.measures.baselines import sample_part
+from slipway.components.evaluate.measures.measured import RehearsalEvidence
 from slipway.components.metrics.kinds.base import LabelType, Output
 from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support.errors import SlipwayError

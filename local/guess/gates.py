@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from slipway.components.config.gate import GateConfig
 from slipway.components.config.monitoring import AlertThresholds, MonitoringConfig
-from slipway.components.evaluate.measured import Estimate
+from slipway.components.evaluate.measures.measured import Estimate
 from slipway.local.guess.guess import Guess, Notes
 from slipway.local.guess.trial import Trial
 

@@ -19,13 +19,13 @@ from slipway.components.config.features.split import Split
 from slipway.components.config.gate import GateConfig
 from slipway.components.contracts.rows.row_key import content_hashes, joined
 from slipway.components.contracts.splits import LABEL, PARTS, TIME, Feature, Splits, read_part
-from slipway.components.evaluate.baselines import (
+from slipway.components.evaluate.measures.baselines import (
     explain_features,
     fit_baseline,
     measure_features,
 )
-from slipway.components.evaluate.measure import Scorer, estimates, run_pass
-from slipway.components.evaluate.measured import Estimate
+from slipway.components.evaluate.measures.measure import Scorer, estimates, run_pass
+from slipway.components.evaluate.measures.measured import Estimate
 from slipway.components.features.columns import typed
 from slipway.components.features.parts import statistics
 from slipway.components.features.split import draws

@@ -15,9 +15,9 @@ from slipway.components.evaluate.card.number_plots import show_numbers
 from slipway.components.evaluate.card.plots import CardTable, Exhibits, show_binary
 from slipway.components.evaluate.card.slice_tables import show_slices
 from slipway.components.evaluate.evidence import ScoredSample
-from slipway.components.evaluate.measured import Estimate, Evidence
-from slipway.components.evaluate.remedies import explain_failures
-from slipway.components.evaluate.rules import bounds_of
+from slipway.components.evaluate.gate.remedies import explain_failures
+from slipway.components.evaluate.gate.rules import bounds_of
+from slipway.components.evaluate.measures.measured import Estimate, Evidence
 from slipway.components.metrics.kinds.base import LabelTally, LabelType
 from slipway.components.metrics.kinds.binary import BinaryLabel
 from slipway.components.metrics.multiclass_tally import MulticlassTally

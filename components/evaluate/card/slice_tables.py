@@ -5,7 +5,7 @@ from typing import Any
 
 from slipway.components.config.gate import GateConfig
 from slipway.components.config.kinds import LOWER_IS_BETTER
-from slipway.components.evaluate.measured import Estimate, Evidence, SliceEvidence
+from slipway.components.evaluate.measures.measured import Estimate, Evidence, SliceEvidence
 from slipway.components.support.pages import digits
 
 _WEAKEST = 3

@@ -1,7 +1,7 @@
 """What a kind of label must say of itself, so that no stage asks which kind it is.
 
 To add a kind: its name and its metrics in `config/kinds.py`, a module here, its head in
-`components/train/heads`, and its baselines in `components/evaluate/baselines.py`.
+`components/train/heads`, and its baselines in `components/evaluate/measures/baselines.py`.
 
 An *answer* is what the model's graph gives for a row, float32: a probability, a probability a class, or
 a value with the two ends of its interval. A *label* is what the tables hold of a row: 0 or 1, the place

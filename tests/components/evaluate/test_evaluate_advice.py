@@ -12,9 +12,9 @@ from support import gate_world as world
 from slipway.components.config.gate import GateConfig
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.verdict import read_verdict
-from slipway.components.evaluate.advice import advise
 from slipway.components.evaluate.evaluate import EvaluationTask, evaluate_model
-from slipway.components.evaluate.rules import bounds_of
+from slipway.components.evaluate.gate.advice import advise
+from slipway.components.evaluate.gate.rules import bounds_of
 from slipway.components.metrics.kinds.binary import BinaryLabel
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from slipway.components.config.gate import GateConfig
-from slipway.components.evaluate.blocks import draw_weights
-from slipway.components.evaluate.measured import Estimate, Evidence
-from slipway.components.evaluate.rules import decide, judge
+from slipway.components.evaluate.gate.rules import decide, judge
+from slipway.components.evaluate.measures.blocks import draw_weights
+from slipway.components.evaluate.measures.measured import Estimate, Evidence
 from slipway.components.metrics.intervals import percentile
 from slipway.components.metrics.kinds.binary import BinaryLabel
 from slipway.components.metrics.tally import Tally

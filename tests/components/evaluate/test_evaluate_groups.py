@@ -20,8 +20,8 @@ from slipway.components.contracts.bundle import read_bundle, write_bundle
 from slipway.components.contracts.rows.scoring import open_model, predict
 from slipway.components.contracts.splits import part_file, read_part, read_splits, write_splits
 from slipway.components.contracts.verdict import RuleResult, read_verdict
-from slipway.components.evaluate.blocks import draw_weights
 from slipway.components.evaluate.evaluate import Evaluation, EvaluationTask, evaluate_model
+from slipway.components.evaluate.measures.blocks import draw_weights
 from slipway.components.metrics.costs import cost_matrix
 from slipway.components.metrics.fairness import GroupTally, row_sums, spread
 from slipway.components.metrics.intervals import percentile

@@ -16,8 +16,8 @@ from support.registry import crown, mlflow_client
 from slipway.components.config.kinds import LabelKind
 from slipway.components.contracts.splits import Splits, part_file, read_part
 from slipway.components.contracts.verdict import read_verdict
-from slipway.components.evaluate.baselines import measure_features
 from slipway.components.evaluate.evaluate import Evaluation, EvaluationTask, evaluate_model
+from slipway.components.evaluate.measures.baselines import measure_features
 from slipway.components.metrics.kinds.choose import label_type
 
 GATE: dict[str, Any] = {

@@ -13,14 +13,14 @@ from slipway.commands.console import show_result
 from slipway.components.config.gate import GateConfig
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.evaluate.evaluate import EvaluationTask, evaluate_model
-from slipway.components.evaluate.measured import (
+from slipway.components.evaluate.gate.remedies import find_remedies
+from slipway.components.evaluate.gate.rules import judge
+from slipway.components.evaluate.measures.measured import (
     Estimate,
     Evidence,
     GroupEvidence,
     RehearsalEvidence,
 )
-from slipway.components.evaluate.remedies import find_remedies
-from slipway.components.evaluate.rules import judge
 from slipway.components.metrics.kinds.binary import BinaryLabel
 from slipway.components.metrics.kinds.number import NumberLabel
 from slipway.local.job import RunResult

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from slipway.components.config.gate import GateConfig
 from slipway.components.contracts.verdict import RuleResult
-from slipway.components.evaluate import rules
-from slipway.components.evaluate.measured import (
+from slipway.components.evaluate.gate import rules
+from slipway.components.evaluate.gate.rules import decide, judge, override_for
+from slipway.components.evaluate.measures.measured import (
     Estimate,
     Evidence,
     GroupEvidence,
@@ -20,7 +21,6 @@ from slipway.components.evaluate.measured import (
     RehearsalEvidence,
     SliceEvidence,
 )
-from slipway.components.evaluate.rules import decide, judge, override_for
 from slipway.components.metrics.kinds.binary import BinaryLabel
 from slipway.components.metrics.kinds.multiclass import MulticlassLabel
 from slipway.components.metrics.kinds.number import NumberLabel

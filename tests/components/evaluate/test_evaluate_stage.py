@@ -18,8 +18,8 @@ from support.model_keys import make_keys
 from slipway.components.contracts.bundle import ONNX, bundle_hash
 from slipway.components.contracts.splits import Splits, part_file, read_part
 from slipway.components.contracts.verdict import read_verdict
-from slipway.components.evaluate.baselines import measure_features
 from slipway.components.evaluate.evaluate import Evaluation, EvaluationTask, evaluate_model
+from slipway.components.evaluate.measures.baselines import measure_features
 from slipway.components.metrics.kinds.binary import BinaryLabel
 from slipway.components.support.errors import SlipwayError
 

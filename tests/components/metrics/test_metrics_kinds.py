@@ -13,7 +13,7 @@ from scipy.stats import kendalltau
 from sklearn import metrics as oracle
 
 from slipway.components.config.kinds import METRICS
-from slipway.components.evaluate.blocks import draw_weights
+from slipway.components.evaluate.measures.blocks import draw_weights
 from slipway.components.metrics.intervals import percentile
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.choose import from_facts, label_type, to_facts

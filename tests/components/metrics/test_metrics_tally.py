@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from slipway.components.evaluate.blocks import block_of, draw_weights
+from slipway.components.evaluate.measures.blocks import block_of, draw_weights
 from slipway.components.metrics.binary import METRICS, measure
 from slipway.components.metrics.intervals import percentile
 from slipway.components.metrics.labels import reaches_threshold

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from sklearn import metrics as oracle
 
-from slipway.components.evaluate.blocks import draw_weights
+from slipway.components.evaluate.measures.blocks import draw_weights
 from slipway.components.metrics.fairness import GroupTally, row_sums
 from slipway.components.metrics.intervals import percentile
 from slipway.components.metrics.kinds.base import LabelType

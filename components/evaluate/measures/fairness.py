@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from slipway.components.config.gate import FairnessRule, GateConfig
 from slipway.components.contracts.rows.scoring import read_part_batches
 from slipway.components.contracts.splits import part_file
-from slipway.components.evaluate.measure import TestPass, as_estimate, has_blocks
-from slipway.components.evaluate.measured import Estimate, GroupEvidence
-from slipway.components.evaluate.slices import SliceColumn, require_groups, texts
+from slipway.components.evaluate.measures.measure import TestPass, as_estimate, has_blocks
+from slipway.components.evaluate.measures.measured import Estimate, GroupEvidence
+from slipway.components.evaluate.measures.slices import SliceColumn, require_groups, texts
 from slipway.components.metrics.fairness import MISSING, GroupTally, row_sums, spread
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.tally import MAX_BLOCKS

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from slipway.components.config.gate import GateConfig
 from slipway.components.config.kinds import LOWER_IS_BETTER, metric_name
 from slipway.components.contracts.verdict import RuleResult
-from slipway.components.evaluate.measured import Evidence
+from slipway.components.evaluate.measures.measured import Evidence
 
 MOST = 4
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from slipway.components.config.gate import GateConfig, RankingRule
 from slipway.components.contracts.splits import part_file
-from slipway.components.evaluate.measure import TestPass, as_estimate, has_blocks
-from slipway.components.evaluate.measured import RankingEvidence
-from slipway.components.evaluate.slices import SliceColumn, require_groups, texts
+from slipway.components.evaluate.measures.measure import TestPass, as_estimate, has_blocks
+from slipway.components.evaluate.measures.measured import RankingEvidence
+from slipway.components.evaluate.measures.slices import SliceColumn, require_groups, texts
 from slipway.components.metrics.ranking import QueryMetrics, measure_queries
 
 if TYPE_CHECKING:

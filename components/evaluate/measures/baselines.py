@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from slipway.components.config.kinds import LabelKind
 from slipway.components.contracts.rows.scoring import read_part_batches
 from slipway.components.contracts.splits import LABEL, Kind, Part, Splits, part_file
-from slipway.components.evaluate.measure import Scorer
-from slipway.components.evaluate.weights import sample_weights
+from slipway.components.evaluate.measures.measure import Scorer
+from slipway.components.evaluate.measures.weights import sample_weights
 from slipway.components.metrics.kinds.base import LabelType
 
 if TYPE_CHECKING:

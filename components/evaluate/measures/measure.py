@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Protocol
 from slipway.components.config.gate import GateConfig
 from slipway.components.contracts.rows.scoring import read_part_batches
 from slipway.components.contracts.splits import LABEL, TIME, Splits, part_file
-from slipway.components.evaluate.blocks import (
+from slipway.components.evaluate.measures.blocks import (
     MIN_BLOCKS,
     block_of,
     column_of,
     draw_weights,
 )
-from slipway.components.evaluate.measured import Estimate, SliceEvidence
-from slipway.components.evaluate.slices import SliceColumn
-from slipway.components.evaluate.weights import RowWeights
+from slipway.components.evaluate.measures.measured import Estimate, SliceEvidence
+from slipway.components.evaluate.measures.slices import SliceColumn
+from slipway.components.evaluate.measures.weights import RowWeights
 from slipway.components.metrics.intervals import of_gaps, percentile
 from slipway.components.metrics.kinds.base import LabelTally, LabelType
 from slipway.components.metrics.multiclass import of_classes

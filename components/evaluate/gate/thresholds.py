@@ -10,7 +10,7 @@ from typing import Literal
 
 from slipway.components.config.gate import Bound, Judge
 from slipway.components.contracts.verdict import RuleResult
-from slipway.components.evaluate.measured import Estimate
+from slipway.components.evaluate.measures.measured import Estimate
 from slipway.components.support.pages.digits import decimals
 
 

@@ -13,8 +13,7 @@ from typing import Any
 from slipway.components.config.gate import EVERY_CLASS, Bound, GateConfig, Judge, LeakAlarm
 from slipway.components.config.kinds import LOWER_IS_BETTER, Metric, metric_name
 from slipway.components.contracts.verdict import Outcome, Override, RuleResult, override_holds
-from slipway.components.evaluate.measured import Estimate, Evidence, GroupEvidence
-from slipway.components.evaluate.thresholds import (
+from slipway.components.evaluate.gate.thresholds import (
     Limit,
     capitalised,
     check,
@@ -24,6 +23,7 @@ from slipway.components.evaluate.thresholds import (
     number_or_nan,
     show_beside,
 )
+from slipway.components.evaluate.measures.measured import Estimate, Evidence, GroupEvidence
 from slipway.components.metrics.kinds.base import LabelType
 
 _LEAST_GROUPS = 2

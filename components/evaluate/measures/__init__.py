@@ -1,0 +1,1 @@
+"""What the gate's rules look at, measured on the test rows."""
