@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from slipway.components.config.data import Table, Window
 from slipway.components.ingest.columns import Columns
-from slipway.components.ingest.delta import DeltaTable
-from slipway.components.ingest.parquet import ParquetTable
+from slipway.components.ingest.formats.delta import DeltaTable
+from slipway.components.ingest.formats.parquet import ParquetTable
+from slipway.components.ingest.formats.text import TextTable
 from slipway.components.ingest.sources import join_uri, locate, public_uri
-from slipway.components.ingest.text import TextTable
 from slipway.components.ingest.types import as_instants, conform
 from slipway.components.ingest.window import TimeBounds, rows_inside
 from slipway.components.support.errors import SlipwayError

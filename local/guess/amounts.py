@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from slipway.components.ingest.numbers import LENIENT, WITH_COMMA
+from slipway.components.ingest.formats.numbers import LENIENT, WITH_COMMA
 from slipway.local.guess.facts import ColumnFacts, TableFacts
 from slipway.local.guess.guess import Notes
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from slipway.components.config.data import Csv
-from slipway.components.ingest.lines import UTF16
+from slipway.components.ingest.formats.lines import UTF16
 from slipway.components.ingest.sources import Source, reading
 
 SAMPLE = 1 << 18

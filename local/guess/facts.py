@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.data import ColumnType, Csv, Format, Table, Window
-from slipway.components.ingest.lines import csv_names
+from slipway.components.ingest.formats.lines import csv_names
 from slipway.components.ingest.reader import TableReader
 from slipway.components.ingest.sources import find_format, locate, public_uri
 from slipway.components.support.errors import ProjectError

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from slipway.components.contracts.dataset import read_table
+from slipway.components.ingest.formats.numbers import NumberStyle
 from slipway.components.ingest.ingest import ingest_tables
-from slipway.components.ingest.numbers import NumberStyle
 from slipway.components.support.errors import SlipwayError
 
 TIME = pa.array(
@@ -91,7 +91,7 @@ def test_a_column_is_a_number_only_where_each_stands_in_one_way(name: str, read)
 def test_a_later_batch_changes_no_earlier_value(
     name: str, read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slipway.components.ingest.lines.BLOCK", 128)
+    monkeypatch.setattr("slipway.components.ingest.formats.lines.BLOCK", 128)
     values, kind = COLUMNS[name]
     column = read({"a.csv": csv(values * 20)}, format="csv")
     assert str(column.type) == kind

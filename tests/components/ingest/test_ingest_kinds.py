@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from slipway.components.contracts.dataset import Manifest, read_table
-from slipway.components.ingest import lines
+from slipway.components.ingest.formats import lines
 from slipway.components.support.errors import SlipwayError
 
 Read = Callable[..., tuple[pa.Table, Manifest]]

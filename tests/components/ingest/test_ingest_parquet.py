@@ -14,8 +14,8 @@ from slipway.components.config.data import Table
 from slipway.components.contracts import dataset as contract
 from slipway.components.contracts.dataset import ROW_GROUP, read_manifest, read_table, table_files
 from slipway.components.ingest.columns import Columns
+from slipway.components.ingest.formats.parquet import ParquetTable
 from slipway.components.ingest.ingest import ingest_tables
-from slipway.components.ingest.parquet import ParquetTable
 from slipway.components.ingest.sources import locate
 from slipway.components.ingest.window import TimeBounds
 

@@ -10,7 +10,7 @@ import pyarrow.csv
 import pytest
 
 from slipway.components.contracts.dataset import read_table
-from slipway.components.ingest import lines
+from slipway.components.ingest.formats import lines
 from slipway.components.support.errors import SlipwayError
 
 CSV = """id,time,n,x,b,zip,d,note

@@ -13,9 +13,9 @@ from typing import IO, TYPE_CHECKING
 from slipway.components.config.data import Table
 from slipway.components.contracts.dataset import writes_to
 from slipway.components.ingest.columns import Columns
-from slipway.components.ingest.guess import PLAIN, ColumnGuess, convert_text
-from slipway.components.ingest.lines import KINDS, Folders, csv_batches, jsonl_batches
-from slipway.components.ingest.partitions import partition_kinds, partition_texts
+from slipway.components.ingest.formats.guess import PLAIN, ColumnGuess, convert_text
+from slipway.components.ingest.formats.lines import KINDS, Folders, csv_batches, jsonl_batches
+from slipway.components.ingest.formats.partitions import partition_kinds, partition_texts
 from slipway.components.ingest.sources import Source, empty_files, reading
 from slipway.components.ingest.types import empty_as_null
 from slipway.components.ingest.window import Outside, TimeBounds

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Literal
 from urllib.parse import unquote
 
-from slipway.components.ingest.numbers import is_whole_number
+from slipway.components.ingest.formats.numbers import is_whole_number
 from slipway.components.ingest.sources import Source
 from slipway.components.support.errors import SlipwayError
 

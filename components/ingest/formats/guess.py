@@ -4,7 +4,7 @@ import re
 from typing import TYPE_CHECKING, Literal
 
 from slipway.components.config.data import ColumnType, Csv
-from slipway.components.ingest.numbers import (
+from slipway.components.ingest.formats.numbers import (
     LENIENT,
     NumberStyle,
     all_match,

@@ -6,7 +6,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.ingest.columns import Columns
-from slipway.components.ingest.partitions import is_day, partition_values
+from slipway.components.ingest.formats.partitions import is_day, partition_values
 from slipway.components.ingest.sources import Source, empty_files, reading
 from slipway.components.ingest.types import UnifiedSchema
 from slipway.components.ingest.window import Outside, Side, TimeBounds, in_units
