@@ -71,7 +71,7 @@ def open_store(folder: Path, name: str, online: dict[str, Any]) -> Any:
 
 def rate(folder: Path, kind: str, port: int, feast: bool) -> float:
     """Entities a CPU second into an empty store."""
-    from slipway.components.features.online import materialise
+    from slipway.components.features.store.online import materialise
 
     name = f"{kind}-{time.monotonic_ns()}"
     if kind == "sqlite":

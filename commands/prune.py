@@ -77,7 +77,7 @@ def prune(
         # What is gone stands there already; what was left after all is news.
         lines += [line for line in told if not line.startswith("deleted") and line not in lines]
     if retention.online is not None:
-        from slipway.components.features.past import find_past_rows
+        from slipway.components.features.store.past import find_past_rows
 
         past = find_past_rows(name, retention.online, now=now, remove=apply)
         lines.append(f"online rows past their TTL: {sum(past.views.values()):,}")

@@ -19,10 +19,10 @@ from slipway.components.contracts.dataset import EPOCH, Manifest, read_manifest
 from slipway.components.contracts.feature_store import StoreLocation, locate
 from slipway.components.contracts.splits import TIME
 from slipway.components.features.columns import key_columns, kind_of
-from slipway.components.features.online import materialise, stands_for
-from slipway.components.features.registry import apply_definitions, open_store
+from slipway.components.features.store.online import materialise, stands_for
+from slipway.components.features.store.registry import apply_definitions, open_store
 from slipway.components.features.tables import entity_shares, read_parts, write_parts
-from slipway.components.features.views import (
+from slipway.components.features.views.views import (
     KnownSpan,
     ViewTable,
     require_columns,

@@ -146,7 +146,7 @@ def prune_online(project: str, config: dict, data_root: str = "") -> int:
         How many rows were removed.
     """
     from slipway.components.config.monitoring import MonitoringConfig
-    from slipway.components.features.past import prune_online as work
+    from slipway.components.features.store.past import prune_online as work
     from slipway.components.support.settings import given
 
     settings = MonitoringConfig.parse(given("monitoring", config, data_root), "monitoring")

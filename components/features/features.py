@@ -23,12 +23,12 @@ from slipway.components.contracts.splits import (
 )
 from slipway.components.features import parts as cutting
 from slipway.components.features.columns import as_key, key_columns, key_types
-from slipway.components.features.expressions import with_derived
-from slipway.components.features.online import materialise
-from slipway.components.features.registry import apply_definitions, open_store
 from slipway.components.features.split import Windows, cut, split_rule
+from slipway.components.features.store.online import materialise
+from slipway.components.features.store.registry import apply_definitions, open_store
 from slipway.components.features.tables import write_table
-from slipway.components.features.views import ViewTable, write_view
+from slipway.components.features.views.expressions import with_derived
+from slipway.components.features.views.views import ViewTable, write_view
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.support.files import new_directory
 from slipway.components.support.stage import progress, stage

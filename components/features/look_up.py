@@ -15,11 +15,11 @@ from slipway.components.contracts.feature_rows import ROWS, FeatureRows, write_f
 from slipway.components.contracts.feature_store import StoreLocation, feast_name
 from slipway.components.features import parts as cutting
 from slipway.components.features.columns import key_columns
-from slipway.components.features.expressions import with_derived
 from slipway.components.features.features import join, model_features, write_views
-from slipway.components.features.registry import apply_definitions, open_store
+from slipway.components.features.store.registry import apply_definitions, open_store
 from slipway.components.features.tables import write_table
-from slipway.components.features.views import ALWAYS, ViewTable
+from slipway.components.features.views.expressions import with_derived
+from slipway.components.features.views.views import ALWAYS, ViewTable
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory
 from slipway.components.support.stage import stage

@@ -14,7 +14,7 @@ from slipway.components.contracts.rows.row_key import ROW_ID, key_sources, row_k
 from slipway.components.contracts.splits import LABEL, PART, PARTS, SAMPLE_ROWS, TIME, Feature
 from slipway.components.features.columns import as_utc, earlier, instant_type, moment
 from slipway.components.features.split import Windows, part_of, require_groups
-from slipway.components.features.views import require_columns
+from slipway.components.features.views.views import require_columns
 from slipway.components.metrics.outcome import read_label, tell
 from slipway.components.metrics.outcome_kinds import find_classes
 from slipway.components.support.errors import SlipwayError

@@ -76,7 +76,7 @@ def fill_store(tmp_path: Path, *, by_stage: bool = False) -> None:
     store = FeatureStore(config=RepoConfig(**repo_config("flights")))
     store.apply([view.entities and Entity(name="aircraft", join_keys=["tailnum"]), view, service])
     if by_stage:
-        from slipway.components.features.online import materialise
+        from slipway.components.features.store.online import materialise
 
         assert materialise(store, "schedule", datetime(2013, 12, 2, tzinfo=UTC)) == 3
     else:

@@ -25,7 +25,7 @@ from slipway.components.contracts.streams import (
     events_key,
     rows_key,
 )
-from slipway.components.features import online
+from slipway.components.features.store import online
 from slipway.components.features.streams.state import DAY, Entry, microseconds
 from slipway.components.support.errors import SlipwayError
 

@@ -17,18 +17,18 @@ from slipway.components.config.features.features import FeaturesConfig, FeatureV
 from slipway.components.config.features.reach import longest_window
 from slipway.components.contracts.dataset import Manifest, read_batches
 from slipway.components.contracts.feature_store import StoreLocation, locate
-from slipway.components.features.aggregates import HAPPENED, KEY, KNOWN
 from slipway.components.features.columns import key_columns
-from slipway.components.features.encoding import entity_keys
-from slipway.components.features.online import as_arrow
-from slipway.components.features.registry import open_store
+from slipway.components.features.store.encoding import entity_keys
+from slipway.components.features.store.online import as_arrow
+from slipway.components.features.store.registry import open_store
 from slipway.components.features.streams import state
 from slipway.components.features.streams.keepers import Change, Held, open_keeper
 from slipway.components.features.streams.lines import as_columns, read_lines
 from slipway.components.features.streams.record import StreamRecord, read_streams, write_streams
 from slipway.components.features.streams.schema import EventSchema, Landing
 from slipway.components.features.tables import SHARE, entity_shares
-from slipway.components.features.views import (
+from slipway.components.features.views.aggregates import HAPPENED, KEY, KNOWN
+from slipway.components.features.views.views import (
     Sources,
     ViewEvents,
     countable,

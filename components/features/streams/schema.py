@@ -20,7 +20,7 @@ from slipway.components.contracts.table_schema.schema import (
     read_schema,
     table_schema,
 )
-from slipway.components.features.online import as_arrow
+from slipway.components.features.store.online import as_arrow
 from slipway.components.features.streams.lines import (
     Malformed,
     is_readable,

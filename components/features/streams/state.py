@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.features.features import FeatureView
 from slipway.components.config.features.reach import longest_window
-from slipway.components.features.aggregates import HAPPENED, KEY, KNOWN
-from slipway.components.features.views import NAMED, changes, first_known
+from slipway.components.features.views.aggregates import HAPPENED, KEY, KNOWN
+from slipway.components.features.views.views import NAMED, changes, first_known
 
 if TYPE_CHECKING:
     import polars as pl

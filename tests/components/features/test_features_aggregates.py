@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipway.components.config.features.features import Aggregate
-from slipway.components.features.aggregates import (
+from slipway.components.features.views.aggregates import (
     AFTER,
     HAPPENED,
     KEY,

@@ -18,7 +18,7 @@ from slipway.components.contracts.splits import PARTS, UNLABELLED, read_part, re
 from slipway.components.features.backfill import backfill_features
 from slipway.components.features.features import build_features
 from slipway.components.features.look_up import look_up_features
-from slipway.components.features.registry import open_store
+from slipway.components.features.store.registry import open_store
 from slipway.components.support.errors import SlipwayError
 
 MakeDataset = Callable[..., Path]

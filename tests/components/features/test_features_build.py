@@ -16,8 +16,8 @@ from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.contracts.dataset import read_manifest
 from slipway.components.contracts.feature_store import locate, repo_config
 from slipway.components.contracts.splits import PARTS, UNLABELLED, read_part, read_splits
-from slipway.components.features import views
 from slipway.components.features.features import build_features
+from slipway.components.features.views import views
 from slipway.components.support.errors import SlipwayError
 
 MakeDataset = Callable[..., Path]

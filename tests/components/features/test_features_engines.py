@@ -18,8 +18,8 @@ from support.trips_world import CONFIG, WINDOW, world
 from slipway.components.config.features.features import FeaturesConfig, OfflineStore
 from slipway.components.contracts.feature_store import locate
 from slipway.components.contracts.splits import PARTS, read_part
-from slipway.components.features import registry
 from slipway.components.features.features import build_features
+from slipway.components.features.store import registry
 from slipway.components.support.errors import SlipwayError
 
 MakeDataset = Callable[..., Path]

@@ -8,7 +8,7 @@ import pytest
 
 from slipway.components.config.features.features import FeaturesConfig
 from slipway.components.contracts.dataset import read_manifest
-from slipway.components.features.views import write_view
+from slipway.components.features.views.views import write_view
 from slipway.components.support.errors import SlipwayError
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

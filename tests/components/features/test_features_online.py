@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from slipway.components.features import encoding, online, past
-from slipway.components.features.online import materialise
+from slipway.components.features.store import encoding, online, past
+from slipway.components.features.store.online import materialise
 
 ZERO = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -348,7 +348,7 @@ def test_a_row_that_is_pushed_while_rows_are_pruned_stays(
     """Between the look at a row's time and its deletion another process writes the row anew."""
     from google.protobuf.timestamp_pb2 import Timestamp
 
-    from slipway.components.features.online import open_writer
+    from slipway.components.features.store.online import open_writer
 
     store = open_store("redis", ttl=timedelta(days=2))  # type: ignore[call-arg]
     materialise(store, "users", ZERO + 48 * HOUR)

@@ -20,8 +20,8 @@ from slipway.components.contracts.feature_store import locate
 from slipway.components.contracts.streams import StreamTag
 from slipway.components.features.columns import key_columns
 from slipway.components.features.features import write_views
-from slipway.components.features.online import materialise
-from slipway.components.features.registry import apply_definitions, open_store
+from slipway.components.features.store.online import materialise
+from slipway.components.features.store.registry import apply_definitions, open_store
 from slipway.components.features.streams.push import Pusher, keep_streams
 from slipway.serving.lookup import RedisSource, SqliteSource, StoredView, look_up
 

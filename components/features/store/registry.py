@@ -19,7 +19,7 @@ from slipway.components.contracts.feature_store import (
 )
 from slipway.components.contracts.splits import TIME
 from slipway.components.contracts.streams import TAG, StreamTag
-from slipway.components.features.views import ViewTable
+from slipway.components.features.views.views import ViewTable
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import write_text
 from slipway.components.support.libraries.feast_import import load_feast

@@ -36,15 +36,6 @@ from slipway.components.contracts.rows.row_key import (
 )
 from slipway.components.contracts.splits import TIME
 from slipway.components.features import tables
-from slipway.components.features.aggregates import (
-    AFTER,
-    HAPPENED,
-    KEY,
-    KNOWN,
-    aggregate_rows,
-    event_columns,
-    value_columns,
-)
 from slipway.components.features.columns import (
     KeyType,
     as_key,
@@ -61,7 +52,16 @@ from slipway.components.features.columns import (
     require_years,
     typed,
 )
-from slipway.components.features.expressions import require_new, with_columns_of
+from slipway.components.features.views.aggregates import (
+    AFTER,
+    HAPPENED,
+    KEY,
+    KNOWN,
+    aggregate_rows,
+    event_columns,
+    value_columns,
+)
+from slipway.components.features.views.expressions import require_new, with_columns_of
 from slipway.components.metrics.exact import is_above
 from slipway.components.support.errors import SlipwayError
 

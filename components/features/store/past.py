@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from slipway.components.contracts.feature_store import locate
-from slipway.components.features.online import open_writer
-from slipway.components.features.registry import open_store
+from slipway.components.features.store.online import open_writer
+from slipway.components.features.store.registry import open_store
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.secrets import redact
 from slipway.components.support.stage import stage

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from slipway.components.config.base import EARLIEST
 from slipway.components.contracts.feature_store import NOTES_TABLE, note_name, redis_note_key
-from slipway.components.features import encoding
+from slipway.components.features.store import encoding
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""What lies in Feast: the registry, and the rows of the online store."""
