@@ -15,8 +15,8 @@ from slipway.components.contracts.splits import LABEL, PART, PARTS, SAMPLE_ROWS,
 from slipway.components.features.columns import as_utc, earlier, instant_type, moment
 from slipway.components.features.split import Windows, part_of, require_groups
 from slipway.components.features.views.views import require_columns
-from slipway.components.metrics.outcome import read_label, tell
-from slipway.components.metrics.outcome_kinds import find_classes
+from slipway.components.metrics.outcomes.outcome import read_label, tell
+from slipway.components.metrics.outcomes.outcome_kinds import find_classes
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
 

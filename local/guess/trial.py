@@ -34,8 +34,8 @@ from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.binary import BinaryLabel
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.metrics.kinds.multiclass import MulticlassLabel
-from slipway.components.metrics.outcome import read_label
-from slipway.components.metrics.outcome_kinds import find_classes
+from slipway.components.metrics.outcomes.outcome import read_label
+from slipway.components.metrics.outcomes.outcome_kinds import find_classes
 from slipway.components.metrics.threshold import choose_threshold
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.local.guess.fields import Fields

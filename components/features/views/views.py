@@ -62,7 +62,7 @@ from slipway.components.features.views.aggregates import (
     value_columns,
 )
 from slipway.components.features.views.expressions import require_new, with_columns_of
-from slipway.components.metrics.exact import is_above
+from slipway.components.metrics.outcomes.exact import is_above
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:

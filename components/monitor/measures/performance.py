@@ -25,8 +25,8 @@ from slipway.components.metrics.intervals import (
 )
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.binary import BinaryLabel
-from slipway.components.metrics.outcome import read_label
-from slipway.components.metrics.outcome_kinds import name_classes
+from slipway.components.metrics.outcomes.outcome import read_label
+from slipway.components.metrics.outcomes.outcome_kinds import name_classes
 from slipway.components.monitor.measures.expected_error import ErrorByWidth
 from slipway.components.support.errors import SlipwayError
 

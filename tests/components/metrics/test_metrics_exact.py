@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from slipway.components.metrics.exact import is_above, is_equal
+from slipway.components.metrics.outcomes.exact import is_above, is_equal
 
 WHOLE = {
     kind: (0 if str(kind).startswith("U") else -(2 ** (bits - 1)),

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from slipway.components.config.features.features import Label
-from slipway.components.metrics.outcome import read_label, tell
+from slipway.components.metrics.outcomes.outcome import read_label, tell
 from slipway.components.support.errors import SlipwayError
 
 NAN = float("nan")

@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from slipway.components.config.features.label import Label
-from slipway.components.metrics.outcome import read_label, tell
-from slipway.components.metrics.outcome_kinds import find_classes
+from slipway.components.metrics.outcomes.outcome import read_label, tell
+from slipway.components.metrics.outcomes.outcome_kinds import find_classes
 from slipway.components.support.errors import SlipwayError
 
 MANY = 10

@@ -9,8 +9,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.features.label import Label, as_number, number_text, value_text
-from slipway.components.metrics.exact import as_written, is_above, is_equal
-from slipway.components.metrics.outcome_kinds import read_classes, read_numbers, show_counts
+from slipway.components.metrics.outcomes.exact import as_written, is_above, is_equal
+from slipway.components.metrics.outcomes.outcome_kinds import (
+    read_classes,
+    read_numbers,
+    show_counts,
+)
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from slipway.components.config.features.label import (
     number_text,
     value_text,
 )
-from slipway.components.metrics.exact import as_written
+from slipway.components.metrics.outcomes.exact import as_written
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.expressions.functions import LARGEST
 
