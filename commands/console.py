@@ -19,7 +19,7 @@ from slipway.commands.terminal import say
 from slipway.components.config.base import format_duration, parse_instant
 from slipway.components.support.files import short_path
 from slipway.components.support.secrets import redact
-from slipway.local.execution import TaskRun
+from slipway.local.runner.execution import TaskRun
 
 if TYPE_CHECKING:
     from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord

@@ -17,7 +17,7 @@ from slipway.components.support.environment import LOCAL_RUN
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.images import STAGES
 from slipway.components.support.settings import locate
-from slipway.local.execution import (
+from slipway.local.runner.execution import (
     PipelineRun,
     TaskRun,
     cached_headline,
@@ -25,8 +25,8 @@ from slipway.local.execution import (
     keep_headline,
     require_success,
 )
-from slipway.local.progress import Progress
-from slipway.local.request import RunRequest
+from slipway.local.runner.progress import Progress
+from slipway.local.runner.request import RunRequest
 from slipway.local.traffic import Traffic, send_traffic, wait_until_logged
 from slipway.local.workspace import Workspace, source_version
 from slipway.pipelines.monitoring import monitoring_arguments

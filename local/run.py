@@ -12,9 +12,9 @@ from slipway.components.contracts.verdict import Override
 from slipway.components.support import files
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.local.job import Job, RunResult, add_report, monitor, see_what_serves, train
-from slipway.local.progress import Progress
 from slipway.local.retraining import serve_if_asked
 from slipway.local.run_page import publish
+from slipway.local.runner.progress import Progress
 from slipway.local.traffic import require_traffic
 from slipway.local.workspace import Workspace
 from slipway.pipelines.graph import read_tasks

@@ -17,8 +17,8 @@ from slipway.components.contracts.verdict import Verdict
 from slipway.components.support.pages import digits
 from slipway.components.support.pages.flow import Step, draw_flow
 from slipway.components.support.pages.pages import write_page
-from slipway.local.execution import TaskRun
 from slipway.local.job import RunResult
+from slipway.local.runner.execution import TaskRun
 
 TEMPLATE = Path(__file__).with_name("run_page.html.j2")
 RUN = "run"

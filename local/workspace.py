@@ -18,7 +18,7 @@ from slipway.components.support.files import short_path
 from slipway.components.support.libraries.packages import installed_packages
 from slipway.components.support.retry import wait_until
 from slipway.components.support.secrets import redact
-from slipway.local.lifetime import GRACE_SECONDS, clear_abandoned, end_abandoned
+from slipway.local.runner.lifetime import GRACE_SECONDS, clear_abandoned, end_abandoned
 
 SOURCE = Path(__file__).resolve().parents[1]
 KEPT_RUNS = 10

@@ -39,8 +39,8 @@ from slipway.components.contracts.monitoring.monitoring_record import (
 )
 from slipway.components.contracts.release import Deployment, Release
 from slipway.components.contracts.verdict import RuleResult, Verdict
-from slipway.local.execution import TaskRun
 from slipway.local.job import RunResult
+from slipway.local.runner.execution import TaskRun
 from slipway.local.workspace import Workspace
 
 SLIPWAY = Path(sys.executable).parent / "slipway"

@@ -18,8 +18,8 @@ import docker
 import pytest
 
 from slipway.components.support.stage import EVENT_PREFIX
-from slipway.local.containers import Containers
-from slipway.local.request import RunRequest
+from slipway.local.runner.containers import Containers
+from slipway.local.runner.request import RunRequest
 
 
 @pytest.fixture
@@ -263,8 +263,8 @@ def test_terminating_a_run_ends_its_container(
 ) -> None:
     program = f"""
 import docker
-from slipway.local.containers import Containers
-from slipway.local.request import RunRequest
+from slipway.local.runner.containers import Containers
+from slipway.local.runner.request import RunRequest
 root = {str(tmp_path / "run" / "pipelines")!r}
 c = Containers(RunRequest(pipeline="none", arguments={{}}, root=root, cache="none", runner="docker",
     environment={{}}, mounts=[], lock="none"))

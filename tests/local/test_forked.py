@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from kfp import compiler, dsl
 
-from slipway.local.execution import PipelineRun, execute
-from slipway.local.forked import ForkedStages
-from slipway.local.request import RunRequest
+from slipway.local.runner.execution import PipelineRun, execute
+from slipway.local.runner.forked import ForkedStages
+from slipway.local.runner.request import RunRequest
 from slipway.local.workspace import Workspace
 
 
@@ -179,7 +179,7 @@ def test_a_runner_that_stops_reading_ends_its_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Python waits for its children when it ends: this one would wait for a reader for ever."""
-    from slipway.local import forked
+    from slipway.local.runner import forked
 
     started: list[Any] = []
 

@@ -14,14 +14,14 @@ from kfp import compiler, dsl
 
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.retry import wait_until
-from slipway.local.lifetime import run_temporary, session_members
+from slipway.local.runner.lifetime import run_temporary, session_members
 from slipway.local.workspace import Workspace
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from slipway.local.execution import execute
-from slipway.local.request import RunRequest
+from slipway.local.runner.execution import execute
+from slipway.local.runner.request import RunRequest
 from slipway.local.workspace import Workspace
 
 workspace = Workspace.at(Path(sys.argv[1]))

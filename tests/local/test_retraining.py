@@ -312,8 +312,8 @@ def test_the_report_at_a_pipeline_s_end_has_the_secrets_of_the_routes(with_route
 def test_a_pipeline_that_fails_is_told_by_its_exit_handler(
     with_route: Any, webhook: tuple[str, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
-    from slipway.local.execution import execute
-    from slipway.local.request import RunRequest
+    from slipway.local.runner.execution import execute
+    from slipway.local.runner.request import RunRequest
 
     url, received = webhook
     folder = with_route(url)

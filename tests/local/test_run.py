@@ -22,8 +22,8 @@ from slipway.components.features.parts import end_of_data
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.components.support.files import write_json
 from slipway.local import job as module
-from slipway.local.execution import PipelineRun, TaskRun
 from slipway.local.run import RunError, check_request, run_project
+from slipway.local.runner.execution import PipelineRun, TaskRun
 from slipway.local.workspace import Workspace
 
 DAY = timedelta(days=1)

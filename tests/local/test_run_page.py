@@ -9,9 +9,9 @@ import pytest
 from slipway.commands.open import NAMES, Part, find_page
 from slipway.components.contracts.verdict import RuleResult, Verdict
 from slipway.components.support.errors import SlipwayError
-from slipway.local.execution import TaskRun
 from slipway.local.job import RunResult, add_report, as_html
 from slipway.local.run_page import FILES, RUN, publish
+from slipway.local.runner.execution import TaskRun
 
 
 def verdict(outcome: str) -> Verdict:

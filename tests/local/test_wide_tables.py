@@ -16,8 +16,8 @@ from slipway.cluster.sources import read_sources
 from slipway.components.config.project import LoadedProject, load_project
 from slipway.components.contracts.dataset import read_manifest
 from slipway.components.support.settings import locate
-from slipway.local.execution import PipelineRun, execute
-from slipway.local.request import RunRequest
+from slipway.local.runner.execution import PipelineRun, execute
+from slipway.local.runner.request import RunRequest
 from slipway.pipelines.compiler import compile_project
 from slipway.pipelines.package import read_package
 from slipway.pipelines.training import training_arguments

@@ -24,8 +24,8 @@ from slipway.components.contracts.predictions import read_predictions
 from slipway.components.deploy.score import score_rows
 from slipway.components.support.errors import ProjectError
 from slipway.components.support.files import hash_directory
-from slipway.local.execution import PipelineRun, execute
-from slipway.local.request import RunRequest
+from slipway.local.runner.execution import PipelineRun, execute
+from slipway.local.runner.request import RunRequest
 from slipway.pipelines.compiler import compile_project
 from slipway.pipelines.graph import read_tasks
 from slipway.pipelines.interface import Channels

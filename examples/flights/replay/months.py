@@ -40,8 +40,8 @@ from slipway.components.support import files
 from slipway.components.support.errors import SlipwayError
 from slipway.examples.flights.replay.records import Released, Served, Values
 from slipway.local.job import Job, RunResult, monitor, train
-from slipway.local.progress import Progress
 from slipway.local.retraining import serve_if_asked
+from slipway.local.runner.progress import Progress
 from slipway.local.traffic import send_rows
 from slipway.local.workspace import Workspace
 

@@ -3,7 +3,7 @@
 `slipway run` (the process PID) starts it, reads the lines that it prints, and ends it with all its
 children on Ctrl-C; where that process is killed, it ends by itself:
 
-    python -m slipway.local.local_run REQUEST.json PID
+    python -m slipway.local.runner.local_run REQUEST.json PID
 
 Beyond what `kfp.local` does by itself it records each task's status, seconds and outputs (cached ones
 too), does not retry (a retry helps against a cluster's hiccups, on a laptop it only delays the error),
@@ -26,9 +26,9 @@ from typing import Any
 
 from slipway.components.support import stage
 from slipway.components.support.errors import SlipwayError
-from slipway.local.forked import RUNTIME, ForkedStages
-from slipway.local.lifetime import end_session_on_sigterm, held_by_child
-from slipway.local.request import RunRequest, read_request
+from slipway.local.runner.forked import RUNTIME, ForkedStages
+from slipway.local.runner.lifetime import end_session_on_sigterm, held_by_child
+from slipway.local.runner.request import RunRequest, read_request
 
 
 def main() -> None:
@@ -193,7 +193,7 @@ def _runner(request: RunRequest) -> Any:
     if request.runner == "subprocess":
         end_session_on_sigterm()
         return local.SubprocessRunner(use_venv=False)
-    from slipway.local.containers import Containers
+    from slipway.local.runner.containers import Containers
 
     containers = Containers(request)
     containers.check()

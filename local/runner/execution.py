@@ -17,9 +17,9 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import short_path
 from slipway.components.support.secrets import redact
 from slipway.components.support.stage import EVENT_PREFIX
-from slipway.local import local_run
-from slipway.local.lifetime import GRACE_SECONDS, end_session, make_run_temporary
-from slipway.local.request import RunRequest, request_json
+from slipway.local.runner import local_run
+from slipway.local.runner.lifetime import GRACE_SECONDS, end_session, make_run_temporary
+from slipway.local.runner.request import RunRequest, request_json
 
 LAST_LINES = 15
 

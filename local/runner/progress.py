@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from slipway.local.execution import TaskRun
+from slipway.local.runner.execution import TaskRun
 
 
 class Progress(Protocol):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from docker.models.images import Image
 
-    from slipway.local.request import RunRequest
+    from slipway.local.runner.request import RunRequest
 
 USER = "10001:0"  # where the person is root: a stage never is
 TMP = {"/tmp": "rw,nosuid,nodev,size=4g,mode=1777"}  # noqa: S108 - the one writable place of an image
