@@ -9,16 +9,21 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from slipway.components.config.kinds import METRICS, asked_of, metric_name
 from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
 from slipway.components.contracts.verdict import Verdict
+from slipway.components.monitor.report.says import conclude
 from slipway.components.support.pages import digits
 from slipway.components.support.pages.flow import Step, draw_flow
 from slipway.components.support.pages.pages import write_page
+from slipway.components.train.report import describe_model
 from slipway.local.job import RunResult
 from slipway.local.runner.execution import TaskRun
+
+if TYPE_CHECKING:
+    from slipway.components.train.report import TrainingLog
 
 TEMPLATE = Path(__file__).with_name("run_page.html.j2")
 RUN = "run"
@@ -36,6 +41,8 @@ _PART_OF = {
     "evaluate": "model card",
     "monitor": "monitoring report",
 }
+_LOOKS = 5
+"""Features that are named of those that the model looks at; its own report has them all."""
 _STATES = {"succeeded": "good", "cached": "good", "failed": "bad", "refused": "bad"}
 
 
@@ -70,7 +77,7 @@ def publish(
         tables=_read(result, "validate", "results").get("tables", {}),
         training=_training(_read(result, "train", "bundle", "training.json")),
         metrics=_metrics(result.verdict) if result.verdict else [],
-        drift=_drift(result.record) if result.record else None,
+        watched=_watched(result.record) if result.record else None,
         parts=[(name, path.name) for name, path in parts.items()],
         tracking=tracking,
     )
@@ -98,10 +105,9 @@ def _verdict(result: RunResult) -> tuple[str, str, str]:
         if result.deployment
         else "nothing was deployed"
     )
-    alerts = [alert.name for alert in result.record.alerts] if result.record else []
-    watched = f"; alerts: {', '.join(alerts)}" if alerts else ""
+    alerts = bool(result.record and result.record.alerts)
     state = "warn" if verdict.override or alerts else "good"
-    return state, "Passed the gate.", f"{serves[:1].upper()}{serves[1:]}{by}{watched}."
+    return state, "Passed the gate.", f"{serves[:1].upper()}{serves[1:]}{by}."
 
 
 def _stages(tasks: list[TaskRun], parts: dict[str, Path]) -> list[dict[str, Any]]:
@@ -167,18 +173,39 @@ def _training(log: dict[str, Any]) -> list[tuple[str, str]]:
     if not log:
         return []
     quality = log["quality_name"]
-    best = max(log["importance"], key=lambda one: one["drop"], default=None)
+    best = sorted(log["importance"], key=lambda one: one["drop"], reverse=True)
+    looks = ", ".join(one["feature"] for one in best[:_LOOKS] if one["drop"] > 0)
+    model = describe_model(cast("TrainingLog", log))
     return [
-        ("Model", f"{log['architecture']}, {digits.counted(len(log['members']), 'member')}"),
+        ("Model", f"{model[:1].upper()}{model[1:]}"),
         ("Trained on", f"{log['rows'].get('train', 0):,} rows"),
         (f"Validation {metric_name(quality)}", digits.number(log["metrics"].get(quality), 3)),
-        *([("Looks most at", best["feature"])] if best else []),
+        *([("Looks most at", looks)] if looks else []),
         ("MLflow run", log["mlflow_run_id"] or "none"),
     ]
 
 
 def _metrics(verdict: Verdict) -> list[dict[str, Any]]:
-    """What the gate's first line holds against a bound, in the order of the kinds."""
+    """Each rule that failed, then what the gate's first line holds against a bound."""
+    bounded = _bounded(verdict)
+    shown = {row["rule"] for row in bounded}
+    failed = [
+        {
+            "rule": rule.name,
+            "name": " ".join(map(metric_name, rule.name.split())),
+            "value": digits.number(rule.value, places),
+            "interval": digits.span(rule.low, rule.high, places),
+            "bound": digits.NONE if rule.threshold is None else f"{rule.threshold:g}",
+            "failed": True,
+        }
+        for rule in verdict.rules
+        if rule.outcome != "pass" and rule.name not in shown
+        for places in (digits.decimals_of(rule.low, rule.high, rule.value),)
+    ]
+    return failed + sorted(bounded, key=lambda row: not row["failed"])
+
+
+def _bounded(verdict: Verdict) -> list[dict[str, Any]]:
     ordered = dict.fromkeys(name for names in METRICS.values() for name in names)
     intervals = verdict.notes.get("intervals", {})
     rows = []
@@ -186,9 +213,10 @@ def _metrics(verdict: Verdict) -> list[dict[str, Any]]:
         if name in verdict.thresholds:
             value, (low, high) = verdict.metrics.get(name), intervals.get(name, (None, None))
             places = digits.decimals_of(low, high, value)
-            failed = any(r.name.split()[0] == name and r.outcome != "pass" for r in verdict.rules)
+            failed = any(r.name == name and r.outcome != "pass" for r in verdict.rules)
             rows.append(
                 {
+                    "rule": name,
                     "name": metric_name(name),
                     "value": digits.number(value, places),
                     "interval": digits.span(low, high, places),
@@ -199,12 +227,10 @@ def _metrics(verdict: Verdict) -> list[dict[str, Any]]:
     return rows
 
 
-def _drift(record: MonitoringRecord) -> dict[str, Any]:
-    features = (record.details.get("features") or {}).items()
+def _watched(record: MonitoringRecord) -> dict[str, Any]:
+    """What the window came to, in the words of its own page."""
     return {
         "window": record.window,
-        "changed": [name for name, found in features if found["drifted"]],
-        "unsure": [name for name, found in features if found.get("doubt")],
-        "all": len(features),
+        "found": conclude(record),
         "decision": record.details.get("decision", ""),
     }

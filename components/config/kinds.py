@@ -1,5 +1,6 @@
 """The kinds of label and the names of their metrics: no library, since the predictor reads them too."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 LabelKind = Literal["binary", "multiclass", "number"]
@@ -85,6 +86,39 @@ def metric_name(metric: str) -> str:
         "r2": "R²",
     }
     return names.get(metric, metric.replace("_", " "))
+
+
+_MEANINGS: dict[Metric, str] = {
+    "accuracy": "the share of rows whose answer is right",
+    "f1": "precision and recall as one number, their harmonic mean: 1 is best",
+    "precision": "of the rows that are called a class, the share that are of it",
+    "recall": "of the rows of a class, the share that are called it",
+    "auc": "how often a row of the class gets a higher probability than one that is not: 0.5 is"
+    " chance, 1 perfect",
+    "average_precision": "the mean precision over all thresholds: the share of positives is chance",
+    "log_loss": "how little probability the true labels got: lower is better, and sure mistakes cost"
+    " most",
+    "brier": "the mean squared distance of the probabilities from what was true: lower is better",
+    "calibration_error": "how far the probabilities lie from the shares that came true: at 0.02, what"
+    " is said to be 30 % is about 28 or 32 %",
+    "weighted_f1": "F1 with each class counted by its rows",
+    "rmse": "the typical error in the label's unit, large ones counted more: lower is better",
+    "mae": "the mean error in the label's unit, whichever way: lower is better",
+    "r2": "the share of the label's variation that the answers tell: 1 is perfect, 0 is no better than"
+    " always answering the mean",
+    "pinball": "how well the intervals fit, since it grows with their width and with what lies outside:"
+    " lower is better",
+    "coverage": "the share of labels inside what the answer names, an interval or a set of classes",
+    "interval_width": "the mean width of the intervals, in the label's unit",
+    "set_size": "the mean number of classes in a set",
+    "expected_cost": "the mean cost of an answer, by the project's own costs: lower is better",
+}
+
+
+def explain_metrics(metrics: Iterable[str]) -> list[tuple[str, str]]:
+    """What metrics mean, for people: the name and a sentence of each that is known, in their order."""
+    known: dict[str, str] = {**_MEANINGS}
+    return [(metric_name(metric), known[metric]) for metric in metrics if metric in known]
 
 
 def asked_of(metric: str, limit: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from slipway.components.config.kinds import METRICS, LabelKind, metric_name
+from slipway.components.config.kinds import METRICS, LabelKind, explain_metrics, metric_name
 from slipway.components.support.pages import digits
 from slipway.components.support.pages.pages import write_page
 from slipway.components.support.pages.palette import colour, series
@@ -107,7 +107,7 @@ def write_report(path: Path, title: str, training: TrainingLog) -> None:
         TEMPLATE,
         title=title,
         says=_sentence(training),
-        first=[(metric_name(name), digits.number(metrics[name], 3)) for name in first],
+        first=[(metric_name(name), digits.number(metrics[name])) for name in first],
         others=[
             (metric_name(name), digits.number(metrics[name]))
             for name in [*ordered, *sorted(metrics.keys() - set(ordered))]
@@ -123,6 +123,8 @@ def write_report(path: Path, title: str, training: TrainingLog) -> None:
         else "How often the class called was right where the model said p",
         importance=training["importance"],
         most=max((abs(p["drop"]) for p in training["importance"]), default=0.0) or 1.0,
+        places=digits.decimals(*(p["drop"] for p in training["importance"])),
+        meanings=explain_metrics(ordered),
         bars=_BARS,
         lost=metric_name(training["quality_name"]),
         search=_search(training["search"]),
@@ -131,26 +133,27 @@ def write_report(path: Path, title: str, training: TrainingLog) -> None:
     )
 
 
-def _sentence(training: TrainingLog) -> str:
-    """What was trained, in one sentence."""
-    members = digits.counted(len(training["members"]), "member")
+def describe_model(training: TrainingLog) -> str:
+    """What was trained, in words that stand in a sentence: a network, trees, or a blend of some."""
     epochs = sum(len(member["history"]) for member in training["members"])
-    network = f"{training['architecture']} with {members}"
-    taken = f"{digits.counted(epochs, 'epoch')}"
-    learnt = {"network": f"{network} in {taken}"}
+    many = len(training["members"])
+    network = f"{'a network' if many == 1 else f'{many} networks'} ({training['architecture']}"
+    learnt = {"network": f"{network}, {digits.counted(epochs, 'epoch')})"}
     if log := training["trees"]:
         rounds = " and ".join(f"{count:,}" for count in log["rounds"])
-        learnt["trees"] = f"boosted trees of {log['leaves']:,} leaves in {rounds} rounds"
+        learnt["trees"] = f"boosted trees ({log['leaves']:,} leaves in {rounds} rounds)"
     if training["linear"]:
-        learnt["linear"] = f"a linear model with penalty {training['linear']['penalty']:g}"
-    parts = [training["model"]]
-    if training["model"] == "blend" and training["choice"]:
-        parts = list(training["choice"]["shares"])
-    *first, last = (learnt[part] for part in parts)
-    made = f"{', '.join(first)} and {last}" if first else last
+        learnt["linear"] = f"a linear model (penalty {training['linear']['penalty']:g})"
+    if training["model"] != "blend" or not training["choice"]:
+        return learnt[training["model"]]
+    *first, last = (learnt[part] for part in training["choice"]["shares"])
+    return f"a blend of {', '.join(first)} and {last}"
+
+
+def _sentence(training: TrainingLog) -> str:
     rows = training["rows"].get("train", 0)
     return (
-        f"The model is {made}, learnt from {rows:,} rows; the whole stage took"
+        f"The model is {describe_model(training)}, learnt from {rows:,} rows; the whole stage took"
         f" {digits.seconds(training['seconds'])}."
     )
 
@@ -162,7 +165,7 @@ def _choice(training: TrainingLog) -> dict[str, Any] | None:
         return None
     shares = choice["shares"]
     return {
-        "why": choice["why"],
+        "why": _why(choice),
         "models": [
             (
                 name,
@@ -173,6 +176,29 @@ def _choice(training: TrainingLog) -> dict[str, Any] | None:
             for name, loss in choice["losses"].items()
         ],
     }
+
+
+def _why(choice: dict[str, Any]) -> str:
+    """Why a model was taken, so that a lead that is none is not read as one."""
+    chosen, lead, noise = choice["chosen"], choice["lead"], choice["noise"]
+    if len(choice["shares"]) < 2:
+        return f"The {chosen} alone is taken: {choice['why']}."
+    alone = min((n for n in choice["losses"] if n != "blend"), key=choice["losses"].__getitem__)
+    places = digits.decimals(noise, significant=2)
+    apart = (
+        f"its validation loss is {digits.number(abs(lead), places)} {'below' if lead > 0 else 'above'}"
+        f" that of the {alone} alone, with a standard error of {digits.number(noise, places)}"
+    )
+    if choice["asked"] != "auto":
+        return f"training.model asks for {chosen}. Of the blend: {apart}."
+    if chosen != "blend":
+        return f"The {chosen} is taken, not a blend: of that {apart}."
+    if lead > noise:
+        return f"The blend is taken: {apart}."
+    return (
+        f"Validation cannot tell the blend from the {alone} alone: {apart}. The blend is taken, since of"
+        " two that look alike it does better on new rows more often than not."
+    )
 
 
 def _threshold_note(training: TrainingLog) -> str:
@@ -256,7 +282,8 @@ def _curves(training: TrainingLog) -> str:
 def _steps(training: TrainingLog) -> str:
     """What the curves show."""
     if training["members"]:
-        return "Loss and quality by epoch"
+        of = " of the network" if training["model"] == "blend" else ""
+        return f"Loss and quality{of} by epoch"
     return "Loss by round" if training["trees"] else "Loss by penalty"
 
 

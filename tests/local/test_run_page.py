@@ -2,11 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from slipway.commands.open import NAMES, Part, find_page
+from slipway.components.contracts.monitoring_record import MLSystemMetrics, MonitoringRecord
 from slipway.components.contracts.verdict import RuleResult, Verdict
 from slipway.components.support.errors import SlipwayError
 from slipway.local.job import RunResult, add_report, as_html
@@ -92,6 +94,59 @@ def test_one_page_holds_the_run_and_leads_to_its_parts(
         "region = &lt;west&gt; 0.612",
     ):
         assert words in page, words
+
+
+def test_a_refusal_shows_the_rule_that_failed_and_what_to_do(tmp_path: Path) -> None:
+    """Every metric holds its bound, and the run is refused: the rule that did it stands first."""
+    made = result(tmp_path)
+    against = RuleResult(
+        name="champion r2", metric="r2", outcome="fail", reason="Below.", value=0.0251,
+        threshold=-0.01, low=-0.0289, high=0.0499, rows=9,
+    )  # fmt: skip
+    found = made.verdict
+    assert found is not None
+    made.verdict = replace(
+        found, outcome="fail", rules=(*found.rules, against),
+        notes={**found.notes, "remedies": ["Most likely `so` <it> is."]},
+    )  # fmt: skip
+    publish(tmp_path / "reports/orders-1", made, "mlflow ui")
+    page = (tmp_path / "reports/orders-1/report.html").read_text()
+    table = page.split("<h2>Verdict</h2>")[1].split("</table>")[0]
+    rows = re.findall(r'<tr[^>]*><th scope="row">([^<]*)<', table)
+    assert rows == ["champion R²", "accuracy", "AUC"]
+    assert (
+        "-0.029 to 0.050" in table and table.count(">failed<") == 1 and table.count(">holds<") == 2
+    )
+    box = page.split("</section>")[0]
+    assert "What to do" in box and "Most likely <code>so</code> &lt;it&gt; is." in box
+
+
+def test_the_first_screen_says_what_monitoring_found(tmp_path: Path) -> None:
+    """Not only the names of alerts: a metric that is worse than at release, in words."""
+    made = result(tmp_path)
+    nothing = dict.fromkeys(("prediction_latency_ms", "throughput_rps", "error_rate"))
+    made.record = MonitoringRecord(
+        model="orders", window=("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"),
+        metrics=MLSystemMetrics(
+            timestamp="2026-01-02T00:00:00Z", model_version="1", model_accuracy=0.6,
+            data_drift_score=0.5, feature_drift_score=0.2, **nothing,
+        ),
+        drift_status="stable", summary={}, alerts=(), retrain=False,
+        details={
+            "performance": {"accuracy": 0.6, "intervals": {"accuracy": [0.55, 0.65]}},
+            "label": {"kind": "binary"}, "release": {"accuracy": 0.71}, "thresholds": {},
+            "features": {
+                name: {"drifted": name < "c", "doubt": ""} for name in "abcdefghijklmnop"
+            },
+            "decision": "Keep the model.",
+        },
+    )  # fmt: skip
+    publish(tmp_path / "reports/orders-1", made, "mlflow ui")
+    page = (tmp_path / "reports/orders-1/report.html").read_text()
+    box = page.split("</section>")[0]
+    assert '<span class="tag warn">Look</span>' in box
+    assert "Accuracy is worse than at release; 2 of 16 features changed; no alert" in box
+    assert "Keep the model." in page.split("<h2>Monitoring</h2>")[1]
 
 
 def test_the_stages_are_drawn_with_what_each_waited_for(tmp_path: Path) -> None:

@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from slipway.components.config.gate import Bound, GateConfig
-from slipway.components.config.kinds import LOWER_IS_BETTER, LabelKind, Metric, metric_name
+from slipway.components.config.kinds import (
+    LOWER_IS_BETTER,
+    LabelKind,
+    Metric,
+    explain_metrics,
+    metric_name,
+)
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.splits import Splits
 from slipway.components.contracts.verdict import RuleResult, Verdict
@@ -76,6 +82,7 @@ def write_card(path: Path, content: CardContent) -> None:
         compared=evidence.champion is not None,
         key=[row for row in rows if row["key"]],
         metrics=rows,
+        meanings=explain_metrics(label.metrics) if rows else [],
         leads=_leads(evidence),
         versions=[_version_row(name, content) for name in label.metrics if evidence.champion],
         exhibits=_SHOWN[label.kind](content) if content.tallies else None,
@@ -314,12 +321,27 @@ def _version_row(name: Metric, content: CardContent) -> dict[str, Any]:
     }  # fmt: skip
 
 
+_RULES = {
+    "rehearsal p99_ms": "rehearsal: 99th percentile (ms)",
+    "rehearsal memory_mb": "rehearsal: memory (MB)",
+    "rehearsal difference": "rehearsal: difference",
+}
+
+
+def _as_set(threshold: float | None) -> str:
+    """A threshold with the digits that the project gave it."""
+    if threshold is None:
+        return digits.NONE
+    small = 0 < abs(threshold) < 0.001
+    return digits.power(threshold) if small else f"{threshold:,.12g}"
+
+
 def _rule_row(rule: RuleResult) -> dict[str, Any]:
     places = digits.decimals_of(rule.low, rule.high, rule.value)
     return {
-        "name": " ".join(map(metric_name, rule.name.split())),
+        "name": _RULES.get(rule.name) or " ".join(map(metric_name, rule.name.split())),
         "outcome": rule.outcome,
-        "threshold": "–" if rule.threshold is None else f"{rule.threshold:g}",
+        "threshold": _as_set(rule.threshold),
         "value": digits.number(rule.value, None if rule.low is None else places),
         "interval": digits.span(rule.low, rule.high, places),
         "rows": f"{rule.rows:,}",

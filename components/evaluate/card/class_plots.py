@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MAX_DRAWN_CLASSES = 30
 """With more classes a confusion matrix is no picture that can be read."""
 _MOST_WRITTEN = 12
+_UPRIGHT = 36
+"""Letters of all names together that stand side by side below a matrix."""
+_LONGEST = 24
 _DENSEST = 0.5
 """How opaque a full cell is: what is written on it can be read in light and in dark."""
 _SHOWN_CLASSES = 100
@@ -115,8 +118,10 @@ def confusion_plot(counts: "np.ndarray", names: tuple[str, ...]) -> str:
         axes.set(xlim=(0, len(names)), ylim=(len(names), 0))
         axes.grid(visible=False)
         places = np.arange(len(names)) + 0.5
-        axes.set_xticks(places, names, rotation=90 if len(names) > 4 else 0)
-        axes.set_yticks(places, names)
+        said = [n if len(n) <= _LONGEST else f"{n[: _LONGEST - 1]}…" for n in names]
+        crowded = len(names) * max(map(len, said)) > _UPRIGHT
+        axes.set_xticks(places, said, rotation=90 if crowded else 0)
+        axes.set_yticks(places, said)
         axes.set(xlabel="called", ylabel="label", aspect="equal")
         if len(names) > _MOST_WRITTEN:
             return

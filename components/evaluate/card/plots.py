@@ -46,6 +46,11 @@ def _colour(name: str) -> str:
     return colour(name if name in ("model", "champion") else "other")
 
 
+def _line(name: str) -> str:
+    """The model and the champion are drawn through; what they are held against is dashed."""
+    return "-" if name in ("model", "champion") else "--"
+
+
 def _pad(axes: "Axes") -> None:
     """Room for the ends, so that no curve lies on the frame."""
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
@@ -61,7 +66,7 @@ def roc_plot(tallies: dict[str, Tally]) -> str:
         for name, tally in tallies.items():
             false, true, _ = tally.roc(_POINTS)
             label = f"{name} (AUC {tally.measure()['auc']:.3f})"
-            axes.plot(false, true, label=label, color=_colour(name))
+            axes.plot(false, true, _line(name), label=label, color=_colour(name))
         axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
         _pad(axes)
         axes.legend(loc="lower right")
@@ -79,7 +84,9 @@ def precision_recall_plot(tallies: dict[str, Tally]) -> str:
             # The first rows alone say nothing about precision: their handful of counts only jumps.
             counts = counts[counts.sum(1) >= 50]
             recall = counts[:, 1] / max(all_rows[1], 1)
-            axes.plot(recall, counts[:, 1] / counts.sum(1), label=name, color=_colour(name))
+            axes.plot(
+                recall, counts[:, 1] / counts.sum(1), _line(name), label=name, color=_colour(name)
+            )
         negatives, positives = next(iter(tallies.values())).reached()[1][-1]
         rate = positives / max(negatives + positives, 1)
         axes.axhline(rate, color=colour("other"), linewidth=0.8, linestyle=":", label="chance")
@@ -108,6 +115,7 @@ def calibration_plot(tallies: dict[str, Tally]) -> str:
             axes.plot(
                 said[seen] / rows[seen],
                 positive[seen] / rows[seen],
+                _line(name),
                 marker="o",
                 markersize=3,
                 label=f"{name} (error {tally.measure()['calibration_error']:.3f})",

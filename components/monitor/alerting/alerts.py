@@ -43,10 +43,13 @@ class Findings:
     skewed: tuple[str, ...] = ()
 
     @property
-    def named(self) -> str:
-        """The drifted features for a message: the first few by name, the others by number."""
+    def moved(self) -> str:
+        """The drifted features for a message: how many, the first few by name, the others by number."""
         more = len(self.drifted) - NAMED
-        return ", ".join(self.drifted[:NAMED]) + (f" and {more} more" if more > 0 else "")
+        named = ", ".join(self.drifted[:NAMED]) + (f" and {more} more" if more > 0 else "")
+        if len(self.drifted) == 1:
+            return f"1 feature drifted: {named}"
+        return f"{len(self.drifted)} features drifted, the most first: {named}"
 
     @property
     def unequal(self) -> str:
@@ -273,7 +276,7 @@ def _drift_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
             severity="info",
             value=lambda found: None if found.drift_share is None else float(len(found.drifted)),
             threshold=0.0,
-            text="{value:.0f} features drifted, the most first: {findings.named}.",
+            text="{findings.moved}.",
             action="Check their sources if the change was not expected.",
         ),
     )

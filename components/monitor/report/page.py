@@ -3,12 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+from slipway.components.config.kinds import explain_metrics
 from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
 from slipway.components.monitor.measures.drift import DriftResult, FeatureDrift, State
 from slipway.components.monitor.measures.sketch import Sketch
 from slipway.components.monitor.report.distributions import picture
 from slipway.components.monitor.report.evidently import EvidentlyPage
-from slipway.components.monitor.report.says import compare_metrics, conclude, show_amount
+from slipway.components.monitor.report.says import (
+    compare_metrics,
+    conclude,
+    pick_tiles,
+    show_amount,
+)
 from slipway.components.support.pages import digits
 from slipway.components.support.pages.pages import write_page
 
@@ -45,7 +51,7 @@ def write_report(
         TEMPLATE,
         record=record,
         details=details,
-        verdict=conclude(record, drift, rows),
+        verdict=conclude(record),
         alerts=[
             {
                 "name": alert.name,
@@ -59,6 +65,8 @@ def write_report(
         ],
         of_number=label.get("kind") == "number",
         metrics=rows,
+        tiles=pick_tiles(rows),
+        meanings=explain_metrics(row.name for row in rows),
         drift=drift,
         groups=[
             (state, mark, [_feature(f, reference[f.name], window[f.name]) for f in drift.of(state)])

@@ -6,7 +6,6 @@ from typing import Any
 from slipway.components.config.kinds import LOWER_IS_BETTER, METRICS, metric_name
 from slipway.components.config.monitoring import AlertName
 from slipway.components.contracts.monitoring.monitoring_record import Alert, MonitoringRecord
-from slipway.components.monitor.measures.drift import DriftResult
 from slipway.components.support.pages import digits
 
 UNITS: dict[AlertName, str] = {
@@ -38,7 +37,7 @@ def show_amount(alert: Alert, value: float | None) -> str:
         return "changed" if value else "unchanged"
     if unit.startswith("%"):
         return f"{digits.share(value)}{unit[1:]}"
-    return f"{digits.number(value)} {unit}".rstrip()
+    return f"{digits.number(value)} {unit.removesuffix('s') if value == 1 else unit}".rstrip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +70,11 @@ class MetricRow:
     def said(self) -> str:
         """The metric's name for people."""
         return metric_name(self.name)
+
+    @property
+    def state(self) -> str:
+        """Of the palette, what the metric calls for; empty: nothing."""
+        return "bad" if self.worse else "warn" if self.beyond else ""
 
 
 _NEITHER = ("interval_width", "set_size")
@@ -110,6 +114,17 @@ def compare_metrics(details: dict[str, Any]) -> list[MetricRow]:
     return rows
 
 
+_TILES = 3
+
+
+def pick_tiles(rows: list[MetricRow]) -> list[MetricRow]:
+    """The metrics that are seen first: the kind's own, and each that is worse or beyond its bound.
+
+    What the sentence on top blames is never hidden in the table below.
+    """
+    return [row for place, row in enumerate(rows) if place < _TILES or row.state]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conclusion:
     """What the page begins with: `state` of the palette, a word, and the sentence."""
@@ -119,19 +134,20 @@ class Conclusion:
     sentence: str
 
 
-def conclude(
-    record: MonitoringRecord, drift: DriftResult | None, rows: list[MetricRow]
-) -> Conclusion:
+def conclude(record: MonitoringRecord) -> Conclusion:
     """One sentence of what was measured, what fires, and what follows: all that the page shows agrees."""
+    rows, features = compare_metrics(record.details), record.details.get("features")
+    changed = [name for name, found in (features or {}).items() if found["drifted"]]
+    unsure = [name for name, found in (features or {}).items() if found["doubt"]]
     critical = [alert.name for alert in record.alerts if alert.severity == "critical"]
     worse = [row.said for row in rows if row.worse]
     beyond = [row.said for row in rows if row.beyond and not row.worse]
     others = [alert.name for alert in record.alerts if alert.severity == "warning"]
     if critical or record.retrain:
         state, word = "bad", "Act"
-    elif worse or beyond or others or (drift and drift.drifted):
+    elif worse or beyond or others or changed:
         state, word = "warn", "Look"
-    elif drift is None or drift.of("cannot tell"):
+    elif features is None or unsure:
         state, word = "unknown", "Cannot tell"
     else:
         state, word = "good", "All well"
@@ -144,20 +160,17 @@ def conclude(
         parts.append("no metric is worse than at release")
     if not rows:
         parts.append("no label is known yet")
-    parts.append(_of_drift(drift))
+    parts.append(
+        "too few predictions to say anything of drift"
+        if features is None
+        else f"{len(changed) or 'none'} of {digits.counted(len(features), 'feature')} changed"
+        + (f", of {len(unsure)} it cannot be told" if unsure else "")
+    )
     fired = [alert.name for alert in record.alerts]
     parts.append(f"alerts: {', '.join(fired)}" if fired else "no alert")
     parts.append("retraining is asked for" if record.retrain else "the model is kept")
     sentence = "; ".join(parts)
     return Conclusion(state=state, word=word, sentence=f"{sentence[:1].upper()}{sentence[1:]}.")
-
-
-def _of_drift(drift: DriftResult | None) -> str:
-    if drift is None:
-        return "too few predictions to say anything of drift"
-    changed, unsure = len(drift.drifted), len(drift.of("cannot tell"))
-    said = f"{changed or 'none'} of {digits.counted(len(drift.features), 'feature')} changed"
-    return said + (f", of {unsure} it cannot be told" if unsure else "")
 
 
 def _listed(names: list[str]) -> str:

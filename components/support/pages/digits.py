@@ -6,6 +6,8 @@ NONE = "–"
 _SIGNIFICANT = 3
 _MOST_DECIMALS = 6
 _LEAST_SHARE = 0.0005
+_SPACE = "\u00a0"
+"""One that does not break: a line never begins with the sign."""
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -67,9 +69,9 @@ def share(value: float | None, places: int = 1) -> str:
     if value is None or not math.isfinite(value):
         return NONE
     if value and abs(value) < _LEAST_SHARE:
-        return "under 0.05 %" if value > 0 else "over −0.05 %"
+        return f"under 0.05{_SPACE}%" if value > 0 else f"over −0.05{_SPACE}%"
     shown = f"{100 * value:.{places}f}"
-    return f"{shown.removesuffix('.0') if value in (0, 1) else shown} %"
+    return f"{shown.removesuffix('.0') if value in (0, 1) else shown}{_SPACE}%"
 
 
 def count(value: float | None) -> str:

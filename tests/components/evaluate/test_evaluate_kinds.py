@@ -105,7 +105,7 @@ def test_a_good_model_of_a_number_passes(worlds, tmp_path: Path, registry: str) 
     assert {"Predicted against actual", "Residuals by tenths"} <= {
         name for name in ("Predicted against actual", "Residuals by tenths") if name in card
     }
-    assert "90 % is what they promise" in card and card.count("<svg") == 2
+    assert "90\u00a0% is what they promise" in card and card.count("<svg") == 2
 
 
 Change = Callable[[pa.Table], pa.Table]

@@ -21,7 +21,13 @@ from slipway.components.monitor.measures.sketch import (
 )
 from slipway.components.monitor.report.evidently import EvidentlyPage
 from slipway.components.monitor.report.page import _disagreement
-from slipway.components.monitor.report.says import UNITS, compare_metrics, conclude, show_amount
+from slipway.components.monitor.report.says import (
+    UNITS,
+    compare_metrics,
+    conclude,
+    pick_tiles,
+    show_amount,
+)
 
 RNG = np.random.default_rng(0)
 OLD = RNG.normal(0, 1, 20_000)
@@ -131,8 +137,29 @@ GOOD = details(release={"accuracy": 0.705}, thresholds={})
 def test_the_first_sentence_says_what_stands_under_it(
     of: MonitoringRecord, drift: DriftResult | None, state: str, said: str
 ) -> None:
-    verdict = conclude(of, drift, compare_metrics(of.details))
+    of.details["features"] = drift and {f.name: asdict(f) for f in drift.features}
+    verdict = conclude(of)
     assert verdict.state == state and said in verdict.sentence, verdict
+
+
+def test_what_the_sentence_blames_is_among_the_first_tiles() -> None:
+    """Of a number coverage is its fifth metric: it was blamed above and hidden in the table."""
+    found = details(
+        label={"kind": "number"}, release={"rmse": 2.0}, thresholds={"coverage": 0.85},
+        performance={
+            "rmse": 2.0, "mae": 1.0, "r2": 0.5, "pinball": 0.1, "coverage": 0.79, "interval_width": 3.0,
+            "intervals": {"rmse": [1.0, 3.0], "coverage": [0.68, 0.9]},
+        },
+    )  # fmt: skip
+    rows = compare_metrics(found)
+    assert [row.name for row in pick_tiles(rows)] == ["rmse", "mae", "r2", "coverage"]
+    assert [row.state for row in pick_tiles(rows)] == ["", "", "", "warn"]
+    assert [row.state for row in pick_tiles(compare_metrics(details()))] == [
+        "warn",
+        "bad",
+        "bad",
+        "bad",
+    ]
 
 
 def test_every_alert_has_a_unit_and_amounts_that_can_be_read() -> None:
@@ -140,21 +167,22 @@ def test_every_alert_has_a_unit_and_amounts_that_can_be_read() -> None:
     shown = {
         name: show_amount(replace(LOW, name=name), value)
         for name, value in {
-            "FEATURE_DRIFT": 15.0, "DATA_DRIFT": 0.5357, "HIGH_LATENCY": 135.766,
+            "FEATURE_DRIFT": 15.0, "NEW_CLASS": 1.0, "DATA_DRIFT": 0.5357, "HIGH_LATENCY": 135.766,
             "PREDICTION_DRIFT": 1.0, "LOW_ACCURACY": 0.46412, "SKEW": 0.0,
         }.items()
     }  # fmt: skip
     assert shown == {
-        "FEATURE_DRIFT": "15 features", "DATA_DRIFT": "53.6 % of the features",
+        "FEATURE_DRIFT": "15 features", "NEW_CLASS": "1 label",
+        "DATA_DRIFT": "53.6\u00a0% of the features",
         "HIGH_LATENCY": "136 ms", "PREDICTION_DRIFT": "changed", "LOW_ACCURACY": "0.464",
-        "SKEW": "0 % of the rows",
+        "SKEW": "0\u00a0% of the rows",
     }  # fmt: skip
 
 
 def test_where_evidently_says_otherwise_one_line_says_why() -> None:
     assert NEW.share == 1.0
     page = EvidentlyPage(text="", share=0.2, rows=500)
-    assert "20.0 % of the columns" in _disagreement(NEW, page)
+    assert "20.0\u00a0% of the columns" in _disagreement(NEW, page)
     assert _disagreement(NEW, replace(page, share=0.97)) == ""
     assert _disagreement(NEW, None) == "" and _disagreement(None, page) == ""
 

@@ -94,7 +94,13 @@ def test_an_interval_says_how_many_digits_its_value_has(
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(None, "–"), (0.0, "0 %"), (1.0, "100 %"), (0.2834, "28.3 %"), (1e-6, "under 0.05 %")],
+    [
+        (None, "–"),
+        (0.0, "0\u00a0%"),
+        (1.0, "100\u00a0%"),
+        (0.2834, "28.3\u00a0%"),
+        (1e-6, "under 0.05\u00a0%"),
+    ],
 )
 def test_a_share_in_per_cent(value: float | None, shown: str) -> None:
     assert digits.share(value) == shown
@@ -138,7 +144,7 @@ def test_a_name_that_is_missing_is_an_error(tmp_path: Path) -> None:
         "{% block body %}{{ 0.5 | share }}{% endblock %}"
     )
     page = pages.render_page(template, name="a <b>")
-    assert "<title>a &lt;b&gt;</title>" in page and "50.0 %" in page
+    assert "<title>a &lt;b&gt;</title>" in page and "50.0\u00a0%" in page
     assert page.count("--paper: #ffffff") == 2 and page.count("--paper: #14181f") == 1
     with pytest.raises(jinja2.UndefinedError):
         pages.render_page(template)

@@ -1,0 +1,69 @@
+"""What the training report says in words: of what the model is made, and why it was taken."""
+
+from typing import Any, cast
+
+import pytest
+
+from slipway.components.train.report import TrainingLog, _why, describe_model
+
+
+def log(**changes: Any) -> TrainingLog:
+    found = {
+        "architecture": "tabm",
+        "members": [{"history": [{}] * 7, "best_epoch": 0}],
+        "model": "network", "choice": None, "trees": None, "linear": None, **changes,
+    }  # fmt: skip
+    return cast("TrainingLog", found)
+
+
+TREES = {"rounds": [61, 76], "leaves": 2328}
+LINEAR = {"penalty": 0.1}
+SHARES = {"network": 0.5, "linear": 0.3, "trees": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        (log(), "a network (tabm, 7 epochs)"),
+        (log(members=[{"history": [{}]}] * 3), "3 networks (tabm, 3 epochs)"),
+        (log(model="trees", trees=TREES), "boosted trees (2,328 leaves in 61 and 76 rounds)"),
+        (log(model="linear", linear=LINEAR, members=[]), "a linear model (penalty 0.1)"),
+        (
+            log(model="blend", trees=TREES, linear=LINEAR, choice={"shares": SHARES}),
+            "a blend of a network (tabm, 7 epochs), a linear model (penalty 0.1) and boosted trees"
+            " (2,328 leaves in 61 and 76 rounds)",
+        ),
+        (
+            log(model="blend", linear=LINEAR, choice={"shares": {"network": 0.6, "linear": 0.4}}),
+            "a blend of a network (tabm, 7 epochs) and a linear model (penalty 0.1)",
+        ),
+    ],
+)
+def test_a_model_is_said_in_words(of: TrainingLog, said: str) -> None:
+    assert describe_model(of) == said
+
+
+def choice(chosen: str, lead: float, **changes: Any) -> dict[str, Any]:
+    losses = {"network": 0.93, "linear": 0.92, "trees": 0.95, "blend": 0.92 - lead}
+    return {
+        "asked": "auto", "chosen": chosen, "why": "beside the linear no model has a share of 10%",
+        "shares": SHARES, "losses": losses, "lead": lead, "noise": 0.0075, **changes,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("of", "begins", "has"),
+    [
+        (choice("blend", 0.02), "The blend is taken: its", "0.0200 below that of the linear alone"),
+        (choice("blend", 0.0064), "Validation cannot tell the blend from the linear", "0.0064 below"),
+        (choice("blend", -0.003), "Validation cannot tell the blend from the linear", "0.0030 above"),
+        (choice("linear", -0.02), "The linear is taken, not a blend", "error of 0.0075"),
+        (choice("linear", 0.0, shares={"linear": 1.0}), "The linear alone is taken", "share of 10%"),
+        (choice("trees", 0.02, asked="trees"), "training.model asks for trees. Of the", "below"),
+    ],
+)  # fmt: skip
+def test_a_lead_within_the_noise_is_not_told_as_one(
+    of: dict[str, Any], begins: str, has: str
+) -> None:
+    said = _why(of)
+    assert said.startswith(begins) and has in said, said
