@@ -1,5 +1,6 @@
 """How `--help` looks: commands in groups; boxes and colours on a terminal alone."""
 
+import functools
 import sys
 from typing import Any
 
@@ -10,8 +11,39 @@ from typer.core import MarkupMode, TyperGroup
 MARKUP: MarkupMode = "markdown" if sys.stdout.isatty() else None
 
 
+_WORDS = {"str": "TEXT", "int": "NUMBER", "float": "NUMBER", "Path": "PATH", "bool": ""}
+"""What to type where an option does not say so itself, by the name of its type in Python."""
+
+
+def _say_what_to_type(command: Any, ctx: Any) -> None:
+    """Puts a word in the place of each type's name in Python: of options, arguments and --help itself."""
+    for below in getattr(command, "commands", {}).values():
+        _say_what_to_type(below, ctx)
+    for given in (*command.params, command.get_help_option(ctx)):
+        kind = given.bare_type().removeprefix("list[").removesuffix("]")
+        if kind in _WORDS and not given.type_descriptor.is_choice:
+            given.display_type = functools.partial(_word, _WORDS[kind])
+
+
+def _word(word: str, context: object) -> str:
+    del context
+    return word
+
+
 class Commands(TyperGroup):
     """A group whose commands stand below the name of their own group in plain help too."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, its help in words."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            _say_what_to_type(command, ctx)
+        return command
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Its own help, in words too."""
+        _say_what_to_type(self, ctx)
+        super().format_help(ctx, formatter)
 
     def format_commands(self, ctx: object, formatter: Any) -> None:
         """Writes a section for each group of commands; typer does so with boxes alone."""

@@ -71,7 +71,7 @@ def _replaced(page: Path, text: str, mark: str, table: str) -> str:
 
 def functions_table() -> str:
     """Markdown: a row for each operator and function of an expression."""
-    rows = ["| | takes | gives | |", "| --- | --- | --- | --- |"]
+    rows = ["| form | takes | gives | meaning |", "| --- | --- | --- | --- |"]
     for name, function in FUNCTIONS.items():
         more = ", …" if function.more else ""
         takes = " or ".join(", ".join(form) + more for form in function.takes)
@@ -88,7 +88,7 @@ def settings_table(name: str) -> str:
         name: of the section in the project file.
     """
     section: Any = Project.model_fields[name].annotation
-    rows = [f"| setting (below `{name}`) | default | |", "| --- | --- | --- |"]
+    rows = [f"| setting (below `{name}`) | default | meaning |", "| --- | --- | --- |"]
     for key, field in leaves(section):
         text = " ".join((field.description or "").split()).replace("|", "\\|")
         rows.append(f"| `{key}` | {default(field)} | {text} |")
@@ -140,7 +140,7 @@ def _table(stage: str) -> str:
     }
     returned = docstring_parser.parse(face.python_func.__doc__).returns
     explained["Output"] = " ".join(((returned and returned.description) or "").split())
-    rows = ["| | name | type | |", "| --- | --- | --- | --- |"]
+    rows = ["| way | name | type | meaning |", "| --- | --- | --- | --- |"]
     spec = face.component_spec
     for kind, values in (("input", spec.inputs), ("output", spec.outputs)):
         for name, value in (values or {}).items():

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -22,6 +23,7 @@ from slipway.components.config.project import load_project
 from slipway.components.config.training import TrainingConfig
 from slipway.components.support.errors import ProjectError
 from slipway.components.support.images import STAGES
+from support.browser import Page, open_browser
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -51,6 +53,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with open_browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
 def test_nothing_is_fetched_when_a_page_is_read(site: Path) -> None:
     loaded = r"<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=\"?(https?:)?//"
     outside = [page for page in site.rglob("*.html") if re.search(loaded, page.read_text())]
@@ -66,6 +74,19 @@ def test_search_code_copy_and_a_dark_scheme_are_there(site: Path) -> None:
     index = (site / "search/search_index.json").read_text()
     assert "Point in time" in index
     assert "components/register/" in index
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_a_page_can_be_read_by_everybody(site: Path, page: Page, width: int, scheme: str) -> None:
+    """Nothing that axe-core finds, in the theme's parts either; nothing beyond a telephone's edge."""
+    page.prefer(scheme)
+    found = {}
+    for name in ("", "start/five-minutes/", "own-data/", "components/register/", "features/"):
+        page.open(site / name / "index.html", width)
+        assert page.scheme() == {"light": "default", "dark": "slate"}[scheme]
+        faults = page.violations() + (["too wide"] if page.overflow() else [])
+        found |= {name: faults} if faults else {}
+    assert found == {}
 
 
 def test_a_dead_link_a_dead_anchor_and_a_page_without_a_place_fail_the_build(

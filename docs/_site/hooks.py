@@ -17,6 +17,7 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 
 import messages  # noqa: E402
+import readable  # noqa: E402
 import reference  # noqa: E402
 
 
@@ -54,3 +55,9 @@ def on_page_markdown(markdown: str, *, page: Page, config: Any, files: Files) ->
         return f"]({'../' * depth}components/{match[1]}.md{match[2] or ''})"
 
     return re.sub(r"\]\((?:\.\./)+components/(\w+)/README\.md(#[\w-]+)?\)", to_component, markdown)
+
+
+def on_post_page(output: str, *, page: Page, config: Any) -> str:
+    """Makes a page readable for all."""
+    del page, config
+    return readable.mend(output)

@@ -150,7 +150,7 @@ def project_page() -> str:
             continue
         about = inspect.getdoc(inner) or ""
         parts.append(
-            f"\n## {key}\n\n{_first(about)}\n\n| setting | type | default | |\n| --- | --- | --- | --- |\n"
+            f"\n## {key}\n\n{_first(about)}\n\n| setting | type | default | meaning |\n| --- | --- | --- | --- |\n"
         )
         prefix = "<name>." if get_origin(_bare(field.annotation)) is dict else ""
         parts += [_row(f"{prefix}{path}", setting) for path, setting in stage_pages.leaves(inner)]
@@ -225,7 +225,7 @@ def commands_page() -> str:
             if not getattr(parameter, "hidden", False)
         ]
         if rows:
-            parts.append("\n| | default | |\n| --- | --- | --- |\n" + "".join(rows))
+            parts.append("\n| option | default | meaning |\n| --- | --- | --- |\n" + "".join(rows))
     return "".join(parts)
 
 

@@ -331,7 +331,11 @@ def test_help_on_a_terminal_fits_it() -> None:
         text = STYLES.sub("", on_a_terminal(columns, "run", "--help"))
         assert BOXES.search(text)
         assert max(cell_len(line) for line in text.splitlines()) <= columns
+        assert not re.search(r"<\w*(bool|str|int)\b", text), "a type of Python's"
     assert "\x1b[3" not in on_a_terminal(80, "run", "--help", NO_COLOR="1"), "no colour"
+    assert "<bool>" not in STYLES.sub("", on_a_terminal(80, "--help"))
+    init = piped("init", "--help").stdout
+    assert "DATA TEXT" in init and "--kind TEXT" in init and "<" not in init
 
 
 def test_a_usage_error_in_a_pipe_is_plain() -> None:

@@ -48,6 +48,12 @@ class Page:
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
 
+    def scheme(self) -> str:
+        """The colour scheme that a page of the docs' theme is drawn in."""
+        program = "return document.body.getAttribute('data-md-color-scheme')"
+        found: str = self._driver.execute_script(program)
+        return found
+
     def run_scripts(self, allowed: bool) -> None:
         """Whether pages may run scripts from now on; a driver's own still do."""
         self._driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not allowed})
