@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from support.browser import Page, open_browser
 from typer.main import get_command
 
 from slipway.commands.cli import app
@@ -23,7 +24,6 @@ from slipway.components.config.project import load_project
 from slipway.components.config.training import TrainingConfig
 from slipway.components.support.errors import ProjectError
 from slipway.components.support.images import STAGES
-from support.browser import Page, open_browser
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
