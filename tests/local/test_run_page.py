@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from slipway.commands.open import NAMES, Part, find_page
-from slipway.components.contracts.monitoring_record import MLSystemMetrics, MonitoringRecord
+from slipway.components.contracts.monitoring.monitoring_record import (
+    MLSystemMetrics,
+    MonitoringRecord,
+)
 from slipway.components.contracts.verdict import RuleResult, Verdict
 from slipway.components.support.errors import SlipwayError
 from slipway.local.job import RunResult, add_report, as_html
