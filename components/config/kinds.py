@@ -117,7 +117,7 @@ _MEANINGS: dict[Metric, str] = {
 
 def explain_metrics(metrics: Iterable[str]) -> list[tuple[str, str]]:
     """What metrics mean, for people: the name and a sentence of each that is known, in their order."""
-    known: dict[str, str] = {**_MEANINGS}
+    known: dict[str, str] = {str(name): meaning for name, meaning in _MEANINGS.items()}
     return [(metric_name(metric), known[metric]) for metric in metrics if metric in known]
 
 
