@@ -1,5 +1,6 @@
 """The training tables as tensors."""
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,7 +90,10 @@ def read_weights(folder: Path, part: Part, column: str | None) -> np.ndarray | N
     sums = WeightSums()
     sums.add(weights)
     sums.refuse_unfit(setting, part, zero_weighs=True)
-    return weights.astype(np.float32)
+    # Only how they stand to one another counts. Near 1 a float32 holds those that are large or small in
+    # float64 too; by a power of two no other digit changes.
+    near_one = 2.0 ** -round(math.log2(weights.mean()))
+    return (weights * near_one).astype(np.float32)
 
 
 def row_weights(

@@ -422,6 +422,25 @@ def test_weights_that_cannot_weigh_are_refused_with_their_rows(make_splits: Any)
             prepare(splits, read_splits(splits), "toy", config, torch.device("cpu"))
 
 
+@pytest.mark.parametrize("power", [-150, -20, 20, 120, 150])
+def test_only_how_weights_stand_to_one_another_counts(make_splits: Any, power: int) -> None:
+    """Beyond what float32 holds too; where it does, to the last bit."""
+    import torch
+
+    splits = make_splits(rows=500)
+    for part in ("train", "validation"):
+        table = read_part(splits, part)
+        scaled = pa.array(table["importance"].to_numpy() * 2.0**power)
+        pq.write_table(table.append_column("scaled", scaled), splits / f"{part}.parquet")
+    write_splits(splits, replace(read_splits(splits), beside={"scaled": "double"}))
+    weights = []
+    for name in ("importance", "scaled"):
+        config = TrainingConfig.model_validate(SMALL | {"sample_weight": name})
+        prepared = prepare(splits, read_splits(splits), "toy", config, torch.device("cpu"))
+        weights.append(prepared.parts.source.rows.weights.numpy())
+    assert np.array_equal(*weights)
+
+
 @pytest.mark.parametrize(("given", "found"), [(0, (10, 6e-3)), (1, (1, 1.0))])
 def test_a_parameter_of_0_follows_the_size_of_the_table(
     given: int,
