@@ -208,6 +208,8 @@ def _read(tree: ast.AST, depth: int) -> Node:
 
 
 def _constant(value: object) -> Constant:
+    if value == "":
+        raise ExpressionError("an empty text counts as missing: write is_missing(…), or None")
     if value is None or isinstance(value, bool | str):
         return Constant(value)
     if isinstance(value, int | float):
@@ -235,13 +237,21 @@ def _comparison(tree: ast.Compare, read: Callable[[ast.AST], Node]) -> Node:
             if not isinstance(right, ast.List | ast.Tuple) or not right.elts:
                 raise ExpressionError("`in` needs a list of constants, as in `plan in ['a', 'b']`")
             mine = read(left)
-            found = _joined("or", [Call("==", (mine, read(value))) for value in right.elts])
+            found = _joined("or", [_compared("==", mine, read(value)) for value in right.elts])
             made.append(Call("not", (found,)) if isinstance(operator, ast.NotIn) else found)
         elif type(operator) in _OPERATORS:
-            made.append(Call(_OPERATORS[type(operator)], (read(left), read(right))))
+            made.append(_compared(_OPERATORS[type(operator)], read(left), read(right)))
         else:
             raise ExpressionError("`is` compares nothing here: write == or is_missing(…)")
     return _joined("and", made)
+
+
+def _compared(operator: str, left: Node, right: Node) -> Call:
+    """A comparison; of what is missing it would be missing in each row."""
+    for side in (left, right):
+        if isinstance(side, Constant) and side.value is None:
+            raise ExpressionError(f"nothing is {operator} None, not even None: write is_missing(…)")
+    return Call(operator, (left, right))
 
 
 def _call(tree: ast.Call, read: Callable[[ast.AST], Node]) -> Node:
