@@ -195,7 +195,8 @@ def read_answers(window: LogWindow, kind: LabelKind, features: Sequence[str] = (
 
     Args:
         window: the log.
-        kind: of label, which says the columns of an answer.
+        kind: of label, which says the columns of an answer; they are null in rows that a version of
+            another kind answered.
         features: columns of features that are wanted all the same; null where a file has them not.
     """
     import pyarrow as pa
@@ -213,18 +214,35 @@ def read_answers(window: LogWindow, kind: LabelKind, features: Sequence[str] = (
             values = table[name] if name in table.column_names else pa.nulls(table.num_rows)
             extra[name].append(values.cast(pa.string()))
         table = table.select([name for name in table.column_names if name in names])
-        lacking = [name for name in names if name not in table.column_names]
+        lacking = [name for name in _REQUEST if name not in table.column_names]
         if lacking:
             raise SlipwayError(
                 f"The inference log {window.uri} of {window.model} lacks the columns"
                 f" {', '.join(lacking)}: it was not written by this release's predictor."
             )
-        tables.append(table.cast(schema))
+        if not _holds(table, schema):
+            # Another version's answers, of another kind of label.
+            table = table.select(list(_REQUEST))
+            for name, column in columns:
+                table = table.append_column(name, pa.nulls(table.num_rows, column))
+        tables.append(table.select(names).cast(schema))
     answers = pa.concat_tables(tables)
     for name, parts in extra.items():
         chunks = [chunk for part in parts for chunk in getattr(part, "chunks", [part])]
         answers = answers.append_column(name, pa.chunked_array(chunks, pa.string()))
     return answers
+
+
+def _holds(table: "pa.Table", schema: "pa.Schema") -> bool:
+    """Whether a table has all columns of a schema, texts where it has texts."""
+    import pyarrow as pa
+
+    there = {field.name: field.type for field in table.schema}
+    return all(
+        field.name in there
+        and pa.types.is_string(field.type) == pa.types.is_string(there[field.name])
+        for field in schema
+    )
 
 
 def is_answered(table: "pa.Table") -> "pa.ChunkedArray":

@@ -268,7 +268,7 @@ def _drift_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
                 None if found.prediction_drift is None else float(bool(found.prediction_drift))
             ),
             threshold=0.0,
-            text="The predicted probabilities drifted: {findings.prediction_drift}.",
+            text="The answers drifted: {findings.prediction_drift}.",
             action="If labels are late, this is the earliest sign of decay: watch the accuracy.",
         ),
         AlertRule(

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipway.components.config.features.features import FeaturesConfig
+from slipway.components.config.kinds import LabelKind
 from slipway.components.contracts.dataset import read_manifest, read_table
 from slipway.components.contracts.rows.row_key import key_sources, row_keys
 from slipway.components.metrics import binary
@@ -102,11 +103,17 @@ class KnownLabels:
     Attributes:
         rows: columns key (text), known_at, and actual: Int8 of a binary label, Float64 of a number, of
             several classes the class's name.
+        kind: of label.
         merge_rare: the class that those count as which a model does not know; None: none.
     """
 
     rows: "pl.DataFrame"
+    kind: LabelKind
     merge_rare: str | None = None
+
+    def of(self, label: LabelType) -> "pl.DataFrame":
+        """The rows that a version's answers are held against: none, where it answers another question."""
+        return self.rows if label.kind == self.kind else self.rows.head(0)
 
 
 def read_known_labels(dataset: Path, features: FeaturesConfig, known_by: datetime) -> KnownLabels:
@@ -149,7 +156,7 @@ def read_known_labels(dataset: Path, features: FeaturesConfig, known_by: datetim
         never = pl.lit(None, pl.Datetime("us", "UTC"))
         found = table.select(key=key, actual=actual, known_at=never).drop_nulls(["key", "actual"])
         rows = found.unique("key", keep="last", maintain_order=True)
-        return KnownLabels(rows=rows, merge_rare=label.merge_rare)
+        return KnownLabels(rows=rows, kind=label.kind, merge_rare=label.merge_rare)
     moment = pl.col(known)
     if getattr(table.schema[known], "time_zone", None) is None:
         moment = moment.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
@@ -159,7 +166,7 @@ def read_known_labels(dataset: Path, features: FeaturesConfig, known_by: datetim
         .filter(pl.col("known_at") <= known_by)
         .unique("key", keep="last", maintain_order=True)
     )
-    return KnownLabels(rows=rows, merge_rare=label.merge_rare)
+    return KnownLabels(rows=rows, kind=label.kind, merge_rare=label.merge_rare)
 
 
 def measure(
@@ -257,7 +264,7 @@ def join_labels(
             table.filter(pl.col("key").is_null()),
             last.unique("key", keep="last", maintain_order=True),
         ]
-    ).join(labels.rows, on="key", how="left", maintain_order="left")
+    ).join(labels.of(label), on="key", how="left", maintain_order="left")
 
 
 def known_places(rows: "pl.DataFrame", label: LabelType, labels: KnownLabels) -> "pl.DataFrame":
@@ -286,7 +293,7 @@ def _places(names: "pl.Series", classes: tuple[str, ...], merge_rare: str | None
 
     places = {name: place for place, name in enumerate(classes)}
     other = places.get(merge_rare) if merge_rare is not None else None
-    return names.replace_strict(places, default=other, return_dtype=pl.Int32)
+    return names.cast(pl.String).replace_strict(places, default=other, return_dtype=pl.Int32)
 
 
 def _resample(

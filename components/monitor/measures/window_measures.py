@@ -164,6 +164,13 @@ def _measure_version(
     settings: MonitoringConfig,
 ) -> VersionMeasures:
     reference = fetch_reference(of.model, logged_version, _reference_part(settings))
+    kind, asked = reference.label.kind, of.features.label.kind
+    if kind != asked:
+        progress(
+            f"WARNING: version {logged_version} was trained on a label of kind {kind}, and"
+            f" features.label.kind is {asked}: its answers are held against no label"
+        )
+        answers = read_answers(log, kind)
     predicted = _predicted_rows(answers, logged_version)
     known = read_known_labels(of.labels, of.features, known_by)
     performance = measure(predicted, known, reference.label, reference.errors)
@@ -215,7 +222,7 @@ def _measure_fairness(
     except SlipwayError as error:
         return not_measured(rules, reference.fairness, str(error))
     if logged := logged_columns(rules, features):
-        answers = read_answers(log, of.features.label.kind, logged)
+        answers = read_answers(log, reference.label.kind, logged)
         predicted = _predicted_rows(answers, version)
     return measure_fairness(predicted, known, groups, reference.label, rules, reference.fairness)
 

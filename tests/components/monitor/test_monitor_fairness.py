@@ -60,7 +60,7 @@ def logged(rows: pl.DataFrame, *, feature: bool = False) -> pa.Table:
 
 def labels(rows: pl.DataFrame) -> KnownLabels:
     told = rows.select("key", pl.col("actual").cast(pl.Int8), known_at=pl.lit(NOON))
-    return KnownLabels(rows=told.drop_nulls("actual"))
+    return KnownLabels(rows=told.drop_nulls("actual"), kind="binary")
 
 
 def groups(rows: pl.DataFrame) -> pl.DataFrame:

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from sklearn import metrics as sk
 
 from slipway.components.config.data import Window
+from slipway.components.config.kinds import LabelKind
 from slipway.components.config.monitoring import MonitoringConfig
+from slipway.components.contracts.monitoring.inference_log import log_schema
 from slipway.components.contracts.monitoring.reference import (
     FILE,
     ROWS,
@@ -28,6 +31,7 @@ from slipway.components.monitor.measures.expected_error import fit_errors
 from slipway.components.monitor.measures.performance import KnownLabels, measure
 from slipway.components.monitor.measures.sketch import CategorySketch, NumericSketch
 from slipway.components.monitor.reference import read_reference
+from slipway.components.monitor.window import main_version, open_window, read_answers
 
 NOON = datetime(2013, 12, 9, 12, tzinfo=UTC)
 CLASSES = ("ant", "bee", "cat")
@@ -73,7 +77,8 @@ def known(actual: Any, **more: Any) -> KnownLabels:
         },
         schema_overrides={"known_at": pl.Datetime("us", "UTC")},
     )
-    return KnownLabels(rows=rows, **more)
+    kinds: dict[Any, LabelKind] = {pl.String: "multiclass", pl.Int8: "binary"}
+    return KnownLabels(rows=rows, kind=kinds.get(rows["actual"].dtype, "number"), **more)
 
 
 def test_several_classes_are_measured_as_scikit_learn_measures_them() -> None:
@@ -272,3 +277,67 @@ def test_a_reference_is_read_and_its_predictions_are_sketched(kind: str, tmp_pat
         assert reference.errors.expect(answers[200:])["mae"] == pytest.approx(
             np.abs(actual[200:] - answers[200:, 0]).mean(), rel=1e-6
         )
+
+
+ANSWERED: dict[LabelKind, tuple[LabelType, np.ndarray]] = {
+    "binary": (label_type("binary", threshold=0.5), classes(300, 3)[0][:, 0]),
+    "multiclass": (SEVERAL, classes(300, 3)[0]),
+    "number": (NUMBER, numbers(300, 3)[0]),
+}
+LABELS: dict[LabelKind, Any] = {
+    "binary": pl.Series([0, 1, 1] * 100, dtype=pl.Int8),
+    "multiclass": ["ant", "bee", "cat"] * 100,
+    "number": [1.0, 0.0, 2.5] * 100,
+}
+
+
+@pytest.mark.parametrize("answered", ANSWERED)
+@pytest.mark.parametrize("asked", LABELS)
+def test_a_version_of_another_kind_is_held_against_no_label(
+    answered: LabelKind, asked: LabelKind
+) -> None:
+    """The project's label changed its kind, and the version before it still serves."""
+    label, answers = ANSWERED[answered]
+    found = measure(logged(label, answers), known(LABELS[asked]), label)
+    assert found.predictions == 300
+    assert found.labelled == (300 if answered == asked else 0)
+    assert (found.accuracy is None and found.rmse is None) == (answered != asked)
+    assert found.new_class_rows == 0
+
+
+@pytest.mark.parametrize("first", ANSWERED)
+@pytest.mark.parametrize("second", ANSWERED)
+def test_a_window_in_which_the_kind_changed_is_read(
+    first: LabelKind, second: LabelKind, tmp_path: Path
+) -> None:
+    """Two versions answered in it: each is read by its own kind, and the rows of both are counted."""
+    rows = {}
+    for version, kind in (("1", first), ("2", second)):
+        label, answers = ANSWERED[kind]
+        schema = log_schema((), label.columns())
+        table = logged(label, answers[: 100 * int(version)])
+        more = {
+            "row": pa.array(range(table.num_rows), pa.int32()),
+            "model_version": [version] * table.num_rows,
+        }
+        columns = {
+            field.name: more.get(
+                field.name,
+                table[field.name]
+                if field.name in table.column_names
+                else pa.nulls(table.num_rows, field.type),
+            )
+            for field in schema
+        }
+        folder = tmp_path / "toy" / "date=2013-12-09" / "hour=12"
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(columns, schema), folder / f"{version}.parquet")
+        rows[version] = answers[: 100 * int(version)]
+    window = Window(start=NOON, end=NOON + timedelta(hours=1))
+    log = open_window(str(tmp_path), "toy", window)
+    for version, kind in (("1", first), ("2", second)):
+        answers = read_answers(log, kind)
+        assert main_version(answers) == ("2", {"1": 100, "2": 200})
+        mine = answers.filter(pc.equal(answers["model_version"], version))
+        read = ANSWERED[kind][0].from_columns(mine)
+        assert np.array_equal(read, rows[version])

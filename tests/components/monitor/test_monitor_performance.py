@@ -58,7 +58,7 @@ def labels(keys: list[str], actual: Any, hours: float = 5) -> KnownLabels:
         },
         schema_overrides={"known_at": pl.Datetime("us", "UTC")},
     )
-    return KnownLabels(rows=rows)
+    return KnownLabels(rows=rows, kind="binary")
 
 
 def test_labels_without_a_time_are_all_known_and_wait_for_nothing(tmp_path: Path) -> None:
