@@ -55,7 +55,8 @@ def choose_threshold(
     if costs is not None and rule == "cost":
         nothing = -float(cost_from_counts(0, 0, positives, rows, costs))
         if nothing > quality[best]:
-            return (float(scores[0]) + 1) / 2 if scores[0] < 1 else float(np.nextafter(1.0, 2.0))
+            above = np.nextafter(scores[0], np.float32(2))  # which the label rule tells apart
+            return (float(scores[0]) + 1) / 2 if above < 1 else float(above)
     following = float(scores[best + 1]) if best + 1 < rows else 0.0
     between = (float(scores[best]) + following) / 2
     # Between two neighbours of float32 there is nothing: half way would round to either.
