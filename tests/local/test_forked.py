@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import signal
 import threading
 import time
 from pathlib import Path
@@ -30,6 +29,7 @@ def describe(note: str) -> str:
     import threading
     import warnings
     from pathlib import Path
+    from signal import SIG_DFL, SIGTERM, getsignal
 
     print("a line of the stage")
     print("and one of its errors", file=sys.stderr)
@@ -42,7 +42,7 @@ def describe(note: str) -> str:
         "threads": threading.active_count(),
         "files": sorted(os.readlink(p) for p in Path("/proc/self/fd").glob("*") if p.exists()),
         "handlers": [getattr(h, "stream", None) is sys.stdout for h in logging.root.handlers],
-        "term": signal.getsignal(signal.SIGTERM) is signal.SIG_DFL,
+        "term": getsignal(SIGTERM) is SIG_DFL,
         "print": builtins.print.__module__,
         "warned": ("ignore", None, Warning, None, 0) not in warnings.filters,
         "variables": {k: os.environ.get(k) for k in ("COLOUR", "_KFP_RUNTIME")},
