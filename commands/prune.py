@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from slipway.cluster.connection import Connection
     from slipway.components.monitor.retention.runs import KubeflowHistory
 
+NOTHING_SET = (
+    "monitoring.retention sets nothing, so nothing is deleted. Say how much stays: --set"
+    " monitoring.retention.log=180d (of the inference log), monitoring.retention.versions=20"
+    " (newest versions), monitoring.retention.runs=90d (MLflow runs),"
+    " monitoring.retention.pipeline_runs=90d (Kubeflow runs),"
+    " monitoring.retention.online=1d (rows past their TTL)."
+)
+
 
 def prune(
     project: ProjectFolder,
@@ -46,13 +54,7 @@ def prune(
     loaded = load(project, overrides).project
     name, retention = loaded.project_name, loaded.monitoring.retention
     if retention == RetentionConfig():
-        raise ProjectError(
-            "monitoring.retention sets nothing, so nothing is deleted. Say how much stays: --set"
-            " monitoring.retention.log=180d (of the inference log), monitoring.retention.versions=20"
-            " (newest versions), monitoring.retention.runs=90d (MLflow runs),"
-            " monitoring.retention.pipeline_runs=90d (Kubeflow runs),"
-            " monitoring.retention.online=1d (rows past their TTL)."
-        )
+        raise ProjectError(NOTHING_SET)
     require_extra("cluster", "slipway prune")
     from slipway.components.monitor.retention.retention import apply_retention, plan_retention
     from slipway.components.support.environment import inference_log_uri
@@ -83,6 +85,10 @@ def prune(
         lines.append(f"online rows past their TTL: {sum(past.views.values()):,}")
         is_empty = is_empty and not any(past.views.values())
         deletes = apply and not is_empty
+    _show(lines, is_empty=is_empty, deletes=deletes)
+
+
+def _show(lines: list[str], *, is_empty: bool, deletes: bool) -> None:
     said = "Deleted." if deletes else "Nothing was deleted. Add --apply to delete it."
     said = "Nothing is past its time." if is_empty else said
     # Without a heading "versions: 0" reads as if there were none.

@@ -34,7 +34,7 @@ from slipway.components.evaluate.measures.ranking import (
     ranking_evidence,
 )
 from slipway.components.evaluate.measures.slices import plan_slices
-from slipway.components.evaluate.measures.weights import plan_weights
+from slipway.components.evaluate.measures.weights import RowWeights, plan_weights
 from slipway.components.evaluate.rehearse import rehearse
 from slipway.components.metrics.kinds.base import LabelTally, LabelType
 from slipway.components.metrics.kinds.choose import label_type, label_type_of
@@ -212,14 +212,21 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
     notes["intervals"] = _ends(shown)
     if weigh and ours.plain is not None:
         plain = estimates(ours.plain, test_pass, gate)
-        notes["weights"] = {"column": weigh.column, "effective_rows": weigh.effective_rows}
-        notes["unweighted"] = {
-            "metrics": {name: estimate.value for name, estimate in plain.items()},
-            "intervals": _ends(plain),
-        }
+        notes |= _note_weights(weigh, plain)
     return Measurements(
         evidence=evidence, shown=shown, notes=notes, test_pass=test_pass, sample=sample
     )
+
+
+def _note_weights(weigh: RowWeights, plain: dict[str, Estimate]) -> dict[str, Any]:
+    """How much rows counted, and what the metrics are where each counts once."""
+    return {
+        "weights": {"column": weigh.column, "effective_rows": weigh.effective_rows},
+        "unweighted": {
+            "metrics": {name: estimate.value for name, estimate in plain.items()},
+            "intervals": _ends(plain),
+        },
+    }
 
 
 def _ends(estimates: dict[str, Estimate]) -> dict[str, list[float | None]]:

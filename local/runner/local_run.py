@@ -18,7 +18,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,7 +74,27 @@ def run(request: RunRequest) -> None:
         raise_on_error=False,
     )
     failed: list[str] = []
-    execute = task_executor.execute_single_task
+    stages = {name.removeprefix("comp-") for name in pipeline.pipeline_spec.components}
+    with (
+        _replaced(
+            task_executor,
+            "execute_single_task",
+            _recording(task_executor.execute_single_task, failed),
+        ),
+        _replaced(ParallelExecutor, "execute_parallel_tasks", _one_by_one),
+        _replaced(
+            subprocess_task_handler,
+            "run_local_subprocess",
+            ForkedStages(subprocess_task_handler.run_local_subprocess, stages),
+        ),
+    ):
+        pipeline(**request.arguments)
+    if failed:
+        sys.exit(1)
+
+
+def _recording(execute: Callable[..., Any], failed: list[str]) -> Callable[..., Any]:
+    """What runs a task, printing an event as it starts and ends; one that fails is added to `failed`."""
 
     def execute_and_record(
         task_name: str, task_spec: Any, **rest: Any
@@ -100,19 +120,7 @@ def run(request: RunRequest) -> None:
         )
         return outputs, status
 
-    stages = {name.removeprefix("comp-") for name in pipeline.pipeline_spec.components}
-    with (
-        _replaced(task_executor, "execute_single_task", execute_and_record),
-        _replaced(ParallelExecutor, "execute_parallel_tasks", _one_by_one),
-        _replaced(
-            subprocess_task_handler,
-            "run_local_subprocess",
-            ForkedStages(subprocess_task_handler.run_local_subprocess, stages),
-        ),
-    ):
-        pipeline(**request.arguments)
-    if failed:
-        sys.exit(1)
+    return execute_and_record
 
 
 @contextmanager

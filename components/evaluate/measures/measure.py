@@ -136,19 +136,19 @@ def run_pass(
         rows += len(label)
         if not known.all():
             table, label = table.filter(known), label[known]
-        block = block_of(table, config.block, splits.key)
-        sliced = {column.name: column.groups(table) for column in columns if column.values}
-        weights = weigh.of(table) if weigh else None
-        batch = _Batch(table=table, label=label, block=block, groups=sliced, weights=weights)
+        batch = _Batch(
+            table=table,
+            label=label,
+            block=block_of(table, config.block, splits.key),
+            groups={column.name: column.groups(table) for column in columns if column.values},
+            weights=weigh.of(table) if weigh else None,
+        )
         for model in measured.values():
             if model.problems and model is not first:
                 continue
             answers = _add(model, batch, required=model is first)
             if model is first and answers is not None:
-                for groups in compared:
-                    groups.add(table, label, answers, block, weights)
-                if first.plain is not None and weights is not None:
-                    first.plain.add(answers, label, block)
+                _add_beside(first, batch, answers, compared)
                 mixed = shuffle.permutation(label)
                 shuffled.add(answers, mixed, np.zeros(len(label), np.int64))
         progress(f"scored {rows:,} of {expected:,} test rows", min(rows / expected, 1.0))
@@ -211,6 +211,16 @@ def _add(model: MeasuredModel, batch: _Batch, *, required: bool) -> "np.ndarray 
             answers, batch.label, batch.block % _SLICE_BLOCKS, group, batch.weights
         )
     return answers
+
+
+def _add_beside(
+    first: MeasuredModel, batch: _Batch, answers: "np.ndarray", compared: Sequence[GroupCounter]
+) -> None:
+    """Counts the first model's answers by groups of their own, and once each where rows have weights."""
+    for groups in compared:
+        groups.add(batch.table, batch.label, answers, batch.block, batch.weights)
+    if first.plain is not None and batch.weights is not None:
+        first.plain.add(answers, batch.label, batch.block)
 
 
 def _present(folder: Path, needed: set[str]) -> list[str]:

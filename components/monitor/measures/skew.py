@@ -206,24 +206,14 @@ def offline_values(
     Raises:
         SlipwayError: the view's table cannot be read, or the rows lack one of the keys.
     """
-    import fsspec
     import polars as pl
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     if lacking := [key for key in keys if f"entity {key}" not in known.columns]:
         raise SlipwayError(
             f"The labels' table has no column {', '.join(lacking)}, by which the view '{view.name}' is"
             " looked up: read the examples' table with it."
         )
-    path = place.table(view.name)
-    try:
-        with fsspec.open(path, "rb") as file:
-            table = pl.DataFrame(pq.ParquetFile(file).read(columns=[*keys, TIME, *names]))
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise SlipwayError(f"The offline table {path} cannot be read: {error}.") from error
-    moment = pl.col(TIME).cast(pl.Datetime("us", "UTC"))
-    table = table.with_columns(moment, *(pl.col(key).cast(pl.String) for key in keys)).sort(TIME)
+    table = _read_offline(place.table(view.name), keys, names)
     last = table[TIME].max()
     # How far its source reached when the table was written: the last change of an aggregate is the
     # last event leaving its longest window.
@@ -250,17 +240,31 @@ def offline_values(
     # As the features stage reads it: an entity of which nothing is known had no event.
     named = pl.all_horizontal(pl.col(f"entity {key}").is_not_null() for key in keys)
     counted = named & (pl.col("time") >= table[TIME].min())
-    filled = []
-    for name in names:
-        if (empty := view.empty(name)) is not None:
-            value = pl.col(f"offline {name}")
-            filled.append(
-                pl.when(counted & value.is_null())
-                .then(empty)
-                .otherwise(value)
-                .alias(f"offline {name}")
-            )
+    filled = [
+        pl.when(counted & pl.col(f"offline {name}").is_null())
+        .then(empty)
+        .otherwise(pl.col(f"offline {name}"))
+        .alias(f"offline {name}")
+        for name in names
+        if (empty := view.empty(name)) is not None
+    ]
     return joined.with_columns(filled), end
+
+
+def _read_offline(path: str, keys: tuple[str, ...], names: list[str]) -> "pl.DataFrame":
+    """A view's table in the order of time, its keys as texts."""
+    import fsspec
+    import polars as pl
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with fsspec.open(path, "rb") as file:
+            table = pl.DataFrame(pq.ParquetFile(file).read(columns=[*keys, TIME, *names]))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise SlipwayError(f"The offline table {path} cannot be read: {error}.") from error
+    moment = pl.col(TIME).cast(pl.Datetime("us", "UTC"))
+    return table.with_columns(moment, *(pl.col(key).cast(pl.String) for key in keys)).sort(TIME)
 
 
 def _compare_derived(

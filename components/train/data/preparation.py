@@ -160,20 +160,7 @@ def prepare(
         rows = make_rows(preprocessor, raw, encoded, weights)
         scaled = rows.scaled
         source = Resident(rows=rows.to(device))
-    validation_labels = read_labels(folder, "validation")
-    head.check(validation_labels, "validation")
-    validation_raw = raw_arrays(signature, read_features(folder, "validation", signature))
-    validation = make_rows(
-        preprocessor,
-        validation_raw,
-        head.encode(validation_labels),
-        row_weights(
-            validation_labels,
-            head,
-            config,
-            read_weights(folder, "validation", config.sample_weight),
-        ),
-    )
+    validation_raw, validation = _validation(folder, signature, preprocessor, head, config)
     parts = Parts(
         splits=splits,
         device=device,
@@ -187,6 +174,18 @@ def prepare(
         scaled=scaled,
     )
     return assemble(parts, config)
+
+
+def _validation(
+    folder: Path, signature: Bundle, preprocessor: Preprocessor, head: Head, config: TrainingConfig
+) -> tuple[RawArrays, TrainingRows]:
+    """The validation part: its feature values, and its rows as the network takes them."""
+    labels = read_labels(folder, "validation")
+    head.check(labels, "validation")
+    raw = raw_arrays(signature, read_features(folder, "validation", signature))
+    counts = read_weights(folder, "validation", config.sample_weight)
+    weights = row_weights(labels, head, config, counts)
+    return raw, make_rows(preprocessor, raw, head.encode(labels), weights)
 
 
 def assemble(parts: Parts, config: TrainingConfig) -> Prepared:
