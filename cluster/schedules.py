@@ -86,7 +86,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class ScheduleChange:
     """One change: what happens to which recurring run, and why."""
 
     action: str
@@ -151,12 +151,14 @@ def wanted_for(
     return wanted
 
 
-def plan(project: str, wanted: list[Wanted], existing: list[kfp.V2beta1RecurringRun]) -> list[Step]:
+def plan(
+    project: str, wanted: list[Wanted], existing: list[kfp.V2beta1RecurringRun]
+) -> list[ScheduleChange]:
     """The steps that make what exists into what is wanted; none where they agree.
 
     Recurring runs without this project's mark are left alone.
     """
-    steps: list[Step] = []
+    steps: list[ScheduleChange] = []
     mine: dict[str, list[tuple[str, kfp.V2beta1RecurringRun]]] = {}
     for run in existing:
         match = MARK.search(run.description or "")
@@ -170,9 +172,9 @@ def plan(project: str, wanted: list[Wanted], existing: list[kfp.V2beta1Recurring
         enabled = want.schedule.enabled
         if keep is None:
             why = "it changed" if rest else "it is new"
-            steps.append(Step(action="create", title=want.title, why=why, wanted=want))
+            steps.append(ScheduleChange(action="create", title=want.title, why=why, wanted=want))
         steps += [
-            Step(
+            ScheduleChange(
                 action="delete",
                 title=want.title,
                 why="there are two" if keep else "it is replaced",
@@ -182,12 +184,14 @@ def plan(project: str, wanted: list[Wanted], existing: list[kfp.V2beta1Recurring
         ]
         if keep is None and enabled:
             steps.append(
-                Step(action="enable", title=want.title, why="the new one takes over", wanted=want)
+                ScheduleChange(
+                    action="enable", title=want.title, why="the new one takes over", wanted=want
+                )
             )
         elif keep is not None and (keep.status == "ENABLED") != enabled:
             action, why = ("enable", "it is paused") if enabled else ("pause", "it is not enabled")
             steps.append(
-                Step(
+                ScheduleChange(
                     action=action,
                     title=want.title,
                     why=why,
@@ -197,7 +201,7 @@ def plan(project: str, wanted: list[Wanted], existing: list[kfp.V2beta1Recurring
             )
     for runs in mine.values():
         steps += [
-            Step(
+            ScheduleChange(
                 action="delete",
                 title=run.display_name,
                 why="the project no longer declares it",
@@ -209,7 +213,10 @@ def plan(project: str, wanted: list[Wanted], existing: list[kfp.V2beta1Recurring
 
 
 def apply(
-    kubeflow: Kubeflow, steps: list[Step], experiment_id: str, tell: Callable[[Step], None]
+    kubeflow: Kubeflow,
+    steps: list[ScheduleChange],
+    experiment_id: str,
+    tell: Callable[[ScheduleChange], None],
 ) -> None:
     """Carries the steps out, in order."""
     created: dict[str, str] = {}
@@ -235,8 +242,8 @@ def reconcile(
     wanted: list[Wanted],
     *,
     dry_run: bool = False,
-    tell: Callable[[Step], None] = lambda step: None,
-) -> list[Step]:
+    tell: Callable[[ScheduleChange], None] = lambda step: None,
+) -> list[ScheduleChange]:
     """Makes the project's recurring runs what is wanted; run twice, the second changes nothing.
 
     Args:

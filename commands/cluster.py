@@ -21,7 +21,7 @@ from slipway.components.support.errors import ProjectError, SlipwayError
 if TYPE_CHECKING:
     from slipway.cluster.api import Kubeflow
     from slipway.cluster.runs import RunState, TaskState
-    from slipway.cluster.schedules import Step
+    from slipway.cluster.schedules import ScheduleChange
     from slipway.components.config.model import Project as ProjectFile
     from slipway.pipelines.package import Package
 
@@ -333,7 +333,7 @@ def schedule(
         raise typer.Exit(REFUSED)
 
 
-def _show_schedule(declared: int, planned: "list[Step]", *, changed: bool) -> None:
+def _show_schedule(declared: int, planned: "list[ScheduleChange]", *, changed: bool) -> None:
     if not changed:
         say(
             f"{declared} {'recurring run is' if declared == 1 else 'recurring runs are'} as declared."
@@ -559,7 +559,7 @@ def _show_end(state: "RunState") -> None:
         say("Nothing was registered and nothing deployed; what served before still does.")
 
 
-def _tell(step: "Step", prefix: str = "") -> None:
+def _tell(step: "ScheduleChange", prefix: str = "") -> None:
     say(f"{prefix}{step.action} {step.title} {step.identity}: {step.why}".replace(" :", ":"))
 
 

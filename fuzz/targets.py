@@ -122,7 +122,7 @@ def _route_state(data: bytes) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
+class FuzzTarget:
     """A reader of bytes, and bytes that it takes."""
 
     read: Callable[[bytes], None]
@@ -224,16 +224,16 @@ ROUTES = b"""- {name: ops, type: webhook, url: "https://h/${SECRET}", minimum: w
 STATE = b'{"alerts": {"LOW_ACCURACY": {"severity": "critical"}}, "decision": "keep"}'
 
 TARGETS = {
-    "project": Target(read=_project, seeds=_projects),
-    "schema": Target(read=_schema, seeds=_schemas),
-    "csv": Target(read=_csv, seeds=_csv_seeds),
-    "jsonl": Target(read=_jsonl, seeds=_jsonl_seeds),
-    "parquet": Target(read=_parquet, seeds=_table_seeds),
-    "bundle": Target(read=_bundle, seeds=_bundle_seeds),
-    "verdict": Target(read=_verdict, seeds=_verdict_seeds),
-    "log": Target(read=_log, seeds=_log_seeds),
-    "routes": Target(read=_routes, seeds=lambda: [ROUTES]),
-    "route_state": Target(read=_route_state, seeds=lambda: [STATE]),
+    "project": FuzzTarget(read=_project, seeds=_projects),
+    "schema": FuzzTarget(read=_schema, seeds=_schemas),
+    "csv": FuzzTarget(read=_csv, seeds=_csv_seeds),
+    "jsonl": FuzzTarget(read=_jsonl, seeds=_jsonl_seeds),
+    "parquet": FuzzTarget(read=_parquet, seeds=_table_seeds),
+    "bundle": FuzzTarget(read=_bundle, seeds=_bundle_seeds),
+    "verdict": FuzzTarget(read=_verdict, seeds=_verdict_seeds),
+    "log": FuzzTarget(read=_log, seeds=_log_seeds),
+    "routes": FuzzTarget(read=_routes, seeds=lambda: [ROUTES]),
+    "route_state": FuzzTarget(read=_route_state, seeds=lambda: [STATE]),
 }
 
 BITS = [
@@ -276,7 +276,7 @@ def mutate(chance: random.Random, seeds: list[bytes]) -> bytes:
     return bytes(data[:LARGEST])
 
 
-def judge(target: Target, data: bytes) -> str:
+def judge(target: FuzzTarget, data: bytes) -> str:
     """What is wrong with how a target takes an input; empty: nothing."""
     started = time.process_time()
     try:

@@ -52,8 +52,8 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     },
     (
         "_costs",
-        "limit = Limit(threshold=threshold, at_least=False, strict=True)"
-        " -> limit = Limit(threshold=threshold, at_least=None, strict=True)",
+        "limit = Threshold(threshold=threshold, at_least=False, strict=True)"
+        " -> limit = Threshold(threshold=threshold, at_least=None, strict=True)",
     ): "None is as false as False.",
 }
 

@@ -40,7 +40,7 @@ _NOTE = "shard"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ShardPlan:
     """How a table is scored: a text for each shard, which the shard's task reads."""
 
     shards: list[str]
@@ -57,7 +57,7 @@ class Plan:
 @stage("plan-scoring")
 def plan_scoring(
     *, rows: Path, project: str, model: str, shards: int, now: datetime | None = None
-) -> Plan:
+) -> ShardPlan:
     """Settles once for all shards which version scores, as of when, and which rows each has.
 
     Args:
@@ -85,7 +85,7 @@ def plan_scoring(
         ScoringShard(version=release.model_version, moment=moment, index=index, of=count)
         for index in range(count)
     ]
-    return Plan(
+    return ShardPlan(
         shards=[json.dumps(asdict(shard)) for shard in planned],
         rows=footer.num_rows,
         version=release.model_version,

@@ -31,7 +31,7 @@ from slipway.components.train.report import (
     TrainingLog,
     TreesLog,
 )
-from slipway.components.train.search import Trial
+from slipway.components.train.search import SearchTrial
 from slipway.components.train.trees.fit import GrownTrees
 from slipway.components.train.trees.forest import Forest
 
@@ -241,7 +241,7 @@ def describe_training(
     meta: Splits,
     prepared: Prepared,
     finished: FinishedModel,
-    trials: list[Trial],
+    trials: list[SearchTrial],
     *,
     export_difference: float,
     seconds: float,

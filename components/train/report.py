@@ -61,7 +61,8 @@ class TrainingLog(TypedDict):
 
     `settings` is the `training` section without `auto`; `model` is network, linear, trees or blend, and
     `choice` has the fields of a `Choice` where several were trained; `search` has the fields of a
-    `Trial`; `seconds` are those of the whole stage; `mlflow_run_id` is None where no run could be opened.
+    `SearchTrial`; `seconds` are those of the whole stage; `mlflow_run_id` is None where no run could be
+    opened.
     """
 
     project: str

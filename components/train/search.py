@@ -31,7 +31,7 @@ _STARTUP = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class SearchTrial:
     """A trial that has ended.
 
     Attributes:
@@ -56,8 +56,8 @@ def search(
     checkpoint: Checkpoint,
     *,
     run_id: Callable[[], str | None] = lambda: None,
-    on_trial: Callable[[Trial], None] = lambda trial: None,
-) -> tuple[Prepared, list[Trial]]:
+    on_trial: Callable[[SearchTrial], None] = lambda trial: None,
+) -> tuple[Prepared, list[SearchTrial]]:
     """Searches, and prepares a training with the best settings that were found.
 
     Args:
@@ -72,7 +72,7 @@ def search(
     """
     config = prepared.config
     saved = checkpoint.load() or {}
-    trials = [Trial(**trial) for trial in saved.get("trials", [])]
+    trials = [SearchTrial(**trial) for trial in saved.get("trials", [])]
     started = time.monotonic() - sum(trial.seconds for trial in trials)
     for number in range(len(trials), config.search.trials):
         if number and time.monotonic() - started > config.search.minutes * 60:
@@ -94,7 +94,7 @@ def search(
     return assemble(prepared.parts, config.with_values(best.values)), trials
 
 
-def _try(prepared: Prepared, trials: list[Trial]) -> Trial:
+def _try(prepared: Prepared, trials: list[SearchTrial]) -> SearchTrial:
     """Runs the trial that follows from those before it."""
     optuna = _optuna()
     number, config = len(trials), prepared.config
@@ -131,7 +131,7 @@ def _try(prepared: Prepared, trials: list[Trial]) -> Trial:
     except SlipwayError as error:
         state = "failed"
         progress(f"trial {number + 1} failed: {error}")
-    return Trial(
+    return SearchTrial(
         number=number,
         values=dict(asked.params),
         state=state,
@@ -143,7 +143,7 @@ def _try(prepared: Prepared, trials: list[Trial]) -> Trial:
     )
 
 
-def _study(prepared: Prepared, trials: list[Trial]) -> "optuna.Study":
+def _study(prepared: Prepared, trials: list[SearchTrial]) -> "optuna.Study":
     """The study as it stands after some trials: rebuilt each time, so a resumed one is alike."""
     optuna, config = _optuna(), prepared.config
     distributions = _distributions(config.search)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from slipway.components.train.data.preparation import Prepared
     from slipway.components.train.finish import Trained
     from slipway.components.train.loop import TrainedMember
-    from slipway.components.train.search import Trial
+    from slipway.components.train.search import SearchTrial
     from slipway.components.train.tracking import Tracker
     from slipway.components.train.trees.fit import GrownTrees
 
@@ -176,7 +176,7 @@ def train_model(task: TrainingTask) -> TrainResult:
     tracker = Tracker(task.project, run_id, run_tags(meta), give_up=task.give_up_seconds)
     try:
         with SystemMetricsSampler(tracker.metrics, task.system_metrics_seconds):
-            trials: list[Trial] = []
+            trials: list[SearchTrial] = []
             first = 0.0
             if prepared.config.search.trials:
                 first = 0.6
@@ -223,7 +223,7 @@ def _prepare(task: TrainingTask) -> "tuple[Splits, str, Prepared]":
 
 def _search(
     prepared: "Prepared", checkpoint: Checkpoint, tracker: "Tracker"
-) -> "tuple[Prepared, list[Trial]]":
+) -> "tuple[Prepared, list[SearchTrial]]":
     """Searches, with a nested MLflow run a trial."""
     from slipway.components.train.search import search
 
@@ -319,7 +319,7 @@ def _finish(
     meta: "Splits",
     prepared: "Prepared",
     trained: "Trained",
-    trials: "list[Trial]",
+    trials: "list[SearchTrial]",
     tracker: "Tracker",
     started: float,
 ) -> TrainResult:

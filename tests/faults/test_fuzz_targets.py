@@ -64,7 +64,7 @@ def test_an_exception_a_hang_and_a_flood_of_words_would_be_seen() -> None:
 
     started = targets.time.process_time()
     for read, wrong in ((fail, "OverflowError"), (spin, r"^1\.\d s"), (flood, "9000 characters")):
-        target = targets.Target(read=read, seeds=lambda: [b""])
+        target = targets.FuzzTarget(read=read, seeds=lambda: [b""])
         assert re.search(wrong, targets.judge(target, b"a"))
 
 

@@ -14,7 +14,7 @@ from slipway.components.config.gate import EVERY_CLASS, Bound, GateConfig, Judge
 from slipway.components.config.kinds import LOWER_IS_BETTER, Metric, metric_name
 from slipway.components.contracts.verdict import Outcome, Override, RuleResult, override_holds
 from slipway.components.evaluate.gate.thresholds import (
-    Limit,
+    Threshold,
     capitalised,
     check,
     check_count,
@@ -349,7 +349,7 @@ def _costs(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
         return [RuleResult(name=name, metric=metric, outcome="fail", reason=reason)]
     threshold, answer = evidence.constant_cost
     what = f"the expected cost of a row ({answer} has {threshold:.5g})"
-    limit = Limit(threshold=threshold, at_least=False, strict=True)
+    limit = Threshold(threshold=threshold, at_least=False, strict=True)
     return [check_limit(name, metric, what, evidence.metrics.get(metric), limit)]
 
 
@@ -365,7 +365,7 @@ def _baselines(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
             label.lead,
             f"the lead in {metric_name(label.lead)} over the {name}",
             evidence.baselines.get(name),
-            Limit(threshold=rule.margin, mode=rule.judge, strict=True),
+            Threshold(threshold=rule.margin, mode=rule.judge, strict=True),
         )
         if rule.judge == "tie" and name == fitted:
             result = _let_tie_pass(result, rule.margin)

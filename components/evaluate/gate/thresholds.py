@@ -41,13 +41,13 @@ def check(
     for side, threshold in (("min", bound.min), ("max", bound.max)):
         if threshold is not None:
             suffix = f" {side}" if bound.min is not None and bound.max is not None else ""
-            limit = Limit(threshold=threshold, at_least=side == "min", mode=mode)
+            limit = Threshold(threshold=threshold, at_least=side == "min", mode=mode)
             results.append(check_limit(name + suffix, metric, what, estimate, limit))
     return results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
+class Threshold:
     """What an estimate is held against; `strict`: it must be above, not only as good."""
 
     threshold: float
@@ -57,7 +57,7 @@ class Limit:
 
 
 def check_limit(
-    name: str, metric: str, what: str, estimate: Estimate | None, limit: Limit
+    name: str, metric: str, what: str, estimate: Estimate | None, limit: Threshold
 ) -> RuleResult:
     """Holds a value against a limit; a value that is not finite fails."""
     threshold, at_least, mode = limit.threshold, limit.at_least, limit.mode

@@ -30,7 +30,7 @@ DATA = ("data_root", "data_version", "window_start", "window_end")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineRun:
+class KubeflowRun:
     """A run of the project on Kubeflow.
 
     Attributes:
@@ -50,7 +50,7 @@ class PipelineRun:
 class PipelineRuns(Protocol):
     """The runs of one project on a Kubeflow server."""
 
-    def list_runs(self) -> list[PipelineRun]:
+    def list_runs(self) -> list[KubeflowRun]:
         """All of the project's experiment, the newest first."""
 
     def has_run(self, run_id: str) -> bool:
@@ -212,7 +212,7 @@ def plan_pipelines(
     reasons |= {run.run_id: "that the cache may need" for run in old if run not in going}
     folders = [run.run_id for run in going if run.run_id in store.folders]
     for run_id in orphans:
-        lost = PipelineRun(run_id=run_id, created=datetime.min.replace(tzinfo=UTC))
+        lost = KubeflowRun(run_id=run_id, created=datetime.min.replace(tzinfo=UTC))
         if not _is_used(lost, users, store, runs):
             folders.append(run_id)
     return PipelinePlan(
@@ -259,7 +259,7 @@ def apply_pipelines(
 
 
 def _reasons(
-    runs: list[PipelineRun], newest: int, evidence: Collection[str], before: datetime
+    runs: list[KubeflowRun], newest: int, evidence: Collection[str], before: datetime
 ) -> dict[str, str]:
     """Why each run that stays for its own sake does, by id; the runs come newest first."""
     reasons, count = {}, Counter[str]()
@@ -277,7 +277,7 @@ def _reasons(
 
 
 def _is_used(
-    run: PipelineRun, users: list[PipelineRun], store: Artifacts, runs: PipelineRuns
+    run: KubeflowRun, users: list[KubeflowRun], store: Artifacts, runs: PipelineRuns
 ) -> bool:
     """Whether a run that stays may have been answered with files of this one."""
     kind = store.kinds.get(run.run_id)

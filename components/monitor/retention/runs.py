@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from slipway.components.monitor.retention.kubeflow import PipelineRun
+from slipway.components.monitor.retention.kubeflow import KubeflowRun
 from slipway.components.support.errors import SlipwayError
 
 Ask = Callable[..., dict[str, Any]]
@@ -26,7 +26,7 @@ class KubeflowHistory:
     def __init__(self, ask: Ask, experiments: list[str]) -> None:
         self._ask, self._experiments = ask, experiments
 
-    def list_runs(self) -> list[PipelineRun]:
+    def list_runs(self) -> list[KubeflowRun]:
         """As there."""
         found = []
         for experiment in self._experiments:
@@ -76,9 +76,9 @@ class KubeflowHistory:
             raise
 
 
-def _read(run: dict[str, Any]) -> PipelineRun:
+def _read(run: dict[str, Any]) -> KubeflowRun:
     config = run.get("runtime_config") or {}
-    return PipelineRun(
+    return KubeflowRun(
         run_id=str(run["run_id"]),
         created=datetime.fromisoformat(str(run["created_at"])).astimezone(UTC),
         pipeline=str((run.get("pipeline_version_reference") or {}).get("pipeline_id") or ""),

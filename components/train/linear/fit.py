@@ -48,7 +48,7 @@ class FittedLinear:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Columns:
+class DesignRows:
     """Rows as the fit takes them, in float64; `weights` have the sum 1."""
 
     design: Tensor
@@ -128,12 +128,12 @@ def fit_linear(prepared: Prepared) -> FittedLinear:
     )
 
 
-def columns_of(module: Linear, rows: TrainingRows) -> Columns:
+def columns_of(module: Linear, rows: TrainingRows) -> DesignRows:
     """The rows as the fit takes them; the module need not be fitted."""
     with torch.no_grad():
         design = module.design(rows.scaled, rows.plain).double()
     weights = rows.weights.double()
-    return Columns(
+    return DesignRows(
         design=design,
         codes=rows.codes.long(),
         labels=rows.labels.double(),
@@ -141,7 +141,7 @@ def columns_of(module: Linear, rows: TrainingRows) -> Columns:
     )
 
 
-def minimise(head: Head, start: Coefficients, rows: Columns, penalty: float) -> Coefficients:
+def minimise(head: Head, start: Coefficients, rows: DesignRows, penalty: float) -> Coefficients:
     """The coefficients with the least mean loss and penalty; the bias has none."""
     leaves = [
         value.clone().requires_grad_() for value in (start.weights, *start.tables, start.bias)
@@ -168,7 +168,7 @@ def minimise(head: Head, start: Coefficients, rows: Columns, penalty: float) -> 
     return Coefficients(weights=first, tables=tables, bias=bias)
 
 
-def _loss(head: Head, coefficients: Coefficients, rows: Columns) -> Tensor:
+def _loss(head: Head, coefficients: Coefficients, rows: DesignRows) -> Tensor:
     """The mean loss, a scalar in float64."""
     outputs = coefficients.outputs(rows.design, rows.codes)
     return (_losses(head, outputs, rows.labels) * rows.weights).sum()

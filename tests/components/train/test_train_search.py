@@ -17,7 +17,7 @@ from slipway.components.contracts.splits import read_splits
 from slipway.components.support.errors import SlipwayError
 from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared, prepare
-from slipway.components.train.search import Trial, search
+from slipway.components.train.search import SearchTrial, search
 from slipway.components.train.train import TrainingTask, train_model
 
 CONFIG = {
@@ -46,7 +46,7 @@ def prepared(make_splits: Any) -> Prepared:
     return prepare(folder, read_splits(folder), "toy", config, torch.device("cpu"))
 
 
-def without_seconds(trials: list[Trial]) -> list[Trial]:
+def without_seconds(trials: list[SearchTrial]) -> list[SearchTrial]:
     return [replace(trial, seconds=0.0) for trial in trials]
 
 
@@ -90,11 +90,11 @@ def test_a_search_that_was_killed_goes_on(
 ) -> None:
     whole_choice, whole = search(prepared, Checkpoint("", "", ""))
     place = Checkpoint(str(tmp_path), "toy", "search")
-    try_one: Callable[..., Trial] = module._try
+    try_one: Callable[..., SearchTrial] = module._try
     tried: list[int] = []
 
     def until(limit: int) -> None:
-        def one(prepared: Prepared, trials: list[Trial]) -> Trial:
+        def one(prepared: Prepared, trials: list[SearchTrial]) -> SearchTrial:
             if len(trials) == limit:
                 raise KeyboardInterrupt
             tried.append(len(trials))
@@ -126,7 +126,9 @@ def test_it_is_bounded_in_time(
     monkeypatch.setattr(
         module,
         "_try",
-        lambda prepared, trials: Trial(number=len(trials), values={}, state="complete", value=0.5),
+        lambda prepared, trials: SearchTrial(
+            number=len(trials), values={}, state="complete", value=0.5
+        ),
     )
     monkeypatch.setattr(module.time, "monotonic", clock)
     _, trials = search(prepared, Checkpoint("", "", ""))
