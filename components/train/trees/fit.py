@@ -7,12 +7,13 @@ stopped while they grow begins them again; once they are grown they are kept wit
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.rows.scoring import read_part_batches
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.libraries.imports import without
@@ -40,6 +41,12 @@ _PROGRESS_SECONDS = 2.0
 _MEMORY_SHARE = 0.2
 _CELL_BYTES = 4  # of XGBoost's binned table, its copy by columns, and a batch on its way
 _ROW_BYTES = 64  # gradients, weights, predictions
+_LEAF_WEIGHT = (
+    5.0  # least sum of second derivatives in a leaf: rows of a number, p (1 - p) of a class
+)
+_SURE_LEAF_WEIGHT = 0.2
+_CLEAR = 0.02  # share of the loss by which the second must be better
+_FEW_COLUMNS = 5
 Log = Callable[[dict[str, float], int], None]
 
 
@@ -51,11 +58,13 @@ class Boosting:
         name: what it learns.
         objective: XGBoost's settings of the loss.
         metric: XGBoost's name of what early stopping watches.
+        leaf_weight: the least that a leaf may weigh, in second derivatives of the loss.
     """
 
     name: str
     objective: dict[str, Any]
     metric: str
+    leaf_weight: float = _LEAF_WEIGHT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +77,7 @@ class GrownTrees:
         history: by the name of what was learned, the validation loss after each round.
         rows: training rows that were taken.
         seconds: they took.
+        leaf_weights: of each model, the least that a leaf may weigh; see `_boost_best`.
     """
 
     models: list[str]
@@ -76,6 +86,7 @@ class GrownTrees:
     rows: int
     seconds: float
     run_id: str | None = field(default=None)
+    leaf_weights: list[float] = field(default_factory=list)
 
     def nodes(self) -> Nodes:
         """All trees."""
@@ -156,12 +167,19 @@ def grow_trees(
         enable_categorical=True,
         nthread=threads,
     )
-    grown, histories = [], {}
+    grown, histories, leaf_weights = [], {}, []
     with stop_on_sigterm() as stopping:
+
+        def boost(boosting: Boosting) -> "tuple[xgboost.Booster, list[float]]":
+            return _boost(boosting, config, train, validation, stopping, log)
+
         for boosting in boostings(prepared.parts.head):
-            model, history = _boost(boosting, prepared, train, validation, stopping, log)
+            taken, model, history = _boost_best(boosting, config.is_small(len(rows)), boost)
+            rounds = model.num_boosted_rounds()
+            log({f"trees/{boosting.name}": history[rounds - 1]}, rounds)
             grown.append(model)
             histories[boosting.name] = history
+            leaf_weights.append(taken.leaf_weight)
     _compare(grown, matrix, validation)
     result = GrownTrees(
         models=[bytes(model.save_raw("json")).decode() for model in grown],
@@ -170,6 +188,7 @@ def grow_trees(
         rows=train.num_row(),
         seconds=time.monotonic() - started,
         run_id=run_id(),
+        leaf_weights=leaf_weights,
     )
     checkpoint.save(asdict(result))
     return result
@@ -242,9 +261,32 @@ def _batches(
     return Batches
 
 
+def _boost_best(
+    boosting: Boosting, small: bool, boost: "Callable[[Boosting], tuple[Any, list[float]]]"
+) -> "tuple[Boosting, xgboost.Booster, list[float]]":
+    """The training with the leaves that suit the table, its trees and the loss after each round.
+
+    A leaf's weight is p (1 - p) over its rows. Where classes can be told apart with certainty that goes
+    towards 0, and a least weight that keeps the noise of other tables out ends the learning early.
+    Which of the two a small table is, its validation part says.
+    """
+    model, history = boost(boosting)
+    if not small or boosting.metric not in ("logloss", "mlogloss"):
+        return boosting, model, history
+    other = replace(boosting, leaf_weight=_SURE_LEAF_WEIGHT)
+    other_model, other_history = boost(other)
+    if min(other_history) < (1 - _CLEAR) * min(history):
+        progress(
+            f"trees: leaves may weigh {other.leaf_weight:g} in place of {boosting.leaf_weight:g}: the"
+            f" validation loss is {min(other_history):.4f} in place of {min(history):.4f}"
+        )
+        return other, other_model, other_history
+    return boosting, model, history
+
+
 def _boost(
     boosting: Boosting,
-    prepared: Prepared,
+    config: TrainingConfig,
     train: "xgboost.DMatrix",
     validation: "xgboost.DMatrix",
     stopping: "threading.Event",
@@ -253,16 +295,16 @@ def _boost(
     """One training: the trees up to the best round, and the loss after each."""
     import xgboost
 
-    config = prepared.config
     trees = config.trees
     settings = {
         **boosting.objective,
         "eval_metric": boosting.metric,
         "eta": float(trees.learning_rate),
         "max_depth": int(trees.depth),
-        "min_child_weight": 5,
+        "min_child_weight": boosting.leaf_weight,
         "subsample": 0.8,
-        "colsample_bytree": 0.8,
+        # XGBoost rounds down: of few columns a tree would never see two that belong together.
+        "colsample_bytree": 1.0 if train.num_col() < _FEW_COLUMNS else 0.8,
         "tree_method": "hist",
         "seed": config.seed,
         "nthread": config.threads,
@@ -280,9 +322,7 @@ def _boost(
         callbacks=[_watch(boosting, trees.rounds, stopping, log)],
     )
     losses = [float(value) for value in history["validation"][boosting.metric]]
-    best = model.best_iteration
-    log({f"trees/{boosting.name}": losses[best]}, best + 1)
-    return model[: best + 1], losses
+    return model[: model.best_iteration + 1], losses
 
 
 def _watch(

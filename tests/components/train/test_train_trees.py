@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from slipway.components.contracts.bundle import (
     read_bundle,
     read_training,
 )
-from slipway.components.contracts.splits import Feature, read_part
+from slipway.components.contracts.splits import Feature, read_part, read_splits, write_splits
 from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support.errors import SlipwayError
+from slipway.components.train.checkpoint import Checkpoint
+from slipway.components.train.data.preparation import prepare
 from slipway.components.train.graph.builder import GraphBuilder
 from slipway.components.train.graph.trees import write_trees
 from slipway.components.train.heads.binary import BinaryHead
@@ -303,15 +306,63 @@ def test_trees_that_were_grown_are_kept_and_a_stop_leaves_none(
         patched.setattr(loop.Training, "run", stop)
         with pytest.raises(Preempted):
             run(splits, tmp_path, model="blend")
-    assert len(calls) == 2 and len(list((tmp_path / "home").rglob("trees-*.ckpt"))) == 1
+    # Of a small table with classes there are two trainings.
+    assert len(calls) == 3 and len(list((tmp_path / "home").rglob("trees-*.ckpt"))) == 1
 
     run(splits, tmp_path, model="blend")
-    assert len(calls) == 2
+    assert len(calls) == 3
     assert not list((tmp_path / "home").rglob("*.ckpt"))
     (tmp_path / "again").mkdir()
     run(splits, tmp_path / "again", model="blend")
     models = [(tmp_path / name / ONNX).read_bytes() for name in ("bundle", "again/bundle")]
     assert models[0] == models[1]
+
+
+def grow_for(splits: Path, **config: Any) -> fit.GrownTrees:
+    settings = TrainingConfig.parse(config, "training")
+    prepared = prepare(splits, read_splits(splits), "toy", settings, torch.device("cpu"))
+    return fit.grow_trees(splits, prepared, Checkpoint("", "", ""))
+
+
+def by_score(noise: bool) -> Any:
+    """A label that two features decide together, without noise or with."""
+
+    def change(part: str, table: pa.Table) -> pa.Table:
+        scores = np.column_stack([table[name].to_numpy() for name in ("amount", "skewed")])
+        score = 3 * np.prod(np.nan_to_num(scores - [0, 1]).clip(-1, 1), axis=1)
+        random = np.random.default_rng(len(part))
+        label = random.random(len(score)) < 1 / (1 + np.exp(-score)) if noise else score > 0
+        return table.set_column(table.column_names.index("label"), "label", pa.array(label * 1))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("noise", "options", "taken"),
+    [
+        (False, {}, 0.2),
+        (True, {}, 5.0),
+        (False, {"network": {"auto_rows": 1000}}, 5.0),
+    ],
+    ids=["sure", "unsure", "not small"],
+)
+def test_leaves_are_as_light_as_the_labels_are_sure(
+    noise: bool, options: Any, taken: float, make_splits: Any
+) -> None:
+    grown = grow_for(make_splits(rows=1000, change=by_score(noise)), **options)
+    assert grown.leaf_weights == [taken]
+    rounds, (losses,) = grown.rounds[0], grown.history.values()
+    assert losses[rounds - 1] == min(losses)
+
+
+def test_of_two_columns_a_tree_sees_both(make_splits: Any) -> None:
+    """Neither says anything alone, and a share of .8 of two columns is one."""
+    splits = make_splits(rows=1000, kinds=("numeric",), change=by_score(noise=False))
+    names = ("amount", "skewed")
+    meta = read_splits(splits)
+    kept = tuple(feature for feature in meta.features if feature.name in names)
+    write_splits(splits, replace(meta, features=kept))
+    assert min(grow_for(splits).history["log_loss"]) < 0.3
 
 
 def test_a_table_too_large_for_memory_is_thinned(
