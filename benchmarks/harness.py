@@ -127,16 +127,21 @@ def run_python(code: str, *arguments: str, env: dict[str, str] | None = None) ->
         }
 
 
+def save(name: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Writes build/bench/<name>.json, and gives its rows. What takes hours does so as it goes."""
+    results = [row.as_json() for row in rows]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    content = {"name": name, "machine": machine(), "rows": results}
+    (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    return results
+
+
 def report(name: str, rows: Sequence[Row]) -> None:
     """Prints the table and writes build/bench/<name>.json."""
     from rich.console import Console
     from rich.table import Table
 
-    results = [row.as_json() for row in rows]
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    content = {"name": name, "machine": machine(), "rows": results}
-    (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
+    results = save(name, rows)
     table = Table(title=f"{name}: medians, lowest to highest in brackets")
     for heading in ("what", "against", "unit"):
         table.add_column(heading)

@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import standings
-from benchmarks.harness import Row, cpu_seconds, report
+from benchmarks.harness import Row, cpu_seconds, report, save
 from benchmarks.public_tables import KINDS, public_table
 from slipway.components.config.kinds import LOWER_IS_BETTER, LabelKind
 from slipway.components.config.project import load_project
@@ -327,6 +327,7 @@ def main() -> None:
                 given = defaults.to_struct() | own
                 found = compare(name, public_table(folder, name, rows=ROWS), given, slack=0.005)
             rows += found[0]
+            save("train_quality", rows)
             losses[name] = found[1]
             for peer in PEERS:
                 ahead, error = standings.gap(losses[name]["Slipway"], losses[name][peer])
