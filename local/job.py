@@ -1,6 +1,7 @@
 """One command's local runs: what they share, and what came of them."""
 
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -309,7 +310,7 @@ class Job:
             raise SlipwayError("There is no endpoint to send requests to.")
         deployment = result.deployment
         task = TaskRun(name="requests")
-        started = datetime.now(UTC)
+        started = time.monotonic()
         # A replay of the same stretch is the same traffic again, not more of it.
         log = Path(self.workspace.settings()["INFERENCE_LOG_URI"])
         if log.is_relative_to(self.workspace.root):
@@ -317,7 +318,7 @@ class Job:
         with self.display.pipeline("requests"):
             self.display.started(task)
             traffic = send_traffic(deployment.endpoint, deployment.name, splits, stretch)
-            task.seconds = round((datetime.now(UTC) - started).total_seconds(), 3)
+            task.seconds = round(time.monotonic() - started, 3)
             task.status = "succeeded" if not traffic.failed else "failed"
             task.headline = f"{traffic.requests:,} requests, {traffic.failed:,} failed"
             self.display.ended(task)

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from slipway.local.runner.lifetime import GRACE_SECONDS, clear_abandoned, end_ab
 
 SOURCE = Path(__file__).resolve().parents[1]
 KEPT_RUNS = 10
+_PROBE_BYTES = 1_000_000
 # Settings that a laptop has no value of its own for.
 _CALLERS = (
     "FEAST_REDIS_URL",
@@ -115,6 +117,7 @@ class Workspace:
         Raises:
             SlipwayError: another run is working in it.
         """
+        self._require_room()
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("w") as file:
             if not _take(file):
@@ -124,6 +127,28 @@ class Workspace:
                 )
             self._end_work_of_a_killed_run()
             yield
+
+    def _require_room(self) -> None:
+        """Tries each place that a run writes to, so that none fails in the middle.
+
+        Raises:
+            SlipwayError: one is read-only or full.
+        """
+        settings = self.settings()
+        named = ("FEATURE_STORE_URI", "INFERENCE_LOG_URI", "MONITORING_URI", "SLIPWAY_HOME")
+        places = {"MLFLOW_TRACKING_URI": settings["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///")}
+        places |= {name: settings[name].removeprefix("file://") for name in named}
+        own = (self.root, self.compiled, self.outputs, self.logs, self.reports, self.cache.parent)
+        tried = [("--out", path) for path in own]
+        tried += [(name, Path(place)) for name, place in places.items() if "://" not in place]
+        for option, path in [*tried, ("TMPDIR", Path(tempfile.gettempdir()))]:
+            try:
+                _try_to_write(path)
+            except OSError as error:
+                where = f"{short_path(path)} cannot be written: {error.strerror}."
+                raise SlipwayError(
+                    f"{where} Make room there, or give another place with {option}."
+                ) from error
 
     def _end_work_of_a_killed_run(self) -> None:
         """Waits for the stages of a run that was killed, and ends what of them does not end by itself.
@@ -186,6 +211,21 @@ class Workspace:
             except (ValueError, KeyError, TypeError):
                 continue
         return found
+
+
+def _try_to_write(place: Path) -> None:
+    """Writes a megabyte to a folder that is there or can be made, and removes it; opens a file.
+
+    Raises:
+        OSError: that is not possible.
+    """
+    if place.is_file():
+        with place.open("ab"):
+            return
+    while not place.exists():
+        place = place.parent
+    with tempfile.TemporaryFile(dir=place) as probe:
+        probe.write(bytes(_PROBE_BYTES))
 
 
 def _take(file: IO[str]) -> bool:

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,14 +88,18 @@ def put_in_service(
         SlipwayError: the version does not take over; the one before serves on and stays champion.
     """
     progress(f"rolling out to {config.target}")
+    alone: AbstractContextManager[None] = nullcontext()
     if config.target == "kserve":
         from slipway.components.deploy.kserve.target import roll_out
     else:
-        from slipway.components.deploy.local.target import roll_out
-    endpoint = roll_out(
-        folder=folder, release=version, golden=golden, project=project, config=config
-    )
-    _make_champion(version)
+        from slipway.components.deploy.local.target import alone_at, roll_out
+
+        alone = alone_at(environment.home(), project)
+    with alone:
+        endpoint = roll_out(
+            folder=folder, release=version, golden=golden, project=project, config=config
+        )
+        _make_champion(version)
     return Deployment(
         name=project,
         endpoint=endpoint,

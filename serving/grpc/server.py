@@ -1,6 +1,7 @@
 """The Open Inference Protocol over gRPC, on a port of its own: the same reading, model and log."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -65,6 +66,7 @@ async def start_grpc(predictor: Predictor, settings: PredictorSettings) -> Any:
     Raises:
         RuntimeError: the port is taken.
     """
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_of_the_server)
     gate = _Gate(settings.receive_seconds)
     server = grpc.aio.server(
         maximum_concurrent_rpcs=_OPEN_CALLS,
@@ -85,6 +87,14 @@ async def start_grpc(predictor: Predictor, settings: PredictorSettings) -> Any:
     server.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
     await server.start()
     return server
+
+
+def _is_of_the_server(record: logging.LogRecord) -> bool:
+    """Whether it says more than that a call was over: a client left, or sent what cannot be unpacked.
+
+    gRPC writes a traceback for each of those, so that a client could fill the log.
+    """
+    return not record.getMessage().startswith("ExecuteBatchError raised in core")
 
 
 class _Gate:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import fault_points
+from support import fault_job, fault_points
+from support.fault_job import DoneJob
 from support.fault_points import FULL, Start
 from support.gate_world import registry
 
@@ -36,6 +37,13 @@ def processes() -> Iterator[multiprocessing.context.ForkServerContext]:
     """Processes that have imported everything when they start."""
     with fault_points.prepared_processes() as context:
         yield context
+
+
+@pytest.fixture(scope="session")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DoneJob]:
+    """What a run of the small job made."""
+    with fault_job.done_job(tmp_path_factory.mktemp("job") / "job") as done:
+        yield done
 
 
 @pytest.fixture

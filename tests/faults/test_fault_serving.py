@@ -149,6 +149,23 @@ def test_deploy_is_ended_while_clients_ask(sign: signal.Signals, start: Start, s
         serving = version
 
 
+def test_two_deploys_at_one_time(start: Start, site: Site, tmp_path: Path) -> None:
+    chance, tally = random.Random(SEED), count("deploy", "two versions at one time")
+    for number in range((SCALE + 1) // 2):
+        versions = (2 * number % VERSIONS + 1, (2 * number + 1) % VERSIONS + 1)
+        with Clients(site.port) as clients:
+            given = [(site.root, site.given(version), site.environment) for version in versions]
+            first = start(deploy_flights, *given[0])
+            first.join(chance.uniform(0, 0.3))
+            second = start(deploy_flights, *given[1])
+            for process in (first, second):
+                process.join(120)
+            assert (first.exitcode, second.exitcode) == (0, 0), (tmp_path / "output").read_text()
+        assert clients.failed == [] and clients.sent > 3
+        site.check_one_serves(int(site.answers()))
+        tally.outcomes["one after the other; the later one serves and is champion"] += 1
+
+
 @pytest.mark.parametrize("sign", [signal.SIGKILL, *([signal.SIGTERM] if FULL else [])])
 def test_the_predictor_is_ended_and_comes_back(
     sign: signal.Signals, start: Start, site: Site

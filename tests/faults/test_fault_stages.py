@@ -7,7 +7,6 @@ same task again comes to what an undisturbed one does, and leaves nothing half-d
 import os
 import random
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +19,6 @@ STAGES = tuple(fault_job.READERS)
 SIGNALS = (signal.SIGKILL, signal.SIGTERM) if FULL else (signal.SIGKILL,)
 POINTS = (SCALE + 1) // 2
 """Points of a stage and a signal, or of a stage and a full disk."""
-
-
-@pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DoneJob]:
-    with fault_job.done_job(tmp_path_factory.mktemp("job") / "job") as done:
-        yield done
 
 
 class Bench:

@@ -2,8 +2,14 @@
 
 import json
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
+from slipway.components.support.errors import SlipwayError
 from slipway.local.workspace import KEPT_RUNS, Workspace, source_version
 
 
@@ -89,3 +95,60 @@ def test_only_the_tables_make_another_version_of_the_data(tmp_path: Path) -> Non
     orders.write_text("id\n1\n2\n")
     assert source_version(sources) != changed
     assert source_version([*sources, "s3://bucket/table"]) == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "FEATURE_STORE_URI",
+        "INFERENCE_LOG_URI",
+        "MONITORING_URI",
+        "SLIPWAY_HOME",
+        "MLFLOW_TRACKING_URI",
+    ],
+)
+def test_a_place_that_cannot_be_written_is_said_before_a_run_begins(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = "/sys/slipway/place"  # nobody may make a file there, not even root
+    monkeypatch.setenv(name, f"sqlite:///{place}" if name.startswith("MLFLOW") else place)
+    workspace = Workspace.at(tmp_path / "run")
+    with (
+        pytest.raises(
+            SlipwayError, match=rf"{place} cannot be written: .*another place with {name}"
+        ),
+        workspace.locked(),
+    ):
+        pass
+    assert not workspace.root.exists(), "nothing is made"
+
+
+def test_a_full_disk_and_a_folder_of_one_s_own_are_said(tmp_path: Path) -> None:
+    for root, said in (
+        (tmp_path / "run", "cannot be written: File too large. .* another place with --out"),
+        (Path("/sys/run"), "/sys/run cannot be written: .* another place with --out"),
+    ):
+        program = (
+            "import resource, sys; from pathlib import Path;"
+            "from slipway.local.workspace import Workspace;"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000));"
+            "Workspace.at(Path(sys.argv[1])).locked().__enter__()"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(root)], capture_output=True, text=True
+        )
+        assert re.search(said, done.stderr), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_can_be_written_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "mlflow.db"
+    database.write_bytes(b"rows")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    monkeypatch.setenv("INFERENCE_LOG_URI", "s3://bucket/log")
+    workspace = Workspace.at(tmp_path / "run")
+    with workspace.locked():
+        assert database.read_bytes() == b"rows"
+        assert sorted(path.name for path in workspace.root.iterdir()) == [".lock", ".work"]

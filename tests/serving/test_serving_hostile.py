@@ -154,6 +154,23 @@ def test_memory_holds_whatever_is_in_a_message(running: tuple[Running, str]) -> 
     assert server.infer(flight_tensors(1)).status_code == 200
 
 
+@pytest.mark.parametrize("algorithm", ["Gzip", "Deflate"])
+def test_a_message_that_unpacks_to_much_is_refused_and_fills_neither_memory_nor_log(
+    running: tuple[Running, str], algorithm: str
+) -> None:
+    import grpc
+
+    server, address = running
+    with grpc.insecure_channel(address, [("grpc.max_send_message_length", -1)]) as channel:
+        method = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError, match="Decompressed message larger than max"):
+                method(bytes(100_000_000), compression=grpc.Compression[algorithm], timeout=60)
+    assert peak_mb(server.process) < POD_MB * 3 / 4
+    assert server.infer(flight_tensors(1)).status_code == 200
+    assert "Traceback" not in server.output.read_text()
+
+
 def test_an_answer_is_as_short_as_a_name_is_long(running: tuple[Running, str]) -> None:
     """An input's name comes back in the message, cut."""
     import grpc

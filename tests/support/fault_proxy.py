@@ -46,12 +46,20 @@ class FaultProxy:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self._listener.getsockname()[1]
         self._closed = threading.Event()
+        self._open: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Ends every connection, as a server does that is started again; the next ones get new faults."""
+        for client in list(self._open):
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Stops taking connections; those that are silent end too."""
         self._closed.set()
         self._listener.close()
+        self.cut()
 
     def _choose(self) -> str:
         if self._chance.random() >= self.share:
@@ -69,18 +77,24 @@ class FaultProxy:
             threading.Thread(target=self._serve, args=(client, fault), daemon=True).start()
 
     def _serve(self, client: socket.socket, fault: str) -> None:
+        self._open.add(client)
         with client, suppress(OSError):
-            if fault == "silent":
-                self._closed.wait(600)
-            elif fault == "reset":
-                client.recv(_CHUNK)
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            elif fault in _HTTP:
-                client.recv(_CHUNK)
-                client.sendall(_HTTP[fault])
-            else:
-                with socket.create_connection(("127.0.0.1", self.target), timeout=5) as server:
-                    self._pass_on(client, server, fault)
+            self._answer(client, fault)
+        self._open.discard(client)
+
+    def _answer(self, client: socket.socket, fault: str) -> None:
+        if fault == "silent":
+            while not self._closed.is_set() and client.recv(_CHUNK):
+                pass
+        elif fault == "reset":
+            client.recv(_CHUNK)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        elif fault in _HTTP:
+            client.recv(_CHUNK)
+            client.sendall(_HTTP[fault])
+        else:
+            with socket.create_connection(("127.0.0.1", self.target), timeout=5) as server:
+                self._pass_on(client, server, fault)
 
     def _pass_on(self, client: socket.socket, server: socket.socket, fault: str) -> None:
         left = 200 if fault == "truncated" else None

@@ -5,6 +5,7 @@ predictor.log, versions/<hash>/ (the bundles), spool/ (of the inference log).
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,6 +45,7 @@ from slipway.components.support.stage import progress
 
 HOST = "127.0.0.1"
 _READY_SECONDS = 60.0
+_ROLLOUT_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +148,36 @@ def _share(
     )
 
 
+@contextlib.contextmanager
+def alone_at(home: Path, project: str) -> Iterator[None]:
+    """Keeps other rollouts to an endpoint out, up to `champion`: they would end each other's candidate.
+
+    Args:
+        home: SLIPWAY_HOME.
+        project: whose endpoint.
+
+    Raises:
+        SlipwayError: another one is at work, and goes on.
+    """
+    folder = endpoint_folder(home.absolute(), project)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "rollout.lock").open("ab") as lock:
+
+        def take() -> bool:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+        if not wait_until(take, timeout=_ROLLOUT_SECONDS):
+            raise SlipwayError(
+                f"Another version of {project} is being rolled out since {_ROLLOUT_SECONDS:.0f} s. Run"
+                " this again when it is done; `slipway status` says what serves."
+            )
+        yield
+
+
 def require_port(home: Path, project: str, port: int) -> None:
     """Asks, before anything is trained, whether the endpoint can have its port.
 
@@ -213,8 +246,9 @@ def start(home: Path, project: str | None = None) -> list[LocalEndpoint]:
             f"No endpoint{of} was ever started below {home}: `slipway run` starts one."
         )
     for folder in found:
-        if _describe(folder).state != "running":
-            _start_again(folder)
+        with alone_at(home, folder.name):
+            if _describe(folder).state != "running":
+                _start_again(folder)
     return [_describe(folder) for folder in found]
 
 
