@@ -12,6 +12,7 @@ from slipway.components.config.base import Section
 from slipway.components.config.checks.consistency import inconsistencies
 from slipway.components.config.checks.messages import Location, problems
 from slipway.components.config.data import DataConfig
+from slipway.components.config.features.label import value_text
 from slipway.components.config.model import Project
 from slipway.components.support.documents import check_yaml, load_json, read_document
 from slipway.components.support.errors import ProjectError
@@ -166,13 +167,19 @@ def _override(document: dict[str, object], key: str, text: str) -> None:
 def _plain(value: object) -> Any:
     """Ruamel's round-trip containers and scalars as ordinary ones."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {_text(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_plain(v) for v in value]
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)
     return value
+
+
+def _text(key: object) -> str:
+    """A key as text: a class that YAML reads as a boolean or a number is named as the label has it."""
+    plain = _plain(key)
+    return value_text(plain) if isinstance(plain, bool | int | float) else str(plain)
 
 
 def _read_schema(project_file: Path, name: str) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from slipway.components.config.model import Project
 from slipway.components.config.project import load_project
 from slipway.components.support.errors import ProjectError
 
@@ -20,7 +21,7 @@ COLUMNS = {
 DRAWN = {"method": "random", "validation": 0.2, "test": 0.2}
 
 
-def load(folder: Path, label: dict[str, Any], field: str, **sections: Any) -> None:
+def load(folder: Path, label: dict[str, Any], field: str, **sections: Any) -> Project:
     project = {
         "project_name": "t",
         "data": {"root": "build", "tables": {"rows": {"path": "rows.parquet"}}},
@@ -35,7 +36,7 @@ def load(folder: Path, label: dict[str, Any], field: str, **sections: Any) -> No
     }
     (folder / "project.yaml").write_text(yaml.safe_dump(project))
     (folder / "s.json").write_text(json.dumps({"tables": {"rows": {"properties": COLUMNS}}}))
-    load_project(folder)
+    return load_project(folder).project
 
 
 NUMBER = {"column": "a", "kind": "number"}
@@ -98,3 +99,18 @@ TAKEN: list[tuple[dict[str, Any], dict[str, Any]]] = [
 def test_is_taken(tmp_path: Path, label: dict[str, Any], sections: dict[str, Any]) -> None:
     field = "at" if label["column"] == "a" else "a"
     load(tmp_path, label, **{"field": field, **sections})
+
+
+def test_a_class_that_yaml_reads_as_a_boolean_or_a_number_is_the_class(tmp_path: Path) -> None:
+    """As it is named in the table, wherever the file names it as a key."""
+    label = {"column": "b", "kind": "multiclass", "costs": {True: {7: 3, 2.0: 4}}}
+    made = load(
+        tmp_path,
+        label,
+        "a",
+        training={"class_weights": {True: 2, 7: 3.0}},
+        gate={"classes": {False: {"f1": 0.5}, 1.0: {"f1": 0.5}}},
+    )
+    assert made.features.label.costs == {"true": {"7": 3, "2": 4}}
+    assert made.training.class_weights == {"true": 2, "7": 3}
+    assert set(made.gate.classes) == {"false", "1"}
