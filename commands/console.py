@@ -269,6 +269,12 @@ def _say_drift(record: "MonitoringRecord") -> str:
     """Whether the data drifted: that nothing was seen to does not mean that it could have been."""
     features = (record.details.get("features") or {}).values()
     unsure = sum(bool(found.get("doubt")) and not found["drifted"] for found in features)
+    drifted = sum(found["drifted"] for found in features)
+    if (
+        record.drift_status == "stable" and drifted
+    ):  # too few for the alert that asks for their share
+        rest = f", of {unsure} it cannot be told" if unsure else ""
+        return f"{drifted} of {len(features)} features drifted{rest}"
     if record.drift_status != "stable" or not unsure:
         return _DRIFT[record.drift_status]
     if unsure == len(features):

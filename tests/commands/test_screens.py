@@ -467,12 +467,17 @@ def test_whether_the_data_drifted_is_said_in_words(status: DriftStatus) -> None:
         (("", ""), "the data is stable,"),
         (("31 rows", ""), "no drift seen, of 1 of 2 features it cannot be told,"),
         (("31 rows", "worth 9"), "whether the data drifted cannot be told,"),
+        (("drifted", ""), "1 of 2 features drifted, accuracy"),
+        (("drifted", "drifted", "31 rows"), "2 of 3 features drifted, of 1 it cannot be told,"),
     ],
 )
 def test_what_cannot_be_told_is_not_called_stable(doubts: tuple[str, str], said: str) -> None:
     run = served()
     assert run.record is not None
-    features = {str(n): {"doubt": doubt, "drifted": False} for n, doubt in enumerate(doubts)}
+    features = {
+        str(n): {"doubt": "" if doubt == "drifted" else doubt, "drifted": doubt == "drifted"}
+        for n, doubt in enumerate(doubts)
+    }
     console, text = screen(120)
     details = {**run.record.details, "features": features}
     show_monitoring(console, replace(run.record, drift_status="stable", details=details))
