@@ -21,7 +21,7 @@ from slipway.commands.images import images_app
 from slipway.commands.init import init
 from slipway.commands.new.command import new_app
 from slipway.commands.open import open_
-from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder, Runner
+from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder, Runner, load_served
 from slipway.commands.projects import load as _load
 from slipway.commands.prune import prune
 from slipway.commands.push import push
@@ -319,7 +319,9 @@ def rollback(
     from slipway.local.rollback import roll_back_project
     from slipway.local.workspace import Workspace
 
-    loaded, workspace = _load(project, overrides), Workspace.at(out)
+    workspace = Workspace.at(out)
+    is_here = target is Target.local
+    loaded = load_served(project, overrides, workspace) if is_here else _load(project, overrides)
 
     def show(line: str) -> None:
         say(f"  {line}")

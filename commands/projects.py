@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,8 +10,12 @@ from slipway.components.config.data import FORMATS
 from slipway.components.config.project import FILE_NAME, LoadedProject, load_project
 from slipway.components.support.errors import ProjectError
 
+if TYPE_CHECKING:
+    from slipway.local.workspace import Workspace
+
 EXAMPLE = Path("examples/flights")
 RUN_FOLDER = Path("build/run")
+_PORT = "deployment.port"
 FORMAT_NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 
 
@@ -63,3 +67,23 @@ def load(project: Path, overrides: list[str] | None) -> LoadedProject:
             raise ProjectError(f"--set {text}: write KEY=VALUE, for example gate.auc=0.9.")
         pairs[key.strip()] = value
     return load_project(project, pairs)
+
+
+def load_served(
+    project: Path, overrides: list[str] | None, workspace: "Workspace"
+) -> LoadedProject:
+    """`load`, with the port that the project's local endpoint serves on now.
+
+    A run may have had a port of its own (`--set deployment.port=8477`): who goes on with that endpoint
+    must not move it away from its clients. A port that is named here stands.
+
+    Raises:
+        ProjectError: as `load`.
+    """
+    from slipway.components.deploy.local.target import served_port
+
+    loaded = load(project, overrides)
+    named = any(text.partition("=")[0].strip() == _PORT for text in overrides or [])
+    home = Path(workspace.settings()["SLIPWAY_HOME"])
+    port = None if named else served_port(home, loaded.project.project_name)
+    return loaded if port is None else load(project, [*(overrides or []), f"{_PORT}={port}"])

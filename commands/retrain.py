@@ -52,10 +52,11 @@ def retrain(
 
     Example: `slipway retrain --why "a new airline joined"`
     """
-    from slipway.commands.projects import load
+    from slipway.commands.projects import load, load_served
     from slipway.local.workspace import Workspace
 
-    loaded = load(project, overrides)
+    workspace = Workspace.at(out)
+    loaded = load(project, overrides) if cluster else load_served(project, overrides, workspace)
     if not why.strip():
         raise ProjectError("--why is empty: say why to retrain the model.")
     try:
@@ -67,7 +68,7 @@ def retrain(
             f"--until {until}: without data.window the tables are read whole. Leave it out."
         )
     if not cluster:
-        _train_here(loaded, Workspace.at(out), why.strip(), end, fail_on_refusal)
+        _train_here(loaded, workspace, why.strip(), end, fail_on_refusal)
         return
     root = os.environ.get("MONITORING_URI", "")
     if not root:

@@ -191,6 +191,7 @@ def _find(figures: _Figures) -> Findings:
     measured, reference = figures.measured, figures.reference
     label = reference.label if reference else None
     return Findings(
+        intervals=(measured.intervals or {}) if measured else {},
         coverage=measured.coverage if measured else None,
         level=_level(label),
         held=_HELD[label.kind] if label else "",
@@ -222,10 +223,13 @@ def _level(label: LabelType | None) -> float | None:
 
 
 def _unfair(figures: _Figures) -> tuple[str, ...] | None:
-    """The rules of fairness that are broken, in words; None where none could be judged."""
+    """The rules of fairness that are surely broken, in words; None where nothing can be said."""
     version = figures.measures.version
-    judged = [one for one in version.fairness if one.status != "too little data"] if version else []
-    return tuple(one.text for one in judged if one.status == "broken") if judged else None
+    fairness = version.fairness if version else ()
+    if broken := tuple(one.text for one in fairness if one.status == "broken"):
+        return broken
+    told = {one.status for one in fairness}
+    return () if "holds" in told and "cannot be told" not in told else None
 
 
 def _new_class_rows(figures: _Figures) -> int | None:

@@ -200,6 +200,14 @@ def status(home: Path) -> list[LocalEndpoint]:
     return [_describe(folder) for folder in sorted((home / "endpoints").glob("*/"))]
 
 
+def served_port(home: Path, project: str) -> int | None:
+    """The port on which a project's endpoint serves now; None: it does not."""
+    folder = endpoint_folder(home.absolute(), project)
+    if _describe(folder).state == "stopped":
+        return None
+    return read_state(folder).get("port")
+
+
 def stop(home: Path, project: str | None = None) -> list[str]:
     """Ends the local endpoint of a project, or of all; requests in flight are answered first.
 

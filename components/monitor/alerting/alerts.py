@@ -1,8 +1,9 @@
 """Rules: which findings of a window are alerts, how severe, and what to do about each."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from slipway.components.config.data import Window
 from slipway.components.config.monitoring import (
@@ -13,6 +14,7 @@ from slipway.components.config.monitoring import (
     Severity,
 )
 from slipway.components.contracts.monitoring.monitoring_record import Alert
+from slipway.components.support.pages.digits import counted
 
 NAMED = 8
 
@@ -41,6 +43,18 @@ class Findings:
     log_dropped_rows: float | None = None
     skew: float | None = None
     skewed: tuple[str, ...] = ()
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """95 % intervals of what the labels say, by metric."""
+
+    def best(self, metric: str, value: float, *, highest: bool) -> float:
+        """The end of a metric's interval that speaks most for the model; its value, where it has none."""
+        low, high = self.intervals.get(metric, (value, value))
+        return high if highest else low
+
+    @property
+    def labels(self) -> str:
+        """How many labels there are, for a message."""
+        return counted(self.labelled, "label")
 
     @property
     def moved(self) -> str:
@@ -70,10 +84,12 @@ class Findings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRule:
-    """One alert: fires where `value` is beyond `threshold`.
+    """One alert: fires where `value` is beyond `threshold`, and surely so.
 
-    `value` gives None where there is nothing to judge. `text` is a message with {value},
-    {threshold} and {findings}; `action` says what to do.
+    `value` gives None where there is nothing to judge. `best` gives what it would be at the end of its
+    interval that speaks most for the model: where that is not beyond the threshold, few labels cannot
+    tell. `text` is a message with {value}, {threshold} and {findings}, and {count}, the value as so many
+    of `noun`; `action` says what to do.
     """
 
     name: AlertName
@@ -83,15 +99,29 @@ class AlertRule:
     below: bool = False
     text: str
     action: str
+    noun: str = ""
+    best: Callable[[Findings], float | None] | None = None
+
+    def _is_beyond(self, value: float) -> bool:
+        return value < self.threshold if self.below else value > self.threshold
+
+    def is_unsure(self, findings: Findings) -> bool:
+        """Whether nothing can be said: there is no value, or its interval holds the threshold."""
+        value = self.value(findings)
+        if value is None:
+            return True
+        best = self.best(findings) if self.best else None
+        return best is not None and self._is_beyond(value) and not self._is_beyond(best)
 
     def judge(self, findings: Findings) -> Alert | None:
         """The alert, where the rule fires."""
         value = self.value(findings)
-        if value is None:
+        if value is None or not self._is_beyond(value) or self.is_unsure(findings):
             return None
-        if not (value < self.threshold if self.below else value > self.threshold):
-            return None
-        message = self.text.format(value=value, threshold=self.threshold, findings=findings)
+        count = counted(int(value), self.noun) if self.noun else ""
+        message = self.text.format(
+            value=value, threshold=self.threshold, findings=findings, count=count
+        )
         return Alert(
             name=self.name,
             severity=self.severity,
@@ -123,7 +153,8 @@ def _no_data_rule(min_rows: int) -> AlertRule:
         value=lambda found: float(found.predictions),
         threshold=float(min_rows),
         below=True,
-        text="Only {value:.0f} predictions in the window, fewer than {threshold:.0f}: drift and"
+        noun="prediction",
+        text="Only {count} in the window, fewer than {threshold:.0f}: drift and"
         " accuracy are unknown.",
         action="Check that the endpoint gets requests and that its inference log is written.",
     )
@@ -132,26 +163,30 @@ def _no_data_rule(min_rows: int) -> AlertRule:
 def _accuracy_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
     """What late labels say."""
 
-    def drop(found: Findings) -> float | None:
-        if found.accuracy is None or found.release_accuracy is None:
+    def best(found: Findings) -> float | None:
+        if found.accuracy is None:
             return None
-        return found.release_accuracy - found.accuracy
+        return found.best("accuracy", found.accuracy, highest=True)
+
+    def drop(accuracy: float | None, release: float | None) -> float | None:
+        return None if accuracy is None or release is None else release - accuracy
 
     return (
         AlertRule(
             name="LOW_ACCURACY",
             severity="critical",
             value=lambda found: found.accuracy,
+            best=best,
             threshold=limits.accuracy,
             below=True,
-            text="Accuracy is {value:.4f} on {findings.labelled:,} labelled predictions, below"
-            " {threshold:g}.",
+            text="Accuracy is {value:.4f} on {findings.labels}, below {threshold:g}.",
             action="Look at the drifted features in the report, then retrain or roll back.",
         ),
         AlertRule(
             name="ACCURACY_DROP",
             severity="critical",
-            value=drop,
+            value=lambda found: drop(found.accuracy, found.release_accuracy),
+            best=lambda found: drop(best(found), found.release_accuracy),
             threshold=limits.accuracy_drop,
             text="Accuracy fell by {value:.4f} since the release ({findings.release_accuracy:.4f} to"
             " {findings.accuracy:.4f}), more than {threshold:g}.",
@@ -163,23 +198,26 @@ def _accuracy_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
 def _number_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
     """What late labels say of a number's answers, and of sets of classes."""
 
-    def shortfall(found: Findings) -> float | None:
+    def shortfall(found: Findings, *, best: bool = False) -> float | None:
         if found.coverage is None or found.level is None:
             return None
-        return found.level - found.coverage
+        held = found.best("coverage", found.coverage, highest=True) if best else found.coverage
+        return found.level - held
 
-    def rise(found: Findings) -> float | None:
+    def rise(found: Findings, *, best: bool = False) -> float | None:
         if found.rmse is None or not found.release_rmse:
             return None
-        return found.rmse / found.release_rmse - 1
+        error = found.best("rmse", found.rmse, highest=False) if best else found.rmse
+        return error / found.release_rmse - 1
 
     return (
         AlertRule(
             name="COVERAGE",
             severity="critical",
             value=shortfall,
+            best=partial(shortfall, best=True),
             threshold=limits.coverage,
-            text="{findings.coverage:.1%} of {findings.labelled:,} labels lie {findings.held},"
+            text="{findings.coverage:.1%} of {findings.labels} lie {findings.held},"
             " which are to hold {findings.level:.0%}: {value:.1%} short, more than {threshold:.1%}.",
             action="The model is surer than it may be: retrain on newer data.",
         ),
@@ -187,6 +225,7 @@ def _number_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
             name="ERROR_RISE",
             severity="critical",
             value=rise,
+            best=partial(rise, best=True),
             threshold=limits.error_rise,
             text="The RMSE grew by {value:.0%} since the release ({findings.release_rmse:.5g} to"
             " {findings.rmse:.5g}), more than {threshold:.0%}.",
@@ -201,7 +240,8 @@ def _new_class_rule() -> AlertRule:
         severity="warning",
         value=lambda found: None if found.new_class_rows is None else float(found.new_class_rows),
         threshold=0.0,
-        text="{value:.0f} labels are of a class that the model does not know; no metric counts them.",
+        noun="label",
+        text="The model does not know the class of {count}, which no metric counts.",
         action="Train it on data that has the class, or set features.label.merge_rare.",
     )
 
@@ -299,7 +339,8 @@ def _log_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
             severity="warning",
             value=lambda found: found.log_dropped_rows,
             threshold=0.0,
-            text="The predictor lost {value:.0f} rows of its inference log since it started.",
+            noun="row",
+            text="The predictor lost {count} of its inference log since it started.",
             action="The log's store is slow or full: see its metrics and free space.",
         ),
     )
@@ -313,7 +354,8 @@ class Judgement:
         alerts: what fires.
         holding: the rules beyond their thresholds, also those that do not fire yet because they must
             hold for longer.
-        unknown: the rules without a value: whether their alerts are over cannot be said.
+        unknown: the rules without a value, and those whose value's interval holds the threshold: whether
+            their alerts are over cannot be said.
     """
 
     alerts: tuple[Alert, ...]
@@ -353,7 +395,7 @@ def judge(
         settings = config.rules.get(rule.name, RuleSettings())
         if not settings.enabled:
             continue
-        if rule.value(findings) is None:
+        if rule.is_unsure(findings):
             unknown.append(rule.name)
         alert = rule.judge(findings)
         if alert is None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-Status = Literal["holds", "broken", "too little data"]
+Status = Literal["holds", "broken", "cannot be told", "too little data"]
 MAX_GROUPS = 50
 _BLOCKS, _RESAMPLES, _CONFIDENCE = 200, 500, 0.95
 _LEAST_GROUPS = 2
@@ -50,9 +50,10 @@ class WindowFairness:
     """One rule in a window.
 
     Attributes:
-        status: "too little data" where fewer than two groups have the rule's `min_rows`.
-        gap, ratio: how far apart the groups lie that have enough rows. `gap_interval` is a 95 %
-            bootstrap interval.
+        status: "too little data" where fewer than two groups have the rule's `min_rows`; "cannot be
+            told" where a gap or a ratio is beyond its limit, and its interval holds that limit.
+        gap, ratio: how far apart the groups lie that have enough rows. `gap_interval` and
+            `ratio_interval` are 95 % bootstrap intervals.
         limits: what the rule asks for. release: gap and ratio on the test part of the release.
         groups: every group that was seen.
         too_few: those among them that were not compared.
@@ -72,6 +73,7 @@ class WindowFairness:
     gap: float | None = None
     ratio: float | None = None
     gap_interval: tuple[float, float] | None = None
+    ratio_interval: tuple[float, float] | None = None
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -277,16 +279,30 @@ def _measure(
     if enough.sum() < _LEAST_GROUPS:
         return WindowFairness(status="too little data", **result)
     gap, ratio = (_or_none(side) for side in spread(values[enough]))
-    broken = (rule.gap is not None and gap is not None and gap > rule.gap) or (
-        rule.ratio is not None and ratio is not None and ratio < rule.ratio
-    )
+    of_gap, of_ratio = _intervals(tally, enough)
     return WindowFairness(
-        status="broken" if broken else "holds",
+        status=_status(rule, (gap, ratio), (of_gap, of_ratio)),
         gap=gap,
         ratio=ratio,
-        gap_interval=_interval(tally, enough),
+        gap_interval=of_gap,
+        ratio_interval=of_ratio,
         **result,
     )
+
+
+def _status(
+    rule: FairnessRule,
+    found: tuple[float | None, float | None],
+    intervals: tuple[tuple[float, float] | None, tuple[float, float] | None],
+) -> Status:
+    """Whether a rule is broken, and surely so, by the gap and the ratio and their intervals."""
+    (gap, ratio), (of_gap, of_ratio) = found, intervals
+    told: set[Status] = set()
+    if rule.gap is not None and gap is not None and gap > rule.gap:
+        told.add("broken" if of_gap is None or of_gap[0] > rule.gap else "cannot be told")
+    if rule.ratio is not None and ratio is not None and ratio < rule.ratio:
+        told.add("broken" if of_ratio is None or of_ratio[1] < rule.ratio else "cannot be told")
+    return "broken" if "broken" in told else told.pop() if told else "holds"
 
 
 def _count(
@@ -307,12 +323,19 @@ def _count(
     return tally
 
 
-def _interval(tally: GroupTally, enough: npt.NDArray[np.bool_]) -> tuple[float, float] | None:
-    """Of the gap, from a bootstrap of groups of rows."""
+def _intervals(
+    tally: GroupTally, enough: npt.NDArray[np.bool_]
+) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    """Of the gap and of the ratio, from a bootstrap of groups of rows."""
     blocks = tally.sums.shape[1]
     weights = np.random.default_rng(0).multinomial(blocks, [1 / blocks] * blocks, _RESAMPLES)
     drawn = tally.resample(weights.astype(float), np.arange(blocks))[:, enough]
-    low, high = percentile(spread(drawn)[0], _CONFIDENCE)
+    gap, ratio = (_interval(side) for side in spread(drawn))
+    return gap, ratio
+
+
+def _interval(drawn: npt.NDArray[np.float64]) -> tuple[float, float] | None:
+    low, high = percentile(drawn, _CONFIDENCE)
     return None if low is None or high is None else (low, high)
 
 

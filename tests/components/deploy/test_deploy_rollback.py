@@ -11,10 +11,15 @@ import httpx
 import mlflow
 import pytest
 from support.deploy_world import World, bundles, passing, refused
+from typer.testing import CliRunner
 
+from slipway.commands.cli import app
+from slipway.commands.projects import load_served
 from slipway.components.config.deployment import DeploymentConfig
+from slipway.components.deploy.local.target import stop
 from slipway.components.deploy.rollback import roll_back
 from slipway.components.support.errors import SlipwayError
+from slipway.local.workspace import Workspace
 
 ROOT = Path(__file__).parents[3]
 
@@ -90,10 +95,42 @@ def test_what_may_not_serve_is_refused_and_version_2_serves_on(two: World) -> No
 
 
 def test_the_command(two: World) -> None:
+    """Without a port: what serves stays where it serves, whatever the project file says."""
     command = [sys.executable, "-c", "from slipway.commands.cli import main; main()", "rollback"]
-    command += [f"--set=deployment.port={two.port}", "--set=project_name=flights"]
+    command += ["--set=project_name=flights"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ})
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"flights version 1 at http://127.0.0.1:{two.port}, champion again." in done.stdout
     assert "downloading flights version 1" in done.stdout and "[slipway]" not in done.stdout
     assert served(two) == "1" and champion() == "1"
+
+
+def test_who_goes_on_with_an_endpoint_keeps_its_port_unless_one_is_named(world: World) -> None:
+    workspace, name = Workspace.at(world.root / "run"), ["project_name=flights"]
+
+    def port(*overrides: str) -> int:
+        loaded = load_served(ROOT / "examples" / "flights", [*name, *overrides], workspace)
+        return loaded.project.deployment.port
+
+    assert port() == 8080
+    world.deploy(1)
+    assert port() == world.port != 8080
+    assert port(" deployment.port =8099") == 8099
+    stop(world.home, "flights")
+    assert port() == 8080
+
+
+def test_retrain_trains_for_the_port_that_serves(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.deploy(1)
+    ports: list[int] = []
+    monkeypatch.setattr(
+        "slipway.commands.retrain._train_here",
+        lambda loaded, *_: ports.append(loaded.project.deployment.port),
+    )
+    project = ("--project", str(ROOT / "examples" / "flights"))
+    for more in ((), ("--set", "deployment.port=8099")):
+        done = CliRunner().invoke(app, ["retrain", "--why", "new", *project, *more])
+        assert done.exit_code == 0, done.output
+    assert ports == [world.port, 8099]

@@ -172,8 +172,20 @@ def test_a_rule_holds_is_broken_or_cannot_be_told() -> None:
     rows = world()
     gap = found(rows, measure="true_positive_rate", gap=1.0).gap
     assert found(rows, measure="true_positive_rate", gap=gap + 1e-9).status == "holds"
-    assert found(rows, measure="true_positive_rate", gap=gap - 1e-9).status == "broken"
-    assert found(rows, measure="selection_rate", ratio=0.99).status == "broken"
+    # Beyond the limit: surely so only where the interval does not hold it.
+    unsure = found(rows, measure="true_positive_rate", gap=gap - 1e-9)
+    assert (unsure.status, unsure.gap_interval[0] < gap) == ("cannot be told", True)
+    low = unsure.gap_interval[0]
+    assert found(rows, measure="true_positive_rate", gap=low - 1e-9).status == "broken"
+    ratio = found(rows, measure="selection_rate", ratio=0.01)
+    high = ratio.ratio_interval[1]
+    assert ratio.ratio < high < 1
+    between = found(rows, measure="selection_rate", ratio=ratio.ratio + 1e-9)
+    assert between.status == "cannot be told"
+    assert found(rows, measure="selection_rate", ratio=high + 1e-9).status == "broken"
+    # Two limits, of which one is surely broken.
+    both = found(rows, measure="selection_rate", ratio=high + 1e-9, gap=ratio.gap - 1e-9)
+    assert both.status == "broken"
     assert found(rows, measure="selection_rate", ratio=0.01).status == "holds"
     # The group c is too small: the others are compared, and it is named.
     some = found(rows, measure="true_positive_rate", gap=gap - 1e-9, min_rows=120)

@@ -1,5 +1,6 @@
 """Windows of several classes and of numbers: metrics, estimates without labels, alerts, references."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -189,7 +190,21 @@ def test_the_error_is_foreseen_where_the_inputs_became_harder() -> None:
     [
         ({"coverage": 0.74, "level": 0.8}, ["COVERAGE"]),
         ({"coverage": 0.76, "level": 0.8}, []),
+        ({"coverage": 0.74, "level": 0.8, "intervals": {"coverage": (0.7, 0.749)}}, ["COVERAGE"]),
+        ({"coverage": 0.74, "level": 0.8, "intervals": {"coverage": (0.7, 0.751)}}, []),
         ({"coverage": None, "level": 0.8}, []),
+        ({"rmse": 13.0, "release_rmse": 10.0, "intervals": {"rmse": (12.6, 14)}}, ["ERROR_RISE"]),
+        ({"rmse": 13.0, "release_rmse": 10.0, "intervals": {"rmse": (12.4, 14)}}, []),
+        ({"accuracy": 0.8, "intervals": {"accuracy": (0.7, 0.849)}}, ["LOW_ACCURACY"]),
+        ({"accuracy": 0.8, "intervals": {"accuracy": (0.7, 0.851)}}, []),
+        (
+            {"accuracy": 0.86, "release_accuracy": 0.93, "intervals": {"accuracy": (0.8, 0.87)}},
+            ["ACCURACY_DROP"],
+        ),
+        (
+            {"accuracy": 0.86, "release_accuracy": 0.93, "intervals": {"accuracy": (0.8, 0.89)}},
+            [],
+        ),
         ({"rmse": 13.0, "release_rmse": 10.0}, ["ERROR_RISE"]),
         ({"rmse": 12.0, "release_rmse": 10.0}, []),
         ({"rmse": 12.0, "release_rmse": None}, []),
@@ -203,6 +218,64 @@ def test_what_fires_for_numbers_and_classes(findings: dict[str, Any], names: lis
     window = Window(start=NOON, end=NOON + timedelta(days=1))
     alerts = judge(found, MonitoringConfig(), window).alerts
     assert [alert.name for alert in alerts] == names
+
+
+ON_LABELS = {
+    "LOW_ACCURACY": ({"accuracy": 0.8}, "accuracy", 0.8),
+    "ACCURACY_DROP": ({"accuracy": 0.86, "release_accuracy": 0.93}, "accuracy", 0.86),
+    "COVERAGE": ({"coverage": 0.7, "level": 0.8}, "coverage", 0.7),
+    "ERROR_RISE": ({"rmse": 15.0, "release_rmse": 10.0}, "rmse", 15.0),
+}
+
+
+@pytest.mark.parametrize("name", ON_LABELS)
+def test_few_labels_can_neither_fire_nor_end_an_alert(name: str) -> None:
+    """Where the interval holds the bound nothing is said: what fires goes on, what does not stays."""
+    found, metric, value = ON_LABELS[name]
+    window = Window(start=NOON, end=NOON + timedelta(days=1))
+    sure = Findings(predictions=1000, labelled=800, **found)
+    unsure = replace(sure, intervals={metric: (value - 8, value + 8)})
+    assert [alert.name for alert in judge(sure, MonitoringConfig(), window).alerts] == [name]
+    told = judge(unsure, MonitoringConfig(), window)
+    assert (told.alerts, told.holding) == ((), ()) and name in told.unknown
+    assert name not in judge(sure, MonitoringConfig(), window).unknown
+
+
+def test_fifty_eight_labels_of_which_ten_lie_outside_are_not_told_apart_from_nine_in_ten() -> None:
+    rows = 58
+    answers = np.tile(np.array([[0.0, -1.0, 1.0]], dtype=np.float32), (rows, 1))
+    actual = np.where(np.arange(rows) < 10, 5.0, 0.5)
+    found = measure(logged(NUMBER, answers), known(actual), NUMBER)
+    assert found.coverage == pytest.approx(48 / 58) and found.coverage < 0.9 - 0.05
+    findings = Findings(
+        predictions=58,
+        labelled=58,
+        coverage=found.coverage,
+        level=0.9,
+        intervals=found.intervals or {},
+    )
+    window = Window(start=NOON, end=NOON + timedelta(days=1))
+    told = judge(findings, MonitoringConfig(min_rows=20), window)
+    assert told.alerts == () and "COVERAGE" in told.unknown
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"drifted": ("a",), "drift_share": 0.1}, "1 feature drifted: a."),
+        ({"drifted": ("a", "b"), "drift_share": 0.1}, "2 features drifted, the most first: a, b."),
+        ({"new_class_rows": 1}, "The model does not know the class of 1 label, which"),
+        ({"predictions": 1}, "Only 1 prediction in the window, fewer than 200"),
+        ({"log_dropped_rows": 1.0}, "The predictor lost 1 row of its"),
+        ({"log_dropped_rows": 2000.0}, "The predictor lost 2,000 rows of its"),
+        ({"labelled": 1, "accuracy": 0.0}, "Accuracy is 0.0000 on 1 label, below 0.85"),
+    ],
+)
+def test_one_is_one(found: dict[str, Any], said: str) -> None:
+    window = Window(start=NOON, end=NOON + timedelta(days=1))
+    findings = Findings(**{"predictions": 1000, "labelled": 0, **found})
+    (alert,) = judge(findings, MonitoringConfig(), window).alerts
+    assert alert.message.startswith(said)
 
 
 def test_the_messages_say_what_was_measured() -> None:
