@@ -54,7 +54,7 @@ gate:
   calibration_error: 1.0
   min_rows: 100
   min_class_rows: 10
-  baseline: {{logistic: false}}  # the network is as small as the table
+  baseline: {{linear: false}}  # the network is as small as the table
   rehearsal: {{rows: 20, p99_ms: 5000}}
 deployment: {{port: {port}}}
 """

@@ -31,7 +31,7 @@ MAIN_JOB = {
     "training.network": "{architecture: mlp}",
     "training.epochs": "3",
     "training.members": "1",
-    "gate": "{auc: 0.51, accuracy: 0.3, f1: 0.1, calibration_error: 0.5, baseline: {logistic: false}}",
+    "gate": "{auc: 0.51, accuracy: 0.3, f1: 0.1, calibration_error: 0.5, baseline: {linear: false}}",
     "deployment.port": "8197",
 }
 

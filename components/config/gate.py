@@ -219,10 +219,10 @@ EVERY_CLASS = "*"
 class BaselineRule(Section):
     """What the model must beat: always the constant answer, and a linear model fitted here."""
 
-    logistic: bool = Field(
+    linear: bool = Field(
         default=True,
-        description="Also fit a logistic regression (for a number a linear one) on the training part "
-        "and compare.",
+        description="Also fit a linear model on the training part and compare: a logistic regression, "
+        "or for a number a ridge regression.",
     )
     margin: Margin = Field(
         default=0.0,
@@ -244,7 +244,8 @@ class LeakAlarm(Section):
     auc: Share = Field(
         default=0.98,
         description="A model, or one feature alone, that reaches this is refused; of a number it is "
-        "the concordance: the share of pairs of rows in the right order.",
+        "the concordance: the share of pairs of rows in the right order. So is one feature that alone "
+        "explains as much: of several classes the accuracy, of a number the R².",
     )
     acknowledged: str = Field(
         default="",

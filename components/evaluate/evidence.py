@@ -11,6 +11,7 @@ from slipway.components.contracts.splits import LABEL, Splits
 from slipway.components.evaluate.champion import Champion, fetch_champion
 from slipway.components.evaluate.measures.baselines import (
     LEAK_ROWS,
+    explain_features,
     fit_baseline,
     measure_features,
     sample_part,
@@ -174,6 +175,7 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
                 weigh,
             )
         features = measure_features(subject.splits_folder, subject.splits, subject.label)
+        explained = _explain(subject)
         sample = _score_sample(subject, scorers[0])
     except Exception as error:
         # A model or a test table that cannot be measured is refused, with the reason in the verdict.
@@ -196,6 +198,7 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
         baselines=_compare_baselines(ours, test_pass, gate, shown),
         shuffled=shuffled_estimate(test_pass),
         features=features,
+        explained=explained,
         told=_told(subject.label, sample),
         slices=slice_evidence(test_pass, MODEL, CHAMPION if compared else None, columns, gate),
         fairness=group_evidence(compared_groups, test_pass, gate),
@@ -276,6 +279,13 @@ def _score_sample(subject: GatedModel, scorer: Scorer) -> ScoredSample | None:
     return ScoredSample(labels=labels[known], answers=scorer.score(table.filter(known)))
 
 
+def _explain(subject: GatedModel) -> dict[str, float]:
+    """What each feature alone explains of several classes or a number; two classes have the AUC."""
+    if subject.label.kind == "binary":
+        return {}
+    return explain_features(subject.splits_folder, subject.splits, subject.label)
+
+
 def _told(label: LabelType, sample: ScoredSample | None) -> float | None:
     """How well the model tells the label, where no metric of its kind says it."""
     if sample is None or not len(sample.labels):
@@ -342,7 +352,7 @@ def _check_comparable(subject: GatedModel, champion: Champion) -> None:
 def _make_scorers(subject: GatedModel, champion: Champion | None, gate: GateConfig) -> list[Scorer]:
     """What takes part in the test pass, the gated model first."""
     scorers = [_make_scorer(MODEL, subject.folder, subject.bundle)]
-    if gate.baseline.logistic:
+    if gate.baseline.linear:
         progress(f"fitting the {subject.label.baselines[1]} to beat")
         scorers.append(
             fit_baseline(subject.splits_folder, subject.splits, subject.label, gate.weights)

@@ -1,11 +1,15 @@
 """What came out of each check, and of all of them."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from slipway.components.contracts.table_schema.schema import Level
+from slipway.components.support.pages.digits import counted
 from slipway.components.validate.rows import CheckTally
 
+_FEW, _LEAST = 0.05, 0.001
+"""Shares of rows: up to which they may be set apart at all, and the least that is worth naming."""
 Status = Literal["pass", "tolerated", "warn", "fail"]
 
 
@@ -23,6 +27,7 @@ class CheckResult:
         allowed: the tolerated fraction.
         detail: in words, where the count does not say all.
         examples: the first failing rows, by their number in the table, with the values looked at.
+        ways: how the schema can be changed, where it is what is wrong; empty: not for one check.
     """
 
     table: str
@@ -34,6 +39,7 @@ class CheckResult:
     allowed: float = 0.0
     detail: str = ""
     examples: list[dict[str, Any]] = field(default_factory=list)
+    ways: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -46,7 +52,7 @@ class CheckResult:
             values = ", ".join(f"{name} {value}" for name, value in first["values"].items())
             shown = f", first row {first['row']:,} ({values})"
         return (
-            f"{self.table}: {self.check}: {self.failed:,} rows ({self.fraction:.3%}, allowed"
+            f"{self.table}: {self.check}: {counted(self.failed, 'row')} ({self.fraction:.3%}, allowed"
             f" {self.allowed:.3%}){shown}"
         )
 
@@ -80,7 +86,32 @@ def judge(table: str, tally: CheckTally, rows: int) -> CheckResult:
         fraction=fraction,
         allowed=tally.check.tolerance,
         examples=tally.examples,
+        ways=_ways(table, tally, fraction) if status == "fail" else (),
     )
+
+
+def _ways(table: str, tally: CheckTally, fraction: float) -> tuple[str, ...]:
+    """What to change in the schema where it, or that it lets no row go, is what is wrong."""
+    check = tally.check
+    column = check.columns[0] if check.text.startswith(f"{check.columns[0]}: ") else ""
+    place = f"tables.{table}.properties.{column}" if column else f"tables.{table}"
+    ways = []
+    if column and check.text == f"{column}: enum":
+        value = tally.examples[0]["values"].get(column) if tally.examples else ""
+        ways.append(f"add {value!r} to the enum of {place} if it is a value from now on")
+    if check.kind == "row" and fraction <= _FEW:
+        allowed = max(_LEAST, _rounded_up(fraction))
+        ways.append(
+            f'`"x-maxFailedFraction": {allowed:g}` in {place} sets so few rows apart and goes on'
+            " without them"
+        )
+    return tuple(ways)
+
+
+def _rounded_up(share: float) -> float:
+    """A share with one digit that is not 0, never less."""
+    place = math.floor(math.log10(share))
+    return math.ceil(share / 10**place - 1e-9) * 10.0**place
 
 
 def overall(checks: tuple[CheckResult, ...]) -> Status:

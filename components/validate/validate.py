@@ -31,6 +31,7 @@ from slipway.components.validate.schema import parse_schema
 from slipway.components.validate.unique import repeated_keys
 
 RESULTS_VERSION = 1
+_MOST_WAYS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +98,17 @@ def validate_dataset(
             write_manifest(bad_folder, validation.quarantine)
         write_manifest(good_folder, validation.good)
         _write_results(validation, manifest, report, results)
-        failures = [check.sentence for check in validation.checks if check.status == "fail"]
+        failed = [check for check in validation.checks if check.status == "fail"]
+        failures = [check.sentence for check in failed]
         if failures:
             # Rows of an earlier try must not be taken for those of this one.
             shutil.rmtree(good, ignore_errors=True)
+            ways = list(dict.fromkeys(way for check in failed for way in check.ways))[:_MOST_WAYS]
             raise SlipwayError(
                 f"The data are not as the schema says; {len(failures)} of {len(validation.checks)} checks"
                 f" failed. {'; '.join(failures)}. The report is {report}, the rows are in"
-                f" {quarantine}. Mend the source, or change the schema if it is what is wrong."
+                f" {quarantine}. Mend the source, or change the schema if it is what is wrong"
+                f"{': ' if ways else ''}{'; or '.join(ways)}."
             )
     return validation
 

@@ -62,7 +62,7 @@ gate:
   accuracy: 0.6
   f1: 0.5
   auc: 0.7
-  baseline: {logistic: false}
+  baseline: {linear: false}
   slices: {columns: [carrier], least: {auc: {min: 0.6}}, automatic: false}
   rehearsal: {rows: 30, p99_ms: 2000}  # a busy machine must not decide these proofs
 deployment: {target: local, max_latency_ms: 2000}

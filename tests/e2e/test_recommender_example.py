@@ -35,7 +35,7 @@ def job(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "gate.ranking.ndcg=0.3",
         "gate.ranking.recall=0.5",
         "gate.ranking.min_queries=50",
-        "gate.baseline.logistic=false",
+        "gate.baseline.linear=false",
     )
     made = Job(out=folder / "run", root=folder / "project", settings=settings)
     yield made

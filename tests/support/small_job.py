@@ -106,7 +106,7 @@ def project(root: str, port: int) -> dict[str, Any]:
             "min_rows": 100,
             "calibration_error": 1.0,
             "resamples": 100,
-            "baseline": {"logistic": False},
+            "baseline": {"linear": False},
             # Two cores may be busy with other tests.
             "rehearsal": {"p99_ms": 5000},
         },

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from slipway.components.config.gate import GateConfig
-from slipway.components.config.kinds import LOWER_IS_BETTER, metric_name
+from slipway.components.config.kinds import LOWER_IS_BETTER, LabelKind, metric_name
 from slipway.components.contracts.verdict import RuleResult
 from slipway.components.evaluate.measures.measured import Evidence
 
@@ -74,6 +74,8 @@ def _explain(result: RuleResult, evidence: Evidence, gate: GateConfig) -> tuple[
         return _FIXED[name]
     if name.startswith("beats "):
         return "gate.baseline", _lead_over_baseline(result, gate)
+    if name.startswith("class "):
+        return _class(result, evidence.label.kind)
     for beginning, explained in _BEGINNINGS.items():
         if name.startswith(beginning):
             return explained(result)
@@ -157,8 +159,9 @@ def _slice(result: RuleResult) -> tuple[str, list[str]]:
     ]
 
 
-def _class(result: RuleResult) -> tuple[str, list[str]]:
+def _class(result: RuleResult, kind: LabelKind) -> tuple[str, list[str]]:
     """Of a class: too few rows of it, or too low a value."""
+    weights = "positive_weight" if kind == "binary" else "class_weights"
     if result.name.endswith(" enough rows"):
         return "gate.classes min_rows", [
             "the class is rare and the test part short: make features.split.test longer",
@@ -167,8 +170,7 @@ def _class(result: RuleResult) -> tuple[str, list[str]]:
     if result.metric == "rows":
         return _few(result)
     return "gate.classes", [
-        "the class has few training rows: more of them, or a greater weight (training.class_weights,"
-        " training.positive_weight)",
+        f"the class has few training rows: more of them, or another weight (training.{weights})",
         "it looks like another class: see in the card what it is taken for, and add a feature that tells"
         " the two apart",
     ]
@@ -214,7 +216,7 @@ def _lead_over_baseline(result: RuleResult, gate: GateConfig) -> list[str]:
         way = "gate.baseline.judge: tie lets an equal model pass"
     else:
         way = (
-            "where a model that is a little worse will do, gate.baseline.logistic: false leaves the"
+            "where a model that is a little worse will do, gate.baseline.linear: false leaves the"
             " comparison out"
         )
     return [
@@ -269,7 +271,6 @@ _BEGINNINGS: dict[str, Callable[[RuleResult], tuple[str, list[str]]]] = {
     "effective rows": _light,
     "positives": _few,
     "negatives": _few,
-    "class ": _class,
     "fairness ": _fairness,
     "ranking": _ranking,
     "champion ": _champion,

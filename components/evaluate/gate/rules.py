@@ -356,7 +356,7 @@ def _costs(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
 def _baselines(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     rule, label = config.baseline, evidence.label
     constant, fitted = label.baselines
-    names = [constant, *([fitted] if rule.logistic else [])]
+    names = [constant, *([fitted] if rule.linear else [])]
     results = []
     for name in names:
         # Who is only as good as a constant has not beaten it.
@@ -429,12 +429,7 @@ def _judge_shuffled(evidence: Evidence) -> RuleResult:
 def _judge_suspects(evidence: Evidence, rule: LeakAlarm) -> RuleResult:
     """A model, or a single feature, that is too good to be true has seen the label."""
     outcome: Outcome
-    alarm = evidence.label.alarm
-    measured = evidence.metrics.get(alarm) or Estimate(value=evidence.told)
-    suspects = {"the model": measured.value}
-    suspects.update({f"the feature {name} alone": told for name, told in evidence.features.items()})
-    worst = max(suspects, key=lambda name: _suspicion(suspects[name]))
-    value = suspects[worst]
+    alarm, value, worst = _find_suspect(evidence, rule)
     if value is None or not math.isfinite(value):
         outcome, reason = (
             "fail",
@@ -468,6 +463,24 @@ def _judge_suspects(evidence: Evidence, rule: LeakAlarm) -> RuleResult:
         rows=evidence.rows,
         overridable=value is not None,
     )
+
+
+def _find_suspect(evidence: Evidence, rule: LeakAlarm) -> tuple[str, float | None, str]:
+    """What tells most of the label: the metric, its value, and of whom.
+
+    A copy of a number with a little noise puts few pairs in the wrong order, yet more than the alarm
+    asks for: so what a feature alone explains, as `slipway init` measures it, counts as well.
+    """
+    alarm, told = evidence.label.alarm, evidence.explained
+    measured = evidence.metrics.get(alarm) or Estimate(value=evidence.told)
+    suspects = {"the model": measured.value}
+    suspects.update({f"the feature {name} alone": told for name, told in evidence.features.items()})
+    worst = max(suspects, key=lambda name: _suspicion(suspects[name]))
+    most = max(told, key=lambda name: told[name], default=None)
+    if most is not None and told[most] >= rule.auc and _suspicion(suspects[worst]) < rule.auc:
+        metric = "r2" if evidence.label.kind == "number" else "accuracy"
+        return metric, told[most], f"the feature {most} alone"
+    return alarm, suspects[worst], worst
 
 
 def _suspicion(told: float | None) -> float:

@@ -98,6 +98,7 @@ class Evidence:
         baselines: by baseline, the difference in the kind's leading metric (model − baseline).
         shuffled: what is told of labels shuffled on purpose, with the interval of pure chance.
         features: how well single features tell the label (see `LabelType.tells`), by name.
+        explained: of several classes the accuracy, of a number the R² that single features alone reach.
         told: how well the model does, where its kind's alarm is none of the metrics.
         rehearsal: None where it was left out by the project's choice.
     """
@@ -119,5 +120,6 @@ class Evidence:
     baselines: dict[str, Estimate] = field(default_factory=dict)
     shuffled: Estimate | None = None
     features: dict[str, float] = field(default_factory=dict)
+    explained: dict[str, float] = field(default_factory=dict)
     told: float | None = None
     rehearsal: RehearsalEvidence | None = None

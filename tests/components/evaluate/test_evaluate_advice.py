@@ -158,7 +158,7 @@ def test_the_stage_says_it_in_the_verdict_and_on_the_card(
                 "auc": 0.7,
                 "resamples": 200,
                 "rehearsal": {"enabled": False},
-                "baseline": {"logistic": False},
+                "baseline": {"linear": False},
             },
             verdict_path=tmp_path / "verdict.json",
             card_path=tmp_path / "card.html",

@@ -22,7 +22,7 @@ GATE: dict[str, Any] = {
     "calibration_error": 0.5,
     "resamples": 300,
     "rehearsal": {"enabled": False},
-    "baseline": {"logistic": False},
+    "baseline": {"linear": False},
     "slices": {"automatic": False},
     "champion": {"margins": {"auc": 0.01}},
 }

@@ -36,7 +36,7 @@ GATE: dict[str, Any] = {
     "resamples": 200,
     "rehearsal": {"enabled": False},
     "slices": {"automatic": False},
-    "baseline": {"logistic": False},
+    "baseline": {"linear": False},
 }
 RATES = ("selection_rate", "true_positive_rate", "false_positive_rate", "error")
 

@@ -27,7 +27,7 @@ GATE: dict[str, Any] = {
     "resamples": 100,
     "rehearsal": {"enabled": False},
     "slices": {"automatic": False},
-    "baseline": {"logistic": False},
+    "baseline": {"linear": False},
 }
 KINDS: tuple[LabelKind, ...] = ("multiclass", "number")
 

@@ -24,7 +24,7 @@ GATE: dict[str, Any] = {
     "resamples": 200,
     "rehearsal": {"enabled": False},
     "slices": {"automatic": False},
-    "baseline": {"logistic": False},
+    "baseline": {"linear": False},
 }
 
 

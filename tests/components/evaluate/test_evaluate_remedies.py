@@ -11,9 +11,9 @@ from rich.console import Console
 
 from slipway.commands.console import show_result
 from slipway.components.config.gate import GateConfig
-from slipway.components.contracts.verdict import read_verdict
+from slipway.components.contracts.verdict import RuleResult, read_verdict
 from slipway.components.evaluate.evaluate import EvaluationTask, evaluate_model
-from slipway.components.evaluate.gate.remedies import find_remedies
+from slipway.components.evaluate.gate.remedies import explain_failures, find_remedies
 from slipway.components.evaluate.gate.rules import judge
 from slipway.components.evaluate.measures.measured import (
     Estimate,
@@ -21,7 +21,9 @@ from slipway.components.evaluate.measures.measured import (
     GroupEvidence,
     RehearsalEvidence,
 )
+from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.binary import BinaryLabel
+from slipway.components.metrics.kinds.multiclass import MulticlassLabel
 from slipway.components.metrics.kinds.number import NumberLabel
 from slipway.local.job import RunResult
 from slipway.local.workspace import Workspace
@@ -210,8 +212,8 @@ def test_a_run_ends_with_it(tmp_path: Path, splits: Path, bundle: Path, registry
 @pytest.mark.parametrize(
     ("baseline", "way"),
     [
-        ({}, "gate.baseline.logistic: false leaves the comparison out"),
-        ({"judge": "tie"}, "gate.baseline.logistic: false leaves the comparison out"),
+        ({}, "gate.baseline.linear: false leaves the comparison out"),
+        ({"judge": "tie"}, "gate.baseline.linear: false leaves the comparison out"),
         ({"judge": "point"}, "gate.baseline.judge: tie lets an equal model pass"),
         ({"judge": "interval"}, "gate.baseline.judge: tie lets an equal model pass"),
         ({"margin": 0.01}, "a lower gate.baseline.margin asks for less"),
@@ -224,5 +226,81 @@ def test_a_model_behind_a_regression_is_told_a_setting_that_is_not_set_yet(
     behind = replace(GOOD, baselines={**GOOD.baselines, "logistic regression": estimate(-0.1)})
     (line,) = told(behind, baseline=baseline)
     assert line.endswith(f"{way}.")
-    named = {"logistic: false", "judge: tie", "baseline.margin"}
+    named = {"linear: false", "judge: tie", "baseline.margin"}
     assert [word for word in named if word in line] == [word for word in named if word in way]
+
+
+OF_KIND = {
+    "training.positive_weight": {"binary"},
+    "training.class_weights": {"multiclass"},
+    "training.interval": {"number"},
+    "training.sets": {"multiclass"},
+    "gate.accuracy": {"binary", "multiclass"},
+    "gate.f1": {"binary", "multiclass"},
+    "gate.auc": {"binary", "multiclass"},
+    "gate.calibration_error": {"binary", "multiclass"},
+    "gate.coverage": {"multiclass", "number"},
+    "gate.classes": {"binary", "multiclass"},
+    "gate.min_class_rows": {"binary", "multiclass"},
+    "features.label.costs": {"binary", "multiclass"},
+}
+"""Settings that a project of another kind of label has no use for, or may not have."""
+LABELS = (
+    BinaryLabel(threshold=0.4),
+    MulticlassLabel(classes=("ant", "bee", "cat"), level=0.9),
+    NumberLabel(level=0.9),
+)
+
+
+@pytest.mark.parametrize("label", LABELS, ids=lambda label: label.kind)
+def test_the_advice_names_only_what_the_kind_of_label_has(label: LabelType) -> None:
+    """Each rule that can fail for a kind, in each of the ways that its setting lets it."""
+    constant, fitted = label.baselines
+    names = ["test rows", "effective rows", "sound measurement", "shuffled labels", "champion"]
+    names += ["too good to be true", "rehearsal p99_ms", f"beats {constant}", f"beats {fitted}"]
+    names += ["fairness sex error", "ranking queries", "ranking ndcg", f"slice dest a {label.lead}"]
+    if label.kind != "number":
+        names += ["class ant recall", "class ant enough rows", "costs less than a constant"]
+    results = [(name, label.lead) for name in names] + [(m, m) for m in label.metrics]
+    evidence = replace(GOOD, label=label, baselines={fitted: estimate(0.1)})
+    lines = []
+    for baseline in ({}, {"margin": 0.1}, {"judge": "point"}):
+        config = GateConfig.model_validate({"baseline": baseline})
+        for name, metric in results:
+            failed = RuleResult(
+                name=name, metric=metric, outcome="fail", reason="", value=0.5, threshold=0.6,
+                low=0.4, high=0.7, rows=100,
+            )  # fmt: skip
+            lines += [one.text for one in explain_failures((failed,), evidence, config)]
+    told = set(re.findall(r"\b(?:gate|training|features)(?:\.[a-z_0-9]+)+", " ".join(lines)))
+    assert len(told) > 8
+    for setting in told:
+        assert label.kind in OF_KIND.get(setting, {label.kind}), setting
+    other = {"binary": "linear regression", "multiclass": "linear", "number": "logistic"}
+    assert other[label.kind] + " reg" not in " ".join(lines)
+    assert "logistic:" not in " ".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("explained", "outcome", "said"),
+    [
+        ({"paid": 0.99}, "fail", "The feature paid alone has R² 0.9900, which is too good"),
+        ({"paid": 0.98}, "fail", "The feature paid alone has R² 0.9800, which is too good"),
+        ({"paid": 0.97}, "pass", "The highest concordance is 0.9747, below 0.98"),
+    ],
+)
+def test_a_noisy_copy_of_a_number_is_a_leak(
+    explained: dict[str, float], outcome: str, said: str
+) -> None:
+    """Which a copy's order alone (.9747 here) does not show: `slipway init` leaves such a column out."""
+    evidence = replace(
+        GOOD, label=NumberLabel(level=0.9), told=0.9, features={"paid": 0.9747}, explained=explained
+    )
+    (found,) = [r for r in judge(evidence, GateConfig()) if r.name == "too good to be true"]
+    assert found.outcome == outcome and found.reason.startswith(said)
+    right = GateConfig.model_validate({"leak": {"acknowledged": "it is the meter's own"}})
+    (found,) = [r for r in judge(evidence, right) if r.name == "too good to be true"]
+    assert found.outcome == "pass"
+    remedies = explain_failures(judge(evidence, GateConfig()), evidence, GateConfig())
+    told = " ".join(remedy.text for remedy in remedies)
+    assert ("gate.leak.acknowledged" in told) == (outcome == "fail")

@@ -555,12 +555,12 @@ CASES = [
     Case(
         "the logistic regression is not asked",
         {"baselines": {"majority class": estimate(0.2)}},
-        {"baseline": {"logistic": False}},
+        {"baseline": {"linear": False}},
     ),
     Case(
         "the majority class is always asked",
         {"baselines": {}},
-        {"baseline": {"logistic": False}},
+        {"baseline": {"linear": False}},
         ("beats majority class",),
     ),
     # Leaks.
@@ -1162,7 +1162,7 @@ NUMBER_CASES = [
     Case(
         "the linear regression is not asked",
         {"baselines": {"mean": estimate(0.6)}},
-        {"baseline": {"logistic": False}},
+        {"baseline": {"linear": False}},
     ),
     Case(
         "RMSE no worse than the champion's",

@@ -29,7 +29,7 @@ GATE: dict[str, Any] = {
     "auc": 0.7,
     "resamples": 200,
     "rehearsal": {"enabled": False},
-    "baseline": {"logistic": False},
+    "baseline": {"linear": False},
 }
 
 
@@ -305,7 +305,7 @@ REFUSALS = [
     Refusal(
         "the logistic regression is as good",
         "lead in AUC over the logistic regression is not above 0.05",
-        gate={"baseline": {"logistic": True, "margin": 0.05}},
+        gate={"baseline": {"linear": True, "margin": 0.05}},
     ),
 ]
 

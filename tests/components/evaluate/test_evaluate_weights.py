@@ -31,7 +31,7 @@ GATE: dict[str, Any] = {
     "resamples": 200,
     "rehearsal": {"enabled": False},
     "slices": {"automatic": False},
-    "baseline": {"logistic": False},
+    "baseline": {"linear": False},
     "weights": "exposure",
 }
 KINDS = ("binary", "multiclass", "number")

@@ -1,5 +1,6 @@
 """Every kind of planted fault is found, with its exact count; clean data give none."""
 
+import copy
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -347,13 +348,40 @@ def test_all_failures_of_all_tables_are_listed_at_once(validate) -> None:
         validate(tables, schema)
     for words in (
         "5 of 92 checks failed",
-        "t: kind: enum: 1 rows (0.004%, allowed 0.000%), first row 1 (kind x)",
-        "u: amount: minimum 0: 1 rows",
-        "u: duplicate id: 1 rows",
+        "t: kind: enum: 1 row (0.004%, allowed 0.000%), first row 1 (kind x)",
+        "u: amount: minimum 0: 1 row",
+        "u: duplicate id: 1 row",
         "extra: table: the schema does not name it",
         "absent: table: the dataset has no such table",
     ):
         assert words in str(caught.value)
+
+
+def test_a_new_category_is_told_what_lets_it_through(validate) -> None:
+    table = plant("kind", (1, "boat"), (5, "boat"))(CLEAN)
+    with pytest.raises(SlipwayError) as caught:
+        validate(table, SCHEMA)
+    said = str(caught.value)
+    place = "tables.t.properties.kind"
+    assert f"add 'boat' to the enum of {place} if it is a value from now on; or" in said
+    assert f'`"x-maxFailedFraction": 0.001` in {place} sets so few rows apart and goes on' in said
+    # Both do as they say.
+    schema = copy.deepcopy(SCHEMA)
+    schema["properties"]["kind"]["x-maxFailedFraction"] = 0.001
+    assert validate(table, schema).quarantine.rows == 2
+    schema = copy.deepcopy(SCHEMA)
+    schema["properties"]["kind"]["enum"].append("boat")
+    assert validate(table, schema).quarantine.rows == 0
+
+
+def test_many_bad_rows_and_a_doubled_key_are_not_waved_through(validate) -> None:
+    many = [(row, "boat") for row in range(0, CLEAN.num_rows, 4)]
+    with pytest.raises(SlipwayError) as caught:
+        validate(plant("kind", *many)(CLEAN), SCHEMA)
+    assert "x-maxFailedFraction" not in str(caught.value)
+    with pytest.raises(SlipwayError) as caught:
+        validate(plant("id", (9, 8))(CLEAN), SCHEMA)
+    assert str(caught.value).endswith("change the schema if it is what is wrong.")
 
 
 def test_keys_with_a_null_are_not_compared(validate) -> None:
