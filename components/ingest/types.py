@@ -168,7 +168,7 @@ def as_instants(table: str, column: str, kind: "pa.DataType", hint: str = "") ->
         table: the table.
         column: its time column.
         kind: the column's type.
-        hint: why the column is no time, where the reader knows.
+        hint: why the column is no time and what to do, where the reader knows.
 
     Raises:
         SlipwayError: the column's type holds no time.
@@ -176,9 +176,10 @@ def as_instants(table: str, column: str, kind: "pa.DataType", hint: str = "") ->
     import pyarrow as pa
 
     if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_null(kind)):
+        way = hint or " Name another column under `time:`, or leave `time:` out to take all rows."
         raise SlipwayError(
             f"Table {table}: the time column {column} is {kind}, and a window needs a timestamp or"
-            f" a date.{hint} Name another column under `time:`, or leave `time:` out to take all rows."
+            f" a date.{way}"
         )
     return pa.timestamp("us", tz="UTC")
 

@@ -19,6 +19,7 @@ LEAST_TIMES = 20
 LEAST_SPAN = timedelta(days=1)
 _MOST_NULLS = 0.01
 _LATER = 0.5
+_MOSTLY = 0.8
 _BIRTH = {"birth", "birthday", "birthdate", "dob", "born", "bday"}
 _OF_EVENT = {"event", "timestamp", "created", "time", "datetime", "observed", "happened"}
 _DATES = r"^\d{1,4}[./-]\d{1,2}[./-]\d{1,4}([ T]\d{1,2}:\d{2}(:\d{2})?)?$"
@@ -168,18 +169,59 @@ def _rounded_up(length: timedelta) -> timedelta:
 
 
 def _texts_like_dates(table: TableFacts) -> tuple[str, ...]:
-    """Columns of text that look like dates, which ingest leaves as text."""
+    """Columns of text that look like dates, which ingest leaves as text, and why it does."""
     found = []
     for column in table.columns.values():
         if not column.is_text or not column.distinct:
             continue
-        values = column.values.drop_nulls()
-        if values.head(1000).str.contains(_DATES).all():  # type: ignore[union-attr]
-            found.append(
-                f"{column.source} looks like dates ('{values[0]}') but is read as text, since which part"
-                " is the day is not said. Write them as 2024-12-31 for a split by time"
-            )
+        alike = column.values.str.contains(_DATES)
+        if not float(alike.mean() or 0) >= _MOSTLY:  # type: ignore[arg-type]
+            continue
+        found.append(
+            f"{column.source} looks like dates but is read as text, so that there is no split by time:"
+            f" {_why_no_date(table, column, alike)} and run init again"
+        )
     return tuple(found)
+
+
+def _why_no_date(table: TableFacts, column: ColumnFacts, alike: "pl.Series") -> str:
+    """Why a column of dates is none for ingest, with the value that makes it so, and what to do."""
+    import polars as pl
+
+    values = column.values
+    parts = values.str.extract_groups(r"^(\d{1,4})[./-](\d{1,2})[./-](\d{1,4})").struct.unnest()
+    first, middle, last = (parts[name].cast(pl.Int32, strict=False) for name in parts.columns)
+    is_year_first = float(values.str.contains(r"^\d{4}").mean() or 0) > 0.5  # type: ignore[arg-type]
+    day, month, year = (last, middle, first) if is_year_first else (first, middle, last)
+    swapped = not is_year_first and bool((middle > 12).any()) and not bool((first > 12).any())
+    if swapped:
+        day, month = middle, first
+    made = pl.DataFrame({"y": year, "m": month, "d": day}).select(
+        pl.when(pl.col("m").is_between(1, 12) & pl.col("d").is_between(1, 31)).then(
+            pl.format("{}-{}-{}", "y", "m", "d").str.to_date("%Y-%m-%d", strict=False)
+        )
+    )
+    odd = values.filter((~alike | made.to_series().is_null()) & values.is_not_null())
+    both = not is_year_first and bool((middle > 12).any()) and bool((first > 12).any())
+    if both:
+        day_first, month_first = values.filter(first > 12)[0], values.filter(middle > 12)[0]
+        return (
+            f"some have the day first ({day_first!r}) and some the month ({month_first!r}). Write them"
+            " all as 2024-12-31"
+        )
+    if len(odd):
+        row = "" if table.is_sample else f" (row {(values == odd[0]).arg_max() + 1:,})"  # type: ignore[operator]
+        more = f", and {len(odd) - 1:,} more are" if len(odd) > 1 else " is"
+        return f"{odd[0]!r}{row}{more} none. Mend such values, or leave them empty,"
+    if is_year_first or bool((first > 12).any()) or swapped:
+        return (
+            f"they are not all written in one way, as {values.drop_nulls()[0]!r}. Write them as"
+            " 2024-12-31"
+        )
+    return (
+        f"no part of {values.drop_nulls()[0]!r} or another is greater than 12, so that nothing tells the"
+        " day from the month. Write them as 2024-12-31"
+    )
 
 
 def _day(moment: object) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from slipway.components.config.data import ColumnType, Csv
 from slipway.components.ingest.formats.numbers import (
     LENIENT,
+    PLAIN_NUMBER,
     NumberStyle,
     all_match,
     any_match,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Kind = ColumnType | Literal["null"]
 PLAIN = Csv()
+_LOOKED_AT = 1000
 
 _DAY = r"^\d{4}-\d{2}-\d{2}$"
 _TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}(:?\d{2})?)?$"
@@ -59,7 +61,8 @@ class ColumnGuess:
 
     Attributes:
         finer: whether some time has digits beyond the microseconds.
-        odd: the first value that made a column of numbers or times one of text.
+        odd: the first value that made a column of numbers or times one of text. odd_at: its row and file.
+        example: the first text of a column of text.
     """
 
     def __init__(
@@ -82,6 +85,9 @@ class ColumnGuess:
         self._truths: set[str] = set()
         self.finer = False
         self.odd: str | None = None
+        self.odd_at = ""
+        self.example: str | None = None
+        self._rows = 0
 
     def add(self, table: str, file: str, column: "pa.Array", kinds: str = "") -> None:
         """Looks at the values of a batch.
@@ -97,6 +103,7 @@ class ColumnGuess:
         """
         import pyarrow as pa
 
+        start, self._rows = self._rows, self._rows + len(column)
         if self._quoted and self._declared is None:
             self._require_one_kind(table, file, kinds or _json_kind(column.type))
 
@@ -113,7 +120,16 @@ class ColumnGuess:
         kind = self._kind_of_text(table, file, values)
         before, self._in_file = self._in_file, _both(self._in_file, kind)
         if self._in_file == "string" and before != "string" and self.odd is None:
-            self.odd = _odd_one(values, before)
+            self.example = values[0].as_py()
+            self._note_odd(file, column, start, _odd_one(values, before, self._dialect))
+
+    def _note_odd(self, file: str, column: "pa.Array", start: int, odd: str | None) -> None:
+        """Keeps a value that is unlike the others, and where it stands: rows count from 1."""
+        import pyarrow.compute as pc
+
+        if odd is not None:
+            row = start + pc.index(column, odd).as_py() + 1
+            self.odd, self.odd_at = odd, f"row {row:,} of {file}"
 
     def _require_one_kind(self, table: str, file: str, kinds: str) -> None:
         """Refuses a JSON column of which one value is a number, say, and another a text."""
@@ -161,14 +177,15 @@ class ColumnGuess:
         """
         kinds = {self._kind, self._in_file} - {"null"}
         if len(kinds) == 2 and kinds != {"integer", "number"}:
+            shown = f" ('{self.odd}' in {self.odd_at})" if self.odd is not None else ""
             raise SlipwayError(
                 f"Table {table}: the column {self._name} changes type between files: {self._in_file}"
-                f" in {file}, {self._kind} in {self._kind_file}. Mend the file, or declare the type:"
-                f" `types: {{{self._name}: string}}`."
+                f" in {file}, {self._kind} in {self._kind_file}{shown}. Mend the file, or declare the"
+                f" type: `types: {{{self._name}: string}}`."
             )
         if self._in_file != "null":
             self._kind, self._kind_file = _both(self._kind, self._in_file), file
-        self._in_file, self._json_kind = "null", ""
+        self._in_file, self._json_kind, self._rows = "null", "", 0
 
     def type(self) -> "pa.DataType":
         """The type that holds for every row."""
@@ -300,9 +317,25 @@ def _by_format(column: "pa.Array", kind: "pa.DataType", dialect: Csv) -> "pa.Arr
 
 
 def _parsed(values: "pa.Array", form: str) -> "pa.Array":
+    """The times of texts; null of one that is not of the format, or a day that its month has not.
+
+    The parser alone takes 31/02/2024 for the second of March.
+    """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    return pc.strptime(values, format=form, unit="us", error_is_null=True)
+    made = pc.strptime(values, format=form, unit="us", error_is_null=True)
+    late = pc.fill_null(pc.less_equal(pc.day(made), 3), False)
+    if not pc.any(late).as_py():
+        return made
+    # Only the first three days of a month can be another month's 29th to 31st.
+    pattern = "".join(
+        r"(?P<day>\d{1,2})" if part == "%d" else r"\w+" if part[:1] == "%" else re.escape(part)
+        for part in re.split(r"(%.)", form)
+    )
+    days = pc.struct_field(pc.extract_regex(values, f"^\\s*{pattern}"), "day")
+    told = pc.fill_null(pc.cast(days, pa.int64()), pc.day(made))
+    return pc.if_else(pc.equal(told, pc.day(made)), made, pa.scalar(None, made.type))
 
 
 def _has_hours(form: str) -> bool:
@@ -372,16 +405,24 @@ def _kind_of_values(table: str, file: str, name: str, column: "pa.Array") -> Kin
     )
 
 
-def _odd_one(values: "pa.Array", before: Kind) -> str | None:
-    """The first value that does not go with the numbers or times before it; None: there were none."""
+def _odd_one(values: "pa.Array", before: Kind, dialect: Csv) -> str | None:
+    """The first value that does not go with the numbers or times around it; None: there were none."""
     import pyarrow.compute as pc
 
-    first = values[0].as_py()
-    if before in ("date", "timestamp") or re.match(r"\d{4}-\d{2}-\d{2}", first):
+    some = values.slice(0, _LOOKED_AT)
+
+    def mostly(pattern: str) -> bool:
+        return pc.mean(pc.match_substring_regex(some, pattern)).as_py() > 0.5
+
+    for form in dialect.dates:
+        if _parsed(some, form).null_count < len(some) / 2:
+            unread = values.filter(pc.is_null(_parsed(values, form)))
+            return unread[0].as_py() if len(unread) else None
+    if before in ("date", "timestamp") or mostly(r"^\d{4}-\d{2}-\d{2}"):
         strange = values.filter(pc.invert(pc.match_substring_regex(values, f"{_DAY}|{_TIME}")))
-        some = strange[0].as_py() if len(strange) else None
-        return some or next((v for v in values.to_pylist() if not _is_moment(v)), None)
-    if before in ("integer", "number") or is_plain(first):
+        first = strange[0].as_py() if len(strange) else None
+        return first or next((v for v in values.to_pylist() if not _is_moment(v)), None)
+    if before in ("integer", "number") or mostly(PLAIN_NUMBER):
         return odd_number(values)
     return None
 

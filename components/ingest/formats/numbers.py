@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 WHOLE = r"^(0|-?[1-9]\d{0,15})$"
 LENIENT = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 """What other parsers take for a number."""
-_PLAIN = r"^(0|-?[1-9]\d*|-?(0|[1-9]\d*)\.\d+)$"
+PLAIN_NUMBER = r"^(0|-?[1-9]\d*|-?(0|[1-9]\d*)\.\d+)$"
 # A double's own text in Python or JavaScript, where plain digits would be many.
 _SHORT = r"^-?[1-9](\.\d*[1-9])?e(-0[5-9]|-[5-9]|-[1-9]\d{1,2}|\+(1[6-9]|[2-9]\d|[1-3]\d\d))$"
 WITH_COMMA = r"^-?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?$"
@@ -29,14 +29,14 @@ def is_whole_number(text: str) -> bool:
 
 def is_plain(text: str) -> bool:
     """Whether a text is a number in plain digits."""
-    return re.fullmatch(_PLAIN, text) is not None
+    return re.fullmatch(PLAIN_NUMBER, text) is not None
 
 
 def odd_number(values: "pa.Array") -> str | None:
     """The first text that is no number as numbers are written, or has more digits than one holds."""
     import pyarrow.compute as pc
 
-    strange = values.filter(pc.invert(pc.match_substring_regex(values, f"{_PLAIN}|{_SHORT}")))
+    strange = values.filter(pc.invert(pc.match_substring_regex(values, f"{PLAIN_NUMBER}|{_SHORT}")))
     if not len(strange):
         strange = values.filter(pc.greater(pc.binary_length(values), 15))
     return strange[0].as_py() if len(strange) else None
@@ -78,7 +78,7 @@ class NumberStyle:
                 return None
             self._digits.add(0)
             return "integer"
-        plain = pc.match_substring_regex(values, _PLAIN)
+        plain = pc.match_substring_regex(values, PLAIN_NUMBER)
         rest = values.filter(pc.invert(plain))
         if len(rest) and not all_match(rest, _SHORT):
             return None

@@ -122,7 +122,7 @@ class ParquetTable:
         """Why a column is no time, where more is known than its type."""
         days = (file.partition.get(column) for file in self._files)
         odd = next((day for day in days if isinstance(day, str) and not is_day(day)), None)
-        return "" if odd is None else f" The folder {column}={odd} is no day."
+        return "" if odd is None else f" The folder {column}={odd} is no day: rename it."
 
     def extent(self, column: str) -> str:
         """What times there are, for the message about a window without rows."""

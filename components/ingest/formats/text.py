@@ -6,7 +6,8 @@ all rows of all files; then the scratch file is read back with the types that ho
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -161,11 +162,13 @@ class TextTable:
         import pyarrow as pa
 
         self._scratch.seek(0)
+        rows: Counter[int] = Counter()
         for number in self._chunks:
             file = self._source.name(self._source.files[number])
             for batch in pa.ipc.open_stream(self._scratch):
+                start, rows[number] = rows[number], rows[number] + batch.num_rows
                 columns = [
-                    self._converted(file, field, batch.column(field.name))
+                    self._converted(file, start, field, batch.column(field.name))
                     if field.name in batch.schema.names
                     else pa.nulls(batch.num_rows, field.type)
                     for field in self.schema
@@ -173,22 +176,53 @@ class TextTable:
                 yield file, pa.RecordBatch.from_arrays(columns, schema=self.schema)
         self._scratch.close()
 
-    def _converted(self, file: str, field: "pa.Field", column: "pa.Array") -> "pa.Array":
+    def _converted(
+        self, file: str, start: int, field: "pa.Field", column: "pa.Array"
+    ) -> "pa.Array":
         declared = self._declared.get(field.name)
+
+        def convert(values: "pa.Array") -> "pa.Array":
+            return convert_text(values, field.type, declared, self._dialect)
+
         try:
-            return convert_text(column, field.type, declared, self._dialect)
+            return convert(column)
         except ValueError as error:
+            row = start + _first_unfit(convert, column) + 1
             raise SlipwayError(
                 f"Table {self._table}: the column {field.name} of {file} does not have the type"
-                f" {declared or field.type}: {error}. Mend the file or declare another type:"
-                f" `types: {{{field.name}: string}}`."
+                f" {declared or field.type}: {error} (row {row:,}). Mend the file or declare another"
+                f" type: `types: {{{field.name}: string}}`."
             ) from error
 
     def why_no_time(self, column: str) -> str:
-        """Why a column is no time, where more is known than its type."""
-        odd = self._guesses[column].odd
-        return "" if odd is None else f" '{odd}' in it is no time."
+        """Why a column is no time and what to do, where more is known than its type."""
+        guess = self._guesses[column]
+        if guess.odd is not None:
+            ways = " or ".join(self._dialect.dates) or "as 2024-12-31 or 2024-12-31T23:59:00Z"
+            return (
+                f" '{guess.odd}' in {guess.odd_at} is no time ({ways}). Write it so, or leave it empty"
+                " where the time is not known."
+            )
+        if self._form != "csv" or guess.example is None:
+            return ""
+        return (
+            f" Its times, as '{guess.example}', are not written as 2024-12-31 or 2024-12-31T23:59:00Z:"
+            " say how they are, as in `csv: {dates: ['%d/%m/%Y %H:%M']}`."
+        )
 
     def extent(self, column: str) -> str:
         """What times there are, for the message about a window without rows."""
         return ""
+
+
+def _first_unfit(convert: Callable[["pa.Array"], "pa.Array"], column: "pa.Array") -> int:
+    """The place of the first value that cannot be converted, of a column that has one."""
+    good, bad = 0, len(column)  # so many first values convert, and so many do not
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            convert(column.slice(0, middle))
+            good = middle
+        except ValueError:
+            bad = middle
+    return good

@@ -98,3 +98,68 @@ def test_what_does_not_fit_is_refused(
 def test_only_csv_has_a_dialect(read: Any) -> None:
     with pytest.raises(SlipwayError, match="`csv` says how csv files are written"):
         read(b"", csv={"separator": ";"}, format="jsonl")
+
+
+DAYS = [f"{number % 28 + 1:02d}/{number % 12 + 1:02d}/2024" for number in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "csv", "said"),
+    [
+        (
+            [*DAYS[:41], "n.a.", *DAYS[41:]],
+            {"dates": ["%d/%m/%Y"]},
+            "'n.a.' in row 42 of {file} is no time (%d/%m/%Y). Write it so, or leave it empty",
+        ),
+        (
+            # No parser may make it the second of March.
+            [*DAYS[:41], "31/02/2024", *DAYS[41:]],
+            {"dates": ["%d/%m/%Y"]},
+            "'31/02/2024' in row 42 of {file} is no time (%d/%m/%Y). Write it so",
+        ),
+        (
+            ["2024-13-45", *(f"2024-01-{n % 28 + 1:02d}" for n in range(60))],
+            {},
+            "'2024-13-45' in row 1 of {file} is no time (as 2024-12-31 or 2024-12-31T23:59:00Z).",
+        ),
+        (
+            DAYS,
+            {},
+            "Its times, as '01/01/2024', are not written as 2024-12-31 or 2024-12-31T23:59:00Z: say how"
+            " they are, as in `csv: {{dates: ['%d/%m/%Y %H:%M']}}`.",
+        ),
+        (DAYS, {"dates": ["%d.%m.%Y"]}, "a timestamp or a date. Its times, as '01/01/2024'"),
+    ],
+)
+def test_a_bad_date_is_named_with_its_row(
+    lines: list[str], csv: dict[str, Any], said: str, read: Any, tmp_path: Path
+) -> None:
+    text = "\n".join(["id,day", *(f"{n},{line}" for n, line in enumerate(lines))])
+    with pytest.raises(SlipwayError) as refused:
+        read(text.encode(), csv=csv, time="day")
+    wanted = said.format(file=tmp_path / "lake/events/a.csv")
+    assert wanted in str(refused.value)
+    assert "leave `time:` out" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["date", "number", "integer"])
+def test_a_value_that_is_not_as_declared_is_named_with_its_row(read: Any, kind: str) -> None:
+    good = {"date": "2024-01-31", "number": "1.5", "integer": "7"}[kind]
+    lines = [good] * 70_000  # more than a batch
+    lines[66_001] = "so"
+    text = "\n".join(["day,id", *(f"{line},1" for line in lines)])
+    with pytest.raises(SlipwayError, match=rf"'so' is no {kind}.* \(row 66,002\)"):
+        read(text.encode(), types={"day": kind})
+
+
+def test_a_day_of_each_month_s_end_is_read(read: Any) -> None:
+    days = [date(2024, 2, 29), date(2024, 3, 1), date(2024, 12, 31), date(2023, 3, 3)]
+    for form in ("%d/%m/%Y", "%m-%d-%Y", "%Y.%m.%d", "%d. %m. %Y %H:%M:%S"):
+        text = "\n".join(["id,day", *(f"1,{day.strftime(form)}" for day in days)])
+        rows = read(text.encode(), csv={"dates": [form]})
+        assert [getattr(d, "date", lambda d=d: d)() for d in rows["day"]] == days
+    unpadded = "id,day\n1,1/3/2024\n1,31/1/2024\n"
+    rows = read(unpadded.encode(), csv={"dates": ["%d/%m/%Y"]})
+    assert rows["day"].to_list() == [date(2024, 3, 1), date(2024, 1, 31)]
+    rows = read(b"id,day\n1,30/02/2024\n1,31/01/2024\n", csv={"dates": ["%d/%m/%Y"]})
+    assert rows["day"].to_list() == ["30/02/2024", "31/01/2024"]

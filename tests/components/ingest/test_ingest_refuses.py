@@ -222,7 +222,7 @@ CASES = [
     Case("a folder that is no day", lambda folder: [
         (folder / f"day={day}").mkdir() or pq.write_table(GOOD, folder / f"day={day}" / "a.parquet")
         for day in ("2024-02-29", "2024-02-30")
-    ], ["time column day is string", "The folder day=2024-02-30 is no day."], {"time": "day"}),
+    ], ["time column day is string", "The folder day=2024-02-30 is no day: rename it."], {"time": "day"}),
     Case("jsonl column nowhere", text(JSONL, ending="jsonl"), ["`columns:` names m"], {
         "format": "jsonl", "columns": ["time", "m"]
     }),
@@ -245,7 +245,7 @@ CASES = [
         "format": "csv", "types": {"n": "number"}
     }),
     Case("csv no such moment", text(CSV.replace("01-02T", "02-30T")), [
-        "time column time is string", "'2024-02-30T00:00:00Z' in it is no time"
+        "time column time is string", "'2024-02-30T00:00:00Z' in row 2 of", "0.csv is no time"
     ], {"format": "csv"}),
     Case("csv column without a name", text("," + CSV.replace("\n", "\n1,").removesuffix("1,")), [
         "0.csv has a column without a name (column 1 of 4)", '`rename: {"": row}`'

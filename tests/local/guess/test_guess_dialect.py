@@ -165,3 +165,27 @@ def test_the_parts_are_those_of_the_run(tmp_path: Path, method: str) -> None:
     )
     parts = part_of(table.with_columns(label=pl.col("y") == "a"), features, None)
     assert draft.trial.rows == {part: (parts == part).sum() for part in draft.trial.rows}
+
+
+@pytest.mark.parametrize(
+    ("write", "odd", "said"),
+    [
+        ("%Y-%m-%d", "2024-13-45", "'2024-13-45' (row 42) is none. Mend such values, or leave"),
+        ("%d/%m/%Y", "n.a.", "'n.a.' (row 42) is none. Mend such values"),
+        ("%m/%d/%Y", "02/31/2024", "'02/31/2024' (row 42) is none. Mend such values"),
+        ("%m/%d/%Y", "31/01/2024", "some have the day first ('31/01/2024') and some the month ('"),
+        ("0%w/%m/%Y", "", "no part of '01/01/2024' or another is greater than 12, so that nothing"),
+        ("%d/%m/%Y", "", ""),
+    ],
+)
+def test_why_dates_are_text_is_true_to_them(
+    write: str, odd: str, said: str, tmp_path: Path
+) -> None:
+    rows = orders().with_columns(pl.col("placed_at").dt.strftime(write.replace("0%w", "0%u")))
+    texts = rows["placed_at"].to_list()
+    texts[41] = odd or texts[41]
+    rows.with_columns(pl.Series("placed_at", texts)).write_csv(tmp_path / "orders.csv")
+    draft = make_draft(read_tables([str(tmp_path / "orders.csv")]), Answers(label="returned"))
+    found = [text for text in draft.warnings if text.startswith("placed_at looks like dates")]
+    assert len(found) == (draft.moments.time.value is None) == bool(said)
+    assert said in "".join(found)
