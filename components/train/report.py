@@ -110,6 +110,7 @@ def write_report(path: Path, title: str, training: TrainingLog) -> None:
         TEMPLATE,
         title=title,
         says=_sentence(training),
+        chosen=_chosen(training),
         first=[(metric_name(name), digits.number(metrics[name])) for name in first],
         others=[
             (metric_name(name), digits.number(metrics[name]))
@@ -159,6 +160,21 @@ def _sentence(training: TrainingLog) -> str:
         f"The model is {describe_model(training)}, learnt from {rows:,} rows; the whole stage took"
         f" {digits.seconds(training['seconds'])}."
     )
+
+
+def _chosen(training: TrainingLog) -> str:
+    """What the validation part chose beside what is measured on it."""
+    stop = {"network": "the epoch", "trees": "the number of rounds", "linear": "the penalty"}
+    parts = [training["model"]]
+    if training["model"] == "blend" and training["choice"]:
+        parts = [*training["choice"]["shares"], "blend"]
+    found = [stop.get(part, "the models' shares") for part in parts]
+    found += {
+        "binary": ["the calibration", "the threshold"],
+        "multiclass": ["the calibration"],
+        "number": ["the width of the intervals"],
+    }[training["label_kind"]]
+    return f"{', '.join(found[:-1])} and {found[-1]}"
 
 
 def _choice(training: TrainingLog) -> dict[str, Any] | None:

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from slipway.components.config.gate import GateConfig
-from slipway.components.config.kinds import LOWER_IS_BETTER, LabelKind, metric_name
+from slipway.components.config.kinds import LOWER_IS_BETTER, METRICS, LabelKind, metric_name
 from slipway.components.contracts.verdict import RuleResult
+from slipway.components.evaluate.gate.thresholds import show_beside
 from slipway.components.evaluate.measures.measured import Evidence
 
 MOST = 4
+_NAMES = {name for names in METRICS.values() for name in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +35,28 @@ class Remedy:
     def text(self) -> str:
         """The whole of it, where the rule's own reason does not stand beside it."""
         rule = self.rule
-        value = "not measured" if rule.value is None else f"{rule.value:.4g}"
-        asked = "" if rule.threshold is None else f", asked for {rule.threshold:.4g}"
-        return f"{rule.name}: {value}{asked} ({self.setting}). {self.advice}"
+        return f"{rule.name}: {_shortfall(rule)} ({self.setting}). {self.advice}"
+
+
+def _shortfall(rule: RuleResult) -> str:
+    """A value beside what was asked for, on which side of it, so that nobody takes it for a pass."""
+    value, limit = rule.value, rule.threshold
+    if value is None or limit is None:
+        shown = "not measured" if value is None else f"{value:.4g}"
+        return shown if limit is None else f"{shown}, and {limit:,g} is asked for"
+    is_lead = rule.name.startswith(("champion ", "beats "))
+    told = f"{'a lead of ' if is_lead else ''}{show_beside(value, limit)}"
+    asked, allowed = f"less than the {limit:,g} asked for", f"more than the {limit:,g} allowed"
+    if value == limit:
+        return f"{told}, and more than that is asked for"
+    at_most = not is_lead and rule.metric in LOWER_IS_BETTER
+    at_least = is_lead or (rule.metric in _NAMES and not at_most)
+    # Where an interval is judged, the value alone may be on the right side.
+    if at_least and rule.low is not None and rule.low < limit < value:
+        return f"{told}, whose lower bound {show_beside(rule.low, limit)} is {asked}"
+    if at_most and rule.high is not None and value < limit < rule.high:
+        return f"{told}, whose upper bound {show_beside(rule.high, limit)} is {allowed}"
+    return f"{told}, {asked if value < limit else allowed}"
 
 
 def explain_failures(

@@ -69,37 +69,43 @@ def told(evidence: Evidence = GOOD, **gate: Any) -> list[str]:
         (
             GOOD,
             {"auc": 0.9},
-            "auc: 0.77, asked for 0.9 (gate.auc). Most likely these features say too little of the label:"
+            "auc: 0.77, less than the 0.9 asked for (gate.auc). Most likely these features"
+            " say too little of the"
+            " label:"
             " a logistic regression on them has AUC 0.7400, this model 0.7700.",
         ),
         (
             GOOD,
             {"auc": 0.78},
-            "auc: 0.77, asked for 0.78 (gate.auc). Most likely chance: on 5,000 test rows the interval is"
+            "auc: 0.77, less than the 0.78 asked for (gate.auc). Most likely chance: on"
+            " 5,000 test rows the interval is"
             " 0.75 to 0.79, which reaches the bound;",
         ),
         (
             GOOD,
             {"metrics": {"brier": {"max": 0.1}}},
-            "brier: 0.15, asked for 0.1 (gate.metrics.brier).",
+            "brier: 0.15, more than the 0.1 allowed (gate.metrics.brier).",
         ),
         (
             GOOD,
             {"min_rows": 9000},
-            "test rows: 5000, asked for 9000 (gate.min_rows). Most likely the test part is too small for"
+            "test rows: 5,000, less than the 9,000 asked for (gate.min_rows). Most likely"
+            " the test part is too small for"
             " this table: make features.split.test longer. Or there are no more data yet: set"
             " gate.min_rows",
         ),
         (
             replace(GOOD, classes={"1": {"recall": estimate(0.4)}}),
             {"classes": {"1": {"recall": 0.5}}},
-            "class 1 recall: 0.4, asked for 0.5 (gate.classes). Most likely the class has few training"
+            "class 1 recall: 0.4, less than the 0.5 asked for (gate.classes). Most likely"
+            " the class has few training"
             " rows",
         ),
         (
             GOOD,
             {"classes": {"1": {"recall": 0.5, "min_rows": 2000}}},
-            "class 1 enough rows: 1500, asked for 2000 (gate.classes min_rows). Most likely the class is"
+            "class 1 enough rows: 1,500, less than the 2,000 asked for (gate.classes"
+            " min_rows). Most likely the class is"
             " rare",
         ),
         (
@@ -110,37 +116,45 @@ def told(evidence: Evidence = GOOD, **gate: Any) -> list[str]:
         (
             replace(GOOD, fairness=(few_rows(),)),
             {"fairness": [{"by": "sex", "measure": "error", "gap": 0.1}]},
-            "fairness sex error f rows: 9, asked for 100 (gate.fairness min_rows). Most likely the group"
+            "fairness sex error f rows: 9, less than the 100 asked for (gate.fairness"
+            " min_rows). Most likely the group"
             " is small",
         ),
-        (GOOD, {"min_class_rows": 2000}, "positives: 1500, asked for 2000 (gate.min_class_rows)."),
+        (
+            GOOD,
+            {"min_class_rows": 2000},
+            "positives: 1,500, less than the 2,000 asked for (gate.min_class_rows).",
+        ),
         (
             replace(GOOD, baselines={**GOOD.baselines, "logistic regression": estimate(-0.1)}),
             {},
-            "beats logistic regression: -0.1, asked for 0 (gate.baseline). Most likely the training rows",
+            "beats logistic regression: a lead of -0.1, less than the 0 asked for"
+            " (gate.baseline). Most likely the training rows",
         ),
         (
             replace(GOOD, features={"a": 0.999}),
             {},
-            "too good to be true: 0.999, asked for 0.98 (gate.leak). Most likely a feature is made of the"
+            "too good to be true: 0.999, more than the 0.98 allowed (gate.leak). Most"
+            " likely a feature is made of the"
             " label, or known only after it",
         ),
         (
             replace(GOOD, champion={"auc": estimate(-0.1)}),
             {},
-            "champion auc: -0.1, asked for -0.01 (gate.champion.margins).",
+            "champion auc: a lead of -0.1, less than the -0.01 asked for (gate.champion.margins).",
         ),
         (
             replace(GOOD, problems=("A file is gone.",)),
             {},
-            "sound measurement: 1, asked for 0 (no setting",
+            "sound measurement: 1, more than the 0 allowed (no setting",
         ),
         (
             replace(
                 GOOD, rehearsal=RehearsalEvidence(rows=200, difference=0, p99_ms=400, memory_mb=9)
             ),
             {},
-            "rehearsal p99_ms: 400, asked for 100 (gate.rehearsal). Most likely this machine was busy",
+            "rehearsal p99_ms: 400, more than the 100 allowed (gate.rehearsal). Most likely"
+            " this machine was busy",
         ),
     ],
 )
@@ -160,7 +174,7 @@ def test_a_number_is_told_in_its_own_words() -> None:
     )
     coverage, r2 = told(numbers, metrics={"r2": {"min": 0.6}})
     assert coverage.startswith(
-        "coverage: 0.7, asked for 0.85 (gate.coverage). Most likely the labels"
+        "coverage: 0.7, less than the 0.85 asked for (gate.coverage). Most likely the labels"
     )
     assert "a linear regression on them has R² 0.4000, this model 0.5000." in r2
     assert "(gate.metrics.r2)" in r2
@@ -304,3 +318,26 @@ def test_a_noisy_copy_of_a_number_is_a_leak(
     remedies = explain_failures(judge(evidence, GateConfig()), evidence, GateConfig())
     told = " ".join(remedy.text for remedy in remedies)
     assert ("gate.leak.acknowledged" in told) == (outcome == "fail")
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ((-0.03, -0.05, -0.02, -0.01), "a lead of -0.03, less than the -0.01 asked for"),
+        (
+            (-0.005, -0.05, 0.02, -0.01),
+            "a lead of -0.005, whose lower bound -0.05 is less than the -0.01 asked for",
+        ),
+        ((0.0, -0.1, 0.1, 0.0), "a lead of 0, and more than that is asked for"),
+    ],
+)
+def test_a_lead_that_is_too_small_never_reads_as_a_pass(
+    found: tuple[float, float, float, float], said: str
+) -> None:
+    value, low, high, limit = found
+    rule = RuleResult(
+        name="champion r2", metric="r2", outcome="fail", reason="", value=value, low=low, high=high,
+        threshold=limit, rows=500,
+    )  # fmt: skip
+    (remedy,) = explain_failures((rule,), GOOD, GateConfig())
+    assert remedy.text.startswith(f"champion r2: {said} (gate.champion.margins).")

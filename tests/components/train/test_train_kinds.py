@@ -107,6 +107,8 @@ def test_several_classes_are_told_apart(
     report = (tmp_path / "report.html").read_text()
     assert "share that is of this class" in report and "middle" in report
     assert "How often the class called was right" in report and "positive where" not in report
+    assert "which also chose the epoch and the calibration:" in report
+    assert "threshold" not in report.lower()
 
 
 def test_numbers_come_with_intervals_that_hold_what_they_promise(
@@ -132,6 +134,8 @@ def test_numbers_come_with_intervals_that_hold_what_they_promise(
     assert result.headline.startswith("validation RMSE ")
     report = (tmp_path / "report.html").read_text()
     assert "validation R²" in report and ">Calibration<" not in report
+    assert "which also chose the epoch and the width of the intervals:" in report
+    assert "threshold" not in report.lower() and "calibration" not in report.lower()
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "number"])

@@ -196,6 +196,7 @@ def test_the_run_is_in_mlflow_and_named_in_the_bundle(trained: Trained, mlflow_s
 
 def test_the_report_stands_alone(trained: Trained) -> None:
     text = (trained.folder / "report").read_text()
+    assert "which also chose the epoch, the calibration and the threshold:" in text
     assert not re.search(r"(src|href)=.https?://", text.replace("http://www.w3.org", ""))
     assert text.count("<svg") == 2
     for words in ("validation AUC", "before calibration", "when a feature", "2 members"):
