@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
+from slipway.components.config.gate import asked_bound
 from slipway.components.config.kinds import METRICS, asked_of, metric_name
 from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
 from slipway.components.contracts.verdict import Verdict
@@ -210,7 +211,7 @@ def _bounded(verdict: Verdict) -> list[dict[str, Any]]:
     intervals = verdict.notes.get("intervals", {})
     rows = []
     for name in ordered:
-        if name in verdict.thresholds:
+        if (bound := asked_bound(name, verdict.thresholds.get(name))) is not None:
             value, (low, high) = verdict.metrics.get(name), intervals.get(name, (None, None))
             places = digits.decimals_of(low, high, value)
             failed = any(r.name == name and r.outcome != "pass" for r in verdict.rules)
@@ -220,7 +221,7 @@ def _bounded(verdict: Verdict) -> list[dict[str, Any]]:
                     "name": metric_name(name),
                     "value": digits.number(value, places),
                     "interval": digits.span(low, high, places),
-                    "bound": asked_of(name, verdict.thresholds[name]),
+                    "bound": asked_of(name, bound),
                     "failed": failed,
                 }
             )

@@ -286,6 +286,11 @@ UNBOUNDED: tuple[Threshold, ...] = ("accuracy", "f1", "auc")
 """The thresholds that are parameters of their own, and so fields of a form."""
 
 
+def asked_bound(metric: str, bound: float | None) -> float | None:
+    """A gate's bound where it asks for something: of accuracy, F1 and AUC 0 asks for nothing."""
+    return None if not bound and metric in UNBOUNDED else bound
+
+
 class GateConfig(Section):
     """The `gate` section: measured on the test part, at the model's own threshold."""
 

@@ -18,6 +18,8 @@ _FIRST = {"binary": ("auc", "f1", "accuracy"), "multiclass": ("accuracy", "f1", 
           "number": ("rmse", "mae", "r2")}  # fmt: skip
 """What of the metrics is seen first."""
 _BARS = 15
+_LEAST = 20
+"""Rows from which on a group of the calibration curve says something."""
 
 
 class MemberLog(TypedDict):
@@ -143,14 +145,14 @@ def describe_model(training: TrainingLog) -> str:
     many = len(training["members"])
     network = f"{'a network' if many == 1 else f'{many} networks'} ({training['architecture']}"
     learnt = {"network": f"{network}, {digits.counted(epochs, 'epoch')})"}
+    if training["linear"]:
+        learnt["linear"] = f"a linear model (penalty {training['linear']['penalty']:g})"
     if log := training["trees"]:
         rounds = " and ".join(f"{count:,}" for count in log["rounds"])
         learnt["trees"] = f"boosted trees ({log['leaves']:,} leaves in {rounds} rounds)"
-    if training["linear"]:
-        learnt["linear"] = f"a linear model (penalty {training['linear']['penalty']:g})"
     if training["model"] != "blend" or not training["choice"]:
         return learnt[training["model"]]
-    *first, last = (learnt[part] for part in training["choice"]["shares"])
+    *first, last = (learnt[part] for part in learnt if part in training["choice"]["shares"])
     return f"a blend of {', '.join(first)} and {last}"
 
 
@@ -200,9 +202,11 @@ def _choice(training: TrainingLog) -> dict[str, Any] | None:
 def _why(choice: dict[str, Any]) -> str:
     """Why a model was taken, so that a lead that is none is not read as one."""
     chosen, lead, noise = choice["chosen"], choice["lead"], choice["noise"]
+    said = {"linear": "linear model"}
     if len(choice["shares"]) < 2:
-        return f"The {chosen} alone is taken: {choice['why']}."
+        return f"The {said.get(chosen, chosen)} alone is taken: {choice['why']}."
     alone = min((n for n in choice["losses"] if n != "blend"), key=choice["losses"].__getitem__)
+    chosen, alone = said.get(chosen, chosen), said.get(alone, alone)
     places = digits.decimals(noise, significant=2)
     apart = (
         f"its validation loss is {digits.number(abs(lead), places)} {'below' if lead > 0 else 'above'}"
@@ -387,7 +391,9 @@ def _calibration(training: TrainingLog) -> str:
     def paint(axes: "Axes") -> None:
         axes.plot([0, top], [0, top], color=colour("other"), lw=1, ls=":", label="perfect")
         for place, (name, curve) in enumerate(curves.items()):
-            said, was = ([p[key] for p in curve] for key in ("probability", "positives"))
+            # The few rows of a group only jump; where all are so small, they are all there is.
+            seen = [p for p in curve if p["rows"] >= _LEAST] or curve
+            said, was = ([p[key] for p in seen] for key in ("probability", "positives"))
             axes.plot(said, was, marker="o", ms=4, color=series(place), label=name)
         axes.set_xlabel("mean probability" if binary else "mean probability of the class called")
         axes.set_ylabel("share of positives" if binary else "share that is of this class")

@@ -148,7 +148,6 @@ def served(month: int, value: float | None, alerts: tuple[str, ...], label: Labe
     )
 
 
-OF_CLASSES = "the better AUC in 1 of 1 windows,\nand the better accuracy in 1 of 1"
 KINDS: dict[LabelKind, LabelType] = {
     "binary": label_type("binary"),
     "multiclass": label_type("multiclass", classes=CLASSES),
@@ -157,18 +156,18 @@ KINDS: dict[LabelKind, LabelType] = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "panels", "title"),
+    ("kind", "panels", "better"),
     [
-        ("binary", ("accuracy", "AUC"), OF_CLASSES),
-        ("multiclass", ("accuracy", "AUC"), OF_CLASSES),
+        ("binary", ("AUC", "accuracy"), 1),
+        ("multiclass", ("AUC", "accuracy"), 1),
         # 0.73 is more than 0.7: the worse RMSE.
-        ("number", ("RMSE", "R²"), "better R² in 1 of 1 windows,\nand the better RMSE in 0 of 1"),
+        ("number", ("R²", "RMSE"), 0),
     ],
 )  # fmt: skip
 def test_the_picture_is_drawn_also_where_a_window_had_no_labels(
     kind: LabelKind,
     panels: tuple[str, str],
-    title: str,
+    better: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -188,7 +187,12 @@ def test_the_picture_is_drawn_also_where_a_window_had_no_labels(
         version="1", at="2013-09-01T05:00:00Z", parts=parts, thresholds={},
         metrics=dict.fromkeys(label.headline, 0.7),
     )  # fmt: skip
-    windows = [served(9, 0.73, ("DATA_DRIFT",), label), served(10, None, (), label)]
+    windows = [
+        # Here the first model serves itself: there is nothing to compare.
+        served(8, 0.73, (), label),
+        replace(served(9, 0.73, ("DATA_DRIFT",), label), version="2"),
+        replace(served(10, None, (), label), version="2"),
+    ]
     drawn: list[Any] = []
     save = figure.Figure.savefig
 
@@ -202,11 +206,15 @@ def test_the_picture_is_drawn_also_where_a_window_had_no_labels(
     assert [p.name for p in tmp_path.iterdir()] == ["replay.png"]
     axes = drawn[0].axes
     assert tuple(axis.get_ylabel() for axis in axes[:2]) == panels
-    assert title in drawn[0].get_suptitle()
+    assert f"a better {panels[0]} than" in drawn[0].get_suptitle()
+    assert "in 1 of 1 windows. 1 model passed" in drawn[0].get_suptitle()
+    names = [text.get_text() for text in axes[1].get_legend().get_texts()]
+    assert f"served: better in {better} of 1 windows" in names
+    assert "the first model, had it stayed" in names and axes[0].get_legend() is not None
     # Half of the labels are 1: the best constant answer is right in half the cases, and 0.5 away.
-    (constant,) = (c for c in axes[0].collections if c.get_label().startswith("worse than"))
+    (constant,) = (c for c in axes[1].collections if c.get_label().startswith("worse than"))
     ends = {round(y, 6) for y in constant.get_paths()[0].vertices[:, 1]}
-    assert 0.5 in ends and round(axes[0].get_ylim()[panels[0] == "RMSE"], 6) in ends
+    assert 0.5 in ends and round(axes[1].get_ylim()[panels[1] == "RMSE"], 6) in ends
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "number"])

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from slipway.components.config.gate import asked_bound
 from slipway.components.config.kinds import LOWER_IS_BETTER, METRICS, metric_name
 from slipway.components.config.monitoring import AlertName
 from slipway.components.contracts.monitoring.monitoring_record import Alert, MonitoringRecord
@@ -93,7 +94,7 @@ def compare_metrics(details: dict[str, Any]) -> list[MetricRow]:
             continue
         interval = (performance.get("intervals") or {}).get(name)
         release = (details["release"] or {}).get(name)
-        bound = details.get("thresholds", {}).get(name)
+        bound = asked_bound(name, details.get("thresholds", {}).get(name))
         low, high = interval or (value, value)
         lower = name in LOWER_IS_BETTER
         judged = interval is not None and release is not None and name not in _NEITHER
@@ -152,6 +153,12 @@ def conclude(record: MonitoringRecord) -> Conclusion:
     else:
         state, word = "good", "All well"
     parts = []
+    # Why to act: the limit of an alert may lie above what was released, which no comparison says.
+    told = [
+        alert.message.partition(". ")[0].rstrip(".")
+        for alert in record.alerts
+        if alert.name in critical
+    ]
     if worse:
         parts.append(f"{_listed(worse)} {_is(worse)} worse than at release")
     if beyond:
@@ -170,7 +177,11 @@ def conclude(record: MonitoringRecord) -> Conclusion:
     parts.append(f"alerts: {', '.join(fired)}" if fired else "no alert")
     parts.append("retraining is asked for" if record.retrain else "the model is kept")
     sentence = "; ".join(parts)
-    return Conclusion(state=state, word=word, sentence=f"{sentence[:1].upper()}{sentence[1:]}.")
+    return Conclusion(
+        state=state,
+        word=word,
+        sentence=" ".join(f"{said[:1].upper()}{said[1:]}." for said in (*told, sentence)),
+    )
 
 
 def _listed(names: list[str]) -> str:

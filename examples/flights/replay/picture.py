@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.kinds import LOWER_IS_BETTER, metric_name
 from slipway.components.contracts.splits import LABEL, TIME
+from slipway.components.support.pages import digits
 from slipway.components.support.pages.palette import colour
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ def draw(
         windows: what was monitored so far.
         released: the models, and what each learnt from and was tested on.
         rows: all rows: what a constant answer would have by week stands in the background.
-        label: their kind; its first headline metric that is not `lead` has the first panel, `lead` the
-            second.
+        label: their kind; its `lead` has the first panel, its first headline metric besides the second.
     """
     import matplotlib as mpl
 
@@ -49,13 +49,13 @@ def draw(
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
-        5, 1, figsize=(11, 11.5), sharex=True, height_ratios=[3, 1.4, 1.4, 1.4, 1.6],
+        5, 1, figsize=(11, 11.5), sharex=True, height_ratios=[2.6, 1.8, 1.4, 1.4, 1.6],
         layout="constrained",
     )  # fmt: skip
     first = next(name for name in label.headline if name != label.lead)
-    _first(axes[0], windows, first)
-    _constant(axes[0], _weekly(rows, released, label, first), first)
-    _lead(axes[1], windows, label.lead)
+    _lead(axes[0], windows, label.lead)
+    _second(axes[1], windows, first)
+    _constant(axes[1], _weekly(rows, released, label, first), first)
     _drift(axes[2], windows)
     _alerts(axes[3], windows)
     _releases(axes[4], released)
@@ -66,32 +66,37 @@ def draw(
         for window in refused:
             axis.axvline(_span(window)[1], color=ALARM, linewidth=1.2, linestyle=":")
         axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(_title(windows, released, (label.lead, first)), x=0.01, ha="left", fontsize=11)
+    figure.suptitle(_title(windows, released, label.lead), x=0.01, ha="left", fontsize=11)
     partial = path.with_name(f".{path.name}.partial.png")
     figure.savefig(partial, dpi=110)
     plt.close(figure)
     partial.replace(path)
 
 
-def _title(windows: list["Served"], released: list["Released"], metrics: tuple[str, str]) -> str:
-    """What the picture says, counted from what it shows: for retraining and against it."""
-    said = []
-    for name in metrics:
-        pairs = [
-            (own, kept)
-            for w in windows
-            if (own := w.metrics[name]) is not None and (kept := w.kept[name]) is not None
-        ]
-        lower = name in LOWER_IS_BETTER
-        better = sum(own < kept if lower else own > kept for own, kept in pairs)
-        said.append(f"the better {metric_name(name)} in {better} of {len(pairs)} windows")
+def _title(windows: list["Served"], released: list["Released"], lead: str) -> str:
+    """What the picture says, counted from what its first panel shows."""
+    better, compared = _count_better(windows, lead)
     return (
-        f"Against the first model, had it stayed: what is served has {said[0]},\nand {said[1]}."
-        f" {len(released)} models passed the gate."
+        f"Retrained past the gate, what is served has a better {metric_name(lead)} than the first"
+        f" model, had it stayed,\nin {better} of {compared} windows."
+        f" {digits.counted(len(released), 'model')} passed the gate."
     )
 
 
-def _first(axis: Any, windows: list["Served"], name: str) -> None:
+def _count_better(windows: list["Served"], name: str) -> tuple[int, int]:
+    """Windows in which what was served was better, of those that another model served than the first."""
+    pairs = [
+        (own, kept)
+        for w in windows
+        if w.version != windows[0].version
+        and (own := w.metrics[name]) is not None
+        and (kept := w.kept[name]) is not None
+    ]
+    lower = name in LOWER_IS_BETTER
+    return sum(own < kept if lower else own > kept for own, kept in pairs), len(pairs)
+
+
+def _lead(axis: Any, windows: list["Served"], name: str) -> None:
     """What is served with its interval, what it had at its release, and what the first model has."""
     known = [(w, value) for w in windows if (value := w.metrics[name]) is not None]
     middle = [_middle(w) for w, _ in known]
@@ -103,7 +108,13 @@ def _first(axis: Any, windows: list["Served"], name: str) -> None:
             [high - value for value, (_, high) in zip(values, spans, strict=True)],
         ]
         axis.errorbar(
-            middle, values, errors, color=SERVED, marker="o", capsize=3, label="served, 95 %"
+            middle,
+            values,
+            errors,
+            color=SERVED,
+            marker="o",
+            capsize=3,
+            label="served, 95 %" if any(name in w.intervals for w, _ in known) else "served",
         )
         axis.plot(
             middle, [w.kept[name] for w, _ in known], color=KEPT, marker="x", linestyle=":",
@@ -124,13 +135,14 @@ def _first(axis: Any, windows: list["Served"], name: str) -> None:
                 label="at its release" if window is known[0][0] else None,
             )  # fmt: skip
         axis.annotate(
-            f"v{window.version}\n{value:.3g}", (at, low - 0.22 * room), ha="center", fontsize=8,
-            color=SERVED,
+            f"v{window.version}\n{digits.number(value)}", (at, low - 0.22 * room), ha="center",
+            fontsize=8, color=SERVED,
         )  # fmt: skip
     axis.plot([], [], color=QUIET, linewidth=1.2, linestyle="--", label="a model is released")
     axis.plot([], [], color=ALARM, linewidth=1.2, linestyle=":", label="the gate refuses one")
     axis.set_ylabel(metric_name(name))
     axis.set_ylim(low - _BELOW * room, high + _OVER * room)
+    axis.legend(**_ABOVE)
 
 
 def _weekly(
@@ -163,17 +175,24 @@ def _constant(axis: Any, weekly: list[tuple[datetime, float]], name: str) -> Non
     axis.legend(**_ABOVE)
 
 
-def _lead(axis: Any, windows: list["Served"], name: str) -> None:
-    """What retraining gives whatever threshold was chosen."""
+def _second(axis: Any, windows: list["Served"], name: str) -> None:
+    """Another metric of both; of classes one that moves with the threshold too."""
     known = [w for w in windows if w.metrics[name] is not None]
     middle = [_middle(w) for w in known]
-    axis.plot(middle, [w.metrics[name] for w in known], color=SERVED, marker="o", label="served")
+    axis.plot(
+        middle,
+        [w.metrics[name] for w in known],
+        color=SERVED,
+        marker="o",
+        label="served: better in {} of {} windows".format(*_count_better(windows, name)),
+    )
     axis.plot(
         middle, [w.kept[name] for w in known], color=KEPT, marker="x", linestyle=":",
         label="the first model, had it stayed",
     )  # fmt: skip
     axis.set_ylabel(metric_name(name))
-    axis.legend(**_ABOVE)
+    # As it is now: what a constant answer has may lie far beyond, and is no reason to flatten the lines.
+    axis.set_ylim(*axis.get_ylim())
 
 
 def _drift(axis: Any, windows: list["Served"]) -> None:
@@ -206,7 +225,7 @@ def _alerts(axis: Any, windows: list["Served"]) -> None:
                 axis.plot(_middle(window), i, marker="s", markersize=11, color=ALARM)
     for window in windows:
         if not window.alerts:
-            axis.annotate("nothing", (_middle(window), -0.9), ha="center", fontsize=8, color=QUIET)
+            axis.annotate("no alert", (_middle(window), -0.9), ha="center", fontsize=8, color=QUIET)
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set_ylim(-1.2, max(len(names) - 0.4, 0.5))
 
@@ -225,7 +244,7 @@ def _releases(axis: Any, released: list["Released"]) -> None:
             [
                 f"v{r.version}",
                 *(
-                    f"{metric_name(name)} {value:.3g}"
+                    f"{metric_name(name)} {digits.number(value)}"
                     for name, value in r.metrics.items()
                     if value is not None
                 ),

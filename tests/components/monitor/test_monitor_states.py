@@ -118,7 +118,8 @@ def test_a_metric_that_is_worse_or_beyond_the_gates_bound_is_marked() -> None:
 
 SAME, NEW = drift_of(RNG.normal(0, 1, 5000)), drift_of(RNG.normal(1.5, 1, 5000))
 FEW = drift_of(RNG.normal(0, 1, 12))
-LOW = Alert(name="LOW_ACCURACY", severity="critical", value=0.4, threshold=0.6, message="m")
+LOW = Alert(name="LOW_ACCURACY", severity="critical", value=0.4, threshold=0.6,
+    message="Accuracy is 0.4 of 0.71, below 0.6. Look at it.")  # fmt: skip
 GOOD = details(release={"accuracy": 0.705}, thresholds={})
 
 
@@ -129,7 +130,12 @@ GOOD = details(release={"accuracy": 0.705}, thresholds={})
         (record(**GOOD), FEW, "unknown", "of 1 it cannot be told"),
         (record(**GOOD), NEW, "warn", "1 of 1 feature changed; no alert; the model is kept."),
         (record(**details()), SAME, "warn", "F1, AUC and log loss are worse than at release"),
-        (record((LOW,), **GOOD), SAME, "bad", "alerts: LOW_ACCURACY"),
+        # The limit of an alert may lie above what was released: the sentence says why to act.
+        (
+            record((LOW,), **GOOD), SAME, "bad",
+            "Accuracy is 0.4 of 0.71, below 0.6. No metric is worse than at release; none of 1"
+            " feature changed; alerts: LOW_ACCURACY; the model is kept.",
+        ),
         (record((LOW,), retrain=True, **GOOD), SAME, "bad", "retraining is asked for"),
         (record(**details(performance=None)), None, "unknown", "No label is known yet; too few"),
     ],
@@ -140,6 +146,16 @@ def test_the_first_sentence_says_what_stands_under_it(
     of.details["features"] = drift and {f.name: asdict(f) for f in drift.features}
     verdict = conclude(of)
     assert verdict.state == state and said in verdict.sentence, verdict
+
+
+def test_a_bound_that_asks_for_nothing_is_none() -> None:
+    """`gate.accuracy: 0` is no bound; R² above 0 is one."""
+    rows = compare_metrics(details(thresholds={"accuracy": 0, "f1": 0.3}))
+    assert {row.name: row.bound for row in rows if row.name in ("accuracy", "f1")} == {
+        "accuracy": None, "f1": 0.3,
+    }  # fmt: skip
+    number = details(label={"kind": "number"}, performance={"r2": -0.1}, thresholds={"r2": 0.0})
+    assert [(row.bound, row.beyond) for row in compare_metrics(number)] == [(0.0, True)]
 
 
 def test_what_the_sentence_blames_is_among_the_first_tiles() -> None:

@@ -54,11 +54,11 @@ def choice(chosen: str, lead: float, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("of", "begins", "has"),
     [
-        (choice("blend", 0.02), "The blend is taken: its", "0.0200 below that of the linear alone"),
+        (choice("blend", 0.02), "The blend is taken: its", "0.0200 below that of the linear model alone"),
         (choice("blend", 0.0064), "Validation cannot tell the blend from the linear", "0.0064 below"),
         (choice("blend", -0.003), "Validation cannot tell the blend from the linear", "0.0030 above"),
-        (choice("linear", -0.02), "The linear is taken, not a blend", "error of 0.0075"),
-        (choice("linear", 0.0, shares={"linear": 1.0}), "The linear alone is taken", "share of 10%"),
+        (choice("linear", -0.02), "The linear model is taken, not a blend", "error of 0.0075"),
+        (choice("linear", 0.0, shares={"linear": 1.0}), "The linear model alone is", "share of 10%"),
         (choice("trees", 0.02, asked="trees"), "training.model asks for trees. Of the", "below"),
     ],
 )  # fmt: skip
