@@ -81,15 +81,22 @@ class GraphBuilder:
         node = next(node for node in self._nodes.values() if value in node.output)
         node.output[list(node.output).index(value)] = name
 
-    @property
-    def nodes(self) -> "list[onnx.NodeProto]":
-        """In the order in which they were added."""
-        return list(self._nodes.values())
+    def argument(self, value: str, operator: str) -> str | None:
+        """The first input of the node that gives a value, where it is of that operator; else None."""
+        for node in self._nodes.values():
+            if value in node.output and node.op_type == operator:
+                return str(node.input[0])
+        return None
 
-    @property
-    def constants(self) -> "list[onnx.TensorProto]":
-        """In the order in which they were added."""
-        return list(self._constants.values())
+    def used(self, value: str) -> "tuple[list[onnx.NodeProto], list[onnx.TensorProto]]":
+        """The nodes and constants that a value is made of, in the order in which they were added."""
+        names, nodes = {value}, []
+        for node in reversed(self._nodes.values()):
+            if names.intersection(node.output):
+                nodes.append(node)
+                names.update(node.input)
+        constants = [each for each in self._constants.values() if each.name in names]
+        return nodes[::-1], constants
 
     def finish(
         self,
@@ -101,8 +108,9 @@ class GraphBuilder:
         from onnx import helper
 
         self.name(value, output.name)
+        nodes, constants = self.used(output.name)
         return finish_model(
-            helper.make_graph(self.nodes, "model", inputs, [output], initializer=self.constants)
+            helper.make_graph(nodes, "model", inputs, [output], initializer=constants)
         )
 
 

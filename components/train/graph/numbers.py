@@ -1,20 +1,19 @@
 """Numeric features: from the raw value to the embedding in one piecewise-linear step.
 
 The quantile scale and the piecewise-linear embedding of a feature are each linear between edges, and so
-is one after the other. The graph finds a value's segment with a decision tree a feature, looks up where
-the segment begins, its slopes and what it begins with, and multiplies once. All is computed in float64
-and rounded at the end.
+is one after the other. The graph finds a value's segment, looks up where the segment begins, its slopes and
+what it begins with, and multiplies once. The tables are computed in float64 and rounded at the end.
 """
 
-from collections.abc import Callable
+import math
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from slipway.components.train.graph.builder import ML, GraphBuilder
+from slipway.components.train.graph.builder import GraphBuilder
 from slipway.components.train.linear.model import Scales
 
 if TYPE_CHECKING:
@@ -149,113 +148,95 @@ def write_numbers(
     Returns:
         float32 [N, len(columns), D].
     """
-    from onnx import TensorProto
-
-    found = _write_search(graph, values, columns, segments)
-    number, begin = graph.split("Split", found, outputs=2, axis=1, num_outputs=2)
-    number = graph.add("Cast", number, to=TensorProto.INT32)
-    chosen = values
     if columns != list(range(width)):
-        chosen = graph.add("Gather", values, graph.constant(columns, np.int64), axis=1)
+        values = graph.add("Gather", values, graph.constant(columns, np.int64), axis=1)
+    search = _Search.over(segments)
+    number = _write_search(graph, values, search)
+    begin = graph.add("Gather", graph.constant(search.arrange([s.begins for s in segments])), number)
     # A missing value's segment is flat: any finite number will do. So are the ends, for infinite ones.
-    absent = graph.add("IsNaN", chosen)
-    chosen = graph.add("Where", absent, graph.constant(0.0), chosen)
+    chosen = graph.add("Where", graph.add("IsNaN", values), graph.constant(0.0), values)
     greatest = float(np.finfo(np.float32).max) / 4
     chosen = graph.add("Clip", chosen, graph.constant(-greatest), graph.constant(greatest))
-    beyond = graph.add("Sub", chosen, begin)
-    beyond = graph.reshape(beyond, 0, len(columns), 1)
-    starts = np.concatenate([np.concatenate([s.starts, s.missing[None]]) for s in segments])
-    slopes = np.concatenate([np.concatenate([s.slopes, 0 * s.missing[None]]) for s in segments])
-    # In one row: a look into a table costs more than the arithmetic that follows it.
-    table = graph.constant(np.concatenate([slopes, starts], axis=1))
-    rows = graph.add("Gather", table, number)
-    slope, start = graph.split("Split", rows, outputs=2, axis=2, num_outputs=2)
+    beyond = graph.reshape(graph.add("Sub", chosen, begin), 0, len(columns), 1)
+    missing = [s.missing for s in segments]
+    slopes = graph.constant(search.arrange([s.slopes for s in segments]))
+    starts = graph.constant(search.arrange([s.starts for s in segments], missing))
+    slope, start = (graph.add("Gather", table, number) for table in (slopes, starts))
     return graph.add("Add", graph.add("Mul", slope, beyond), start)
 
 
-def _write_search(
-    graph: GraphBuilder, values: str, columns: list[int], segments: list[Segments]
-) -> str:
-    """Adds one decision tree a column: float32 [N, 2 * columns], segments' rows, then their beginnings.
-
-    A column's rows are its segments, and one for a missing value.
-    """
-    search = _Search(len(columns))
-    row = 0
-    for tree, (column, of) in enumerate(zip(columns, segments, strict=True)):
-        search.add_tree(tree, column, of.begins, row)
-        row += len(of.begins) + 1
-    return graph.add(
-        "TreeEnsembleRegressor",
-        values,
-        domain=ML,
-        n_targets=2 * len(columns),
-        aggregate_function="SUM",
-        post_transform="NONE",
-        **search.attributes,
-    )
-
-
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Search:
-    """The attributes of a TreeEnsembleRegressor that finds segments.
+    """How a value's segment is found: it is counted how many bounds a value reaches, twice.
 
-    All comparisons are `value >= bound`: onnxruntime has a fast way where all are alike, and NaN fulfils
-    none, so that it comes to the first segment, where one more comparison tells it apart.
+    First of `coarse`, which gives a cell of C + 1 segments, then of the C bounds within that cell. No
+    step depends on a comparison's outcome, so that a processor has nothing to guess: a decision tree a
+    column took twice as long on values that it had not just seen. The first coarse bound is -inf, which
+    all numbers reach, and NaN does not: cell 0 is that of a missing value. NaN stands for no bound.
+
+    Attributes:
+        coarse: float32 [B, P], of each column.
+        fine: float32 [P * (B + 1), C], of each cell of each column.
     """
 
-    _NODE = ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids")
-    _TARGET = ("treeids", "nodeids", "ids", "weights")
+    coarse: np.ndarray
+    fine: np.ndarray
 
-    def __init__(self, trees: int) -> None:
-        self._trees = trees
-        self._nodes: list[list[Any]] = []
-        self._targets: list[list[Any]] = []
+    @classmethod
+    def over(cls, segments: list[Segments]) -> "_Search":
+        """The bounds of these columns' segments."""
+        most = max(len(each.begins) for each in segments)
+        inner = math.isqrt(most)
+        count = -(-most // (inner + 1))
+        bounds = np.full((len(segments), count, inner + 1), np.nan, np.float32)
+        for row, each in zip(bounds.reshape(len(segments), -1), segments, strict=True):
+            row[: len(each.begins)] = each.begins
+        bounds[:, 0, 0] = -np.inf
+        fine = np.pad(bounds[:, :, 1:], ((0, 0), (1, 0), (0, 0)), constant_values=np.nan)
+        return cls(coarse=bounds[:, :, 0].T, fine=fine.reshape(-1, inner))
 
     @property
-    def attributes(self) -> dict[str, list[Any]]:
-        """By name."""
-        nodes = zip(self._NODE, zip(*self._nodes, strict=True), strict=True)
-        targets = zip(self._TARGET, zip(*self._targets, strict=True), strict=True)
-        return {f"nodes_{name}": list(values) for name, values in nodes} | {
-            f"target_{name}": list(values) for name, values in targets
-        }
+    def cell(self) -> int:
+        """Segments of a cell."""
+        return self.fine.shape[1] + 1
 
-    def add_tree(self, tree: int, column: int, begins: np.ndarray, row: int) -> None:
-        """A column's tree: it halves the segments until one is left.
+    def arrange(self, values: list[np.ndarray], missing: list[np.ndarray] | None = None) -> np.ndarray:
+        """What belongs to the segments, in the order of the numbers that the search gives.
 
         Args:
-            tree: its number.
-            column: that it looks at.
-            begins: of the segments.
-            row: of the first one; that of a missing value follows the last one's.
+            values: [S, …] of each column.
+            missing: […], of each column's missing value; 0 by default.
         """
+        cells = len(self.coarse) + 1
+        table = np.zeros((len(values), cells * self.cell, *values[0].shape[1:]))
+        for column, each in enumerate(values):
+            table[column, self.cell : self.cell + len(each)] = each
+            if missing is not None:
+                table[column, 0] = missing[column]
+        return table.reshape(-1, *values[0].shape[1:])
 
-        def leaf(number: int, begin: float) -> int:
-            node = self._add(tree, column, "LEAF", 0.0)
-            self._targets.append([tree, node, tree, float(row + number)])
-            self._targets.append([tree, node, self._trees + tree, begin])
-            return node
 
-        def branch(bound: float, above: Callable[[], int], below: Callable[[], int]) -> int:
-            node = self._add(tree, column, "BRANCH_GTE", bound)
-            self._nodes[node][5:] = [above(), below()]
-            return node
+def _write_search(graph: GraphBuilder, values: str, search: _Search) -> str:
+    """Adds the search: int32 [N, P], the number of each value's segment among those of all columns.
 
-        def build(first: int, last: int) -> int:
-            if first < last:
-                middle = (first + last + 1) // 2
-                return branch(
-                    float(begins[middle]),
-                    lambda: build(middle, last),
-                    lambda: build(first, middle - 1),
-                )
-            if first == 0:
-                return branch(-np.inf, lambda: leaf(0, 0.0), lambda: leaf(len(begins), 0.0))
-            return leaf(first, float(begins[first]))
+    Counts are float32 (exact below 2**24), since onnxruntime adds up integers one by one.
+    """
+    from onnx import TensorProto
 
-        build(0, len(begins) - 1)
+    cells, columns = search.coarse.shape[0] + 1, search.coarse.shape[1]
+    rows = graph.reshape(values, 0, 1, columns)
+    reached = graph.add("GreaterOrEqual", rows, graph.constant(search.coarse))
+    cell = _write_count(graph, reached, axis=1)
+    cell = graph.add("Add", cell, graph.constant(np.arange(columns) * cells))
+    place = graph.add("Cast", cell, to=TensorProto.INT32)
+    bounds = graph.add("Gather", graph.constant(search.fine), place)
+    reached = graph.add("GreaterOrEqual", graph.reshape(values, 0, columns, 1), bounds)
+    within = _write_count(graph, reached, axis=2)
+    number = graph.add("Mul", cell, graph.constant(float(search.cell)))
+    return graph.add("Cast", graph.add("Add", number, within), to=TensorProto.INT32)
 
-    def _add(self, tree: int, column: int, mode: str, value: float) -> int:
-        node = len(self._nodes)
-        self._nodes.append([tree, node, column, value, mode, 0, 0])
-        return node
+
+def _write_count(graph: GraphBuilder, reached: str, axis: int) -> str:
+    return graph.add(
+        "ReduceSum", graph.single(reached), graph.constant([axis], np.int64), keepdims=0
+    )

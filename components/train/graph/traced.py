@@ -63,15 +63,16 @@ def trace_graph(model: nn.Module, bundle: Bundle, raw: RawArrays) -> "onnx.Model
             encoders.reshape(code, -1, 1) for code in write_codes(encoders, "categorical", bundle)
         ]
         encoders.name(encoders.add("Concat", *columns, axis=1), "codes")
+    nodes, constants = encoders.used("codes")
     for node in proto.graph.node:
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
     main = helper.make_graph(
-        [*encoders.nodes, *proto.graph.node],
+        [*nodes, *proto.graph.node],
         "model",
         describe_inputs(bundle),
         list(proto.graph.output),
-        initializer=[*proto.graph.initializer, *encoders.constants],
+        initializer=[*proto.graph.initializer, *constants],
     )
     opsets = OPSETS | {opset.domain: opset.version for opset in proto.opset_import}
     return finish_model(main, proto.functions, opsets)

@@ -59,12 +59,13 @@ def write_graph(
         answer = graph.reshape(answer, -1)
     answer = graph.single(answer)
     graph.name(answer, name)
+    added, added_constants = graph.used(name)
     whole = helper.make_graph(
-        [*nodes, *graph.nodes],
+        [*nodes, *added],
         "model",
         describe_inputs(bundle),
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])],
-        initializer=[*constants, *graph.constants],
+        initializer=[*constants, *added_constants],
     )
     return finish_model(whole, functions, opsets)
 

@@ -27,6 +27,11 @@ def log(probabilities: Tensor) -> Tensor:
 
 def write_log_odds(graph: "GraphBuilder", probabilities: str) -> str:
     """Adds what `log_odds` does."""
+    odds = graph.argument(probabilities, "Sigmoid")
+    if odds is not None:  # of one model, and not of a mean
+        farthest = float(np.log(1 - LEAST) - np.log(LEAST))
+        ends = (graph.constant(end, np.float64) for end in (-farthest, farthest))
+        return graph.add("Clip", odds, *ends)
     least, most, one = (graph.constant(n, np.float64) for n in (LEAST, 1 - LEAST, 1.0))
     inner = graph.add("Clip", probabilities, least, most)
     against = graph.add("Log", graph.add("Sub", one, inner))

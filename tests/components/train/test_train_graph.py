@@ -48,6 +48,7 @@ class Case:
     far: bool = False
     network: dict[str, Any] = field(default_factory=dict)
     calibrated: bool = True
+    sure: bool = False
 
 
 CASES = [
@@ -59,6 +60,7 @@ CASES = [
     Case("a number", architecture="tabm", kind="number"),
     Case("a number of two networks", members=2, kind="number"),
     Case("not calibrated", calibrated=False),
+    Case("answers beyond what is taken the logarithm of", sure=True),
     Case("numbers far from 0", kinds=("numeric",), far=True),
     Case("an edge at each value", network={"distinct": 128, "bins": 48, "embedding": 3}),
     Case("few bins, four layers", network={"bins": 2, "layers": 4, "embedding": 1}),
@@ -96,6 +98,8 @@ def random_model(prepared: Prepared, case: Case, seed: int) -> TrainedModel:
         for name, weight in network.named_parameters():
             scale = 0.3 if "numbers" in name or "categories" in name else 0.15
             weight.add_(torch.randn(weight.shape, generator=generator) * scale)
+        if case.sure:
+            network.output.weight.mul_(100)
         members.append(network)
     model = TrainedModel(
         prepared.parts.preprocessor, members, HEADS[case.kind], calibrated=case.calibrated
@@ -156,3 +160,17 @@ def test_the_written_graph_answers_as_torch_s_export(case: Case, make_splits: An
     table = hostile_rows(read_features(splits, "test", bundle))
     torch.manual_seed(5)
     check(random_model(prepared, case, seed=7), bundle, table)
+
+
+def test_one_network_s_odds_are_not_taken_from_its_probability_again(make_splits: Any) -> None:
+    """What nothing reads any more, the probability before calibration, is not in the graph."""
+    splits = make_splits(rows=400)
+    config = TrainingConfig.model_validate({"network": {"width": 16, "architecture": "mlp"}})
+    prepared = prepare(splits, read_splits(splits), "toy", config, torch.device("cpu"))
+    model = random_model(prepared, Case("one network"), seed=7)
+    graph = write_graph(model, prepared.parts.signature).graph
+    operators = [node.op_type for node in graph.node]
+    assert operators.count("Sigmoid") == 1
+    assert "Log" not in operators
+    read = {name for node in graph.node for name in node.input}
+    assert {each.name for each in graph.initializer} <= read
