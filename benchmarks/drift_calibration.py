@@ -6,19 +6,16 @@ the bounded sample that register would keep. A shift is planted into one feature
 """
 
 import json
-import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.harness import FOLDER, Row, report
+from benchmarks.flights import flights_splits
+from benchmarks.harness import Row, report
 from slipway.components.config.monitoring import DriftConfig
-from slipway.components.config.parameters import struct_of
-from slipway.components.config.project import load_project
 from slipway.components.contracts.splits import Kind, read_part, read_splits
 from slipway.components.monitor.measures.drift import conclude, measure
 from slipway.components.monitor.measures.sketch import (
@@ -34,29 +31,6 @@ POWER_ROWS, POWER_WINDOWS = 5000, 40
 REFERENCE = 50_000
 
 Values = np.ndarray[Any, Any]
-
-
-def flights_splits() -> Path:
-    """The flights' splits, made by the ingest and features stages once."""
-    folder = FOLDER / "flights_splits"
-    if not folder.exists():
-        from slipway.components.features.features import build_features
-        from slipway.components.ingest.ingest import ingest_tables
-
-        os.environ["FEATURE_STORE_URI"] = str((FOLDER / "feature_store").resolve())
-        project = load_project(Path("examples/flights")).project
-        start, end = project.data.window_texts
-        ingest_tables(
-            config=struct_of(project.data, "data"),
-            data_root=project.data.root,
-            window_start=start,
-            window_end=end,
-            output=FOLDER / "flights_dataset",
-        )
-        build_features(
-            FOLDER / "flights_dataset", project.project_name, project.features.to_struct(), folder
-        )
-    return folder
 
 
 def mean(x: Values, r: np.random.Generator, std: float, centre: float) -> Values:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.drift_calibration import flights_splits
+from benchmarks.flights import flights_splits
 from benchmarks.harness import Row, report
 from slipway.components.config.monitoring import DriftConfig
 from slipway.components.contracts.splits import TIME, Kind, Part, part_file, read_splits

@@ -4,7 +4,7 @@ CPU a request is user and system time of the server's processes over the request
 with our inference log on. `wrk` (Debian: wrk) makes the load: it takes little CPU, so that requests of
 many connections do come at one time. `httpx` clients, slower than the server, send them nearly one by
 one; there no two requests share a forward pass. BENCH_BUNDLE and BENCH_SPLITS name a model and the
-splits of a run.
+splits of a run; without them the flights' model is trained, once.
 """
 
 import json
@@ -21,6 +21,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks import serve_peers
+from benchmarks.flights import flights_bundle
 from benchmarks.harness import Row, cpu_seconds, interleave, report
 from benchmarks.serve_peers import Server
 from slipway.components.contracts.bundle import Bundle, read_bundle
@@ -141,14 +142,9 @@ def _for_mlflow(golden: Golden, bundle: Bundle, rows: int) -> bytes:
 
 
 def main() -> None:
-    bundle_folder = Path(os.environ.get("BENCH_BUNDLE", "build/bench/serve/bundle"))
-    splits = Path(os.environ.get("BENCH_SPLITS", "build/bench/serve/splits"))
-    if not bundle_folder.exists():
-        raise SystemExit(
-            "Give a model bundle and splits of a run: BENCH_BUNDLE=… BENCH_SPLITS=… (build/run has them)."
-        )
     if not shutil.which("wrk"):
         raise SystemExit("wrk is not installed (Debian: apt-get install wrk).")
+    bundle_folder, splits = flights_bundle()
     bundle = read_bundle(bundle_folder)
     golden = golden_rows(bundle_folder, bundle, splits)
     one = json.dumps({"inputs": _tensors(golden, 1)}).encode()

@@ -2,8 +2,9 @@
 
 Everything is the real thing: deploys with an observation window, the supervisor, the predictor and its
 log, an MLflow registry on sqlite. What counts is not speed: each request must be answered with 200 and
-be in the log once. BENCH_BUNDLE and BENCH_SPLITS name a model and the splits of a run, BENCH_SECONDS
-the length (600), BENCH_PAUSE the seconds between a client's requests (0.02).
+be in the log once. BENCH_BUNDLE and BENCH_SPLITS name a model and the splits of a run (without them the
+flights' model is trained, once), BENCH_SECONDS the length (600), BENCH_PAUSE the seconds between two
+requests of a client (0.02).
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.flights import flights_bundle
 from benchmarks.harness import Row, report
 from benchmarks.serve import _tensors
 from benchmarks.serve_peers import free_port
@@ -144,12 +146,7 @@ class _Memory:
 
 
 def main() -> None:
-    bundle = Path(os.environ.get("BENCH_BUNDLE", "build/bench/serve/bundle")).absolute()
-    splits = Path(os.environ.get("BENCH_SPLITS", "build/bench/serve/splits")).absolute()
-    if not bundle.exists():
-        raise SystemExit(
-            "Give a model bundle and splits of a run: BENCH_BUNDLE=… BENCH_SPLITS=… (build/run has them)."
-        )
+    bundle, splits = (path.absolute() for path in flights_bundle())
     with tempfile.TemporaryDirectory() as name:
         _run(Path(name), bundle, splits)
 

@@ -32,6 +32,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import standings
+from benchmarks.flights import flights_splits
 from benchmarks.harness import Row, cpu_seconds, report, save
 from benchmarks.public_tables import KINDS, public_table
 from slipway.components.config.kinds import LOWER_IS_BETTER, LabelKind
@@ -47,7 +48,6 @@ from slipway.components.contracts.splits import (
 )
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.metrics.threshold import choose_threshold
-from slipway.components.support.errors import SlipwayError
 
 SEEDS = range(int(os.environ.get("SEEDS", "3")))
 THREADS = int(os.environ.get("THREADS", "2"))
@@ -68,9 +68,7 @@ def flights_folder() -> Path:
         ),
         key=lambda path: path.stat().st_mtime,
     )
-    if not found:
-        raise SlipwayError("There are no flights splits. `make run` makes them, or set SPLITS.")
-    return found[-1].parent
+    return found[-1].parent if found else flights_splits()
 
 
 def slipway(folder: Path, settings: dict[str, Any], seed: int) -> Answer:
