@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -19,7 +19,7 @@ from slipway.serving.admission import Admission, too_much
 from slipway.serving.asgi import Receive, Scope, Send
 from slipway.serving.batcher import Batcher
 from slipway.serving.errors import RequestError
-from slipway.serving.log.writer import InferenceLog, LogRecord
+from slipway.serving.log.record import LogRecord
 from slipway.serving.metrics import CONTENT_TYPE, Metrics
 from slipway.serving.model import Model
 from slipway.serving.online import OnlineFeatures
@@ -33,6 +33,9 @@ from slipway.serving.protocol.v2 import (
     parse_request,
 )
 from slipway.serving.settings import PredictorSettings
+
+if TYPE_CHECKING:
+    from slipway.serving.log.writer import InferenceLog
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -104,7 +107,7 @@ class Predictor:
         batcher: Batcher,
         admission: Admission,
         metrics: Metrics,
-        log: InferenceLog | None,
+        log: "InferenceLog | None",
         online: OnlineFeatures | None = None,
     ) -> None:
         self._online = online

@@ -5,9 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.fs as pafs
-
 from slipway.components.contracts.bundle import FILE
 from slipway.components.support.errors import SlipwayError
 from slipway.serving.settings import PredictorSettings
@@ -32,6 +29,10 @@ def bundle_folder(settings: PredictorSettings) -> Iterator[Path]:
 
 
 def _fetch(uri: str, folder: str) -> None:
+    # Arrow takes a third of the start, and a folder that is filled already does without.
+    import pyarrow as pa
+    import pyarrow.fs as pafs
+
     try:
         if "://" in uri:
             system, root = pafs.FileSystem.from_uri(uri)

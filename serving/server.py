@@ -19,15 +19,14 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slipway.components.support.errors import SlipwayError
 from slipway.serving.admission import Admission
 from slipway.serving.app import Predictor
 from slipway.serving.batcher import Batcher
 from slipway.serving.connection import Hub, factory
-from slipway.serving.log.store import LogStore
-from slipway.serving.log.writer import SHIPPER, InferenceLog, default_spool
+from slipway.serving.log.record import SHIPPER
 from slipway.serving.metrics import Metrics
 from slipway.serving.model import Model, load_model
 from slipway.serving.online import (
@@ -37,6 +36,9 @@ from slipway.serving.online import (
     OnlinePolicy,
 )
 from slipway.serving.settings import PredictorSettings
+
+if TYPE_CHECKING:
+    from slipway.serving.log.writer import InferenceLog
 
 # What the log has at the end to reach its store. With the drain it is within what KServe's pods and the
 # supervisor of a local endpoint wait.
@@ -226,9 +228,12 @@ def _socket(settings: PredictorSettings) -> socket.socket:
     return sock
 
 
-def _open_log(settings: PredictorSettings, model: Model, metrics: Metrics) -> InferenceLog | None:
+def _open_log(settings: PredictorSettings, model: Model, metrics: Metrics) -> "InferenceLog | None":
     if not settings.log_uri:
         return None
+    from slipway.serving.log.store import LogStore
+    from slipway.serving.log.writer import InferenceLog, default_spool
+
     spool = Path(settings.log_spool) if settings.log_spool else default_spool()
     try:
         log = InferenceLog(

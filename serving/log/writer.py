@@ -15,7 +15,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -26,49 +25,20 @@ from slipway.components.contracts.bundle import MISSING_TIME, Bundle
 from slipway.components.contracts.monitoring.inference_log import log_schema
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.choose import label_type_of
+from slipway.serving.log.record import SHIPPER, LogRecord
 from slipway.serving.log.store import LogStore
 from slipway.serving.metrics import Metrics
 from slipway.serving.protocol.rows import Rows
 
 SPOOL_SECONDS = 0.5
-SHIPPER = "log-ship"
 _SUFFIX = ".arrows"
 _MEMORY_BYTES = 64_000_000
 # What becomes Arrow at a time, and one request more: it lies in memory three times.
 _BATCH_ROWS, _BATCH_BYTES = 8192, 8_000_000
-# Of a record beside its rows.
-_RECORD_BYTES = 1024
 _SEGMENT_BYTES = 64 << 20
 _RETRY_SECONDS = 5.0
 _MODEL = b"slipway.model"
 _logger = logging.getLogger("slipway.serving.log.writer")
-
-
-@dataclass(slots=True, kw_only=True)
-class LogRecord:
-    """One answered or refused request. `time` and `served_at` are microseconds since 1970, UTC.
-
-    `rows` and `answers` (float32 [N] or [N, W]) are None where the request was refused.
-    """
-
-    request_id: str
-    time: int
-    served_at: int
-    model_version: str
-    status: int
-    latency_ms: float
-    rows: Rows | None = None
-    answers: np.ndarray | None = None
-
-    @property
-    def count(self) -> int:
-        """Log rows that the record makes."""
-        return self.rows.count if self.rows is not None else 1
-
-    @property
-    def nbytes(self) -> int:
-        """About how many bytes of memory it takes."""
-        return _RECORD_BYTES + (self.rows.nbytes if self.rows is not None else 0)
 
 
 class InferenceLog:
