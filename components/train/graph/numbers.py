@@ -1,8 +1,8 @@
 """Numeric features: from the raw value to the embedding in one piecewise-linear step.
 
 The quantile scale and the piecewise-linear embedding of a feature are each linear between edges, and so
-is one after the other. The graph finds a value's segment, looks up where the segment begins, its slopes and
-what it begins with, and multiplies once. The tables are computed in float64 and rounded at the end.
+is one after the other. The graph finds a value's segment, looks up where the segment begins, its slopes
+and what it begins with, and multiplies once. The tables are computed in float64 and rounded at the end.
 """
 
 import math
@@ -152,7 +152,9 @@ def write_numbers(
         values = graph.add("Gather", values, graph.constant(columns, np.int64), axis=1)
     search = _Search.over(segments)
     number = _write_search(graph, values, search)
-    begin = graph.add("Gather", graph.constant(search.arrange([s.begins for s in segments])), number)
+    begin = graph.add(
+        "Gather", graph.constant(search.arrange([s.begins for s in segments])), number
+    )
     # A missing value's segment is flat: any finite number will do. So are the ends, for infinite ones.
     chosen = graph.add("Where", graph.add("IsNaN", values), graph.constant(0.0), values)
     greatest = float(np.finfo(np.float32).max) / 4
@@ -200,7 +202,9 @@ class _Search:
         """Segments of a cell."""
         return self.fine.shape[1] + 1
 
-    def arrange(self, values: list[np.ndarray], missing: list[np.ndarray] | None = None) -> np.ndarray:
+    def arrange(
+        self, values: list[np.ndarray], missing: list[np.ndarray] | None = None
+    ) -> np.ndarray:
         """What belongs to the segments, in the order of the numbers that the search gives.
 
         Args:
