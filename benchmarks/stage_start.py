@@ -115,14 +115,19 @@ def seconds_to_build() -> float:
 
 def largest_packages(reference: str, count: int = 6) -> str:
     """The largest folders of packages in an image, and the operating system, in MB (2**20 bytes)."""
-    script = (
-        "du -sm /usr | sed 's#/usr#system and Python#'; cd /opt/slipway/lib/python3.11/site-packages;"
-        f" du -sm -- */ | sort -rn | head -{count}"
-    )
-    command = ["docker", "run", "--rm", *HARDENED, reference, "sh", "-c", script]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    pairs = [line.rstrip("/").split("\t") for line in lines]
-    return ", ".join(f"{name} {size}" for size, name in pairs)
+    # In Python: the predictor's image has no shell.
+    code = f"""
+import os
+def size(folder):
+    found = [os.lstat(os.path.join(at, name)) for at, _, files in os.walk(folder) for name in files]
+    return round(sum({{f.st_ino: f.st_size for f in found}}.values()) / 2**20)
+site = "/opt/slipway/lib/python3.11/site-packages/"
+sizes = sorted(((size(site + name), name) for name in os.listdir(site)), reverse=True)
+largest = [f"{{name}} {{mb}}" for mb, name in sizes[:{count}]]
+print(f"system and Python {{size('/usr')}}", *largest, sep=", ")
+"""
+    command = ["docker", "run", "--rm", *HARDENED, reference, "python3", "-c", code]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def first_line_here(stage: str) -> float:

@@ -48,6 +48,7 @@ LICENCE = "Apache-2.0"
 SOURCE_URL = "https://github.com/kfp-slipway/slipway"
 TAG = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 BASE_IMAGE = "python:3.11-slim-bookworm"
+STAND_IN = "io.slipway.stand-in"
 LAST_LINES = 25
 TORCH_LOCK = "images/torch-cpu.lock"
 # For these every lock has wheels; by the name that the machine gives itself.
@@ -189,6 +190,9 @@ def build(image: Image, settings: BuildSettings, builder: list[str]) -> None:
         "org.opencontainers.image.licenses": LICENCE,
         SOURCES_LABEL: content_hash(image),
     }
+    engine = next((name for name in ("docker", "buildah") if name in builder), None)
+    if engine and label_of(engine, settings.reference("base"), STAND_IN) == "true":
+        labels[STAND_IN] = "true"  # the predictor copies from its base, and so inherits no label
     arguments = {
         "BASE": settings.reference("base"),
         "BUILDER": settings.reference("builder"),
@@ -205,6 +209,24 @@ def build(image: Image, settings: BuildSettings, builder: list[str]) -> None:
         seconds=seconds,
     )
     run_step(step, settings, builder)
+
+
+def label_of(engine: str, reference: str, label: str) -> str:
+    """An image's label, or "".
+
+    Args:
+        engine: docker or buildah.
+        reference: of the image.
+        label: its name.
+
+    Raises:
+        BuildError: the image is not there.
+    """
+    if engine == "buildah":
+        place, inspect = ".OCIv1.Config", ["buildah", "inspect", "--type", "image"]
+    else:
+        place, inspect = ".Config", ["docker", "image", "inspect"]
+    return _output(*inspect, "--format", f'{{{{index {place}.Labels "{label}"}}}}', reference)
 
 
 def _find_torch(folder: Path) -> Path | None:

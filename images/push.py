@@ -13,11 +13,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .build import BuildError, BuildSettings, find_builder
+from .build import STAND_IN, BuildError, BuildSettings, find_builder, label_of
 from .plan import ROOT, read_images
 
 LOCK = ROOT / "images" / "images.lock.yaml"
-STAND_IN = "io.slipway.stand-in"
 HEADING = (
     "# The image of each stage. `make push` writes digests here; without a registry they are"
     " local tags.\n"
@@ -90,13 +89,7 @@ def _refuse_stand_in(engine: str, settings: BuildSettings, name: str) -> None:
     if LOOPBACK.match(settings.registry):
         return
     reference = settings.reference(name)
-    label = f'index .Config.Labels "{STAND_IN}"'
-    if engine == "buildah":
-        label = label.replace(".Config", ".OCIv1.Config")
-        inspect = ["buildah", "inspect", "--type", "image"]
-    else:
-        inspect = ["docker", "image", "inspect"]
-    if _do(*inspect, "--format", f"{{{{{label}}}}}", reference) == "true":
+    if label_of(engine, reference, STAND_IN) == "true":
         raise BuildError(
             f"{reference} was built on a stand-in base of this machine and is not pushed. Build it"
             " where BASE_IMAGE can be pulled."

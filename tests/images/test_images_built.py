@@ -16,7 +16,14 @@ from support.serving_bundles import expected, flight_tensors, make_bundle
 
 from slipway.components.config.kinds import LabelKind
 from slipway.components.support.images import image
-from slipway.images.build import BuildError, BuildSettings, build, build_base, find_builder
+from slipway.images.build import (
+    STAND_IN,
+    BuildError,
+    BuildSettings,
+    build,
+    build_base,
+    find_builder,
+)
 from slipway.images.plan import ROOT, last_change, read_images
 from slipway.images.sbom import pins
 
@@ -173,7 +180,8 @@ def test_the_predictor_serves_only_what_the_register_image_signed(
 
     def refusal() -> str:
         # One that serves all the same is ended, and then says nothing of a signature.
-        command = ["timeout", "30", "python3", "-m", "slipway.serving"]
+        serve = "runpy.run_module('slipway.serving', run_name='__main__')"
+        command = ["python3", "-c", f"import runpy, signal; signal.alarm(30); {serve}"]
         with pytest.raises(docker.errors.ContainerError) as refused:
             engine.containers.run(built_images["predictor"], command, **policy)
         return refused.value.stderr.decode()
@@ -241,6 +249,25 @@ for folder in ("/", "/app", "/opt/slipway", "/tmp", "/var/tmp", os.path.expandus
 print(writable)
 """
     assert run(name, code).splitlines() == ["[]", "[]", "['/tmp', '/tmp']"]
+
+
+def test_the_predictor_holds_what_it_uses_and_says_what_it_stands_on(
+    engine: docker.DockerClient, built_images: dict[str, str], run: Run
+) -> None:
+    """No shell and no package manager; the label of a stand-in base, which a copy does not inherit."""
+    programs = ("sh", "bash", "apt", "dpkg", "perl", "pip")
+    code = f"import shutil; print([name for name in {programs} if shutil.which(name)])"
+    assert run("predictor", code).strip() == "[]"
+    # Whom to trust, and a name for localhost: the rest of the system that a server asks for.
+    code = """
+import socket, ssl
+print(len(ssl.create_default_context().get_ca_certs()) > 100, socket.gethostbyname("localhost"))
+"""
+    assert run("predictor", code).split() == ["True", "127.0.0.1"]
+    found = engine.images.get(built_images["predictor"])
+    base = engine.images.get("slipway/base:0.1.0")
+    assert found.labels.get(STAND_IN) == base.labels.get(STAND_IN)
+    assert found.attrs["Size"] <= 300e6
 
 
 def test_the_python_is_the_one_that_the_project_is_tested_with(run: Run) -> None:
