@@ -335,21 +335,29 @@ def status(
     model: Annotated[str | None, typer.Option(help="Show this model only.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the local endpoints and the latest monitoring summary of each model, with its trend.
+    """Show a run at work, the local endpoints, and each model's latest monitoring with its trend.
 
     Example: `slipway status`
     """
     from slipway.commands.console import show_status
     from slipway.components.deploy.local.target import status as endpoints
     from slipway.components.monitor.history import latest
+    from slipway.local.under_way import find_under_way
     from slipway.local.workspace import Workspace
 
-    settings = Workspace.at(out).settings()
+    workspace = Workspace.at(out)
+    settings, run = workspace.settings(), find_under_way(workspace)
     records = [r for r in latest(settings["MONITORING_URI"]) if model in (None, r["model"])]
     running = list(endpoints(Path(settings["SLIPWAY_HOME"])))
     deliver(
-        {"endpoints": [asdict(endpoint) for endpoint in running], "models": records},
-        lambda: show_status(console, [*_endpoint_lines(running, out)], records),
+        {
+            "run": asdict(run) if run else None,
+            "endpoints": [asdict(endpoint) for endpoint in running],
+            "models": records,
+        },
+        lambda: show_status(
+            console, [*_endpoint_lines(running, out)], records, run.headline if run else ""
+        ),
     )
 
 

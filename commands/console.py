@@ -302,8 +302,12 @@ def show_retraining(console: Console, result: "RunResult") -> None:
         )
 
 
-def show_status(console: Console, endpoints: list[str], records: list[dict[str, object]]) -> None:
-    """The local endpoints, and each model's latest monitored window with its trend."""
+def show_status(
+    console: Console, endpoints: list[str], records: list[dict[str, object]], run: str = ""
+) -> None:
+    """A run at work, the local endpoints, and each model's latest monitored window with its trend."""
+    if run:
+        say(run, to=console)
     for line in endpoints or ["No predictor is running here."]:
         say(line, to=console)
     if not records:

@@ -29,6 +29,7 @@ from slipway.local.runner.execution import (
 from slipway.local.runner.progress import Progress
 from slipway.local.runner.request import RunRequest
 from slipway.local.traffic import Traffic, send_traffic, wait_until_logged
+from slipway.local.under_way import NotedProgress
 from slipway.local.workspace import Workspace, source_version
 from slipway.pipelines.monitoring import monitoring_arguments
 from slipway.pipelines.training import training_arguments
@@ -252,7 +253,7 @@ class Job:
     ) -> None:
         self.loaded = loaded
         self.workspace = workspace
-        self.display = display
+        self.display = NotedProgress(display, workspace, loaded.project.project_name)
         self.runner = runner
         self.target = target
         root = loaded.project.data.root

@@ -23,6 +23,7 @@ from slipway.local.runner.lifetime import GRACE_SECONDS, clear_abandoned, end_ab
 
 SOURCE = Path(__file__).resolve().parents[1]
 KEPT_RUNS = 10
+_BUSY = ".busy"
 _PROBE_BYTES = 1_000_000
 # Settings that a laptop has no value of its own for.
 _CALLERS = (
@@ -89,6 +90,11 @@ class Workspace:
         return shlex.join(["mlflow", "ui", "--backend-store-uri", uri])
 
     @property
+    def under_way(self) -> Path:
+        """What a run that is at work does now."""
+        return self.root / "under_way.json"
+
+    @property
     def summary(self) -> Path:
         """What the last run came to."""
         return self.root / "summary.json"
@@ -126,7 +132,18 @@ class Workspace:
                     " this one a folder of its own with --out."
                 )
             self._end_work_of_a_killed_run()
-            yield
+            # Who only looks asks for this one, and so never stands in the way of who begins.
+            with (self.root / _BUSY).open("w") as busy:
+                fcntl.flock(busy, fcntl.LOCK_EX)
+                yield
+
+    def is_busy(self) -> bool:
+        """Whether a run is at work here now."""
+        try:
+            with (self.root / _BUSY).open("r") as busy:
+                return not _take(busy, fcntl.LOCK_SH)
+        except FileNotFoundError:
+            return False
 
     def _require_room(self) -> None:
         """Tries each place that a run writes to, so that none fails in the middle.
@@ -228,10 +245,10 @@ def _try_to_write(place: Path) -> None:
         probe.write(bytes(_PROBE_BYTES))
 
 
-def _take(file: IO[str]) -> bool:
+def _take(file: IO[str], how: int = fcntl.LOCK_EX) -> bool:
     """Takes the lock of an open file, unless somebody has it."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -363,7 +363,7 @@ def test_an_error_is_a_document_too(tmp_path: Path) -> None:
 
 def test_json_is_one_document_on_standard_output(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["status", "--json", "--out", str(tmp_path / "run")])
-    assert json.loads(done.stdout) == {"endpoints": [], "models": []}
+    assert json.loads(done.stdout) == {"run": None, "endpoints": [], "models": []}
     assert done.stderr == ""
     done = CliRunner().invoke(app, ["status", "--out", str(tmp_path / "run")])
     assert "No predictor is running here." in done.stdout, "the switch is not kept"
@@ -386,7 +386,7 @@ def answers() -> dict[str, list[str]]:
 def test_the_page_has_the_keys_of_each_document(tmp_path: Path) -> None:
     said = answers()
     assert said["run"] == list(served().summary())
-    assert said["status"] == ["endpoints", "models"]
+    assert said["status"] == ["run", "endpoints", "models"]
     assert said["compile"] == ["files"]
     done = CliRunner().invoke(
         app, ["graph", "--json", str(ROOT / "compiled/flights-training.yaml")]

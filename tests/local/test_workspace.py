@@ -151,4 +151,4 @@ def test_what_can_be_written_is_left_as_it_was(
     workspace = Workspace.at(tmp_path / "run")
     with workspace.locked():
         assert database.read_bytes() == b"rows"
-        assert sorted(path.name for path in workspace.root.iterdir()) == [".lock", ".work"]
+        assert sorted(path.name for path in workspace.root.iterdir()) == [".busy", ".lock", ".work"]
