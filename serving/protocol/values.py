@@ -101,7 +101,12 @@ def read_keys(name: str, datatype: Any, data: Any) -> list[str | None]:
     """
     if datatype == "BYTES":
         if not TEXTS.issuperset(map(type, data)):
-            raise RequestError(_wrong_value(name, datatype, data, TEXTS))
+            # V1 names no datatype: keys are BYTES there unless all are whole numbers.
+            bad = next(value for value in data if type(value) not in TEXTS)
+            raise RequestError(
+                f"Input '{name}' has the value {short_text(bad)}: give keys as texts, or all of them as"
+                " whole numbers (of an integer type)."
+            )
         _short_enough(name, [value or "" for value in data])
         return list(data)
     if datatype not in _INTEGERS:
