@@ -139,6 +139,8 @@ class TreesConfig(Section):
     )
 
 
+MANY_CLASSES = 100
+"""More than these are left to the network, unless the project asks for another model."""
 _EPOCH_STEPS = 100
 """Of an epoch of a small table: its network can be at its best after a hundred steps."""
 
@@ -223,7 +225,8 @@ class TrainingConfig(Section):
         default="auto",
         description="`network`, `trees` (boosted ones), `linear` (logistic or ridge regression), `blend` "
         "of network, trees and, below `network.auto_rows` training rows, the linear model, or `auto`: "
-        "the blend, or the best of them where it leads on the validation part by more than the noise.",
+        "the blend, or the best of them where it leads on the validation part by more than the noise; of "
+        "more than 100 classes the network alone.",
     )
     seed: int = Field(default=0, description="Of every random choice; also a pipeline parameter.")
     epochs: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
@@ -367,8 +370,14 @@ class TrainingConfig(Section):
         """Whether a training table of so many rows counts as small for the `auto` settings."""
         return rows < self.network.auto_rows
 
-    def parts(self, rows: int) -> tuple[str, ...]:
-        """The models that are trained on so many rows: network, linear, trees."""
+    def parts(self, rows: int, classes: int = 0) -> tuple[str, ...]:
+        """The models that are trained on so many rows: network, linear, trees.
+
+        `auto` takes the network alone where there are more than `MANY_CLASSES`: each round of trees grows
+        one a class, and the linear model's fit holds rows times classes in float64.
+        """
+        if self.model == "auto" and classes > MANY_CLASSES:
+            return ("network",)
         if self.model not in ("auto", "blend"):
             return (self.model,)
         return ("network", "linear", "trees") if self.is_small(rows) else ("network", "trees")

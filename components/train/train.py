@@ -249,7 +249,8 @@ def _train_models(
     """Trains what the settings ask for; trees and the linear model in this process."""
     from slipway.components.train.finish import Trained
 
-    wanted = prepared.config.parts(len(prepared.parts.source))
+    parts = prepared.parts
+    wanted = prepared.config.parts(len(parts.source), len(parts.splits.classes))
     grown, linear, members = None, None, []
     alone = "network" not in wanted
     with part(0.0, 1.0 if alone else _TREES_END):

@@ -151,6 +151,10 @@ def test_large_tables_have_none(make_splits: Any) -> None:
     config = TrainingConfig(model="auto")
     assert config.parts(config.network.auto_rows - 1) == ("network", "linear", "trees")
     assert config.parts(config.network.auto_rows) == ("network", "trees")
+    assert config.parts(1000, 100) == ("network", "linear", "trees")
+    assert config.parts(1000, 101) == config.parts(10**6, 1000) == ("network",)
+    assert TrainingConfig(model="trees").parts(1000, 1000) == ("trees",)
+    assert "trees" in TrainingConfig(model="blend").parts(1000, 1000)
     assert TrainingConfig(model="linear").parts(10**7) == ("linear",)
     assert TrainingConfig(model="network").parts(100) == ("network",)
 
