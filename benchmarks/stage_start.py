@@ -39,7 +39,8 @@ FOLDER = "/tmp/bench"
 VALUES: dict[str, Any] = {
     "STRING": "x", "NUMBER_INTEGER": 1, "NUMBER_DOUBLE": 0.5, "BOOLEAN": False, "STRUCT": {}, "LIST": [],
 }  # fmt: skip
-WINDOW = {"window_start": "2013-01-01", "window_end": "2013-01-02"}
+# What a stage reads before its first line.
+GIVEN = {"window_start": "2013-01-01", "window_end": "2013-01-02", "schema": "{}"}
 
 
 def main() -> None:
@@ -225,7 +226,7 @@ def stage_command(stage: str) -> list[str]:
     executor_input = {
         "inputs": {
             "parameterValues": {
-                name: WINDOW.get(name, p.get("defaultValue", VALUES[p["parameterType"]]))
+                name: GIVEN.get(name, p.get("defaultValue", VALUES[p["parameterType"]]))
                 for name, p in parameters.items()
             },
             "artifacts": artifacts(inputs),
