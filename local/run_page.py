@@ -11,8 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
-from slipway.components.config.gate import asked_bound
-from slipway.components.config.kinds import METRICS, asked_of, metric_name
+from slipway.components.config.kinds import METRICS, asked_bound, asked_of, metric_name
 from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
 from slipway.components.contracts.verdict import Verdict
 from slipway.components.monitor.report.says import conclude

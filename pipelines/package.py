@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slipway.components.config.gate import UNBOUNDED, blank_threshold
+from slipway.components.config.gate import blank_threshold
+from slipway.components.config.kinds import UNBOUNDED
 from slipway.components.config.model import check_label
 from slipway.components.config.parameters import repeated
 from slipway.components.support.documents import UnfitDocument, load_yaml, read_document

@@ -6,7 +6,8 @@ from typing import Any
 from kfp import dsl, kubernetes
 
 from slipway.components.config.checks.consistency import required_columns
-from slipway.components.config.gate import UNBOUNDED, GateConfig
+from slipway.components.config.gate import GateConfig
+from slipway.components.config.kinds import UNBOUNDED
 from slipway.components.config.model import Project
 from slipway.components.config.orchestration import PipelineName
 from slipway.components.config.parameters import struct_of

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from slipway.components.config.base import Name, Section, named_twice
 from slipway.components.config.features.label import Values, value_text
-from slipway.components.config.kinds import LabelKind, Metric
+from slipway.components.config.kinds import UNBOUNDED, LabelKind, Metric, Threshold
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -279,16 +279,6 @@ class RehearsalRule(Section):
         allow_inf_nan=False,
         description="Budget of the predictor's resident memory.",
     )
-
-
-Threshold = Literal["accuracy", "f1", "auc"]
-UNBOUNDED: tuple[Threshold, ...] = ("accuracy", "f1", "auc")
-"""The thresholds that are parameters of their own, and so fields of a form."""
-
-
-def asked_bound(metric: str, bound: float | None) -> float | None:
-    """A gate's bound where it asks for something: of accuracy, F1 and AUC 0 asks for nothing."""
-    return None if not bound and metric in UNBOUNDED else bound
 
 
 class GateConfig(Section):

@@ -121,6 +121,18 @@ def explain_metrics(metrics: Iterable[str]) -> list[tuple[str, str]]:
     return [(metric_name(metric), known[metric]) for metric in metrics if metric in known]
 
 
+Threshold = Literal["accuracy", "f1", "auc"]
+UNBOUNDED: tuple[Threshold, ...] = ("accuracy", "f1", "auc")
+"""The thresholds that are parameters of their own, and so fields of a form; 0 asks for nothing."""
+
+
+def asked_bound(metric: str, bound: float | None) -> float | None:
+    """A gate's bound where it asks for something."""
+    return None if not bound and metric in UNBOUNDED else bound
+
+
 def asked_of(metric: str, limit: float) -> str:
     """What a limit asks of a metric, in words: `at least 0.7`, or `at most` where lower is better."""
+    if asked_bound(metric, limit) is None:
+        return "no bound"
     return f"at {'most' if metric in LOWER_IS_BETTER else 'least'} {limit:g}"

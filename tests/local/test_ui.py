@@ -92,7 +92,7 @@ def text_of(answer: Any) -> str:
 def test_the_overview_has_runs_verdicts_and_windows(page: TestClient, workspace: Workspace) -> None:
     answer = page.get("/")
     text = text_of(answer)
-    assert "2026-11-27 13:31:01 shop training refused AUC 0.7054 model card" in text
+    assert "2026-11-27 13:31:01 shop training refused AUC 0.705 model card" in text
     assert "shop monitoring monitoring" in text
     assert "shop version 3 2026-11-01 00:00 to 2026-11-15 00:00 1,400 no data NO_LABELS" in text
     assert f"mlflow ui --backend-store-uri {workspace.tracking_uri}" in text
@@ -105,7 +105,7 @@ def test_the_overview_has_runs_verdicts_and_windows(page: TestClient, workspace:
 def test_the_history_has_every_window(page: TestClient) -> None:
     text = text_of(page.get("/monitoring/shop"))
     assert text.index("2026-11-15") < text.index("2026-11-08"), "the newest first"
-    assert "3 1,400 0.8131 1.8 – none" in text and "3 1,400 – 1.8 – NO_LABELS" in text
+    assert "3 1,400 0.813 1.8 – none" in text and "3 1,400 – 1.8 – NO_LABELS" in text
     assert page.get("/monitoring/other").status_code == 404
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from slipway.components.config.gate import UNBOUNDED, GateConfig
+from slipway.components.config.gate import GateConfig
+from slipway.components.config.kinds import UNBOUNDED
 from slipway.components.config.project import load_project
 from slipway.components.evaluate.evaluate import _refuse_blanks
 from slipway.components.support.errors import ProjectError, SlipwayError

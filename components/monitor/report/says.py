@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from slipway.components.config.gate import asked_bound
-from slipway.components.config.kinds import LOWER_IS_BETTER, METRICS, metric_name
+from slipway.components.config.kinds import LOWER_IS_BETTER, METRICS, asked_bound, metric_name
 from slipway.components.config.monitoring import AlertName
 from slipway.components.contracts.monitoring.monitoring_record import Alert, MonitoringRecord
 from slipway.components.support.pages import digits

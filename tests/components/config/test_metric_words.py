@@ -2,7 +2,13 @@
 
 from typing import get_args
 
-from slipway.components.config.kinds import LOWER_IS_BETTER, Metric, explain_metrics, metric_name
+from slipway.components.config.kinds import (
+    LOWER_IS_BETTER,
+    Metric,
+    asked_of,
+    explain_metrics,
+    metric_name,
+)
 
 METRICS = get_args(Metric)
 
@@ -18,3 +24,9 @@ def test_every_metric_has_a_meaning_that_agrees_with_its_direction() -> None:
         if name != "calibration_error":
             assert lower == (name in LOWER_IS_BETTER - neither), name
     assert explain_metrics(["a plugin's own", "auc"]) == [("AUC", meanings["AUC"])]
+
+
+def test_a_bound_of_nothing_is_said_as_none() -> None:
+    """`gate.accuracy: 0` asks for nothing; R² of at least 0 does."""
+    assert asked_of("accuracy", 0) == "no bound" and asked_of("accuracy", 0.7) == "at least 0.7"
+    assert asked_of("r2", 0) == "at least 0" and asked_of("log_loss", 0.5) == "at most 0.5"
