@@ -14,7 +14,7 @@ from slipway.components.config.checks.messages import Location, problems
 from slipway.components.config.data import DataConfig
 from slipway.components.config.features.label import value_text
 from slipway.components.config.model import Project
-from slipway.components.support.documents import check_yaml, load_json, read_document
+from slipway.components.support.documents import check_yaml, load_json, read_document, yaml_reason
 from slipway.components.support.errors import ProjectError
 
 # The flights project has 6,000 bytes, one with 2,000 columns written out some 100,000.
@@ -74,7 +74,7 @@ class _ProjectFile:
             check_yaml(text)
             self._document = YAML().load(text)
         except (YAMLError, ValueError, OSError) as error:
-            reason = " ".join(str(error).split())
+            reason = yaml_reason(error)
             raise ProjectError(f"{self.path} is not valid YAML: {reason}") from error
         if not isinstance(self._document, dict):
             raise ProjectError(

@@ -102,16 +102,32 @@ def load_json(text: str, parse_float: Callable[[str], object] | None = None) -> 
         elif token["number"] and (reason := _long(token["number"])):
             raise UnfitDocument(reason, _line(text, token.start()))
     try:
-        return json.loads(text, parse_float=parse_float)
+        return json.loads(text, parse_float=parse_float, parse_constant=_refuse_constant)
     except ValueError as error:
         raise UnfitDocument(str(error)) from error
+
+
+def yaml_reason(error: Exception) -> str:
+    """What is wrong with a YAML text, from PyYAML's or ruamel's error: the line first, no snippet."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if not problem or mark is None:
+        return " ".join(re.sub(r'in "<[^"]*", ', "", str(error)).split())
+    if repeated := re.match(r'found duplicate key "?(.*?)"? with value', problem):
+        return f"line {mark.line + 1}: the key {repeated[1]} stands there a second time"
+    context = getattr(error, "context", None)
+    return f"line {mark.line + 1}: {problem}" + (f" ({context})" if context else "")
+
+
+def _refuse_constant(name: str) -> None:
+    """Python reads three numbers that JSON does not have."""
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _as_yaml(work: Callable[[], object]) -> Any:
     try:
         return work()
     except yaml.YAMLError as error:
-        raise UnfitDocument(" ".join(str(error).split())) from error
+        raise UnfitDocument(yaml_reason(error)) from error
     except UnfitDocument:
         raise
     except (ValueError, OverflowError) as error:  # a date that there is not, say

@@ -36,6 +36,7 @@ FOUND = {
     "verdict": DEEP,
     "route_state": DEEP,
     "jsonl": b'{"at": ' + b'{"a": ' * 1_500,
+    "schema": b'{"tables": {"t": {"properties": {"a": {"type": "number", "minimum": Infinity}}}}}',
 }
 
 

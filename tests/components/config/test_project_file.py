@@ -44,7 +44,15 @@ EDITS = [
     Edit(
         "window upside down", "start: 2013", "start: 2033", r"data.window: start .* is not before"
     ),
-    Edit("not YAML", "project_name: flights", "project_name: [", r"is not valid YAML"),
+    Edit(
+        "not YAML", "project_name: flights", "project_name: [", r"is not valid YAML: line \d+: \w"
+    ),
+    Edit(
+        "a key twice",
+        "project_name: flights",
+        "project_name: a\nproject_name: b",
+        r"is not valid YAML: line \d+: the key project_name stands there a second time$",
+    ),
     Edit(
         "bad name", "project_name: flights", "project_name: Flights!", r"'Flights!' is not a name"
     ),

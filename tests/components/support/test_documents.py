@@ -133,3 +133,10 @@ def test_what_projects_hold_is_read_as_it_was() -> None:
         load_json(json.dumps([deep]))
     quoted = {"a": "[[[[" * 1000, "b": '"' * 500, "c": "9" * 5000}
     assert load_json(json.dumps(quoted)) == quoted
+
+
+@pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_json_does_not_have_are_refused(name: str) -> None:
+    with pytest.raises(UnfitDocument, match=f"{name} is no number of JSON"):
+        load_json(f'{{"minimum": {name}}}')
+    assert load_json(f'{{"minimum": "{name}"}}') == {"minimum": name}
