@@ -187,9 +187,13 @@ class MlflowServer:
         )
 
     def delete_version(self, version: RegisteredVersion) -> None:
-        """Takes a version out of the registry."""
-        with asking(self.uri, f"delete version {version.version} of {version.name}"):
-            self._client.delete_model_version(version.name, version.version)
+        """Takes a version out of the registry; one that is gone is no error."""
+        self._ask(
+            f"delete version {version.version} of {version.name}",
+            lambda: _unless_gone(
+                lambda: self._client.delete_model_version(version.name, version.version)
+            ),
+        )
 
     def tag_version(self, model: str, version: str, tags: Mapping[str, str]) -> None:
         """Sets tags of a version."""
@@ -360,8 +364,14 @@ class MlflowServer:
                 return found
 
     def delete_run(self, run_id: str) -> None:
-        """Deletes a run: MLflow hides it, and `mlflow gc` removes it and its files for good."""
-        self._ask(f"delete the run {run_id}", lambda: self._client.delete_run(run_id))
+        """Deletes a run: MLflow hides it, and `mlflow gc` removes it and its files for good.
+
+        One that is gone is no error.
+        """
+        self._ask(
+            f"delete the run {run_id}",
+            lambda: _unless_gone(lambda: self._client.delete_run(run_id)),
+        )
 
     def log_parameters(self, run_id: str, values: Mapping[str, object]) -> None:
         """Logs what a run was set to."""
@@ -499,22 +509,15 @@ class MlflowServer:
 
     def delete_files(self, uri: str) -> None:
         """Deletes a folder of a run, or of a logged model; one that is gone is no error."""
-        from mlflow.exceptions import MlflowException
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         place = self.resolve(uri)
 
         def delete() -> None:
-            try:
-                files: Any = get_artifact_repository(place, tracking_uri=self.uri)
-                files.delete_artifacts()
-            except FileNotFoundError:
-                return
-            except MlflowException as error:
-                if not is_absent(error):
-                    raise
+            files: Any = get_artifact_repository(place, tracking_uri=self.uri)
+            files.delete_artifacts()
 
-        self._ask(f"delete the files at {redact(place)}", delete)
+        self._ask(f"delete the files at {redact(place)}", lambda: _unless_gone(delete))
 
     def resolve(self, uri: str) -> str:
         """A `runs:/` or `models:/` URI as the place that it stands for; others as they are."""
@@ -552,6 +555,19 @@ class MlflowServer:
             within=self._patience,
             when=lambda error: isinstance(error, NoAnswer),
         )
+
+
+def _unless_gone(delete: Callable[[], None]) -> None:
+    """Deletes; another who did so before, or at the same time, is no error."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        delete()
+    except FileNotFoundError:
+        return
+    except MlflowException as error:
+        if not is_absent(error):
+            raise
 
 
 def _read_version(found: "ModelVersion") -> RegisteredVersion:

@@ -1,7 +1,8 @@
 """Retention: what is past its time goes, what is in use stays, and what a killed run left goes later."""
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,34 @@ def test_a_run_that_is_killed_on_the_way_is_gone_on_with(
         monkeypatch.undo()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     assert world.versions() == ["3"] and len(world.files(versions[-1])) == 3
+
+
+def test_two_that_prune_at_once_leave_what_one_would(world: World) -> None:
+    """A doubled task has the same plan; whoever comes second finds less."""
+    world.write_log("toy", datetime(2026, 1, 1, tzinfo=UTC))
+    kept = world.write_log("toy", NOW)
+    runs = [world.train() for _ in range(4)]
+    versions = [world.register() for _ in range(4)]
+    plans = [replace(world.plan(log="30d", versions=1), run_ids=tuple(runs)) for _ in range(3)]
+    failed: list[BaseException] = []
+
+    def prune(plan: RetentionPlan) -> None:
+        try:
+            apply_retention(plan, connect(), tell=lambda line: None)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=prune, args=(plan,)) for plan in plans]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    prune(plans[0])
+    assert failed == []
+    assert world.versions() == ["4"] and len(world.files(versions[-1])) == 3
+    assert kept.exists() and list(world.log.rglob("*.parquet")) == [kept]
+    states = {mlflow_client().get_run(run).info.lifecycle_stage for run in runs}
+    assert states == {"deleted"}
 
 
 def test_a_place_that_register_did_not_make_is_left(world: World) -> None:
