@@ -51,6 +51,8 @@ def write_table() -> None:
         if len(cells := line.split(" | ")) == 4 and cells[2].isdigit()
     }
     for t in TALLIES:
+        if not t.outcomes:
+            continue  # it failed before its first point
         came = ", ".join(f"{number} {name}" for name, number in sorted(t.outcomes.items()))
         line = f"| {t.what} | {t.fault} | {t.outcomes.total()} | {came} |"
         rows[f"| {t.what}", t.fault] = line
