@@ -306,6 +306,9 @@ def compare(
 
 
 def main() -> None:
+    # Before ours, which loads it without scikit-learn: the wrapper would then refuse.
+    import xgboost  # noqa: F401
+
     warnings.filterwarnings("ignore")
     tables = os.environ.get("TABLES") or ",".join([*KINDS, "flights"])
     own: dict[str, Any] = {"model": os.environ["MODEL"]} if os.environ.get("MODEL") else {}
