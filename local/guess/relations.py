@@ -90,20 +90,30 @@ def guess_key(
         reason = f"{best.source} names each of the {table.frame.height:,} rows{looked} once"
         return Guess(value=(best.name,), reason=reason, change=change)
     ids = [c for c in columns if is_id(c) and not c.nulls and not is_amount(c)]
+    near = [c for c in ids if not c.is_unique and c.distinct > 0.9 * c.rows]
+    for column in near:
+        notes.warn(
+            f"{column.source} looks like the key of {table.name}, but"
+            f" {column.rows - column.distinct:,} of {column.rows:,} rows repeat another's: check the"
+            " source for doubled rows"
+        )
     for pair in itertools.combinations(ids, 2):
         names = tuple(c.name for c in pair)
-        if table.frame.select(names).is_unique().all():
+        # A customer beside an order that is there twice names no row: only a line's number does.
+        doubled = any(
+            _is_entity_beside(one, other) for one, other in (pair, pair[::-1]) if one in near
+        )
+        if not doubled and table.frame.select(names).is_unique().all():
             reason = f"{' and '.join(c.source for c in pair)} together name each row once"
             return Guess(value=names, reason=reason, change=change)
-    for column in ids:
-        if column.distinct > 0.9 * column.rows:
-            notes.warn(
-                f"{column.source} looks like the key of {table.name}, but"
-                f" {column.rows - column.distinct:,} of {column.rows:,} rows repeat another's: check"
-                " the source for doubled rows"
-            )
     reason = "no column, and no pair of ids, names each row once, so a row is named by its content"
     return Guess(value=(), reason=reason, change=change)
+
+
+def _is_entity_beside(key: ColumnFacts, other: ColumnFacts) -> bool:
+    """Whether the other column of a nearly unique one has more values than number the rows of one key."""
+    most = int(key.values.value_counts()["count"].max())  # type: ignore[arg-type]
+    return other.distinct > most
 
 
 def _answered(table: TableFacts, answers: Answers) -> Guess[tuple[str, ...]]:

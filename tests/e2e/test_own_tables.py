@@ -6,27 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-import polars as pl
 import pytest
-from sklearn import datasets
 from support.browser import Page, open_browser
-from support.own_tables import customers, orders, visits, write
+from support.own_tables import as_spreadsheet, bundled, customers, orders, visits, write
 from support.small_job import free_port
 from support.small_project import Project
-
-
-def as_spreadsheet(rows: pl.DataFrame) -> bytes:
-    """Orders as a spreadsheet in Germany writes them."""
-    comma = pl.format("{},{}", pl.col("amount").floor().cast(pl.Int64), cents(pl.col("amount")))
-    written = rows.with_columns(
-        comma.alias("amount"), pl.col("placed_at").dt.strftime("%d.%m.%Y %H:%M")
-    )
-    return written.with_columns(shop=pl.lit("Köln")).write_csv(separator=";").encode("cp1252")
-
-
-def cents(amount: pl.Expr) -> pl.Expr:
-    """The two digits after the comma."""
-    return (amount * 100).round().cast(pl.Int64).mod(100).cast(pl.String).str.zfill(2)
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +81,7 @@ def test_a_second_run_takes_all_from_the_cache_though_it_lies_beside_its_data(
 def tumours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """Rows without a time: scikit-learn's table of tumours, with a number a row."""
     project = Project(folder=tmp_path_factory.mktemp("tumours"), port=free_port())
-    bunch = datasets.load_breast_cancer(as_frame=True)
-    names = pl.Series("target", [str(bunch.target_names[n]) for n in bunch.target])
-    table = pl.DataFrame(bunch.frame).with_columns(names).with_row_index("patient_id")
-    write(project.folder, {"tumours.csv": table})
+    write(project.folder, {"tumours.csv": bundled("breast_cancer").with_row_index("patient_id")})
     said = project.slipway("init", "tumours.csv", "--label", "target")
     assert "too good to be true" in said
     yield project

@@ -6,32 +6,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
 import pytest
+from support.own_tables import earners
 from support.small_job import free_port
 from support.small_project import Project
-
-
-def customers(rows: int = 3000) -> pl.DataFrame:
-    """Customers whose segment and spending follow from what they earn and where they live."""
-    rng = np.random.default_rng(0)
-    income = rng.lognormal(10, 0.5, rows).round(2)
-    city = rng.choice(["Rome", "Paris", "Oslo", "Bonn"], rows)
-    rich = np.log(income) - 10 + 1.5 * (city == "Oslo") * (income > 20_000)
-    spend = 50 + 30 * rich + rng.normal(0, np.where(city == "Rome", 15, 5))
-    segment = np.array(["basic", "plus", "gold"])[
-        np.digitize(rich + rng.normal(0, 0.3, rows), [0, 1])
-    ]
-    return pl.DataFrame(
-        {
-            "customer_id": [f"c{i}" for i in range(rows)],
-            "income": income,
-            "city": city,
-            "segment": segment,
-            "spend": spend.round(2),
-        }
-    )
 
 
 def ask(project: Project, name: str, row: dict[str, Any]) -> dict[str, Any]:
@@ -53,7 +31,7 @@ def test_a_csv_becomes_a_served_and_monitored_model(
     label: str, other: str, metric: str, tmp_path: Path
 ) -> None:
     project = Project(folder=tmp_path, port=free_port())
-    customers().drop(other).write_csv(tmp_path / "customers.csv")
+    earners().drop(other).write_csv(tmp_path / "customers.csv")
     printed = project.slipway("init", "customers.csv", "--label", label)
     assert ("multiclass" if label == "segment" else "number") in printed
     try:

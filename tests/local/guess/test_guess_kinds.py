@@ -5,22 +5,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from sklearn import datasets
-from support.own_tables import draft_of, orders
+from support.own_tables import bundled, draft_of, orders
 
 from slipway.components.support.errors import ProjectError
 from slipway.local.guess.draft import Draft
 from slipway.local.guess.guess import Answers
 from slipway.local.guess.write import project_files
-
-
-def bundled(name: str) -> pl.DataFrame:
-    """A table of scikit-learn's, its classes by name."""
-    bunch = getattr(datasets, f"load_{name}")(as_frame=True)
-    table = pl.DataFrame(bunch.frame)
-    if name == "diabetes":
-        return table
-    return table.with_columns(target=pl.Series([str(bunch.target_names[n]) for n in bunch.target]))
 
 
 def draft(folder: Path, table: pl.DataFrame, label: str = "target", **answers: object) -> Draft:
@@ -146,6 +136,10 @@ def test_a_class_too_rare_to_learn_is_refused_as_training_would(tmp_path: Path) 
         (lambda n: {"line_id": pl.Series(np.arange(n) // 2)}, (), ""),
         (lambda n: {"order_id": pl.Series(np.arange(n) // 3), "line_no": pl.Series(np.arange(n) % 3)},
          ("order_id", "line_no"), ""),
+        # Nearly all orders have one line: it is the line's number that names the others.
+        (lambda n: {"order_id": pl.Series(np.where(np.arange(n) < 9, np.arange(n) // 3, np.arange(n))),
+                    "line_no": pl.Series(np.where(np.arange(n) < 9, np.arange(n) % 3, 0))},
+         ("order_id", "line_no"), "order_id looks like the key of rows, but 6 of 1,200 rows repeat"),
         (lambda n: {"line_id": pl.Series(np.where(np.arange(n) < 5, 0, np.arange(n)))}, (),
          "line_id looks like the key of rows, but 4 of 1,200 rows repeat another's"),
         (lambda n: {"uuid": pl.Series([f"{i:08x}" for i in range(n)])}, ("uuid",), ""),
