@@ -64,10 +64,9 @@ def prune(
 
     os.environ.update(Workspace.at(out).settings())
     bound_stores()
-    server, now, kubeflow = connect(), datetime.now(UTC), None
-    if retention.pipeline_runs is not None:
-        way = Connection.of(host=host, namespace=namespace, context=context, ca=ca)
-        kubeflow = _history(way, name)
+    server, now = connect(), datetime.now(UTC)
+    way = Connection.of(host=host, namespace=namespace, context=context, ca=ca)
+    kubeflow = None if retention.pipeline_runs is None else _history(way, name)
     plan = plan_retention(
         name, retention, server=server, log_uri=inference_log_uri(), now=now, kubeflow=kubeflow
     )

@@ -66,9 +66,8 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     settings = FeaturesConfig.parse(config, "features")
     manifest = read_manifest(dataset)
     windows = cutting.part_windows(manifest, settings)
-    examples = cutting.settle_classes(
-        cutting.read_examples(dataset, manifest, settings), settings, windows
-    )
+    examples = cutting.read_examples(dataset, manifest, settings)
+    examples = cutting.settle_classes(examples, settings, windows)
     ends = _end_of_data(examples.rows, windows)
 
     place = locate(project)
@@ -90,17 +89,13 @@ def build_features(dataset: Path, project: str, config: dict[str, Any], output: 
     _fill_streams(store, place, dataset, manifest, settings)
     splits = _describe(project, settings, manifest, features, windows, parts, examples.classes)
     left = labelled.height - sum(part.height for part in parts.values())
-    splits = replace(
-        splits,
-        sources=source_features(settings, made),
-        derived=settings.expressions,
-        unlabelled=without_label,
-        notes={
-            "dropped": {**examples.dropped, _left_out_by(settings): left},
-            "before_data": _before_data(settings, examples.rows, begins),
-            **({"data_end": format_instant(ends)} if ends else {}),
-        },
-    )
+    notes = {
+        "dropped": {**examples.dropped, _left_out_by(settings): left},
+        "before_data": _before_data(settings, examples.rows, begins),
+        **({"data_end": format_instant(ends)} if ends else {}),
+    }
+    sources = source_features(settings, made)
+    splits = replace(splits, sources=sources, unlabelled=without_label, notes=notes)
     rest = table.filter(pl.col(LABEL).is_null()).sort(cutting.order(settings))
     _write_parts(output, parts, rest, splits)
     return splits
@@ -156,6 +151,7 @@ def _describe(
     rule = label_type(kind, classes=classes)
     return Splits(
         project=project,
+        derived=settings.expressions,
         key=settings.examples.row_key,
         key_columns=cutting.key_parts(settings),
         entities=cutting.asked_keys(key_columns(manifest, settings), settings),

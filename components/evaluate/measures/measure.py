@@ -128,21 +128,14 @@ def run_pass(
     shuffle = np.random.default_rng(config.seed)
     rows = unlabelled = 0
     expected = max(splits.rows.get("test", 0), 1)
-    for table in read_part_batches(folder, "test", _present(folder, needed)):
-        # A null, which no label is, becomes NaN.
-        label = table[LABEL].to_numpy()
-        known = scorers[0].label.is_usable(label)
-        unlabelled += int((~known).sum())
-        rows += len(label)
-        if not known.all():
-            table, label = table.filter(known), label[known]
-        batch = _Batch(
-            table=table,
-            label=label,
-            block=block_of(table, config.block, splits.key),
-            groups={column.name: column.groups(table) for column in columns if column.values},
-            weights=weigh.of(table) if weigh else None,
-        )
+    for read in read_part_batches(folder, "test", _present(folder, needed)):
+        table, label = _labelled(read, scorers[0].label)
+        rows += read.num_rows
+        unlabelled += read.num_rows - table.num_rows
+        block = block_of(table, config.block, splits.key)
+        sliced = {column.name: column.groups(table) for column in columns if column.values}
+        weights = weigh.of(table) if weigh else None
+        batch = _Batch(table=table, label=label, block=block, groups=sliced, weights=weights)
         for model in measured.values():
             if model.problems and model is not first:
                 continue
@@ -157,13 +150,8 @@ def run_pass(
     if not first.tally.rows():
         first.problems.append("There is no test row to measure.")
     blocks = first.tally.used_blocks
-    return TestPass(
-        models=measured,
-        rows=rows,
-        blocks=blocks,
-        weights=draw_weights(max(len(blocks), 1), config.resamples, config.seed),
-        shuffled=shuffled,
-    )
+    drawn = draw_weights(max(len(blocks), 1), config.resamples, config.seed)
+    return TestPass(models=measured, rows=rows, blocks=blocks, weights=drawn, shuffled=shuffled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +163,14 @@ class _Batch:
     block: "np.ndarray"
     groups: dict[str, "np.ndarray"]
     weights: "np.ndarray | None"
+
+
+def _labelled(table: "pa.Table", kind: LabelType) -> tuple["pa.Table", "np.ndarray"]:
+    """The rows that have a label, and their labels."""
+    # A null, which no label is, becomes NaN.
+    label = table[LABEL].to_numpy()
+    known = kind.is_usable(label)
+    return (table, label) if known.all() else (table.filter(known), label[known])
 
 
 def _start(scorer: Scorer, columns: Sequence[SliceColumn], *, weighted: bool) -> MeasuredModel:

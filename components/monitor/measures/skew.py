@@ -215,11 +215,10 @@ def offline_values(
         )
     table = _read_offline(place.table(view.name), keys, names)
     last = table[TIME].max()
-    # How far its source reached when the table was written: the last change of an aggregate is the
-    # last event leaving its longest window.
+    # How far its source reached when the table was written: an aggregate changes last when the last
+    # event leaves its longest window.
     end = last + view.available - longest_window(view) if isinstance(last, datetime) else EARLIEST
-    offline = table.rename({name: f"offline {name}" for name in names})
-    offline = offline.rename({key: f":{key}" for key in keys})
+    offline = table.rename({name: f"offline {name}" for name in names} | {k: f":{k}" for k in keys})
     rows = known.with_columns(pl.col("time").cast(pl.Datetime("us", "UTC"))).sort("time")
     joined = rows.join_asof(
         offline, left_on="time", right_on=TIME, by_left=[f"entity {key}" for key in keys],
