@@ -65,9 +65,10 @@ format: $(VENV)/dev.done ## Format the code.
 	$(BIN)/ruff format .
 
 .PHONY: compile
-compile: $(VENV)/run.done ## Compile the flights example to compiled/, and the stages' pages.
+compile: $(VENV)/run.done ## Compile the flights example to compiled/; renew the stages' pages and the list of errors.
 	@$(BIN)/slipway compile
 	@$(BIN)/python -m slipway.commands.stage_pages
+	@$(BIN)/python docs/_site/messages.py
 
 # Settings of these targets, REGISTRY, TAG, BASE_IMAGE, PLATFORM, WHEELHOUSE, OFFLINE, TORCH_BUILD, JOBS, NO_CACHE: see images/build.py.
 .PHONY: images

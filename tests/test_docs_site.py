@@ -142,6 +142,8 @@ def test_every_error_stands_by_its_text(site: Path, tmp_path: Path) -> None:
     )
     [found] = messages.read_messages(tmp_path, tmp_path)
     assert found.text == "…: the file is … bytes long."
+    committed = messages.PAGE.read_text()
+    assert committed == messages.renewed(committed), "stale: make compile"
 
 
 def test_the_pictures_are_those_that_the_script_draws() -> None:

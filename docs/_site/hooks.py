@@ -1,7 +1,7 @@
 """What `mkdocs build` adds to the pages that people wrote: the reference, made from the code itself.
 
-Nothing of it is committed, so that none of it can be stale: a page a component, the project file, the
-commands, and every message of an error.
+Nothing of it is committed, so that none of it can be stale: a page a component, the project file, and the
+commands.
 """
 
 import re
@@ -13,10 +13,8 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 
-import messages  # noqa: E402
 import readable  # noqa: E402
 import reference  # noqa: E402
 
@@ -45,10 +43,8 @@ def on_files(files: Files, *, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: Any, files: Files) -> str:
-    """Puts the list of errors in, and turns links to files beside the pages into links between pages."""
+    """Turns links to files beside the pages into links between pages."""
     del config, files
-    if messages.MARK in markdown:
-        markdown = markdown.replace(messages.MARK, messages.tables(ROOT))
     depth = page.file.src_uri.count("/")
 
     def to_component(match: re.Match[str]) -> str:

@@ -1,11 +1,16 @@
-"""Every message of ours, read from the code: what is raised, and where."""
+"""Every message of ours, read from the code: what is raised, and where. Run it to renew the page.
+
+The list is committed, so that it shows in a repository's browser too; `make compile` renews it.
+"""
 
 import ast
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-MARK = "<!-- every error, from the code -->"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "start" / "troubleshooting.md"
+MARK = "<!-- every error: from the code, by `make compile` -->\n"
 # Where messages come from: folder of the repository to the heading of its table.
 ROOMS = {
     "components/config": "The project file",
@@ -117,3 +122,12 @@ def tables(root: Path) -> str:
 def escaped(text: str) -> str:
     """A message as a cell of a Markdown table shows it."""
     return re.sub(r"([|*_<>\[\]`#~])", r"\\\1", text)
+
+
+def renewed(text: str) -> str:
+    """The page with the messages of the code as it is; they are the last thing on it."""
+    return text.partition(MARK)[0] + MARK + "\n" + tables(ROOT).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
