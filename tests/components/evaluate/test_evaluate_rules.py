@@ -1080,6 +1080,12 @@ CLASS_CASES = [
         "a feature gives the class away", {"features": {"a": 0.981}}, {}, ("too good to be true",)
     ),
     Case(
+        "a feature explains the classes",
+        {"explained": {"a": 0.5, "leak": 0.985, "z": 0.7}},
+        {},
+        ("too good to be true",),
+    ),
+    Case(
         "a metric is missing",
         class_metrics(auc=Estimate(value=None)),
         {},
@@ -1200,6 +1206,19 @@ NUMBER_CASES = [
     Case("told is NaN", {"told": NAN}, {}, ("sound measurement", "too good to be true")),
     Case(
         "a feature gives the number away", {"features": {"a": 0.99}}, {}, ("too good to be true",)
+    ),
+    Case(
+        "a feature explains the number",
+        {"explained": {"a": 0.5, "leak": 0.98, "z": 0.7}},
+        {},
+        ("too good to be true",),
+    ),
+    Case("no feature explains the number", {"explained": {"a": 0.5, "b": 0.9799}}),
+    Case(
+        "the model tells as much as a feature explains",
+        {"told": 0.98, "explained": {"a": 0.99}},
+        {},
+        ("too good to be true",),
     ),
     Case(
         "acknowledged",
