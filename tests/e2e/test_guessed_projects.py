@@ -22,7 +22,7 @@ CHEAP = (
 )
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "start"
 REFUSAL = re.compile(
-    r"^  (?P<rule>[^:]+): \S+, asked for \S+ \((?P<setting>[^)]+)\)\. Most likely \w"
+    r"^  (?P<rule>[^:]+): [\d.]+, [^(]*[\d.]+[^(]* \((?P<setting>[^)]+)\)\. Most likely \w"
 )
 
 

@@ -88,7 +88,7 @@ def parcels() -> pl.DataFrame:
 CASES = {
     "one table": Case(tables=lambda: {"orders.csv": orders()}, monitored=True),
     "parquet": Case(tables=lambda: {"orders.parquet": orders()}),
-    "json lines": Case(tables=lambda: {"orders.jsonl": orders()}, monitored=True),
+    "json lines": Case(tables=lambda: {"orders.jsonl": orders()}),
     "narrow": Case(
         tables=lambda: {
             "orders.csv": orders().select("order_id", "placed_at", "amount", "returned")
@@ -106,7 +106,6 @@ CASES = {
     ),
     "a label of booleans": Case(
         tables=lambda: {"orders.parquet": orders().with_columns(pl.col("returned") == "yes")},
-        monitored=True,
     ),
     "a label that some rows lack": Case(
         tables=with_columns(
@@ -186,7 +185,6 @@ CASES = {
         },
         key=("order_id",),
         fields=["placed_at", "amount", "sales_channel"],
-        monitored=True,
     ),
     "a column without a name": Case(
         tables=lambda: {"orders.csv": orders().with_row_index("")},
