@@ -47,10 +47,10 @@ class NotedProgress:
     def __init__(self, shown: Progress, workspace: Workspace, project: str) -> None:
         self._shown, self._workspace = shown, workspace
         self._now = UnderWay(project=project, since=_now(), pid=os.getpid())
-        self._write(self._now)
 
     def pipeline(self, name: str) -> AbstractContextManager[None]:
         """A pipeline runs while the block does."""
+        self._write(self._now)
         return self._shown.pipeline(name)
 
     def started(self, task: TaskRun) -> None:

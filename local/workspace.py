@@ -134,6 +134,8 @@ class Workspace:
             self._end_work_of_a_killed_run()
             # Who only looks asks for this one, and so never stands in the way of who begins.
             with (self.root / _BUSY).open("w") as busy:
+                # What the run before did says nothing of this one.
+                self.under_way.unlink(missing_ok=True)
                 fcntl.flock(busy, fcntl.LOCK_EX)
                 yield
 

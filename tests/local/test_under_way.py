@@ -58,10 +58,11 @@ def test_status_names_the_run_at_work_its_stage_and_since_when(tmp_path: Path) -
     task = TaskRun(name="train", status="running")
     with workspace.locked():
         display = NotedProgress(shown, workspace, "shop")
-        text, run = told(workspace.root)
-        assert text.startswith("shop: a run is under way since ") and "between stages" in text
-        assert run is not None and (run["stage"], run["pid"]) == ("", os.getpid())
+        assert told(workspace.root)[1] is None, "it begins just now"
         with display.pipeline("training"):
+            text, run = told(workspace.root)
+            assert text.startswith("shop: a run is under way since ") and "between stages" in text
+            assert run is not None and (run["stage"], run["pid"]) == ("", os.getpid())
             display.started(task)
             display.progress(task, "epoch 3", 0.5)
             text, run = told(workspace.root)

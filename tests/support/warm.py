@@ -21,9 +21,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 LIBRARIES = (
-    "cyclonedx.output.json", "feast", "lightgbm", "matplotlib.backends.backend_svg",
+    "cyclonedx.output.json", "feast", "matplotlib.backends.backend_svg",
     "matplotlib.ticker", "mlflow.onnx", "onnx", "onnxruntime", "pandas", "pyarrow.dataset",
-    "sklearn.linear_model", "torch.export", "torch.onnx", "slipway.commands.console",
+    "sklearn.linear_model", "torch.export", "torch.onnx", "xgboost", "slipway.commands.console",
     "slipway.local.run", "slipway.pipelines.compiler",
 )  # fmt: skip
 STAGES = ("ingest", "validate", "features", "train", "evaluate", "register", "deploy", "monitor")

@@ -84,8 +84,13 @@ def _sentence(
 ) -> str:
     kind = several[0]["type"]
     if kind in ("extra_forbidden", "invalid_key"):
-        near = difflib.get_close_matches(str(place[-1]), _names_at(model, place), n=1, cutoff=0.5)
-        return f"unknown key {key}." + (f" Did you mean {near[0]}?" if near else "")
+        names = _names_at(model, place)
+        near = difflib.get_close_matches(str(place[-1]), names, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        if names and not near:
+            parent = key.rpartition(".")[0]
+            hint = f" The keys{f' of {parent}' if parent else ''} are {', '.join(sorted(names))}."
+        return f"unknown key {key}.{hint}"
     if kind == "missing":
         return f"{key} is missing."
     own = [p["msg"].removeprefix("Value error, ") for p in several if p["type"] == "value_error"]

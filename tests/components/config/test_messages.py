@@ -19,7 +19,7 @@ WRONG = [
 ]  # fmt: skip
 INSIDES = re.compile(
     r"function-|\w\[|_is_|literal\b|Input should|Value error|validator|pydantic|constrained|"
-    r"\bstr\b|\bint\b|\bdict\b|\bfloat\b|NoneType|timedelta|isinstance|\bclass |_type|_parsing|"
+    r"\bstr\b|\bint\b|\bdict\b|\bfloat\b|NoneType|timedelta|isinstance|\bclass |(?<!gpu)_type|_parsing|"
     r"something else|TableField|\bSection\b|regex|\^\["
 )
 
@@ -70,6 +70,8 @@ SAID = [
      "features.views.0.fields.x: must be a text or a section of keys and values, and is 5."),
     ("features.views.0.fields", {"x": {"colum": "y"}},
      "unknown key features.views.0.fields.x.colum. Did you mean column?"),
+    ("gate.baseline", {"logistic": True},
+     "unknown key gate.baseline.logistic. The keys of gate.baseline are judge, linear, margin."),
     ("features.views.0.fields", {"x": "a b"}, "features.views.0.fields.x: 'a b' is not a name"),
     ("features.views", [], "features.views: must be 1 entries or more"),
     ("data.window.start", "soon", "data.window.start: must be a date or a time in ISO 8601"),

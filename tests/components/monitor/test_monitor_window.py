@@ -71,7 +71,7 @@ def test_the_report_stands_alone_and_names_what_was_found(world: Any) -> None:
     # What the gate asked for stands beside what was measured.
     assert result.record.details["thresholds"] == {"accuracy": 0.7}
     (row,) = re.findall(r'<tr[^>]*><th scope="row">accuracy</th>.*?</tr>', page)
-    assert "0.700" in row and "beyond the bound" in row
+    assert 'data-name="Gate\'s bound">0.7</td>' in row and "beyond the bound" in row
 
 
 def test_a_repeated_window_gives_the_same_record_and_one_row(world: Any) -> None:
