@@ -1,6 +1,7 @@
 """Tables that nobody tuned for: one command writes the project, one runs it past the gate."""
 
 import json
+import re
 import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
@@ -11,6 +12,8 @@ from support.browser import Page, open_browser
 from support.own_tables import as_spreadsheet, bundled, customers, orders, visits, write
 from support.small_job import free_port
 from support.small_project import Project
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "own-data.md"
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,21 @@ def test_two_commands_lead_from_tables_to_a_served_and_monitored_model(shop: Pro
     assert "returned" not in inputs
     # A week has fewer rows than monitoring asks for by itself; init has set it so that they do.
     assert [alert["name"] for alert in summary["monitoring"]["alerts"]].count("NO_DATA") == 0
+
+
+@pytest.mark.slow
+def test_the_request_of_the_page_is_answered_as_the_page_shows(shop: Project) -> None:
+    (body,) = re.findall(r"/infer -d '(.*?)'\n```", PAGE.read_text(), re.DOTALL)
+    (shown,) = re.findall(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    address = f"http://127.0.0.1:{shop.port}/v2/models/orders/infer"
+    with urllib.request.urlopen(address, data=body.encode()) as answer:
+        found = json.load(answer)
+    expected = json.loads(shown)
+    assert found.keys() == expected.keys()
+    assert [(o["name"], o["datatype"], o["shape"]) for o in found["outputs"]] == [
+        (o["name"], o["datatype"], o["shape"]) for o in expected["outputs"]
+    ]
+    assert found["outputs"][1]["data"] == expected["outputs"][1]["data"] == [0]
 
 
 @pytest.mark.slow
