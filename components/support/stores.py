@@ -91,9 +91,9 @@ def _changes(read_seconds: float) -> dict[str, Callable[[Any], None]]:
             module.conf.setdefault("s3", {}).setdefault(name, value)
 
     def gcsfs(module: Any) -> None:
-        from aiohttp import ClientTimeout
-
-        timeout = ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=read_seconds)
+        # gcsfs has imported it: who has the one has the other.
+        aiohttp: Any = sys.modules["aiohttp"]
+        timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=read_seconds)
         conf: Any = sys.modules["fsspec.config"]
         for name in ("gs", "gcs"):
             conf.conf.setdefault(name, {}).setdefault("requests_timeout", timeout)
