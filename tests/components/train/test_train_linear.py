@@ -94,7 +94,7 @@ def test_a_linear_model_of_each_kind_of_label(
     measured = label.measure(test["label"].to_numpy(), answers)
     name, least = {"binary": ("auc", 0.75), "multiclass": ("auc", 0.8), "number": ("r2", 0.6)}[kind]
     assert measured[name] > least
-    assert "with penalty" in (tmp_path / "report.html").read_text()
+    assert "a linear model (penalty" in (tmp_path / "report.html").read_text()
 
     places = np.resize([0.0, -0.0, 3e38, -3e38, np.inf, -np.inf, 1e-38, np.nan], test.num_rows)
     far = test
