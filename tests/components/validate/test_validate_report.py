@@ -75,6 +75,7 @@ def test_the_report_says_what_the_results_say(validate, places) -> None:
         "allowed": 0.0,
         "detail": "",
         "examples": [{"row": 2, "values": {"n": "3"}}],
+        "ways": [],
     }
 
 
