@@ -51,7 +51,7 @@ def test_keys_and_features_give_the_same_answer(
         assert running.infer([tensor("tailnum", "BYTES", [None])]).json()["outputs"][0]["data"] == [
             answer[2]
         ]
-        for kind, bad, word in (("BYTES", 7, "not BYTES"), ("INT64", 7, "give BYTES")):
+        for kind, bad, word in (("BYTES", 7, "give keys as texts"), ("INT64", 7, "give BYTES")):
             response = running.infer([tensor("tailnum", kind, [bad])])
             assert response.status_code == 400 and word in response.text, response.text
         # V1 takes keys as well.
