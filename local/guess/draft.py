@@ -105,7 +105,13 @@ def make_draft(tables: list[TableFacts], answers: Answers) -> Draft:
     gate = guess_gate(trial, notes)
     if split.window.value:
         start, end = split.window.value
-        gate.monitoring |= guess_window(own.rows / max((end - start) / timedelta(weeks=1), 1))
+        weeks = max((end - start) / timedelta(weeks=1), 1)
+        gate.monitoring |= guess_window(own.rows / weeks, "a week has")
+    else:
+        # Without times the test rows are the requests of `slipway run`.
+        gate.monitoring |= guess_window(
+            trial.rows.get("test", 0), "the requests of slipway run have"
+        )
     return Draft(
         name=answers.name or facts.as_name(own.name, "project").replace("_", "-")[:40].strip("-"),
         tables=tuple(tables),
@@ -179,6 +185,14 @@ def _try(
             f"too good to be true: a logistic regression has AUC {reached:.3f}, and the gate refuses a"
             f" model from {LEAK:g} on. Look for columns that are known only after {label.column.source}"
             " is; if it is right, say why in gate.leak.acknowledged"
+        )
+    explained = trial.baseline["r2"].value if "r2" in trial.baseline else None
+    if explained is not None and explained >= LEAK:
+        notes.warn(
+            f"too good to be true: a linear regression explains R² {explained:.3f} of"
+            f" {label.column.source}, and the gate refuses a model that puts {LEAK:.0%} of all pairs of"
+            " rows in the right order. Look for columns of which it is a sum or a part; if it is right,"
+            " say why in gate.leak.acknowledged"
         )
     return trial
 

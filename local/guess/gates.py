@@ -161,16 +161,21 @@ def _rows(guess: GateGuess, trial: Trial, notes: Notes) -> None:
         notes.warn(f"only {total:,} rows with a label: a model learns little from so few")
 
 
-def guess_window(rows_a_week: float) -> dict[str, Guess[object]]:
-    """Fewest predictions of a monitored week, where it has fewer than monitoring would ask for."""
+def guess_window(rows: float, what: str) -> dict[str, Guess[object]]:
+    """Fewest predictions of a monitored window, where it has fewer than monitoring would ask for.
+
+    Args:
+        rows: predictions of a usual window.
+        what: has them, for the reason.
+    """
     least = MonitoringConfig().min_rows
-    if rows_a_week >= 1.25 * least:
+    if rows >= 1.25 * least:
         return {}
     return {
         "min_rows": Guess(
-            value=max(math.floor(0.5 * rows_a_week), 20),
-            reason=f"a week has about {rows_a_week:,.0f} rows, and with fewer than {least} nothing would"
-            " be concluded",
+            value=max(math.floor(0.5 * rows), 20),
+            reason=f"{what} about {rows:,.0f} rows, and with fewer than {least} nothing would be"
+            " concluded",
             change="Monitor longer stretches rather than fewer rows where you can",
         )
     }

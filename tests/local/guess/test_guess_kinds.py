@@ -40,6 +40,29 @@ def test_tables_that_packages_carry(
     assert {setting: values.get(setting) for setting in gate} == gate
     assert ("min_class_rows" in values) == (kind != "number")
     assert ("alerts.accuracy" in made.gate.monitoring) == (kind != "number")
+    # The test rows are the requests: with 200 asked for, none of these would be judged.
+    least = made.gate.monitoring["min_rows"].value
+    assert least == max(made.trial.rows["test"] // 2, 20)
+
+
+@pytest.mark.parametrize(("noise", "said"), [(0.5, True), (5.0, False)])
+def test_a_number_that_is_the_sum_of_its_columns_is_too_good_to_be_true(
+    tmp_path: Path, noise: float, said: bool
+) -> None:
+    draw = np.random.default_rng(0)
+    fare, tip = draw.gamma(4, 3, 900), draw.gamma(3, 3, 900)
+    total = fare + tip + draw.normal(0, noise, 900)
+    made = draft(tmp_path, pl.DataFrame({"fare": fare, "tip": tip, "total": total}), "total")
+    assert made.label.kind.value == "number"
+    told = "too good to be true: a linear regression explains R² 0.99"
+    assert any(warning.startswith(told) for warning in made.warnings) == said
+
+
+def test_a_large_table_without_times_is_monitored_as_any(tmp_path: Path) -> None:
+    table = pl.concat([bundled("breast_cancer")] * 4).with_row_index("n")
+    made = draft(tmp_path, table)
+    assert made.moments.time.value is None and made.trial.rows["test"] > 250
+    assert "min_rows" not in made.gate.monitoring
 
 
 @pytest.mark.parametrize(
