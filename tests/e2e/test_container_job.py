@@ -250,11 +250,12 @@ def other_images(folder: Path, images: dict[str, str]) -> Path:
 def test_a_stage_that_dies_at_once_fails_the_run_with_its_last_lines(
     make_job: Callable[..., Any], built_images: dict[str, str], tmp_path: Path
 ) -> None:
-    lock = other_images(tmp_path, {**built_images, "ingest": built_images["validate"]})
+    base = built_images["ingest"].replace("/ingest:", "/base:")
+    lock = other_images(tmp_path, {**built_images, "ingest": base})
     done, watch = fail(make_job(tmp_path / "run"), lock)
     assert "Stage ingest failed" in done.stderr
     assert "No module named" in done.stderr
-    assert list(watch.seen) == ["validate", "monitor"], "only the report at the end was started"
+    assert list(watch.seen) == ["base", "monitor"], "only the report at the end was started"
 
 
 def test_a_stage_that_is_killed_fails_the_run(
