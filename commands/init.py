@@ -183,9 +183,9 @@ def _make_own(
 ) -> "Draft":
     """Reads the tables and guesses; asks where there is somebody to ask."""
     from slipway.local.guess.draft import make_draft
-    from slipway.local.guess.facts import read_tables
     from slipway.local.guess.guess import Question
-    from slipway.local.guess.named import require_columns
+    from slipway.local.guess.tables.facts import read_tables
+    from slipway.local.guess.tables.named import require_columns
 
     if answers.label and (answers.kind == "number" or answers.above):
         numbers = (*numbers, answers.label)

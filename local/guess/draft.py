@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 from slipway.components.config.base import format_instant
 from slipway.components.config.data import Window
 from slipway.components.support.errors import ProjectError
-from slipway.local.guess import facts
-from slipway.local.guess.amounts import warn_of_lost_numbers
 from slipway.local.guess.document import Document, Flow
-from slipway.local.guess.facts import TableFacts
 from slipway.local.guess.fields import FieldGuess, Fields, guess_fields
 from slipway.local.guess.gates import GateGuess, guess_gate, guess_window
 from slipway.local.guess.guess import Answers, Guess, Notes
 from slipway.local.guess.histories import History, guess_histories
 from slipway.local.guess.labels import LabelGuess, find_label, guess_label
 from slipway.local.guess.moments import Moments, guess_moments
-from slipway.local.guess.named import require_columns
 from slipway.local.guess.relations import Join, guess_joins, guess_key, stem_of
 from slipway.local.guess.splits import SplitGuess, guess_split
+from slipway.local.guess.tables import facts
+from slipway.local.guess.tables.amounts import warn_of_lost_numbers
+from slipway.local.guess.tables.facts import TableFacts
+from slipway.local.guess.tables.named import require_columns
 from slipway.local.guess.trial import LEAK, Labels, Trial, cut, labels_of, try_baselines
 
 if TYPE_CHECKING:

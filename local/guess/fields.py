@@ -7,11 +7,11 @@ from slipway.components.config.features.view import Kind
 from slipway.components.features.columns import kind_of
 from slipway.components.support.columns import is_reserved
 from slipway.components.support.errors import SlipwayError
-from slipway.local.guess.facts import ColumnFacts, TableFacts
 from slipway.local.guess.guess import Answers
 from slipway.local.guess.labels import LabelGuess
 from slipway.local.guess.moments import Moments, instants
 from slipway.local.guess.relations import Join, is_id
+from slipway.local.guess.tables.facts import ColumnFacts, TableFacts
 
 if TYPE_CHECKING:
     import polars as pl

@@ -5,11 +5,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from slipway.components.config.base import format_duration
-from slipway.local.guess.facts import ColumnFacts, TableFacts
 from slipway.local.guess.fields import Fields
 from slipway.local.guess.labels import LabelGuess
 from slipway.local.guess.moments import Moments, instants
 from slipway.local.guess.relations import Join, is_id, returning
+from slipway.local.guess.tables.facts import ColumnFacts, TableFacts
 
 if TYPE_CHECKING:
     import polars as pl

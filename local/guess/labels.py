@@ -7,11 +7,11 @@ from slipway.components.config.base import parse_duration
 from slipway.components.config.features.label import MIN_CLASS_ROWS, value_text
 from slipway.components.config.kinds import LabelKind
 from slipway.components.support.errors import ProjectError
-from slipway.local.guess.amounts import in_two_ways, is_amount, why_text
-from slipway.local.guess.facts import ColumnFacts, TableFacts
 from slipway.local.guess.guess import Answers, Guess, Question
-from slipway.local.guess.named import nearest, no_such_column
 from slipway.local.guess.relations import is_id
+from slipway.local.guess.tables.amounts import in_two_ways, is_amount, why_text
+from slipway.local.guess.tables.facts import ColumnFacts, TableFacts
+from slipway.local.guess.tables.named import nearest, no_such_column
 
 KINDS: tuple[LabelKind, ...] = get_args(LabelKind)
 

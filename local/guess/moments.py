@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from slipway.components.config.base import format_duration
 from slipway.components.support.errors import ProjectError
-from slipway.local.guess.facts import ColumnFacts, TableFacts
 from slipway.local.guess.guess import Answers, Guess, Question
-from slipway.local.guess.named import find_column
+from slipway.local.guess.tables.facts import ColumnFacts, TableFacts
+from slipway.local.guess.tables.named import find_column
 
 if TYPE_CHECKING:
     import polars as pl

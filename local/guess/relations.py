@@ -4,11 +4,11 @@ import itertools
 from dataclasses import dataclass
 
 from slipway.components.support.errors import ProjectError
-from slipway.local.guess.amounts import is_amount, may_name_rows
-from slipway.local.guess.facts import ColumnFacts, TableFacts
 from slipway.local.guess.guess import Answers, Guess, Notes
 from slipway.local.guess.moments import NONE
-from slipway.local.guess.named import find_column
+from slipway.local.guess.tables.amounts import is_amount, may_name_rows
+from slipway.local.guess.tables.facts import ColumnFacts, TableFacts
+from slipway.local.guess.tables.named import find_column
 
 _ID = {
     "id", "key", "no", "nr", "number", "code", "uuid", "guid", "pk", "ref", "index", "row",

@@ -9,8 +9,8 @@ import polars as pl
 from sklearn import datasets
 
 from slipway.local.guess.draft import Draft, make_draft
-from slipway.local.guess.facts import read_tables
 from slipway.local.guess.guess import Answers
+from slipway.local.guess.tables.facts import read_tables
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAYS = 120

@@ -14,10 +14,10 @@ from slipway.components.features.split import part_of
 from slipway.components.ingest.reader import TableReader
 from slipway.components.ingest.sources import locate
 from slipway.components.support.errors import ProjectError, SlipwayError
-from slipway.local.guess.dialect import find_dialect
 from slipway.local.guess.draft import make_draft
-from slipway.local.guess.facts import read_tables
 from slipway.local.guess.guess import Answers
+from slipway.local.guess.tables.dialect import find_dialect
+from slipway.local.guess.tables.facts import read_tables
 from slipway.local.guess.write import project_files
 
 

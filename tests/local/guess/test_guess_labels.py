@@ -8,9 +8,9 @@ import pytest
 from support.own_tables import draft_of, orders
 
 from slipway.components.support.errors import ProjectError
-from slipway.local.guess.facts import read_tables
 from slipway.local.guess.guess import Answers, Question
 from slipway.local.guess.labels import LabelGuess, guess_label
+from slipway.local.guess.tables.facts import read_tables
 
 
 def label_of(folder: Path, values: list[object], **answers: object) -> LabelGuess:

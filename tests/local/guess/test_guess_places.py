@@ -15,8 +15,8 @@ from slipway.components.contracts.splits import LABEL, PARTS
 from slipway.components.features.split import part_of
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.local.guess.draft import Draft, make_draft
-from slipway.local.guess.facts import read_tables
 from slipway.local.guess.guess import Answers
+from slipway.local.guess.tables.facts import read_tables
 from slipway.local.guess.write import project_files
 
 
@@ -125,7 +125,7 @@ def test_files_of_several_forms_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_long_table_is_looked_at_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slipway.local.guess.facts.ROWS", 500)
+    monkeypatch.setattr("slipway.local.guess.tables.facts.ROWS", 500)
     (path,) = write(tmp_path, {"orders.csv": orders()})
     (table,) = read_tables([path])
     assert (table.rows, table.is_sample) == (1200, True)

@@ -15,7 +15,7 @@ from slipway.components.ingest.reader import TableReader
 from slipway.components.ingest.sources import find_format, locate, public_uri
 from slipway.components.support.errors import ProjectError
 from slipway.components.validate.infer import infer_table
-from slipway.local.guess.dialect import find_dialect
+from slipway.local.guess.tables.dialect import find_dialect
 
 if TYPE_CHECKING:
     import polars as pl

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from slipway.components.ingest.formats.numbers import LENIENT, WITH_COMMA
-from slipway.local.guess.facts import ColumnFacts, TableFacts
 from slipway.local.guess.guess import Notes
+from slipway.local.guess.tables.facts import ColumnFacts, TableFacts
 
 if TYPE_CHECKING:
     import polars as pl

@@ -3,7 +3,7 @@
 import difflib
 
 from slipway.components.support.errors import ProjectError
-from slipway.local.guess.facts import ColumnFacts, TableFacts
+from slipway.local.guess.tables.facts import ColumnFacts, TableFacts
 
 _SHOWN = 30
 

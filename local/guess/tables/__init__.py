@@ -1,0 +1,1 @@
+"""What the tables of `slipway init` hold, before anything is decided."""
