@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from benchmarks.harness import FOLDER, Row, cpu_seconds, report
-from slipway.commands.console import Display
+from slipway.commands.console.runs import Display
 from slipway.components.config.base import format_instant
 from slipway.components.config.project import load_project
 from slipway.components.contracts.bundle import read_bundle

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from slipway.commands.console.terminal import AsJson, Quiet, console, deliver, say
 from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder, Runner
-from slipway.commands.terminal import AsJson, Quiet, console, deliver, say
 from slipway.components.support.files import short_path
 from slipway.components.support.libraries.extras import require_extra
 
@@ -55,7 +55,7 @@ def monitor(
 
     Example: `slipway monitor --start 2013-12-24 --end 2013-12-31`
     """
-    from slipway.commands.console import show_monitoring, show_places
+    from slipway.commands.console.runs import show_monitoring, show_places
     from slipway.local.batch import monitor_project
 
     loaded = _load(project, overrides)
@@ -112,7 +112,7 @@ def score(
 
 
 def _show_scored(scored: "Scored") -> None:
-    from slipway.commands.console import quality, show_alerts, show_places
+    from slipway.commands.console.runs import quality, show_alerts, show_places
 
     say(scored.predictions.headline)
     name, value = quality(scored.record.summary)
@@ -215,7 +215,7 @@ def _window_of_rows(loaded: "LoadedProject", start: str, end: str) -> tuple[str,
 
 def _job(loaded: "LoadedProject", runner: Runner, out: Path) -> "Job":
     """The project and where it runs."""
-    from slipway.commands.console import Display
+    from slipway.commands.console.runs import Display
     from slipway.local.job import Job
     from slipway.local.workspace import Workspace
 

@@ -14,21 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from slipway.commands import cluster
 from slipway.commands.batch import backfill, monitor, score
-from slipway.commands.help import MARKUP, Commands
-from slipway.commands.images import images_app
-from slipway.commands.init import init
-from slipway.commands.new.command import new_app
-from slipway.commands.open import open_
-from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder, Runner, load_served
-from slipway.commands.projects import load as _load
-from slipway.commands.prune import prune
-from slipway.commands.push import push
-from slipway.commands.retrain import retrain
-from slipway.commands.schema import schema_app
-from slipway.commands.stack import stack_app
-from slipway.commands.terminal import (
+from slipway.commands.cluster import commands as cluster
+from slipway.commands.cluster.images import images_app
+from slipway.commands.cluster.stack import stack_app
+from slipway.commands.console.help import MARKUP, Commands
+from slipway.commands.console.terminal import (
     AsJson,
     Quiet,
     console,
@@ -38,6 +29,15 @@ from slipway.commands.terminal import (
     reset_output,
     say,
 )
+from slipway.commands.init import init
+from slipway.commands.new.command import new_app
+from slipway.commands.open import open_
+from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder, Runner, load_served
+from slipway.commands.projects import load as _load
+from slipway.commands.prune import prune
+from slipway.commands.push import push
+from slipway.commands.retrain import retrain
+from slipway.commands.schema import schema_app
 from slipway.commands.ui import ui
 from slipway.components.config.base import parse_duration
 from slipway.components.contracts.verdict import Override
@@ -127,7 +127,7 @@ def run(
     Example: `slipway run --project examples/flights --set gate.auc=0.9`
     """
     require_extra("local", "slipway run")
-    from slipway.commands.console import Display, show_result
+    from slipway.commands.console.runs import Display, show_result
     from slipway.local.run import RunError, run_project
     from slipway.local.workspace import Workspace
 
@@ -162,7 +162,7 @@ def _override(approver: str, reason: str) -> Override | None:
 
 def _show_verdict(broken: "RunResult", workspace: "Workspace") -> None:
     """Whatever broke after it, the verdict stands."""
-    from slipway.commands.console import show_result
+    from slipway.commands.console.runs import show_result
 
     if broken.verdict:
         show_result(console, broken, workspace)
@@ -339,7 +339,7 @@ def status(
 
     Example: `slipway status`
     """
-    from slipway.commands.console import show_status
+    from slipway.commands.console.runs import show_status
     from slipway.components.deploy.local.target import status as endpoints
     from slipway.components.monitor.history import latest
     from slipway.local.under_way import find_under_way
@@ -363,7 +363,7 @@ def status(
 
 def _endpoint_lines(endpoints: "list[LocalEndpoint]", out: Path) -> Iterator[str]:
     """What each endpoint does, and how what does not run, or runs alone, comes back."""
-    from slipway.commands.console import out_option
+    from slipway.commands.console.runs import out_option
 
     for endpoint in endpoints:
         yield endpoint.headline

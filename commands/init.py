@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.prompt import Prompt
 from rich.text import Text
 
+from slipway.commands.console.terminal import AsJson, Quiet, console, deliver, say
 from slipway.commands.projects import FORMAT_NAMES
-from slipway.commands.terminal import AsJson, Quiet, console, deliver, say
 from slipway.components.config.data import FORMATS
 from slipway.components.config.project import FILE_NAME
 from slipway.components.support import files

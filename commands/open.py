@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from slipway.commands.console.terminal import AsJson, deliver, say
 from slipway.commands.projects import RUN_FOLDER, Out
-from slipway.commands.terminal import AsJson, deliver, say
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import short_path
 

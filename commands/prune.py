@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slipway.commands.cluster import Authorities, Context, Host, Namespace
+from slipway.commands.cluster.commands import Authorities, Context, Host, Namespace
+from slipway.commands.console.terminal import AsJson, Quiet, deliver, say
 from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder
-from slipway.commands.terminal import AsJson, Quiet, deliver, say
 from slipway.components.support.errors import ProjectError
 from slipway.components.support.libraries.extras import require_extra
 

@@ -14,8 +14,8 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from slipway.commands.console.terminal import console
 from slipway.commands.projects import RUN_FOLDER, Out, ProjectFolder, load
-from slipway.commands.terminal import console
 from slipway.components.support.errors import ProjectError
 from slipway.components.support.libraries.extras import require_extra
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slipway.commands.cluster import Authorities, Context, Host, Namespace
+from slipway.commands.cluster.commands import Authorities, Context, Host, Namespace
+from slipway.commands.console.terminal import AsJson, Quiet, console, deliver, errors, say
 from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder
-from slipway.commands.terminal import AsJson, Quiet, console, deliver, errors, say
 from slipway.components.config.base import parse_instant
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.components.support.libraries.extras import require_extra
@@ -134,7 +134,7 @@ def _train_here(
     fail_on_refusal: bool,
 ) -> None:
     require_extra("local", "A training on this machine")
-    from slipway.commands.console import Display, show_retraining
+    from slipway.commands.console.runs import Display, show_retraining
     from slipway.local.job import Job
     from slipway.local.retraining import close_lost, serve
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from slipway.commands.help import command_group
+from slipway.commands.console.help import command_group
+from slipway.commands.console.terminal import errors, say
 from slipway.commands.projects import FORMAT_NAMES, find_project
-from slipway.commands.terminal import errors, say
 from slipway.components.config.data import DataConfig, Table, Window
 from slipway.components.config.project import FILE_NAME, load_data
 from slipway.components.support.errors import ProjectError

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from slipway.commands.console.terminal import Quiet, say
 from slipway.commands.projects import RUN_FOLDER, Out
-from slipway.commands.terminal import Quiet, say
 from slipway.components.support.libraries.extras import require_extra
 
 

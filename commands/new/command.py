@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from slipway.commands.help import command_group
+from slipway.commands.console.help import command_group
+from slipway.commands.console.terminal import AsJson, deliver, say
 from slipway.commands.new import checkout, project
 from slipway.commands.new.names import require_name
-from slipway.commands.terminal import AsJson, deliver, say
 from slipway.components.support import files
 from slipway.components.support.errors import ProjectError
 from slipway.components.support.files import short_path

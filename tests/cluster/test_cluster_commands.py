@@ -15,8 +15,8 @@ from support.kfp_double import Double, Fault
 from typer.testing import CliRunner, Result
 
 from slipway.cluster.diff import compare
-from slipway.commands import cluster as commands
 from slipway.commands.cli import app
+from slipway.commands.cluster import commands
 from slipway.components.support.errors import ProjectError
 from slipway.pipelines.package import Package, read_package
 
@@ -25,7 +25,7 @@ from slipway.pipelines.package import Package, read_package
 def here(compiled: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The commands' defaults, as in a checkout: compiled/ and examples/ below the directory."""
     monkeypatch.chdir(repository)
-    monkeypatch.setattr("slipway.commands.cluster.COMPILED", compiled)
+    monkeypatch.setattr("slipway.commands.cluster.commands.COMPILED", compiled)
     return compiled
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from slipway.commands.cli import app
-from slipway.commands.console import show_result
+from slipway.commands.console.runs import show_result
 from slipway.commands.init import next_command
 from slipway.components.contracts.release import Deployment
 from slipway.local.job import RunResult

@@ -22,7 +22,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from slipway.commands.cli import GROUPS, app
-from slipway.commands.console import (
+from slipway.commands.console.runs import (
     Display,
     quality,
     short_window,
@@ -30,7 +30,7 @@ from slipway.commands.console import (
     show_result,
     show_status,
 )
-from slipway.commands.terminal import say, wrapped
+from slipway.commands.console.terminal import say, wrapped
 from slipway.components.contracts.monitoring.monitoring_record import (
     Alert,
     DriftStatus,
@@ -148,7 +148,7 @@ def test_a_run_fits_the_terminal_and_breaks_between_words(
 def test_marks_need_no_unicode(workspace: Workspace) -> None:
     console, text = screen(80, "ascii")
     say("plain", to=console)
-    from slipway.commands.console import show_verdict
+    from slipway.commands.console.runs import show_verdict
 
     show_verdict(console, RunResult(project="shop", verdict=verdict()))
     assert "  x auc       0.9054   at least 0.95" in text().splitlines()

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from slipway.commands.images import images_app
+from slipway.commands.cluster.images import images_app
 from slipway.components.support.errors import ProjectError
 from slipway.components.support.images import LOCK
 from slipway.images import plan

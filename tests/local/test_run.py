@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from support.model_keys import make_keys
 
-from slipway.commands.console import show_result
+from slipway.commands.console.runs import show_result
 from slipway.components.config.project import LoadedProject
 from slipway.components.contracts.endpoint import LOCK, STATE, endpoint_folder
 from slipway.components.contracts.release import Deployment, Release

@@ -13,7 +13,7 @@ import yaml
 from support.model_keys import make_keys
 from typer.testing import CliRunner
 
-from slipway.commands.stack import stack_app
+from slipway.commands.cluster.stack import stack_app
 from slipway.components.config.project import LoadedProject, load_project
 from slipway.components.support.environment import CONFIG_MAP, SECRETS
 from slipway.components.support.errors import ProjectError, SlipwayError

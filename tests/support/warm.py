@@ -23,7 +23,7 @@ from typing import Any
 LIBRARIES = (
     "cyclonedx.output.json", "feast", "matplotlib.backends.backend_svg",
     "matplotlib.ticker", "mlflow.onnx", "onnx", "onnxruntime", "pandas", "pyarrow.dataset",
-    "sklearn.linear_model", "torch.export", "torch.onnx", "xgboost", "slipway.commands.console",
+    "sklearn.linear_model", "torch.export", "torch.onnx", "xgboost", "slipway.commands.console.runs",
     "slipway.local.run", "slipway.pipelines.compiler",
 )  # fmt: skip
 STAGES = ("ingest", "validate", "features", "train", "evaluate", "register", "deploy", "monitor")

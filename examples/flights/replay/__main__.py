@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 from rich.console import Console
 
-from slipway.commands.console import Display
+from slipway.commands.console.runs import Display
 from slipway.components.config.kinds import metric_name
 from slipway.components.config.project import load_project
 from slipway.examples.flights.replay.months import months, replay

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from slipway.commands.console import show_result
+from slipway.commands.console.runs import show_result
 from slipway.components.config.gate import GateConfig
 from slipway.components.contracts.verdict import RuleResult, read_verdict
 from slipway.components.evaluate.evaluate import EvaluationTask, evaluate_model

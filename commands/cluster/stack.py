@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from slipway.commands.help import command_group
+from slipway.commands.console.help import command_group
+from slipway.commands.console.terminal import AsJson, deliver, say
 from slipway.commands.projects import ProjectFolder
-from slipway.commands.terminal import AsJson, deliver, say
 from slipway.components.support.files import short_path
 
 stack_app = command_group("stack", "The platform under a project.")

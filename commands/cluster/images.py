@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from slipway.commands.help import command_group
+from slipway.commands.console.help import command_group
 from slipway.components.support.errors import ProjectError
 
 images_app = command_group("images", "The stages' images.")

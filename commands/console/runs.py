@@ -14,8 +14,8 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from slipway.commands.console.terminal import say
 from slipway.commands.projects import RUN_FOLDER
-from slipway.commands.terminal import say
 from slipway.components.config.base import format_duration, parse_instant
 from slipway.components.support.files import short_path
 from slipway.components.support.secrets import redact

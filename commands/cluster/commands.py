@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from slipway.commands.console.terminal import AsJson, Quiet, console, deliver, errors, say
 from slipway.commands.projects import ProjectFolder
-from slipway.commands.terminal import AsJson, Quiet, console, deliver, errors, say
 from slipway.components.support.errors import ProjectError, SlipwayError
 
 if TYPE_CHECKING:
