@@ -287,7 +287,7 @@ def read_online(project: str, splits_folder: Path, rows: pl.DataFrame, moment: s
     """What the predictor would read for entity keys at a moment: its numeric features and its texts."""
     from prometheus_client import CollectorRegistry
 
-    from slipway.serving.online import OnlineFeatures, OnlineMetrics, OnlinePolicy
+    from slipway.serving.online.features import OnlineFeatures, OnlineMetrics, OnlinePolicy
     from slipway.serving.protocol.rows import RowReader
 
     splits = read_splits(splits_folder)

@@ -16,13 +16,13 @@ import orjson
 
 from slipway.components.support.libraries.packages import own_version
 from slipway.serving.admission import Admission, too_much
-from slipway.serving.asgi import Receive, Scope, Send
 from slipway.serving.batcher import Batcher
 from slipway.serving.errors import RequestError
+from slipway.serving.http.asgi import Receive, Scope, Send
 from slipway.serving.log.record import LogRecord
 from slipway.serving.metrics import CONTENT_TYPE, Metrics
 from slipway.serving.model import Model
-from slipway.serving.online import OnlineFeatures
+from slipway.serving.online.features import OnlineFeatures
 from slipway.serving.protocol.bounds import INLINE_BYTES
 from slipway.serving.protocol.rows import Rows
 from slipway.serving.protocol.v1 import encode_predictions, parse_instances

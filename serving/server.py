@@ -25,11 +25,11 @@ from slipway.components.support.errors import SlipwayError
 from slipway.serving.admission import Admission
 from slipway.serving.app import Predictor
 from slipway.serving.batcher import Batcher
-from slipway.serving.connection import Hub, factory
+from slipway.serving.http.connection import Hub, factory
 from slipway.serving.log.record import SHIPPER
 from slipway.serving.metrics import Metrics
 from slipway.serving.model import Model, load_model
-from slipway.serving.online import (
+from slipway.serving.online.features import (
     NOTE_SECONDS,
     OnlineFeatures,
     OnlineMetrics,

@@ -25,7 +25,7 @@ from typing import TypedDict
 
 from slipway.components.support.errors import SlipwayError
 
-TRANSFORMER = "slipway.serving.transformer"
+TRANSFORMER = "slipway.serving.online.transformer"
 """The program of KServe's transformer: a pod starts it, in an image that deploy's own is not."""
 
 STATE = "state.json"

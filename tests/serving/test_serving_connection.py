@@ -293,7 +293,7 @@ def test_the_app_drops_what_a_client_leaves_half_sent() -> None:
     from slipway.serving.admission import Admission
     from slipway.serving.app import Predictor
     from slipway.serving.batcher import Batcher
-    from slipway.serving.connection import HttpConnection, Hub
+    from slipway.serving.http.connection import HttpConnection, Hub
     from slipway.serving.metrics import Metrics
     from slipway.serving.settings import PredictorSettings
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from support import http_fuzz, payload_fuzz
 
-from slipway.serving.connection import HttpConnection
+from slipway.serving.http.connection import HttpConnection
 from slipway.serving.protocol import rows
 
 

@@ -22,7 +22,7 @@ from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.splits import Feature, read_splits
 from slipway.components.features.features import build_features
 from slipway.serving.errors import RequestError
-from slipway.serving.online import OnlineFeatures, OnlineMetrics, OnlinePolicy
+from slipway.serving.online.features import OnlineFeatures, OnlineMetrics, OnlinePolicy
 from slipway.serving.protocol.rows import RowReader, Rows
 from slipway.serving.protocol.tensors import decode_tensor
 

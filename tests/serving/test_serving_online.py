@@ -77,7 +77,13 @@ def test_the_transformer_completes_requests_from_redis(
     assert not list(tmp_path.rglob("online.db"))
     port, output = free_port(), tmp_path / "transformer.txt"
     with predictor(tmp_path / "p") as running, output.open("wb") as sink:
-        command = [sys.executable, "-m", "slipway.serving.transformer", "--model_name", "flights"]
+        command = [
+            sys.executable,
+            "-m",
+            "slipway.serving.online.transformer",
+            "--model_name",
+            "flights",
+        ]
         command += ["--http_port", str(port), "--predictor_host", running.url.split("//")[1]]
         process = subprocess.Popen(
             [*command, "--workers", "1"],
@@ -129,7 +135,7 @@ def test_the_transformer_needs_nothing_that_its_image_lacks() -> None:
         "import sys\n"
         "for name in ('orjson', 'onnxruntime', 'grpc', 'uvloop', 'torch', 'kfp', 'mlflow'):\n"
         "    sys.modules[name] = None\n"
-        "import slipway.serving.transformer\n"
+        "import slipway.serving.online.transformer\n"
         "print(*sorted(name for name in sys.modules if name.startswith('slipway.serving')))\n"
     )
     root = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from slipway.components.contracts.streams import StreamTag
 from slipway.components.features.features import build_features
 from slipway.components.features.streams.push import Pusher
 from slipway.components.validate.validate import validate_dataset
-from slipway.serving.lookup import RedisSource, SqliteSource, StoredView, look_up
+from slipway.serving.online.lookup import RedisSource, SqliteSource, StoredView, look_up
 from support.datasets import write_dataset
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -21,7 +21,7 @@ from uvicorn.server import ServerState
 
 from slipway.serving.admission import Admission
 from slipway.serving.app import Answer, HttpRequest, Predictor
-from slipway.serving.connection import HttpConnection, Hub
+from slipway.serving.http.connection import HttpConnection, Hub
 
 Seen = list[tuple[str, str, bytes]]
 _STATUS = re.compile(rb"HTTP/1\.1 (\d\d\d) ")

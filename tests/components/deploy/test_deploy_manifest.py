@@ -183,8 +183,8 @@ def _strict(schema: Any) -> Any:
 def test_who_looks_features_up_is_told_of_an_unfit_store(
     monkeypatch: pytest.MonkeyPatch, online: str
 ) -> None:
+    from slipway.serving.online.transformer import parse
     from slipway.serving.settings import parse_settings
-    from slipway.serving.transformer import parse
 
     monkeypatch.setenv("FEATURE_STORE_URI", "s3://bucket/features")
     monkeypatch.setenv("INFERENCE_LOG_URI", "s3://bucket/log")

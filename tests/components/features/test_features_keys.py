@@ -28,7 +28,7 @@ from slipway.components.features.features import build_features
 from slipway.components.features.look_up import look_up_features
 from slipway.components.monitor.measures.performance import read_known_labels
 from slipway.components.support.errors import SlipwayError
-from slipway.serving.online import OnlineFeatures, OnlineMetrics, OnlinePolicy
+from slipway.serving.online.features import OnlineFeatures, OnlineMetrics, OnlinePolicy
 from slipway.serving.protocol.rows import RowReader
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -23,7 +23,7 @@ from slipway.components.features.features import write_views
 from slipway.components.features.store.online import materialise
 from slipway.components.features.store.registry import apply_definitions, open_store
 from slipway.components.features.streams.push import Pusher, keep_streams
-from slipway.serving.lookup import RedisSource, SqliteSource, StoredView, look_up
+from slipway.serving.online.lookup import RedisSource, SqliteSource, StoredView, look_up
 
 ZERO = datetime(2024, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -183,7 +183,7 @@ def test_every_metric_is_one_that_the_predictor_or_the_monitor_has(manifests: Pa
     from slipway.components.monitor.alerting.notice import Notice
     from slipway.components.monitor.alerting.senders import window_gauges
     from slipway.serving.metrics import Metrics
-    from slipway.serving.online import OnlineMetrics
+    from slipway.serving.online.features import OnlineMetrics
 
     metrics = Metrics("m")
     metrics.count_request(200)

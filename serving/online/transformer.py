@@ -20,9 +20,9 @@ from slipway.components.contracts.splits import Feature
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.secrets import guarded_output
 from slipway.serving.admission import Admission, too_much
-from slipway.serving.asgi import Receive, Scope, Send
 from slipway.serving.errors import RequestError
-from slipway.serving.online import OnlineFeatures, OnlineMetrics, OnlinePolicy
+from slipway.serving.http.asgi import Receive, Scope, Send
+from slipway.serving.online.features import OnlineFeatures, OnlineMetrics, OnlinePolicy
 from slipway.serving.protocol.bounds import (
     INLINE_BYTES,
     Body,
@@ -324,7 +324,7 @@ def _plain(tensor: dict[str, object]) -> dict[str, object]:
 def parse(arguments: list[str]) -> TransformerSettings:
     """Reads the command line; KServe adds arguments of its own, and those not known are let be."""
     parser = argparse.ArgumentParser(
-        prog="python -m slipway.serving.transformer", description=__doc__
+        prog="python -m slipway.serving.online.transformer", description=__doc__
     )
     parser.add_argument("--model_name", required=True, help="the served model's name")
     parser.add_argument("--predictor_host", required=True, help="host[:port] of the predictor")

@@ -30,7 +30,7 @@ from slipway.components.contracts.streams import StreamTag
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.libraries.feast_import import load_feast
 from slipway.serving.errors import RequestError
-from slipway.serving.lookup import RedisSource, SqliteSource, StoredView, look_up
+from slipway.serving.online.lookup import RedisSource, SqliteSource, StoredView, look_up
 from slipway.serving.protocol.rows import RowReader
 
 # What a look-up may take, and more for each row; what Redis may take for one answer.
@@ -41,7 +41,7 @@ NOTE_SECONDS, DOUBT_SECONDS = 10.0, 1.0
 _MOST_WAITING = 64
 # A time comes from the store as microseconds, not as text.
 _DATATYPES = DATATYPES | {"time": "INT64"}
-_logger = logging.getLogger("slipway.serving.online")
+_logger = logging.getLogger("slipway.serving.online.features")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

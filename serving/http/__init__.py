@@ -1,0 +1,1 @@
+"""HTTP/1.1: the connection, and the types of ASGI."""
