@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,6 @@ class Server:
             SlipwayError: the bundle cannot be served, or the port is taken.
         """
         settings = self._settings
-        loop = asyncio.get_running_loop()
         model = load_model(settings)
         metrics = Metrics(model.name)
         metrics.model.labels(model.name, model.version, model.model_hash).set(1)
@@ -75,23 +75,14 @@ class Server:
         batcher = Batcher(max_batch=settings.max_batch, max_queue=most, metrics=metrics)
         metrics.watch("slipway_waiting_rows", "rows before the model", lambda: batcher.waiting_rows)
         log = _open_log(settings, model, metrics)
-        online = None
-        if settings.online:
-            project = settings.feature_project or model.bundle.name
-            counted = OnlineMetrics(metrics.registry)
-            online = OnlineFeatures(project, model.bundle, counted, _policy(settings))
+        online = _open_online(settings, model, metrics)
         admission = Admission(settings.max_inflight_mb * 1_000_000)
         metrics.watch(
             "slipway_held_bytes", "of requests, heads and answers", lambda: admission.held
         )
         app = Predictor(settings, model, batcher, admission, metrics, log, online)
         self._app, self._metrics, self._log = app, metrics, log
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-        loop.add_signal_handler(signal.SIGUSR1, self._join)
-        if settings.life_fd >= 0:
-            loop.add_reader(settings.life_fd, self._end_of_life)
+        self._obey_signals()
         rpc = await _start_grpc(app, settings) if settings.grpc_port else None
         self._hub = Hub(
             app,
@@ -120,6 +111,15 @@ class Server:
         if online is not None:
             online.close()
         _logger.info("Ended.")
+
+    def _obey_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGUSR1, self._join)
+        if self._settings.life_fd >= 0:
+            loop.add_reader(self._settings.life_fd, self._end_of_life)
 
     async def _listen(self, sock: socket.socket) -> asyncio.AbstractServer:
         loop = asyncio.get_running_loop()
@@ -289,14 +289,20 @@ def serve(settings: PredictorSettings) -> None:
         os._exit(0)
 
 
-def _policy(settings: PredictorSettings) -> OnlinePolicy:
-    return OnlinePolicy(
+def _open_online(
+    settings: PredictorSettings, model: Model, metrics: Metrics
+) -> OnlineFeatures | None:
+    if not settings.online:
+        return None
+    policy = OnlinePolicy(
         refuse=settings.online_unfit == "refuse",
         max_age_seconds=settings.online_max_age_seconds,
     )
+    project = settings.feature_project or model.bundle.name
+    return OnlineFeatures(project, model.bundle, OnlineMetrics(metrics.registry), policy)
 
 
-def _loop_factory() -> Any:
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     import uvloop
 
     return uvloop.new_event_loop

@@ -16,7 +16,12 @@ from slipway.components.evaluate.measures.baselines import (
     measure_features,
     sample_part,
 )
-from slipway.components.evaluate.measures.fairness import group_evidence, note_groups, plan_groups
+from slipway.components.evaluate.measures.fairness import (
+    ComparedGroups,
+    group_evidence,
+    note_groups,
+    plan_groups,
+)
 from slipway.components.evaluate.measures.measure import (
     MeasuredModel,
     Scorer,
@@ -30,11 +35,12 @@ from slipway.components.evaluate.measures.measure import (
 )
 from slipway.components.evaluate.measures.measured import Estimate, Evidence, RehearsalEvidence
 from slipway.components.evaluate.measures.ranking import (
+    RankedQueries,
     note_ranking,
     plan_ranking,
     ranking_evidence,
 )
-from slipway.components.evaluate.measures.slices import plan_slices
+from slipway.components.evaluate.measures.slices import SliceColumn, plan_slices
 from slipway.components.evaluate.measures.weights import RowWeights, plan_weights
 from slipway.components.evaluate.rehearse import rehearse
 from slipway.components.metrics.kinds.base import LabelTally, LabelType
@@ -158,31 +164,13 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
     }
     champion, problem = _find_champion(subject, scratch, notes)
     try:
-        _check_label(subject)
-        columns = plan_slices(subject.splits_folder, subject.splits, gate.slices)
-        compared_groups = plan_groups(subject.splits_folder, subject.label, gate)
-        ranked = plan_ranking(subject.splits_folder, gate)
-        weigh = plan_weights(subject.splits_folder, gate.weights)
-        scorers = _make_scorers(subject, champion, gate)
-        with part(0.1, 0.5):
-            test_pass = run_pass(
-                subject.splits_folder,
-                subject.splits,
-                scorers,
-                columns,
-                gate,
-                [*compared_groups, *ranked],
-                weigh,
-            )
-        features = measure_features(subject.splits_folder, subject.splits, subject.label)
-        explained = _explain(subject)
-        sample = _score_sample(subject, scorers[0])
+        measured = _measure(subject, champion, gate)
     except Exception as error:
         # A model or a test table that cannot be measured is refused, with the reason in the verdict.
         return _without_measures(
             subject, f"The model could not be measured: {error}", problem, notes
         )
-    ours = test_pass.models[MODEL]
+    ours, test_pass = measured.ours, measured.test_pass
     progress("resampling the test rows", 0.5)
     shown = estimates(ours.tally, test_pass, gate)
     compared, problem = _compare_champion(ours, test_pass, gate, problem, notes)
@@ -190,35 +178,103 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
         _no_evidence(subject),
         rows=test_pass.rows,
         class_rows=ours.tally.class_rows(),
-        effective_rows=weigh.effective_rows if weigh else None,
+        effective_rows=measured.weigh.effective_rows if measured.weigh else None,
         problems=tuple(ours.problems),
         metrics=shown,
         champion=compared,
         champion_problem=problem,
         baselines=_compare_baselines(ours, test_pass, gate, shown),
         shuffled=shuffled_estimate(test_pass),
-        features=features,
-        explained=explained,
-        told=_told(subject.label, sample),
-        slices=slice_evidence(test_pass, MODEL, CHAMPION if compared else None, columns, gate),
-        fairness=group_evidence(compared_groups, test_pass, gate),
-        ranking=ranking_evidence(ranked, test_pass, gate),
+        features=measured.features,
+        explained=measured.explained,
+        told=_told(subject.label, measured.sample),
+        slices=slice_evidence(
+            test_pass, MODEL, CHAMPION if compared else None, measured.slices, gate
+        ),
+        fairness=group_evidence(measured.groups, test_pass, gate),
+        ranking=ranking_evidence(measured.ranked, test_pass, gate),
         classes=class_estimates(ours, test_pass, gate),
         constant_cost=_constant_cost(ours),
         rehearsal=_rehearse(subject, gate, notes),
     )
-    notes["blocks"] = len(test_pass.blocks)
+    notes |= _note_measures(measured, evidence, gate)
+    return Measurements(
+        evidence=evidence,
+        shown=shown,
+        notes=notes,
+        test_pass=test_pass,
+        sample=measured.sample,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """What one pass over the test table gave, and the plans that say how its blocks are read.
+
+    Attributes:
+        slices: that the test rows are cut into. groups: of the fairness rules.
+        ranked: queries of the ranking rules.
+        weigh: how much each row counts; None: each once.
+        features: how well each feature alone tells the label. explained: what it explains of it.
+    """
+
+    test_pass: TestPass
+    slices: list[SliceColumn]
+    groups: list[ComparedGroups]
+    ranked: list[RankedQueries]
+    weigh: RowWeights | None
+    features: dict[str, float]
+    explained: dict[str, float]
+    sample: ScoredSample | None
+
+    @property
+    def ours(self) -> MeasuredModel:
+        """The gated model, measured."""
+        return self.test_pass.models[MODEL]
+
+
+def _measure(subject: GatedModel, champion: Champion | None, gate: GateConfig) -> _Measured:
+    """Plans what the gate asks for, and measures all models in one pass over the test table."""
+    _check_label(subject)
+    slices = plan_slices(subject.splits_folder, subject.splits, gate.slices)
+    groups = plan_groups(subject.splits_folder, subject.label, gate)
+    ranked = plan_ranking(subject.splits_folder, gate)
+    weigh = plan_weights(subject.splits_folder, gate.weights)
+    scorers = _make_scorers(subject, champion, gate)
+    with part(0.1, 0.5):
+        test_pass = run_pass(
+            subject.splits_folder,
+            subject.splits,
+            scorers,
+            slices,
+            gate,
+            [*groups, *ranked],
+            weigh,
+        )
+    return _Measured(
+        test_pass=test_pass,
+        slices=slices,
+        groups=groups,
+        ranked=ranked,
+        weigh=weigh,
+        features=measure_features(subject.splits_folder, subject.splits, subject.label),
+        explained=_explain(subject),
+        sample=_score_sample(subject, scorers[0]),
+    )
+
+
+def _note_measures(measured: _Measured, evidence: Evidence, gate: GateConfig) -> dict[str, object]:
+    """Facts of the pass for the verdict."""
+    notes: dict[str, object] = {"blocks": len(measured.test_pass.blocks)}
     if gate.fairness:
-        notes["fairness"] = note_groups(compared_groups)
+        notes["fairness"] = note_groups(measured.groups)
     if gate.ranking and evidence.ranking:
         notes["ranking"] = note_ranking(evidence.ranking, gate.ranking)
-    notes["intervals"] = _ends(shown)
-    if weigh and ours.plain is not None:
-        plain = estimates(ours.plain, test_pass, gate)
-        notes |= _note_weights(weigh, plain)
-    return Measurements(
-        evidence=evidence, shown=shown, notes=notes, test_pass=test_pass, sample=sample
-    )
+    notes["intervals"] = _ends(evidence.metrics)
+    if measured.weigh and measured.ours.plain is not None:
+        plain = estimates(measured.ours.plain, measured.test_pass, gate)
+        notes |= _note_weights(measured.weigh, plain)
+    return notes
 
 
 def _note_weights(weigh: RowWeights, plain: dict[str, Estimate]) -> dict[str, Any]:

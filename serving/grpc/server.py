@@ -3,17 +3,18 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TypeAlias
 
 import grpc
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from slipway.serving.admission import too_much
 from slipway.serving.app import InferenceCall, Predictor, server_metadata
 from slipway.serving.errors import RequestError
 from slipway.serving.grpc.messages import METHODS, SERVICE, message
 from slipway.serving.grpc.wire import check_request
+from slipway.serving.log.record import LogRecord
 from slipway.serving.model import Model
 from slipway.serving.protocol.bounds import Bounds
 from slipway.serving.protocol.tensors import decode_tensor, decode_text, encode_tensor, short_text
@@ -40,7 +41,10 @@ _CONTENTS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
-_Method = Callable[[Any, Any], Awaitable[Any]]
+_Context: TypeAlias = grpc.aio.ServicerContext
+# A method of the service, on the message; and the same on the message's bytes.
+_Method = Callable[[Message, _Context], Awaitable[Message | bytes]]
+_BytesMethod = Callable[[bytes, _Context], Awaitable[bytes]]
 _MESSAGES = {name: (message(f"{name}Request"), message(f"{name}Response")) for name in METHODS}
 
 
@@ -60,7 +64,7 @@ _OPTIONS = [
 ]
 
 
-async def start_grpc(predictor: Predictor, settings: PredictorSettings) -> Any:
+async def start_grpc(predictor: Predictor, settings: PredictorSettings) -> grpc.aio.Server:
     """Starts the gRPC server; it runs on the event loop of the caller.
 
     Raises:
@@ -104,14 +108,14 @@ class _Gate:
         self._seconds = receive_seconds
         self._free = asyncio.Semaphore(_RECEIVING)
 
-    def through(self, method: _Method) -> Any:
+    def through(self, method: _BytesMethod) -> grpc.RpcMethodHandler:
         """The handler of a call with one message.
 
         To gRPC it is one with a stream of messages, which on the wire is the same: only those are
         called before their message is here.
         """
 
-        async def call(_: Any, context: Any) -> Any:
+        async def call(_: object, context: _Context) -> bytes:
             try:
                 async with self._free:
                     raw = await asyncio.wait_for(context.read(), self._seconds)
@@ -125,27 +129,27 @@ class _Gate:
         return grpc.stream_unary_rpc_method_handler(call)
 
 
-def _reading(kind: Any, method: _Method) -> _Method:
+def _reading(kind: type[Message], method: _Method) -> _BytesMethod:
     """Reads the request here: gRPC's own reading answers damaged bytes with UNKNOWN."""
 
-    async def call(raw: bytes, context: Any) -> Any:
+    async def call(raw: bytes, context: _Context) -> bytes:
         request = _message(kind, raw) if len(raw) <= _SHORT_REQUEST else None
         if request is None:
             return _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "The request is no protobuf.")
         answer = await method(request, context)
-        return answer if type(answer) is bytes else answer.SerializeToString()
+        return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
     return call
 
 
-def _refuse(context: Any, code: grpc.StatusCode, message: str) -> bytes:
+def _refuse(context: _Context, code: grpc.StatusCode, message: str) -> bytes:
     """Ends a call with an error. An abort would be an exception that keeps the request in memory."""
     context.set_code(code)
     context.set_details(message)
     return b""
 
 
-def _message(kind: Any, raw: bytes) -> Any:
+def _message(kind: type[Message], raw: bytes) -> Message | None:
     """The message, or None where the bytes are none."""
     try:
         return kind.FromString(raw)
@@ -159,21 +163,21 @@ class _Service:
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
 
-    async def ServerLive(self, request: Any, context: Any) -> Any:
+    async def ServerLive(self, request: Message, context: _Context) -> Message:
         return _MESSAGES["ServerLive"][1](live=True)
 
-    async def ServerReady(self, request: Any, context: Any) -> Any:
+    async def ServerReady(self, request: Message, context: _Context) -> Message:
         return _MESSAGES["ServerReady"][1](ready=self._predictor.ready)
 
-    async def ModelReady(self, request: Any, context: Any) -> Any:
+    async def ModelReady(self, request: Message, context: _Context) -> Message:
         model = self._predictor.model
         known = request.name == model.name and request.version in ("", model.version)
         return _MESSAGES["ModelReady"][1](ready=known and self._predictor.ready)
 
-    async def ServerMetadata(self, request: Any, context: Any) -> Any:
+    async def ServerMetadata(self, request: Message, context: _Context) -> Message:
         return _MESSAGES["ServerMetadata"][1](**server_metadata())
 
-    async def ModelMetadata(self, request: Any, context: Any) -> Any:
+    async def ModelMetadata(self, request: Message, context: _Context) -> Message | bytes:
         try:
             self._predictor.check_model(request.name, request.version or None)
         except RequestError as error:
@@ -182,18 +186,18 @@ class _Service:
         del content["properties"]
         return _MESSAGES["ModelMetadata"][1](**content)
 
-    async def infer(self, raw: bytes, context: Any) -> bytes:
+    async def infer(self, raw: bytes, context: _Context) -> bytes:
         """Answers as the HTTP route does: the same bounds, checks, queue, metrics and log."""
         status, result = await self._infer(raw)
-        if type(result) is str:
+        if isinstance(result, str):
             return _refuse(context, _CODES.get(status, grpc.StatusCode.INVALID_ARGUMENT), result)
         return result
 
-    async def _infer(self, raw: bytes) -> tuple[int, Any]:
+    async def _infer(self, raw: bytes) -> tuple[int, bytes | str]:
         """The status, and the response's bytes or an error's message."""
         predictor, size = self._predictor, len(raw)
 
-        async def answer(model: Model, call: InferenceCall) -> Any:
+        async def answer(model: Model, call: InferenceCall) -> tuple[bytes, LogRecord | None]:
             if not fits:
                 raise too_much()
 
@@ -220,7 +224,7 @@ def _parse(predictor: Predictor, raw: bytes, model: Model) -> InferRequest:
     return read_message(request, model.reader.bounds, model.output_names)
 
 
-def read_message(request: Any, bounds: Bounds, outputs: tuple[str, ...]) -> InferRequest:
+def read_message(request: Message, bounds: Bounds, outputs: tuple[str, ...]) -> InferRequest:
     """Reads a ModelInferRequest to a model that has these outputs.
 
     Raises:
@@ -252,7 +256,7 @@ def read_message(request: Any, bounds: Bounds, outputs: tuple[str, ...]) -> Infe
     )
 
 
-def _typed(item: Any) -> list[Any]:
+def _typed(item: Message) -> list[object]:
     """The values of an input that came as a message's lists."""
     field = _CONTENTS.get(item.datatype)
     if field is None:
@@ -265,7 +269,7 @@ def _typed(item: Any) -> list[Any]:
     return list(values)
 
 
-def _encode(model: Model, request: InferRequest, answers: np.ndarray) -> Any:
+def _encode(model: Model, request: InferRequest, answers: np.ndarray) -> Message:
     response = _MESSAGES["ModelInfer"][1](
         model_name=model.name, model_version=model.version, id=request.id
     )

@@ -30,6 +30,7 @@ from slipway.components.support.expressions.parse import parse
 
 if TYPE_CHECKING:
     import polars as pl
+    from polars._typing import PythonLiteral
 
 FILES, MOST_FILES = 8, 256  # that a sample comes from at least, and at most
 GOLDEN = 0.6180339887498949
@@ -236,9 +237,29 @@ def offline_values(
         for name in names
         if (most := view.since_hours(name)) is not None
     )
-    # As the features stage reads it: an entity of which nothing is known had no event.
+    return _fill_empty(joined, view, keys, names, table[TIME].min()), end
+
+
+def _fill_empty(
+    joined: "pl.DataFrame",
+    view: FeatureView,
+    keys: tuple[str, ...],
+    names: list[str],
+    first: "PythonLiteral | None",
+) -> "pl.DataFrame":
+    """As the features stage reads it: an entity of which nothing is known had no event.
+
+    Args:
+        joined: rows with `time`, the entity keys and `offline <name>` of each of `names`.
+        view: that the names belong to.
+        keys: the examples' columns that it is looked up by.
+        names: of the view's features.
+        first: moment of the view's table; before it nothing is known of any entity.
+    """
+    import polars as pl
+
     named = pl.all_horizontal(pl.col(f"entity {key}").is_not_null() for key in keys)
-    counted = named & (pl.col("time") >= table[TIME].min())
+    counted = named & (pl.col("time") >= first)
     filled = [
         pl.when(counted & pl.col(f"offline {name}").is_null())
         .then(empty)
@@ -247,7 +268,7 @@ def offline_values(
         for name in names
         if (empty := view.empty(name)) is not None
     ]
-    return joined.with_columns(filled), end
+    return joined.with_columns(filled)
 
 
 def _read_offline(path: str, keys: tuple[str, ...], names: list[str]) -> "pl.DataFrame":

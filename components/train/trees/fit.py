@@ -137,53 +137,18 @@ def grow_trees(
     saved = checkpoint.load()
     if saved is not None:
         return GrownTrees(**saved)
+    started = time.monotonic()
     # It has a way to go without its wrapper of scikit-learn, which loads most of scipy.
     with without("sklearn"):
-        import xgboost
-
-    started = time.monotonic()
-    signature, config = prepared.parts.signature, prepared.config
-    columns = tree_columns(signature)
-    rows = prepared.parts.source.rows
-    every = _thinning(len(rows), len(columns))
-    labels = [part.cpu().numpy() for part in (rows.labels, rows.weights)]
-    types: list[str] = [column.kind for column in columns]
-    names = [feature.name for feature in signature.features]
-
-    def read() -> Iterator[RawArrays]:
-        for table in read_part_batches(folder, "train", columns=names):
-            yield raw_arrays(signature, table)
-
-    batches = _batches(lambda: matrix_batches(read(), every), *(part[::every] for part in labels))
-    threads = config.threads
-    train = xgboost.QuantileDMatrix(batches(types), nthread=threads, enable_categorical=True)
-    held = prepared.parts.validation
+        import xgboost  # noqa: F401
     matrix = matrix_of(prepared.parts.validation_raw)
-    validation = xgboost.DMatrix(
-        matrix,
-        held.labels.cpu().numpy(),
-        weight=held.weights.cpu().numpy(),
-        feature_types=types,
-        enable_categorical=True,
-        nthread=threads,
-    )
-    grown, histories, leaf_weights = [], {}, []
-    with stop_on_sigterm() as stopping:
-
-        def boost(boosting: Boosting) -> "tuple[xgboost.Booster, list[float]]":
-            return _boost(boosting, config, train, validation, stopping, log)
-
-        for boosting in boostings(prepared.parts.head):
-            taken, model, history = _boost_best(boosting, config.is_small(len(rows)), boost)
-            rounds = model.num_boosted_rounds()
-            log({f"trees/{boosting.name}": history[rounds - 1]}, rounds)
-            grown.append(model)
-            histories[boosting.name] = history
-            leaf_weights.append(taken.leaf_weight)
-    _compare(grown, matrix, validation)
+    validation = _validation_rows(prepared, matrix)
+    train = _training_rows(folder, prepared)
+    models, histories, leaf_weights = _boost_all(prepared, train, validation, log)
+    _compare(models, matrix, validation)
     result = GrownTrees(
-        models=[bytes(model.save_raw("json")).decode() for model in grown],
-        rounds=[model.num_boosted_rounds() for model in grown],
+        models=[bytes(model.save_raw("json")).decode() for model in models],
+        rounds=[model.num_boosted_rounds() for model in models],
         history=histories,
         rows=train.num_row(),
         seconds=time.monotonic() - started,
@@ -192,6 +157,66 @@ def grow_trees(
     )
     checkpoint.save(asdict(result))
     return result
+
+
+def _column_types(prepared: Prepared) -> list[str]:
+    return [column.kind for column in tree_columns(prepared.parts.signature)]
+
+
+def _training_rows(folder: Path, prepared: Prepared) -> "xgboost.QuantileDMatrix":
+    """XGBoost's binned table of the training part, read in batches; thinned where memory is short."""
+    import xgboost
+
+    signature, rows = prepared.parts.signature, prepared.parts.source.rows
+    types = _column_types(prepared)
+    every = _thinning(len(rows), len(types))
+    names = [feature.name for feature in signature.features]
+
+    def read() -> Iterator[RawArrays]:
+        for table in read_part_batches(folder, "train", columns=names):
+            yield raw_arrays(signature, table)
+
+    labels, weights = (part.cpu().numpy()[::every] for part in (rows.labels, rows.weights))
+    batches = _batches(lambda: matrix_batches(read(), every), labels, weights)
+    return xgboost.QuantileDMatrix(
+        batches(types), nthread=prepared.config.threads, enable_categorical=True
+    )
+
+
+def _validation_rows(prepared: Prepared, matrix: np.ndarray) -> "xgboost.DMatrix":
+    """The validation part's rows, `matrix` [N, columns], for early stopping."""
+    import xgboost
+
+    held = prepared.parts.validation
+    return xgboost.DMatrix(
+        matrix,
+        held.labels.cpu().numpy(),
+        weight=held.weights.cpu().numpy(),
+        feature_types=_column_types(prepared),
+        enable_categorical=True,
+        nthread=prepared.config.threads,
+    )
+
+
+def _boost_all(
+    prepared: Prepared, train: "xgboost.DMatrix", validation: "xgboost.DMatrix", log: Log
+) -> "tuple[list[xgboost.Booster], dict[str, list[float]], list[float]]":
+    """Each of the label's trainings: its trees, its validation losses, the leaf weight that it took."""
+    models, histories, leaf_weights = [], {}, []
+    with stop_on_sigterm() as stopping:
+
+        def boost(boosting: Boosting) -> "tuple[xgboost.Booster, list[float]]":
+            return _boost(boosting, prepared.config, train, validation, stopping, log)
+
+        small = prepared.config.is_small(len(prepared.parts.source.rows))
+        for boosting in boostings(prepared.parts.head):
+            taken, model, history = _boost_best(boosting, small, boost)
+            rounds = model.num_boosted_rounds()
+            log({f"trees/{boosting.name}": history[rounds - 1]}, rounds)
+            models.append(model)
+            histories[boosting.name] = history
+            leaf_weights.append(taken.leaf_weight)
+    return models, histories, leaf_weights
 
 
 def _compare(models: "list[xgboost.Booster]", matrix: np.ndarray, rows: "xgboost.DMatrix") -> None:
