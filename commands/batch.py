@@ -112,12 +112,12 @@ def score(
 
 
 def _show_scored(scored: "Scored") -> None:
-    from slipway.commands.console.runs import quality, show_alerts, show_places
+    from slipway.commands.console.runs import quality, say_drift, show_alerts, show_places
 
     say(scored.predictions.headline)
     name, value = quality(scored.record.summary)
     known = "no labels yet" if value == "—" else f"{name} {value}"
-    say(f"Drift: {scored.record.drift_status}, {known}")
+    say(f"Drift: {say_drift(scored.record)}; {known}")
     show_alerts(console, scored.record)
     places = {"predictions": short_path(scored.folder), "published": scored.predictions.published}
     places["drift report"] = short_path(scored.report)

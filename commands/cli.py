@@ -335,13 +335,14 @@ def status(
     model: Annotated[str | None, typer.Option(help="Show this model only.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a run at work, the local endpoints, and each model's latest monitoring with its trend.
+    """Show a run at work, what serves, a refused training, and each model's monitoring with its trend.
 
     Example: `slipway status`
     """
     from slipway.commands.console.runs import show_status
     from slipway.components.deploy.local.target import status as endpoints
     from slipway.components.monitor.history import latest
+    from slipway.local.ui.found import find_refusals
     from slipway.local.under_way import find_under_way
     from slipway.local.workspace import Workspace
 
@@ -349,15 +350,21 @@ def status(
     settings, run = workspace.settings(), find_under_way(workspace)
     records = [r for r in latest(settings["MONITORING_URI"]) if model in (None, r["model"])]
     running = list(endpoints(Path(settings["SLIPWAY_HOME"])))
+    refused = [r for r in find_refusals(workspace) if model in (None, r.project)]
+    serving = {e.project: e.model_version for e in running if e.state != "stopped"}
+    lines = [
+        *([run.headline] if run else []),
+        *(_endpoint_lines(running, out) if running else ["No predictor is running here."]),
+        *(refusal.headline(serving.get(refusal.project, "")) for refusal in refused),
+    ]
     deliver(
         {
             "run": asdict(run) if run else None,
             "endpoints": [asdict(endpoint) for endpoint in running],
+            "refused": [asdict(refusal) for refusal in refused],
             "models": records,
         },
-        lambda: show_status(
-            console, [*_endpoint_lines(running, out)], records, run.headline if run else ""
-        ),
+        lambda: show_status(console, lines, records),
     )
 
 

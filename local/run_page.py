@@ -77,6 +77,7 @@ def publish(
         tables=_read(result, "validate", "results").get("tables", {}),
         training=_training(_read(result, "train", "bundle", "training.json")),
         metrics=_metrics(result.verdict) if result.verdict else [],
+        weakest_by=_weakest_by(result.verdict),
         watched=_watched(result.record) if result.record else None,
         parts=[(name, path.name) for name, path in parts.items()],
         tracking=tracking,
@@ -225,6 +226,12 @@ def _bounded(verdict: Verdict) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _weakest_by(verdict: Verdict | None) -> str:
+    """What the weakest groups are weakest in; empty: there are none."""
+    weakest = verdict.notes.get("weakest") if verdict else None
+    return metric_name(weakest[0]["metric"]) if weakest else ""
 
 
 def _watched(record: MonitoringRecord) -> dict[str, Any]:

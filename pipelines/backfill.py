@@ -105,6 +105,7 @@ def _fill(given: Channels, project: Project, scratch: dict[str, Any]) -> None:
         validate(
             dataset=ingested.outputs["dataset"],
             schema=given.schema,
+            project=given.project,
             data_root=given.data_root,
             **scratch,
         ),

@@ -120,6 +120,7 @@ def _look_up_rows(given: Channels, project: Project, scratch: dict[str, Any]) ->
         validate(
             dataset=ingested.outputs["dataset"],
             schema=given.schema,
+            project=given.project,
             data_root=given.data_root,
             **scratch,
         ),

@@ -221,6 +221,7 @@ class _Steps:
             validate(
                 dataset=ingested.outputs["dataset"],
                 schema=given.schema,
+                project=given.project,
                 data_root=given.data_root,
                 **self.scratch,
             ),

@@ -246,7 +246,12 @@ def _show_rules(console: Console, verdict: "Verdict") -> None:
         say(f"{held} other rule{'s' * (held != 1)}", label=good, to=console)
 
 
-_DRIFT = {"drift": "the data drifted", "stable": "the data is stable", "no_data": "too few data"}
+_DRIFT = {
+    "drift": "the data drifted",
+    "stable": "the data is stable",
+    "cannot_tell": "whether the data drifted cannot be told",
+    "no_data": "too few data",
+}
 
 
 def show_monitoring(console: Console, record: "MonitoringRecord") -> None:
@@ -256,7 +261,7 @@ def show_monitoring(console: Console, record: "MonitoringRecord") -> None:
     labelled, least = summary.get("labelled") or 0, record.details.get("min_rows", 0)
     few = f" ({labelled:,} labels of the {least:,} that it takes)" if labelled < least else ""
     say(
-        f"Monitoring: {summary['total_predictions']:,} predictions, {_say_drift(record)},"
+        f"Monitoring: {summary['total_predictions']:,} predictions, {say_drift(record)},"
         f" {' '.join(quality(summary))}{few}, latency {'—' if latency is None else f'{latency:.1f} ms'}",
         to=console,
     )
@@ -265,21 +270,14 @@ def show_monitoring(console: Console, record: "MonitoringRecord") -> None:
     show_alerts(console, record)
 
 
-def _say_drift(record: "MonitoringRecord") -> str:
+def say_drift(record: "MonitoringRecord") -> str:
     """Whether the data drifted: that nothing was seen to does not mean that it could have been."""
-    features = (record.details.get("features") or {}).values()
-    unsure = sum(bool(found.get("doubt")) and not found["drifted"] for found in features)
-    drifted = sum(found["drifted"] for found in features)
-    if (
-        record.drift_status == "stable" and drifted
-    ):  # too few for the alert that asks for their share
-        rest = f", of {unsure} it cannot be told" if unsure else ""
-        return f"{drifted} of {len(features)} features drifted{rest}"
-    if record.drift_status != "stable" or not unsure:
+    counts = record.drift_counts
+    if record.drift_status == "drift" or counts is None:
         return _DRIFT[record.drift_status]
-    if unsure == len(features):
-        return "whether the data drifted cannot be told"
-    return f"no drift seen, of {unsure} of {len(features)} features it cannot be told"
+    # Too few changed for the alert that asks for their share, or some cannot be told.
+    told = counts.changed or counts.cannot_tell
+    return counts.in_words if told else _DRIFT["stable"]
 
 
 def show_alerts(console: Console, record: "MonitoringRecord") -> None:
@@ -302,13 +300,15 @@ def show_retraining(console: Console, result: "RunResult") -> None:
         )
 
 
-def show_status(
-    console: Console, endpoints: list[str], records: list[dict[str, object]], run: str = ""
-) -> None:
-    """A run at work, the local endpoints, and each model's latest monitored window with its trend."""
-    if run:
-        say(run, to=console)
-    for line in endpoints or ["No predictor is running here."]:
+def show_status(console: Console, lines: list[str], records: list[dict[str, Any]]) -> None:
+    """What runs, serves and was refused, and each model's latest monitored window with its trend.
+
+    Args:
+        console: where to.
+        lines: a run at work, each local endpoint, each refusal.
+        records: of `history.latest`.
+    """
+    for line in lines:
         say(line, to=console)
     if not records:
         say("Nothing was monitored yet: `slipway run` does, and so does the schedule.", to=console)
@@ -319,24 +319,31 @@ def show_status(
 
 def _show_model(console: Console, record: dict[str, Any]) -> None:
     """A model's last windows, a line each."""
+    from slipway.components.contracts.monitoring.monitoring_record import DriftCounts
+
     metric = {"rmse": "RMSE"}.get(record["metric"], record["metric"])
     console.print(Text.assemble((record["model"], "bold"), f" version {record['model_version']}"))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    for title in ("window (UTC)", "predictions", metric, "latency", "drifted"):
+    for title in ("window (UTC)", "predictions", metric, "latency", "changed"):
         justify: Any = "left" if title.startswith("window") else "right"
         table.add_column(title, justify=justify, no_wrap=True)
     table.add_column("alerts", overflow="fold")
+    in_doubt = False
     for row in record["trend"][-WINDOWS:]:
-        latency, drifted = row["avg_latency"], row["data_drift_score"]
+        latency, features = row["avg_latency"], row["features"]
+        drift = DriftCounts(**features) if features else None
+        in_doubt |= bool(drift and drift.changed + drift.not_changed and drift.cannot_tell)
         table.add_row(
             short_window(row["window"]),
             f"{row['total_predictions']:,}",
             _digits(metric, row["quality"]),
             "—" if latency is None else f"{latency:.1f} ms",
-            "—" if drifted is None else f"{drifted:.0%}",
+            drift.in_short if drift else "—",
             ", ".join(row["alerts"]) or "none",
         )
     console.print(table)
+    if in_doubt:
+        say("changed: features of all; ? of so many it cannot be told", "dim", to=console)
 
 
 def short_window(window: tuple[str, str]) -> str:

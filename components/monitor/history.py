@@ -177,10 +177,11 @@ def latest(root: Root) -> list[dict[str, Any]]:
     That need not be the window that ends last: of two runs on other data the newer one counts.
 
     Returns:
-        A dict a model: model, model_version, window, drift_status, metric (accuracy, or rmse of a
-        number), summary, alerts (as dicts), retrain, and trend: the last windows' window, window_end,
-        model_version, quality (that metric), avg_latency, data_drift_score, total_predictions and alerts
-        (names), the oldest first.
+        A dict a model: model, model_version, window, drift_status, features (how many changed,
+        not_changed and cannot_tell; None: none was compared), metric (accuracy, or rmse of a number),
+        summary, alerts (as dicts), retrain, and trend: the last windows' window, window_end,
+        model_version, quality (that metric), avg_latency, data_drift_score, features,
+        total_predictions and alerts (names), the oldest first.
     """
     shown = []
     for model in state.names(str(root)):
@@ -199,6 +200,7 @@ def latest(root: Root) -> list[dict[str, Any]]:
                 "model_version": last.metrics.model_version,
                 "window": last.window,
                 "drift_status": last.drift_status,
+                "features": last.drift_counts and asdict(last.drift_counts),
                 "metric": metric,
                 "summary": last.summary,
                 "alerts": [asdict(alert) for alert in last.alerts],
@@ -212,6 +214,7 @@ def latest(root: Root) -> list[dict[str, Any]]:
                         "quality": late.get(record.window, _quality(record, metric)),
                         "avg_latency": record.metrics.prediction_latency_ms,
                         "data_drift_score": record.metrics.data_drift_score,
+                        "features": record.drift_counts and asdict(record.drift_counts),
                         "total_predictions": record.summary["total_predictions"],
                         "alerts": [alert.name for alert in record.alerts],
                     }

@@ -111,7 +111,24 @@ class _Figures:
     def drift_status(self) -> DriftStatus:
         if not self.drift:
             return "no_data"
-        return "drift" if self.drift.share > self.settings.alerts.drift else "stable"
+        limit = self.settings.alerts.drift
+        if self.drift.share > limit:
+            return "drift"
+        return "cannot_tell" if self.drift.share + self.unsure_share > limit else "stable"
+
+    @property
+    def drift_share(self) -> float | None:
+        """The share of features that changed; None where of none it can be told."""
+        if not self.drift or all(f.state == "cannot tell" for f in self.drift.features):
+            return None
+        return self.drift.share
+
+    @property
+    def unsure_share(self) -> float:
+        """The share of features of which it cannot be told."""
+        if not self.drift or not self.drift.features:
+            return 0.0
+        return len(self.drift.of("cannot tell")) / len(self.drift.features)
 
 
 def make_record(
@@ -145,7 +162,7 @@ def make_record(
             prediction_latency_ms=figures.latency_ms,
             throughput_rps=measures.system.throughput_rps,
             error_rate=measures.system.error_rate,
-            data_drift_score=figures.drift.share if figures.drift else None,
+            data_drift_score=figures.drift_share,
             feature_drift_score=figures.drift.largest if figures.drift else None,
         ),
         drift_status=figures.drift_status,
@@ -204,9 +221,12 @@ def _find(figures: _Figures) -> Findings:
         release_accuracy=figures.reference.release.get("accuracy") if figures.reference else None,
         latency_ms=figures.latency_ms,
         error_rate=figures.measures.system.error_rate,
-        drift_share=drift.share if drift else None,
+        drift_share=figures.drift_share,
+        unsure_share=figures.unsure_share,
         drifted=tuple(feature.name for feature in drift.drifted) if drift else (),
-        prediction_drift=drift.prediction.reason if drift and drift.prediction else None,
+        prediction_drift=None
+        if drift is None or drift.prediction is None or drift.prediction.doubt
+        else drift.prediction.reason,
         schema_breaks=tuple(figures.schema_breaks) if drift else None,
         log_dropped_rows=(figures.counters or {}).get("metrics", {}).get("log_dropped_rows"),
         unfair=_unfair(figures),
@@ -270,6 +290,7 @@ def _summarise(figures: _Figures) -> dict[str, Any]:
         "p95_latency": latency["p95"] if latency else None,
         "p99_latency": latency["p99"] if latency else None,
         "drifted_features": len(drift.drifted) if drift else None,
+        "unsure_features": len(drift.of("cannot tell")) if drift else None,
         "skew": figures.skew.worst if figures.skew else None,
     }
 

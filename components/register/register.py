@@ -67,6 +67,8 @@ def register_model(inputs: RegistrationInputs, *, project: str, release_path: Pa
         run_id = _find_run(server, project, inputs.bundle_path)
         uploads = _upload(server, run_id, inputs, verdict, bundle, splits)
         found = _create_version(server, project, run_id, verdict, bundle, uploads)
+        registered = f"Registered as {project} version {found.version}."
+        server.describe_run(run_id, f"{uploads.description} {registered}")
         if splits.predicts:
             server.describe_model(project, f"Predicts {splits.predicts}.")
     else:

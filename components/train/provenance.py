@@ -5,7 +5,7 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.contracts.splits import Splits
+from slipway.components.contracts.splits import PARTS, Splits
 from slipway.components.support import environment
 from slipway.components.support.libraries.packages import git_commit
 
@@ -50,7 +50,18 @@ def run_tags(meta: Splits) -> dict[str, str]:
         "slipway.data_hash": meta.data_hash,
         "mlflow.source.git.commit": git_commit(),
         "mlflow.runName": f"train-{meta.data_hash[:8]}",
+        "mlflow.note.content": _describe(meta),
     }
+
+
+def _describe(meta: Splits) -> str:
+    """What MLflow shows of the run before its parameters: what is learnt, and from how much."""
+    rows = [f"{meta.rows.get(part, 0):,}" for part in PARTS]
+    predicts = f" Predicts {meta.predicts}." if meta.predicts else ""
+    return (
+        f"A training of {meta.project}.{predicts} It learns from {rows[0]} rows and chooses by {rows[1]};"
+        f" {rows[2]} are kept for the gate, whose verdict is in the model card."
+    )
 
 
 def run_parameters(prepared: "Prepared") -> dict[str, Any]:

@@ -13,6 +13,7 @@ def validate(
     quarantine: dsl.Output[dsl.Dataset],
     report: dsl.Output[dsl.HTML],
     results: dsl.Output[dsl.Artifact],
+    project: str = "",
     data_root: str = "",
     scratch: str = "",
 ):
@@ -26,6 +27,7 @@ def validate(
         quarantine: The rows that did not, with a column of reasons.
         report: The checks and their counts, to look at.
         results: The same as JSON.
+        project: Name of the project, for the report's title.
         data_root: Folder or object-store prefix that such a file lies below.
         scratch: Folder for what does not fit into memory; empty: the pod's own disk.
     """
@@ -43,6 +45,7 @@ def validate(
         quarantine=Path(quarantine.path),
         report=Path(report.path),
         results=Path(results.path),
+        project=project,
     )
     good.metadata.update(result.good.metadata())
     quarantine.metadata.update(result.quarantine.metadata())

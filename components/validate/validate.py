@@ -61,6 +61,7 @@ def validate_dataset(
     quarantine: Path,
     report: Path,
     results: Path,
+    project: str = "",
 ) -> Validation:
     """Checks every row against the schema and sets bad rows apart, each with its reasons.
 
@@ -75,6 +76,7 @@ def validate_dataset(
             number in the table).
         report: where the HTML report goes.
         results: where the same goes as JSON.
+        project: whose data they are, for the report's title.
 
     Raises:
         SlipwayError: the schema is wrong; or the data are, beyond what it allows: then the message
@@ -97,7 +99,7 @@ def validate_dataset(
             validation = _validate_tables(dataset, manifest, tables, good_folder, bad_folder, notes)
             write_manifest(bad_folder, validation.quarantine)
         write_manifest(good_folder, validation.good)
-        _write_results(validation, manifest, report, results)
+        _write_results(validation, manifest, report, results, project)
         failed = [check for check in validation.checks if check.status == "fail"]
         failures = [check.sentence for check in failed]
         if failures:
@@ -266,10 +268,13 @@ def _check_fractions(schema: TableSchema, info: TableInfo, checked: Checked) -> 
     return results
 
 
-def _write_results(validation: Validation, manifest: Manifest, report: Path, results: Path) -> None:
+def _write_results(
+    validation: Validation, manifest: Manifest, report: Path, results: Path, project: str
+) -> None:
     """Writes what was found as JSON and as HTML."""
     content = {
         "version": RESULTS_VERSION,
+        "project": project,
         "status": overall(validation.checks),
         "window": list(manifest.window or ()),
         "data_hash": manifest.content_hash,

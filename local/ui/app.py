@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.kinds import metric_name
+from slipway.components.contracts.monitoring.monitoring_record import DriftCounts
 from slipway.components.monitor import history
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.pages.pages import render_page
 from slipway.components.support.secrets import redact
-from slipway.local.ui.found import find_page, find_report, find_runs
+from slipway.local.ui.found import find_page, find_refusals, find_report, find_runs
 from slipway.local.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -94,7 +95,11 @@ class _Pages:
             endpoints=status(Path(self._settings["SLIPWAY_HOME"])),
             runs=runs,
             projects=sorted({run.project for run in runs}),
-            models=history.latest(self._settings["MONITORING_URI"]),
+            refused=find_refusals(self._workspace),
+            models=[
+                {**shown, "counts": shown["features"] and DriftCounts(**shown["features"])}
+                for shown in history.latest(self._settings["MONITORING_URI"])
+            ],
             tracking=_tracking(self._settings["MLFLOW_TRACKING_URI"]),
         )
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from slipway.components.config.base import format_instant
 from slipway.components.contracts.verdict import Verdict, read_verdict
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.pages.digits import counted, moment
 from slipway.local.run_page import FILES
 from slipway.local.workspace import Workspace
 
@@ -64,6 +66,52 @@ def find_runs(workspace: Workspace) -> list[LocalRun]:
             pages = [page for page in pages if page not in later]
         shown.append(run)
     return shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """The newest training of a project, which the gate refused.
+
+    Attributes:
+        moment: when it began, UTC. reasons: of the rules that failed.
+    """
+
+    project: str
+    run: str
+    moment: str
+    reasons: list[str]
+
+    def headline(self, serving: str) -> str:
+        """What `slipway status` says of it.
+
+        Args:
+            serving: the version that serves meanwhile; empty: none does.
+        """
+        more = len(self.reasons) - 1
+        rest = f" {counted(more, 'more rule')} failed." if more > 0 else ""
+        meanwhile = f"Version {serving} serves on" if serving else "Nothing serves"
+        return (
+            f"{self.project}: the gate refused the training of {moment(self.moment)} UTC."
+            f" {self.reasons[0]}{rest} {meanwhile}; `slipway open card` says what to do."
+        )
+
+
+def find_refusals(workspace: Workspace) -> list[Refusal]:
+    """Of each project whose newest judged training was refused, that training."""
+    newest: dict[str, tuple[LocalRun, Verdict]] = {}
+    for run in sorted(_runs(workspace), key=lambda run: (run.moment, run.name), reverse=True):
+        if run.verdict is not None:
+            newest.setdefault(run.project, (run, run.verdict))
+    return [
+        Refusal(
+            project=run.project,
+            run=run.name,
+            moment=format_instant(run.moment.astimezone(UTC)),
+            reasons=verdict.reasons,
+        )
+        for run, verdict in newest.values()
+        if verdict.outcome != "pass"
+    ]
 
 
 def _pages(workspace: Workspace) -> Iterator[tuple[datetime, str, str]]:

@@ -225,11 +225,12 @@ RECORD = {
     "trend": [
         {
             "window": ("2024-01-01T00:00:00Z", "2024-01-08T00:00:00Z"), "total_predictions": 1400,
-            "quality": 12.3456, "avg_latency": 1.84, "data_drift_score": 0.25, "alerts": ["DATA_DRIFT"],
+            "quality": 12.3456, "avg_latency": 1.84, "alerts": ["DATA_DRIFT"],
+            "features": {"changed": 4, "not_changed": 9, "cannot_tell": 3},
         },
         {
             "window": ("2024-01-08T06:30:01.123456Z", "2024-01-09T06:30:01.123456Z"),
-            "total_predictions": 0, "quality": None, "avg_latency": None, "data_drift_score": None,
+            "total_predictions": 0, "quality": None, "avg_latency": None, "features": None,
             "alerts": [],
         },
     ],
@@ -255,15 +256,27 @@ def test_status_names_the_metric_that_it_shows(width: int) -> None:
         "predictions",
         "RMSE",
         "latency",
-        "drifted",
+        "changed",
         "alerts",
     ]
-    assert first.split()[3:] == ["1,400", "12.346", "1.8", "ms", "25%", "DATA_DRIFT"]
+    assert first.split()[3:] == [
+        "1,400",
+        "12.346",
+        "1.8",
+        "ms",
+        *["4", "of", "16,", "3", "?"],
+        "DATA_DRIFT",
+    ]
+    assert text().splitlines()[-1] == "changed: features of all; ? of so many it cannot be told"
     assert second.startswith("2024-01-08 06:30, 1d ") and "123456" not in second
     console, text = screen(width)
     row = {**RECORD["trend"][0], "quality": 0.8131}  # type: ignore[dict-item]
     show_status(console, [], [{**RECORD, "metric": "accuracy", "trend": [row]}])
     assert "accuracy" in text() and "0.8131" in text() and "RMSE" not in text()
+    row["features"] = {"changed": 0, "not_changed": 0, "cannot_tell": 16}
+    console, text = screen(width)
+    show_status(console, [], [{**RECORD, "metric": "accuracy", "trend": [row]}])
+    assert "cannot tell" in text() and "0 of" not in text() and "0%" not in text()
 
 
 def test_digits() -> None:
@@ -363,7 +376,8 @@ def test_an_error_is_a_document_too(tmp_path: Path) -> None:
 
 def test_json_is_one_document_on_standard_output(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["status", "--json", "--out", str(tmp_path / "run")])
-    assert json.loads(done.stdout) == {"run": None, "endpoints": [], "models": []}
+    nothing = {"run": None, "endpoints": [], "refused": [], "models": []}
+    assert json.loads(done.stdout) == nothing
     assert done.stderr == ""
     done = CliRunner().invoke(app, ["status", "--out", str(tmp_path / "run")])
     assert "No predictor is running here." in done.stdout, "the switch is not kept"
@@ -386,7 +400,7 @@ def answers() -> dict[str, list[str]]:
 def test_the_page_has_the_keys_of_each_document(tmp_path: Path) -> None:
     said = answers()
     assert said["run"] == list(served().summary())
-    assert said["status"] == ["run", "endpoints", "models"]
+    assert said["status"] == ["run", "endpoints", "refused", "models"]
     assert said["compile"] == ["files"]
     done = CliRunner().invoke(
         app, ["graph", "--json", str(ROOT / "compiled/flights-training.yaml")]
@@ -456,6 +470,7 @@ def test_whether_the_data_drifted_is_said_in_words(status: DriftStatus) -> None:
     said = {
         "drift": "1,400 predictions, the data drifted, accuracy 0.8000",
         "stable": "1,400 predictions, the data is stable, accuracy 0.8000",
+        "cannot_tell": "1,400 predictions, whether the data drifted cannot be told, accuracy 0.8000",
         "no_data": "1,400 predictions, too few data, accuracy 0.8000",
     }
     assert said[status] in output.getvalue()
@@ -465,10 +480,10 @@ def test_whether_the_data_drifted_is_said_in_words(status: DriftStatus) -> None:
     ("doubts", "said"),
     [
         (("", ""), "the data is stable,"),
-        (("31 rows", ""), "no drift seen, of 1 of 2 features it cannot be told,"),
-        (("31 rows", "worth 9"), "whether the data drifted cannot be told,"),
-        (("drifted", ""), "1 of 2 features drifted, accuracy"),
-        (("drifted", "drifted", "31 rows"), "2 of 3 features drifted, of 1 it cannot be told,"),
+        (("31 rows", ""), "none of 2 features changed, of 1 it cannot be told,"),
+        (("31 rows", "worth 9"), "whether any of 2 features changed cannot be told,"),
+        (("drifted", ""), "1 of 2 features changed, accuracy"),
+        (("drifted", "drifted", "31 rows"), "2 of 3 features changed, of 1 it cannot be told,"),
     ],
 )
 def test_what_cannot_be_told_is_not_called_stable(doubts: tuple[str, str], said: str) -> None:

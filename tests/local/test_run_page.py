@@ -31,7 +31,7 @@ def verdict(outcome: str) -> Verdict:
         thresholds={"auc": 0.65, "accuracy": 0.6}, model_hash="m", data_hash="d", test_rows=9,
         notes={
             "intervals": {"auc": [0.66, 0.74]},
-            "weakest": [{"name": "region = <west>", "rows": 71, "value": 0.6123}],
+            "weakest": [{"name": "region = <west>", "metric": "auc", "rows": 71, "value": 0.6123}],
         },
     )  # fmt: skip
 
@@ -94,7 +94,7 @@ def test_one_page_holds_the_run_and_leads_to_its_parts(
         "2 min 5 s",
         "0.700",
         "0.660 to 0.740",
-        "region = &lt;west&gt; 0.612",
+        "The weakest groups of test rows by AUC: region = &lt;west&gt;, 0.612 (71 rows).",
     ):
         assert words in page, words
 

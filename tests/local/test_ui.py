@@ -1,6 +1,7 @@
 """`slipway ui`: what its pages show, and that they show it to this machine's reader alone."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from slipway.components.contracts.verdict import RuleResult, Verdict, write_verd
 from slipway.components.monitor import history
 from slipway.local.ui import app as module
 from slipway.local.ui.app import make_app
-from slipway.local.ui.found import find_report, find_runs
+from slipway.local.ui.found import find_refusals, find_report, find_runs
 from slipway.local.workspace import Workspace
 
 TRAINED, WATCHED = (
@@ -31,7 +32,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def refusal() -> Verdict:
+def refused() -> Verdict:
     return Verdict(
         outcome="fail",
         rules=(RuleResult(name="auc", metric="auc", outcome="fail", reason="below"),),
@@ -43,7 +44,8 @@ def refusal() -> Verdict:
     )
 
 
-def watched(end: str, accuracy: float | None, *alerts: str) -> MonitoringRecord:
+def watched(end: str, accuracy: float | None, *alerts: str, features: str = "") -> MonitoringRecord:
+    """A window; `features` has a letter each: c(hanged), u(nsure), anything else did not change."""
     return MonitoringRecord(
         model="shop",
         window=("2026-11-01T00:00:00Z", end),
@@ -58,6 +60,12 @@ def watched(end: str, accuracy: float | None, *alerts: str) -> MonitoringRecord:
             for name in alerts
         ),
         retrain=False,
+        details={
+            "features": {
+                f"{place}": {"drifted": one == "c", "doubt": "few" if one == "u" else ""}
+                for place, one in enumerate(features)
+            }
+        },
     )  # fmt: skip
 
 
@@ -67,7 +75,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         monkeypatch.delenv(name, raising=False)
     made = Workspace.at(tmp_path / "run")
     (made.outputs / TRAINED / "evaluate").mkdir(parents=True)
-    write_verdict(made.outputs / TRAINED / "evaluate" / "verdict", refusal())
+    write_verdict(made.outputs / TRAINED / "evaluate" / "verdict", refused())
     write(made.outputs / TRAINED / "evaluate" / "card", "<h1>the card</h1>")
     write(made.outputs / TRAINED / "features" / "splits", "rows")
     write(made.outputs / WATCHED / "monitor" / "report", "<script>1</script>")
@@ -105,8 +113,50 @@ def test_the_overview_has_runs_verdicts_and_windows(page: TestClient, workspace:
 def test_the_history_has_every_window(page: TestClient) -> None:
     text = text_of(page.get("/monitoring/shop"))
     assert text.index("2026-11-15") < text.index("2026-11-08"), "the newest first"
-    assert "3 1,400 0.813 1.8 – none" in text and "3 1,400 – 1.8 – NO_LABELS" in text
+    assert "3 1,400 0.813 1.8 no data none" in text and "3 1,400 – 1.8 no data NO_LABELS" in text
     assert page.get("/monitoring/other").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("features", "said", "state"),
+    [
+        ("cunn", "1 of 4 changed 1 cannot be told", "warn"),
+        ("nnnn", "0 of 4 changed", "good"),
+        ("nnun", "0 of 4 changed 1 cannot be told", "unknown"),
+        ("uuuu", "cannot tell", "unknown"),
+        ("", "no data", "unknown"),
+    ],
+)
+def test_no_change_seen_is_not_no_change(
+    page: TestClient, workspace: Workspace, features: str, said: str, state: str
+) -> None:
+    record = replace(watched("2026-11-22T00:00:00Z", 0.8, features=features), drift_status="stable")
+    history.append(workspace.settings()["MONITORING_URI"], record)
+    for address in ("/", "/monitoring/shop"):
+        answer = page.get(address)
+        cell = answer.text.partition('data-name="Drift">')[2].partition("</td>")[0]
+        assert " ".join(re.sub(r"<[^>]*>", " ", cell).split()) == said
+        assert f'class="tag {state}"' in cell
+
+
+def test_a_refused_training_is_told_until_one_passes(
+    page: TestClient, workspace: Workspace
+) -> None:
+    told = "shop: refused by the gate. The training of"
+    assert told in text_of(page.get("/"))
+    (refusal,) = find_refusals(workspace)
+    assert refusal.headline("3").endswith(
+        " UTC. below Version 3 serves on; `slipway open card` says what to do."
+    )
+    assert "Nothing serves;" in refusal.headline("")
+    two = replace(refusal, reasons=["one.", "two", "three"])
+    assert "UTC. one. 2 more rules failed. Nothing" in two.headline("")
+    later = TRAINED.replace("13-31-01", "13-32-01").replace("training", "retraining")
+    (rule,) = refused().rules
+    passed = replace(refused(), outcome="pass", rules=(replace(rule, outcome="pass", value=0.8),))
+    (workspace.outputs / later / "evaluate").mkdir(parents=True)
+    write_verdict(workspace.outputs / later / "evaluate" / "verdict", passed)
+    assert find_refusals(workspace) == [] and told not in text_of(page.get("/"))
 
 
 def test_an_empty_folder_says_what_to_do(tmp_path: Path, workspace: Workspace) -> None:

@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Literal
 
 from slipway.components.contracts.record import Record
 
-DriftStatus = Literal["drift", "stable", "no_data"]
+DriftStatus = Literal["drift", "stable", "cannot_tell", "no_data"]
+"""cannot_tell: the features that surely changed are not too many, with those in doubt they could be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +19,8 @@ class MLSystemMetrics:
         prediction_latency_ms: mean over answered requests.
         throughput_rps: requests a second over the served stretch of the window.
         error_rate: share of requests that were answered with 5xx.
-        data_drift_score: share of features that drifted, 0 to 1.
+        data_drift_score: share of features that surely changed, 0 to 1; None also where of no feature
+            it can be told.
         feature_drift_score: the largest drift of one feature.
     """
 
@@ -44,6 +46,37 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DriftCounts:
+    """The features of a window, by what can be said of them: that no change is seen is not "none"."""
+
+    changed: int
+    not_changed: int
+    cannot_tell: int
+
+    @property
+    def features(self) -> int:
+        """All of them."""
+        return self.changed + self.not_changed + self.cannot_tell
+
+    @property
+    def in_words(self) -> str:
+        """Within a sentence: `2 of 16 features changed, of 3 it cannot be told`."""
+        nouns = "feature" if self.features == 1 else "features"
+        if self.cannot_tell == self.features:
+            return f"whether any of {self.features} {nouns} changed cannot be told"
+        rest = f", of {self.cannot_tell} it cannot be told" if self.cannot_tell else ""
+        return f"{self.changed or 'none'} of {self.features} {nouns} changed{rest}"
+
+    @property
+    def in_short(self) -> str:
+        """In the cell of a table: `2 of 16`, `2 of 16, 3 ?`, or `cannot tell`."""
+        if self.cannot_tell == self.features:
+            return "cannot tell"
+        rest = f", {self.cannot_tell} ?" if self.cannot_tell else ""
+        return f"{self.changed} of {self.features}{rest}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MonitoringRecord(Record):
     """All that a monitoring run found out about one window.
 
@@ -60,6 +93,20 @@ class MonitoringRecord(Record):
     alerts: tuple[Alert, ...]
     retrain: bool
     details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def drift_counts(self) -> DriftCounts | None:
+        """How many features changed, did not, and cannot be told; None: none was compared."""
+        features = self.details.get("features")
+        if not features:
+            return None
+        changed = sum(bool(found["drifted"]) for found in features.values())
+        unsure = sum(
+            bool(found.get("doubt")) and not found["drifted"] for found in features.values()
+        )
+        return DriftCounts(
+            changed=changed, not_changed=len(features) - changed - unsure, cannot_tell=unsure
+        )
 
     @property
     def headline(self) -> str:

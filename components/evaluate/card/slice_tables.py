@@ -106,10 +106,19 @@ def _note(parts: list[SliceEvidence], evidence: Evidence, gate: GateConfig) -> s
 
 
 def find_weakest(evidence: Evidence) -> list[dict[str, Any]]:
-    """The slices in which the leading metric is worst, for the verdict's notes: name, rows and value."""
+    """The slices in which the leading metric is worst, for the verdict's notes.
+
+    Returns:
+        Name, metric, value and rows of each.
+    """
     lead = evidence.label.lead
     found: list[dict[str, Any]] = [
-        {"name": f"{part.column} = {part.value}", "rows": part.rows, "value": own.value}
+        {
+            "name": f"{part.column} = {part.value}",
+            "metric": lead,
+            "rows": part.rows,
+            "value": own.value,
+        }
         for part in evidence.slices
         if (own := part.metrics.get(lead)) is not None and own.value is not None
     ]

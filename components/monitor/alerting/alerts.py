@@ -37,6 +37,8 @@ class Findings:
     latency_ms: float | None = None
     error_rate: float | None = None
     drift_share: float | None = None
+    unsure_share: float = 0.0
+    """Of the features of which it cannot be told."""
     drifted: tuple[str, ...] = ()
     prediction_drift: str | None = None
     schema_breaks: tuple[str, ...] | None = None
@@ -282,11 +284,23 @@ def _service_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
 
 def _drift_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
     """What the data and the predictions say, before labels are known."""
+
+    def share(found: Findings) -> float | None:
+        """None where the features in doubt could make the drifted ones more than the limit."""
+        known = found.drift_share
+        unsure = known is None or known <= limits.drift < known + found.unsure_share
+        return None if unsure else known
+
+    def number(found: Findings) -> float | None:
+        """None where none is seen to have drifted, and one in doubt may have."""
+        unsure = found.drift_share is None or (found.unsure_share and not found.drifted)
+        return None if unsure else float(len(found.drifted))
+
     return (
         AlertRule(
             name="DATA_DRIFT",
             severity="critical",
-            value=lambda found: found.drift_share,
+            value=share,
             threshold=limits.drift,
             text="{value:.0%} of the features drifted, more than {threshold:.0%}.",
             action="The data is no longer what the model was trained on: retrain, and check the sources.",
@@ -314,7 +328,7 @@ def _drift_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
         AlertRule(
             name="FEATURE_DRIFT",
             severity="info",
-            value=lambda found: None if found.drift_share is None else float(len(found.drifted)),
+            value=number,
             threshold=0.0,
             text="{findings.moved}.",
             action="Check their sources if the change was not expected.",

@@ -136,18 +136,16 @@ class Conclusion:
 
 def conclude(record: MonitoringRecord) -> Conclusion:
     """One sentence of what was measured, what fires, and what follows: all that the page shows agrees."""
-    rows, features = compare_metrics(record.details), record.details.get("features")
-    changed = [name for name, found in (features or {}).items() if found["drifted"]]
-    unsure = [name for name, found in (features or {}).items() if found["doubt"]]
+    rows, drift = compare_metrics(record.details), record.drift_counts
     critical = [alert.name for alert in record.alerts if alert.severity == "critical"]
     worse = [row.said for row in rows if row.worse]
     beyond = [row.said for row in rows if row.beyond and not row.worse]
     others = [alert.name for alert in record.alerts if alert.severity == "warning"]
     if critical or record.retrain:
         state, word = "bad", "Act"
-    elif worse or beyond or others or changed:
+    elif worse or beyond or others or (drift and drift.changed):
         state, word = "warn", "Look"
-    elif features is None or unsure:
+    elif drift is None or drift.cannot_tell:
         state, word = "unknown", "Cannot tell"
     else:
         state, word = "good", "All well"
@@ -167,10 +165,7 @@ def conclude(record: MonitoringRecord) -> Conclusion:
     if not rows:
         parts.append("no label is known yet")
     parts.append(
-        "too few predictions to say anything of drift"
-        if features is None
-        else f"{len(changed) or 'none'} of {digits.counted(len(features), 'feature')} changed"
-        + (f", of {len(unsure)} it cannot be told" if unsure else "")
+        "too few predictions to say anything of drift" if drift is None else drift.in_words
     )
     fired = [alert.name for alert in record.alerts]
     parts.append(f"alerts: {', '.join(fired)}" if fired else "no alert")

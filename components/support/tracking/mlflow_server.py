@@ -321,6 +321,13 @@ class MlflowServer:
             made = self._client.create_run(found.info.experiment_id, tags=tags, run_name=name)
             return str(made.info.run_id)
 
+    def describe_run(self, run_id: str, description: str) -> None:
+        """Says what a run is, or what became of it."""
+        self._ask(
+            f"describe the run {run_id}",
+            lambda: self._client.set_tag(run_id, "mlflow.note.content", description),
+        )
+
     def end_run(self, run_id: str, status: str = "FINISHED") -> None:
         """Ends a run: FINISHED, KILLED or FAILED."""
         self._ask(f"end the run {run_id}", lambda: self._client.set_terminated(run_id, status))

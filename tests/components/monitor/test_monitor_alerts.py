@@ -61,6 +61,30 @@ def test_the_limits_where_a_project_sets_none(
     assert fired(beyond) == [name]
 
 
+@pytest.mark.parametrize(
+    ("found", "fires", "unknown"),
+    [
+        # More than 0.3 of the features, and what those in doubt could add to the others.
+        ({"drift_share": 0.31, "unsure_share": 0.6}, True, False),
+        ({"drift_share": 0.20, "unsure_share": 0.05}, False, False),
+        ({"drift_share": 0.20, "unsure_share": 0.09}, False, False),
+        ({"drift_share": 0.20, "unsure_share": 0.11}, False, True),
+        ({"drift_share": None, "unsure_share": 1.0}, False, True),
+    ],
+)
+def test_features_in_doubt_do_not_end_an_alert_about_drift(
+    found: dict[str, Any], fires: bool, unknown: bool
+) -> None:
+    names = ("a",) if found["drift_share"] else ()
+    findings = Findings(predictions=1000, labelled=1000, drifted=names, **found)
+    window = Window(start=NOON - timedelta(days=1), end=NOON)
+    told = judge(findings, MonitoringConfig(), window)
+    assert ("DATA_DRIFT" in [alert.name for alert in told.alerts]) is fires
+    assert ("DATA_DRIFT" in told.unknown) is unknown
+    # Of single features it is known as soon as one is seen to have drifted.
+    assert ("FEATURE_DRIFT" in told.unknown) is (not names)
+
+
 HELD = "HIGH_LATENCY"
 CASES = [
     Case("at once", "0s", [], True),

@@ -127,7 +127,7 @@ GOOD = details(release={"accuracy": 0.705}, thresholds={})
     ("of", "drift", "state", "said"),
     [
         (record(**GOOD), SAME, "good", "No metric is worse than at release; none of 1 feature changed"),
-        (record(**GOOD), FEW, "unknown", "of 1 it cannot be told"),
+        (record(**GOOD), FEW, "unknown", "whether any of 1 feature changed cannot be told"),
         (record(**GOOD), NEW, "warn", "1 of 1 feature changed; no alert; the model is kept."),
         (record(**details()), SAME, "warn", "F1, AUC and log loss are worse than at release"),
         # The limit of an alert may lie above what was released: the sentence says why to act.

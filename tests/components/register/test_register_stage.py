@@ -696,6 +696,8 @@ def test_mlflow_says_what_a_version_is_and_what_it_learnt_from(
     assert not {"slipway.accuracy", "slipway.auc", "slipway.f1"} & version.tags.keys()
     run = client.get_run(version.run_id)
     assert run.data.metrics["test_auc"] == 0.8
+    said = f"{version.description} Registered as {version.name} version {version.version}."
+    assert run.data.tags["mlflow.note.content"] == said
     used = {
         one.dataset.name: (one.tags[0].value, json.loads(one.dataset.profile)["num_rows"])
         for one in run.inputs.dataset_inputs

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -331,3 +332,16 @@ def test_what_an_interrupted_training_left_open_is_ended(
     # On a cluster there is no such folder, and nothing is ended.
     monkeypatch.delenv("SLIPWAY_HOME")
     assert PLACE not in run_tags(Splits(project="left-open", data_hash="d" * 64, **EMPTY))
+
+
+def test_a_runs_description_says_what_is_learnt_and_from_how_much() -> None:
+    rows = {"train": 1200, "validation": 300, "test": 200}
+    known = replace(Splits(project="toy", data_hash="d" * 64, **EMPTY), rows=rows)
+    said = (
+        "A training of toy. Predicts whether a toy breaks. It learns from 1,200 rows and chooses by 300;"
+        " 200 are kept for the gate, whose verdict is in the model card."
+    )
+    described = run_tags(replace(known, predicts="whether a toy breaks"))
+    assert described["mlflow.note.content"] == said
+    unnamed = run_tags(known)["mlflow.note.content"]
+    assert unnamed.startswith("A training of toy. It learns from 1,200 rows")

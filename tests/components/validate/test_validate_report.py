@@ -111,8 +111,10 @@ def test_the_report_counts_what_ingest_left_out(validate, places) -> None:
         quarantine=places.quarantine,
         report=places.report,
         results=places.results,
+        project="shop",
     )
     text = places.report.read_text()
+    assert "<title>shop: validation report</title>" in text and ">Validation of shop</p>" in text
     cells = dict(re.findall(r'<td class="n" data-name="([^"]*)">([^<]*)</td>', text))
     assert cells == {
         "Read": "1,107", "Before the window": "1,000", "After it": "104",
