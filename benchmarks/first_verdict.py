@@ -1,8 +1,8 @@
 """From a small table to a verdict and an endpoint: `slipway run` against what a user would write instead.
 
 3,600 orders of a shop. The peers train a model on the same rows: scikit-learn's gradient boosting in a
-script that encodes, fits, measures and logs to MLflow on sqlite; and AutoGluon's three lines where it is
-installed in this environment (else its row is left out, and said to be). Neither checks data, computes
+script that encodes, fits, measures and logs to MLflow on sqlite; and AutoGluon's three lines, in an
+environment of its own (where that cannot be made, its row is left out). Neither checks data, computes
 features point in time, gates, registers evidence or serves: the ratio says what all of that costs. CPU
 seconds are those of all processes that have ended with the run; the endpoint goes on.
 
@@ -10,7 +10,6 @@ A row a stage follows, from the run's own events: a stage's process from its sta
 included. The row "what runs the stages" is the rest: the command, kfp's driver and the processes' ends.
 """
 
-import importlib.util
 import json
 import random
 import socket
@@ -18,9 +17,11 @@ import subprocess
 import sys
 import tempfile
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from benchmarks.harness import Row, cpu_seconds, interleave, report
+from benchmarks.quality.environment import peers_python
 from slipway.components.support.stage import EVENT_PREFIX
 
 ROWS, DAYS = 3_600, 60
@@ -172,20 +173,16 @@ def main() -> None:
                 stages.setdefault(name, []).append(cost)
             return taken
 
-        def script(code: str) -> float:
+        def script(python: str, code: str) -> float:
             place = tempfile.mkdtemp(dir=folder)
-            return cpu_seconds(lambda: call(sys.executable, "-c", code, table, place))
+            return cpu_seconds(lambda: call(python, "-c", code, table, place))
 
-        peers = {"scikit-learn and MLflow": SCIKIT_LEARN}
-        if importlib.util.find_spec("autogluon") is not None:
-            peers["AutoGluon, 3 lines"] = AUTOGLUON
-        else:
-            print(
-                "AutoGluon is not in this environment (pip install autogluon.tabular): no row of it."
-            )
-        taken, *theirs = interleave(
-            ours, *(lambda code=code: script(code) for code in peers.values()), times=3
-        )
+        peers = {"scikit-learn and MLflow": partial(script, sys.executable, SCIKIT_LEARN)}
+        try:
+            peers["AutoGluon, 3 lines"] = partial(script, str(peers_python()), AUTOGLUON)
+        except SystemExit as lacking:
+            print(f"No row of AutoGluon: {lacking}")
+        taken, *theirs = interleave(ours, *peers.values(), times=3)
     rows = [
         Row("3,600 rows to a verdict and an endpoint", name, "CPU s", taken, samples)
         for name, samples in zip(peers, theirs, strict=True)

@@ -74,7 +74,8 @@ def standings(tables: Mapping[str, Mapping[str, np.ndarray]]) -> list[tuple[str,
     for name in names:
         counts = [0, 0, 0]
         for found in tables.values():
-            ahead = float(np.mean(found[name][1:] < found[names[0]][1:]))
-            counts[0 if ahead > 1 - _SURE else 2 if ahead < _SURE else 1] += 1
+            theirs, first = found[name][1:], found[names[0]][1:]
+            won, lost = float(np.mean(theirs < first)), float(np.mean(theirs > first))
+            counts[0 if won > 1 - _SURE else 2 if lost > 1 - _SURE else 1] += 1
         lines.append((name, ranks[name], "–" if name == names[0] else "{}, {}, {}".format(*counts)))
     return sorted(lines, key=lambda line: line[1])
