@@ -218,10 +218,11 @@ def _ask(question: "Question", answers: "Answers") -> "Answers":
 def _facts(draft: "Draft") -> dict[str, str]:
     """What was guessed, in a few words each."""
     label, moments, fields = draft.label, draft.moments, draft.fields
+    language = f" ({label.language} for yes)" if label.language else ""
     positive = f", positive: {', '.join(label.positive.value)}" if label.positive.value else ""
     rows = draft.trial.rows
     return {
-        "label": f"{label.column.name}, {label.kind.value}{positive}",
+        "label": f"{label.column.name}, {label.kind.value}{positive}{language}",
         "time": moments.time.value or "none",
         "key": " and ".join(draft.key.value) or "none",
         "features": f"{len(fields.found)} as they are,"

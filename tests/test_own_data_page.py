@@ -46,7 +46,7 @@ def test_every_option_that_the_page_names_is_one() -> None:
 
 
 def test_every_warning_that_the_page_explains_is_given() -> None:
-    code = "".join(path.read_text() for path in (ROOT / "local" / "guess").glob("*.py"))
+    code = "".join(path.read_text() for path in (ROOT / "local" / "guess").rglob("*.py"))
     code = re.sub(r'"\s*\n\s*f?"', "", code)
     table = PAGE.partition("## What it warns of")[2]
     warnings = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)

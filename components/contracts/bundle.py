@@ -61,6 +61,7 @@ class Bundle(Record):
         features: the inputs, as the splits had them, in order.
         sources: features that are no inputs: inputs are made of them.
         derived: feature to the expression that makes it of others, where a request does not bring it.
+        predicts: what is predicted, in words that go on from "It predicts"; empty: nobody said it.
         key: the column that names an example; a request may carry it, the model does not see it.
         key_columns: the columns that the key is made of, where it is made of several; a request may carry
             those instead.
@@ -84,7 +85,7 @@ class Bundle(Record):
     ABSENT: ClassVar[str] = "is not a model bundle"
     REMEDY: ClassVar[str] = "Train the model again."
     SPARSE: ClassVar[frozenset[str]] = frozenset(
-        {"costs", "set_threshold", "sources", "derived", "features.since_hours"}
+        {"costs", "set_threshold", "sources", "derived", "predicts", "features.since_hours"}
     )
 
     name: str
@@ -105,6 +106,7 @@ class Bundle(Record):
     set_threshold: float | None = None
     sources: tuple[Feature, ...] = ()
     derived: dict[str, str] = field(default_factory=dict)
+    predicts: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 READ_AT = "__read_at"
 _LABEL_KNOWN = "__label_known"
 _SHOWN = 10
+_LONG = timedelta(days=14)
+"""Windows from this length on are cut in days, where they end at midnight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,8 +364,9 @@ def part_windows(
 def end_of_data(times: "pl.Series", window: tuple[datetime, datetime]) -> datetime | None:
     """The first instant after the last example, where the data end before the window does.
 
-    They do where nothing follows for longer than anywhere between two examples, and for more than a
-    hundredth of the window.
+    They do where nothing follows for longer than anywhere between two examples, for more than a
+    hundredth of the window, and for more than the unit that the window is cut in: data of a day end
+    before its midnight, which a window of whole days has for its end.
 
     Args:
         times: of the examples, in order; at least one.
@@ -375,7 +378,9 @@ def end_of_data(times: "pl.Series", window: tuple[datetime, datetime]) -> dateti
     start, end = window
     last = times[-1]
     pause = times.diff().max() or timedelta(0)
-    if end - last <= max(pause, (end - start) / 100):
+    whole_days = (end.hour, end.minute, end.second) == (0, 0, 0) and end - start >= _LONG
+    unit = timedelta(days=1) if whole_days else timedelta(hours=1)
+    if end - last <= max(pause, (end - start) / 100, unit):
         return None
     return last.replace(microsecond=0) + timedelta(seconds=1)
 

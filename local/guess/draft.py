@@ -305,16 +305,13 @@ def _features(document: Document, draft: Draft) -> None:
 def _label(document: Document, draft: Draft) -> None:
     label, known = draft.label, draft.moments.known
     document.set("features.label.column", label.column.name, "As --label says.")
-    if label.kind.value != "binary":
-        document.set("features.label.kind", label.kind.value, label.kind.comment)
-    else:
-        document.comment("features.label.column", label.kind.comment)
+    document.set("features.label.kind", label.kind.value, label.kind.comment)
     for name, guess in (("positive", label.positive), ("unknown", label.unknown)):
         if guess.value is not None:
             value = guess.value[0] if len(guess.value) == 1 else list(guess.value)
             document.set(f"features.label.{name}", value, guess.comment)
         elif guess.reason:
-            document.comment("features.label.column", guess.comment)
+            document.comment("features.label.kind", guess.comment)
     if label.above:
         above: float | str = label.above
         try:

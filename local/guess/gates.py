@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from slipway.components.config.gate import GateConfig
 from slipway.components.config.monitoring import AlertThresholds, MonitoringConfig
 from slipway.components.evaluate.measures.measured import Estimate
+from slipway.components.metrics.binary import CALIBRATION_BINS, calibration_bin
 from slipway.local.guess.guess import Guess, Notes
 from slipway.local.guess.trial import Trial
 
@@ -42,6 +43,7 @@ def guess_gate(trial: Trial, notes: Notes) -> GateGuess:
         guess.gate[setting] = _bound(metric, trial)
     _warn_of_no_signal(trial, notes)
     _rows(guess, trial, notes)
+    _calibration(guess, trial)
     if trial.block != _DEFAULTS.block:
         why = {
             "hour": "the test part has too few days to resample",
@@ -159,6 +161,43 @@ def _rows(guess: GateGuess, trial: Trial, notes: Notes) -> None:
         )
     if total < 500:
         notes.warn(f"only {total:,} rows with a label: a model learns little from so few")
+
+
+_DRAWS = 500
+_ENOUGH = 1000
+"""From so many test rows on chance stays below the gate's own bound on the calibration error."""
+
+
+def _calibration(guess: GateGuess, trial: Trial) -> None:
+    """A bound on the calibration error that chance does not break, where the gate's own is lower."""
+    rows, least = trial.rows["test"], _DEFAULTS.calibration_error
+    if not trial.class_rows or not 0 < rows < _ENOUGH:
+        return
+    by_chance = _miscalibrated(rows)
+    if by_chance > least:
+        guess.gate["calibration_error"] = Guess(
+            value=_up(by_chance),
+            reason=f"on {rows:,} test rows a model whose probabilities are right shows up to"
+            f" {by_chance:.2f} by chance; Slipway would ask for {least:g}",
+            change="Lower it as data come in",
+        )
+
+
+def _miscalibrated(rows: int) -> float:
+    """The calibration error that one in a hundred test parts of so many rows shows by chance alone.
+
+    Of a model whose probabilities are right, and anything between 0 and 1 as often: a model that is
+    surer of its answers shows less.
+    """
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    told = random.random((_DRAWS, rows))
+    gaps = (random.random((_DRAWS, rows)) < told) - told
+    place = calibration_bin(told) + CALIBRATION_BINS * np.arange(_DRAWS)[:, None]
+    by_bin = np.bincount(place.ravel(), gaps.ravel(), _DRAWS * CALIBRATION_BINS)
+    errors = np.abs(by_bin.reshape(_DRAWS, CALIBRATION_BINS)).sum(axis=1) / rows
+    return float(np.quantile(errors, 0.99))
 
 
 def guess_window(rows: float, what: str) -> dict[str, Guess[object]]:

@@ -1,5 +1,6 @@
 """What is predicted: of which kind the label is, and which of its values are positive or no label."""
 
+import unicodedata
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -30,6 +31,20 @@ PAIRED = (
 NEGATIVE = (
     "no", "n", "false", "f", "0", "off", "negative", "neg", "good", "lost", "<=50k", "<=50k.", "low",
 )  # fmt: skip
+YES_AND_NO = {
+    "German": ("ja nein", "j n", "wahr falsch"), "French": ("oui non", "o n", "vrai faux"),
+    "Spanish": ("sí no", "si no", "s n", "verdadero falso"), "Italian": ("sì no", "si no", "vero falso"),
+    "Portuguese": ("sim não", "sim nao", "verdadeiro falso"), "Dutch": ("ja nee", "waar onwaar"),
+    "Danish": ("ja nej", "sandt falsk"), "Swedish": ("ja nej", "sant falskt"),
+    "Norwegian": ("ja nei", "sant usant"), "Finnish": ("kyllä ei", "tosi epätosi"),
+    "Polish": ("tak nie", "prawda fałsz"), "Czech": ("ano ne",), "Slovak": ("áno nie",),
+    "Hungarian": ("igen nem", "igaz hamis"), "Romanian": ("da nu",), "Croatian": ("da ne",),
+    "Turkish": ("evet hayır", "evet hayir"), "Greek": ("ναι όχι", "ναι οχι"),
+    "Russian": ("да нет",), "Ukrainian": ("так ні",), "Bulgarian": ("да не",),
+    "Japanese": ("はい いいえ",), "Chinese": ("是 否",), "Korean": ("예 아니요", "네 아니요"),
+    "Arabic": ("نعم لا",), "Hindi": ("हाँ नहीं",), "Indonesian": ("ya tidak",), "Vietnamese": ("có không",),
+}  # fmt: skip
+"""A language's words for yes and no: the first says so only against the second."""
 UNKNOWN = ("unknown", "?", "n/a", "na", "nan", "none", "null", "missing", "-", "pending", "open")
 
 
@@ -41,6 +56,7 @@ class LabelGuess:
         table: the table that it is in. column: its column there.
         kind: of the label. unknown: values that mean that there is no label.
         positive: None: as the column has it, true or 1. above: positive is what is greater.
+        language: of the words for yes and no that told which is positive; empty: none did.
     """
 
     table: TableFacts
@@ -49,6 +65,7 @@ class LabelGuess:
     positive: Guess[tuple[str, ...] | None]
     unknown: Guess[tuple[str, ...] | None]
     above: str = ""
+    language: str = ""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -110,8 +127,10 @@ def guess_label(table: TableFacts, column: ColumnFacts, answers: Answers) -> Lab
     several = column.distinct - len(unknown.value or ())
     kind = _kind(table, column, several, answers)
     positive: Guess[tuple[str, ...] | None] = Guess(value=None, reason="")
+    language = ""
     if kind.value == "binary" and not answers.above:
         positive = _positive(column, known, answers)
+        language = "" if answers.positive else _language_of(column, known)
     return LabelGuess(
         table=table,
         column=column,
@@ -119,6 +138,7 @@ def guess_label(table: TableFacts, column: ColumnFacts, answers: Answers) -> Lab
         positive=positive,
         unknown=unknown,
         above=_above(column, answers),
+        language=language,
     )
 
 
@@ -234,7 +254,24 @@ def _positive(
         if column.is_text and (happened or (word in PAIRED and against in NEGATIVE)):
             reason = f"{one} and not {other} ({shares})"
             return Guess(value=(one,), reason=reason, change=f"Change: --positive {_quoted(other)}")
+        if column.is_text and (language := _speaks(word, against)):
+            reason = f"{one} and not {other}, {language} for yes and no ({shares})"
+            return Guess(value=(one,), reason=reason, change=f"Change: --positive {_quoted(other)}")
     raise Question("positive", f"Which value of {column.source} is positive?", tuple(texts))
+
+
+def _speaks(yes: str, no: str) -> str:
+    """The first language in which two words are yes and no; empty: in none that is known."""
+    pair = unicodedata.normalize("NFC", f"{yes} {no}")
+    return next((language for language, pairs in YES_AND_NO.items() if pair in pairs), "")
+
+
+def _language_of(column: ColumnFacts, known: list[Any]) -> str:
+    """The language of a column's two words for yes and no; empty: they are none, or English."""
+    if not column.is_text or len(known) != 2:
+        return ""
+    one, other = (value_text(value).strip().lower() for value in known)
+    return _speaks(one, other) or _speaks(other, one)
 
 
 def _quoted(text: str) -> str:

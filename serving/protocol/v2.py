@@ -208,6 +208,16 @@ def encode_response(
     return b"".join([header, *blobs]), len(header)
 
 
+def _meaning(model: Model) -> dict[str, str]:
+    """What is predicted, and of a binary label what 1 stands for."""
+    predicts = model.bundle.predicts
+    if not predicts:
+        return {}
+    if model.label.kind != "binary":
+        return {"predicts": predicts}
+    return {"predicts": predicts, "positive": predicts.removeprefix("whether ")}
+
+
 def model_metadata(model: Model) -> dict[str, object]:
     """The V2 model metadata: one input a feature, and those that inputs are made of."""
     inputs = [
@@ -230,6 +240,7 @@ def model_metadata(model: Model) -> dict[str, object]:
         "properties": {
             "model_hash": model.model_hash,
             **model.label.facts(),
+            **_meaning(model),
             "key": model.bundle.key,
             "key_columns": orjson.dumps(model.bundle.key_columns).decode(),
             # What a transformer needs to look features up by their entity keys.

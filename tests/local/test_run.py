@@ -96,9 +96,14 @@ def test_a_port_that_is_taken_is_named_before_anything_runs(
         ([0], 100, 1),
         ([0, 1, 99.5], 100, None),
         ([i / 10 for i in range(982)], 99, None),  # no more than a hundredth of the window
+        # Data of whole days, in a window of whole days: the last one ends before its midnight.
+        ([i / 2 for i in range(20 * 48 - 46)], 20 * 24, None),
+        ([i / 2 for i in range(20 * 48 - 50)], 20 * 24, 20 * 24 - 25.5),
+        # In days, and not to a midnight: nothing is said of the hours before.
+        ([i / 2 for i in range(20 * 48 - 46)], 20 * 24 - 1, 20 * 24 - 23.5),
     ],
 )
-def test_where_the_data_end(hours: list[float], end: int, expected: int | None) -> None:
+def test_where_the_data_end(hours: list[float], end: int, expected: float | None) -> None:
     start = datetime(2024, 1, 1, tzinfo=UTC)
     times = pl.Series([start + timedelta(hours=hour) for hour in hours])
     found = end_of_data(times, (start, start + timedelta(hours=end)))

@@ -89,6 +89,8 @@ def test_metadata_health_and_versions(served: Running) -> None:
     assert get("/v2/models/flights/ready").json() == {"name": "flights", "ready": True}
     described = get("/v2/models/flights").json()
     assert described["versions"] == ["7"] and described["properties"]["key"] == "flight_id"
+    assert described["properties"]["positive"] == "a flight is late", "what label 1 stands for"
+    assert described["properties"]["predicts"] == "whether a flight is late"
     assert {i["name"]: i["datatype"] for i in described["inputs"]}["departs"] == "BYTES"
     assert get("/v2/models/flights/versions/7").status_code == 200
     assert get("/v2/models/flights/versions/8").status_code == 404

@@ -60,6 +60,7 @@ def make_bundle(
         level=0.8 if kind == "number" or set_threshold else 0.0,
         set_threshold=set_threshold,
         scale=20.0 if kind == "number" else 1.0,
+        predicts="whether a flight is late" if kind == "binary" else "how late a flight is",
     )
     folder.mkdir(parents=True, exist_ok=True)
 

@@ -127,7 +127,10 @@ def _of_bound(result: RuleResult, evidence: Evidence) -> list[str]:
                 " tells"
             )
     if metric == "calibration_error":
-        causes.append("the test part is of another time than the validation part: shorten the gap")
+        causes.append(
+            "the validation part, by which the probabilities are calibrated, is small or unlike the test"
+            " part: make features.split.validation longer"
+        )
     if metric == "coverage":
         causes.append(
             "the labels vary more in the test part than in the validation part, from which the intervals"

@@ -265,6 +265,7 @@ def _signature(folder: Path, splits: Splits, project: str, config: TrainingConfi
         level=config.interval if splits.label_kind == "number" else config.sets or 0.0,
         sources=_sources(splits, weight),
         derived=splits.derived,
+        predicts=splits.predicts,
     )
 
 

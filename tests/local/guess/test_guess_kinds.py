@@ -40,6 +40,9 @@ def test_tables_that_packages_carry(
     assert {setting: values.get(setting) for setting in gate} == gate
     assert ("min_class_rows" in values) == (kind != "number")
     assert ("alerts.accuracy" in made.gate.monitoring) == (kind != "number")
+    # So few rows make an error of .1 by chance alone: the gate would refuse what is right.
+    bound = values.get("calibration_error", 0.1)
+    assert (bound > 0.1) == (kind != "number") and bound < 0.4
     # The test rows are the requests: with 200 asked for, none of these would be judged.
     least = made.gate.monitoring["min_rows"].value
     assert least == max(made.trial.rows["test"] // 2, 20)
@@ -63,6 +66,7 @@ def test_a_large_table_without_times_is_monitored_as_any(tmp_path: Path) -> None
     made = draft(tmp_path, table)
     assert made.moments.time.value is None and made.trial.rows["test"] > 250
     assert "min_rows" not in made.gate.monitoring
+    assert "calibration_error" not in made.gate.gate
 
 
 @pytest.mark.parametrize(

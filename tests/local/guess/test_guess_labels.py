@@ -55,6 +55,30 @@ def test_kind_positive_and_unknown(
 
 
 @pytest.mark.parametrize(
+    ("yes", "no", "language"),
+    [
+        ("ja", "nein", "German"), ("Oui", "Non", "French"), ("sí", "no", "Spanish"),
+        ("s\u0069\u0301", "no", "Spanish"), ("sim", "não", "Portuguese"), ("tak", "nie", "Polish"),
+        ("да", "нет", "Russian"), ("はい", "いいえ", "Japanese"), ("Evet", "Hayır", "Turkish"),
+        ("da", "nu", "Romanian"), ("yes", "no", ""),
+    ],
+)  # fmt: skip
+def test_yes_and_no_of_other_languages(tmp_path: Path, yes: str, no: str, language: str) -> None:
+    """Whichever is the commoner, and what it was taken for is said."""
+    for values in ([yes] * 30 + [no] * 70, [yes] * 70 + [no] * 30):
+        guess = label_of(tmp_path, values)
+        assert (guess.positive.value, guess.language) == ((yes,), language)
+        assert (f"{language} for yes and no" in guess.positive.reason) == bool(language)
+    assert label_of(tmp_path, values, positive=(no,)).language == ""
+
+
+@pytest.mark.parametrize("values", [["ja", "no"] * 50, ["si", "nein"] * 50, ["ne", "nu"] * 50])
+def test_words_of_two_languages_are_asked_for(tmp_path: Path, values: list[object]) -> None:
+    with pytest.raises(Question, match="Which value of y is positive"):
+        label_of(tmp_path, values)
+
+
+@pytest.mark.parametrize(
     "values", [[1] * 70 + [2] * 30, ["red"] * 50 + ["blue"] * 50, [-1, 1] * 50]
 )
 def test_what_nobody_knows_is_asked(tmp_path: Path, values: list[object]) -> None:
