@@ -25,6 +25,10 @@ class Temperature:
 def fit_temperature(labels: np.ndarray, answers: np.ndarray, *, offsets: bool) -> Temperature:
     """Fits by maximum likelihood; what does not help is left as it is.
 
+    The labels count as if one row more were of any class, as Platt's (1999) do for two: where few rows
+    are told apart without an error no slope would be too steep, and one surprise among new rows would
+    cost more than all of them.
+
     Args:
         labels: places of classes, [N].
         answers: probabilities, float32 [N, K].
@@ -37,17 +41,20 @@ def fit_temperature(labels: np.ndarray, answers: np.ndarray, *, offsets: bool) -
     moves = torch.zeros(answers.shape[1], dtype=torch.float64, requires_grad=offsets)
     fitted = [slope, moves] if offsets else [slope]
     optimizer = torch.optim.LBFGS(fitted, max_iter=200, line_search_fn="strong_wolfe")
+    surprise = 1 / (len(labels) + 2)
+
+    def misfit(odds: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(odds, places, label_smoothing=surprise)
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        found = torch.nn.functional.cross_entropy(logs * slope + moves, places)
-        found = found + _PULL * moves.square().mean()
+        found = misfit(logs * slope + moves) + _PULL * moves.square().mean()
         found.backward()  # type: ignore[no-untyped-call]
         return found
 
-    before = float(torch.nn.functional.cross_entropy(logs, places))
+    before = float(misfit(logs))
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    after = float(torch.nn.functional.cross_entropy((logs * slope + moves).detach(), places))
+    after = float(misfit((logs * slope + moves).detach()))
     found = float(slope.detach()[0])
     if not np.isfinite(after) or after >= before or found <= 0:
         return Temperature()
