@@ -117,13 +117,19 @@ class NetworkConfig(Section):
     )
 
 
+MAX_LEAVES = 2**21
+"""Of the trees of several classes together: about 200 MB as a graph."""
+
+
 class TreesConfig(Section):
     """Boosted trees beside the network, or in its place."""
 
     rounds: int = Field(
         default=2000,
         ge=1,
-        description="Rounds of boosting, at most; the best one on the validation part is taken.",
+        description="Rounds of boosting, at most; the best one on the validation part is taken. Of "
+        "several classes a round grows a tree each, and no more rounds than have 2,097,152 leaves in all "
+        "where each tree is as deep as it may be (131 of 1,000 classes with depth 4).",
     )
     patience: int = Field(
         default=50, ge=1, description="Rounds without improvement after which they end."
@@ -137,6 +143,13 @@ class TreesConfig(Section):
         description="Levels of a tree; `auto`: 4 below 10,000 training rows, then 5, and one more "
         "each time that there are three times as many, at most 8.",
     )
+
+    def rounds_for(self, classes: int) -> int:
+        """Rounds of boosting, at most, of so many classes (0: two, or a number); `depth` is decided."""
+        if not classes:
+            return self.rounds
+        leaves: int = classes * 2 ** int(self.depth)
+        return min(self.rounds, max(1, MAX_LEAVES // leaves))
 
 
 MANY_CLASSES = 100

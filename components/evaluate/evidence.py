@@ -355,6 +355,7 @@ def _no_evidence(subject: GatedModel) -> Evidence:
         rows=0,
         expected_rows=subject.splits.rows.get("test", 0),
         class_rows=(0,) * len(subject.label.class_names),
+        validation_rows=subject.splits.rows.get("validation"),
     )
 
 

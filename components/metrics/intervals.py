@@ -11,6 +11,23 @@ _DRAWS = 2000
 _PARTS = 41
 
 
+def conformal_rank(rows: int, level: float) -> int:
+    """Which of the rows' scores, in order, an interval or set must reach to hold `level` of new rows.
+
+    Split conformal prediction (Vovk, Gammerman and Shafer 2005): more than `rows` where they are too few
+    to promise so much.
+    """
+    return math.ceil((rows + 1) * level)
+
+
+def conformal_rows(level: float) -> int:
+    """The fewest rows that a promise to hold the share `level` can be made from."""
+    rows = max(math.floor(level / (1 - level)) - 1, 1)
+    while conformal_rank(rows, level) > rows:
+        rows += 1
+    return rows
+
+
 def percentile(replicates: "np.ndarray", confidence: float) -> tuple[float | None, float | None]:
     """Percentile interval (Efron and Tibshirani 1993, chapter 13); None where it is not defined."""
     import numpy as np

@@ -46,6 +46,7 @@ class FinishedModel:
         metrics: by name.
         curves: calibration curves by name, as the report draws them.
         importance: what each feature is worth.
+        warnings: what a person should know of the model.
         members: what each member's epochs measured, and which of them was best.
         choice: between the network, the trees and both, where both were trained.
         trees: what the trees' rounds measured, where they were trained.
@@ -60,6 +61,7 @@ class FinishedModel:
     curves: dict[str, list[dict[str, float]]]
     importance: list[FeatureImportance]
     members: list[MemberLog]
+    warnings: list[str] = field(default_factory=list)
     choice: Choice | None = None
     trees: TreesLog | None = None
     linear: LinearLog | None = None
@@ -112,6 +114,9 @@ def calibrate_members(prepared: Prepared, trained: Trained) -> FinishedModel:
         if head.is_calibrated:
             curves["before calibration"] = head.curve(labels, raw_answers)
         curves["calibrated"] = curve
+    doubt = "" if label.promise is None else label.promise.doubt(len(labels))
+    if doubt:
+        progress(f"WARNING: {doubt}")
     progress("measuring the features' importance", 0.0)
     return FinishedModel(
         model=model,
@@ -119,6 +124,7 @@ def calibrate_members(prepared: Prepared, trained: Trained) -> FinishedModel:
         threshold=threshold,
         label=label,
         metrics=label.measure(labels, answers),
+        warnings=[doubt] if doubt else [],
         curves=curves,
         importance=permutation_importance(
             model, prepared.parts.signature, validation, labels, settings.seed
@@ -271,6 +277,7 @@ def describe_training(
         "threshold": finished.threshold,
         "calibration": finished.curves,
         "importance": finished.importance,
+        "warnings": finished.warnings,
         "export_difference": export_difference,
         "seconds": round(seconds, 3),
         "environment": read_environment(),

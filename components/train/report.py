@@ -89,6 +89,7 @@ class TrainingLog(TypedDict):
     threshold: float
     calibration: dict[str, list[dict[str, float]]]
     importance: list[FeatureImportance]
+    warnings: list[str]
     export_difference: float
     seconds: float
     environment: dict[str, str]
@@ -120,6 +121,7 @@ def write_report(path: Path, title: str, training: TrainingLog) -> None:
             if name not in first
         ],
         note=_threshold_note(training),
+        warnings=[f"{said[:1].upper()}{said[1:]}." for said in training["warnings"]],
         choice=_choice(training),
         steps=_steps(training),
         curves=_learning(training),

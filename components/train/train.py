@@ -120,6 +120,7 @@ class TrainResult:
         kind: of label.
         model: what the bundle holds.
         parts: what it is made of: several of a blend.
+        warnings: what a person should know of it.
         seconds: of the whole stage.
     """
 
@@ -131,6 +132,7 @@ class TrainResult:
     kind: LabelKind = "binary"
     model: Literal["network", "linear", "trees", "blend"] = "network"
     parts: tuple[str, ...] = ("network",)
+    warnings: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -142,7 +144,8 @@ class TrainResult:
         made = {"network": members, "linear": "a linear model", "trees": "trees"}
         *first, last = (made[part] for part in self.parts)
         named = f"{', '.join(first)} and {last}" if first else last
-        return f"validation {', '.join(shown)}{decided}, {named}"
+        told = "".join(f"; WARNING: {warning}" for warning in self.warnings)
+        return f"validation {', '.join(shown)}{decided}, {named}{told}"
 
     def metadata(self) -> dict[str, Any]:
         """What the KFP artifact shows."""
@@ -255,9 +258,12 @@ def _train_models(
     alone = "network" not in wanted
     with part(0.0, 1.0 if alone else _TREES_END):
         if "linear" in wanted:
-            from slipway.components.train.linear.fit import fit_linear
+            from slipway.components.train.linear.fit import doubt_size, fit_linear
 
-            linear = fit_linear(prepared)
+            if len(wanted) > 1 and (doubt := doubt_size(prepared)):
+                progress(f"the linear model is left out: {doubt}")
+            else:
+                linear = fit_linear(prepared)
         if "trees" in wanted:
             grown = _grow(task, prepared, trees, tracker)
     if not alone:
@@ -359,6 +365,7 @@ def _finish(
         members=len(finished.model.members),
         model=finished.chosen,
         parts=tuple(finished.parts),
+        warnings=tuple(finished.warnings),
         seconds=seconds,
         kind=meta.label_kind,
         details={

@@ -23,6 +23,7 @@ from slipway.components.evaluate.card.slice_tables import show_slices
 from slipway.components.evaluate.evidence import ScoredSample
 from slipway.components.evaluate.gate.remedies import explain_failures
 from slipway.components.evaluate.gate.rules import bounds_of
+from slipway.components.evaluate.gate.thresholds import capitalised
 from slipway.components.evaluate.measures.measured import Estimate, Evidence
 from slipway.components.metrics.kinds.base import LabelTally, LabelType
 from slipway.components.metrics.kinds.binary import BinaryLabel
@@ -71,6 +72,7 @@ def write_card(path: Path, content: CardContent) -> None:
         failures=explain_failures(verdict.rules, evidence, content.gate),
         advice=verdict.notes.get("advice", []),
         warnings=content.splits.mostly_null,
+        doubt=_doubt(evidence),
         window=content.splits.windows.get("test"),
         amounts=_amounts(evidence) if content.tallies else "",
         weights=content.gate.weights,
@@ -92,6 +94,12 @@ def write_card(path: Path, content: CardContent) -> None:
         lead=metric_name(label.lead),
         rules=[_rule_row(r) for r in sorted(verdict.rules, key=lambda r: r.outcome == "pass")],
     )
+
+
+def _doubt(evidence: Evidence) -> str:
+    """Why the intervals, or sets, may not hold what they promise; empty: they do."""
+    promise, rows = evidence.label.promise, evidence.validation_rows
+    return "" if promise is None or rows is None else capitalised(promise.doubt(rows))
 
 
 def _facts(content: CardContent) -> list[tuple[str, Any]]:

@@ -161,6 +161,14 @@ def _few(result: RuleResult) -> tuple[str, list[str]]:
     ]
 
 
+def _promised(result: RuleResult) -> tuple[str, list[str]]:
+    return "features.split.validation", [
+        "the validation part is too small for what the intervals (or sets) promise: make"
+        " features.split.validation longer",
+        "ask for less: a lower training.interval (of classes training.sets)",
+    ]
+
+
 def _light(result: RuleResult) -> tuple[str, list[str]]:
     return "gate.min_rows", [
         "a few rows of the test part weigh far more than the others (gate.weights): cap the weights at"
@@ -293,6 +301,7 @@ _FIXED: dict[str, tuple[str, list[str]]] = {
 _BEGINNINGS: dict[str, Callable[[RuleResult], tuple[str, list[str]]]] = {
     "test rows": _few,
     "effective rows": _light,
+    "validation rows": _promised,
     "positives": _few,
     "negatives": _few,
     "fairness ": _fairness,

@@ -121,6 +121,7 @@ def _amount(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     return [
         check_count("test rows", "Test rows", evidence.rows, config.min_rows),
         *_effective(evidence, config),
+        *_promise(evidence, config),
         *(
             check_count(count.rule, count.what, count.rows, least)
             for count in evidence.label.count_classes(evidence.class_rows, least)
@@ -138,6 +139,21 @@ def _effective(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
         return [RuleResult(name=name, metric="rows", outcome="fail", reason=reason)]
     what = f"Rows of equal weight that the test rows are worth by {config.weights}"
     return [check_count(name, what, int(worth), config.min_rows)]
+
+
+def _promise(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
+    """Where coverage is asked for, intervals and sets must come from enough rows to promise it."""
+    promise = evidence.label.promise
+    asked = {limit.metric for limit in evidence.label.limits(config) if limit.value > 0}
+    asked |= config.metrics.keys() | config.slices.least.keys()
+    if promise is None or "coverage" not in asked:
+        return []
+    name = "validation rows"
+    if evidence.validation_rows is None:
+        reason = f"How many validation rows the {promise.what} are made from is not known."
+        return [RuleResult(name=name, metric="rows", outcome="fail", reason=reason)]
+    what = f"Validation rows for {promise.what} that are to hold {promise.level:.10g} of the labels"
+    return [check_count(name, what, evidence.validation_rows, promise.least_rows)]
 
 
 def bounds_of(label: LabelType, config: GateConfig) -> list[tuple[Metric, Bound]]:

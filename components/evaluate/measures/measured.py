@@ -82,6 +82,7 @@ class Evidence:
 
     Attributes:
         label: the kind of label, as the model has it.
+        validation_rows: those that intervals and sets were made from; None: not known.
         effective_rows: how many rows of equal weight the weighed test rows are worth; None: all weigh the
             same.
         rows: test rows. expected_rows: what splits.json says. class_rows: test rows of each class.
@@ -107,6 +108,7 @@ class Evidence:
     rows: int
     expected_rows: int
     class_rows: tuple[int, ...]
+    validation_rows: int | None = None
     effective_rows: float | None = None
     problems: tuple[str, ...] = ()
     metrics: dict[str, Estimate] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from slipway.components.config.kinds import METRICS, LabelKind, Metric
+from slipway.components.metrics.intervals import conformal_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,6 +143,35 @@ class Limit:
     value: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """What is to hold a share of the labels of new rows, made from the validation part.
+
+    Attributes:
+        what: intervals or sets.
+        level: the share.
+        unmade: what they are where the validation rows are too few.
+    """
+
+    what: str
+    level: float
+    unmade: str
+
+    @property
+    def least_rows(self) -> int:
+        """The fewest validation rows that it can be made from."""
+        return conformal_rows(self.level)
+
+    def doubt(self, rows: int) -> str:
+        """Why it cannot be made from so many validation rows, in words; empty: it can."""
+        if rows >= self.least_rows:
+            return ""
+        return (
+            f"{self.what} that are to hold {self.level:.10g} of the labels need {self.least_rows:,}"
+            f" validation rows, and there are {rows:,}: {self.unmade}"
+        )
+
+
 class LabelType(ABC):
     """One kind of label, with what one model says of it (its threshold, its classes, its interval)."""
 
@@ -185,6 +215,11 @@ class LabelType(ABC):
     def answer_names(self) -> tuple[str, ...]:
         """Names of the numbers that one answer has; empty where it is one number."""
         return self.class_names
+
+    @property
+    def promise(self) -> Promise | None:
+        """What the answers promise to hold of the labels; None: nothing."""
+        return None
 
     @property
     @abstractmethod

@@ -17,7 +17,13 @@ from slipway.components.metrics.costs import (
     expected_costs,
     named_pairs,
 )
-from slipway.components.metrics.kinds.base import ClassCount, LabelType, Limit, Output
+from slipway.components.metrics.kinds.base import (
+    ClassCount,
+    LabelType,
+    Limit,
+    Output,
+    Promise,
+)
 from slipway.components.metrics.kinds.limits import limits_of_classes
 from slipway.components.metrics.labels import reaches_threshold
 from slipway.components.metrics.multiclass_tally import MulticlassTally, RowValues
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
     from slipway.components.config.gate import GateConfig
 
 _SUM_TOLERANCE = 1e-3
+_NAMED = 20  # classes that have a rule each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +103,13 @@ class MulticlassLabel(LabelType):
         return self.classes
 
     @property
+    def promise(self) -> Promise | None:
+        """See `LabelType`."""
+        if self.set_threshold is None:
+            return None
+        return Promise(what="sets", level=self.level, unmade="each set holds every class")
+
+    @property
     def noun(self) -> str:
         """See `LabelType`."""
         held = f", with a set that is to hold {self.level:.0%} of the labels" if self.level else ""
@@ -117,9 +131,12 @@ class MulticlassLabel(LabelType):
         return limits
 
     def count_classes(self, class_rows: tuple[int, ...], least: int) -> list[ClassCount]:
-        """Each class that is too rare, by name; the rarest where none is."""
+        """Each class that is too rare, by name, or all of many in one; the rarest where none is."""
         rarest = min(zip(self.classes, class_rows, strict=True), key=lambda pair: pair[1])
         found = [pair for pair in zip(self.classes, class_rows, strict=True) if pair[1] < least]
+        if len(found) > _NAMED:
+            what = f"Test rows of the rarest of {len(found):,} classes with too few ({rarest[0]})"
+            return [ClassCount(rule="class rows", what=what, rows=rarest[1])]
         return [
             ClassCount(rule=f"class {name} rows", what=f"Test rows of the class {name}", rows=rows)
             for name, rows in found or [rarest]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from slipway.components.config.kinds import LabelKind, Metric
 from slipway.components.metrics import number
-from slipway.components.metrics.kinds.base import ClassCount, LabelType, Limit, Output
+from slipway.components.metrics.kinds.base import ClassCount, LabelType, Limit, Output, Promise
 from slipway.components.metrics.tally import MAX_BLOCKS
 
 if TYPE_CHECKING:
@@ -46,6 +46,12 @@ class NumberLabel(LabelType):
     def answer_names(self) -> tuple[str, ...]:
         """See `LabelType`."""
         return _COLUMNS
+
+    @property
+    def promise(self) -> Promise:
+        """See `LabelType`."""
+        unmade = "how many labels they hold is not known"
+        return Promise(what="intervals", level=self.level, unmade=unmade)
 
     @property
     def noun(self) -> str:

@@ -1,8 +1,8 @@
 """Split conformal prediction: what intervals and sets must be to hold what they promise."""
 
-import math
-
 import numpy as np
+
+from slipway.components.metrics.intervals import conformal_rank
 
 
 def conform(labels: np.ndarray, answers: np.ndarray, level: float) -> float:
@@ -17,11 +17,13 @@ def conform(labels: np.ndarray, answers: np.ndarray, level: float) -> float:
         level: the share to hold.
 
     Returns:
-        What is taken off the lower end and added to the upper one; it may be negative.
+        What is taken off the lower end and added to the upper one; it may be negative. Where the rows are
+        too few to promise so much (`intervals.conformal_rows`), the largest that they give: the caller
+        says so.
     """
     exact = answers.astype(np.float64)
     outside = np.maximum(exact[:, 1] - labels, labels - exact[:, 2])
-    rank = math.ceil((len(labels) + 1) * level)
+    rank = conformal_rank(len(labels), level)
     return float(np.sort(outside)[min(rank, len(labels)) - 1])
 
 
@@ -41,5 +43,5 @@ def fit_sets(labels: np.ndarray, answers: np.ndarray, level: float) -> float:
         every class.
     """
     own = np.take_along_axis(answers, labels[:, None].astype(np.int64), 1)[:, 0]
-    rank = math.ceil((len(labels) + 1) * level)
+    rank = conformal_rank(len(labels), level)
     return float(np.sort(own)[::-1][rank - 1]) if rank <= len(labels) else 0.0

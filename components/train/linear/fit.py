@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from slipway.components.support.errors import SlipwayError
 from slipway.components.train.data.preparation import Prepared
 from slipway.components.train.data.tables import TrainingRows
 from slipway.components.train.heads.base import Head
@@ -26,6 +27,9 @@ _ROWS = 50_000
 _PATIENCE = 2  # penalties without improvement
 _STEPS = 200  # of L-BFGS, for each penalty
 _SMOOTH = 0.05  # standard deviations over which a quantile's loss bends
+_CELLS = 2**22  # rows times outputs at once: 32 MB a table of float64
+MAX_COEFFICIENTS = 4_000_000
+"""L-BFGS keeps about fifty numbers for each: 1.6 GB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,17 @@ class DesignRows:
     labels: Tensor
     weights: Tensor
 
+    def pieces(self, outputs: int) -> "list[DesignRows]":
+        """The rows in pieces whose outputs fit into bounded memory; weights are shares of the whole."""
+        step = max(1, _CELLS // outputs)
+        if len(self.labels) <= step:
+            return [self]
+        names = ("design", "codes", "labels", "weights")
+        cut = [getattr(self, name).split(step) for name in names]
+        return [
+            DesignRows(**dict(zip(names, piece, strict=True))) for piece in zip(*cut, strict=True)
+        ]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coefficients:
@@ -83,27 +98,52 @@ class Coefficients:
         return found
 
 
+def doubt_size(prepared: Prepared) -> str:
+    """Why the model would be too large to be fitted, in words; empty: it is not."""
+    parts = prepared.parts
+    numbers = 2 * len(parts.preprocessor.varying_columns) + parts.preprocessor.plain_width + 1
+    columns, outputs = numbers + sum(_cardinalities(prepared)), parts.head.outputs
+    if columns * outputs <= MAX_COEFFICIENTS:
+        return ""
+    return (
+        f"{columns:,} columns and categories for each of {outputs:,} outputs are"
+        f" {columns * outputs:,} coefficients; {MAX_COEFFICIENTS:,} are the most"
+    )
+
+
+def _cardinalities(prepared: Prepared) -> tuple[int, ...]:
+    """Codes of each categorical column."""
+    signature = prepared.parts.signature
+    return (
+        *(len(signature.vocabularies[name]) + 1 for name in signature.categorical),
+        *[WEEKDAYS] * len(signature.time),
+    )
+
+
 def fit_linear(prepared: Prepared) -> FittedLinear:
     """Fits to the training rows, of a large table to evenly spaced ones, and chooses the penalty.
 
     Args:
         prepared: what was read.
+
+    Raises:
+        SlipwayError: it would be too large: see `doubt_size`.
     """
     started = time.monotonic()
     parts = prepared.parts
+    if doubt := doubt_size(prepared):
+        raise SlipwayError(f"training.model is linear, and {doubt}. Take `network` or `auto`.")
     whole = parts.source.rows
     every = max(1, -(-len(whole) // _ROWS))
     rows = TrainingRows(**{name: getattr(whole, name)[::every].cpu() for name in whole.__slots__})
     held = parts.validation.to(torch.device("cpu"))
-    cardinalities = (
-        *(len(parts.signature.vocabularies[name]) + 1 for name in parts.signature.categorical),
-        *[WEEKDAYS] * len(parts.signature.time),
-    )
+    cardinalities = _cardinalities(prepared)
+    outputs = parts.head.outputs
     module = Linear(
         make_scales(parts.preprocessor, rows.scaled),
         parts.preprocessor.plain_width,
         cardinalities,
-        parts.head.outputs,
+        outputs,
     )
     train, validation = (columns_of(module, table) for table in (rows, held))
     found = Coefficients.zeros(train.design.shape[1], cardinalities, module.outputs)
@@ -111,7 +151,7 @@ def fit_linear(prepared: Prepared) -> FittedLinear:
     best = found
     for penalty in PENALTIES:
         found = minimise(parts.head, found, train, penalty)
-        loss = float(_loss(parts.head, found, validation))
+        loss = sum(float(_loss(parts.head, found, piece)) for piece in validation.pieces(outputs))
         losses[penalty] = loss if math.isfinite(loss) else math.inf
         chosen = min(losses, key=losses.__getitem__)
         if chosen == penalty:
@@ -156,11 +196,17 @@ def minimise(head: Head, start: Coefficients, rows: DesignRows, penalty: float) 
         line_search_fn="strong_wolfe",
     )
 
+    pieces = rows.pieces(head.outputs)
+
     def loss() -> Tensor:
         optimizer.zero_grad()
         squares = sum(value.square().sum() for value in leaves[:-1])
-        found = _loss(head, fitted, rows) + penalty / 2 * squares
+        found = _loss(head, fitted, pieces[0]) + penalty / 2 * squares
         found.backward()  # type: ignore[no-untyped-call]
+        for piece in pieces[1:]:
+            more = _loss(head, fitted, piece)
+            more.backward()  # type: ignore[no-untyped-call]
+            found = found.detach() + more.detach()
         return found
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]

@@ -116,9 +116,11 @@ def forward_in_chunks(
         dtype: of the numbers that the model takes.
     """
     parts = []
+    forest = getattr(model, "forest", None)
+    step = CHUNK if forest is None else min(CHUNK, forest.rows_at_once)
     with torch.inference_mode():
-        for start in range(0, len(raw.numeric), CHUNK):
-            cut = slice(start, start + CHUNK)
+        for start in range(0, len(raw.numeric), step):
+            cut = slice(start, start + step)
             parts.append(
                 model(
                     torch.from_numpy(raw.numeric[cut]).to(dtype),

@@ -203,12 +203,13 @@ def _boost_all(
 ) -> "tuple[list[xgboost.Booster], dict[str, list[float]], list[float]]":
     """Each of the label's trainings: its trees, its validation losses, the leaf weight that it took."""
     models, histories, leaf_weights = [], {}, []
+    config = _bound_rounds(prepared.config, prepared.parts.head)
     with stop_on_sigterm() as stopping:
 
         def boost(boosting: Boosting) -> "tuple[xgboost.Booster, list[float]]":
-            return _boost(boosting, prepared.config, train, validation, stopping, log)
+            return _boost(boosting, config, train, validation, stopping, log)
 
-        small = prepared.config.is_small(len(prepared.parts.source.rows))
+        small = config.is_small(len(prepared.parts.source.rows))
         for boosting in boostings(prepared.parts.head):
             taken, model, history = _boost_best(boosting, small, boost)
             rounds = model.num_boosted_rounds()
@@ -217,6 +218,18 @@ def _boost_all(
             histories[boosting.name] = history
             leaf_weights.append(taken.leaf_weight)
     return models, histories, leaf_weights
+
+
+def _bound_rounds(config: TrainingConfig, head: Head) -> TrainingConfig:
+    """The settings with as many rounds as classes leave memory for."""
+    classes = len(head.classes) if isinstance(head, MulticlassHead) else 0
+    rounds = config.trees.rounds_for(classes)
+    if rounds < config.trees.rounds:
+        progress(
+            f"trees: a round of {classes:,} classes grows {classes:,} trees; {rounds:,} rounds are the"
+            f" most, not {config.trees.rounds:,}"
+        )
+    return config.with_values({"trees.rounds": rounds})
 
 
 def _compare(models: "list[xgboost.Booster]", matrix: np.ndarray, rows: "xgboost.DMatrix") -> None:
@@ -234,8 +247,9 @@ def _compare(models: "list[xgboost.Booster]", matrix: np.ndarray, rows: "xgboost
         theirs = model.predict(rows, output_margin=True).reshape(len(matrix), -1)
         forest = Forest(read_nodes(bytes(model.save_raw("json"))))
         allowed = max(TOLERANCE, model.num_boosted_rounds() * 2.0**-24)
-        for start in range(0, len(matrix), _COMPARED):
-            cut = slice(start, start + _COMPARED)
+        step = min(_COMPARED, forest.rows_at_once)
+        for start in range(0, len(matrix), step):
+            cut = slice(start, start + step)
             ours = forest(torch.from_numpy(matrix[cut])).numpy()
             gaps = np.abs(ours - theirs[cut]) / np.maximum(1, np.abs(theirs[cut]))
             if not gaps.max() <= allowed:

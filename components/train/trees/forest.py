@@ -12,6 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+_CELLS = 2**23
+"""Of a table of trees by outputs: 64 MB. Above it the leaves are added up without one."""
+_WALKED = 2**24
+"""Trees times rows that are walked at once, at most: about 500 MB."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nodes:
@@ -188,8 +193,13 @@ class Forest(nn.Module):
         super().__init__()
         self.nodes = nodes
         self.has_sets = bool(nodes.set_size.any())
-        adds = np.zeros((len(nodes.roots), len(nodes.base)))
-        adds[np.arange(len(nodes.roots)), nodes.outputs] = 1
+        trees, width = len(nodes.roots), len(nodes.base)
+        self.is_wide = trees * width > _CELLS
+        if self.is_wide:
+            adds = nodes.outputs
+        else:
+            adds = np.zeros((trees, width))
+            adds[np.arange(trees), nodes.outputs] = 1
         buffers = {
             "feature": nodes.feature,
             "threshold": nodes.threshold,
@@ -206,6 +216,11 @@ class Forest(nn.Module):
         for name, array in buffers.items():
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)))
 
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows `forward` may be given, so that memory is bounded whatever the trees."""
+        return max(1, _WALKED // len(self.nodes.roots))
+
     def forward(self, matrix: Tensor) -> Tensor:
         """The outputs before the link function: [N, W], of the matrix's precision.
 
@@ -221,7 +236,11 @@ class Forest(nn.Module):
             right = torch.where(torch.isnan(value), self.missing_right[at], right)
             at = self.ahead[2 * at + right.to(torch.int64)]
         # In float64, so that the order does not matter.
-        total = self.value[at].to(torch.float64) @ self.adds
+        leaves = self.value[at].to(torch.float64)
+        if self.is_wide:
+            total = leaves.new_zeros(len(leaves), len(self.base)).index_add(1, self.adds, leaves)
+        else:
+            total = leaves @ self.adds
         return (total + self.base).to(matrix.dtype)
 
     def _is_member(self, value: Tensor, at: Tensor) -> Tensor:

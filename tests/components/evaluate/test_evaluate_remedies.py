@@ -167,6 +167,7 @@ def test_a_number_is_told_in_its_own_words() -> None:
     numbers = replace(
         GOOD,
         label=NumberLabel(level=0.9),
+        validation_rows=1000,
         class_rows=(),
         metrics={"r2": estimate(0.5), "coverage": estimate(0.7, 0.01)},
         baselines={"mean": estimate(0.5), "linear regression": estimate(0.1)},

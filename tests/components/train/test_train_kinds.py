@@ -15,6 +15,7 @@ from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import ONNX, model_inputs, read_bundle
 from slipway.components.contracts.splits import read_part, read_splits, write_splits
 from slipway.components.metrics.costs import cheapest, cost_matrix, cost_rule
+from slipway.components.metrics.intervals import conformal_rank, conformal_rows
 from slipway.components.metrics.kinds.choose import label_type, label_type_of
 from slipway.components.metrics.multiclass import row_log_losses
 from slipway.components.support.errors import SlipwayError
@@ -363,6 +364,38 @@ def test_a_margin_of_few_rows_is_their_greatest() -> None:
     assert conform(np.array([1.0, 2.0]), np.zeros((2, 3)), 0.99) == 2.0
 
 
+@pytest.mark.parametrize(("level", "rows"), [(0.5, 1), (0.8, 4), (0.9, 9), (0.95, 19), (0.99, 99)])
+def test_a_promise_needs_rows(level: float, rows: int) -> None:
+    """From so many rows on the margin is one of theirs, and not merely the greatest there is."""
+    assert conformal_rows(level) == rows
+    assert conformal_rank(rows, level) <= rows
+    assert rows == 1 or conformal_rank(rows - 1, level) > rows - 1
+    promise = label_type("number", level=level).promise
+    assert promise is not None and not promise.doubt(rows)
+    assert f"need {rows} validation rows, and there are {rows - 1}" in promise.doubt(rows - 1)
+    assert label_type("binary").promise is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "level", "says"),
+    [
+        ("number", {"interval": 0.999}, "Intervals that are to hold 0.999 of the labels need 999"),
+        ("number", {"interval": 0.99}, ""),
+        ("multiclass", {"sets": 0.999}, "Sets that are to hold 0.999 of the labels need 999"),
+        ("multiclass", {"sets": 0.99}, ""),
+    ],
+)
+def test_a_promise_that_cannot_be_made_is_told(
+    kind: Any, level: dict[str, float], says: str, make_splits: Any, tmp_path: Path, tracking: str
+) -> None:
+    change = to_numbers if kind == "number" else to_classes
+    splits = make_splits(rows=600, change=change, kind=kind, classes=CLASSES)
+    result = run(splits, tmp_path, model="linear", **level)
+    report = (tmp_path / "report.html").read_text()
+    assert ("WARNING: " in result.headline) == bool(says)
+    assert says in report and ("validation rows, and there are" in report) == bool(says)
+
+
 @pytest.mark.parametrize(("sharper", "offsets"), [(3.0, False), (0.5, False), (1.0, True)])
 def test_temperature_undoes_what_was_done(sharper: float, offsets: bool) -> None:
     rng = np.random.default_rng(1)
@@ -376,6 +409,21 @@ def test_temperature_undoes_what_was_done(sharper: float, offsets: bool) -> None
     calibrated /= calibrated.sum(1, keepdims=True)
     assert np.abs(calibrated - true).mean() < 0.01
     assert row_log_losses(labels, calibrated).mean() < row_log_losses(labels, given).mean()
+
+
+@pytest.mark.parametrize("rows", [20, 60])
+def test_rows_without_an_error_do_not_make_a_model_certain(rows: int) -> None:
+    """Few rows are often told apart without an error, and the next ones are not."""
+    rng = np.random.default_rng(0)
+    true = rng.dirichlet(np.full(3, 0.05), 20_000)
+    labels = (true.cumsum(1) < rng.random((20_000, 1))).sum(1).clip(0, 2)
+    given = true.astype(np.float32).clip(1e-6)
+    held = np.flatnonzero(given.argmax(1) == labels)[:rows]
+    found = fit_temperature(labels[held], given[held], offsets=False)
+    assert 0.4 < found.slope < 1.2
+    calibrated = given.astype(np.float64) ** found.slope
+    calibrated /= calibrated.sum(1, keepdims=True)
+    assert row_log_losses(labels, calibrated).mean() < 1.4 * row_log_losses(labels, given).mean()
 
 
 def test_temperature_leaves_alone_what_it_cannot_better() -> None:

@@ -15,9 +15,11 @@ from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import ONNX, model_inputs, read_bundle, read_training
 from slipway.components.contracts.splits import read_part, read_splits
 from slipway.components.metrics.kinds.choose import label_type_of
+from slipway.components.support.errors import SlipwayError
 from slipway.components.train.data.preparation import Prepared, prepare
 from slipway.components.train.data.tables import raw_arrays
 from slipway.components.train.heads.number import NumberHead
+from slipway.components.train.linear import fit
 from slipway.components.train.linear.fit import Coefficients, columns_of, fit_linear, minimise
 from slipway.components.train.linear.model import Linear, make_scales
 from slipway.components.train.model.trained import TrainedModel, forward_in_chunks
@@ -157,6 +159,26 @@ def test_large_tables_have_none(make_splits: Any) -> None:
     assert "trees" in TrainingConfig(model="blend").parts(1000, 1000)
     assert TrainingConfig(model="linear").parts(10**7) == ("linear",)
     assert TrainingConfig(model="network").parts(100) == ("network",)
+
+
+def test_rows_in_pieces_find_the_same(make_splits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = make_splits(rows=700, **KINDS["multiclass"])
+    whole = fit_linear(prepared_of(splits))
+    monkeypatch.setattr(fit, "_CELLS", 300)
+    pieces = fit_linear(prepared_of(splits))
+    assert pieces.penalty == whole.penalty
+    assert list(pieces.losses.values()) == pytest.approx(list(whole.losses.values()), rel=1e-3)
+
+
+def test_what_is_too_large_to_be_fitted_is_refused_or_left_out(
+    make_splits: Any, tmp_path: Path, tracking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = make_splits(rows=600, **KINDS["multiclass"])
+    monkeypatch.setattr(fit, "MAX_COEFFICIENTS", 50)
+    with pytest.raises(SlipwayError, match="50 are the most"):
+        run(splits, tmp_path / "linear", model="linear")
+    blend = run(splits, tmp_path / "blend", model="blend")
+    assert "linear" not in blend.parts
 
 
 def test_a_small_linear_table_is_not_lost_to_a_logistic_regression(

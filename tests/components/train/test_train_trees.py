@@ -16,7 +16,8 @@ import torch
 import xgboost
 from onnx import TensorProto, helper
 
-from slipway.components.config.training import TrainingConfig
+from slipway.components.config import training
+from slipway.components.config.training import MAX_LEAVES, TrainingConfig
 from slipway.components.contracts.bundle import (
     ONNX,
     Bundle,
@@ -40,7 +41,7 @@ from slipway.components.train.model.blend import block_error, choose
 from slipway.components.train.model.preprocess import RawArrays
 from slipway.components.train.preemption import Preempted
 from slipway.components.train.train import TrainingTask, TrainResult, train_model
-from slipway.components.train.trees import fit
+from slipway.components.train.trees import fit, forest
 from slipway.components.train.trees.forest import Forest, Nodes, join_nodes, read_nodes
 from slipway.components.train.trees.inputs import matrix_of, tree_columns
 
@@ -363,6 +364,34 @@ def test_of_two_columns_a_tree_sees_both(make_splits: Any) -> None:
     kept = tuple(feature for feature in meta.features if feature.name in names)
     write_splits(splits, replace(meta, features=kept))
     assert min(grow_for(splits).history["log_loss"]) < 0.3
+
+
+def test_many_classes_have_fewer_rounds_and_the_same_answers(
+    make_splits: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trees are as many as classes in each round: what they take of memory has a bound all the same."""
+    settings = TrainingConfig().resolve(1000).trees
+    assert settings.rounds_for(0) == settings.rounds_for(20) == 2000
+    for classes in (100, 1000):
+        trees = settings.rounds_for(classes) * classes
+        assert MAX_LEAVES - 16 * classes < trees * 2 ** int(settings.depth) <= MAX_LEAVES
+    assert settings.rounds_for(10**7) == 1
+    splits = make_splits(rows=600, **KINDS["multiclass"])
+    free = grow_for(splits)
+    capsys.readouterr()
+    monkeypatch.setattr(training, "MAX_LEAVES", 3 * 16 * 5)
+    bound = grow_for(splits)
+    assert free.rounds[0] > 5 and bound.rounds == [5]
+    assert "grows 3 trees; 5 rounds are the most, not 2,000" in capsys.readouterr().out
+    # Walked in pieces and added up without a table of trees by outputs, the answers are the same.
+    plain = Forest(free.nodes())
+    width = 1 + int(plain.nodes.feature.max())
+    matrix = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (50, width)).astype("f4"))
+    monkeypatch.setattr(forest, "_CELLS", 0)
+    monkeypatch.setattr(forest, "_WALKED", 7 * len(plain.nodes.roots))
+    wide = Forest(free.nodes())
+    assert wide.is_wide and not plain.is_wide and wide.rows_at_once == 7
+    np.testing.assert_allclose(wide(matrix), plain(matrix), rtol=1e-6, atol=1e-6)
 
 
 def test_a_table_too_large_for_memory_is_thinned(
