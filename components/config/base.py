@@ -33,7 +33,7 @@ NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 class Section(BaseModel):
     """A part of the project file. Unknown keys are refused; values cannot change after parsing."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
 
     def to_struct(self) -> dict[str, Any]:
         """The section as JSON values: what travels to a stage as its struct parameter.

@@ -6,16 +6,19 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.bundle import bundle_hash, read_bundle
 from slipway.components.contracts.release import Deployment, Release, Tag
 from slipway.components.contracts.signature import TrustPolicy, short
 from slipway.components.contracts.verdict import read_verdict
-from slipway.components.deploy.golden import Golden, golden_rows
 from slipway.components.support import environment, tracking
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress, stage
+
+if TYPE_CHECKING:
+    from slipway.components.deploy.golden import Golden
 
 ALIAS = "champion"
 
@@ -71,6 +74,9 @@ def deploy_model(
     settings = DeploymentConfig.parse(config, "deployment", parameters)
     version = Release.read(release)
     check_passed(verdict, version)
+
+    from slipway.components.deploy.golden import golden_rows
+
     with tempfile.TemporaryDirectory(prefix="slipway-deploy-") as scratch:
         folder = fetch_bundle(version, Path(scratch))
         golden = golden_rows(folder, read_bundle(folder), splits)
@@ -80,7 +86,7 @@ def deploy_model(
 
 
 def put_in_service(
-    version: Release, folder: Path, golden: Golden, project: str, config: DeploymentConfig
+    version: Release, folder: Path, golden: "Golden", project: str, config: DeploymentConfig
 ) -> Deployment:
     """Rolls a checked bundle out and makes it champion once it has answered: deploy and rollback alike.
 

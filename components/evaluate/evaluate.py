@@ -5,23 +5,20 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.gate import GateConfig, blank_threshold
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.contracts.bundle import bundle_hash, read_bundle
 from slipway.components.contracts.splits import Splits, read_splits
 from slipway.components.contracts.verdict import Outcome, Verdict, write_verdict
-from slipway.components.evaluate.card.card import CardContent, write_card
-from slipway.components.evaluate.card.class_plots import MAX_DRAWN_CLASSES
-from slipway.components.evaluate.card.slice_tables import find_weakest
-from slipway.components.evaluate.evidence import GatedModel, Measurements, gather_evidence
-from slipway.components.evaluate.gate.advice import advise
-from slipway.components.evaluate.gate.remedies import find_remedies
-from slipway.components.evaluate.gate.rules import bounds_of, decide, judge, override_for
-from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress, stage
+
+# What measures, judges and draws is imported once the settings are read.
+if TYPE_CHECKING:
+    from slipway.components.evaluate.evidence import Measurements
+    from slipway.components.metrics.kinds.base import LabelType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +106,11 @@ def evaluate_model(task: EvaluationTask) -> Evaluation:
     bundle = read_bundle(task.bundle_path)
     if bundle.label_kind != "number":  # of which these are no metrics
         _refuse_blanks(settings, task.parameters)
+
+    from slipway.components.evaluate.card.card import CardContent, write_card
+    from slipway.components.evaluate.card.class_plots import MAX_DRAWN_CLASSES
+    from slipway.components.evaluate.evidence import GatedModel, gather_evidence
+
     gate = settings.with_defaults_of(bundle.label_kind)
     subject = GatedModel(
         folder=task.bundle_path,
@@ -165,11 +167,16 @@ def _refuse_blanks(gate: GateConfig, parameters: Mapping[str, float]) -> None:
 def _decide(
     task: EvaluationTask,
     gate: GateConfig,
-    measured: Measurements,
+    measured: "Measurements",
     model_hash: str,
     splits: Splits,
 ) -> Verdict:
     """The rules' verdict, and a person's override of it."""
+    from slipway.components.evaluate.card.slice_tables import find_weakest
+    from slipway.components.evaluate.gate.advice import advise
+    from slipway.components.evaluate.gate.remedies import find_remedies
+    from slipway.components.evaluate.gate.rules import bounds_of, decide, judge, override_for
+
     rules = judge(measured.evidence, gate)
     override, remark = override_for(rules, task.override_approver, task.override_reason)
     if remark:
@@ -205,8 +212,10 @@ def _decide(
     )
 
 
-def _thresholds(label: LabelType, gate: GateConfig) -> dict[str, float]:
+def _thresholds(label: "LabelType", gate: GateConfig) -> dict[str, float]:
     """By metric of the first line, the bound that the gate holds it against."""
+    from slipway.components.evaluate.gate.rules import bounds_of
+
     asked = [(metric, bound) for metric, bound in (*gate.metrics.items(), *bounds_of(label, gate))]
     limits = {
         metric: limit

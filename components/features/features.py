@@ -24,8 +24,6 @@ from slipway.components.contracts.splits import (
 from slipway.components.features import parts as cutting
 from slipway.components.features.columns import as_key, key_columns, key_types
 from slipway.components.features.split import Windows, cut, split_rule
-from slipway.components.features.store.online import materialise
-from slipway.components.features.store.registry import apply_definitions, open_store
 from slipway.components.features.tables import write_table
 from slipway.components.features.views.expressions import with_derived
 from slipway.components.features.views.views import ViewTable, write_view
@@ -113,6 +111,8 @@ def _register_views(
     keys: Mapping[str, str],
     made: Mapping[str, ViewTable],
 ) -> "FeatureStore":
+    from slipway.components.features.store.registry import apply_definitions, open_store
+
     store = open_store(place, settings.offline_store)
     apply_definitions(store, place, settings, keys, made)
     progress(f"registered {len(settings.views)} views with Feast")
@@ -203,6 +203,8 @@ def write_views(
 
 
 def _fill_online_store(store: "FeatureStore", settings: FeaturesConfig, moment: datetime) -> None:
+    from slipway.components.features.store.online import materialise
+
     for view in settings.views:
         if settings.is_online(view):
             written = materialise(store, view.name, moment)

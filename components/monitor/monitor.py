@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from slipway.components.config.data import Window
 from slipway.components.config.features.features import FeaturesConfig
@@ -13,27 +13,13 @@ from slipway.components.contracts.monitoring.inference_log import whole_after
 from slipway.components.contracts.monitoring.monitoring_record import (
     MonitoringRecord,
 )
-from slipway.components.monitor import history
-from slipway.components.monitor.alerting.routes import notify
-from slipway.components.monitor.kubeflow_api import KubeflowApi
-from slipway.components.monitor.late import log_matured
-from slipway.components.monitor.measures.window_measures import (
-    MeasuredSeries,
-    WindowMeasures,
-    measure_window,
-)
-from slipway.components.monitor.record import make_record
-from slipway.components.monitor.report.evidently import evidently_page, write_evidently
-from slipway.components.monitor.report.page import write_report
-from slipway.components.monitor.retention.retention import apply_retention, plan_retention
-from slipway.components.monitor.retention.runs import KubeflowHistory
-from slipway.components.monitor.tracking import log_report, log_series
-from slipway.components.monitor.window import wait_until_whole
 from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.kubernetes.pod import in_pod
 from slipway.components.support.stage import progress, stage
-from slipway.components.support.tracking import connect
+
+# What measures imports numpy, a third of the time to the first line: it comes once the settings are read.
+if TYPE_CHECKING:
+    from slipway.components.monitor.measures.window_measures import WindowMeasures
 
 Decision = Literal["retrain", "keep"]
 # The summary has them as current_accuracy and avg_latency.
@@ -127,11 +113,21 @@ def monitor_window(
     """
     settings = MonitoringConfig.parse(task.config, "monitoring")
     if not task.log_uri:
+        from slipway.components.monitor.window import wait_until_whole
+
         wait = wait or partial(
             wait_until_whole, whole_after=whole_after(environment.inference_log_uri())
         )
         if missing := wait(task.window):
             progress(f"WARNING: {missing}")
+
+    from slipway.components.monitor import history
+    from slipway.components.monitor.alerting.routes import notify
+    from slipway.components.monitor.late import log_matured
+    from slipway.components.monitor.measures.window_measures import MeasuredSeries, measure_window
+    from slipway.components.monitor.record import make_record
+    from slipway.components.monitor.tracking import log_report, log_series
+
     series = task.series or task.project
     measures = measure_window(
         MeasuredSeries(
@@ -166,10 +162,17 @@ def _let_go(task: MonitoringTask, settings: MonitoringConfig) -> None:
     """Deletes what the project keeps no longer. It fails no run: the next one tries again."""
     if settings.retention == RetentionConfig():
         return
+    from slipway.components.monitor.retention.retention import apply_retention, plan_retention
+    from slipway.components.support.kubernetes.pod import in_pod
+    from slipway.components.support.tracking import connect
+
     server = connect()
     try:
         kubeflow = None
         if settings.retention.pipeline_runs is not None and in_pod():
+            from slipway.components.monitor.kubeflow_api import KubeflowApi
+            from slipway.components.monitor.retention.runs import KubeflowHistory
+
             api = KubeflowApi()
             experiments = api.named("experiments", task.project)
             kubeflow = KubeflowHistory(api.ask, [str(e["experiment_id"]) for e in experiments])
@@ -197,8 +200,10 @@ def list_numbers(record: MonitoringRecord) -> dict[str, float]:
     }
 
 
-def _keep_sketches(series: str, record: MonitoringRecord, measures: WindowMeasures) -> None:
+def _keep_sketches(series: str, record: MonitoringRecord, measures: "WindowMeasures") -> None:
     """Keeps the window's sketches for later windows to be compared with."""
+    from slipway.components.monitor import history
+
     version = measures.version
     if version and version.drift:
         history.append_sketches(
@@ -213,9 +218,12 @@ def _keep_sketches(series: str, record: MonitoringRecord, measures: WindowMeasur
 def _write_pages(
     task: MonitoringTask,
     record: MonitoringRecord,
-    measures: WindowMeasures,
+    measures: "WindowMeasures",
     settings: MonitoringConfig,
 ) -> None:
+    from slipway.components.monitor.report.evidently import evidently_page, write_evidently
+    from slipway.components.monitor.report.page import write_report
+
     version = measures.version
     drift = version.drift if version else None
     evidently = None

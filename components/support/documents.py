@@ -12,8 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 MAX_DEPTH = 100
 MAX_VALUES = 500_000
 MAX_DIGITS = 400
@@ -30,7 +28,6 @@ _TOKEN = re.compile(
 )
 KubeObject = dict[str, Any]
 """An object of Kubernetes' API, or a part of one; its shape is the API's."""
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class UnfitDocument(ValueError):
@@ -68,7 +65,9 @@ def load_yaml(text: str) -> list[Any]:
         UnfitDocument: it is no YAML, or beyond the bounds.
     """
     check_yaml(text)
-    documents: list[object] = _as_yaml(lambda: list(yaml.load_all(text, Loader=_LOADER)))
+    import yaml
+
+    documents: list[object] = _as_yaml(lambda: list(yaml.load_all(text, Loader=_loader())))
     return documents
 
 
@@ -123,7 +122,15 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 
+def _loader() -> Any:
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 def _as_yaml(work: Callable[[], object]) -> Any:
+    import yaml
+
     try:
         return work()
     except yaml.YAMLError as error:
@@ -136,10 +143,12 @@ def _as_yaml(work: Callable[[], object]) -> Any:
 
 def _look_through(text: str) -> None:
     """Counts values as if every alias were written out, without writing one out."""
+    import yaml
+
     sizes: dict[str, int] = {}
     open_names: list[str | None] = []
     counts = [0]
-    for event in yaml.parse(text, Loader=_LOADER):
+    for event in yaml.parse(text, Loader=_loader()):
         line = event.start_mark.line + 1 if event.start_mark else None
         if isinstance(event, yaml.CollectionStartEvent):
             open_names.append(event.anchor)

@@ -3,16 +3,14 @@
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from slipway.components.config.kinds import LabelKind
-from slipway.components.metrics.kinds.base import LabelType
-from slipway.components.metrics.kinds.binary import BinaryLabel
-from slipway.components.metrics.kinds.multiclass import MulticlassLabel
-from slipway.components.metrics.kinds.number import NumberLabel
 
+# A stage knows one kind: the others' metrics stay where they are.
 if TYPE_CHECKING:
     from slipway.components.contracts.bundle import Bundle
+    from slipway.components.metrics.kinds.base import LabelType
 
 
-def label_type_of(bundle: "Bundle") -> LabelType:
+def label_type_of(bundle: "Bundle") -> "LabelType":
     """The kind of label of a trained model."""
     return label_type(
         bundle.label_kind,
@@ -36,7 +34,7 @@ def label_type(
     scale: float = 1.0,
     costs: "dict[str, dict[str, float]] | None" = None,
     set_threshold: float | None = None,
-) -> LabelType:
+) -> "LabelType":
     """The kind of label, with what one model says of it.
 
     Args:
@@ -52,6 +50,8 @@ def label_type(
             there are no sets.
     """
     if kind == "multiclass":
+        from slipway.components.metrics.kinds.multiclass import MulticlassLabel
+
         return MulticlassLabel(
             classes=classes,
             costs=costs or {},
@@ -59,7 +59,11 @@ def label_type(
             set_threshold=set_threshold,
         )
     if kind == "number":
+        from slipway.components.metrics.kinds.number import NumberLabel
+
         return NumberLabel(level=level, centre=centre, scale=scale)
+    from slipway.components.metrics.kinds.binary import BinaryLabel
+
     return BinaryLabel(threshold=threshold, costs=costs or {})
 
 
@@ -73,8 +77,11 @@ class LabelFacts(TypedDict):
     set_threshold: NotRequired[float]
 
 
-def to_facts(label: LabelType) -> LabelFacts:
+def to_facts(label: "LabelType") -> LabelFacts:
     """What is needed to read a version's answers again."""
+    from slipway.components.metrics.kinds.multiclass import MulticlassLabel
+    from slipway.components.metrics.kinds.number import NumberLabel
+
     facts: LabelFacts = {
         "kind": label.kind,
         "classes": list(label.class_names) if label.kind == "multiclass" else [],
@@ -87,7 +94,7 @@ def to_facts(label: LabelType) -> LabelFacts:
     return facts
 
 
-def from_facts(facts: LabelFacts | None) -> LabelType:
+def from_facts(facts: LabelFacts | None) -> "LabelType":
     """The kind of label; without facts a binary one, as records had it before."""
     if facts is None:
         return label_type("binary")
