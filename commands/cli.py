@@ -45,7 +45,7 @@ from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.components.support.files import short_path, write_text
 from slipway.components.support.libraries.extras import explain_missing, require_extra
 from slipway.components.support.libraries.packages import own_version
-from slipway.components.support.secrets import guarded_output
+from slipway.components.support.secrets import guard_output
 from slipway.components.support.stores import bound_stores
 
 if TYPE_CHECKING:
@@ -474,11 +474,7 @@ def _duration(option: str, text: str) -> Any:
 def main() -> None:
     """Runs the command: errors are one clear paragraph, with a traceback only under --debug."""
     bound_stores()
-    with guarded_output():
-        _main()
-
-
-def _main() -> None:
+    guard_output()
     try:
         app()
     except SlipwayError as error:

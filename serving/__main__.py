@@ -3,18 +3,18 @@
 import sys
 
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.secrets import guarded_output
+from slipway.components.support.secrets import guard_output
 from slipway.serving.settings import parse_settings
 
 
 def main() -> int:
     """Runs the predictor; 0 after a signal, 1 where it cannot serve."""
+    guard_output()
     try:
         settings = parse_settings(sys.argv[1:])
         from slipway.serving.server import serve
 
-        with guarded_output():
-            serve(settings)
+        serve(settings)
     except SlipwayError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway.components.contracts.monitoring.inference_log import ROLL_SECONDS
+from slipway.components.support.environment import check_store_uri
 from slipway.components.support.errors import SlipwayError
 
 
@@ -185,6 +186,8 @@ def _from_text(name: str, text: str, kind: type) -> object:
 
 
 def _check(settings: PredictorSettings) -> None:
+    for name in ("model_uri", "log_uri"):
+        check_store_uri(variable(name), getattr(settings, name))
     if not 0 <= settings.log_sample <= 1:
         raise SlipwayError(f"--log-sample is a share from 0 to 1, not {settings.log_sample}.")
     if settings.missing_features not in ("refuse", "null"):

@@ -32,7 +32,7 @@ from slipway.components.contracts.endpoint import (
     control_path,
 )
 from slipway.components.support.files import write_json
-from slipway.components.support.secrets import guarded_output
+from slipway.components.support.secrets import guard_output
 
 STOP_SECONDS = 40.0
 _LONGEST_PAUSE = 30.0
@@ -272,5 +272,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    with guarded_output():
-        sys.exit(main(sys.argv[1:]))
+    guard_output()
+    sys.exit(main(sys.argv[1:]))

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 from slipway.components.config.data import Format
 from slipway.components.support.addresses import refuse_metadata
 from slipway.components.support.errors import SlipwayError, is_failure
+from slipway.components.support.secrets import holds_secret
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -65,8 +65,7 @@ def public_uri(uri: str) -> str:
     """The URI without query (which may be a signature); a path becomes absolute."""
     if "://" not in uri:
         return str(Path(uri).resolve())
-    parts = urlsplit(uri)
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+    return re.split(r"[?#]", uri)[0]
 
 
 def check_uri(table: str, uri: str) -> str:
@@ -75,17 +74,16 @@ def check_uri(table: str, uri: str) -> str:
     Raises:
         SlipwayError: an unknown scheme, a password in the URI, or a cloud's metadata service.
     """
-    parts = urlsplit(uri)
-    scheme = parts.scheme if "://" in uri else "file"
+    scheme = uri.partition("://")[0].lower() if "://" in uri else "file"
     if scheme not in SCHEMES:
         raise SlipwayError(
             f"Table {table}: '{scheme}://' is not a source that Slipway reads. Use a path,"
             f" {', '.join(f'{name}://' for name in SCHEMES[1:-1])}."
         )
-    if parts.password:
+    if holds_secret(uri.partition("?")[0]):
         raise SlipwayError(
-            f"Table {table}: the address holds a password. Credentials come from the environment or"
-            " a mounted secret, never from the project file."
+            f"Table {table}: the address holds a password or a token. Credentials come from the"
+            " environment or a mounted secret, never from the project file."
         )
     if scheme in ("http", "https"):
         refuse_metadata(uri, f"Table {table}")

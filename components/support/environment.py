@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.secrets import holds_secret
 
 # The objects of the namespace that every task takes its settings from, by reference.
 CONFIG_MAP, SECRETS = "slipway-config", "slipway-secrets"
@@ -51,6 +52,31 @@ def required(name: str) -> str:
     return value
 
 
+def store_uri(name: str) -> str:
+    """Reads the address of a folder or an object store, which is shown and handed on everywhere.
+
+    Raises:
+        SlipwayError: it is not set, or holds a key (Arrow takes s3://key:secret@bucket).
+    """
+    uri = required(name)
+    check_store_uri(name, uri)
+    return uri
+
+
+def check_store_uri(name: str, uri: str) -> None:
+    """Refuses an address of a store that holds a key.
+
+    Raises:
+        SlipwayError: it does.
+    """
+    if holds_secret(uri):
+        raise SlipwayError(
+            f"{name} holds a key or a password. Say only where the store is; the key comes from the"
+            " environment or a mounted secret (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
+            " AZURE_STORAGE_ACCOUNT_KEY), and a self-hosted store's address from AWS_ENDPOINT_URL."
+        )
+
+
 def optional(name: str) -> str:
     """Reads a setting, under its own name or the one that it has on a cluster; empty: it is not set."""
     value = os.environ.get(name, "").strip()
@@ -73,7 +99,7 @@ def tracking_uri() -> str:
 
 def feature_store_uri() -> str:
     """Folder or object-store prefix that holds the Feast registry and the offline tables."""
-    return required("FEATURE_STORE_URI")
+    return store_uri("FEATURE_STORE_URI")
 
 
 def redis_url() -> str | None:
@@ -83,12 +109,12 @@ def redis_url() -> str | None:
 
 def inference_log_uri() -> str:
     """Folder or object-store prefix that predictors write their inference log below."""
-    return required("INFERENCE_LOG_URI")
+    return store_uri("INFERENCE_LOG_URI")
 
 
 def monitoring_uri() -> str:
     """Folder or object-store prefix of what monitoring keeps from run to run."""
-    return required("MONITORING_URI")
+    return store_uri("MONITORING_URI")
 
 
 def home() -> Path:

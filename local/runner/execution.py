@@ -77,6 +77,8 @@ def execute(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     request_file = log.with_suffix(".json")
+    # A parameter may hold what only this person may read: a table's signed address.
+    request_file.touch(mode=0o600)
     request_file.write_text(request_json(request), encoding="utf-8")
     temporary = make_run_temporary(Path(request.root).parent)
     run = PipelineRun(tasks={}, log=log)

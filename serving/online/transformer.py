@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.splits import Feature
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.secrets import guarded_output
+from slipway.components.support.secrets import guard_output
 from slipway.serving.admission import Admission, too_much
 from slipway.serving.errors import RequestError
 from slipway.serving.http.asgi import Receive, Scope, Send
@@ -364,5 +364,5 @@ def main(arguments: list[str]) -> None:
 if __name__ == "__main__":
     import sys
 
-    with guarded_output():
-        main(sys.argv[1:])
+    guard_output()
+    main(sys.argv[1:])

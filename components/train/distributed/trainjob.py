@@ -7,7 +7,6 @@ job of its earlier try, and follows it in place of starting another.
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from slipway.components.config.training import TrainingConfig
 from slipway.components.support import environment
@@ -16,6 +15,7 @@ from slipway.components.support.images import image
 from slipway.components.support.kubernetes import pod_security
 from slipway.components.support.kubernetes.cluster import Cluster
 from slipway.components.support.kubernetes.pod import own_account
+from slipway.components.support.secrets import holds_secret
 from slipway.components.train.distributed.follow import TrainJobRunner
 from slipway.components.train.distributed.processes import (
     WORKER,
@@ -125,7 +125,7 @@ def _worker_environment() -> list[dict[str, Any]]:
     """What a worker reads: the MLflow server and the object store, secrets only by reference."""
     variables: list[dict[str, Any]] = []
     uri = environment.optional("MLFLOW_TRACKING_URI")
-    if uri and urlsplit(uri).password is None:
+    if uri and not holds_secret(uri):
         variables.append({"name": "MLFLOW_TRACKING_URI", "value": uri})
     elif uri:
         variables.append(_reference("secretKeyRef", environment.SECRETS, "MLFLOW_TRACKING_URI"))

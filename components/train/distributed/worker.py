@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.splits import read_splits
-from slipway.components.support.secrets import guarded_output
+from slipway.components.support.secrets import guard_output
 from slipway.components.train.device import keep_freed_memory
 from slipway.components.train.distributed.processes import (
     WorkerJob,
@@ -78,5 +78,5 @@ def _train(uri: str, job: WorkerJob, world: World, device: "torch.device") -> "l
 
 
 if __name__ == "__main__":
-    with guarded_output():
-        work(sys.argv[1])
+    guard_output()
+    work(sys.argv[1])

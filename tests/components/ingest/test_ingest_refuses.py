@@ -280,6 +280,10 @@ CASES = [
         "path": "http://169.254.169.254/latest/meta-data/iam/x.parquet"
     }),
     Case("password", parquet(GOOD), ["holds a password"], {"path": "https://a:b@host/x.parquet"}),
+    Case("token", parquet(GOOD), ["holds a password or a token"], {
+        "path": "https://abc123@host/x.parquet"
+    }),
+    Case("no host", parquet(GOOD), ["https://[x/y.parquet cannot be read"], {"path": "https://[x/y.parquet"}),
     Case("window backwards", parquet(GOOD), ["is not before end"], window=("2025-01-01", "2024-01-01")),
     Case("window no time", parquet(GOOD), ["data settings are wrong", "window"], window=("soon", "")),
     Case("unknown setting", parquet(GOOD), ["tables.events.colums"], {"colums": ["id"]}),

@@ -26,6 +26,23 @@ def test_the_tracking_server(
     assert environment.tracking_uri() == expected
 
 
+@pytest.mark.parametrize("name", ["FEATURE_STORE_URI", "INFERENCE_LOG_URI", "MONITORING_URI"])
+def test_the_address_of_a_store_holds_no_key(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = getattr(environment, name.lower())
+    for uri in ("s3://bucket/x", "/a b/c@d", "abfss://raw@lake.dfs.core.windows.net/x"):
+        monkeypatch.setenv(name, uri)
+        assert read() == uri
+    for uri in (
+        "s3://key:Xyzzy123@bucket/x",
+        "abfss://raw:Xyzzy123@lake.dfs.net",
+        "az://c?sig=Xyzzy123",
+    ):
+        monkeypatch.setenv(name, uri)
+        with pytest.raises(SlipwayError, match=f"{name} holds a key") as caught:
+            read()
+        assert "Xyzzy123" not in str(caught.value)
+
+
 def test_without_any_the_name_that_a_person_sets_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_URI", "SLIPWAY_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)

@@ -1,9 +1,14 @@
 """What is told shows no secret, and is otherwise as it was."""
 
 import base64
+import html
+import json
+import socket
 import subprocess
 import sys
-from urllib.parse import quote
+import time
+from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -11,7 +16,7 @@ from slipway.components.support import secrets
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.secrets import redact, redact_values
 
-CANARY = "cAnary/9+x=Q z@7"
+CANARY = "cAnary/9+x=Q'\"%&<z@7ü\\"
 
 HIDDEN = {
     "user and password": f"no answer from http://slipway:{CANARY[:6]}@mlflow:5000/api",
@@ -22,6 +27,10 @@ HIDDEN = {
     "an Azure signature": "az://c/k?sv=2024&sig=Hunter2xx",
     "a Redis string": "redis:6379,password=Hunter2xx,ssl=true",
     "a bearer header": "{'Authorization': 'Bearer Hunter2xxHunter2xx'}",
+    "a call": "Redis(host='redis:6379', password='Hunter2xx')",
+    "an answer": """{"access_token": "Hunter2xx", "expires": 60}""",
+    "a dict": "{'password': 'Hunter2xx', 'host': 'host/path'}",
+    "an address inside another": "https://login/?next=http%3A%2F%2Fu%3AHunter2xx%40host/path",
     "a key of AWS": "credential AKIAHUNTER2XXHUNTER0",
 }
 SHOWN = (
@@ -75,14 +84,34 @@ def test_everything_else_is_shown_as_it_is(text: str) -> None:
 
 
 FORMS = {
-    "as it is": CANARY,
-    "in an address": quote(CANARY, safe=""),
-    "as base64": base64.b64encode(CANARY.encode()).decode(),
+    "as it is": str,
+    "in an address": lambda text: quote(text, safe=""),
+    "in an address, in lower case": lambda text: quote(text, safe="").replace("%2F", "%2f"),
+    "in an address, but for slashes": quote,
+    "in a form": quote_plus,
+    "in an address inside another": lambda text: quote(quote(text, safe=""), safe=""),
+    "in JSON": lambda text: json.dumps(text)[1:-1],
+    "in JSON inside JSON": lambda text: json.dumps(json.dumps(text))[3:-3],
+    "in JSON as PHP writes it": lambda text: json.dumps(text)[1:-1].replace("/", r"\/"),
+    "as Python shows it": lambda text: repr(text)[1:-1],
+    "as Python shows bytes": lambda text: repr(text.encode())[2:-1],
+    "in HTML": html.escape,
+    "as base64": lambda text: base64.b64encode(text.encode()).decode(),
+    "as base64 of an address": lambda text: base64.b64encode(f"u:{text}@h".encode()).decode(),
+    "as base64 of more": lambda text: base64.b64encode(f"the {text}".encode()).decode(),
+    "as base64 for addresses": lambda text: base64.urlsafe_b64encode(f"{text}?".encode()).decode(),
 }
 
 
 GIVEN = {
     "a password": ("MLFLOW_TRACKING_PASSWORD", CANARY),
+    "a database with quotes": (
+        "MLFLOW_TRACKING_URI",
+        f"postgresql://u:{CANARY.replace(' ', '%20')}@db/x",
+    ),
+    "a webhook": ("OPS_WEBHOOK_URL", CANARY),
+    "a store's string": ("AZURE_STORAGE_CONNECTION_STRING", f"AccountName=a;AccountKey={CANARY}"),
+    "a server's password": ("SMTP_PASS", CANARY),
     "an address": ("MLFLOW_TRACKING_URI", f"http://slipway:{quote(CANARY, safe='')}@mlflow"),
     "an address, half quoted": (
         "MLFLOW_TRACKING_URI",
@@ -99,10 +128,32 @@ GIVEN = {
 def test_what_the_process_was_given_is_hidden_in_every_form(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, form: str
 ) -> None:
-    text = f"the server said {FORMS[form]!r}"
-    assert FORMS[form] in redact(text)
+    shown = FORMS[form](CANARY)
+    text = f"the server said |{shown}|"
+    assert shown in redact(text)
     monkeypatch.setenv(name, value)
-    assert redact(text) == "the server said '***'"
+    assert redact(text) == "the server said |***|"
+
+
+def test_a_part_of_a_key_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is printed line by line."""
+    body = ["MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "BKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"]
+    monkeypatch.setenv(
+        "MODEL_PRIVATE_KEY", "\n".join(["-----BEGIN X-----", *body, "-----END X-----"])
+    )
+    assert [redact(line) for line in ("-----END X-----", *body)] == [
+        "-----END X-----",
+        "***",
+        "***",
+    ]
+
+
+def test_long_texts_take_no_long_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_PASSWORD", CANARY)
+    for text in ("a" * 200_000, "http://" * 30_000, "'x" * 100_000, "A=" * 100_000, "%40" * 50_000):
+        started = time.process_time()
+        assert redact(text) == text
+        assert time.process_time() - started < 5
 
 
 def test_a_basic_header_of_an_address_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +184,45 @@ def test_values_keep_their_shape() -> None:
 def test_an_error_shows_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_TOKEN", "Xyzzy12345")
     assert str(SlipwayError("It said Xyzzy12345.")) == "It said ***."
+
+
+ENTRIES = {
+    "the predictor": "from slipway.serving import server; server.serve = fail; name = 'slipway.serving'",
+    "the supervisor": "asyncio.run = fail; name = 'slipway.serving.supervisor'",
+    "the transformer": "import uvicorn; uvicorn.run = fail; name = 'slipway.serving.transformer'",
+    "a worker": "import torch.distributed as d; d.init_process_group = fail;"
+    "from slipway.components.train.distributed import processes; processes.read_job = fail;"
+    "name = 'slipway.components.train.distributed.worker'",
+    "the command": "from slipway.commands import cli; cli.app = fail; cli.main()",
+}
+ENTRY = """
+import asyncio, runpy, socket, sys
+def fail(*_, **__):
+    raise ValueError("raised Xyzzy12345")
+sys.argv = ["x", *sys.argv[1:]]
+{entry}
+runpy.run_module(name, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_no_program_ends_with_one(entry: str, tmp_path: Path) -> None:
+    """An exception that nobody took is printed by the interpreter, after all else."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        arguments = {
+            "the supervisor": [str(tmp_path), str(listener.fileno())],
+            "the transformer": ["--model_name=m", "--predictor_host=h"],
+            "a worker": [str(tmp_path)],
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", ENTRY.format(entry=ENTRIES[entry]), *arguments.get(entry, [])],
+            env={"SOME_TOKEN": "Xyzzy12345", "SLIPWAY_DEBUG": "1", "PATH": ""},
+            pass_fds=[listener.fileno()],
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 1 and "raised ***" in done.stderr, done.stderr
+    assert "Xyzzy12345" not in done.stdout + done.stderr.replace('"raised Xyzzy12345"', "")
 
 
 PROGRAM = """

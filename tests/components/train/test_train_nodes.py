@@ -104,6 +104,8 @@ def test_no_secret_stands_in_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in json.dumps(manifest())
     found = variables()
     assert found["MLFLOW_TRACKING_URI"]["valueFrom"]["secretKeyRef"]["name"] == environment.SECRETS
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://hunter2@mlflow")
+    assert "hunter2" not in json.dumps(manifest())
     assert found["AWS_REGION"]["valueFrom"]["configMapKeyRef"]["name"] == environment.CONFIG_MAP
     assert set(found) == {
         "MLFLOW_TRACKING_URI",
