@@ -38,6 +38,7 @@ from slipway.commands.prune import prune
 from slipway.commands.push import push
 from slipway.commands.retrain import retrain
 from slipway.commands.schema import schema_app
+from slipway.commands.sign import sign
 from slipway.commands.ui import ui
 from slipway.components.config.base import parse_duration
 from slipway.components.contracts.verdict import Override
@@ -441,6 +442,7 @@ GROUPS: dict[str, tuple[Callable[..., object], ...]] = {
         start,
         stop,
         prune,
+        sign,
     ),
     "What there is": (status, open_, evidence, ui),
     "Pipelines": (compile_, graph, cluster.diff),

@@ -4,6 +4,7 @@ import sys
 
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.secrets import guard_output
+from slipway.serving.object_store import exit_beside_hanging
 from slipway.serving.settings import parse_settings
 
 
@@ -17,6 +18,7 @@ def main() -> int:
         serve(settings)
     except SlipwayError as error:
         print(f"error: {error}", file=sys.stderr)
+        exit_beside_hanging(1)
         return 1
     return 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from slipway.components.contracts.bundle import FILE
 from slipway.components.support.errors import SlipwayError
+from slipway.serving.object_store import LONGEST_SECONDS, open_store, transfer, within
 from slipway.serving.settings import PredictorSettings
 
 
@@ -34,11 +35,14 @@ def _fetch(uri: str, folder: str) -> None:
     import pyarrow.fs as pafs
 
     try:
-        if "://" in uri:
-            system, root = pafs.FileSystem.from_uri(uri)
-        else:
-            system, root = pafs.LocalFileSystem(), str(Path(uri).absolute())
-        pafs.copy_files(root.rstrip("/"), folder, system, pafs.LocalFileSystem())
+        system, root = open_store(uri)
+        root = root.rstrip("/")
+        everything = pafs.FileSelector(root, recursive=True)
+        there = within(LONGEST_SECONDS, lambda: system.get_file_info(everything))
+        transfer(
+            sum(file.size or 0 for file in there),
+            lambda: pafs.copy_files(root, folder, system, pafs.LocalFileSystem()),
+        )
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SlipwayError(
             f"STORAGE_URI={uri} cannot be fetched: {error}. Give the folder of a bundle (file, s3, gs,"

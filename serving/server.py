@@ -15,8 +15,6 @@ import os
 import resource
 import signal
 import socket
-import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +28,7 @@ from slipway.serving.http.connection import Hub, factory
 from slipway.serving.log.record import SHIPPER
 from slipway.serving.metrics import Metrics
 from slipway.serving.model import Model, load_model
+from slipway.serving.object_store import exit_beside_hanging
 from slipway.serving.online.features import (
     NOTE_SECONDS,
     OnlineFeatures,
@@ -280,13 +279,8 @@ def serve(settings: PredictorSettings) -> None:
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main())
-    if any(thread.name == SHIPPER for thread in threading.enumerate()):
-        # A store that does not answer: at exit its library would wait for it, past any grace. What is not
-        # shipped lies in the spool, and all else is closed.
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    # What is not shipped lies in the spool, and all else is closed.
+    exit_beside_hanging(0, SHIPPER)
 
 
 def _open_online(

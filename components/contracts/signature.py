@@ -178,6 +178,12 @@ def read_key(text: str, name: str) -> str:
     """
     if "-----BEGIN" in text:
         return text
+    if found := re.match(r"(pkcs11|[a-z]*kms|hashivault|k8s|ref\+[a-z]+)(?=:)", text.strip(), re.I):
+        raise SlipwayError(
+            f"{name} names a key in {found[1]}, which no task asks. Let the key stay there, sign the"
+            " registered version beside it and attach the signature with `slipway sign`, and give its"
+            " public key's PEM text to MODEL_PUBLIC_KEYS."
+        )
     try:
         return Path(text.strip()).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -248,7 +254,10 @@ def _read_envelope(folder: Path) -> _Envelope:
         if content["mediaType"] != _MEDIA_TYPE:
             raise ValueError("it is no Sigstore bundle of version 0.3")
         if "publicKey" not in material:
-            raise ValueError("it was made with a certificate, and only keys are checked here")
+            raise ValueError(
+                "it was made with a certificate, as in Sigstore's keyless flow, and only the keys of"
+                " MODEL_PUBLIC_KEYS are checked here: sign it with one of them (`slipway sign`)"
+            )
         if envelope["payloadType"] != _PAYLOAD_TYPE:
             raise ValueError("what it signs is no in-toto statement")
         [one] = envelope["signatures"]

@@ -24,6 +24,7 @@ from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.register.evidence import RegistrationInputs, write_evidence
 from slipway.components.register.named_inputs import name_inputs, split_inputs
 from slipway.components.register.reference import write_reference
+from slipway.components.register.sign import put_signature
 from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_directory
@@ -201,9 +202,9 @@ def _sign(server: MlflowServer, version: RegisteredVersion, bundle_path: Path) -
         password = environment.optional("MODEL_PRIVATE_KEY_PASSWORD")
         signer = sign_bundle(kept, private_key, password, signed)
         if read_signer(kept) != signer:
-            run_id, _, place = bundle_uri.removeprefix("runs:/").partition("/")
-            server.log_files(run_id, [signed], place)
-        server.tag_version(version.name, version.version, {Tag.SIGNED_BY: signer})
+            put_signature(server, version, signed, signer)
+        else:  # of a task that was killed before it
+            server.tag_version(version.name, version.version, {Tag.SIGNED_BY: signer})
     progress(f"signed by the key {short(signer)}")
 
 

@@ -232,8 +232,11 @@ def _written(character: str) -> str:
         f"&#0?{number};",
         f"&#x0?{_either(f'{number:x}')};",
     ]
-    if number < 256 and len(content) > 1:
-        forms.append(rf"\\x{_either(f'{number:02x}')}")
+    if number > 127:
+        # Read in another encoding, as two or three other letters, or as what stands for none.
+        forms.append(r"[^\x00-\x7f]{1,4}")
+        if number < 256:
+            forms += [rf"\\x{_either(f'{number:02x}')}", f"%{_either(f'{number:02x}')}"]
     if character == " ":
         forms.append(r"\+")
     if character in "\n\r\t":
@@ -250,8 +253,9 @@ def _either(digits: str) -> str:
 
 def _encoded(value: str) -> Iterator[str]:
     """Patterns of a value inside base64, wherever in the encoded text it begins."""
-    content = value.encode("utf-8", "surrogatepass")
-    for shift, begins in ((0, 0), (1, 2), (2, 3)):
-        text = base64.b64encode(bytes(shift) + content + bytes(2)).decode()
-        inner = text[begins : (shift + len(content)) * 8 // 6]
-        yield inner.replace("+", "[+-]").replace("/", "[/_]")
+    # Requests writes a Basic header in Latin-1.
+    for content in {value.encode(name, "replace") for name in ("utf-8", "latin-1")}:
+        for shift, begins in ((0, 0), (1, 2), (2, 3)):
+            text = base64.b64encode(bytes(shift) + content + bytes(2)).decode()
+            inner = text[begins : (shift + len(content)) * 8 // 6]
+            yield inner.replace("+", "[+-]").replace("/", "[/_]")

@@ -90,6 +90,11 @@ def _changes(read_seconds: float) -> dict[str, Callable[[Any], None]]:
         for name, value in json.loads(os.environ[_VARIABLE]).items():
             module.conf.setdefault("s3", {}).setdefault(name, value)
 
+    def gcsfs_retry(module: Any) -> None:
+        """Six tries by itself, and half a minute between them."""
+        own = module.retry_request
+        module.retry_request = lambda *given, **named: own(*given, **{**named, "retries": ATTEMPTS})
+
     def gcsfs(module: Any) -> None:
         # gcsfs has imported it: who has the one has the other.
         aiohttp: Any = sys.modules["aiohttp"]
@@ -101,12 +106,27 @@ def _changes(read_seconds: float) -> dict[str, Callable[[Any], None]]:
     def azure(module: Any) -> None:
         module.CONNECTION_TIMEOUT, module.READ_TIMEOUT = CONNECT_SECONDS, read_seconds
 
+    def azure_policies(module: Any) -> None:
+        """Four tries by itself, and fifteen to thirty seconds between them."""
+        own = module.ExponentialRetry.__init__
+
+        def retry(
+            self: Any, initial_backoff: int = 1, increment_base: int = 2, **named: Any
+        ) -> None:
+            named = {"retry_total": ATTEMPTS - 1, "random_jitter_range": 0, **named}
+            own(self, initial_backoff, increment_base, **named)
+
+        module.ExponentialRetry.__init__ = retry
+
     return {
         "botocore.config": botocore,
         "s3fs.core": s3fs,
         "fsspec.config": fsspec,
+        "gcsfs.retry": gcsfs_retry,
         "gcsfs.core": gcsfs,
         "azure.storage.blob._shared.constants": azure,
+        "azure.storage.blob._shared.policies": azure_policies,
+        "azure.storage.blob._shared.policies_async": azure_policies,
     }
 
 

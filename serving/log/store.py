@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from slipway.components.contracts.monitoring.inference_log import partition
 from slipway.components.support.errors import SlipwayError
+from slipway.serving.object_store import open_store, transfer
 
 _HOUR = 3_600_000_000
 # A row group is written with so many rows, or bytes of them.
@@ -23,10 +24,7 @@ class LogStore:
 
     def __init__(self, uri: str) -> None:
         try:
-            if "://" in uri:
-                self._system, self._root = pafs.FileSystem.from_uri(uri)
-            else:
-                self._system, self._root = pafs.LocalFileSystem(), str(Path(uri).absolute())
+            self._system, self._root = open_store(uri)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise SlipwayError(
                 f"INFERENCE_LOG_URI={uri} cannot be used: {error}. Give a folder, or a prefix such"
@@ -83,11 +81,14 @@ class LogStore:
             partial.replace(path)
             return
         # Not written in place: a stream that is closed after a failure leaves what it has got.
-        pafs.copy_files(
-            str(partial),
-            path,
-            source_filesystem=pafs.LocalFileSystem(),
-            destination_filesystem=self._system,
+        transfer(
+            partial.stat().st_size,
+            lambda: pafs.copy_files(
+                str(partial),
+                path,
+                source_filesystem=pafs.LocalFileSystem(),
+                destination_filesystem=self._system,
+            ),
         )
 
 

@@ -99,6 +99,10 @@ FORMS = {
     "as base64": lambda text: base64.b64encode(text.encode()).decode(),
     "as base64 of an address": lambda text: base64.b64encode(f"u:{text}@h".encode()).decode(),
     "as base64 of more": lambda text: base64.b64encode(f"the {text}".encode()).decode(),
+    "as base64 of Latin-1": lambda text: base64.b64encode(text.encode("latin-1")).decode(),
+    "in an address, as Latin-1": lambda text: quote(text, safe="", encoding="latin-1"),
+    "read as Latin-1": lambda text: text.encode().decode("latin-1"),
+    "read as UTF-8": lambda text: text.encode("latin-1").decode(errors="replace"),
     "as base64 for addresses": lambda text: base64.urlsafe_b64encode(f"{text}?".encode()).decode(),
 }
 

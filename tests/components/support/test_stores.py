@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from support.fault_proxy import faulty
 
 from slipway.components.support import stores
@@ -60,6 +61,38 @@ def test_a_silent_store_is_given_up_and_named() -> None:
         assert "s3://bucket/x cannot be read: Read timeout" in told, told
         assert asked == 4, "twice by s3fs, twice each"
         assert seconds < 30
+
+
+SILENT = """
+import os, sys
+from slipway.components.ingest.sources import locate
+from slipway.components.support import stores
+stores.bound_stores(read_seconds=0.3)
+locate("orders", sys.argv[1], "parquet")
+"""
+AZURE = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YWJj;BlobEndpoint=http://{host}/a;"
+
+
+@pytest.mark.parametrize(
+    ("uri", "variable", "value", "most"),
+    [
+        ("gs://bucket/x.parquet", "STORAGE_EMULATOR_HOST", "http://{host}", 4),
+        ("abfss://c@a.dfs.core.windows.net/x", "AZURE_STORAGE_CONNECTION_STRING", AZURE, 4),
+    ],
+)
+def test_the_other_clouds_are_given_up_too(uri: str, variable: str, value: str, most: int) -> None:
+    """By themselves they wait between their tries, for 72 and 113 s."""
+    with faulty(1, faults=("silent",)) as proxy:
+        environment = {"PATH": "", variable: value.format(host=f"127.0.0.1:{proxy.port}")}
+        done = subprocess.run(
+            [sys.executable, "-c", SILENT, uri],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 1 and f"{uri} cannot be read" in done.stderr, done.stderr
+        assert 1 < proxy.count["silent"] <= most
 
 
 def test_the_whole_wait_has_a_bound() -> None:
