@@ -155,7 +155,7 @@ def guarded_output() -> Iterator[None]:
 
 def guard_output() -> None:
     """Redacts what this process prints from now on, an exception at its end too."""
-    sys.stdout, sys.stderr = _guarded(sys.stdout), _guarded(sys.stderr)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = _guarded(sys.stdout), _guarded(sys.stderr)
 
 
 class _Guarded:
