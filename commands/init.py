@@ -14,6 +14,7 @@ from rich.text import Text
 from slipway.commands.console.terminal import AsJson, Quiet, console, deliver, say
 from slipway.commands.projects import FORMAT_NAMES
 from slipway.components.config.data import FORMATS
+from slipway.components.config.kinds import UNBOUNDED
 from slipway.components.config.project import FILE_NAME
 from slipway.components.support import files
 from slipway.components.support.errors import ProjectError, SlipwayError
@@ -228,7 +229,10 @@ def _facts(draft: "Draft") -> dict[str, str]:
         "features": f"{len(fields.found)} as they are,"
         f" {sum(len(h.aggregates) for h in draft.histories)} of earlier rows",
         "parts": ", ".join(f"{part} {count:,}" for part, count in rows.items()),
-        "gate": ", ".join(f"{metric} {guess.value}" for metric, guess in draft.gate.gate.items()),
+        "gate": ", ".join(
+            f"{name} {'no bound' if name in UNBOUNDED and not guess.value else guess.value}"
+            for name, guess in draft.gate.gate.items()
+        ),
     }
 
 

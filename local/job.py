@@ -318,7 +318,11 @@ class Job:
             shutil.rmtree(log / deployment.name, ignore_errors=True)
         with self.display.pipeline("requests"):
             self.display.started(task)
-            traffic = send_traffic(deployment.endpoint, deployment.name, splits, stretch)
+
+            def tell(done: int, of: int) -> None:
+                self.display.progress(task, f"{done:,} of {of:,} answered", done / of)
+
+            traffic = send_traffic(deployment.endpoint, deployment.name, splits, stretch, tell)
             task.seconds = round(time.monotonic() - started, 3)
             task.status = "succeeded" if not traffic.failed else "failed"
             task.headline = f"{traffic.requests:,} requests, {traffic.failed:,} failed"

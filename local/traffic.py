@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,12 +22,14 @@ from slipway.components.monitor.measures.system import scrape
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
+    import httpx
     import polars as pl
 
 CONNECTIONS = 8
 LOG_SECONDS = 60.0
 MOST_ROWS = 10_000
 """Of a test part without time at most so many rows are sent, evenly spaced."""
+_TELL_EVERY = 100
 _ASK_EVERY = 0.2
 
 
@@ -40,25 +43,35 @@ class Traffic:
     window_end: str
 
 
-def send_traffic(endpoint: str, model: str, splits_folder: Path, stretch: timedelta) -> Traffic:
+Told = Callable[[int, int], None]
+"""Takes how many requests were answered, and of how many."""
+
+
+def send_traffic(
+    endpoint: str,
+    model: str,
+    splits_folder: Path,
+    stretch: timedelta,
+    tell: Told = lambda done, of: None,
+) -> Traffic:
     """Sends the last `stretch` of the test part, one row a request, each at its own moment.
 
     Each request carries the moment at which its prediction would have been made (the predictor must
     run with the request clock) and the example's key, so that late labels find it. Rows without time are
-    all sent, and count from when they come.
+    all sent, and count from when they come. `tell` hears of the progress.
 
     Raises:
         SlipwayError: the stretch has no rows, or the endpoint cannot be reached.
     """
     splits = read_splits(splits_folder)
     if not splits.windows:
-        return _send_now(endpoint, model, splits, _test_rows(splits_folder).collect())
+        return _send_now(endpoint, model, splits, _test_rows(splits_folder).collect(), tell)
     start, end = _stretch(splits, stretch)
     rows = _rows(splits_folder, start, end).sort(TIME).collect()
     if rows.is_empty():
         require_traffic(splits_folder, stretch)
     lead = timedelta(seconds=splits.lead_seconds)
-    failed = send_rows(endpoint, model, splits, rows)
+    failed = send_rows(endpoint, model, splits, rows, tell)
     return Traffic(
         requests=rows.height,
         failed=failed,
@@ -67,11 +80,13 @@ def send_traffic(endpoint: str, model: str, splits_folder: Path, stretch: timede
     )
 
 
-def _send_now(endpoint: str, model: str, splits: Splits, rows: "pl.DataFrame") -> Traffic:
+def _send_now(
+    endpoint: str, model: str, splits: Splits, rows: "pl.DataFrame", tell: Told
+) -> Traffic:
     """Sends rows without time; the window is that of the whole seconds in which they came."""
     rows = rows.sort(splits.order).gather_every(-(-rows.height // MOST_ROWS))
     start = datetime.now(UTC).replace(microsecond=0)
-    failed = send_rows(endpoint, model, splits, rows)
+    failed = send_rows(endpoint, model, splits, rows, tell)
     end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
     return Traffic(
         requests=rows.height,
@@ -162,7 +177,13 @@ def wait_until_logged(endpoint: str, seconds: float = LOG_SECONDS) -> str:
         time.sleep(_ASK_EVERY)
 
 
-def send_rows(endpoint: str, model: str, splits: Splits, rows: "pl.DataFrame") -> int:
+def send_rows(
+    endpoint: str,
+    model: str,
+    splits: Splits,
+    rows: "pl.DataFrame",
+    tell: Told = lambda done, of: None,
+) -> int:
     """Sends rows, one a request, each at the moment of its prediction; without time at that it comes.
 
     Returns:
@@ -177,7 +198,7 @@ def send_rows(endpoint: str, model: str, splits: Splits, rows: "pl.DataFrame") -
         request(splits, row, row[TIME] - lead if timed else None)
         for row in rows.iter_rows(named=True)
     ]
-    return asyncio.run(_post(f"{endpoint}/v2/models/{model}/infer", bodies))
+    return asyncio.run(_post(f"{endpoint}/v2/models/{model}/infer", bodies, tell))
 
 
 def request(splits: Splits, row: dict[str, Any], moment: datetime | None) -> dict[str, Any]:
@@ -205,22 +226,30 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-async def _post(url: str, bodies: list[dict[str, Any]]) -> int:
+async def _post(
+    url: str,
+    bodies: list[dict[str, Any]],
+    tell: Told,
+    transport: "httpx.AsyncBaseTransport | None" = None,
+) -> int:
     """Posts all bodies over a few connections; counts the answers that are not 200."""
     import httpx
 
-    failed = 0
+    failed = done = 0
     queue = iter(bodies)
 
     async def worker(client: httpx.AsyncClient) -> None:
-        nonlocal failed
+        nonlocal failed, done
         for body in queue:
             answer = await client.post(url, json=body)
             failed += answer.status_code != 200
+            done += 1
+            if not done % _TELL_EVERY:
+                tell(done, len(bodies))
 
     limits = httpx.Limits(max_connections=CONNECTIONS)
     try:
-        async with httpx.AsyncClient(limits=limits, timeout=30) as client:
+        async with httpx.AsyncClient(limits=limits, timeout=30, transport=transport) as client:
             await asyncio.gather(*(worker(client) for _ in range(CONNECTIONS)))
     except httpx.HTTPError as error:
         raise SlipwayError(f"The endpoint {url} does not answer: {error}.") from error

@@ -216,7 +216,7 @@ def show_verdict(console: Console, result: "RunResult") -> None:
 
 def _show_rules(console: Console, verdict: "Verdict") -> None:
     """A line for each bound and for each other rule that failed, with their marks."""
-    from slipway.components.config.kinds import LOWER_IS_BETTER, METRICS
+    from slipway.components.config.kinds import METRICS, asked_bound, asked_of
 
     ascii_only = console.options.ascii_only
     bad, good = (
@@ -231,10 +231,11 @@ def _show_rules(console: Console, verdict: "Verdict") -> None:
     for name in names:
         value, threshold = verdict.metrics.get(name), verdict.thresholds[name]
         shown = "not measured" if value is None else f"{value:.4f}"
-        relation = "at most" if name in LOWER_IS_BETTER else "at least"
         broken = [rule for rule in failed if rule.metric == name and rule.name.split()[0] == name]
-        line = f"{name:<{width}}  {shown}   {relation} {threshold}"
-        say(line, "red" if broken else "", label=bad if broken else good, to=console)
+        line = f"{name:<{width}}  {shown}   {asked_of(name, threshold)}"
+        asked = asked_bound(name, threshold) is not None
+        mark = bad if broken else good if asked else Text(" " * good.cell_len)
+        say(line, "red" if broken else "", label=mark, to=console)
         for rule in broken:  # where an interval is judged the value alone does not show it
             say(rule.reason, "red", label=" " * 4, to=console)
     others = [rule for rule in verdict.rules if rule.name.split()[0] not in names]

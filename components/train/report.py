@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from slipway.components.config.kinds import METRICS, LabelKind, explain_metrics, metric_name
+from slipway.components.contracts.splits import PARTS
 from slipway.components.support.pages import digits
 from slipway.components.support.pages.pages import write_page
 from slipway.components.support.pages.palette import colour, series
@@ -137,7 +138,10 @@ def write_report(path: Path, title: str, training: TrainingLog) -> None:
         lost=metric_name(training["quality_name"]),
         search=_search(training["search"]),
         facts=_facts(training),
-        hashes=[("Data", training["data_hash"]), ("Commit", training["environment"]["git_commit"])],
+        hashes=[
+            ("Data", training["data_hash"]),
+            ("Commit", training["environment"]["git_commit"] or "none: not in a repository"),
+        ],
     )
 
 
@@ -244,7 +248,8 @@ def _facts(training: TrainingLog) -> list[tuple[str, str]]:
                 "Rows (positive)",
                 ", ".join(
                     f"{p} {rows[p]:,} ({digits.share(positives[p] / max(rows[p], 1))})"
-                    for p in rows
+                    for p in PARTS
+                    if p in rows
                 ),
             ),
             (
@@ -253,12 +258,14 @@ def _facts(training: TrainingLog) -> list[tuple[str, str]]:
             ),
         ]
     else:
-        facts = training["labels"]["train"].items()
+        found = training["labels"]["train"]
+        names = _OF_NUMBERS if training["label_kind"] == "number" else dict.fromkeys(found)
+        facts = [(said or name, found.get(name)) for name, said in names.items()]
         label = [
-            ("Rows", ", ".join(f"{part} {count:,}" for part, count in rows.items())),
+            ("Rows", ", ".join(f"{part} {rows[part]:,}" for part in PARTS if part in rows)),
             (
                 "Training labels",
-                ", ".join(f"{name} {digits.number(value)}" for name, value in facts),
+                "; ".join(f"{name}: {digits.number(value)}" for name, value in facts),
             ),
         ]
     return [
@@ -301,7 +308,7 @@ def _curves(training: TrainingLog) -> str:
         _finish(axes, f"validation {metric_name(quality)}", legend=len(members) < _LEGEND)
 
     said = f"{metric_name(loss)} and {metric_name(quality)} by epoch"
-    return draw_beside([paint_losses, paint_quality], said, 9.6, 3.4)
+    return draw_beside([paint_losses, paint_quality], said, 9.6, 3.9)
 
 
 def _steps(training: TrainingLog) -> str:
@@ -335,9 +342,9 @@ def _penalty_curve(training: TrainingLog) -> str:
         axes.set_xscale("log")
         axes.set_xlabel("penalty")
         axes.set_title("validation loss", loc="left", fontsize=10)
-        axes.legend()
+        axes.legend(**_BELOW)
 
-    return draw_beside([paint], "Validation loss by penalty", 4.8, 3.4)
+    return draw_beside([paint], "Validation loss by penalty", 4.8, 3.9)
 
 
 def _tree_curves(training: TrainingLog) -> str:
@@ -363,11 +370,16 @@ def _tree_curves(training: TrainingLog) -> str:
         return paint
 
     paints = [painter(name, values) for name, values in histories.items()]
-    return draw_beside(paints, "Validation loss by round", 4.8 * len(paints), 3.4)
+    return draw_beside(paints, "Validation loss by round", 4.8 * len(paints), 3.9)
 
 
+_OF_NUMBERS: dict[str, str | None] = {
+    "min": "least", "mean": "mean", "max": "greatest", "std": "standard deviation",
+}  # fmt: skip
 _LEGEND = 8
-"""With more lines than these a legend covers the plot."""
+"""With more lines than these a legend is longer than the plot."""
+_BELOW: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (-0.05, -0.17), "ncols": 2}
+"""Where a legend hides no line."""
 
 
 def _finish(axes: "Axes", title: str, *, legend: bool, step: str = "epoch") -> None:
@@ -380,7 +392,7 @@ def _finish(axes: "Axes", title: str, *, legend: bool, step: str = "epoch") -> N
         axes.set_xlim(0, 2)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if legend:
-        axes.legend()
+        axes.legend(**_BELOW)
 
 
 def _calibration(training: TrainingLog) -> str:
@@ -399,9 +411,9 @@ def _calibration(training: TrainingLog) -> str:
             axes.plot(said, was, marker="o", ms=4, color=series(place), label=name)
         axes.set_xlabel("mean probability" if binary else "mean probability of the class called")
         axes.set_ylabel("share of positives" if binary else "share that is of this class")
-        axes.legend()
+        axes.legend(**_BELOW)
 
-    return draw(paint, "Calibration on the validation part", 5.2, 3.9)
+    return draw(paint, "Calibration on the validation part", 5.2, 4.4)
 
 
 def _search(trials: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -29,6 +29,7 @@ from slipway.commands.console.runs import (
     show_monitoring,
     show_result,
     show_status,
+    show_verdict,
 )
 from slipway.commands.console.terminal import say, wrapped
 from slipway.components.contracts.monitoring.monitoring_record import (
@@ -145,11 +146,18 @@ def test_a_run_fits_the_terminal_and_breaks_between_words(
         assert "Nothing was registered and nothing deployed" in words
 
 
+def test_a_bound_of_zero_is_none_and_holds_nothing() -> None:
+    console, text = screen(80)
+    of = replace(verdict("pass"), thresholds={"accuracy": 0.0, "auc": 0.5})
+    show_verdict(console, RunResult(project="shop", verdict=of))
+    lines = text().splitlines()
+    assert "    accuracy  0.8150   no bound" in lines
+    assert "  ✓ auc       0.9054   at least 0.5" in lines
+
+
 def test_marks_need_no_unicode(workspace: Workspace) -> None:
     console, text = screen(80, "ascii")
     say("plain", to=console)
-    from slipway.commands.console.runs import show_verdict
-
     show_verdict(console, RunResult(project="shop", verdict=verdict()))
     assert "  x auc       0.9054   at least 0.95" in text().splitlines()
 

@@ -1,5 +1,6 @@
 """Requests of a run: which stretch is sent, asked for in time, and the log that is waited for."""
 
+import asyncio
 import threading
 import time
 from dataclasses import replace
@@ -121,8 +122,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What would have been sent, in place of sending it."""
     rows: list[Any] = []
 
-    def keep(endpoint: str, model: str, splits: Any, table: pl.DataFrame) -> int:
+    def keep(endpoint: str, model: str, splits: Any, table: pl.DataFrame, tell: Any) -> int:
         rows.append(table)
+        tell(len(table), len(table))
         return 0
 
     monkeypatch.setattr(traffic, "send_rows", keep)
@@ -130,8 +132,10 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_the_last_stretch_is_sent(splits: Path, sent: list[Any]) -> None:
-    done = send_traffic("", "toy", splits, 7 * DAY)
+    told: list[tuple[int, int]] = []
+    done = send_traffic("", "toy", splits, 7 * DAY, lambda *of: told.append(of))
     times = sent[0][TIME]
+    assert told == [(done.requests, done.requests)], "a heartbeat says how far it is"
     assert times.is_sorted() and done.requests == sent[0].height > 100
     assert times.min() >= datetime(2013, 4, 4, tzinfo=UTC) > times.min() - DAY
     assert (done.window_start, done.window_end) == ("2013-04-04T00:00:00Z", "2013-04-11T00:00:00Z")
@@ -200,3 +204,24 @@ def test_a_stretch_without_rows_is_refused_with_the_last_row(splits: Path) -> No
             "--traffic 7d: the test part has no row from 2013-04-04T00:00:00Z to"
             " 2013-04-11T00:00:00Z; its last row is at 2013-03-19T23:"
         )
+
+
+def test_how_many_were_answered_is_told_on_the_way(tmp_path: Path) -> None:
+    """15,000 requests take minutes on a busy machine; "starting" was all that was said."""
+    answers: list[Any] = []
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        answers.append(scope["path"])
+        status = 500 if len(answers) % 50 == 0 else 200
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    import httpx
+
+    told: list[tuple[int, int]] = []
+    transport = httpx.ASGITransport(app=answer)
+    bodies = [{"id": str(n)} for n in range(250)]
+    failed = asyncio.run(
+        traffic._post("http://x/infer", bodies, lambda *of: told.append(of), transport)
+    )
+    assert (failed, told) == (5, [(100, 250), (200, 250)])

@@ -102,7 +102,7 @@ def test_the_overview_has_runs_verdicts_and_windows(page: TestClient, workspace:
     text = text_of(answer)
     assert "2026-11-27 13:31:01 shop training refused AUC 0.705 model card" in text
     assert "shop monitoring monitoring" in text
-    assert "shop version 3 2026-11-01 00:00 to 2026-11-15 00:00 1,400 no data NO_LABELS" in text
+    assert "shop version 3 2026-11-01 to 2026-11-15 1,400 no data NO_LABELS" in text
     assert f"mlflow ui --backend-store-uri {workspace.tracking_uri}" in text
     for link in re.findall(r'href="(/[^"]*)"', answer.text):
         if not link.startswith("/versions/"):

@@ -43,6 +43,9 @@ def number(value: float | None, places: int | None = None) -> str:
         if abs(value) < 10 ** -(_MOST_DECIMALS - 1):
             return power(value)
         places = decimals(value)
+    # Nothing is called whole that is not: 0.9997 is no 1.000.
+    while places < _MOST_DECIMALS and 0 < abs(value) < 1 and round(abs(value), places) == 1:
+        places += 1
     shown = f"{value:,.{places}f}"
     # No "-0.00": what rounds to nothing has no sign.
     return shown.replace("-", "", 1) if not any(c in "123456789" for c in shown) else shown
@@ -70,6 +73,8 @@ def share(value: float | None, places: int = 1) -> str:
         return NONE
     if value and abs(value) < _LEAST_SHARE:
         return f"under 0.05{_SPACE}%" if value > 0 else f"over −0.05{_SPACE}%"
+    if 1 - _LEAST_SHARE < value < 1:
+        return f"over 99.95{_SPACE}%"
     shown = f"{100 * value:.{places}f}"
     return f"{shown.removesuffix('.0') if value in (0, 1) else shown}{_SPACE}%"
 
@@ -87,13 +92,22 @@ def seconds(value: float | None) -> str:
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)
     if minutes < 90:
-        return f"{minutes} min {rest} s"
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min"
 
 
 def counted(value: int, noun: str, nouns: str = "") -> str:
     """`1 member`, `3 members`."""
     return f"{value:,} {noun if value == 1 else nouns or noun + 's'}"
+
+
+def stretch(start: str, end: str) -> str:
+    """From an instant to another, as people write it: the day once, where it is one."""
+    first, last = moment(start), moment(end)
+    day, _, clock = last.partition(" ")
+    if clock and first.startswith(f"{day} "):
+        return f"{first} to {clock}"
+    return f"{first} to {last}"
 
 
 def moment(text: str) -> str:

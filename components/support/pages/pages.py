@@ -28,6 +28,7 @@ _FILTERS = (
     digits.power,
     digits.counted,
     digits.moment,
+    digits.stretch,
 )
 
 

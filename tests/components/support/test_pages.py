@@ -65,6 +65,10 @@ def test_each_colour_of_a_plot_is_one_of_the_page() -> None:
         (1234567, "1,234,567"),
         (135.766, "136"),
         (0.74713, "0.747"),
+        (0.9997, "0.9997"),
+        (0.99999, "0.99999"),
+        (-0.99996, "-0.99996"),
+        (1.0, "1"),
         (-0.043353, "-0.0434"),
         (0.00012345, "0.000123"),
         (1.19e-7, "1.2 × 10⁻⁷"),
@@ -100,6 +104,8 @@ def test_an_interval_says_how_many_digits_its_value_has(
         (1.0, "100\u00a0%"),
         (0.2834, "28.3\u00a0%"),
         (1e-6, "under 0.05\u00a0%"),
+        (0.99996, "over 99.95\u00a0%"),
+        (0.9994, "99.9\u00a0%"),
     ],
 )
 def test_a_share_in_per_cent(value: float | None, shown: str) -> None:
@@ -115,6 +121,11 @@ def test_counts_times_and_moments() -> None:
         "2 h 1 min",
     ]
     assert digits.moment("2013-11-01T00:00:00Z") == "2013-11-01"
+    midnight, six, next_day = "2013-11-01T00:00:00Z", "2013-11-01T06:00:07Z", "2013-11-02T06:00:00Z"
+    assert digits.stretch(midnight, six) == "2013-11-01 to 2013-11-01 06:00:07"
+    assert digits.stretch(six, "2013-11-01T07:30:00Z") == "2013-11-01 06:00:07 to 07:30"
+    assert digits.stretch(six, next_day) == "2013-11-01 06:00:07 to 2013-11-02 06:00"
+    assert digits.stretch(midnight, "2013-11-08T00:00:00Z") == "2013-11-01 to 2013-11-08"
     assert digits.moment("2013-11-01T05:30:00+00:00") == "2013-11-01 05:30"
     assert digits.moment("2013-11-01T05:30:07.25Z") == "2013-11-01 05:30:07"
 
