@@ -2,9 +2,19 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 R = TypeVar("R")
+
+
+class Clock(Protocol):
+    """What time passes by: the module `time`, or a test's own clock."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment."""
+
+    def sleep(self, seconds: float, /) -> None:
+        """Lets them pass."""
 
 
 def retry(
@@ -16,7 +26,7 @@ def retry(
     longest_wait: float = 4.0,
     when: Callable[[BaseException], bool] = lambda error: isinstance(error, Exception),
     asked_to_wait: Callable[[BaseException], float | None] = lambda error: None,
-    sleep: Callable[[float], None] = time.sleep,
+    clock: Clock = time,
 ) -> R:
     """Calls until it succeeds; the wait doubles from one attempt to the next.
 
@@ -28,7 +38,7 @@ def retry(
         longest_wait: seconds; no wait is longer.
         when: whether an error is worth another attempt; others are raised at once.
         asked_to_wait: seconds that an error asks for, in place of ours.
-        sleep: waits.
+        clock: that `within` and the waits go by.
 
     Raises:
         Exception: the error of the last attempt, as it was raised.
@@ -38,7 +48,6 @@ def retry(
         Retrying,
         retry_if_exception,
         stop_after_attempt,
-        stop_before_delay,
         wait_exponential,
     )
 
@@ -49,32 +58,37 @@ def retry(
         theirs = asked_to_wait(error) if error is not None else None
         return ours(state) if theirs is None else theirs
 
+    begun = clock.monotonic()
+
+    def is_over(state: RetryCallState) -> bool:
+        return within is not None and clock.monotonic() - begun + state.upcoming_sleep >= within
+
     return Retrying(
-        sleep=sleep,
-        stop=stop_after_attempt(attempts) if within is None else stop_before_delay(within),
+        sleep=clock.sleep,
+        stop=stop_after_attempt(attempts) if within is None else is_over,
         wait=wait,
         retry=retry_if_exception(when),
         reraise=True,
     )(call)
 
 
-def wait_until(is_done: Callable[[], bool], *, timeout: float, every: float = 0.05) -> bool:
+def wait_until(
+    is_done: Callable[[], bool], *, timeout: float, every: float = 0.05, clock: Clock = time
+) -> bool:
     """Asks until the answer is yes.
 
     Args:
         is_done: the question.
         timeout: seconds to go on asking; it is asked at least once.
         every: seconds between two questions.
+        clock: that both go by.
 
     Returns:
         Whether the answer was yes before the time was over.
     """
-    from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
-
-    answers = Retrying(
-        stop=stop_after_delay(timeout),
-        wait=wait_fixed(every),
-        retry=retry_if_result(lambda done: not done),
-        retry_error_callback=lambda state: False,
-    )
-    return bool(answers(is_done))
+    deadline = clock.monotonic() + timeout
+    while not is_done():
+        if clock.monotonic() >= deadline:
+            return False
+        clock.sleep(every)
+    return True

@@ -15,7 +15,6 @@ import signal
 import stat
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -57,11 +56,13 @@ def _end_own_session(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     session = os.getpid()
     os.killpg(session, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_SECONDS
-    while time.monotonic() < deadline and set(session_members(session)) - {session}:
+
+    def is_empty() -> bool:
         with suppress(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
-        time.sleep(0.05)
+        return not set(session_members(session)) - {session}
+
+    wait_until(is_empty, timeout=GRACE_SECONDS)
     os.killpg(session, signal.SIGKILL)
 
 

@@ -47,6 +47,7 @@ from slipway.components.deploy.rollout import judge_answers, observe_rollout
 from slipway.components.support.documents import KubeObject
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.kubernetes.cluster import Cluster
+from slipway.components.support.retry import retry, wait_until
 from slipway.components.support.stage import progress
 
 _POLL_SECONDS = 1.0
@@ -332,35 +333,36 @@ class Rollout:
             done: what is waited for.
             whose: predictor it is that is to become ready; None: the new one.
         """
-        waited = whose or self.wanted
-        timeout = self.config.ready_timeout.total_seconds()
-        deadline = time.monotonic() + timeout
-        while True:
+        seen: Seen
+
+        def is_done() -> bool:
+            nonlocal seen
             service = self.cluster.get(KIND, self.project)
             if service is None or service["metadata"].get("deletionTimestamp"):
                 raise SlipwayError(f"InferenceService {self.project} was deleted meanwhile.")
             seen = self._see(service)
-            if done(seen):
-                return seen
-            if time.monotonic() > deadline:
-                version = waited.get("labels", {}).get(VERSION_LABEL, "before")
-                raise SlipwayError(
-                    f"Version {version} is not ready after {timeout:.0f} s:"
-                    f" {diagnose(self.cluster, seen, _revision(waited))}."
-                )
-            time.sleep(_POLL_SECONDS)
+            return done(seen)
+
+        timeout = self.config.ready_timeout.total_seconds()
+        if not wait_until(is_done, timeout=timeout, every=_POLL_SECONDS, clock=time):
+            waited = whose or self.wanted
+            version = waited.get("labels", {}).get(VERSION_LABEL, "before")
+            raise SlipwayError(
+                f"Version {version} is not ready after {timeout:.0f} s:"
+                f" {diagnose(self.cluster, seen, _revision(waited))}."
+            )
+        return seen
 
     def _ask(self, url: str) -> None:
         """Asks through a route, which may lead to the version before for a moment yet."""
-        deadline = time.monotonic() + _ROUTING_SECONDS
-        while True:
-            try:
-                answered = ask(self.golden, url, self.project, self.release.model_version)
-                break
-            except NotReached:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_POLL_SECONDS)
+        answered = retry(
+            lambda: ask(self.golden, url, self.project, self.release.model_version),
+            within=_ROUTING_SECONDS,
+            first_wait=_POLL_SECONDS,
+            longest_wait=_POLL_SECONDS,
+            when=lambda error: isinstance(error, NotReached),
+            clock=time,
+        )
         judge_answers(answered, self.config)
         progress(
             f"{url} answered {answered.rows} golden rows, largest difference"

@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -441,16 +440,19 @@ def _lines(path: Path) -> list[str]:
 def _wait_ready(home: Path, url: str) -> None:
     import httpx
 
-    deadline = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < deadline:
+    ready = False
+
+    def is_over() -> bool:
+        nonlocal ready
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/v2/health/ready", timeout=5).status_code == 200:
-                return
+            ready = httpx.get(f"{url}/v2/health/ready", timeout=5).status_code == 200
         # The supervisor says whether it lives: its processes may be in another container.
         candidate = read_state(home).get("candidate")
-        if not candidate or not candidate["pid"]:
-            break
-        time.sleep(0.05)
+        return ready or not candidate or not candidate["pid"]
+
+    wait_until(is_over, timeout=_READY_SECONDS)
+    if ready:
+        return
     raise SlipwayError(
         f"The new predictor did not become ready within {_READY_SECONDS:.0f} s; the old one, if any,"
         f" keeps serving. Its last words: {last_lines(home / OUTPUT)}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from slipway.components.support.documents import KubeObject, UnfitDocument, load_yaml, read_document
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.kubernetes.pod import own_namespace
-from slipway.components.support.retry import retry
+from slipway.components.support.retry import retry, wait_until
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
@@ -191,15 +191,19 @@ class Cluster:
         Raises:
             SlipwayError: it is still there; a finalizer holds it.
         """
-        deadline = time.monotonic() + seconds
-        while (found := self.get(kind, name)) and found["metadata"].get("deletionTimestamp"):
-            if time.monotonic() > deadline:
-                held = ", ".join(found["metadata"].get("finalizers", [])) or "unknown"
-                raise SlipwayError(
-                    f"{kind} {name} is being deleted for more than {seconds:.0f} s: its finalizers"
-                    f" ({held}) hold it. See that the controller behind them runs."
-                )
-            time.sleep(poll)
+        found: KubeObject | None = None
+
+        def is_gone() -> bool:
+            nonlocal found
+            found = self.get(kind, name)
+            return not found or not found["metadata"].get("deletionTimestamp")
+
+        if not wait_until(is_gone, timeout=seconds, every=poll, clock=time):
+            held = ", ".join(found["metadata"].get("finalizers", [])) if found else ""
+            raise SlipwayError(
+                f"{kind} {name} is being deleted for more than {seconds:.0f} s: its finalizers"
+                f" ({held or 'unknown'}) hold it. See that the controller behind them runs."
+            )
 
     def logs(self, pod: str, container: str, *, previous: bool = False, lines: int = 10) -> str:
         """The last lines of a container, or an empty text where there are none."""
@@ -254,7 +258,7 @@ class Cluster:
                 longest_wait=_LONGEST_WAIT_SECONDS,
                 when=lambda error: isinstance(error, ApiError) and error.passes,
                 asked_to_wait=lambda error: getattr(error, "retry_after", None) or None,
-                sleep=time.sleep,
+                clock=time,
             )
         except ApiError as error:
             if error.status == 404 and missing is None:
