@@ -25,6 +25,7 @@ COPIED = {
     "pyproject.toml": "pyproject.toml",
     "tests/conftest.py": "tests/conftest.py",
     "tests/support/gate_world.py": "tests/support/gate_world.py",
+    "tests/support/gate_cases": "tests/support/gate_cases",
     "tests/components/evaluate": "tests/components/evaluate",
 }
 KILLED = ("killed", "timeout", "segfault", "caught by type check")

@@ -1,6 +1,6 @@
 """The docs' site: it builds strictly and fetches nothing; what is generated is the code's."""
 
-import importlib
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -32,12 +32,12 @@ SECTIONS = ("gate", "training", "deployment", "monitoring", "orchestration")
 
 
 def load(name: str) -> ModuleType:
-    """A module of docs/_site."""
-    sys.path.insert(0, str(DOCS / "_site"))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.pop(0)
+    """A module of docs/_site, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / "_site" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def build(folder: Path, site: Path) -> subprocess.CompletedProcess[str]:
