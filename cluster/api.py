@@ -250,9 +250,9 @@ class Kubeflow:
 
     # Requests
 
-    def ask(self, method: str, path: str, **query: Any) -> dict[str, Any]:
+    def ask(self, method: str, path: str, **query: object) -> dict[str, object]:
         """The answer to one request as JSON, below /apis/v2beta1; an empty value is left out."""
-        found: dict[str, Any] = self._call(
+        found: dict[str, object] = self._call(
             f"{method} {path}",
             self._client.call_api,
             f"/apis/v2beta1{path}",

@@ -24,8 +24,8 @@ class Difference:
 
     kind: str
     where: str
-    old: Any
-    new: Any
+    old: object
+    new: object
 
     def __str__(self) -> str:
         if self.old is None:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import kfp_server_api as kfp
 
@@ -37,7 +36,7 @@ class Wanted:
     pipeline_id: str
     version_id: str
     version: str
-    arguments: dict[str, Any]
+    arguments: dict[str, object]
     experiment_id: str = ""
     service_account: str = ""
 

@@ -170,7 +170,7 @@ def _root(data: DataConfig) -> str:
     return data.root if "://" in data.root or not data.root else str(Path(data.root).resolve())
 
 
-def _entry(name: str, settings: Table, data: DataConfig, scratch: Path) -> dict[str, Any]:
+def _entry(name: str, settings: Table, data: DataConfig, scratch: Path) -> dict[str, object]:
     from slipway.components.ingest.reader import TableReader
     from slipway.components.validate.infer import infer_table
 

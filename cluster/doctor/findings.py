@@ -34,7 +34,7 @@ class DoctorTarget:
     kfp_namespace: str
     account: str
     package: Package
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, object] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
 
     def default(self, parameter: str) -> Any:

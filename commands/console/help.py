@@ -15,7 +15,7 @@ _WORDS = {"str": "TEXT", "int": "NUMBER", "float": "NUMBER", "Path": "PATH", "bo
 """What to type where an option does not say so itself, by the name of its type in Python."""
 
 
-def _say_what_to_type(command: Any, ctx: Any) -> None:
+def _say_what_to_type(command: Any, ctx: object) -> None:
     """Puts a word in the place of each type's name in Python: of options, arguments and --help itself."""
     for below in getattr(command, "commands", {}).values():
         _say_what_to_type(below, ctx)

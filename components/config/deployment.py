@@ -1,7 +1,7 @@
 """Where and how the registered model is served."""
 
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -162,7 +162,7 @@ class DeploymentConfig(Section):
     node_selector: Labels = Field(
         default={}, description="Labels of the nodes that pods may run on."
     )
-    tolerations: list[dict[str, Any]] = Field(
+    tolerations: list[dict[str, object]] = Field(
         default=[], description="Taints that pods tolerate, as Kubernetes writes them."
     )
     resources: Resources = Resources()

@@ -79,10 +79,10 @@ class TaskSettings(Section):
         default=None, ge=0, le=10, description="How often it is tried again."
     )
     node_selector: Labels = Field(default={}, description="Labels that its node must have.")
-    tolerations: list[dict[str, Any]] = Field(
+    tolerations: list[dict[str, object]] = Field(
         default=[], description="Taints that it tolerates, as Kubernetes writes them."
     )
-    affinity: dict[str, Any] = Field(
+    affinity: dict[str, object] = Field(
         default={}, description="Node affinity, as Kubernetes writes it."
     )
     labels: Labels = Field(

@@ -27,7 +27,7 @@ class LoadedProject(Section):
 
     project: Project
     folder: Path
-    schema_content: dict[str, Any]
+    schema_content: dict[str, object]
 
 
 def load_project(folder: Path, overrides: dict[str, str] | None = None) -> LoadedProject:

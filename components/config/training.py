@@ -28,10 +28,10 @@ class Accelerator(Section):
     node_selector: Labels = Field(
         default={}, description="Labels of the nodes that the task may run on."
     )
-    tolerations: list[dict[str, Any]] = Field(
+    tolerations: list[dict[str, object]] = Field(
         default=[], description="Taints that the task tolerates, as Kubernetes writes them."
     )
-    affinity: dict[str, Any] = Field(
+    affinity: dict[str, object] = Field(
         default={}, description="The pod's affinity, as Kubernetes writes it."
     )
 

@@ -5,7 +5,7 @@ and how many entities were written online.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from slipway.components.contracts.record import Record
 
@@ -35,7 +35,7 @@ class BackfillRecord(Record):
     window: tuple[str, str] | None
     views: dict[str, FilledView]
     data_hash: str
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, object] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:

@@ -107,7 +107,7 @@ class Bundle(Record):
     sources: tuple[Feature, ...] = ()
     derived: dict[str, str] = field(default_factory=dict)
     predicts: str = ""
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, object] = field(default_factory=dict)
 
     @property
     def output(self) -> tuple[str, tuple[int, ...]]:

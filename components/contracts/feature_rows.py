@@ -13,7 +13,7 @@ predicted thing happens), the entities' keys, and the features under their names
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from slipway.components.contracts.record import Record
 from slipway.components.contracts.splits import Feature
@@ -48,7 +48,7 @@ class FeatureRows(Record):
     data_hash: str
     lead_seconds: int = 0
     untyped: tuple[str, ...] = ()
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, object] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:

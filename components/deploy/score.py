@@ -324,7 +324,7 @@ def _logged(
     import pyarrow.compute as pc
 
     count = rows.num_rows
-    columns: dict[str, Any] = {
+    columns: dict[str, object] = {
         "request_id": pa.repeat(stamp.request, count),
         "row": pa.array(np.arange(first, first + count), pa.int64()),
         "key": rows[source.key].cast(pa.string()),

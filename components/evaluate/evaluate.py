@@ -49,7 +49,7 @@ class Evaluation:
         """What came out, in a few words."""
         return self.verdict.headline
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, object]:
         """What the KFP artifact shows."""
         return {
             "outcome": self.verdict.outcome,
@@ -81,12 +81,12 @@ class EvaluationTask:
     bundle_path: Path
     splits_path: Path
     project: str
-    config: dict[str, Any]
+    config: dict[str, object]
     verdict_path: Path
     card_path: Path
     override_approver: str = ""
     override_reason: str = ""
-    monitoring: dict[str, Any] = field(default_factory=dict)
+    monitoring: dict[str, object] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -157,7 +157,7 @@ def gather_evidence(subject: GatedModel, gate: GateConfig, scratch: Path) -> Mea
     Raises:
         TrackingError: the registry could not be asked for the champion.
     """
-    notes: dict[str, Any] = {
+    notes: dict[str, object] = {
         **subject.label.settings,
         "block": gate.block,
         "seed": gate.seed,
@@ -277,7 +277,7 @@ def _note_measures(measured: _Measured, evidence: Evidence, gate: GateConfig) ->
     return notes
 
 
-def _note_weights(weigh: RowWeights, plain: dict[str, Estimate]) -> dict[str, Any]:
+def _note_weights(weigh: RowWeights, plain: dict[str, Estimate]) -> dict[str, object]:
     """How much rows counted, and what the metrics are where each counts once."""
     return {
         "weights": {"column": weigh.column, "effective_rows": weigh.effective_rows},
@@ -360,7 +360,7 @@ def _no_evidence(subject: GatedModel) -> Evidence:
 
 
 def _without_measures(
-    subject: GatedModel, problem: str, champion_problem: str, notes: dict[str, Any]
+    subject: GatedModel, problem: str, champion_problem: str, notes: dict[str, object]
 ) -> Measurements:
     return Measurements(
         evidence=replace(
@@ -373,7 +373,7 @@ def _without_measures(
 
 
 def _find_champion(
-    subject: GatedModel, scratch: Path, notes: dict[str, Any]
+    subject: GatedModel, scratch: Path, notes: dict[str, object]
 ) -> tuple[Champion | None, str]:
     """The champion, if it can be compared, and else why it cannot; noted for the verdict."""
     try:
@@ -440,7 +440,7 @@ def _compare_champion(
     test_pass: TestPass,
     gate: GateConfig,
     problem: str,
-    notes: dict[str, Any],
+    notes: dict[str, object],
 ) -> tuple[dict[str, Estimate] | None, str]:
     """The differences to the champion, where it was measured soundly, and else its problem."""
     theirs = test_pass.models.get(CHAMPION)
@@ -454,7 +454,7 @@ def _compare_champion(
 
 
 def _rehearse(
-    subject: GatedModel, gate: GateConfig, notes: dict[str, Any]
+    subject: GatedModel, gate: GateConfig, notes: dict[str, object]
 ) -> RehearsalEvidence | None:
     if not gate.rehearsal.enabled:
         notes["rehearsal"] = "left out by the project (gate.rehearsal.enabled)"

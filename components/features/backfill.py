@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.config.base import format_duration, format_instant
 from slipway.components.config.data import Window
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def backfill_features(
     dataset: Path,
     project: str,
-    config: dict[str, Any],
+    config: dict[str, object],
     window: Window | None,
     online: bool,
     record: Path,

@@ -40,7 +40,7 @@ _ASKED = ":asked"
 
 
 @stage("features")
-def build_features(dataset: Path, project: str, config: dict[str, Any], output: Path) -> Splits:
+def build_features(dataset: Path, project: str, config: dict[str, object], output: Path) -> Splits:
     """Makes the feature views, joins them to the examples and parts the result.
 
     The views' tables, Feast's registry and the online store lie below FEATURE_STORE_URI (see

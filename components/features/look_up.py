@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.config.base import format_duration, format_instant
 from slipway.components.config.data import Window
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def look_up_features(
     dataset: Path,
     project: str,
-    config: dict[str, Any],
+    config: dict[str, object],
     window: Window | None,
     output: Path,
 ) -> FeatureRows:

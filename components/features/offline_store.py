@@ -218,7 +218,7 @@ class PolarsOfflineStore(OfflineStore):
         config: RepoConfig,
         feature_view: FeatureView,
         table: pa.Table,
-        progress: Callable[[int], Any] | None,
+        progress: Callable[[int], object] | None,
     ) -> None:
         """Appends rows to the view's parquet file.
 

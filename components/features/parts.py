@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.config.base import format_instant
 from slipway.components.config.features.features import FeaturesConfig, Kind
@@ -395,12 +395,14 @@ def null_shares(
     }
 
 
-def statistics(train: "pl.DataFrame", features: tuple[Feature, ...]) -> dict[str, dict[str, Any]]:
+def statistics(
+    train: "pl.DataFrame", features: tuple[Feature, ...]
+) -> dict[str, dict[str, object]]:
     """What the contract `Splits.statistics` says, a feature. "std" is the population's."""
     return {f.name: _statistics(train[f.name], f.kind) for f in features}
 
 
-def _statistics(values: "pl.Series", kind: Kind) -> dict[str, Any]:
+def _statistics(values: "pl.Series", kind: Kind) -> dict[str, object]:
     nulls = values.null_count() / len(values)
     if kind == "numeric":
         # Of numbers near the largest, sums and squares overflow: such a statistic is not known.

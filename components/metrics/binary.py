@@ -24,7 +24,9 @@ _TINY = 1e-7
 # Formulas, from sums.
 
 
-def from_counts(hits: Any, alarms: Any, positives: Any, rows: Any) -> "dict[str, np.ndarray]":
+def from_counts(
+    hits: object, alarms: object, positives: Any, rows: object
+) -> "dict[str, np.ndarray]":
     """Accuracy, F1, precision and recall.
 
     Args:
@@ -48,7 +50,7 @@ def from_counts(hits: Any, alarms: Any, positives: Any, rows: Any) -> "dict[str,
 
 
 def cost_from_counts(
-    hits: Any, alarms: Any, positives: Any, rows: Any, costs: "np.ndarray"
+    hits: object, alarms: object, positives: Any, rows: object, costs: "np.ndarray"
 ) -> "np.ndarray":
     """Expected cost of a row; arguments as of `from_counts`, `costs` [2 true, 2 answered]."""
     import numpy as np
@@ -60,7 +62,7 @@ def cost_from_counts(
         return np.asarray(total / rows)
 
 
-def area_under_roc(negative: "np.ndarray", positive: "np.ndarray", pairs: Any) -> "np.ndarray":
+def area_under_roc(negative: "np.ndarray", positive: "np.ndarray", pairs: object) -> "np.ndarray":
     """Area under the ROC curve; ties count half (the Mann-Whitney statistic).
 
     Args:
@@ -76,7 +78,7 @@ def area_under_roc(negative: "np.ndarray", positive: "np.ndarray", pairs: Any) -
 
 
 def average_precision(
-    negative: "np.ndarray", positive: "np.ndarray", positives: Any
+    negative: "np.ndarray", positive: "np.ndarray", positives: object
 ) -> "np.ndarray":
     """Precision at each score, weighted by the recall that the score adds."""
     import numpy as np

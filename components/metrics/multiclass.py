@@ -6,7 +6,7 @@ some rows have and some have not. Sums may have leading axes, [...] stands for t
 classes.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.config.kinds import METRICS as METRICS_OF_KIND
 from slipway.components.metrics.binary import (
@@ -25,7 +25,7 @@ METRICS = METRICS_OF_KIND["multiclass"]
 _TINY = 1e-7
 
 
-def from_counts(hits: Any, called: Any, actual: Any) -> "dict[str, np.ndarray]":
+def from_counts(hits: object, called: object, actual: object) -> "dict[str, np.ndarray]":
     """Accuracy, macro and weighted F1, macro precision and recall.
 
     Args:
@@ -53,7 +53,7 @@ def from_counts(hits: Any, called: Any, actual: Any) -> "dict[str, np.ndarray]":
         }
 
 
-def of_classes(hits: Any, called: Any, actual: Any) -> "dict[str, np.ndarray]":
+def of_classes(hits: object, called: object, actual: object) -> "dict[str, np.ndarray]":
     """F1, precision and recall of each class, [..., K]; 0 where a class is not there.
 
     Arguments as for `from_counts`.

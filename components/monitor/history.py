@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.config.base import parse_instant
 from slipway.components.config.data import Window, parse_window
@@ -171,7 +171,7 @@ def _measured(
     return sorted(found, key=lambda entry: (parse_instant(entry[1].window[1]), entry[0]))
 
 
-def latest(root: Root) -> list[dict[str, Any]]:
+def latest(root: Root) -> list[dict[str, object]]:
     """What `slipway status` shows: for each model the window that was measured last, and the trend.
 
     That need not be the window that ends last: of two runs on other data the newer one counts.

@@ -58,7 +58,7 @@ class KubeflowApi:
         try:
             answer = self._http.request(method, path, params=query, json=content, headers=headers)
             answer.raise_for_status()
-            found: dict[str, Any] = answer.json()
+            found: dict[str, object] = answer.json()
             return found
         except httpx.HTTPStatusError as error:
             status = error.response.status_code
@@ -71,7 +71,7 @@ class KubeflowApi:
         except (httpx.HTTPError, ValueError) as error:
             raise SlipwayError(f"Kubeflow Pipelines does not answer: {error}.") from error
 
-    def named(self, kind: str, name: str) -> list[dict[str, Any]]:
+    def named(self, kind: str, name: str) -> list[dict[str, object]]:
         """The experiments or pipelines of this name in the namespace."""
         where = {"operation": "EQUALS", "key": "display_name", "string_value": name}
         text = json.dumps({"predicates": [where]})

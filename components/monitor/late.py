@@ -5,7 +5,6 @@ Each result also holds the estimate made without labels at the time, to show how
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from slipway.components.config.data import Window, parse_window
 from slipway.components.config.monitoring import MonitoringConfig
@@ -50,7 +49,7 @@ class Matured:
     rmse: float | None = None
     expected_rmse: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON values."""
         return asdict(self)
 

@@ -47,8 +47,8 @@ class MonitoringTask:
 
     labels_path: Path
     project: str
-    config: dict[str, Any]
-    features: dict[str, Any]
+    config: dict[str, object]
+    features: dict[str, object]
     window: Window
     endpoint: str
     record_path: Path
@@ -79,7 +79,7 @@ class MonitoringResult:
         """What came out, in a few words."""
         return self.record.headline
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, object]:
         """What the KFP artifact shows."""
         return {
             "model": self.record.model,
@@ -192,7 +192,7 @@ def _let_go(task: MonitoringTask, settings: MonitoringConfig) -> None:
 def list_numbers(record: MonitoringRecord) -> dict[str, float]:
     """The finite numbers of a record, flat, by name; none of them twice."""
     metrics = {n: value for n, value in asdict(record.metrics).items() if n not in _IN_SUMMARY}
-    values: dict[str, Any] = {**metrics, **record.summary, "alerts": len(record.alerts)}
+    values: dict[str, object] = {**metrics, **record.summary, "alerts": len(record.alerts)}
     return {
         name: float(value)
         for name, value in values.items()

@@ -156,7 +156,7 @@ def _records(path: str, file: "IO[bytes]") -> list[_LogRecord]:
     ]
 
 
-def _content(path: str, record: _LogRecord) -> dict[str, Any]:
+def _content(path: str, record: _LogRecord) -> dict[str, object]:
     try:
         content = json.loads(record["bytes"])
     except ValueError as error:
@@ -167,7 +167,7 @@ def _content(path: str, record: _LogRecord) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _rows(name: str, payload: _Payload, key: str) -> list[dict[str, Any]]:
+def _rows(name: str, payload: _Payload, key: str) -> list[dict[str, object]]:
     """The log rows of a request; one, without features, where it was not answered."""
     base = {"request_id": name, "time": payload.at, "served_at": payload.at}
     answer = payload.answer
@@ -199,7 +199,7 @@ def _rows(name: str, payload: _Payload, key: str) -> list[dict[str, Any]]:
     ]
 
 
-def _output(tensor: dict[str, Any]) -> list[Any]:
+def _output(tensor: dict[str, Any]) -> list[object]:
     """An output's values, one a row: of one with several numbers a row, a list of them."""
     data, shape = tensor.get("data") or [], tensor.get("shape") or []
     if len(shape) < 2 or not isinstance(shape[1], int) or shape[1] < 1:
@@ -207,7 +207,7 @@ def _output(tensor: dict[str, Any]) -> list[Any]:
     return [data[start : start + shape[1]] for start in range(0, len(data), shape[1])]
 
 
-def _column(tensor: dict[str, Any]) -> list[Any]:
+def _column(tensor: dict[str, Any]) -> list[object]:
     data = tensor.get("data") or []
     data = [value[0] if isinstance(value, list) and value else value for value in data]
     if tensor.get("datatype") in _KINDS:
@@ -215,7 +215,7 @@ def _column(tensor: dict[str, Any]) -> list[Any]:
     return [None if value is None else float(value) for value in data]
 
 
-def _kind_of(rows: list[dict[str, Any]]) -> LabelKind:
+def _kind_of(rows: list[dict[str, object]]) -> LabelKind:
     """The kind of label whose outputs were answered with."""
     names = {name for row in rows for name in row}
     if "probabilities" in names:
@@ -229,7 +229,7 @@ def _write(rows: list[dict[str, Any]], model: str, target: Path) -> None:
     import pyarrow.parquet as pq
 
     base = log_schema((), label_type(_kind_of(rows)).columns())
-    hours: dict[datetime, list[dict[str, Any]]] = {}
+    hours: dict[datetime, list[dict[str, object]]] = {}
     for row in rows:
         moment = datetime.fromtimestamp(row["time"] / 1e6, UTC)
         hours.setdefault(moment.replace(minute=0, second=0, microsecond=0), []).append(row)

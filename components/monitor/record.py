@@ -260,7 +260,7 @@ def _new_class_rows(figures: _Figures) -> int | None:
     return figures.performance.new_class_rows if several else None
 
 
-def _summarise(figures: _Figures) -> dict[str, Any]:
+def _summarise(figures: _Figures) -> dict[str, object]:
     """The figures that people and the history show first."""
     performance, drift = figures.performance, figures.drift
     measured = figures.measured
@@ -295,13 +295,13 @@ def _summarise(figures: _Figures) -> dict[str, Any]:
     }
 
 
-def _describe(figures: _Figures) -> dict[str, Any]:
+def _describe(figures: _Figures) -> dict[str, object]:
     """Everything else that was measured, as JSON values without numbers that are not finite."""
     measures, performance, drift = figures.measures, figures.performance, figures.drift
     scan, baseline = figures.scan, figures.baseline
     matured = measures.version.matured if measures.version else ()
     fairness = [one.to_dict() for one in measures.version.fairness] if measures.version else []
-    details: dict[str, Any] = _finite(
+    details: dict[str, object] = _finite(
         {
             **({"fairness": fairness} if fairness else {}),
             "log": measures.log.uri,
@@ -327,7 +327,7 @@ def _describe(figures: _Figures) -> dict[str, Any]:
     return details
 
 
-def _read_endpoint(endpoint: str) -> dict[str, Any] | None:
+def _read_endpoint(endpoint: str) -> dict[str, object] | None:
     """The predictor's own counters. A predictor that is down must not hide what its log says."""
     if not endpoint:
         return None
@@ -337,7 +337,7 @@ def _read_endpoint(endpoint: str) -> dict[str, Any] | None:
         return {"url": endpoint, "error": str(error)}
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> Any:
     """JSON values in which a number that is not finite is None."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}

@@ -60,8 +60,8 @@ class Provenance:
         pipeline_run: id of the KFP run, where there is one.
     """
 
-    schema: dict[str, Any]
-    features: dict[str, Any]
+    schema: dict[str, object]
+    features: dict[str, object]
     images: dict[str, str]
     pipeline_run: str = ""
 

@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from slipway.components.config.kinds import asked_of, metric_name
 from slipway.components.contracts.bundle import bundle_hash
@@ -191,7 +190,7 @@ def _check(version: RegisteredVersion, folders: dict[str, Path]) -> EvidenceRepo
     )
 
 
-def _features(folder: Path) -> dict[str, Any]:
+def _features(folder: Path) -> dict[str, object]:
     """The project's `features` section, as it was registered.
 
     Raises:

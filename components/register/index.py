@@ -60,7 +60,7 @@ class SeedFacts:
 class TrainingFacts:
     """The settings of the training, as its log has them."""
 
-    settings: dict[str, Any]
+    settings: dict[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Samples and scores the parts that monitoring compares a served model with."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.monitoring.reference import (
@@ -108,7 +108,7 @@ def _sample(folder: Path, splits: Splits, part: Part) -> "pa.Table":
     step = -(-(splits.rows[part] + unlabelled) // MAX_ROWS) or 1
     start, sampled = 0, []
     for table in read_part_batches(folder, part):
-        picks: Any = np.arange(-start % step, table.num_rows, step)
+        picks: object = np.arange(-start % step, table.num_rows, step)
         sampled.append(table.take(pa.array(picks)))
         start += table.num_rows
     if wanted := round(unlabelled / step):

@@ -150,7 +150,7 @@ def _after_release() -> Iterator[str]:
     yield "records are kept by window. " + TO_FILL.format("the plan, and who acts on its alerts")
 
 
-def _rule(label: Mapping[str, Any]) -> str:
+def _rule(label: Mapping[str, object]) -> str:
     known = ("kind", "above", "positive", "unknown", "known", "classes")
     return ", ".join(f"{key} {label[key]}" for key in known if key in label) or "as it stands"
 

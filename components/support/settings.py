@@ -35,7 +35,7 @@ class Packed:
         files: path below the tables' root to content; empty where the parameter holds it all.
     """
 
-    value: Any
+    value: object
     files: dict[str, bytes] = field(default_factory=dict)
 
 

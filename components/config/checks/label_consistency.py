@@ -1,7 +1,7 @@
 """What does not fit the label: settings of another kind, classes that it lacks, types of columns."""
 
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.config.checks.told_types import (
     key_of,
@@ -30,7 +30,7 @@ _OF_ALERT: dict[AlertName, tuple[str | None, frozenset[LabelKind]]] = {
 """Alerts that only some kinds of label can raise: the setting of each, and the kinds."""
 
 
-def of_label(project: "Project", schema: dict[str, Any]) -> Iterator[tuple["Location", str]]:
+def of_label(project: "Project", schema: dict[str, object]) -> Iterator[tuple["Location", str]]:
     """See `consistency.inconsistencies`."""
     yield from _column_of_label(project, schema)
     yield from _rules_of_label(project)
@@ -42,7 +42,7 @@ def of_label(project: "Project", schema: dict[str, Any]) -> Iterator[tuple["Loca
 
 
 def _column_of_label(
-    project: "Project", schema: dict[str, Any]
+    project: "Project", schema: dict[str, object]
 ) -> Iterator[tuple["Location", str]]:
     """A column whose type, by the schema, no label of the kind can be read from."""
     label, table = project.features.label, project.features.examples.table
@@ -197,7 +197,9 @@ def _training_of_label(project: "Project") -> Iterator[tuple["Location", str]]:
                 )
 
 
-def _sample_weight(project: "Project", schema: dict[str, Any]) -> Iterator[tuple["Location", str]]:
+def _sample_weight(
+    project: "Project", schema: dict[str, object]
+) -> Iterator[tuple["Location", str]]:
     weight, features = project.training.sample_weight, project.features
     named = [name for view in features.views for name in view.feature_names]
     named += features.examples.beside
@@ -212,7 +214,9 @@ def _sample_weight(project: "Project", schema: dict[str, Any]) -> Iterator[tuple
         yield from _weighs_by_no_number(("training", "sample_weight"), weight, project, schema)
 
 
-def _gate_weights(project: "Project", schema: dict[str, Any]) -> Iterator[tuple["Location", str]]:
+def _gate_weights(
+    project: "Project", schema: dict[str, object]
+) -> Iterator[tuple["Location", str]]:
     """What weighs the test rows is a number that the test table has."""
     weights, features = project.gate.weights, project.features
     if weights is None:
@@ -230,7 +234,7 @@ def _gate_weights(project: "Project", schema: dict[str, Any]) -> Iterator[tuple[
 
 
 def _weighs_by_no_number(
-    place: "Location", column: str, project: "Project", schema: dict[str, Any]
+    place: "Location", column: str, project: "Project", schema: dict[str, object]
 ) -> Iterator[tuple["Location", str]]:
     found, table = type_of_column(project.features, schema, column)
     if found not in (None, "number"):

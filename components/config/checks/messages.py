@@ -37,7 +37,7 @@ _SHOWN = 60
 
 
 def problems(
-    error: ValidationError, given: Any, model: type[BaseModel], section: str = ""
+    error: ValidationError, given: object, model: type[BaseModel], section: str = ""
 ) -> Iterator[tuple[Location, str]]:
     """Each setting that is wrong: where it stands, and a sentence that names it.
 

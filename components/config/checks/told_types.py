@@ -36,7 +36,7 @@ def type_of_feature(view: FeatureView, name: str, columns: dict[str, Type | None
 
 
 def type_of_column(
-    features: FeaturesConfig, schema: dict[str, Any], name: str
+    features: FeaturesConfig, schema: dict[str, object], name: str
 ) -> tuple[Type | None, str]:
     """The type of a feature, or of a column that travels beside them, and the table that it is of."""
     own = features.examples.table

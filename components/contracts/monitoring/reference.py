@@ -15,7 +15,7 @@ before their names.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from slipway.components.config.kinds import LabelKind
 from slipway.components.contracts.record import Record
@@ -67,9 +67,9 @@ class ReferenceSummary(Record):
     rows: dict[str, int]
     sampled: dict[str, int]
     windows: dict[str, tuple[str, str]]
-    statistics: dict[str, dict[str, Any]]
+    statistics: dict[str, dict[str, object]]
     release: dict[str, float | None]
-    intervals: dict[str, Any]
+    intervals: dict[str, object]
     label_rate: dict[str, float | None]
     probability_mean: dict[str, float | None]
     label_kind: LabelKind = "binary"
@@ -77,7 +77,7 @@ class ReferenceSummary(Record):
     level: float = 0.0
     labels: dict[str, dict[str, float]] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
-    fairness: list[dict[str, Any]] = field(default_factory=list)
+    fairness: list[dict[str, object]] = field(default_factory=list)
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
     set_threshold: float | None = None
 

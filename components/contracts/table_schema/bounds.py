@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Number = int | Decimal
 
 
-def exact(value: Any) -> Any:
+def exact(value: object) -> Any:
     """A number of the schema as it is written; a whole one is an integer, written 1.0 too."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return value
@@ -30,12 +30,12 @@ def exact(value: Any) -> Any:
     return number
 
 
-def least(kind: "pa.DataType", bound: Number) -> Any:
+def least(kind: "pa.DataType", bound: Number) -> object:
     """The least value of a number type that is not below a bound; None: there is none."""
     return _nearest(kind, Fraction(bound), up=True)
 
 
-def greatest(kind: "pa.DataType", bound: Number) -> Any:
+def greatest(kind: "pa.DataType", bound: Number) -> object:
     """The greatest value of a number type that is not above a bound; None: there is none."""
     return _nearest(kind, Fraction(bound), up=False)
 
@@ -51,7 +51,7 @@ def ticks(times: Any) -> Any:
     return times.cast(pa.int32() if narrow else pa.int64())
 
 
-def _nearest(kind: "pa.DataType", bound: Fraction, *, up: bool) -> Any:
+def _nearest(kind: "pa.DataType", bound: Fraction, *, up: bool) -> object:
     import pyarrow as pa
 
     if pa.types.is_floating(kind):

@@ -32,7 +32,7 @@ class Span:
     low: Any = None
     high: Any = None
 
-    def within(self, low: Any = None, high: Any = None) -> bool:
+    def within(self, low: object = None, high: object = None) -> bool:
         """Whether all values that are not null surely are from `low` to `high`, both inclusive."""
         if self.nulls == self.rows:
             return True
@@ -160,7 +160,7 @@ def _bounds(
     value = pl.col(column.name)
     finite = value.is_finite() if pa.types.is_floating(kind) else value.is_not_null()
 
-    def literal(number: Any) -> pl.Expr:
+    def literal(number: object) -> pl.Expr:
         return pl.lit(number, dtype=_polars(kind))
 
     if (bound := column.minimum) is not None:
@@ -246,10 +246,10 @@ def _shown(moment: datetime | date) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def _enum_values(column: ColumnSchema, kind: "pa.DataType") -> list[Any]:
+def _enum_values(column: ColumnSchema, kind: "pa.DataType") -> list[object]:
     import pyarrow as pa
 
-    allowed: list[Any] = list(column.enum or ())
+    allowed: list[object] = list(column.enum or ())
     if pa.types.is_floating(kind):
         allowed = [float(v) if isinstance(v, int | Decimal) else v for v in allowed]
     elif pa.types.is_decimal(kind):
@@ -257,7 +257,7 @@ def _enum_values(column: ColumnSchema, kind: "pa.DataType") -> list[Any]:
     try:
         if pa.types.is_integer(kind) and (odd := [v for v in allowed if not isinstance(v, int)]):
             raise pa.ArrowInvalid(str(odd[0]))
-        values: list[Any] = pa.array(allowed, kind).to_pylist()
+        values: list[object] = pa.array(allowed, kind).to_pylist()
         return values
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
         raise SlipwayError(

@@ -32,7 +32,7 @@ class ColumnSchema:
     kind: ColumnKind | None = None
     nullable: bool = True
     format: Format | None = None
-    enum: tuple[Any, ...] | None = None
+    enum: tuple[object, ...] | None = None
     minimum: Number | None = None
     maximum: Number | None = None
     exclusive_minimum: Number | None = None
@@ -82,7 +82,7 @@ class TableSchema:
     rules: tuple[Rule, ...] = ()
     own_checks: tuple[OwnCheck, ...] = ()
     tolerance: float | None = None
-    text: dict[str, Any] = field(default_factory=dict)
+    text: dict[str, object] = field(default_factory=dict)
 
 
 def read_schema(text: str) -> Any:

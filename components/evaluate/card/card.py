@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from slipway.components.config.gate import Bound, GateConfig
 from slipway.components.config.kinds import (
@@ -121,7 +120,7 @@ def _facts(content: CardContent) -> list[tuple[str, Any]]:
     ]
 
 
-def _weight_facts(content: CardContent) -> list[tuple[str, Any]]:
+def _weight_facts(content: CardContent) -> list[tuple[str, object]]:
     worth = content.evidence.effective_rows
     if worth is None:
         return []
@@ -132,7 +131,7 @@ def _weight_facts(content: CardContent) -> list[tuple[str, Any]]:
     return [("Weights", said)]
 
 
-def _label_facts(label: LabelType) -> list[tuple[str, Any]]:
+def _label_facts(label: LabelType) -> list[tuple[str, object]]:
     if isinstance(label, BinaryLabel):
         said = f"{digits.number(label.threshold)}: the answer is 1 where the probability reaches it"
         return [("Threshold", said)]
@@ -176,7 +175,7 @@ _SHOWN: dict[LabelKind, Callable[[CardContent], Exhibits]] = {
 }
 
 
-def _metric_rows(content: CardContent) -> list[dict[str, Any]]:
+def _metric_rows(content: CardContent) -> list[dict[str, object]]:
     """The metrics with what is asked of them, those that a bound is on first."""
     evidence, gate = content.evidence, content.gate
     bounds: dict[str, Bound] = dict((*bounds_of(evidence.label, gate), *gate.metrics.items()))
@@ -241,7 +240,7 @@ def _ranking(content: CardContent) -> list[CardTable]:
     ]
 
 
-def _metric_row(name: Metric, content: CardContent, bound: Bound | None) -> dict[str, Any]:
+def _metric_row(name: Metric, content: CardContent, bound: Bound | None) -> dict[str, object]:
     own = content.evidence.metrics.get(name, _NOTHING)
     champion = content.champion.get(name)
     limit = None if bound is None else (bound.min or bound.max)
@@ -282,7 +281,7 @@ def _asked(bound: Bound | None) -> str:
     return " and ".join([*asked, *([f"at most {bound.max:g}"] if bound.max is not None else [])])
 
 
-def _drawn(own: Estimate, limit: float | None, mark: float | None) -> dict[str, Any] | None:
+def _drawn(own: Estimate, limit: float | None, mark: float | None) -> dict[str, object] | None:
     """Where the value, its interval, the limit and the champion lie between two ends; None: nowhere."""
     shown = [v for v in (own.value, own.low, own.high, limit, mark) if v is not None]
     if own.value is None or max(shown) <= min(shown):
@@ -295,7 +294,7 @@ def _drawn(own: Estimate, limit: float | None, mark: float | None) -> dict[str, 
     }  # fmt: skip
 
 
-def _version_row(name: Metric, content: CardContent) -> dict[str, Any]:
+def _version_row(name: Metric, content: CardContent) -> dict[str, object]:
     """A metric of this version against the champion's, on the same rows; to the right is better."""
     difference = (content.evidence.champion or {}).get(name, _NOTHING)
     sign = -1 if name in LOWER_IS_BETTER else 1
@@ -344,7 +343,7 @@ def _as_set(threshold: float | None) -> str:
     return digits.power(threshold) if small else f"{threshold:,.12g}"
 
 
-def _rule_row(rule: RuleResult) -> dict[str, Any]:
+def _rule_row(rule: RuleResult) -> dict[str, object]:
     places = digits.decimals_of(rule.low, rule.high, rule.value)
     return {
         "name": _RULES.get(rule.name) or " ".join(map(metric_name, rule.name.split())),

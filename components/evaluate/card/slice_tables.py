@@ -22,16 +22,16 @@ class SliceTable:
     """
 
     column: str
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[dict[str, object], ...]
     note: str
 
     @property
-    def first(self) -> tuple[dict[str, Any], ...]:
+    def first(self) -> tuple[dict[str, object], ...]:
         """Those that are seen at once."""
         return self.rows[:SHOWN]
 
     @property
-    def more(self) -> tuple[dict[str, Any], ...]:
+    def more(self) -> tuple[dict[str, object], ...]:
         """Those that are a click away."""
         return self.rows[SHOWN:]
 
@@ -105,7 +105,7 @@ def _note(parts: list[SliceEvidence], evidence: Evidence, gate: GateConfig) -> s
     )
 
 
-def find_weakest(evidence: Evidence) -> list[dict[str, Any]]:
+def find_weakest(evidence: Evidence) -> list[dict[str, object]]:
     """The slices in which the leading metric is worst, for the verdict's notes.
 
     Returns:

@@ -8,7 +8,6 @@ module (`make mutation`) show that each comparison matters.
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
 
 from slipway.components.config.gate import EVERY_CLASS, Bound, GateConfig, Judge, LeakAlarm
 from slipway.components.config.kinds import LOWER_IS_BETTER, Metric, metric_name
@@ -101,12 +100,14 @@ def _soundness(evidence: Evidence, config: GateConfig) -> list[RuleResult]:
     ]
 
 
-def _not_finite(part: Any, where: str) -> list[str]:
+def _not_finite(part: object, where: str) -> list[str]:
     """Every NaN and infinity within the evidence, with its place, whether a rule looks at it or not."""
     if isinstance(part, float) and not math.isfinite(part):
         return [f"{where} is {part}."]
     if is_dataclass(part):
-        inner: Iterable[tuple[Any, Any]] = [(f.name, getattr(part, f.name)) for f in fields(part)]
+        inner: Iterable[tuple[object, object]] = [
+            (f.name, getattr(part, f.name)) for f in fields(part)
+        ]
     elif isinstance(part, dict):
         inner = sorted(part.items())
     elif isinstance(part, tuple):

@@ -97,7 +97,7 @@ def values(column: "pa.ChunkedArray") -> list[bytes]:
         missing = Value(unix_timestamp_val=MISSING_TIME).SerializeToString()
     else:
         field, missing = ("bool_val" if pa.types.is_boolean(column.type) else "string_val"), b""
-    messages: dict[Any, bytes] = {None: missing}
+    messages: dict[object, bytes] = {None: missing}
     for value in column.unique().to_pylist():
         if value is not None:
             messages[value] = Value(**{field: value}).SerializeToString()

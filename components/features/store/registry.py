@@ -79,7 +79,7 @@ def open_store(place: StoreLocation, engine: OfflineStore | None = None) -> "Fea
     return FeatureStore(config=settings)
 
 
-def _offline_section(engine: OfflineStore) -> dict[str, Any]:
+def _offline_section(engine: OfflineStore) -> dict[str, object]:
     """Feast's `offline_store` section.
 
     Raises:

@@ -89,7 +89,7 @@ def _current(entries: list[Entry], view: "FeastView") -> tuple[list[bytes], "pa.
     timestamp = online.timestamp_of(view)
     kinds = {feature.name: _polars_type(str(feature.dtype)) for feature in view.features}
     there = [(entry.entity, *entry.current) for entry in entries if entry.current is not None]
-    columns: dict[str, Any] = {
+    columns: dict[str, object] = {
         timestamp: pl.Series([moment for _, moment, _ in there], dtype=pl.Int64)
         .cast(pl.Datetime("us"))
         .dt.replace_time_zone("UTC")

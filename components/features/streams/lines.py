@@ -27,7 +27,7 @@ class Malformed(SlipwayError):
     """An event that cannot be one of its table."""
 
 
-def read_lines(lines: Iterable[bytes], name: str, first: int = 1) -> Iterator[tuple[int, Any]]:
+def read_lines(lines: Iterable[bytes], name: str, first: int = 1) -> Iterator[tuple[int, object]]:
     """Each line's number and its JSON value; empty lines are left out.
 
     Args:
@@ -54,7 +54,7 @@ def _no_constant(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON value")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     row = dict(pairs)
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
@@ -64,7 +64,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def as_columns(
-    events: Iterable[tuple[int, Any]],
+    events: Iterable[tuple[int, object]],
     columns: dict[str, str],
     required: Collection[str],
     name: str,
@@ -85,7 +85,7 @@ def as_columns(
     """
     import polars as pl
 
-    cells: dict[str, list[Any]] = {column: [] for column in columns}
+    cells: dict[str, list[object]] = {column: [] for column in columns}
     readers = {column: _reader(kind, column) for column, kind in columns.items()}
     for line, event in events:
         where = f"{name}, line {line:,}"
@@ -120,7 +120,7 @@ def as_columns(
 _ABSENT = object()
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A field's value as a message shows it."""
     text = json.dumps(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
@@ -192,7 +192,7 @@ def _whole(value: Any, low: int, high: int) -> int:
     return int(value)
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("a number")
     try:
@@ -204,7 +204,7 @@ def _number(value: Any) -> float:
     return number
 
 
-def _decimal(value: Any) -> Decimal:
+def _decimal(value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError("a number")
     try:
@@ -216,13 +216,13 @@ def _decimal(value: Any) -> Decimal:
     return number
 
 
-def _truth(value: Any) -> bool:
+def _truth(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError("true or false")
     return value
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("a text")
     try:
@@ -232,11 +232,11 @@ def _text(value: Any) -> str:
     return value
 
 
-def _nothing(value: Any) -> None:
+def _nothing(value: object) -> None:
     raise ValueError("null, as all of the column was so far")
 
 
-def _parsed(value: Any, what: str) -> datetime:
+def _parsed(value: object, what: str) -> datetime:
     if not isinstance(value, str):
         raise ValueError(what)
     try:
@@ -249,12 +249,12 @@ def _parsed(value: Any, what: str) -> datetime:
     return moment
 
 
-def _instant(value: Any) -> datetime:
+def _instant(value: object) -> datetime:
     moment = _parsed(value, "a time in ISO 8601, as 2026-01-31T09:30:00Z")
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _wall_clock(value: Any) -> datetime:
+def _wall_clock(value: object) -> datetime:
     what = "a time in ISO 8601 without a zone, as 2026-01-31T09:30:00"
     moment = _parsed(value, what)
     if moment.tzinfo is not None:
@@ -262,5 +262,5 @@ def _wall_clock(value: Any) -> datetime:
     return moment
 
 
-def _day(value: Any) -> Any:
+def _day(value: object) -> object:
     return _parsed(value, "a day, as 2026-01-31").date()

@@ -107,7 +107,9 @@ class Pusher:
         """The streams."""
         return list(self._tables)
 
-    def push(self, table: str, events: Iterable[dict[str, Any]], *, name: str = "events") -> Pushed:
+    def push(
+        self, table: str, events: Iterable[dict[str, object]], *, name: str = "events"
+    ) -> Pushed:
         """Pushes events, in batches of `BATCH`.
 
         An event that was pushed before changes nothing, so that a push which did not answer is repeated.
@@ -168,7 +170,7 @@ class Pusher:
             found += len(batch)
         return found
 
-    def _push(self, table: str, events: Iterable[tuple[int, Any]], name: str) -> Pushed:
+    def _push(self, table: str, events: Iterable[tuple[int, object]], name: str) -> Pushed:
         numbered = iter(events)
         self._stream(table)
         done = Pushed(events=0, entities={}, stands_for="", capped={})
@@ -188,7 +190,7 @@ class Pusher:
     def _read(
         self,
         table: str,
-        batch: list[tuple[int, Any]],
+        batch: list[tuple[int, object]],
         name: str,
         landing: Landing | None = None,
     ) -> "tuple[pl.DataFrame, dict[str, int]]":

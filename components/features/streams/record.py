@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from slipway.components.contracts.feature_store import StoreLocation
 from slipway.components.support.errors import SlipwayError
@@ -24,7 +23,7 @@ class StreamRecord:
         schema: the content of the schema file that the dataset passed; empty: it passed none.
     """
 
-    features: dict[str, Any]
+    features: dict[str, object]
     keys: dict[str, str]
     tables: dict[str, dict[str, str]]
     window: list[str] | None = None

@@ -169,7 +169,7 @@ class EventSchema:
             self._at, self._checks = now, [*self._fixed, *moving]
         return self._checks
 
-    def _make(self, text: dict[str, Any], now: datetime) -> list[Check]:
+    def _make(self, text: dict[str, object], now: datetime) -> list[Check]:
         """The checks of a schema's entry; the words for moments mean those of the next run."""
         import polars as pl
         import pyarrow as pa
@@ -202,7 +202,7 @@ class EventSchema:
         )
 
 
-def _moves(column: dict[str, Any]) -> bool:
+def _moves(column: dict[str, object]) -> bool:
     """Whether a column is held against a moment that is another one at each push."""
     bounds = (str(column.get(word, "")) for word in ("formatMinimum", "formatMaximum"))
     return any(bound.startswith(("now", "window_")) for bound in bounds)

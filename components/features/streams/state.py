@@ -42,7 +42,7 @@ class Entry:
     entity: bytes
     events: bytes
     rows: list[tuple[int, str]]
-    current: tuple[int, dict[str, Any]] | None
+    current: tuple[int, dict[str, object]] | None
     until: int | None
 
 
@@ -142,7 +142,7 @@ def entries(
     ]
 
 
-def _row(moment: int, cells: dict[str, Any]) -> tuple[int, str]:
+def _row(moment: int, cells: Mapping[str, object]) -> tuple[int, str]:
     return moment, json.dumps(cells, separators=(",", ":"))
 
 
@@ -178,7 +178,7 @@ def unpacked(held: Mapping[int, bytes], schema: "pl.Schema") -> "pl.DataFrame":
     """
     import polars as pl
 
-    columns: dict[str, list[Any]] = {name: [] for name in schema}
+    columns: dict[str, list[object]] = {name: [] for name in schema}
     for key, text in held.items():
         if not text:
             continue

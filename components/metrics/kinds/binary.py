@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from slipway.components.config.kinds import LabelKind, Metric, metrics_of
 from slipway.components.metrics import binary
@@ -73,7 +73,7 @@ class BinaryLabel(LabelType):
         return "one of two classes, 0 or 1"
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """See `LabelType`."""
         return {
             "threshold": self.threshold,

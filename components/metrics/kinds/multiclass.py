@@ -116,9 +116,9 @@ class MulticlassLabel(LabelType):
         return f"one of {len(self.classes):,} classes{held}"
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """See `LabelType`."""
-        told: dict[str, Any] = {"costs": named_pairs(self.costs)} if self.costs else {}
+        told: dict[str, object] = {"costs": named_pairs(self.costs)} if self.costs else {}
         told |= {"level": self.level} if self.level else {}
         return {"label_kind": self.kind, "classes": len(self.classes), **told}
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from slipway.components.config.kinds import LabelKind, Metric
 from slipway.components.metrics import number
@@ -59,7 +59,7 @@ class NumberLabel(LabelType):
         return f"a number, with an interval that is to hold {self.level:.0%} of the labels"
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """See `LabelType`."""
         return {"label_kind": self.kind, "level": self.level}
 

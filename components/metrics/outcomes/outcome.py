@@ -6,7 +6,7 @@ values and how many rows have each: a value that nobody thought of is no negativ
 """
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.config.features.label import Label, as_number, number_text, value_text
 from slipway.components.metrics.outcomes.exact import as_written, is_above, is_equal
@@ -119,7 +119,7 @@ def tell(column: "pl.Series", labels: "pl.Series", label: Label) -> str:
     return "; ".join(told)
 
 
-def _class(value: Any, is_text: bool, label: Label) -> int | None:
+def _class(value: object, is_text: bool, label: Label) -> int | None:
     """1, 0, None for what is declared unknown, and -1 for what nothing is said of."""
     text = value_text(value)
     if label.unknown is not None and text in label.unknown:

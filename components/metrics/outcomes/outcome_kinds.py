@@ -207,7 +207,7 @@ def _plain(column: "pl.Series") -> "pl.Series":
     return column
 
 
-def _count_values(column: "pl.Series", label: Label, where: str) -> dict[Any, int]:
+def _count_values(column: "pl.Series", label: Label, where: str) -> dict[object, int]:
     """Rows by value, the commonest first, without those that are declared unknown.
 
     Raises:

@@ -55,7 +55,7 @@ def report_end(**run: Any) -> NotificationResult:
 def report_pipeline(
     *,
     project: str,
-    config: dict[str, Any],
+    config: dict[str, object],
     pipeline: str,
     run: str,
     state: str,

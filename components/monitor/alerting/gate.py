@@ -1,7 +1,6 @@
 """Notifies the alert routes, at once, of what the gate decided where a person must know it."""
 
 from pathlib import Path
-from typing import Any
 
 from slipway.components.config.monitoring import MonitoringConfig, Severity
 from slipway.components.contracts.monitoring.monitoring_record import Alert
@@ -24,7 +23,7 @@ OVERRIDDEN, REFUSED = "GATE_OVERRIDDEN", "GATE_REFUSED"
 
 @stage("report-verdict")
 def report_verdict(
-    *, project: str, config: dict[str, Any], verdict_path: Path
+    *, project: str, config: dict[str, object], verdict_path: Path
 ) -> NotificationResult:
     """What the task does: `notify_of_verdict`, with its events."""
     verdict = read_verdict(verdict_path)
@@ -32,7 +31,7 @@ def report_verdict(
     return NotificationResult.report(_decision(verdict), failures)
 
 
-def notify_of_verdict(*, project: str, config: dict[str, Any], verdict: Verdict) -> list[str]:
+def notify_of_verdict(*, project: str, config: dict[str, object], verdict: Verdict) -> list[str]:
     """Notifies every route of a refusal or an override, once; of a plain pass it does nothing.
 
     Args:

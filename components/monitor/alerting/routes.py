@@ -102,7 +102,7 @@ def _difference(
     known: dict[str, dict[str, Any]] = sent["alerts"]
     firing: list[Alert] = []
     going_on: list[Alert] = []
-    after: dict[str, dict[str, Any]] = {}
+    after: dict[str, dict[str, object]] = {}
     for name, alert in alerts.items():
         before = known.get(name)
         last = before["sent"] if before else ""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.config.base import format_instant, parse_instant
 from slipway.components.config.monitoring import Route
@@ -75,14 +75,14 @@ def deliver(route: Route, notice: Notice) -> None:
         raise SlipwayError(f"{why}, {ATTEMPTS} times") from error
 
 
-def _post(url: str, content: Any) -> None:
+def _post(url: str, content: object) -> None:
     import httpx
 
     httpx.post(url, json=content, timeout=TIMEOUT_S).raise_for_status()
 
 
 def _webhook(url: str, notice: Notice) -> None:
-    def described(alert: Alert, status: str) -> dict[str, Any]:
+    def described(alert: Alert, status: str) -> dict[str, object]:
         return {**asdict(alert), "status": status, "since": notice.since[alert.name]}
 
     _post(
@@ -122,7 +122,7 @@ def _alertmanager(url: str, notice: Notice) -> None:
     # It resolves by itself what is not repeated: keep it until two more runs were missed.
     until = now + 3 * max(end - start, timedelta(minutes=5))
 
-    def entry(alert: Alert, ends: datetime) -> dict[str, Any]:
+    def entry(alert: Alert, ends: datetime) -> dict[str, object]:
         # For Alertmanager an alert of a past window begins when it is sent.
         begins = min(parse_instant(notice.since[alert.name]), now - timedelta(seconds=1))
         return {

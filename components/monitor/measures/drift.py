@@ -339,7 +339,7 @@ def coarse_groups(counts: Counts) -> npt.NDArray[np.intp]:
     return groups
 
 
-def psi(before: Any, after: Any) -> float:
+def psi(before: object, after: object) -> float:
     """Population stability index: the sum of (q - p) ln(q / p) over the cells.
 
     Half a row is added to each cell, so that an empty one gives a large number and not infinity.
@@ -349,7 +349,7 @@ def psi(before: Any, after: Any) -> float:
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def jensen_shannon(before: Any, after: Any) -> float:
+def jensen_shannon(before: object, after: object) -> float:
     """Jensen-Shannon distance, base 2: 0 for equal shares, 1 for shares without overlap."""
     p, q = _shares(np.asarray(before)), _shares(np.asarray(after))
     middle = (p + q) / 2
@@ -365,7 +365,7 @@ def _shares(cells: Any) -> Floats:
     return shares
 
 
-def chi_square(before: Any, after: Any) -> tuple[float, float]:
+def chi_square(before: object, after: object) -> tuple[float, float]:
     """Pearson's test that two rows of counts come from one distribution.
 
     The smallest cells are taken together until each expects twenty rows on either side: with the

@@ -76,7 +76,7 @@ class WindowFairness:
     ratio_interval: tuple[float, float] | None = None
     note: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON values."""
         return asdict(self)
 
@@ -92,7 +92,7 @@ class WindowFairness:
 
 
 def not_measured(
-    rules: Sequence[FairnessRule], release: Sequence[Mapping[str, Any]], note: str
+    rules: Sequence[FairnessRule], release: Sequence[Mapping[str, object]], note: str
 ) -> tuple[WindowFairness, ...]:
     """The rules, none of which could be asked; `note` says why."""
     return tuple(
@@ -108,7 +108,7 @@ def not_measured(
     )
 
 
-def _asked(rule: FairnessRule, then: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(rule: FairnessRule, then: Mapping[str, object]) -> dict[str, Any]:
     limits = {"gap": rule.gap, "ratio": rule.ratio}
     return {
         "rule": rule.name,
@@ -216,7 +216,7 @@ def measure_fairness(
     groups: "pl.DataFrame | None",
     label: LabelType,
     rules: Sequence[FairnessRule],
-    release: Sequence[Mapping[str, Any]],
+    release: Sequence[Mapping[str, object]],
 ) -> tuple[WindowFairness, ...]:
     """Measures every rule in the rows of one version.
 
@@ -248,7 +248,7 @@ def _measure(
     label: LabelType,
     labels: KnownLabels,
     rule: FairnessRule,
-    then: Mapping[str, Any],
+    then: Mapping[str, object],
 ) -> WindowFairness:
     import polars as pl
 

@@ -90,7 +90,7 @@ class Performance:
     estimate: dict[str, float] | None = None
     estimate_error: dict[str, float] | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON values; what only some projects ask for is left out where it is not there."""
         values = asdict(self)
         return {k: v for k, v in values.items() if v is not None or k not in _ASKED_FOR}

@@ -258,7 +258,7 @@ class NumericSketch:
             both._add_hour(hour, more)
         return both
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The sketch as JSON values."""
         return {
             "edges": self.edges.tolist(),
@@ -328,7 +328,7 @@ class CategorySketch:
             both._shrink()
         return both
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The sketch as JSON values."""
         return {"counts": self.counts, "nulls": self.nulls, "other": self.other}
 

@@ -10,7 +10,7 @@ table does not reach yet is not compared: the table is as new as the last traini
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.config.base import EARLIEST
 from slipway.components.config.features.features import FeaturesConfig, FeatureView
@@ -64,7 +64,7 @@ class Skew:
     worst: float | None
     note: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON values."""
         return asdict(self)
 

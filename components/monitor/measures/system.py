@@ -1,7 +1,7 @@
 """Latency, throughput and errors, from the log of a window and from the predictor's metrics."""
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.support.errors import SlipwayError
 
@@ -30,7 +30,7 @@ class SystemMetrics:
     error_rate: float | None
     refusal_rate: float | None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON values."""
         return asdict(self)
 

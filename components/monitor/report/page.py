@@ -1,7 +1,6 @@
 """The report of a window: one HTML page that stands alone."""
 
 from pathlib import Path
-from typing import Any
 
 from slipway.components.config.kinds import explain_metrics
 from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
@@ -78,7 +77,7 @@ def write_report(
     )
 
 
-def _feature(feature: FeatureDrift, reference: Sketch, window: Sketch) -> dict[str, Any]:
+def _feature(feature: FeatureDrift, reference: Sketch, window: Sketch) -> dict[str, object]:
     """What the page shows of a feature: the finding, the picture, and each measure with its unit."""
     found = feature.statistics
     facts = [

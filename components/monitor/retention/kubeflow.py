@@ -44,7 +44,7 @@ class KubeflowRun:
     finished: datetime | None = None
     pipeline: str = ""
     active: bool = False
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, object] = field(default_factory=dict)
 
 
 class PipelineRuns(Protocol):
@@ -298,11 +298,11 @@ def _is_used(
     return False
 
 
-def _differ(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool:
+def _differ(one: Mapping[str, object], other: Mapping[str, object], name: str) -> bool:
     return name in one and name in other and one[name] != other[name]
 
 
-def _written(entry: Mapping[str, Any]) -> datetime:
+def _written(entry: Mapping[str, object]) -> datetime:
     """When a file was written, as its store calls it; what does not say counts as just now."""
     for name in ("LastModified", "last_modified", "updated", "mtime", "created"):
         value = entry.get(name)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.config.monitoring import RetentionConfig
 from slipway.components.contracts.monitoring.inference_log import model_folder
@@ -261,6 +261,6 @@ def _ended_day(path: str, before: datetime) -> str:
 def _open(uri: str) -> "tuple[AbstractFileSystem, str]":
     from fsspec.core import url_to_fs
 
-    system: Any
+    system: object
     system, root = url_to_fs(uri)
     return system, str(root)

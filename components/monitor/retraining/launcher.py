@@ -39,7 +39,7 @@ class Runs(Protocol):
     def newest(self) -> list[Run]:
         """The last runs, the newest first."""
 
-    def start(self, name: str, arguments: dict[str, Any]) -> str:
+    def start(self, name: str, arguments: dict[str, object]) -> str:
         """Starts a run and returns its id."""
 
     def cancel(self, run_id: str) -> None:
@@ -158,7 +158,7 @@ class KubeflowRuns:
             in self._ids.values()
         ]
 
-    def start(self, name: str, arguments: dict[str, Any]) -> str:
+    def start(self, name: str, arguments: dict[str, object]) -> str:
         """Starts a run of the newest uploaded version, as the account that this pod runs as."""
         pipeline = self._ids[self._retraining]
         path = f"/pipelines/{pipeline}/versions"

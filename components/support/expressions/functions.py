@@ -147,7 +147,7 @@ def as_type(column: Column, wanted: Type) -> Column:
 
 
 def _numbers(
-    work: Callable[..., Any],
+    work: Callable[..., object],
 ) -> Callable[[list[Column]], "Array"]:
     """A function of numbers: what is not finite is missing."""
 
@@ -173,7 +173,7 @@ def _difference(columns: list[Column]) -> "Array":
 
 
 def _compared(
-    of_values: Callable[[Any, Any], Any],
+    of_values: Callable[[Any, object], Any],
 ) -> Callable[[list[Column]], "Array"]:
     """A comparison of two columns of one type."""
 
@@ -242,7 +242,7 @@ def _is_missing(columns: list[Column]) -> "Array":
     return gone.astype(float)
 
 
-def _ratio(np: Any, above: Any, below: Any, zero: Any) -> Any:
+def _ratio(np: Any, above: Any, below: object, zero: object) -> object:
     return np.where(below == 0, np.where(np.isnan(above), np.nan, zero), above / below)
 
 
@@ -254,7 +254,7 @@ def _bucket(columns: list[Column]) -> "Array":
     return np.where(np.isnan(values), np.nan, reached)
 
 
-def _part_of_time(part: Callable[[Any, "Array"], Any]) -> Callable[[list[Column]], "Array"]:
+def _part_of_time(part: Callable[[object, "Array"], object]) -> Callable[[list[Column]], "Array"]:
     def done(columns: list[Column]) -> "Array":
         import numpy as np
 
@@ -266,7 +266,7 @@ def _part_of_time(part: Callable[[Any, "Array"], Any]) -> Callable[[list[Column]
     return done
 
 
-def _calendar(np: Any, moments: "Array", unit: str) -> Any:
+def _calendar(np: object, moments: "Array", unit: str) -> Any:
     return moments.astype("datetime64[us]").astype(f"datetime64[{unit}]")
 
 
@@ -382,7 +382,7 @@ OPERATORS: dict[str, Function] = {
 }
 
 
-def _time_part(means: str, part: Callable[[Any, Any], Any]) -> Function:
+def _time_part(means: str, part: Callable[[Any, Any], object]) -> Function:
     return Function(takes=(("time",),), gives=("number",), means=means, work=_part_of_time(part))
 
 

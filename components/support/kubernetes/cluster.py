@@ -239,7 +239,7 @@ class Cluster:
         *,
         query: dict[str, str] | None = None,
         body: KubeObject | None = None,
-        missing: Any = ...,
+        missing: object = ...,
     ) -> KubeObject | None:
         path = PATHS[kind] + (f"/{name}" if name else "")
 
