@@ -4,12 +4,12 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.secrets import SECRET_NAME, SECRET_TEXT
 from slipway.pipelines.package import Package, beyond_mysql, bounds, bytes_of
 from slipway.pipelines.pod_values import find_pod_values
+from slipway.pipelines.spec import Container, Source
 
 MAX_BYTES = 32 << 20
 MAX_VERSION_NAME = 127
@@ -191,13 +191,13 @@ def refuse_faults(package: Package) -> None:
         raise SlipwayError(f"{package.path} was not sent:\n{lines}")
 
 
-def containers(package: Package) -> dict[str, dict[str, object]]:
+def containers(package: Package) -> dict[str, Container]:
     """The containers of a package by executor label."""
     executors = package.spec.get("deploymentSpec", {}).get("executors", {})
     return {label: e["container"] for label, e in executors.items() if "container" in e}
 
 
-def _task_inputs(package: Package) -> Iterator[tuple[str, dict[str, Any], set[str]]]:
+def _task_inputs(package: Package) -> Iterator[tuple[str, dict[str, Source], set[str]]]:
     """Every task of every DAG: its name, its inputs, and the parameters that its DAG declares."""
     components = [package.spec.get("root", {}), *package.spec.get("components", {}).values()]
     for component in components:

@@ -9,11 +9,11 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from slipway.cluster.api import Kubeflow
 from slipway.components.support.errors import SlipwayError
 from slipway.pipelines.package import Package, meaning, package_of
+from slipway.pipelines.spec import ComponentSpec, PipelineSpec, TaskSpec
 
 SHOWN = 80
 
@@ -81,8 +81,9 @@ def _facts(package: Package) -> Iterator[tuple[tuple[str, str], object]]:
             yield from _flat("resources", f"{path} {key}", task.get(key))
         for key, value in configured.get(label, {}).items():
             yield from _flat("platform", f"{path} {key}", value)
-        for kind in ("parameters", "artifacts"):
-            for name, source in task.get("inputs", {}).get(kind, {}).items():
+        inputs = task.get("inputs", {})
+        for named in (inputs.get("parameters", {}), inputs.get("artifacts", {})):
+            for name, source in named.items():
                 yield ("wiring", f"{path} {name}"), json.dumps(source, sort_keys=True)
         code = json.dumps([container.get("command"), container.get("args")])
         yield ("code", path), "sha256:" + hashlib.sha256(code.encode()).hexdigest()[:12]
@@ -97,8 +98,8 @@ def _unpacked(value: object) -> object:
 
 
 def _tasks(
-    spec: dict[str, Any], component: dict[str, Any], path: tuple[str, ...], condition: str | None
-) -> Iterator[tuple[str, dict[str, Any], dict[str, object], str | None]]:
+    spec: PipelineSpec, component: ComponentSpec, path: tuple[str, ...], condition: str | None
+) -> Iterator[tuple[str, TaskSpec, ComponentSpec, str | None]]:
     """The tasks that run something, those inside conditions with what must hold."""
     for name, task in component.get("dag", {}).get("tasks", {}).items():
         inner = spec["components"].get(task.get("componentRef", {}).get("name", ""), {})

@@ -1,12 +1,12 @@
 """The order of a compiled pipeline's tasks, read from its YAML."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
 
-from slipway.components.support.documents import UnfitDocument, load_yaml, read_document
 from slipway.components.support.errors import SlipwayError
+from slipway.pipelines.package import read_package
+from slipway.pipelines.spec import PipelineSpec, TaskSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,10 @@ def read_tasks(path: Path) -> list[Task]:
         SlipwayError: the file is no compiled pipeline, a task depends on one that is not there, or
             tasks depend on each other in a circle.
     """
-    return order_tasks(_pipeline_spec(path), str(path))
+    return order_tasks(read_package(path).spec, str(path))
 
 
-def order_tasks(spec: dict[str, Any], where: str) -> list[Task]:
+def order_tasks(spec: PipelineSpec, where: str) -> list[Task]:
     """A pipeline spec's tasks in an order that they can run in.
 
     Args:
@@ -65,22 +65,9 @@ def order_tasks(spec: dict[str, Any], where: str) -> list[Task]:
     return [found[name] for name in order]
 
 
-def _pipeline_spec(path: Path) -> dict[str, Any]:
-    try:
-        documents = load_yaml(read_document(path))
-    except FileNotFoundError as error:
-        raise SlipwayError(f"There is no {path}. Run `slipway compile` first.") from error
-    except (OSError, UnfitDocument) as error:
-        raise SlipwayError(f"{path} cannot be read as YAML: {error}.") from error
-    for document in documents:
-        if isinstance(document, dict) and "pipelineInfo" in document:
-            return document
-    raise SlipwayError(f"{path} is not a compiled pipeline: it has no pipelineInfo.")
-
-
 def _collect(
-    spec: dict[str, Any],
-    tasks: dict[str, Any],
+    spec: PipelineSpec,
+    tasks: dict[str, TaskSpec],
     upstream: frozenset[str],
     condition: str | None,
     found: dict[str, Task],
@@ -101,7 +88,7 @@ def _collect(
             image = executor["container"]["image"]
             found[name] = Task(name, tuple(sorted(needs)), image, condition)
             members[name] = [name]
-    for name, task in list(found.items()):
-        expanded = {inner for need in task.needs for inner in members.get(need, [need])}
-        found[name] = Task(name, tuple(sorted(expanded)), task.image, task.condition)
+    for name, collected in list(found.items()):
+        expanded = {inner for need in collected.needs for inner in members.get(need, [need])}
+        found[name] = replace(collected, needs=tuple(sorted(expanded)))
     return [inner for names in members.values() for inner in names]

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from slipway.components.config.gate import blank_threshold
 from slipway.components.config.kinds import UNBOUNDED
@@ -17,6 +18,7 @@ from slipway.components.support.documents import UnfitDocument, load_yaml, read_
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.components.support.settings import reference_in
 from slipway.pipelines.pod_values import COUNT, find_pod_values
+from slipway.pipelines.spec import ParameterSpec, PipelineSpec, Platform
 
 # Kubeflow's own bound for the parameters of a run (MAX_PARAMETER_BYTES of its server).
 MAX_PARAMETER = 10_000
@@ -39,8 +41,8 @@ class Package:
     path: Path
     name: str
     description: str
-    spec: dict[str, Any]
-    platform: dict[str, Any]
+    spec: PipelineSpec
+    platform: Platform
     digest: str
     size: int
     published: str = ""
@@ -57,7 +59,7 @@ class Package:
         return f"v{release}-{self.digest[:12]}"
 
     @property
-    def parameters(self) -> dict[str, dict[str, Any]]:
+    def parameters(self) -> dict[str, ParameterSpec]:
         """The pipeline's parameters by name, as the spec declares them."""
         inputs = self.spec.get("root", {}).get("inputDefinitions", {})
         return dict(inputs.get("parameters", {}))
@@ -86,13 +88,16 @@ def read_package(path: Path) -> Package:
             " spec, and nothing else. Run `slipway compile`."
         )
     return package_of(
-        specs[0], platforms[0] if platforms else {}, path=path, size=len(text.encode())
+        cast(PipelineSpec, specs[0]),
+        platforms[0] if platforms else {},
+        path=path,
+        size=len(text.encode()),
     )
 
 
 def package_of(
-    spec: dict[str, Any],
-    platform: dict[str, Any],
+    spec: PipelineSpec,
+    platform: Platform,
     *,
     path: Path = Path(),
     size: int = 0,
@@ -136,7 +141,7 @@ def arguments_from(package: Package, overrides: list[str]) -> dict[str, Any]:
     Raises:
         ProjectError: an unknown parameter, or a value of another type; the message names both.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for text in overrides:
         key, separator, value = text.partition("=")
         name, *path = key.strip().split(".")
@@ -153,9 +158,8 @@ def arguments_from(package: Package, overrides: list[str]) -> dict[str, Any]:
                     f"--set {text}: {name} is too large for a parameter, so it lies in a file, of which"
                     " no key can be changed here. Change the project file and compile again."
                 )
-            struct = values.setdefault(
-                name, json.loads(json.dumps(declared.get("defaultValue", {})))
-            )
+            default = json.loads(json.dumps(declared.get("defaultValue", {})))
+            struct = cast(dict[str, Any], values.setdefault(name, default))
             for part in path[:-1]:
                 struct = struct.setdefault(part, {})
                 if not isinstance(struct, dict):
@@ -179,7 +183,7 @@ def _value(override: str, text: str) -> Any:
     return documents[0] if documents else None
 
 
-def read_anew(package: Package, values: dict[str, Any]) -> dict[str, Any]:
+def read_anew(package: Package, values: dict[str, object]) -> dict[str, object]:
     """Gives a run a data version of its own, where the pipeline has one and the caller did not.
 
     Kubeflow's cache knows a source by its address: without this, a lake that was written to since the
@@ -190,7 +194,7 @@ def read_anew(package: Package, values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "data_version": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
-def check_arguments(package: Package, values: dict[str, Any]) -> None:
+def check_arguments(package: Package, values: dict[str, object]) -> None:
     """Refuses arguments that the server would refuse, by the pipeline's own declarations.
 
     Raises:
@@ -208,11 +212,11 @@ def check_arguments(package: Package, values: dict[str, Any]) -> None:
             )
     if "project" in values:
         try:
-            check_label(values["project"])
+            check_label(str(values["project"]))
         except ValueError as error:
             raise ProjectError(f"Parameter project of {package.name}: {error}.") from error
     for section, struct in values.items():
-        for parameter, key, _ in repeated(struct, section):
+        for parameter, key, _ in repeated(struct, section) if isinstance(struct, dict) else ():
             if parameter in package.parameters:
                 raise ProjectError(
                     f"{key} is no key of the struct '{section}' of {package.name}: it travels as the"
@@ -241,9 +245,14 @@ def check_arguments(package: Package, values: dict[str, Any]) -> None:
             )
 
 
-def _blanks(package: Package, values: dict[str, Any]) -> Iterator[str]:
+def _blanks(package: Package, values: dict[str, object]) -> Iterator[str]:
     """The gate's thresholds that a run would set to 0 although the project does not."""
-    gate = {**package.parameters.get("gate", {}).get("defaultValue", {}), **values.get("gate", {})}
+    declared = package.parameters.get("gate", {}).get("defaultValue")
+    gate = {
+        key: value
+        for struct in (declared, values.get("gate"))
+        for key, value in (struct if isinstance(struct, dict) else {}).items()
+    }
     for name in UNBOUNDED:
         if values.get(f"gate_{name}") == 0 and name not in gate.get("unbounded", ()):
             yield blank_threshold(name)
@@ -258,7 +267,7 @@ def _unknown(package: Package, name: str) -> str:
     return f"{package.name} has no parameter {name}.{hint}"
 
 
-def bounds(values: dict[str, Any]) -> Iterator[str]:
+def bounds(values: dict[str, object]) -> Iterator[str]:
     """What Kubeflow's API would not take of a run's parameters: too many bytes, the largest named."""
     for name, value in values.items():
         if (size := bytes_of(value)) > MAX_PARAMETER:
@@ -268,7 +277,7 @@ def bounds(values: dict[str, Any]) -> Iterator[str]:
             )
 
 
-def bytes_of(value: Any) -> int:
+def bytes_of(value: object) -> int:
     """Bytes of a JSON value as it is sent."""
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
@@ -278,16 +287,18 @@ def beyond_mysql(text: str) -> str:
     return next((character for character in text if ord(character) > 0xFFFF), "")
 
 
-def fits(kind: str, value: Any) -> bool:
+def fits(kind: str, value: object) -> bool:
     """Whether a value is of a parameter type, as the backend would judge."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(value)
     match kind:
         case "STRING":
             return isinstance(value, str)
         case "NUMBER_INTEGER":
-            return number and float(value).is_integer()
+            return number.is_integer()
         case "NUMBER_DOUBLE":
-            return number and abs(float(value)) != float("inf") and value == value
+            return math.isfinite(number)
         case "BOOLEAN":
             return isinstance(value, bool)
         case "LIST":

@@ -9,7 +9,8 @@ tolerations and affinities are structs or lists, names of secrets and config map
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+
+from slipway.pipelines.spec import ComponentSpec, PipelineSpec, Platform, Source
 
 CHANNEL = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
 TEXT, STRUCT = frozenset({"STRING"}), frozenset({"STRUCT"})
@@ -39,7 +40,7 @@ Known = dict[str, tuple[str, str]]
 """Input of a group or a task to the pipeline parameter it comes from, and its kind."""
 
 
-def find_pod_values(spec: dict[str, Any], platform: dict[str, Any]) -> Iterator[PodValue]:
+def find_pod_values(spec: PipelineSpec, platform: Platform) -> Iterator[PodValue]:
     """Every value of a pod that is not written down in the pipeline itself."""
     root = spec["root"]
     declared = root.get("inputDefinitions", {}).get("parameters", {})
@@ -50,7 +51,7 @@ def find_pod_values(spec: dict[str, Any], platform: dict[str, Any]) -> Iterator[
 
 
 def _in_group(
-    spec: dict[str, Any], executors: dict[str, Any], group: dict[str, Any], known: Known
+    spec: PipelineSpec, executors: Platform, group: ComponentSpec, known: Known
 ) -> Iterator[PodValue]:
     for name, task in group["dag"]["tasks"].items():
         component = spec["components"][task["componentRef"]["name"]]
@@ -71,7 +72,7 @@ def _in_group(
 
 
 def _origin(
-    spec: dict[str, Any], group: dict[str, Any], source: dict[str, Any], known: Known
+    spec: PipelineSpec, group: ComponentSpec, source: Source, known: Known
 ) -> tuple[str, str]:
     """The parameter that an input comes from, and its kind."""
     if parameter := source.get("componentInputParameter"):
@@ -84,7 +85,7 @@ def _origin(
     return "", ""
 
 
-def _leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+def _leaves(value: object, where: str) -> Iterator[tuple[str, object]]:
     if isinstance(value, dict):
         for key, part in value.items():
             yield from _leaves(part, f"{where}.{key}".lstrip("."))
@@ -92,7 +93,7 @@ def _leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
         yield where, value
 
 
-def _configured(executor: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], frozenset[str]]]:
+def _configured(executor: Platform) -> Iterator[tuple[str, Source, frozenset[str]]]:
     """The sources in an executor's configuration, with the kinds that the driver takes there."""
     if source := executor.get("nodeSelector", {}).get("nodeSelectorJson"):
         yield "nodeSelector", source, STRUCT
