@@ -3,11 +3,11 @@
 import shlex
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.status import Status
@@ -22,8 +22,11 @@ from slipway.components.support.secrets import redact
 from slipway.local.runner.execution import TaskRun
 
 if TYPE_CHECKING:
+    from rich.console import JustifyMethod
+
     from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
     from slipway.components.contracts.verdict import Verdict
+    from slipway.components.monitor.history import LatestWindow
     from slipway.local.job import RunResult
     from slipway.local.workspace import Workspace
 
@@ -301,7 +304,7 @@ def show_retraining(console: Console, result: "RunResult") -> None:
         )
 
 
-def show_status(console: Console, lines: list[str], records: list[dict[str, Any]]) -> None:
+def show_status(console: Console, lines: list[str], records: "list[LatestWindow]") -> None:
     """What runs, serves and was refused, and each model's latest monitored window with its trend.
 
     Args:
@@ -318,7 +321,7 @@ def show_status(console: Console, lines: list[str], records: list[dict[str, Any]
         _show_model(console, record)
 
 
-def _show_model(console: Console, record: dict[str, Any]) -> None:
+def _show_model(console: Console, record: "LatestWindow") -> None:
     """A model's last windows, a line each."""
     from slipway.components.contracts.monitoring.monitoring_record import DriftCounts
 
@@ -326,7 +329,7 @@ def _show_model(console: Console, record: dict[str, Any]) -> None:
     console.print(Text.assemble((record["model"], "bold"), f" version {record['model_version']}"))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     for title in ("window (UTC)", "predictions", metric, "latency", "changed"):
-        justify: Any = "left" if title.startswith("window") else "right"
+        justify: JustifyMethod = "left" if title.startswith("window") else "right"
         table.add_column(title, justify=justify, no_wrap=True)
     table.add_column("alerts", overflow="fold")
     in_doubt = False
@@ -356,7 +359,7 @@ def short_window(window: tuple[str, str]) -> str:
     return f"{ends[0]}, {format_duration(timedelta(minutes=round((end - start).total_seconds() / 60)))}"
 
 
-def quality(summary: dict[str, Any]) -> tuple[str, str]:
+def quality(summary: Mapping[str, float | None]) -> tuple[str, str]:
     """What a window's labels are measured by, and the value: of a number that is the RMSE."""
     name, key = ("RMSE", "rmse") if "rmse" in summary else ("accuracy", "current_accuracy")
     return name, _digits(name, summary[key])

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from slipway.components.config.base import parse_instant
 from slipway.components.config.data import Window, parse_window
@@ -171,7 +171,36 @@ def _measured(
     return sorted(found, key=lambda entry: (parse_instant(entry[1].window[1]), entry[0]))
 
 
-def latest(root: Root) -> list[dict[str, object]]:
+class TrendWindow(TypedDict):
+    """One window in a trend; `quality` is accuracy, or the RMSE of a number."""
+
+    window: tuple[str, str]
+    window_end: str
+    model_version: str
+    quality: float | None
+    avg_latency: float | None
+    data_drift_score: float | None
+    features: dict[str, int] | None
+    total_predictions: int
+    alerts: list[str]
+
+
+class LatestWindow(TypedDict):
+    """The window of a model that was measured last, and its trend."""
+
+    model: str
+    model_version: str
+    window: tuple[str, str]
+    drift_status: str
+    features: dict[str, int] | None
+    metric: str
+    summary: dict[str, Any]
+    alerts: list[dict[str, object]]
+    retrain: bool
+    trend: list[TrendWindow]
+
+
+def latest(root: Root) -> list[LatestWindow]:
     """What `slipway status` shows: for each model the window that was measured last, and the trend.
 
     That need not be the window that ends last: of two runs on other data the newer one counts.
@@ -183,7 +212,7 @@ def latest(root: Root) -> list[dict[str, object]]:
         model_version, quality (that metric), avg_latency, data_drift_score, features,
         total_predictions and alerts (names), the oldest first.
     """
-    shown = []
+    shown: list[LatestWindow] = []
     for model in state.names(str(root)):
         entries = _measured(root, model)
         if not entries:
@@ -200,7 +229,7 @@ def latest(root: Root) -> list[dict[str, object]]:
                 "model_version": last.metrics.model_version,
                 "window": last.window,
                 "drift_status": last.drift_status,
-                "features": last.drift_counts and asdict(last.drift_counts),
+                "features": asdict(last.drift_counts) if last.drift_counts else None,
                 "metric": metric,
                 "summary": last.summary,
                 "alerts": [asdict(alert) for alert in last.alerts],
@@ -214,7 +243,7 @@ def latest(root: Root) -> list[dict[str, object]]:
                         "quality": late.get(record.window, _quality(record, metric)),
                         "avg_latency": record.metrics.prediction_latency_ms,
                         "data_drift_score": record.metrics.data_drift_score,
-                        "features": record.drift_counts and asdict(record.drift_counts),
+                        "features": asdict(record.drift_counts) if record.drift_counts else None,
                         "total_predictions": record.summary["total_predictions"],
                         "alerts": [alert.name for alert in record.alerts],
                     }
