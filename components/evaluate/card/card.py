@@ -101,7 +101,7 @@ def _doubt(evidence: Evidence) -> str:
     return "" if promise is None or rows is None else capitalised(promise.doubt(rows))
 
 
-def _facts(content: CardContent) -> list[tuple[str, Any]]:
+def _facts(content: CardContent) -> list[tuple[str, object]]:
     bundle, splits, notes = content.bundle, content.splits, content.verdict.notes
     training = splits.windows.get("train")
     moments = [digits.moment(moment) for moment in training or ()]
