@@ -9,9 +9,9 @@ default settings on these, and with those of examples/flights on flights. The ot
 run in an environment and processes of their own: LightGBM and XGBoost have 2,000 trees of learning rate
 0.05 (0.02 on the small tables) at most, CatBoost its defaults, all stopped early on the validation part,
 with native categories; AutoGluon has `medium_quality`, ten minutes at most, and `good_quality` with the
-wall-clock seconds that Slipway took of the same table and seed. All use the same number of threads. Mean
-of 3 seeds. At the end come the mean ranks over all tables, and how often each system wins against
-Slipway, by a paired bootstrap of blocks of test rows.
+wall-clock seconds that Slipway took of the same table and seed (a minute at least). All use the same
+number of threads. Mean of 3 seeds. At the end come the mean ranks over all tables, and how often each
+system wins against Slipway, by a paired bootstrap of blocks of test rows.
 
 Each training's result is kept (see `quality.kept`) and not measured again; delete a system's files below
 build/bench/train_quality to do so. With MINUTES no training begins after so long: run it again to go on.
@@ -45,6 +45,7 @@ from benchmarks.quality import kept, peers, standings
 from benchmarks.quality.environment import peers_python
 from slipway.components.config.kinds import LOWER_IS_BETTER, LabelKind
 from slipway.components.config.project import load_project
+from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import ONNX, TRAINING, model_inputs, read_bundle
 from slipway.components.contracts.splits import (
     LABEL,
@@ -68,6 +69,7 @@ PEERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """By what they are called: the system of `quality.peers`, and settings of it."""
 UNSEEDED = "AutoGluon medium"  # whose models have a seed of their own
+LEAST_SECONDS = 60.0  # in less `good_quality` may not end one model
 SMALL_ROWS = 50_000
 SHOWN: dict[LabelKind, tuple[str, ...]] = {
     "binary": ("auc", "log_loss", "calibration_error", "f1", "accuracy"),
@@ -224,7 +226,12 @@ def train_ours(table: Table, seed: int) -> kept.Result:
 
 
 def ours_settings(table: Table) -> dict[str, Any]:
-    return {"rows": table.meta.rows, "training": table.training}
+    """What is not as it is by default: a new setting leaves what was measured before as it is."""
+    given = TrainingConfig.model_validate(table.training)
+    return {
+        "rows": table.meta.rows,
+        "training": given.model_dump(mode="json", exclude_defaults=True),
+    }
 
 
 def train_peer(table: Table, name: str, seed: int, seconds: float) -> kept.Result:
@@ -277,9 +284,9 @@ def compare(table: Table, systems: list[str], ends: float) -> dict[str, list[kep
             settings = ours_settings(table) if name == OURS else peer_settings(table, name)
             if kept.load(table.name, name, at, settings) is None and time.monotonic() > ends:
                 return None
-            budget = found[OURS][-1].wall_s if found.get(OURS) else 60.0
             work: Callable[[], kept.Result] = partial(train_ours, table, at)
             if name != OURS:
+                budget = max(LEAST_SECONDS, found[OURS][-1].wall_s)
                 work = partial(train_peer, table, name, at, budget)
             found[name].append(kept.find_or(table.name, name, at, settings, work))
     return found

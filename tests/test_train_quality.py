@@ -60,7 +60,9 @@ def test_the_budget_of_autogluon_is_what_ours_took(monkeypatch: pytest.MonkeyPat
         return result()
 
     def train_ours(table: Any, seed: int) -> kept.Result:
-        return kept.Result(settings=SETTINGS, metrics={"auc": 0.7}, cpu_s=1.0, wall_s=40.0 + seed)
+        return kept.Result(
+            settings=SETTINGS, metrics={"auc": 0.7}, cpu_s=1.0, wall_s=50.0 + 20 * seed
+        )
 
     table: Any = SimpleNamespace(name="adult")
     monkeypatch.setattr(train_quality, "train_ours", train_ours)
@@ -75,8 +77,8 @@ def test_the_budget_of_autogluon_is_what_ours_took(monkeypatch: pytest.MonkeyPat
     found = train_quality.compare(table, systems, ends=time.monotonic() + 60)
     assert found is not None
     assert {name: len(results) for name, results in found.items()} == dict.fromkeys(systems, 2)
-    good = [("AutoGluon good", 0, 40.0), ("AutoGluon good", 1, 41.0)]
-    assert asked == [("AutoGluon medium", 0, 40.0), *good]
+    good = [("AutoGluon good", 0, 60.0), ("AutoGluon good", 1, 70.0)]
+    assert asked == [("AutoGluon medium", 0, 60.0), *good]
     # All of it is kept: nothing is left to do, whatever time there is.
     assert train_quality.compare(table, systems, ends=time.monotonic() - 1) is not None
 
