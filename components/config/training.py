@@ -154,6 +154,8 @@ class TreesConfig(Section):
 
 MANY_CLASSES = 100
 """More than these are left to the network, unless the project asks for another model."""
+_MOST_MEMBERS = 4
+"""Of what a budget of time has room for: each costs a served request its time too."""
 _EPOCH_STEPS = 100
 """Of an epoch of a small table: its network can be at its best after a hundred steps."""
 
@@ -241,6 +243,13 @@ class TrainingConfig(Section):
         "the blend, or the best of them where it leads on the validation part by more than the noise; of "
         "more than 100 classes the network alone.",
     )
+    minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="Of the wall clock, for all models together. What is not at its end by then keeps "
+        "its best round or epoch, and the network's learning rate falls within what is left; where more "
+        "time is left, `members: auto` trains up to 4 networks. Calibration, export and report come on "
+        "top. None: as long as the other settings say.",
+    )
     seed: int = Field(default=0, description="Of every random choice; also a pipeline parameter.")
     epochs: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         default="auto",
@@ -275,7 +284,8 @@ class TrainingConfig(Section):
     members: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         default="auto",
         description="Networks trained from different seeds; the model is the mean of their "
-        "answers. `auto` takes 2, or 1 of tabm, which is an ensemble in itself.",
+        "answers. `auto` takes 2, or 1 of tabm, which is an ensemble in itself; with `minutes` as many "
+        "as there is time for, at most 4.",
     )
     monitor: Literal["auc", "log_loss"] = Field(
         default="auc", description="What early stopping watches on the validation part."
@@ -438,7 +448,7 @@ class TrainingConfig(Section):
         return _decide(
             taken,
             threshold="cost" if costs else "f1",
-            members=1 if network.architecture == "tabm" else 2,
+            members=_MOST_MEMBERS if self.minutes else 1 if network.architecture == "tabm" else 2,
             patience=max(4, int(taken.epochs) // 5) if small else 2,
             learning_rate=6e-3 if small else 2e-3,
             weight_decay=5e-2 if small else 1e-2,

@@ -48,6 +48,7 @@ class FinishedModel:
         importance: what each feature is worth.
         warnings: what a person should know of the model.
         members: what each member's epochs measured, and which of them was best.
+        cut: the models that `training.minutes` ended early.
         choice: between the network, the trees and both, where both were trained.
         trees: what the trees' rounds measured, where they were trained.
         linear: what each penalty measured, where the linear model was fitted.
@@ -62,6 +63,7 @@ class FinishedModel:
     importance: list[FeatureImportance]
     members: list[MemberLog]
     warnings: list[str] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
     choice: Choice | None = None
     trees: TreesLog | None = None
     linear: LinearLog | None = None
@@ -92,6 +94,13 @@ class Trained:
     members: list[TrainedMember] = field(default_factory=list)
     linear: FittedLinear | None = None
     trees: GrownTrees | None = None
+
+    @property
+    def cut(self) -> list[str]:
+        """The models that `training.minutes` ended early, in words."""
+        found = ["the trees"] if self.trees is not None and self.trees.cut else []
+        found += [f"network {n}" for n, member in enumerate(self.members, 1) if member.cut]
+        return found
 
 
 def calibrate_members(prepared: Prepared, trained: Trained) -> FinishedModel:
@@ -130,6 +139,7 @@ def calibrate_members(prepared: Prepared, trained: Trained) -> FinishedModel:
             model, prepared.parts.signature, validation, labels, settings.seed
         ),
         members=[{"history": m.history, "best_epoch": m.best_epoch} for m in trained.members],
+        cut=trained.cut,
         choice=choice,
         trees=None if trained.trees is None else _describe_trees(trained.trees),
         linear=None if trained.linear is None else _describe_linear(trained.linear),
@@ -269,6 +279,7 @@ def describe_training(
         "architecture": settings.network.architecture,
         "members": finished.members,
         "model": finished.chosen,
+        "cut": finished.cut,
         "choice": None if finished.choice is None else asdict(finished.choice),
         "trees": finished.trees,
         "linear": finished.linear,

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from slipway.components.config.training import TrainingConfig
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
+from slipway.components.train.budget import Budget
 from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.source import RowSource
 from slipway.components.train.data.tables import TrainingRows
@@ -47,15 +48,23 @@ class MemberState:
     best_epoch: int = -1
     best: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
+    began: float = 0.0  # seconds of the budget that were spent before this member
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedMember:
-    """A trained member: its best weights and what each of its epochs measured."""
+    """A trained member: its best weights and what each of its epochs measured.
+
+    Attributes:
+        seconds: of the wall clock that it took.
+        cut: whether the time was over before its end.
+    """
 
     weights: dict[str, Tensor]
     history: list[dict[str, float]]
     best_epoch: int
+    seconds: float = 0.0
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +91,8 @@ class Training:
         log: takes each epoch's metrics.
         run_id: the MLflow run, kept in the checkpoint for the retry to go on with.
         scaled_names: features behind the columns of `TrainingRows.scaled`, for messages.
+        budget: the time for all members. The first one may take it whole; another begins where as much
+            is left as the longest one took.
         world: with several processes, each takes its share of every batch.
         title: what the progress line begins with.
     """
@@ -98,6 +109,8 @@ class Training:
     scaled_names: list[str] = field(default_factory=list)
     world: World = field(default_factory=World)
     title: str = ""
+    budget: Budget = field(default_factory=Budget)
+    _over: float = 0.0  # share of the member's time that is over, the same in all processes
     _saved_at: float = 0.0
     _shown_at: float = 0.0
     _started: float = 0.0
@@ -151,14 +164,37 @@ class Training:
             # TF32 for what autocast leaves in float32: the loss itself is no matrix product.
             torch.set_float32_matmul_precision("high")
         members = [TrainedMember(**member) for member in saved.get("members", [])]
+        self.budget.resume(saved.get("spent", 0.0))
         self._started = self._saved_at = time.monotonic()
         self._rows_done = 0
         with stop_on_sigterm() as self._stopping, self._enough_memory():
             for index in range(len(members), self.members):
                 current = saved.get("current") if index == len(saved.get("members", [])) else None
+                if current is None and not self._has_time(members):
+                    break
                 members.append(self._train_member(index, current, members))
                 self._save(members, None)
         return members
+
+    def _has_time(self, done: list[TrainedMember]) -> bool:
+        """Whether another member is likely to come to its end; the first one begins whatever is left."""
+        if not done or not self.budget.limited:
+            return True
+        needed = max(member.seconds for member in done)
+        if self._agreed(self.budget.left) >= needed:
+            return True
+        progress(
+            f"no further member: of training.minutes less is left than the {needed:.0f} s it takes"
+        )
+        return False
+
+    def _agreed(self, value: float) -> float:
+        """The mean over the processes, which then decide alike."""
+        if self.world.size == 1:
+            return value
+        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(shared)
+        return float(shared) / self.world.size
 
     def _train_member(
         self,
@@ -172,7 +208,7 @@ class Training:
             # The networks start alike; what dropout leaves out differs from process to process.
             torch.manual_seed(self.config.seed + 1_000_003 * index + 7919 * self.world.rank)
         optimizer = AdamW(network.parameters(), weight_decay=float(self.config.weight_decay))
-        state = MemberState()
+        state = MemberState(began=self.budget.spent)
         if saved is not None:
             network.load_state_dict(saved["network"])
             optimizer.load_state_dict(saved["optimizer"])
@@ -198,10 +234,20 @@ class Training:
                 },
             )
 
-        while state.epoch < self.epochs and not self._is_stale(state):
+        self._over = 0.0
+        while state.epoch < self.epochs and not self._is_stale(state) and self._over < 1:
             self._train_epoch(index, forward, optimizer, state, save)
             self._end_epoch(index, network, state)
-        return TrainedMember(weights=state.best, history=state.history, best_epoch=state.best_epoch)
+        cut = self._over >= 1 and state.epoch < self.epochs and not self._is_stale(state)
+        if cut:
+            progress(f"member {index + 1}: training.minutes are over after {state.epoch} epochs")
+        return TrainedMember(
+            weights=state.best,
+            history=state.history,
+            best_epoch=state.best_epoch,
+            seconds=self.budget.spent - state.began,
+            cut=cut,
+        )
 
     def _is_stale(self, state: MemberState) -> bool:
         return state.epoch - 1 - state.best_epoch >= int(self.config.patience) and state.epoch > 0
@@ -224,6 +270,8 @@ class Training:
                 self._train_step(index, network, optimizer, state, rows, batch)
                 now = time.monotonic()
                 alone = self.world.size == 1
+                if self._over >= 1:
+                    return
                 if self._stop_agreed or (alone and self._stopping.is_set()):
                     save()
                     raise Preempted(
@@ -257,6 +305,12 @@ class Training:
         if len(self._pending) >= (_CUDA_COLLECT_EVERY if self.device.type == "cuda" else 1):
             self._collect_losses(index, network, state)
 
+    def _share_over(self, state: MemberState) -> float:
+        """Of the time that there was for the member when it began; 0 without a limit."""
+        if not self.budget.limited:
+            return 0.0
+        return (self.budget.spent - state.began) / max(self.budget.seconds - state.began, 1e-9)
+
     def _collect_losses(self, index: int, network: nn.Module, state: MemberState) -> None:
         """Adds up the losses of the last steps.
 
@@ -267,13 +321,17 @@ class Training:
         if not pending:
             return
         losses = torch.stack([step.loss for step in pending])
+        over = self._share_over(state)
         if self.world.size > 1:
-            # A request to stop is reduced with the losses, so that all stop after the same step.
-            stop = losses.new_tensor([float(self._stopping.is_set())])
-            shared = torch.cat([losses, stop])
+            # A request to stop and the time are reduced with the losses, so that all stop after the
+            # same step and take steps of the same length.
+            own = losses.new_tensor([float(self._stopping.is_set()), over])
+            shared = torch.cat([losses, own])
             torch.distributed.all_reduce(shared)
-            losses = shared[:-1] / self.world.size
-            self._stop_agreed = bool(shared[-1] > 0)
+            losses = shared[:-2] / self.world.size
+            self._stop_agreed = bool(shared[-2] > 0)
+            over = float(shared[-1]) / self.world.size
+        self._over = over
         for back, (step, value) in enumerate(zip(pending, losses.tolist(), strict=True), 1):
             if not math.isfinite(value):
                 number = state.step - len(pending) + back
@@ -288,7 +346,7 @@ class Training:
         labels = self.head.in_units(self.validation.labels.cpu().numpy().astype(np.float64))
         weights = self.validation.weights.cpu().numpy().astype(np.float64)
         measured = {
-            "train_loss": state.loss_sum / self.rows_per_epoch,
+            "train_loss": state.loss_sum / self._rows_seen(state),
             **self.head.measure(labels, self.head.in_units(answers), weights),
         }
         better = quality(self.head, self.config, measured)
@@ -303,8 +361,15 @@ class Training:
         state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
         self._show(index, state, time.monotonic())
 
+    def _rows_seen(self, state: MemberState) -> int:
+        """Rows of this epoch so far: of its last step there may be fewer than `batch_size`."""
+        return min(state.step * self.batch_size, self.rows_per_epoch)
+
     def _learning_rate(self, step: int) -> float:
+        """Along a cosine, to 0 at the last step or when the time is over, whichever comes first."""
         total = self.epochs * self.steps_per_epoch
+        if self._over * total > step:
+            return float(self.config.learning_rate) * 0.5 * (1 + math.cos(math.pi * self._over))
         return float(self.config.learning_rate) * 0.5 * (1 + math.cos(math.pi * step / total))
 
     @contextmanager
@@ -327,6 +392,8 @@ class Training:
             return
         finished = [{k: getattr(m, k) for k in m.__slots__} for m in members]
         state: dict[str, Any] = {"members": finished, "run_id": self.run_id()}
+        if self.budget.limited:
+            state["spent"] = self.budget.spent
         if current is not None:
             state["current"] = current
         try:
@@ -345,12 +412,13 @@ class Training:
         total = self.members * self.epochs * steps
         last = state.history[-1] if state.history else None
         if state.step:
-            loss = state.loss_sum / min(state.step * self.batch_size, self.rows_per_epoch)
+            loss = state.loss_sum / self._rows_seen(state)
         else:
             loss = last["train_loss"] if last else math.nan
         name = self.head.quality_name
         measured = f", validation {name.upper()} {last[name]:.4f}" if last else ""
         left = (total - done) * self.batch_size / max(per_second, 1e-9)
+        left = max(0.0, min(left, self.budget.left))
         epoch = min(state.epoch + 1, self.epochs)
         progress(
             f"{self.title}member {index + 1} of {self.members}, epoch {epoch}"

@@ -66,8 +66,8 @@ class TrainingLog(TypedDict):
 
     `settings` is the `training` section without `auto`; `model` is network, linear, trees or blend, and
     `choice` has the fields of a `Choice` where several were trained; `search` has the fields of a
-    `SearchTrial`; `seconds` are those of the whole stage; `mlflow_run_id` is None where no run could be
-    opened.
+    `SearchTrial`; `cut` names the models that `training.minutes` ended early; `seconds` are those of the
+    whole stage; `mlflow_run_id` is None where no run could be opened.
     """
 
     project: str
@@ -82,6 +82,7 @@ class TrainingLog(TypedDict):
     architecture: str
     members: list[MemberLog]
     model: str
+    cut: list[str]
     choice: dict[str, Any] | None
     trees: TreesLog | None
     linear: LinearLog | None
@@ -164,10 +165,16 @@ def describe_model(training: TrainingLog) -> str:
 
 def _sentence(training: TrainingLog) -> str:
     rows = training["rows"].get("train", 0)
-    return (
+    said = (
         f"The model is {describe_model(training)}, learnt from {rows:,} rows; the whole stage took"
         f" {digits.seconds(training['seconds'])}."
     )
+    if cut := training["cut"]:
+        said += (
+            f" Its time (training.minutes: {training['settings']['minutes']:g}) was over before the end"
+            f" of {' and '.join(cut)}: the model has the best that there was by then."
+        )
+    return said
 
 
 def _chosen(training: TrainingLog) -> str:

@@ -1,5 +1,6 @@
 """Train: fits the model on the training part and writes it with its preprocessing inside."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from slipway.components.contracts.bundle import TRAINING
 from slipway.components.contracts.splits import read_splits
 from slipway.components.support.files import new_directory, write_json
 from slipway.components.support.stage import part, progress, stage
+from slipway.components.train.budget import Budget
 from slipway.components.train.checkpoint import Checkpoint, checkpoint_root
 from slipway.components.train.device import (
     choose_device,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 EPOCHS_END = 0.8
 # Share of the training after which trees have grown, where networks follow.
 _TREES_END = 0.25
+# Share of `training.minutes` that the trees may take, where networks follow.
+_TREES_TIME = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,9 +256,10 @@ def _train_models(
     """Trains what the settings ask for; trees and the linear model in this process."""
     from slipway.components.train.finish import Trained
 
-    parts = prepared.parts
+    parts, minutes = prepared.parts, prepared.config.minutes
     wanted = prepared.config.parts(len(parts.source), len(parts.splits.classes))
     grown, linear, members = None, None, []
+    budget = Budget(seconds=math.inf if minutes is None else minutes * 60)
     alone = "network" not in wanted
     with part(0.0, 1.0 if alone else _TREES_END):
         if "linear" in wanted:
@@ -265,26 +270,42 @@ def _train_models(
             else:
                 linear = fit_linear(prepared)
         if "trees" in wanted:
-            grown = _grow(task, prepared, trees, tracker)
+            own = budget.portion(1.0 if alone else _TREES_TIME)
+            grown = _grow(task, prepared, trees, tracker, own)
+            budget.resume(grown.seconds)
     if not alone:
         with part(_TREES_END if len(wanted) > 1 else 0.0, 1.0):
-            members = _train(task, prepared, checkpoint, root, tracker)
+            members = _train(task, prepared, checkpoint, root, tracker, budget)
     return Trained(members=members, linear=linear, trees=grown)
 
 
 def _grow(
-    task: TrainingTask, prepared: "Prepared", checkpoint: Checkpoint, tracker: "Tracker"
+    task: TrainingTask,
+    prepared: "Prepared",
+    checkpoint: Checkpoint,
+    tracker: "Tracker",
+    budget: Budget,
 ) -> "GrownTrees":
     """Grows the trees in this process, whatever the networks are trained on."""
     from slipway.components.train.trees.fit import grow_trees
 
     return grow_trees(
-        task.splits, prepared, checkpoint, log=tracker.metrics, run_id=lambda: tracker.run_id
+        task.splits,
+        prepared,
+        checkpoint,
+        log=tracker.metrics,
+        run_id=lambda: tracker.run_id,
+        budget=budget,
     )
 
 
 def _train(
-    task: TrainingTask, prepared: "Prepared", checkpoint: Checkpoint, root: str, tracker: "Tracker"
+    task: TrainingTask,
+    prepared: "Prepared",
+    checkpoint: Checkpoint,
+    root: str,
+    tracker: "Tracker",
+    budget: Budget,
 ) -> "list[TrainedMember]":
     """Trains in this process, with torchrun in this pod, or on several nodes."""
     from slipway.components.train.distributed.processes import WorkerJob, run_workers
@@ -306,6 +327,7 @@ def _train(
             log=tracker.metrics,
             run_id=lambda: tracker.run_id,
             scaled_names=prepared.scaled_names,
+            budget=budget,
         )
         return training.run(checkpoint.load() or {})
     job = WorkerJob(
@@ -315,6 +337,7 @@ def _train(
         device="cuda" if on_nodes and gpus else device.type,
         run_id=tracker.wait_for_run(task.run_wait_seconds),
         checkpoints=root,
+        seconds=budget.left if budget.limited else None,
     )
     if on_nodes:
         return run_on_nodes(job, task.splits, settings, prepared.identity, gpus)

@@ -42,6 +42,7 @@ class WorkerJob:
         device: "cuda" or "cpu".
         run_id: the MLflow run to log into.
         checkpoints: root of the checkpoints.
+        seconds: that all members may take; None: as long as they do.
     """
 
     splits: str
@@ -50,6 +51,7 @@ class WorkerJob:
     device: str
     run_id: str | None
     checkpoints: str
+    seconds: float | None = None
 
 
 def write_job(uri: str, job: WorkerJob) -> None:

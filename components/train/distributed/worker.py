@@ -44,6 +44,7 @@ def work(uri: str) -> None:
 def _train(uri: str, job: WorkerJob, world: World, device: "torch.device") -> "list[TrainedMember]":
     import torch
 
+    from slipway.components.train.budget import Budget
     from slipway.components.train.checkpoint import Checkpoint
     from slipway.components.train.data.preparation import prepare
     from slipway.components.train.loop import Training
@@ -70,6 +71,7 @@ def _train(uri: str, job: WorkerJob, world: World, device: "torch.device") -> "l
         run_id=lambda: job.run_id,
         scaled_names=prepared.scaled_names,
         world=world,
+        budget=Budget() if job.seconds is None else Budget(seconds=job.seconds),
     )
     members = training.run(checkpoint.load() or {})
     if tracker:

@@ -18,6 +18,7 @@ from slipway.components.contracts.rows.scoring import read_part_batches
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.libraries.imports import without
 from slipway.components.support.stage import progress
+from slipway.components.train.budget import Budget
 from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared
 from slipway.components.train.data.source import memory_limit
@@ -78,6 +79,7 @@ class GrownTrees:
         rows: training rows that were taken.
         seconds: they took.
         leaf_weights: of each model, the least that a leaf may weigh; see `_boost_best`.
+        cut: whether the time was over before the end of one of them.
     """
 
     models: list[str]
@@ -87,6 +89,7 @@ class GrownTrees:
     seconds: float
     run_id: str | None = field(default=None)
     leaf_weights: list[float] = field(default_factory=list)
+    cut: bool = False
 
     def nodes(self) -> Nodes:
         """All trees."""
@@ -120,6 +123,7 @@ def grow_trees(
     checkpoint: Checkpoint,
     log: Log = lambda values, step: None,
     run_id: Callable[[], str | None] = lambda: None,
+    budget: Budget | None = None,
 ) -> GrownTrees:
     """Grows the trees, or takes those of an earlier try.
 
@@ -129,6 +133,7 @@ def grow_trees(
         checkpoint: where grown trees are kept.
         log: takes the validation loss of a round now and then, and of the best one.
         run_id: the MLflow run, kept beside the trees.
+        budget: their time; None: as much as they take.
 
     Raises:
         Preempted: the process received SIGTERM.
@@ -144,7 +149,9 @@ def grow_trees(
     matrix = matrix_of(prepared.parts.validation_raw)
     validation = _validation_rows(prepared, matrix)
     train = _training_rows(folder, prepared)
-    models, histories, leaf_weights = _boost_all(prepared, train, validation, log)
+    models, histories, leaf_weights, cut = _boost_all(
+        prepared, train, validation, log, budget or Budget()
+    )
     _compare(models, matrix, validation)
     result = GrownTrees(
         models=[bytes(model.save_raw("json")).decode() for model in models],
@@ -154,6 +161,7 @@ def grow_trees(
         seconds=time.monotonic() - started,
         run_id=run_id(),
         leaf_weights=leaf_weights,
+        cut=cut,
     )
     checkpoint.save(asdict(result))
     return result
@@ -199,25 +207,36 @@ def _validation_rows(prepared: Prepared, matrix: np.ndarray) -> "xgboost.DMatrix
 
 
 def _boost_all(
-    prepared: Prepared, train: "xgboost.DMatrix", validation: "xgboost.DMatrix", log: Log
-) -> "tuple[list[xgboost.Booster], dict[str, list[float]], list[float]]":
-    """Each of the label's trainings: its trees, its validation losses, the leaf weight that it took."""
-    models, histories, leaf_weights = [], {}, []
+    prepared: Prepared,
+    train: "xgboost.DMatrix",
+    validation: "xgboost.DMatrix",
+    log: Log,
+    budget: Budget,
+) -> "tuple[list[xgboost.Booster], dict[str, list[float]], list[float], bool]":
+    """Each of the label's trainings: its trees, its validation losses, the leaf weight that it took.
+
+    The last value says whether the time was over before the end of one of them.
+    """
+    models, histories, leaf_weights, cut = [], {}, [], False
+    wanted = boostings(prepared.parts.head)
     config = _bound_rounds(prepared.config, prepared.parts.head)
     with stop_on_sigterm() as stopping:
 
-        def boost(boosting: Boosting) -> "tuple[xgboost.Booster, list[float]]":
-            return _boost(boosting, config, train, validation, stopping, log)
+        def boost(boosting: Boosting, own: Budget) -> "tuple[xgboost.Booster, list[float]]":
+            watch = _watch(boosting, config.trees.rounds, stopping, log, own)
+            return _boost(boosting, config, train, validation, watch)
 
         small = config.is_small(len(prepared.parts.source.rows))
-        for boosting in boostings(prepared.parts.head):
-            taken, model, history = _boost_best(boosting, small, boost)
+        for number, boosting in enumerate(wanted):
+            own = budget.portion(1 / (len(wanted) - number))
+            taken, model, history = _boost_best(boosting, small, boost, own)
+            cut |= own.left <= 0 and len(history) < config.trees.rounds
             rounds = model.num_boosted_rounds()
             log({f"trees/{boosting.name}": history[rounds - 1]}, rounds)
             models.append(model)
             histories[boosting.name] = history
             leaf_weights.append(taken.leaf_weight)
-    return models, histories, leaf_weights
+    return models, histories, leaf_weights, cut
 
 
 def _bound_rounds(config: TrainingConfig, head: Head) -> TrainingConfig:
@@ -301,19 +320,22 @@ def _batches(
 
 
 def _boost_best(
-    boosting: Boosting, small: bool, boost: "Callable[[Boosting], tuple[Any, list[float]]]"
+    boosting: Boosting,
+    small: bool,
+    boost: "Callable[[Boosting, Budget], tuple[Any, list[float]]]",
+    budget: Budget,
 ) -> "tuple[Boosting, xgboost.Booster, list[float]]":
     """The training with the leaves that suit the table, its trees and the loss after each round.
 
     A leaf's weight is p (1 - p) over its rows. Where classes can be told apart with certainty that goes
     towards 0, and a least weight that keeps the noise of other tables out ends the learning early.
-    Which of the two a small table is, its validation part says.
+    Which of the two a small table is, its validation part says, where there is time for both.
     """
-    model, history = boost(boosting)
-    if not small or boosting.metric not in ("logloss", "mlogloss"):
+    model, history = boost(boosting, budget)
+    if not small or boosting.metric not in ("logloss", "mlogloss") or budget.left < budget.spent:
         return boosting, model, history
     other = replace(boosting, leaf_weight=_SURE_LEAF_WEIGHT)
-    other_model, other_history = boost(other)
+    other_model, other_history = boost(other, budget)
     if min(other_history) < (1 - _CLEAR) * min(history):
         progress(
             f"trees: leaves may weigh {other.leaf_weight:g} in place of {boosting.leaf_weight:g}: the"
@@ -328,8 +350,7 @@ def _boost(
     config: TrainingConfig,
     train: "xgboost.DMatrix",
     validation: "xgboost.DMatrix",
-    stopping: "threading.Event",
-    log: Log,
+    watch: "xgboost.callback.TrainingCallback",
 ) -> "tuple[xgboost.Booster, list[float]]":
     """One training: the trees up to the best round, and the loss after each."""
     import xgboost
@@ -358,16 +379,16 @@ def _boost(
         evals_result=history,
         early_stopping_rounds=trees.patience,
         verbose_eval=False,
-        callbacks=[_watch(boosting, trees.rounds, stopping, log)],
+        callbacks=[watch],
     )
     losses = [float(value) for value in history["validation"][boosting.metric]]
     return model[: model.best_iteration + 1], losses
 
 
 def _watch(
-    boosting: Boosting, rounds: int, stopping: "threading.Event", log: Log
+    boosting: Boosting, rounds: int, stopping: "threading.Event", log: Log, budget: Budget
 ) -> "xgboost.callback.TrainingCallback":
-    """Tells how far the trees are, and stops them where the task is to stop."""
+    """Tells how far the trees are, and ends them where the task is to stop or their time is over."""
     import xgboost
 
     class Watch(xgboost.callback.TrainingCallback):
@@ -390,6 +411,9 @@ def _watch(
                     f"trees: round {epoch + 1} of at most {rounds:,}, validation {name} {loss:.4f}",
                     done=(epoch + 1) / rounds,
                 )
-            return False
+            # Whoever ends training in the first round leaves XGBoost without a best one.
+            if over := budget.left <= 0 and epoch > 0:
+                progress(f"trees: their share of training.minutes is over after {epoch + 1} rounds")
+            return over
 
     return Watch()

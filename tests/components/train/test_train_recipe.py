@@ -47,6 +47,9 @@ def test_the_defaults_follow_the_size_of_the_table() -> None:
     assert (small.network.distinct, large.network.distinct) == (128, 0)
     assert (small.network.width, large.network.width) == (128, 256)
     assert (small.network.dropout, large.network.dropout) == (0.15, 0.2)
+    timed = TrainingConfig(minutes=5)
+    assert (timed.resolve(10).members, timed.resolve(90_000).members) == (4, 4)
+    assert TrainingConfig(minutes=5, members=1).resolve(10).members == 1
     asked = {"min_steps": 50, "epochs": 3, "learning_rate": 0.01, "network": {"distinct": 7}}
     given = TrainingConfig.model_validate(asked).resolve(10)
     assert (given.min_steps, given.epochs, given.learning_rate) == (50, 3, 0.01)
