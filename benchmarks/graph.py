@@ -6,6 +6,7 @@ BENCH_BUNDLE's. Beside it stands the blend of the same settings with trees, in t
 """
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ def main() -> None:
     rows = []
     for count in COUNTS:
         network, blended = interleave(
-            lambda count=count: measure(alone, inputs, count),
-            lambda count=count: measure(both, inputs, count),
+            partial(measure, alone, inputs, count),
+            partial(measure, both, inputs, count),
             times=ROUNDS,
         )
         what = f"{count:,} rows" if count > 1 else "one row"
