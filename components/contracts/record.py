@@ -2,7 +2,7 @@
 
 A record is a frozen, keyword-only dataclass. Its fields' types are what a reader may find in the file:
 text, numbers (finite, and never given as text), true and false, `Literal`, `X | None`, `list`, `dict`
-by text, `tuple`, other dataclasses, and `Any` for JSON of no fixed shape.
+by text, `tuple`, other dataclasses, and `object` for JSON of no fixed shape.
 """
 
 import json
@@ -113,7 +113,7 @@ def _convert(value: object, expected: object, place: str) -> object:
         ValueError: it is of another type; the message names the place.
     """
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
-    if expected is Any:
+    if expected is object or expected is Any:
         return value
     if expected is None or expected is types.NoneType:
         if value is None:
