@@ -23,7 +23,7 @@ class SnapshotError(Exception):
     """The snapshot cannot be used; the message says why."""
 
 
-def report_from(snapshot: Path, pins: Iterable[tuple[str, str]]) -> dict[str, Any]:
+def report_from(snapshot: Path, pins: Iterable[tuple[str, str]]) -> dict[str, object]:
     """What a snapshot knows of the pinned packages, in the form of pip-audit's report.
 
     Args:
@@ -34,7 +34,7 @@ def report_from(snapshot: Path, pins: Iterable[tuple[str, str]]) -> dict[str, An
         SnapshotError: it is none, is damaged, or its newest advisory is older than `OLDEST_DAYS`.
     """
     wanted = {_canonical(name): (name, version.split("+")[0]) for name, version in pins}
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
+    found: dict[str, list[dict[str, object]]] = {name: [] for name in wanted}
     newest, count = "", 0
     try:
         for advisory in _read(snapshot):
@@ -115,7 +115,7 @@ def _version(text: str) -> Version:
         return Version("0")
 
 
-def _finding(advisory: dict[str, Any], affected: dict[str, Any]) -> dict[str, Any]:
+def _finding(advisory: dict[str, Any], affected: dict[str, Any]) -> dict[str, object]:
     fixed = {
         event["fixed"]
         for span in affected.get("ranges") or ()

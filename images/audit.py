@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if problems else 0
 
 
-def audit(name: str, torch: str = "cpu") -> dict[str, Any]:
+def audit(name: str, torch: str = "cpu") -> dict[str, object]:
     """What pip-audit reports about an image's locks, with the one or the other build of torch.
 
     Raises:
@@ -82,7 +82,7 @@ def audit(name: str, torch: str = "cpu") -> dict[str, Any]:
                 ' PIP_AUDIT how it is started: PIP_AUDIT="uvx pip-audit".'
             ) from error
     try:
-        report: dict[str, Any] = json.loads(done.stdout)
+        report: dict[str, object] = json.loads(done.stdout)
     except ValueError as error:
         said = done.stderr.strip().splitlines()[-1:]
         raise AuditError(f"pip-audit gave no report about {name}: {' '.join(said)}") from error

@@ -22,7 +22,7 @@ def write_evidence_page(path: Path, report: EvidenceReport) -> None:
 def page_content(report: EvidenceReport) -> dict[str, Any]:
     """What the template shows of a version's evidence; no text has a secret in it."""
     index, verdict = report.index, report.index.verdict
-    content: dict[str, Any] = redact_values(
+    content: dict[str, object] = redact_values(
         {
             "name": f"{report.name} version {report.model_version}",
             "aliases": list(report.aliases),
@@ -53,7 +53,7 @@ def page_content(report: EvidenceReport) -> dict[str, Any]:
     return content
 
 
-def _metrics(report: EvidenceReport) -> list[dict[str, Any]]:
+def _metrics(report: EvidenceReport) -> list[dict[str, object]]:
     verdict = report.index.verdict
     return [
         {

@@ -68,7 +68,7 @@ class RunResult:
             return False
         return self.serving in (None, self.deployment.model_version)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, object]:
         """The run as JSON values."""
         names = list(self.verdict.thresholds) if self.verdict else ["accuracy", "f1", "auc"]
         monitoring = None
@@ -274,13 +274,13 @@ class Job:
 
         compile_project(self.loaded, self.workspace.compiled)
 
-    def run(self, name: str, arguments: dict[str, Any]) -> PipelineRun:
+    def run(self, name: str, arguments: dict[str, object]) -> PipelineRun:
         """Runs one compiled pipeline; raises where a task failed."""
         run = self.attempt(name, arguments)
         require_success(run)
         return run
 
-    def attempt(self, name: str, arguments: dict[str, Any]) -> PipelineRun:
+    def attempt(self, name: str, arguments: dict[str, object]) -> PipelineRun:
         """Runs one compiled pipeline, whatever comes of it."""
         project = self.loaded.project.project_name
         # The predictor of a local run trusts the requests' own time: the traffic is a replay.

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.config.base import format_instant
 from slipway.components.config.model import Project
@@ -118,7 +118,7 @@ class ClusterRuns:
             if run.pipeline_version_reference and run.pipeline_version_reference.pipeline_id in ids
         ]
 
-    def start(self, name: str, arguments: dict[str, Any]) -> str:
+    def start(self, name: str, arguments: dict[str, object]) -> str:
         """Starts a run of the newest uploaded version."""
         import kfp_server_api as kfp
 

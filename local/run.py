@@ -3,7 +3,6 @@
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from slipway.components.config.base import format_duration
 from slipway.components.config.model import Project
@@ -138,7 +137,9 @@ def _most_traffic(project: Project, asked: timedelta | None) -> timedelta:
     return length
 
 
-def _run(job: Job, result: RunResult, stretch: timedelta, changes: dict[str, Any] | None) -> None:
+def _run(
+    job: Job, result: RunResult, stretch: timedelta, changes: dict[str, object] | None
+) -> None:
     """Fills in the result, as far as it gets."""
     if stretch:
         job.after["features"] = lambda outputs: require_traffic(Path(outputs["splits"]), stretch)

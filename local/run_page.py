@@ -111,7 +111,7 @@ def _verdict(result: RunResult) -> tuple[str, str, str]:
     return state, "Passed the gate.", f"{serves[:1].upper()}{serves[1:]}{by}."
 
 
-def _stages(tasks: list[TaskRun], parts: dict[str, Path]) -> list[dict[str, Any]]:
+def _stages(tasks: list[TaskRun], parts: dict[str, Path]) -> list[dict[str, object]]:
     longest = max((task.seconds for task in tasks), default=0.0) or 1.0
     rows = []
     for task in tasks:
@@ -158,14 +158,14 @@ def _time(task: TaskRun) -> str:
     return digits.NONE if task.status == "skipped" else digits.seconds(task.seconds)
 
 
-def _read(result: RunResult, stage: str, output: str, file: str = "") -> dict[str, Any]:
+def _read(result: RunResult, stage: str, output: str, file: str = "") -> dict[str, object]:
     """JSON that a stage left; empty where it did not get so far."""
     for task in result.tasks:
         place = task.outputs.get(output)
         if task.name == stage and isinstance(place, str):
             path = Path(place) / file if file else Path(place)
             if path.is_file():
-                found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+                found: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
                 return found
     return {}
 
@@ -186,7 +186,7 @@ def _training(log: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _metrics(verdict: Verdict) -> list[dict[str, Any]]:
+def _metrics(verdict: Verdict) -> list[dict[str, object]]:
     """Each rule that failed, then what the gate's first line holds against a bound."""
     bounded = _bounded(verdict)
     shown = {row["rule"] for row in bounded}
@@ -206,7 +206,7 @@ def _metrics(verdict: Verdict) -> list[dict[str, Any]]:
     return failed + sorted(bounded, key=lambda row: not row["failed"])
 
 
-def _bounded(verdict: Verdict) -> list[dict[str, Any]]:
+def _bounded(verdict: Verdict) -> list[dict[str, object]]:
     ordered = dict.fromkeys(name for names in METRICS.values() for name in names)
     intervals = verdict.notes.get("intervals", {})
     rows = []

@@ -1,7 +1,5 @@
 """The backfill pipeline: feature values of a past range, recomputed in the feature store."""
 
-from typing import Any
-
 from kfp import dsl
 
 from slipway.components.config.base import format_duration
@@ -50,7 +48,7 @@ Args:
 """
 
 
-def backfill_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
+def backfill_arguments(project: Project, schema: dict[str, object]) -> dict[str, object]:
     """The pipeline's parameters as a project sets them."""
     start, end = project.data.window_texts
     before, after = backfill_margins(project.features)
@@ -63,7 +61,7 @@ def backfill_arguments(project: Project, schema: dict[str, Any]) -> dict[str, An
     }
 
 
-def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
+def backfill_pipeline(loaded: Project, schema: dict[str, object]) -> object:
     """Builds the backfill pipeline with a project's settings as the defaults of its parameters."""
     name = f"{loaded.project_name}-backfill"
     scratch = scratch_of(loaded.orchestration, "backfill")
@@ -85,7 +83,7 @@ def backfill_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
     )(pipeline_function(_PARAMETERS, _TEXTS, backfill_arguments(loaded, schema), wire))
 
 
-def _fill(given: Channels, project: Project, scratch: dict[str, Any]) -> None:
+def _fill(given: Channels, project: Project, scratch: dict[str, object]) -> None:
     """Reads the range's tables again and fills its part of the feature store."""
     due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
     # The sources were corrected since they were read: a backfill has no other reason.

@@ -4,7 +4,6 @@ import importlib
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import yaml
 from kfp import compiler
@@ -30,7 +29,7 @@ MORE_FACES: dict[str, tuple[str, str]] = {
     "monitor-predictions": ("monitor", "monitor_predictions"),
 }
 COMPONENTS = Path(__file__).resolve().parents[1] / "components"
-_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_DUMPER: object = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def compile_project(loaded: LoadedProject, folder: Path) -> list[Path]:
@@ -49,7 +48,7 @@ def compile_project(loaded: LoadedProject, folder: Path) -> list[Path]:
     """
     project = loaded.project
     name, schema = project.project_name, loaded.schema_content
-    targets: dict[str, Any] = {
+    targets: dict[str, object] = {
         f"{name}-training.yaml": training_pipeline(project, schema),
         f"{name}-retraining.yaml": training_pipeline(project, schema, scheduled=True),
         f"{name}-monitoring.yaml": monitoring_pipeline(project),
@@ -78,7 +77,7 @@ def _write_manifests(path: Path) -> Path:
     """Writes a compiled pipeline as the objects that a GitOps controller applies."""
     package = read_package(path)
     version = package.version_name
-    kinds: dict[str, dict[str, Any]] = {
+    kinds: dict[str, dict[str, object]] = {
         "Pipeline": {"displayName": package.name, "description": package.description},
         "PipelineVersion": {
             "displayName": version,
@@ -103,7 +102,7 @@ def _write_manifests(path: Path) -> Path:
     return target
 
 
-def _write(definition: Any, path: Path) -> Path:
+def _write(definition: object, path: Path) -> Path:
     """Compiles into a scratch file first, so that a failure leaves the old YAML whole."""
     with tempfile.TemporaryDirectory() as scratch:
         compiled = Path(scratch) / "pipeline.yaml"

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import Any
 
 ParameterTypes = Mapping[str, type]
 """A pipeline's parameters in the order that they are shown in, with their types."""
@@ -12,14 +11,14 @@ ParameterTypes = Mapping[str, type]
 class Channels(SimpleNamespace):
     """What KFP gives a pipeline for each parameter while it traces it, as an attribute of that name."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         raise AttributeError(f"The pipeline has no parameter {name}.")
 
 
 def pipeline_function(
     types: ParameterTypes,
     texts: str,
-    defaults: Mapping[str, Any],
+    defaults: Mapping[str, object],
     wire: Callable[[Channels], None],
 ) -> Callable[..., None]:
     """A function with the signature that `dsl.pipeline` reads, which calls `wire` with the parameters.
@@ -31,7 +30,7 @@ def pipeline_function(
         wire: adds the tasks.
     """
 
-    def traced(*channels: Any) -> None:
+    def traced(*channels: object) -> None:
         wire(Channels(**dict(zip(types, channels, strict=True))))
 
     traced.__doc__ = texts

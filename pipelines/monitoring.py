@@ -1,7 +1,6 @@
 """The monitoring pipeline: one window of a served model, watched on a schedule."""
 
 from datetime import timedelta
-from typing import Any
 
 from kfp import dsl, kubernetes
 
@@ -53,7 +52,7 @@ Args:
 WINDOW = timedelta(days=1)
 
 
-def monitoring_arguments(project: Project) -> dict[str, Any]:
+def monitoring_arguments(project: Project) -> dict[str, object]:
     """The pipeline's parameters as a project sets them."""
     window = project.data.window
     start = window.texts[0] if window else ""
@@ -74,7 +73,7 @@ def monitoring_arguments(project: Project) -> dict[str, Any]:
     }
 
 
-def monitoring_pipeline(loaded: Project) -> Any:
+def monitoring_pipeline(loaded: Project) -> object:
     """Builds the monitoring pipeline with a project's settings as the defaults."""
     name = f"{loaded.project_name}-monitoring"
     scratch = scratch_of(loaded.orchestration, "monitoring")
@@ -100,7 +99,7 @@ def monitoring_pipeline(loaded: Project) -> Any:
     )(pipeline_function(_PARAMETERS, _TEXTS, monitoring_arguments(loaded), wire))
 
 
-def _watch(given: Channels, project: Project, scratch: dict[str, Any]) -> dsl.PipelineTask:
+def _watch(given: Channels, project: Project, scratch: dict[str, object]) -> dsl.PipelineTask:
     """Reads the labels that are known by now and looks at the window."""
     # Labels of this window arrive later, so what was read once must not be served again.
     labels = settle(

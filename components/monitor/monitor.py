@@ -113,13 +113,7 @@ def monitor_window(
     """
     settings = MonitoringConfig.parse(task.config, "monitoring")
     if not task.log_uri:
-        from slipway.components.monitor.window import wait_until_whole
-
-        wait = wait or partial(
-            wait_until_whole, whole_after=whole_after(environment.inference_log_uri())
-        )
-        if missing := wait(task.window):
-            progress(f"WARNING: {missing}")
+        _wait_for_log(task, wait)
 
     from slipway.components.monitor import history
     from slipway.components.monitor.alerting.routes import notify
@@ -156,6 +150,16 @@ def monitor_window(
     if not task.log_uri:
         _let_go(task, settings)
     return MonitoringResult(record=record)
+
+
+def _wait_for_log(task: MonitoringTask, wait: Callable[[Window], str] | None) -> None:
+    from slipway.components.monitor.window import wait_until_whole
+
+    wait = wait or partial(
+        wait_until_whole, whole_after=whole_after(environment.inference_log_uri())
+    )
+    if missing := wait(task.window):
+        progress(f"WARNING: {missing}")
 
 
 def _let_go(task: MonitoringTask, settings: MonitoringConfig) -> None:

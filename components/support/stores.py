@@ -73,7 +73,7 @@ def bound_stores(read_seconds: float = READ_SECONDS) -> None:
         _once_imported(name, change)
 
 
-def _changes(read_seconds: float) -> dict[str, Callable[[Any], None]]:
+def _changes(read_seconds: float) -> dict[str, Callable[[object], None]]:
     """What has no variable of the environment, by the module that it is in."""
 
     def botocore(module: Any) -> None:

@@ -20,7 +20,7 @@ VERSION = 1
 _OBJECT_STORES = ("s3", "gs", "abfs", "abfss")
 
 
-def fingerprint(**parts: Any) -> str:
+def fingerprint(**parts: object) -> str:
     """SHA-256 over everything that decides the trained weights, in hexadecimal."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -61,7 +61,7 @@ class Checkpoint:
         self.identity = identity
         self.path = f"{root.rstrip('/')}/{project}/{identity[:16]}.ckpt" if root else ""
 
-    def save(self, state: dict[str, Any]) -> None:
+    def save(self, state: dict[str, object]) -> None:
         """Replaces the checkpoint; a reader sees the old one or the new one, never a part."""
         if not self.path:
             return

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -247,7 +246,7 @@ def _sign(prepared: Prepared, finished: FinishedModel) -> Bundle:
     )
 
 
-def _note_blend(finished: FinishedModel) -> dict[str, Any]:
+def _note_blend(finished: FinishedModel) -> dict[str, object]:
     """What each model of a blend is multiplied by."""
     if finished.chosen != "blend":
         return {}

@@ -78,7 +78,7 @@ class TrainingLog(TypedDict):
     labels: dict[str, dict[str, float]]
     loss_name: str
     quality_name: str
-    settings: dict[str, Any]
+    settings: dict[str, object]
     architecture: str
     members: list[MemberLog]
     model: str
@@ -86,7 +86,7 @@ class TrainingLog(TypedDict):
     choice: dict[str, Any] | None
     trees: TreesLog | None
     linear: LinearLog | None
-    search: list[dict[str, Any]]
+    search: list[dict[str, object]]
     metrics: dict[str, float]
     threshold: float
     calibration: dict[str, list[dict[str, float]]]
@@ -192,7 +192,7 @@ def _chosen(training: TrainingLog) -> str:
     return f"{', '.join(found[:-1])} and {found[-1]}"
 
 
-def _choice(training: TrainingLog) -> dict[str, Any] | None:
+def _choice(training: TrainingLog) -> dict[str, object] | None:
     """Which model was taken and why, where several were trained."""
     choice = training["choice"]
     if choice is None:

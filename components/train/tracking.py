@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from slipway.components.support import environment, tracking
 from slipway.components.support.errors import SlipwayError
@@ -75,7 +74,7 @@ class Tracker:
                 self._begun = True
                 self._thread.start()
 
-    def parameters(self, values: dict[str, Any]) -> None:
+    def parameters(self, values: dict[str, object]) -> None:
         """Logs parameters; they wait for the first metrics."""
         self._actions.put(lambda server, run: server.log_parameters(run, values))
 
@@ -93,7 +92,7 @@ class Tracker:
         self._begin()
 
     def child(
-        self, name: str, values: dict[str, Any], history: list[dict[str, float]], status: str
+        self, name: str, values: Mapping[str, object], history: list[dict[str, float]], status: str
     ) -> None:
         """Logs a nested run that has ended.
 

@@ -72,7 +72,7 @@ class TrainingTask:
 
     splits: Path
     project: str
-    config: Mapping[str, Any]
+    config: Mapping[str, object]
     seed: int
     epochs: int
     learning_rate: float
@@ -82,7 +82,7 @@ class TrainingTask:
     report: Path
     gpu_type: str = ""
     gpu_node_selector: Mapping[str, str] = field(default_factory=dict)
-    gpu_tolerations: Sequence[Mapping[str, Any]] = ()
+    gpu_tolerations: Sequence[Mapping[str, object]] = ()
     storage: str = ""
     run_wait_seconds: float = 120.0
     give_up_seconds: float = 10.0
@@ -90,7 +90,7 @@ class TrainingTask:
 
     def parse_config(self) -> TrainingConfig:
         """The `training` section, whole: with what came as parameters of their own."""
-        given: dict[str, Any] = {
+        given: dict[str, object] = {
             "training_seed": self.seed,
             "training_epochs": self.epochs or "auto",
             "training_learning_rate": self.learning_rate or "auto",

@@ -44,7 +44,7 @@ class _Seen:
 
 def infer_table(
     name: str, schema: "pa.Schema", batches: Iterable["pa.RecordBatch"]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """A first entry for one table.
 
     A person should go over it: it knows what the data are, not what they should be. So it says nothing
@@ -66,7 +66,7 @@ def infer_table(
             _look(seen[column], values)
     if rows == 0:
         raise SlipwayError(f"Table {name} has no rows, so there is nothing to learn from.")
-    table: dict[str, Any] = {
+    table: dict[str, object] = {
         "required": schema.names,
         "additionalProperties": False,
         "properties": {c: _column(schema.field(c).type, seen[c], rows) for c in schema.names},
@@ -109,7 +109,7 @@ def write_schema(tables: dict[str, Any], out: Path, *, force: bool = False) -> l
     return changed
 
 
-def _read(out: Path) -> dict[str, Any]:
+def _read(out: Path) -> dict[str, object]:
     try:
         schema = load_json(read_document(out))
     except (OSError, ValueError) as error:
@@ -154,13 +154,13 @@ def _look(seen: _Seen, column: "pa.Array") -> None:
         seen.whole = bool(np.all(np.floor(values) == values))
 
 
-def _column(kind: "pa.DataType", seen: _Seen, rows: int) -> dict[str, Any]:
+def _column(kind: "pa.DataType", seen: _Seen, rows: int) -> dict[str, object]:
     """The schema of one column."""
     name, form = _json_type(kind, seen)
     if name is None:
         what = "No value was seen" if seen.nulls == rows else f"Arrow type {kind}"
         return {"description": f"{what}: not judged."}
-    column: dict[str, Any] = {"type": [name, "null"] if seen.nulls else name}
+    column: dict[str, object] = {"type": [name, "null"] if seen.nulls else name}
     if form:
         column["format"] = form
     if form == "date-time" and seen.high is not None and _is_past(kind, seen.high):

@@ -6,7 +6,6 @@ import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from slipway.components.config.base import parse_instant
 from slipway.components.contracts.dataset import (
@@ -56,7 +55,7 @@ class Validation:
 def validate_dataset(
     *,
     dataset: Path,
-    schema: dict[str, Any] | str,
+    schema: dict[str, object] | str,
     good: Path,
     quarantine: Path,
     report: Path,

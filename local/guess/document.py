@@ -21,7 +21,7 @@ class Document:
         self._content: dict[str, Any] = {}
         self._comments: dict[tuple[str, ...], list[str]] = {}
 
-    def set(self, place: str, value: Any, *comments: str) -> None:
+    def set(self, place: str, value: object, *comments: str) -> None:
         """Puts a value at a place such as `features.label.column`.
 
         Args:
@@ -48,7 +48,7 @@ class Document:
             lines += self._entry((key,), value, 0)
         return "\n".join(lines) + "\n"
 
-    def _entry(self, place: tuple[str, ...], value: Any, depth: int) -> list[str]:
+    def _entry(self, place: tuple[str, ...], value: object, depth: int) -> list[str]:
         indent = "  " * depth
         lines = []
         for comment in self._comments.get(place, ()):
@@ -75,7 +75,7 @@ class Document:
             return lines
         return [*lines, f"{indent}{key}: {_flow(value)}"]
 
-    def _item(self, place: tuple[str, ...], section: Mapping[str, Any], depth: int) -> list[str]:
+    def _item(self, place: tuple[str, ...], section: Mapping[str, object], depth: int) -> list[str]:
         """A section of a list: its first key behind a dash."""
         indent = "  " * depth
         comments = [
@@ -94,12 +94,12 @@ class Document:
         return [*comments, f"{indent}- {inner[0].lstrip()}", *inner[1:]]
 
 
-def _scalar(value: Any) -> str:
+def _scalar(value: object) -> str:
     text = yaml.safe_dump(value, allow_unicode=True, width=10**6, default_flow_style=True)
     return text.removesuffix("...\n").strip()
 
 
-def _flow(value: Any) -> str:
+def _flow(value: object) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_scalar(k)}: {_flow(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):

@@ -103,15 +103,7 @@ def make_draft(tables: list[TableFacts], answers: Answers) -> Draft:
     if not fields.found and not histories:
         raise ProjectError(_nothing_left(label, key.value, moments, fields, notes))
     gate = guess_gate(trial, notes)
-    if split.window.value:
-        start, end = split.window.value
-        weeks = max((end - start) / timedelta(weeks=1), 1)
-        gate.monitoring |= guess_window(own.rows / weeks, "a week has")
-    else:
-        # Without times the test rows are the requests of `slipway run`.
-        gate.monitoring |= guess_window(
-            trial.rows.get("test", 0), "the requests of slipway run have"
-        )
+    gate.monitoring |= _window_of_monitoring(own, split, trial)
     return Draft(
         name=answers.name or facts.as_name(own.name, "project").replace("_", "-")[:40].strip("-"),
         tables=tuple(tables),
@@ -126,6 +118,17 @@ def make_draft(tables: list[TableFacts], answers: Answers) -> Draft:
         gate=gate,
         warnings=tuple(notes.warnings),
     )
+
+
+def _window_of_monitoring(
+    own: TableFacts, split: SplitGuess, trial: Trial
+) -> dict[str, Guess[object]]:
+    if not split.window.value:
+        # Without times the test rows are the requests of `slipway run`.
+        return guess_window(trial.rows.get("test", 0), "the requests of slipway run have")
+    start, end = split.window.value
+    weeks = max((end - start) / timedelta(weeks=1), 1)
+    return guess_window(own.rows / weeks, "a week has")
 
 
 def _nothing_left(
@@ -438,7 +441,7 @@ def _is_instant(table: TableFacts, column: str) -> bool:
     return getattr(table.columns[column].dtype, "time_zone", None) is not None
 
 
-def _with_missing(entry: dict[str, Any], column: str) -> dict[str, Any]:
+def _with_missing(entry: dict[str, Any], column: str) -> dict[str, object]:
     """The entry with a column that may be empty: the label of what is still to be predicted."""
     said = dict(entry["properties"][column])
     said.pop("x-maxNullFraction", None)

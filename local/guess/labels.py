@@ -232,7 +232,7 @@ def _require_kind(column: ColumnFacts, kind: LabelKind, several: int) -> None:
 
 
 def _positive(
-    column: ColumnFacts, known: list[Any], answers: Answers
+    column: ColumnFacts, known: list[object], answers: Answers
 ) -> Guess[tuple[str, ...] | None]:
     counts = {value_text(value): rows for value, rows in column.common}
     if answers.positive:

@@ -110,7 +110,7 @@ class Containers:
         client: "docker.DockerClient",
         image: str,
         command: list[str],
-        volumes: dict[str, Any],
+        volumes: dict[str, object],
         **arguments: Any,
     ) -> int:
         """Runs a task's container to its end and prints what it prints.
@@ -150,8 +150,8 @@ class Containers:
         name: str,
         image: str,
         command: list[str],
-        volumes: dict[str, Any],
-        arguments: dict[str, Any],
+        volumes: dict[str, object],
+        arguments: dict[str, object],
     ) -> int:
         """Creates, starts, follows, waits, and only then deletes."""
         container = client.containers.create(
@@ -180,7 +180,7 @@ class Containers:
             _failed(f"Its container ended with exit code {code}{why}. Its last lines:\n{tail}")
         return code
 
-    def _hardening(self, *, needs_network: bool) -> dict[str, Any]:
+    def _hardening(self, *, needs_network: bool) -> dict[str, object]:
         from docker.types import Mount
 
         data = [path for path in self._request.mounts if "://" not in path and Path(path).exists()]

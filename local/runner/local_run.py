@@ -93,12 +93,12 @@ def run(request: RunRequest) -> None:
         sys.exit(1)
 
 
-def _recording(execute: Callable[..., Any], failed: list[str]) -> Callable[..., Any]:
+def _recording(execute: Callable[..., Any], failed: list[str]) -> Callable[..., object]:
     """What runs a task, printing an event as it starts and ends; one that fails is added to `failed`."""
 
     def execute_and_record(
         task_name: str, task_spec: Any, **rest: Any
-    ) -> tuple[dict[str, Any], Any]:
+    ) -> tuple[dict[str, object], object]:
         # `execute_single_task` is where kfp 2.17 runs every kind of task.
         task_spec.retry_policy.Clear()
         _fill_in_schedule_time(task_spec)
@@ -124,7 +124,7 @@ def _recording(execute: Callable[..., Any], failed: list[str]) -> Callable[..., 
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def _replaced(owner: object, name: str, value: object) -> Iterator[None]:
     """Gives kfp a function of ours while the block runs: it has no public hook for any of these."""
     before = getattr(owner, name)
     setattr(owner, name, value)
@@ -149,7 +149,9 @@ def _with_round(task: str, resource: str) -> str:
     return f"{task}-{round_[1]}" if round_ else task
 
 
-def _one_by_one(_: Any, tasks: list[tuple[str, Any]], **shared: Any) -> tuple[dict[str, Any], Any]:
+def _one_by_one(
+    _: object, tasks: list[tuple[str, object]], **shared: Any
+) -> tuple[dict[str, object], object]:
     """Runs a loop's rounds in the order of their numbers up to the first that fails, without threads."""
     from kfp.local.orchestrator import enhanced_dag_orchestrator
     from kfp.local.status import Status
@@ -195,7 +197,7 @@ def _outputs_exist(outputs: dict[str, Any], component: Any) -> bool:
     return True
 
 
-def _runner(request: RunRequest) -> Any:
+def _runner(request: RunRequest) -> object:
     from kfp import local
 
     if request.runner == "subprocess":

@@ -7,7 +7,7 @@ registry that the runs used. Reports are sandboxed: Evidently's has scripts, whi
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.config.kinds import metric_name
 from slipway.components.contracts.monitoring.monitoring_record import DriftCounts
@@ -60,7 +60,7 @@ def make_app(workspace: Workspace) -> "Starlette":
     from starlette.routing import Route
 
     pages = _Pages(workspace)
-    routes: dict[str, Callable[..., Any]] = {
+    routes: dict[str, Callable[..., object]] = {
         "/": pages.overview,
         "/versions/{model}": pages.versions,
         "/versions/{model}/{version}": pages.evidence,
@@ -159,7 +159,7 @@ def _file(path: Path | None, request: "Request") -> "Response":
     return FileResponse(path, media_type="text/html; charset=utf-8", headers=headers)
 
 
-def _page(template: str, status: int = 200, **content: Any) -> "Response":
+def _page(template: str, status: int = 200, **content: object) -> "Response":
     from starlette.responses import HTMLResponse
 
     text = render_page(HERE / template, metric_name=metric_name, **content)

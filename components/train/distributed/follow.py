@@ -119,7 +119,7 @@ class TrainJobRunner:
         ]
         return str(max(refusals, key=last_seen).get("message", "")) if refusals else ""
 
-    def _pods(self, name: str) -> list[dict[str, Any]]:
+    def _pods(self, name: str) -> list[dict[str, object]]:
         """The first node's pods, the newest last: a job that is tried again has several."""
         selector = (
             f"jobset.sigs.k8s.io/jobset-name={name},batch.kubernetes.io/job-completion-index=0"

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import part_variable
@@ -47,7 +47,7 @@ class WorkerJob:
 
     splits: str
     project: str
-    config: dict[str, Any]
+    config: dict[str, object]
     device: str
     run_id: str | None
     checkpoints: str

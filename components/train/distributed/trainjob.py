@@ -62,7 +62,7 @@ def run_on_nodes(
 
 def train_job(
     *, name: str, uri: str, image: str, config: TrainingConfig, gpus: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The TrainJob: `nodes.count` pods, each a torchrun of the same worker as on one machine.
 
     Args:
@@ -77,7 +77,7 @@ def train_job(
         "requests": {"cpu": nodes.cpu, "memory": nodes.memory},
         "limits": {"memory": nodes.memory},
     }
-    pod: dict[str, Any] = {
+    pod: dict[str, object] = {
         "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}],
         # The runtime that the job refers to sets no security context and no account.
         "securityContext": pod_security.POD,
@@ -139,7 +139,7 @@ def _worker_environment() -> list[dict[str, Any]]:
     return variables
 
 
-def _reference(kind: str, place: str, name: str) -> dict[str, Any]:
+def _reference(kind: str, place: str, name: str) -> dict[str, object]:
     return {
         "name": name,
         "valueFrom": {

@@ -26,7 +26,7 @@ class GraphBuilder:
         self._nodes: dict[bytes, onnx.NodeProto] = {}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
 
-    def constant(self, value: Any, dtype: Any = np.float32) -> str:
+    def constant(self, value: object, dtype: Any = np.float32) -> str:
         """The name of a constant; the same content is kept once.
 
         Args:
@@ -42,7 +42,7 @@ class GraphBuilder:
             self._constants[key] = numpy_helper.from_array(array, name)
         return str(self._constants[key].name)
 
-    def add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+    def add(self, operator: str, *inputs: str, domain: str = "", **attributes: object) -> str:
         """Adds a node with one output and gives the output's name."""
         return self.split(operator, *inputs, outputs=1, domain=domain, **attributes)[0]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -89,7 +89,7 @@ class _Attributes:
     false: list[int] = field(default_factory=list)
     missing_true: list[int] = field(default_factory=list)
 
-    def add(self, tree: int, node: int, mode: str, **rest: Any) -> None:
+    def add(self, tree: int, node: int, mode: str, **rest: object) -> None:
         self.tree.append(tree)
         self.node.append(node)
         self.mode.append(mode)
@@ -97,7 +97,7 @@ class _Attributes:
             getattr(self, name).append(rest.get(name, 0))
 
 
-def tree_attributes(nodes: "Nodes", cardinalities: Sequence[int]) -> dict[str, Any]:
+def tree_attributes(nodes: "Nodes", cardinalities: Sequence[int]) -> dict[str, object]:
     """The trees as attributes of ai.onnx.ml's TreeEnsembleRegressor (version 3).
 
     Version 3 knows no sets: a node that asks whether a code is in one becomes a chain of comparisons

@@ -188,6 +188,6 @@ class Head(ABC):
         """Where a number's labels lie; 0 for classes."""
         return 0.0
 
-    def signature(self) -> dict[str, Any]:
+    def signature(self) -> dict[str, object]:
         """What bundle.json notes of the calibration."""
         return {}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ class BinaryHead(Head):
         """As they are."""
         return labels.astype(np.float32)
 
-    def class_factors(self, labels: np.ndarray, base: np.ndarray, config: TrainingConfig) -> Any:
+    def class_factors(self, labels: np.ndarray, base: np.ndarray, config: TrainingConfig) -> object:
         """`positive_weight` for the positive ones."""
         factor = config.positive_weight
         if isinstance(factor, str):
@@ -139,6 +139,6 @@ class BinaryHead(Head):
         """Mean probability and share of positives by bin."""
         return binary.calibration_curve(labels, answers)
 
-    def signature(self) -> dict[str, Any]:
+    def signature(self) -> dict[str, object]:
         """See `Head`."""
         return {"slope": self.platt.slope, "offset": self.platt.offset}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class MulticlassHead(Head):
         """Places of classes, exact in float32."""
         return labels.astype(np.float32)
 
-    def class_factors(self, labels: np.ndarray, base: np.ndarray, config: TrainingConfig) -> Any:
+    def class_factors(self, labels: np.ndarray, base: np.ndarray, config: TrainingConfig) -> object:
         """By `class_weights`."""
         wanted = config.class_weights
         if wanted is None:
@@ -170,7 +170,7 @@ class MulticlassHead(Head):
         called, sure = multiclass.confidence(answers)
         return binary.calibration_curve((called == labels).astype(float), sure)
 
-    def signature(self) -> dict[str, Any]:
+    def signature(self) -> dict[str, object]:
         """See `Head`."""
         found = self.temperature
         return {"slope": found.slope, "offsets": list(found.offsets)}

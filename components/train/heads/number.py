@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ class NumberHead(Head):
         """In standard deviations from the mean."""
         return ((labels.astype(np.float64) - self.mean) / self.std).astype(np.float32)
 
-    def class_factors(self, labels: np.ndarray, base: np.ndarray, config: TrainingConfig) -> Any:
+    def class_factors(self, labels: np.ndarray, base: np.ndarray, config: TrainingConfig) -> object:
         """There are no classes."""
         return 1.0
 
@@ -166,6 +166,6 @@ class NumberHead(Head):
         """Their mean."""
         return self.mean
 
-    def signature(self) -> dict[str, Any]:
+    def signature(self) -> dict[str, object]:
         """See `Head`."""
         return {"level": self.level, "margin": self.margin * self.std}

@@ -61,7 +61,7 @@ class AdamW:
             maximize=False,
         )
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """The moments, as `torch.optim.AdamW` names them."""
         moments = zip(self._steps, self._means, self._squares, strict=True)
         return {

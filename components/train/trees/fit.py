@@ -302,7 +302,7 @@ def _batches(
             self._types = types
             self.reset()
 
-        def next(self, input_data: Callable[..., Any]) -> bool:
+        def next(self, input_data: Callable[..., object]) -> bool:
             matrix = next(self._left, None)
             if matrix is None:
                 return False
@@ -395,7 +395,7 @@ def _watch(
         def __init__(self) -> None:
             self._shown_at = time.monotonic()
 
-        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        def after_iteration(self, model: object, epoch: int, evals_log: Any) -> bool:
             loss = float(evals_log["validation"][boosting.metric][-1])
             if stopping.is_set():
                 raise Preempted(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SERVED, KEPT, ALARM, QUIET, BELOW = (
     colour(name) for name in ("model", "other", "bad", "good", "line")
 )
-_ABOVE: dict[str, Any] = {
+_ABOVE: dict[str, object] = {
     "loc": "lower left", "bbox_to_anchor": (0, 1), "fontsize": 8, "frameon": False, "ncols": 3,
     "borderaxespad": 0.2, "columnspacing": 1.2,
 }  # fmt: skip

@@ -44,7 +44,7 @@ class ColumnFacts:
     rows: int
     nulls: int
     distinct: int
-    common: tuple[tuple[Any, int], ...]
+    common: tuple[tuple[object, int], ...]
 
     @property
     def dtype(self) -> "pl.DataType":
@@ -112,7 +112,7 @@ class TableFacts:
     rows: int
     frame: "pl.DataFrame"
     columns: dict[str, ColumnFacts]
-    entry: dict[str, Any]
+    entry: dict[str, object]
     warnings: tuple[str, ...]
 
     @property
@@ -221,7 +221,7 @@ def _read(
     )
 
 
-def entry_of(table: TableFacts, time: str, window: Window) -> dict[str, Any]:
+def entry_of(table: TableFacts, time: str, window: Window) -> dict[str, object]:
     """The table's entry in a schema where one of its columns is its time, and so an instant.
 
     Args:
@@ -271,7 +271,7 @@ def _is_name(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None
 
 
-def _renamed(entry: dict[str, Any], rename: dict[str, str]) -> dict[str, Any]:
+def _renamed(entry: dict[str, Any], rename: dict[str, str]) -> dict[str, object]:
     """A schema's entry with our names."""
 
     def ours(name: str) -> str:
@@ -341,7 +341,7 @@ def _look(values: "pl.Series", source: str) -> ColumnFacts:
         values = values.dt.convert_time_zone("UTC")
     countable = not values.dtype.is_nested() and values.dtype != pl.Binary
     counts = values.drop_nulls().value_counts() if countable else None
-    common: tuple[tuple[Any, int], ...] = ()
+    common: tuple[tuple[object, int], ...] = ()
     if counts is not None:
         ordered = counts.sort("count", values.name, descending=[True, False])
         common = tuple(ordered.head(COMMON).iter_rows())
