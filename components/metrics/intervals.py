@@ -119,6 +119,24 @@ def of_auc(value: float, positives: int, negatives: int) -> tuple[float, float]:
     return max(value - half, 0.0), min(value + half, 1.0)
 
 
+def chance_mean_auc_error(classes: "np.ndarray") -> float:
+    """Standard error, at most, of the mean AUC of classes against the rest, of scores that know nothing.
+
+    Each class has the variance of `chance_auc_error`. Two classes' ranks are drawn from the same rows
+    without putting any back, so that their AUCs share (n + 1) / (12 (n - a) (n - b)) where their scores
+    order the rows in opposite ways (of two classes that is all of it), and less in any other case.
+
+    Args:
+        classes: rows of each class, [K]; each more than 0, two classes at least.
+    """
+    own = classes.astype(float)
+    rows = own.sum()
+    rest = rows - own
+    alone = (1 / (own * rest)).sum()
+    shared = (1 / rest).sum() ** 2 - (1 / rest**2).sum()
+    return float(math.sqrt((rows + 1) / 12 * (alone + shared)) / len(own))
+
+
 def chance_auc_error(positives: int, negatives: int) -> float:
     """Standard error of the AUC of scores that know nothing of the label (Mann and Whitney 1947)."""
     return math.sqrt((positives + negatives + 1) / (12 * positives * negatives))

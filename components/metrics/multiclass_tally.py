@@ -17,7 +17,7 @@ from slipway.components.metrics.binary import (
 )
 from slipway.components.metrics.binary import log_chances as log_chances_of
 from slipway.components.metrics.costs import CostRule
-from slipway.components.metrics.intervals import chance_auc_error
+from slipway.components.metrics.intervals import chance_mean_auc_error
 from slipway.components.metrics.multiclass import (
     METRICS,
     areas_under_roc,
@@ -202,12 +202,13 @@ class MulticlassTally:
         return {name: float(values[name][0]) for name in (*METRICS, *self.extras)}
 
     def measure_chance(self) -> tuple[float, float, float] | None:
-        """See `LabelTally`: the mean AUC, whose error is at most the mean of the classes' own."""
-        rows, each = self.rows(), self.class_rows()
-        errors = [chance_auc_error(own, rows - own) for own in each if 0 < own < rows]
-        if not errors:
+        """See `LabelTally`: the mean AUC."""
+        import numpy as np
+
+        there = np.array([rows for rows in self.class_rows() if rows])
+        if len(there) < 2:
             return None
-        return self.measure()["auc"], 0.5, sum(errors) / len(errors)
+        return self.measure()["auc"], 0.5, chance_mean_auc_error(there)
 
     def gaps(
         self, weights: "np.ndarray", blocks: "np.ndarray", group: int = 0
@@ -222,16 +223,14 @@ class MulticlassTally:
         import numpy as np
 
         tables = [
-            table[group, blocks]
+            table[group, blocks].astype(float)
             for table in (self.scores, self.counts, self.sums, self.calibration)
         ]
         parts = []
         for start in range(0, len(weights), _REPLICATES_AT_ONCE):
             some = weights[start : start + _REPLICATES_AT_ONCE].astype(float)
             drawn = [
-                (some @ table.reshape(len(blocks), -1).astype(float)).reshape(
-                    len(some), *table.shape[1:]
-                )
+                (some @ table.reshape(len(blocks), -1)).reshape(len(some), *table.shape[1:])
                 for table in tables
             ]
             parts.append(self._metrics(*drawn))

@@ -19,6 +19,8 @@ _FIRST = {"binary": ("auc", "f1", "accuracy"), "multiclass": ("accuracy", "f1", 
           "number": ("rmse", "mae", "r2")}  # fmt: skip
 """What of the metrics is seen first."""
 _BARS = 15
+_CLASSES, _ENDS = 20, 3
+"""More classes than these are told by those at either end."""
 _LEAST = 20
 """Rows from which on a group of the calibration curve says something."""
 
@@ -270,10 +272,7 @@ def _facts(training: TrainingLog) -> list[tuple[str, str]]:
         facts = [(said or name, found.get(name)) for name, said in names.items()]
         label = [
             ("Rows", ", ".join(f"{part} {rows[part]:,}" for part in PARTS if part in rows)),
-            (
-                "Training labels",
-                "; ".join(f"{name}: {digits.number(value)}" for name, value in facts),
-            ),
+            ("Training labels", _labels(facts)),
         ]
     return [
         *label,
@@ -283,6 +282,17 @@ def _facts(training: TrainingLog) -> list[tuple[str, str]]:
         ("Largest difference of the exports", digits.power(training["export_difference"])),
         ("MLflow run", training["mlflow_run_id"] or "none: the server did not answer"),
     ]
+
+
+def _labels(facts: list[tuple[str, float | None]]) -> str:
+    """Rows of each class, of many the most and the fewest; or facts about numbers."""
+    told = [f"{name}: {digits.number(value)}" for name, value in facts]
+    if len(told) <= _CLASSES:
+        return "; ".join(told)
+    facts = sorted(facts, key=lambda fact: -(fact[1] or 0.0))
+    return (
+        f"{_labels(facts[:_ENDS])}; … {len(told) - 2 * _ENDS:,} more …; {_labels(facts[-_ENDS:])}"
+    )
 
 
 def _curves(training: TrainingLog) -> str:

@@ -14,10 +14,15 @@ from sklearn import metrics as oracle
 
 from slipway.components.config.kinds import METRICS
 from slipway.components.evaluate.measures.blocks import draw_weights
-from slipway.components.metrics.intervals import percentile
+from slipway.components.metrics.intervals import (
+    chance_auc_error,
+    chance_mean_auc_error,
+    percentile,
+)
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.choose import from_facts, label_type, to_facts
 from slipway.components.metrics.kinds.multiclass import MulticlassLabel
+from slipway.components.metrics.multiclass import mean_auc
 from slipway.components.metrics.multiclass_tally import MulticlassTally
 from slipway.components.metrics.number import concordance
 from slipway.components.support.errors import SlipwayError
@@ -206,6 +211,19 @@ def test_replicates_of_the_auc_lie_around_the_auc() -> None:
     tally.add(answers, labels, np.arange(4000) % 1000)
     same = tally.resample(np.ones((1, 1000)), np.arange(1000))
     assert {k: v[0] for k, v in same.items()} == pytest.approx(tally.measure(), abs=1e-9)
+
+
+@pytest.mark.parametrize("rows", [(2,) * 200, (30, 30), (1, 2, 3, 200), (50, 5, 5, 5, 5)])
+def test_chance_of_a_mean_auc_is_as_wide_as_chance_is(rows: tuple[int, ...]) -> None:
+    """Not narrower, and not so wide that it says nothing: with 1,000 classes it once held -0.5 to 1.5."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(len(rows)), rows)
+    error, seen = chance_mean_auc_error(np.array(rows)), []
+    answers = rng.dirichlet(np.ones(len(rows)), len(labels)).astype(np.float32)
+    for _ in range(100):
+        seen.append(mean_auc(rng.permutation(labels), answers))
+    assert np.std(seen) < 1.2 * error < 2.4 * np.std(seen)
+    assert len(rows) > 2 or error == pytest.approx(chance_auc_error(*rows))
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "number"])

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from slipway.components.train.report import TrainingLog, _why, describe_model
+from slipway.components.train.report import TrainingLog, _labels, _why, describe_model
 
 
 def log(**changes: Any) -> TrainingLog:
@@ -67,3 +67,10 @@ def test_a_lead_within_the_noise_is_not_told_as_one(
 ) -> None:
     said = _why(of)
     assert said.startswith(begins) and has in said, said
+
+
+def test_many_classes_are_told_by_both_ends() -> None:
+    assert _labels([(f"c{place}", 10.0 + place) for place in range(20)]).count(";") == 19
+    assert _labels([(f"c{place}", 10.0 + place) for place in range(1000)]) == (
+        "c999: 1,009; c998: 1,008; c997: 1,007; … 994 more …; c2: 12; c1: 11; c0: 10"
+    )
