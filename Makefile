@@ -46,6 +46,14 @@ FAULT_POINTS ?= 7
 test-faults: $(VENV)/dev.done services ## Disturb stages and runs at seeded points; writes the table of docs/faults.md. FAULT_POINTS=20 FAULT_SEED=7
 	@FAULT_POINTS=$(FAULT_POINTS) $(BIN)/python -m pytest -q tests/faults
 
+.PHONY: test-load
+test-load: $(VENV)/dev.done services ## Load a predictor, its stores faulty, beside slow, idle and hostile clients. LOAD_MINUTES=15 SEED=1
+	@cd tests && ../$(BIN)/python -m support.predictor_load $(or $(LOAD_MINUTES),15) $(or $(SEED),1)
+
+.PHONY: test-scale
+test-scale: $(VENV)/dev.done ## Take what grows far beyond what a project has: log rows, schedules, columns, categories, history.
+	@cd tests && PYTHONPATH=.. ../$(BIN)/python -m support.scale_points
+
 .PHONY: coverage
 coverage: $(VENV)/dev.done services build/lake/.complete ## Run the tests and say which lines they reach. TEST_ARGS="tests/components"
 	@rm -f build/.coverage*

@@ -185,10 +185,12 @@ def write_log(folder: Path) -> None:
         )
     kept = table(50_000, 1)
     (folder / "reference").mkdir()
+    probabilities = np.linspace(0, 1, kept.num_rows)
+    kept = kept.append_column("part", pa.repeat("train", kept.num_rows))
+    kept = kept.append_column("probability", pa.array(probabilities))
+    kept = kept.append_column("predicted", pa.array((probabilities >= 0.5).astype(np.int8)))
     pq.write_table(
-        kept.append_column("part", pa.repeat("train", kept.num_rows)).append_column(
-            "probability", pa.array(np.linspace(0, 1, kept.num_rows))
-        ),
+        kept,
         folder / "reference" / "reference.parquet",
     )
     ReferenceSummary(

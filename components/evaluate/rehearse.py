@@ -28,6 +28,7 @@ from slipway.components.evaluate.measures.baselines import sample_part
 from slipway.components.evaluate.measures.measured import RehearsalEvidence
 from slipway.components.metrics.kinds.base import LabelType, Output
 from slipway.components.metrics.kinds.choose import label_type_of
+from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.retry import wait_until
 
@@ -265,9 +266,9 @@ def _predictor(
     import httpx
 
     # A model is signed once it has passed: nothing can be asked of its signature yet.
-    environment = {
+    variables = {
         name: value
-        for name, value in os.environ.items()
+        for name, value in environment.without_signers(os.environ).items()
         if not name.startswith("SLIPWAY_")
         and name not in ("INFERENCE_LOG_URI", "PORT", "STORAGE_URI", "MODEL_PUBLIC_KEYS")
     }
@@ -285,7 +286,7 @@ def _predictor(
             [*command, *flags],
             stdout=output,
             stderr=output,
-            env=environment,
+            env=variables,
             cwd=scratch,
             pass_fds=[listener.fileno(), life],
         )

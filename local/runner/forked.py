@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from slipway.components.support import tracking
+from slipway.components.support import environment, tracking
 
 RUNTIME = "_KFP_RUNTIME"
 """The variable by which kfp knows, at its import, that it is in a task."""
@@ -35,6 +35,8 @@ _ASKING, _SHORT = (
     frozenset({"train", "evaluate", "register", "deploy"}),
     frozenset({"ingest", "validate"}),
 )
+_SIGNING = "register"
+"""The stage that has the key which signs models; no other has use of it."""
 Run = Callable[..., int]
 
 
@@ -112,6 +114,9 @@ def _run_stage(source: str, arguments: list[str], variables: dict[str, str], out
     logging.getLogger().setLevel(logging.WARNING)
     atexit._clear()
     os.environ.update({**variables, RUNTIME: "true"})
+    if arguments[-1] != _SIGNING:
+        for name in os.environ.keys() - environment.without_signers(os.environ).keys():
+            del os.environ[name]
     program = Path(tempfile.mkdtemp()) / _FILE
     program.write_text(source, encoding="utf-8")
     sys.argv = ["executor_main", _MODULE, str(program), *arguments]

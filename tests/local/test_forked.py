@@ -46,7 +46,9 @@ def describe(note: str) -> str:
         "term": getsignal(SIGTERM) is SIG_DFL,
         "print": builtins.print.__module__,
         "warned": ("ignore", None, Warning, None, 0) not in warnings.filters,
-        "variables": {k: os.environ.get(k) for k in ("COLOUR", "_KFP_RUNTIME")},
+        "variables": {
+            k: os.environ.get(k) for k in ("COLOUR", "_KFP_RUNTIME", "MODEL_PRIVATE_KEY")
+        },
         "mlflow": "mlflow" in sys.modules,
         "polars": sys.modules.get("polars", "none") is not None and "polars" in sys.modules,
     }
@@ -137,7 +139,8 @@ def run(folder: Path, pipeline: Any, *, server: bool = True, **arguments: str) -
         mounts=[],
         lock=str(workspace.work_lock),
     )
-    settings = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"} if server else {}
+    settings = {"MODEL_PRIVATE_KEY": "of register alone"}
+    settings |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"} if server else {}
     with workspace.locked():
         return execute(request, settings, workspace.logs / "run.log", lambda task, event: None)
 
@@ -156,7 +159,8 @@ def test_a_stage_finds_what_a_new_interpreter_would_have(tmp_path: Path) -> None
     assert facts["term"]
     assert facts["print"] == "builtins", "its lines are indented once, by the runner"
     assert facts["warned"], "what the runner ignores, a stage does not"
-    assert facts["variables"] == {"COLOUR": "blue", "_KFP_RUNTIME": "true"}
+    variables = {"COLOUR": "blue", "_KFP_RUNTIME": "true", "MODEL_PRIVATE_KEY": None}
+    assert facts["variables"] == variables
     assert not facts["mlflow"], "nothing is imported before the first stage has begun"
     assert not facts["polars"]
     assert Path(f"{note}.end").read_text() == "ended"
