@@ -9,7 +9,7 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.secrets import SECRET_NAME, SECRET_TEXT
 from slipway.pipelines.package import Package, beyond_mysql, bounds, bytes_of
 from slipway.pipelines.pod_values import find_pod_values
-from slipway.pipelines.spec import Container, Source
+from slipway.pipelines.spec import Container, InputSource
 
 MAX_BYTES = 32 << 20
 MAX_VERSION_NAME = 127
@@ -197,7 +197,7 @@ def containers(package: Package) -> dict[str, Container]:
     return {label: e["container"] for label, e in executors.items() if "container" in e}
 
 
-def _task_inputs(package: Package) -> Iterator[tuple[str, dict[str, Source], set[str]]]:
+def _task_inputs(package: Package) -> Iterator[tuple[str, dict[str, InputSource], set[str]]]:
     """Every task of every DAG: its name, its inputs, and the parameters that its DAG declares."""
     components = [package.spec.get("root", {}), *package.spec.get("components", {}).values()]
     for component in components:

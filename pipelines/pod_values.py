@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from slipway.pipelines.spec import ComponentSpec, PipelineSpec, Platform, Source
+from slipway.pipelines.spec import ComponentSpec, InputSource, PipelineSpec, Platform
 
 CHANNEL = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
 TEXT, STRUCT = frozenset({"STRING"}), frozenset({"STRUCT"})
@@ -72,7 +72,7 @@ def _in_group(
 
 
 def _origin(
-    spec: PipelineSpec, group: ComponentSpec, source: Source, known: Known
+    spec: PipelineSpec, group: ComponentSpec, source: InputSource, known: Known
 ) -> tuple[str, str]:
     """The parameter that an input comes from, and its kind."""
     if parameter := source.get("componentInputParameter"):
@@ -93,7 +93,7 @@ def _leaves(value: object, where: str) -> Iterator[tuple[str, object]]:
         yield where, value
 
 
-def _configured(executor: Platform) -> Iterator[tuple[str, Source, frozenset[str]]]:
+def _configured(executor: Platform) -> Iterator[tuple[str, InputSource, frozenset[str]]]:
     """The sources in an executor's configuration, with the kinds that the driver takes there."""
     if source := executor.get("nodeSelector", {}).get("nodeSelectorJson"):
         yield "nodeSelector", source, STRUCT

@@ -30,7 +30,7 @@ class TaskOutput(TypedDict):
     outputParameterKey: str
 
 
-class Source(TypedDict, total=False):
+class InputSource(TypedDict, total=False):
     """Where an input of a task, or a value of its pod, comes from; one of the keys is there."""
 
     componentInputParameter: str
@@ -41,7 +41,7 @@ class Source(TypedDict, total=False):
 class TaskInputs(TypedDict, total=False):
     """The inputs of a task, by name."""
 
-    parameters: dict[str, Source]
+    parameters: dict[str, InputSource]
     artifacts: dict[str, dict[str, object]]
 
 

@@ -40,7 +40,7 @@ _LOG_BYTES = 10_000_000
 
 
 @dataclass(slots=True, kw_only=True)
-class Member:
+class SupervisedPredictor:
     """One predictor: what it serves, and its process.
 
     Attributes:
@@ -93,8 +93,8 @@ class Supervisor:
         self._folder, self._public = folder, public
         host, port = public.getsockname()[:2]
         self._endpoint = Endpoint(pid=os.getpid(), host=host, port=port, started=time.time())
-        self._stable: Member | None = None
-        self._candidate: Member | None = None
+        self._stable: SupervisedPredictor | None = None
+        self._candidate: SupervisedPredictor | None = None
         self._watchers: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
 
@@ -138,7 +138,7 @@ class Supervisor:
         match what:
             case "start":
                 await self._discard()
-                self._candidate = Member(**request)
+                self._candidate = SupervisedPredictor(**request)
                 await self._launch(self._candidate, joined=False)
             case "join":
                 self._join()
@@ -155,7 +155,7 @@ class Supervisor:
         self._save()
         return asdict(self._endpoint)
 
-    async def _launch(self, member: Member, *, joined: bool) -> None:
+    async def _launch(self, member: SupervisedPredictor, *, joined: bool) -> None:
         """Starts a predictor: behind a private port, or at once on the public socket."""
         private: socket.socket | None = None
         member.private_url = ""
@@ -189,7 +189,9 @@ class Supervisor:
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
 
-    async def _watch(self, member: Member, process: asyncio.subprocess.Process) -> None:
+    async def _watch(
+        self, member: SupervisedPredictor, process: asyncio.subprocess.Process
+    ) -> None:
         """Starts the stable predictor again when it ends by itself, ever more slowly."""
         started = time.monotonic()
         code = await process.wait()
@@ -209,7 +211,7 @@ class Supervisor:
             await self._launch(member, joined=True)
             self._save()
 
-    def _join(self) -> Member:
+    def _join(self) -> SupervisedPredictor:
         """The candidate accepts on the public socket, beside the stable predictor."""
         member = self._candidate
         if member is None or member._process is None or member._process.returncode is not None:
@@ -241,7 +243,7 @@ class Supervisor:
         write_json(self._folder / STATE, asdict(self._endpoint))
 
 
-async def _end(member: Member) -> None:
+async def _end(member: SupervisedPredictor) -> None:
     """SIGTERM, which drains; SIGKILL where that takes too long."""
     process = member._process
     if process is None or process.returncode is not None:

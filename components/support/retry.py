@@ -7,8 +7,8 @@ from typing import Protocol, TypeVar
 R = TypeVar("R")
 
 
-class Clock(Protocol):
-    """What time passes by: the module `time`, or a test's own clock."""
+class TimeSource(Protocol):
+    """What time is read from, and waited by: the module `time`, or a test's own clock."""
 
     def monotonic(self) -> float:
         """Seconds since some moment."""
@@ -26,7 +26,7 @@ def retry(
     longest_wait: float = 4.0,
     when: Callable[[BaseException], bool] = lambda error: isinstance(error, Exception),
     asked_to_wait: Callable[[BaseException], float | None] = lambda error: None,
-    clock: Clock = time,
+    clock: TimeSource = time,
 ) -> R:
     """Calls until it succeeds; the wait doubles from one attempt to the next.
 
@@ -73,7 +73,7 @@ def retry(
 
 
 def wait_until(
-    is_done: Callable[[], bool], *, timeout: float, every: float = 0.05, clock: Clock = time
+    is_done: Callable[[], bool], *, timeout: float, every: float = 0.05, clock: TimeSource = time
 ) -> bool:
     """Asks until the answer is yes.
 

@@ -29,7 +29,7 @@ _EXACT = 2**53
 
 
 @dataclass(slots=True, kw_only=True)
-class _Seen:
+class _ColumnSummary:
     """What a column was seen to hold; times as whole numbers of their unit since 1970."""
 
     nulls: int = 0
@@ -59,7 +59,7 @@ def infer_table(
         SlipwayError: there are no rows to learn from.
     """
     rows = 0
-    seen = {column: _Seen() for column in schema.names}
+    seen = {column: _ColumnSummary() for column in schema.names}
     for batch in batches:
         rows += batch.num_rows
         for column, values in zip(schema.names, batch.columns, strict=True):
@@ -119,7 +119,7 @@ def _read(out: Path) -> dict[str, object]:
     return schema
 
 
-def _look(seen: _Seen, column: "pa.Array") -> None:
+def _look(seen: _ColumnSummary, column: "pa.Array") -> None:
     """Takes a batch's values into account."""
     import numpy as np
     import pyarrow as pa
@@ -154,7 +154,7 @@ def _look(seen: _Seen, column: "pa.Array") -> None:
         seen.whole = bool(np.all(np.floor(values) == values))
 
 
-def _column(kind: "pa.DataType", seen: _Seen, rows: int) -> dict[str, object]:
+def _column(kind: "pa.DataType", seen: _ColumnSummary, rows: int) -> dict[str, object]:
     """The schema of one column."""
     name, form = _json_type(kind, seen)
     if name is None:
@@ -181,7 +181,7 @@ def _column(kind: "pa.DataType", seen: _Seen, rows: int) -> dict[str, object]:
     return column
 
 
-def _json_type(kind: "pa.DataType", seen: _Seen) -> tuple[str | None, str | None]:
+def _json_type(kind: "pa.DataType", seen: _ColumnSummary) -> tuple[str | None, str | None]:
     import pyarrow as pa
 
     if pa.types.is_timestamp(kind):
@@ -211,7 +211,7 @@ def _may_be_key(kind: "pa.DataType") -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_integer(kind))
 
 
-def _is_key(kind: "pa.DataType", seen: _Seen) -> bool:
+def _is_key(kind: "pa.DataType", seen: _ColumnSummary) -> bool:
     """Whether a text or whole number without nulls never came twice."""
     import numpy as np
 

@@ -69,7 +69,7 @@ class StoredView:
 
 
 @dataclass(slots=True)
-class _Found:
+class _FoundRow:
     """An entity's values and their moment, in microseconds since 1970."""
 
     moment: int
@@ -127,8 +127,8 @@ def look_up(
 
 
 def _holds(
-    view: StoredView, feast: _Found | None, row: _Found | None, clock: Clock, moment: int
-) -> _Found | None:
+    view: StoredView, feast: _FoundRow | None, row: _FoundRow | None, clock: Clock, moment: int
+) -> _FoundRow | None:
     """What a streamed view says of an entity at a moment: its own row, or a newer one of Feast.
 
     Rows of features can be pushed through Feast itself. Such a row of windows counts until all windows
@@ -143,8 +143,8 @@ def _holds(
     return None if row is None or (tag.ttl and row.moment < moment - tag.ttl) else row
 
 
-def _own_row(moment: int, cells: str | bytes) -> _Found:
-    return _Found(moment, json.loads(cells))
+def _own_row(moment: int, cells: str | bytes) -> _FoundRow:
+    return _FoundRow(moment, json.loads(cells))
 
 
 _Asked = list[tuple[StoredView, list[bytes]]]
@@ -174,7 +174,7 @@ class SqliteSource:
             row = None
         return Clock(_end(self.note(view)), *(row or (None, None)))
 
-    def read(self, asked: _Asked, now: int) -> list[dict[bytes, _Found]]:
+    def read(self, asked: _Asked, now: int) -> list[dict[bytes, _FoundRow]]:
         """Of each view what it says of its entities."""
         found = []
         # One state of the store for all of it: a push is seen whole or not at all.
@@ -192,9 +192,9 @@ class SqliteSource:
             self._connection.rollback()
         return found
 
-    def _rows(self, view: StoredView, entities: list[bytes]) -> dict[bytes, _Found]:
+    def _rows(self, view: StoredView, entities: list[bytes]) -> dict[bytes, _FoundRow]:
         table = note_name(self._project, view.name)
-        there: dict[bytes, _Found] = {}
+        there: dict[bytes, _FoundRow] = {}
         for start in range(0, len(entities), _TOGETHER):
             some = entities[start : start + _TOGETHER]
             query = (
@@ -203,7 +203,7 @@ class SqliteSource:
             )
             for key, name, value, stamp in self._connection.execute(query, some):
                 if key not in there:
-                    there[key] = _Found(_instant(stamp), {})
+                    there[key] = _FoundRow(_instant(stamp), {})
                 there[key].values[name] = read_value(value)
         return there
 
@@ -211,10 +211,10 @@ class SqliteSource:
         self,
         view: StoredView,
         entities: list[bytes],
-        feast: dict[bytes, _Found],
+        feast: dict[bytes, _FoundRow],
         clock: Clock,
         moment: int,
-    ) -> dict[bytes, _Found]:
+    ) -> dict[bytes, _FoundRow]:
         query = (
             f"SELECT moment, cells FROM {ROWS} WHERE view = ? AND entity = ? AND moment <= ?"  # noqa: S608
             " ORDER BY moment DESC LIMIT 1"
@@ -262,7 +262,7 @@ class RedisSource:
         """The clock of a streamed view."""
         return self._clocks([view])[view]
 
-    def read(self, asked: _Asked, now: int) -> list[dict[bytes, _Found]]:
+    def read(self, asked: _Asked, now: int) -> list[dict[bytes, _FoundRow]]:
         """Of each view what it says of its entities."""
         clocks = self._clocks([view.name for view, _ in asked if view.stream is not None])
         moments = {
@@ -317,22 +317,22 @@ class RedisSource:
 
     def _rows(
         self, view: StoredView, entities: list[bytes], answers: Iterable[Any]
-    ) -> dict[bytes, _Found]:
+    ) -> dict[bytes, _FoundRow]:
         there = {}
         for key, (stamp, *values) in zip(entities, answers, strict=False):
             if stamp is not None:
                 cells = dict(zip(view.features, map(read_value, values), strict=True))
-                there[key] = _Found(_ticks(stamp) if view.stream else 0, cells)
+                there[key] = _FoundRow(_ticks(stamp) if view.stream else 0, cells)
         return there
 
     def _streamed(
         self,
         view: StoredView,
         members_of: list[tuple[bytes, Any]],
-        feast: dict[bytes, _Found],
+        feast: dict[bytes, _FoundRow],
         clock: Clock,
         moment: int,
-    ) -> dict[bytes, _Found]:
+    ) -> dict[bytes, _FoundRow]:
         there = {}
         for key, members in members_of:
             own = None

@@ -7,7 +7,7 @@ that somebody had written before) never does, since the controller tries again a
 
 import re
 
-from slipway.components.deploy.kserve.seen import Seen
+from slipway.components.deploy.kserve.seen import ObservedService
 from slipway.components.support.documents import KubeObject
 from slipway.components.support.kubernetes.cluster import NEVER, Cluster, Moment, created, last_seen
 
@@ -18,7 +18,7 @@ _CONFLICT = "Operation cannot be fulfilled"
 _REPLICA_SETS = r"{service}-(v\d+(-next)?-)?predictor-"
 
 
-def diagnose(cluster: Cluster, seen: Seen, revision: str | None) -> str:
+def diagnose(cluster: Cluster, seen: ObservedService, revision: str | None) -> str:
     """What stands in the way of a service's new revision.
 
     Args:

@@ -12,7 +12,7 @@ _KNATIVE_REVISION = "serving.knative.dev/revision"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class ObservedService:
     """An InferenceService and its pods, as read one after the other."""
 
     service: KubeObject

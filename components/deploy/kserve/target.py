@@ -41,7 +41,7 @@ from slipway.components.deploy.kserve.manifest import (
     revision_name,
     workload,
 )
-from slipway.components.deploy.kserve.seen import Seen
+from slipway.components.deploy.kserve.seen import ObservedService
 from slipway.components.deploy.kserve.storage import storage_uri
 from slipway.components.deploy.rollout import judge_answers, observe_rollout
 from slipway.components.support.documents import KubeObject
@@ -202,7 +202,7 @@ class Rollout:
                 "canary": [{"trafficPercent": share, "predictor": canary}],
             }
 
-        def canary_ready(seen: Seen) -> bool:
+        def canary_ready(seen: ObservedService) -> bool:
             statuses = seen.status.get("canaryStatuses", [])
             return any(s.get("name") == name and s.get("ready") for s in statuses) and seen.runs(
                 workload(self.project, name), _revision(self.wanted)
@@ -295,7 +295,7 @@ class Rollout:
     def _settle(self, serving: KubeObject) -> str:
         """Waits until the predictor's pods, and none but they, take all requests."""
 
-        def settled(seen: Seen) -> bool:
+        def settled(seen: ObservedService) -> bool:
             if not (seen.is_ready and seen.address):
                 return False
             revision = _revision(serving)
@@ -320,20 +320,24 @@ class Rollout:
     def _remember(self, stable: KubeObject | None) -> None:
         self.cluster.apply(record(self.project, self.cluster.namespace, stable), _RECORDER)
 
-    def _see(self, service: KubeObject, **labels: str | None) -> Seen:
+    def _see(self, service: KubeObject, **labels: str | None) -> ObservedService:
         """The predictor's pods, narrowed by labels; a transformer's carry the same ones but one."""
         wanted = {SERVICE_LABEL: self.project, "component": "predictor", **labels}
         selector = ",".join(f"{name}={value}" for name, value in wanted.items())
-        return Seen(service=service, pods=self.cluster.list("Pod", labelSelector=selector))
+        return ObservedService(
+            service=service, pods=self.cluster.list("Pod", labelSelector=selector)
+        )
 
-    def _wait(self, done: Callable[[Seen], bool], *, whose: KubeObject | None = None) -> Seen:
+    def _wait(
+        self, done: Callable[[ObservedService], bool], *, whose: KubeObject | None = None
+    ) -> ObservedService:
         """Polls until it holds.
 
         Args:
             done: what is waited for.
             whose: predictor it is that is to become ready; None: the new one.
         """
-        seen: Seen
+        seen: ObservedService
 
         def is_done() -> bool:
             nonlocal seen

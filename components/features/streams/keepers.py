@@ -39,7 +39,7 @@ BUSY_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class StoredEvents:
     """What the store has of a view: its clock, and the events of the entities that were asked for."""
 
     clock: Clock
@@ -63,7 +63,7 @@ class Change:
     pushed: int | None = None
 
 
-Compute = Callable[[dict[str, Held]], dict[str, Change]]
+Compute = Callable[[dict[str, StoredEvents]], dict[str, Change]]
 """From what the store has of some views to what it is to have; it may be called again."""
 
 
@@ -131,7 +131,7 @@ class SqliteKeeper:
         self._connection.execute("BEGIN IMMEDIATE")
         with self._connection:
             held = {
-                view: Held(self.clock(view), self._events(view, keys))
+                view: StoredEvents(self.clock(view), self._events(view, keys))
                 for view, keys in entities.items()
             }
             for view, change in compute(held).items():
@@ -223,7 +223,7 @@ class RedisKeeper:
                     pipe.watch(*watched)
                 found = iter(pipe.mget(watched) if watched else [])
                 held = {
-                    view: Held(self.clock(view), {k: e for k in keys if (e := next(found))})
+                    view: StoredEvents(self.clock(view), {k: e for k in keys if (e := next(found))})
                     for view, keys in entities.items()
                 }
                 changes = compute(held)

@@ -22,7 +22,7 @@ from slipway.components.features.store.encoding import entity_keys
 from slipway.components.features.store.online import as_arrow
 from slipway.components.features.store.registry import open_store
 from slipway.components.features.streams import state
-from slipway.components.features.streams.keepers import Change, Held, open_keeper
+from slipway.components.features.streams.keepers import Change, StoredEvents, open_keeper
 from slipway.components.features.streams.lines import as_columns, read_lines
 from slipway.components.features.streams.record import StreamRecord, read_streams, write_streams
 from slipway.components.features.streams.schema import EventSchema, Landing
@@ -218,7 +218,7 @@ class Pusher:
         capped: dict[str, int] = {}
         stands: list[int] = []
 
-        def compute(held: dict[str, Held]) -> dict[str, Change]:
+        def compute(held: dict[str, StoredEvents]) -> dict[str, Change]:
             stands.clear()
             changes = {}
             for view in views:
@@ -294,7 +294,7 @@ class _Streamed:
         return _Events(entities.to_list(), events)
 
     def entries(
-        self, fresh: _Events, held: Held, moment: int, most: int, *, offline: bool = False
+        self, fresh: _Events, held: StoredEvents, moment: int, most: int, *, offline: bool = False
     ) -> tuple[list[state.Entry], int]:
         """What the store is to hold of the entities with the fresh events, and how many were capped.
 
@@ -393,7 +393,7 @@ def _keep_events(
         for first in range(0, len(every.entities), ENTITIES):
             some = _some(every, first)
 
-            def compute(held: dict[str, Held], some: _Events = some) -> dict[str, Change]:
+            def compute(held: dict[str, StoredEvents], some: _Events = some) -> dict[str, Change]:
                 own = held[view.name]
                 stands = own.clock.moment(now) or now
                 entries, _ = streamed.entries(some, own, stands, stream.most_events, offline=True)

@@ -9,7 +9,7 @@ from support.kube_double import LABEL, KubeDouble
 
 from slipway.components.deploy.kserve.diagnosis import diagnose
 from slipway.components.deploy.kserve.manifest import REVISION
-from slipway.components.deploy.kserve.seen import Seen
+from slipway.components.deploy.kserve.seen import ObservedService
 from slipway.components.support.errors import SlipwayError
 
 QUOTA = 'pods "x" is forbidden: exceeded quota: compute, requested: pods=1'
@@ -117,7 +117,7 @@ def test_only_what_still_holds_is_a_diagnosis(name: str) -> None:
         "metadata": {"name": "flights"},
         "status": {"conditions": case.conditions, "url": "x"},
     }
-    said = diagnose(Cluster(), Seen(service=service, pods=case.pods), "r2")  # type: ignore[arg-type]
+    said = diagnose(Cluster(), ObservedService(service=service, pods=case.pods), "r2")  # type: ignore[arg-type]
     with pytest.raises(AssertionError, match=case.says):
         raise AssertionError(said)
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from slipway.components.deploy.kserve.manifest import REVISION
-from slipway.components.deploy.kserve.seen import Seen
+from slipway.components.deploy.kserve.seen import ObservedService
 
 KNATIVE = "serving.knative.dev/revision"
 WELL = {"conditions": [{"type": "Ready", "status": "True"}], "observedGeneration": 7}
@@ -33,7 +33,7 @@ STANDARD: dict[str, tuple[list[Any], bool]] = {
 @pytest.mark.parametrize("case", STANDARD)
 def test_a_deployment_is_through_when_its_pods_are(case: str) -> None:
     pods, through = STANDARD[case]
-    seen = Seen(service={"status": WELL}, pods=pods)
+    seen = ObservedService(service={"status": WELL}, pods=pods)
     assert seen.is_ready, "whatever the status says"
     assert seen.runs("flights-predictor", "new") is through
 
@@ -60,17 +60,21 @@ REVISIONS: dict[str, tuple[str, str, list[Any], bool]] = {
 def test_a_revision_is_the_one_that_was_applied_when_its_pods_say_so(case: str) -> None:
     created, ready, pods, expected = REVISIONS[case]
     component = {"latestCreatedRevision": created, "latestReadyRevision": ready}
-    seen = Seen(service={"status": WELL | {"components": {"predictor": component}}}, pods=pods)
+    seen = ObservedService(
+        service={"status": WELL | {"components": {"predictor": component}}}, pods=pods
+    )
     assert seen.latest_ready("new") is expected
 
 
 def test_what_is_rolled_out_is_told_by_pods_too() -> None:
     component = {"latestRolledoutRevision": "r1"}
     status = {"components": {"predictor": component}}
-    seen = Seen(service={"status": status}, pods=[of("r1", "old"), of("r2", "new")])
+    seen = ObservedService(service={"status": status}, pods=[of("r1", "old"), of("r2", "new")])
     assert (seen.rolled_out, seen.is_rolled_out("old"), seen.is_rolled_out("new")) == (
         "r1",
         True,
         False,
     )
-    assert not Seen(service={"status": status}, pods=[of("r2", "old")]).is_rolled_out("old")
+    assert not ObservedService(service={"status": status}, pods=[of("r2", "old")]).is_rolled_out(
+        "old"
+    )
