@@ -47,6 +47,8 @@ _UNEVENTFUL = {
     "retrain": ("nothing asked for it",),
 }
 WINDOWS = 5
+_SHORT, _LONG = 10, 19
+"""Columns of a task's name: those of scoring are as long as monitor-predictions."""
 
 
 class Display:
@@ -60,6 +62,7 @@ class Display:
         self._heartbeat = heartbeat
         self._status: Status | None = None
         self._at_work: TaskRun | None = None
+        self._width = _SHORT
         self._message = ""
         self._done: float | None = None
         self._since = self._said_at = time.monotonic()
@@ -67,6 +70,7 @@ class Display:
     @contextmanager
     def pipeline(self, name: str) -> Iterator[None]:
         """Shows what runs while the block does."""
+        self._width = _LONG if name in ("scoring", "backfill") else _SHORT
         if name != "requests":
             self._line(Text(f"{name} pipeline", "bold"))
         if self.console.quiet:
@@ -133,10 +137,9 @@ class Display:
         self._said_at = time.monotonic()
         self.console.print(text, soft_wrap=True)
 
-    @staticmethod
-    def _label(name: str, status: str, time_text: str) -> Text:
+    def _label(self, name: str, status: str, time_text: str) -> Text:
         word = (f"{status:<9}", COLOURS.get(status, ""))
-        return Text.assemble(f"  {name:<10} ", word, f" {time_text}  ")
+        return Text.assemble(f"  {name:<{self._width}} ", word, f" {time_text}  ")
 
 
 def show_result(console: Console, result: "RunResult", workspace: "Workspace") -> None:
@@ -219,7 +222,7 @@ def show_verdict(console: Console, result: "RunResult") -> None:
 
 def _show_rules(console: Console, verdict: "Verdict") -> None:
     """A line for each bound and for each other rule that failed, with their marks."""
-    from slipway.components.config.kinds import METRICS, asked_bound, asked_of
+    from slipway.components.config.kinds import asked_bound, asked_of, in_order
 
     ascii_only = console.options.ascii_only
     bad, good = (
@@ -227,9 +230,7 @@ def _show_rules(console: Console, verdict: "Verdict") -> None:
         Text("  + " if ascii_only else "  ✓ ", "green"),
     )
     failed = [rule for rule in verdict.rules if rule.outcome != "pass"]
-    # In the order that a kind's metrics are shown: a record's own order is the alphabet's.
-    ordered = dict.fromkeys(name for metrics in METRICS.values() for name in metrics)
-    names = list(filter(verdict.thresholds.__contains__, ordered))
+    names = in_order(verdict.thresholds)
     width = max(map(len, names), default=0)
     for name in names:
         value, threshold = verdict.metrics.get(name), verdict.thresholds[name]

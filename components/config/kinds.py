@@ -131,6 +131,12 @@ def asked_bound(metric: str, bound: float | None) -> float | None:
     return None if not bound and metric in UNBOUNDED else bound
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Metrics in the order that a kind's are shown: a record's own order is the alphabet's."""
+    known = dict.fromkeys(name for metrics in METRICS.values() for name in metrics)
+    return [name for name in known if name in set(names)]
+
+
 def asked_of(metric: str, limit: float) -> str:
     """What a limit asks of a metric, in words: `at least 0.7`, or `at most` where lower is better."""
     if asked_bound(metric, limit) is None:

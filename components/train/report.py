@@ -417,7 +417,7 @@ def _calibration(training: TrainingLog) -> str:
     if not curves:
         return ""
     binary = training["label_kind"] == "binary"
-    top = max(max(p["probability"], p["positives"]) for c in curves.values() for p in c) * 1.05
+    top = max(max(p["probability"], p["positives"]) for c in curves.values() for p in c)
 
     def paint(axes: "Axes") -> None:
         axes.plot([0, top], [0, top], color=colour("other"), lw=1, ls=":", label="perfect")

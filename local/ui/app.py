@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipway.components.config.kinds import metric_name
+from slipway.components.config.kinds import in_order, metric_name
 from slipway.components.contracts.monitoring.monitoring_record import DriftCounts
 from slipway.components.monitor import history
 from slipway.components.support.errors import SlipwayError
@@ -89,10 +89,13 @@ class _Pages:
         from slipway.components.deploy.local.target import status
 
         runs = find_runs(self._workspace)
+        endpoints = status(Path(self._settings["SLIPWAY_HOME"]))
         return _page(
             "overview.html.j2",
             folder=str(self._workspace.root),
-            endpoints=status(Path(self._settings["SLIPWAY_HOME"])),
+            endpoints=endpoints,
+            serving={e.project: e.model_version for e in endpoints if e.state != "stopped"},
+            ordered=in_order,
             runs=runs,
             projects=sorted({run.project for run in runs}),
             refused=find_refusals(self._workspace),

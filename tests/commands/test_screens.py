@@ -194,6 +194,21 @@ def test_one_list_of_stages() -> None:
     assert "report-end" in text()
 
 
+def test_the_stages_of_a_pipeline_stand_in_columns() -> None:
+    """`scoring-features` is longer than any stage's name: its line began further to the right."""
+    file = io.StringIO()
+    display = Display(Console(file=file, width=120))
+    for pipeline, names in (
+        ("scoring", ("score", "monitor-predictions")),
+        ("x", ("ingest", "train")),
+    ):
+        with display.pipeline(pipeline):
+            for name in names:
+                display.ended(TaskRun(name=name, status="succeeded", seconds=1.0, headline="done"))
+    lines = [line for line in file.getvalue().splitlines() if "done" in line]
+    assert [line.index("succeeded") for line in lines] == [22, 22, 13, 13]
+
+
 def test_a_log_hears_of_a_long_stage() -> None:
     file = io.StringIO()
     display = Display(Console(file=file, width=120), heartbeat=0.05)

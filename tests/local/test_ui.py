@@ -144,6 +144,7 @@ def test_a_refused_training_is_told_until_one_passes(
 ) -> None:
     told = "shop: refused by the gate. The training of"
     assert told in text_of(page.get("/"))
+    assert "is not good enough. Nothing serves. below" in text_of(page.get("/"))
     (refusal,) = find_refusals(workspace)
     assert refusal.headline("3").endswith(
         " UTC. below Version 3 serves on; `slipway open card` says what to do."

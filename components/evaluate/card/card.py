@@ -308,11 +308,15 @@ def _version_row(name: Metric, content: CardContent) -> dict[str, object]:
         finding, state = "better", "good"
     elif len(ends) == 3 and max(ends) < 0:
         finding, state = "worse", "bad"
+    if len(ends) == 3 and not any(ends):
+        finding = "the same"
     most = max((abs(end) for end in ends), default=0.0) * 1.1
-    places = digits.decimals_of(difference.low, difference.high, difference.value)
+    own = content.evidence.metrics.get(name, _NOTHING).value
+    # Two versions that answer alike differ by nothing, which says nothing of their own digits.
+    places = digits.decimals_of(difference.low, difference.high, difference.value or own)
     return {
         "name": metric_name(name),
-        "own": digits.number(content.evidence.metrics.get(name, _NOTHING).value, places),
+        "own": digits.number(own, places),
         "champion": digits.number(content.champion.get(name), places),
         "difference": digits.number(difference.value, places),
         "interval": digits.span(difference.low, difference.high, places),

@@ -106,12 +106,15 @@ def _note(parts: list[SliceEvidence], evidence: Evidence, gate: GateConfig) -> s
 
 
 def find_weakest(evidence: Evidence) -> list[dict[str, object]]:
-    """The slices in which the leading metric is worst, for the verdict's notes.
+    """The slices in which the leading metric is worse than on all rows, for the verdict's notes.
 
     Returns:
         Name, metric, value and rows of each.
     """
     lead = evidence.label.lead
+    overall = evidence.metrics.get(lead)
+    whole = overall.value if overall else None
+    sign = -1 if lead in LOWER_IS_BETTER else 1
     found: list[dict[str, Any]] = [
         {
             "name": f"{part.column} = {part.value}",
@@ -120,7 +123,10 @@ def find_weakest(evidence: Evidence) -> list[dict[str, object]]:
             "value": own.value,
         }
         for part in evidence.slices
-        if (own := part.metrics.get(lead)) is not None and own.value is not None
+        if (own := part.metrics.get(lead)) is not None
+        and own.value is not None
+        and part.rows < evidence.rows
+        and (whole is None or sign * own.value < sign * whole)
     ]
     found.sort(key=lambda one: one["value"], reverse=lead in LOWER_IS_BETTER)
     return found[:_WEAKEST]
