@@ -208,6 +208,13 @@ def test_the_picture_is_drawn_also_where_a_window_had_no_labels(
     assert tuple(axis.get_ylabel() for axis in axes[:2]) == panels
     assert f"a better {panels[0]} than" in drawn[0].get_suptitle()
     assert "in 1 of 1 windows. 1 model passed" in drawn[0].get_suptitle()
+    refused = "the gate refuses one"
+    assert refused in [text.get_text() for text in axes[0].get_legend().get_texts()]
+    passed = [replace(window, retrained=None) for window in windows]
+    draw(tmp_path / "replay.png", passed, [release], rows, label)
+    # A colour that is not drawn has no legend.
+    lines = [text.get_text() for text in drawn[1].axes[0].get_legend().get_texts()]
+    assert refused not in lines and "a model is released" in lines
     names = [text.get_text() for text in axes[1].get_legend().get_texts()]
     assert f"served: better in {better} of 1 windows" in names
     assert "the first model, had it stayed" in names and axes[0].get_legend() is not None

@@ -139,7 +139,8 @@ def _lead(axis: Any, windows: list["Served"], name: str) -> None:
             fontsize=8, color=SERVED,
         )  # fmt: skip
     axis.plot([], [], color=QUIET, linewidth=1.2, linestyle="--", label="a model is released")
-    axis.plot([], [], color=ALARM, linewidth=1.2, linestyle=":", label="the gate refuses one")
+    if any(w.retrained == "fail" for w in windows):
+        axis.plot([], [], color=ALARM, linewidth=1.2, linestyle=":", label="the gate refuses one")
     axis.set_ylabel(metric_name(name))
     axis.set_ylim(low - _BELOW * room, high + _OVER * room)
     axis.legend(**_ABOVE)
