@@ -39,7 +39,7 @@ replay: $(VENV)/run.done build/lake/.complete ## Replay June to February: decay,
 
 .PHONY: test
 test: $(VENV)/dev.done services build/lake/.complete ## Set up what is missing, then run every test. TEST_ARGS="-k gate"
-	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -rs $(TEST_ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -rs $(TEST_ARGS)
 
 FAULT_POINTS ?= 7
 .PHONY: test-faults

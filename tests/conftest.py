@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,24 @@ import pytest
 from slipway.components.config.project import LoadedProject, load_project
 
 ROOT = Path(__file__).resolve().parents[1]
+# Files of these run whole jobs: few tests, and minutes each.
+LONG = tuple(f"tests/{room}/" for room in ("e2e", "faults", "examples"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Names the marker of the tests that need a real cluster."""
     config.addinivalue_line("markers", "cluster: needs a real cluster (SLIPWAY_E2E_KUBECONFIG)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest begin first: last, one of them would run while the other core waits.
+
+    Each file stays whole. After the long ones come those with the most tests, as xdist has it by itself.
+    """
+    files = [item.nodeid.partition("::")[0] for item in items]
+    tests = Counter(files)
+    order = {name: (not name.startswith(LONG), -tests[name], i) for i, name in enumerate(tests)}
+    items.sort(key=lambda item: order[item.nodeid.partition("::")[0]])
 
 
 @pytest.fixture(scope="session")

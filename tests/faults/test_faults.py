@@ -149,15 +149,16 @@ def check_registry(uri: str, *, is_whole: bool) -> int:
     from slipway.components.register.evidence_report import show_evidence
     from slipway.components.support.tracking import connect
 
-    os.environ["MLFLOW_TRACKING_URI"] = uri
-    server = connect()
+    server = connect(uri)
     found = server.list_versions("toy")
     assert len(found) <= 1, "registered twice"
     if is_whole:
         challenger = server.find_version("toy", "challenger")
         assert challenger is not None and challenger.version == "1"
     if found:
-        assert show_evidence("toy", "1").problems == ()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_URI", uri)
+            assert show_evidence("toy", "1").problems == ()
     return len(found)
 
 

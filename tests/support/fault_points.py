@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from multiprocessing import forkserver
 from pathlib import Path
 
 from support.fault_stages import Room, work
@@ -118,11 +119,14 @@ def prepared_processes() -> Iterator[multiprocessing.context.ForkServerContext]:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = tests
     context.set_forkserver_preload([*OURS, *HEAVY])
+    try:
+        forkserver.ensure_running()  # it keeps this environment, and hands it on
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
     yield context
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
 
 
 def starter(context: multiprocessing.context.ForkServerContext, output: Path) -> Start:
