@@ -82,9 +82,7 @@ def score_project(job: Job, *, model: str, window: tuple[str, str], publish: str
                 "publish": publish,
             },
         )
-    folder = Path(
-        run.output("score", "predictions") or run.output("merge-predictions", "predictions")
-    )
+    folder = Path(run.output("score", "predictions"))
     return Scored(
         predictions=read_predictions(folder),
         folder=folder,

@@ -214,7 +214,7 @@ def monitor(
 
 def _all_stages(training: PipelineRun) -> list[TaskRun]:
     """The stages in order; those that the gate kept from running count as skipped."""
-    return [training.tasks.get(name) or TaskRun(name=name, status="skipped") for name in STAGES]
+    return [training.task(name) or TaskRun(name=name, status="skipped") for name in STAGES]
 
 
 def add_report(result: RunResult, name: str, path: str | None) -> None:

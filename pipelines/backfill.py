@@ -6,9 +6,8 @@ from slipway.components.config.base import format_duration
 from slipway.components.config.features.reach import backfill_margins
 from slipway.components.config.model import Project
 from slipway.components.features.component import backfill
-from slipway.components.ingest.component import ingest
-from slipway.components.validate.component import validate
 from slipway.pipelines.interface import Channels, ParameterTypes, pipeline_function
+from slipway.pipelines.reading import read_good_rows
 from slipway.pipelines.tasks import (
     batch_arguments,
     notify_at_end,
@@ -87,31 +86,20 @@ def _fill(given: Channels, project: Project, scratch: dict[str, object]) -> None
     """Reads the range's tables again and fills its part of the feature store."""
     due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
     # The sources were corrected since they were read: a backfill has no other reason.
-    ingested = settle(
-        ingest(
-            config=given.data,
-            data_root=given.data_root,
-            window_start=given.window_start,
-            window_end=given.window_end,
-            scheduled_at=due,
-            before=given.before,
-            after=given.after,
-        ),
+    good = read_good_rows(
+        given,
         project,
-    ).set_caching_options(False)
-    validated = settle(
-        validate(
-            dataset=ingested.outputs["dataset"],
-            schema=given.schema,
-            project=given.project,
-            data_root=given.data_root,
-            **scratch,
-        ),
-        project,
+        scratch,
+        cached=False,
+        window_start=given.window_start,
+        window_end=given.window_end,
+        scheduled_at=due,
+        before=given.before,
+        after=given.after,
     )
     settle(
         backfill(
-            dataset=validated.outputs["good"],
+            dataset=good,
             project=given.project,
             config=given.features,
             data_root=given.data_root,

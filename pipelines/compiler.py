@@ -20,6 +20,11 @@ from slipway.pipelines.training import training_pipeline
 
 # Faces beside the stages' own that another pipeline may use: file to package and function.
 MORE_FACES: dict[str, tuple[str, str]] = {
+    "plan-ingest": ("ingest", "plan_ingest"),
+    "ingest-shard": ("ingest", "ingest_shard"),
+    "merge-dataset": ("ingest", "merge_dataset"),
+    "validate-shard": ("validate", "validate_shard"),
+    "merge-validated": ("validate", "merge_validated"),
     "scoring-features": ("features", "scoring_features"),
     "backfill": ("features", "backfill"),
     "score": ("deploy", "score"),

@@ -7,10 +7,10 @@ from kfp import dsl, kubernetes
 from slipway.components.config.base import format_duration
 from slipway.components.config.model import Project
 from slipway.components.features.component import prune_online
-from slipway.components.ingest.component import ingest
 from slipway.components.monitor.component import monitor, retrain
 from slipway.pipelines.interface import Channels, ParameterTypes, pipeline_function
 from slipway.pipelines.packed import pack_section, shared_root
+from slipway.pipelines.reading import read_dataset
 from slipway.pipelines.tasks import (
     notify_at_end,
     pipeline_config,
@@ -102,21 +102,19 @@ def monitoring_pipeline(loaded: Project) -> object:
 def _watch(given: Channels, project: Project, scratch: dict[str, object]) -> dsl.PipelineTask:
     """Reads the labels that are known by now and looks at the window."""
     # Labels of this window arrive later, so what was read once must not be served again.
-    labels = settle(
-        ingest(
-            config=given.data,
-            data_root=given.data_root,
-            window_start=given.labels_start,
-            window_end=given.window_end,
-            scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
-            # What has no example yet has no label yet: monitor says so.
-            may_be_empty=True,
-        ),
+    labels, _ = read_dataset(
+        given,
         project,
-    ).set_caching_options(False)
+        cached=False,
+        window_start=given.labels_start,
+        window_end=given.window_end,
+        scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
+        # What has no example yet has no label yet: monitor says so.
+        may_be_empty=True,
+    )
     watched = settle(
         monitor(
-            labels=labels.outputs["dataset"],
+            labels=labels,
             project=given.project,
             config=given.monitoring,
             features=given.features,

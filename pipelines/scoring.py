@@ -14,11 +14,10 @@ from slipway.components.deploy.component import (
     score_shard,
 )
 from slipway.components.features.component import scoring_features
-from slipway.components.ingest.component import ingest
 from slipway.components.monitor.component import monitor_predictions
-from slipway.components.validate.component import validate
 from slipway.pipelines.interface import Channels, ParameterTypes, pipeline_function
 from slipway.pipelines.packed import pack_section
+from slipway.pipelines.reading import asked_shards, read_good_rows
 from slipway.pipelines.tasks import (
     batch_arguments,
     notify_at_end,
@@ -105,30 +104,19 @@ def _look_up_rows(given: Channels, project: Project, scratch: dict[str, Any]) ->
     """The window's tables without their bad rows, and its rows with their features."""
     due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
     # New rows come in, and labels of old ones: what was read once must not be served again.
-    ingested = settle(
-        ingest(
-            config=given.data,
-            data_root=given.data_root,
-            window_start=given.window_start,
-            window_end=given.window_end,
-            scheduled_at=due,
-            before=given.history,
-        ),
+    good = read_good_rows(
+        given,
         project,
-    ).set_caching_options(False)
-    validated = settle(
-        validate(
-            dataset=ingested.outputs["dataset"],
-            schema=given.schema,
-            project=given.project,
-            data_root=given.data_root,
-            **scratch,
-        ),
-        project,
+        scratch,
+        cached=False,
+        window_start=given.window_start,
+        window_end=given.window_end,
+        scheduled_at=due,
+        before=given.history,
     )
     looked_up = settle(
         scoring_features(
-            dataset=validated.outputs["good"],
+            dataset=good,
             project=given.project,
             config=given.features,
             data_root=given.data_root,
@@ -139,7 +127,7 @@ def _look_up_rows(given: Channels, project: Project, scratch: dict[str, Any]) ->
         ),
         project,
     )
-    return validated.outputs["good"], looked_up.outputs["rows"]
+    return good, looked_up.outputs["rows"]
 
 
 def _score(given: Channels, project: Project, labels: Any, rows: Any) -> None:
@@ -161,16 +149,15 @@ def _score(given: Channels, project: Project, labels: Any, rows: Any) -> None:
 
 def predict_rows(given: Channels, project: Project, rows: Any) -> Any:
     """Predicts the rows in one task, or in shards that are put together as if it had been one."""
-    shards = project.orchestration.shards
     # An alias names another version tomorrow: nothing here is taken from the cache.
-    if shards == 1:
+    if project.orchestration.shards == 1:
         scored = score(rows=rows, project=given.project, model=given.model, publish=given.publish)
         return settle(scored, project).set_caching_options(False).outputs["predictions"]
     plan = plan_scoring(
         rows=rows,
         project=given.project,
         model=given.model,
-        shards=0 if shards == "auto" else shards,
+        shards=asked_shards(project),
     )
     settle(plan, project).set_caching_options(False)
     with dsl.ParallelFor(plan.output, name="shards") as shard:

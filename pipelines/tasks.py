@@ -62,6 +62,11 @@ RESOURCES = {
 
 # Tasks beside the stages', each from the image of one of them.
 HELPERS = {
+    "plan-ingest": TaskResources(),
+    "ingest-shard": RESOURCES["ingest"],
+    "merge-dataset": TaskResources(),
+    "validate-shard": RESOURCES["validate"],
+    "merge-validated": TaskResources(),
     "scoring-features": RESOURCES["features"],
     "backfill": RESOURCES["features"],
     "score": TaskResources(cpu="2", memory="4Gi"),

@@ -14,13 +14,12 @@ from slipway.components.config.parameters import struct_of
 from slipway.components.deploy.component import deploy
 from slipway.components.evaluate.component import evaluate
 from slipway.components.features.component import features as build_features
-from slipway.components.ingest.component import ingest
 from slipway.components.register.component import register
 from slipway.components.support.images import STAGES, image
 from slipway.components.train.component import train
-from slipway.components.validate.component import validate
 from slipway.pipelines.interface import Channels, ParameterTypes, pipeline_function
 from slipway.pipelines.packed import pack_schema, pack_section, shared_root
+from slipway.pipelines.reading import read_good_rows
 from slipway.pipelines.tasks import (
     notify_at_end,
     notify_of_verdict,
@@ -205,31 +204,19 @@ class _Steps:
 
     def prepare_data(self, given: Channels, due: str) -> Any:
         """Ingest, validate and features; returns the splits."""
-        ingested = settle(
-            ingest(
-                config=given.data,
-                data_root=given.data_root,
-                window_start=given.window_start,
-                window_end=given.window_end,
-                data_version=given.data_version,
-                required=required_columns(self.project.features),
-                scheduled_at=due,
-            ),
+        good = read_good_rows(
+            given,
             self.project,
-        )
-        validated = settle(
-            validate(
-                dataset=ingested.outputs["dataset"],
-                schema=given.schema,
-                project=given.project,
-                data_root=given.data_root,
-                **self.scratch,
-            ),
-            self.project,
+            self.scratch,
+            window_start=given.window_start,
+            window_end=given.window_end,
+            data_version=given.data_version,
+            required=required_columns(self.project.features),
+            scheduled_at=due,
         )
         featured = settle(
             build_features(
-                dataset=validated.outputs["good"],
+                dataset=good,
                 project=given.project,
                 config=given.features,
                 data_root=given.data_root,

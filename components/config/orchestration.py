@@ -27,7 +27,12 @@ PROJECT_LABEL, STAGE_LABEL = "slipway.dev/project", "slipway.dev/stage"
 # Every task of every pipeline, by its name in the Kubeflow UI.
 TaskName = Literal[
     "ingest",
+    "plan-ingest",
+    "ingest-shard",
+    "merge-dataset",
     "validate",
+    "validate-shard",
+    "merge-validated",
     "features",
     "train",
     "evaluate",
@@ -46,6 +51,12 @@ TaskName = Literal[
     "report-end",
     "report-verdict",
 ]
+IN_SHARDS: dict[str, tuple[TaskName, ...]] = {
+    "ingest": ("plan-ingest", "ingest-shard", "merge-dataset"),
+    "validate": ("validate-shard", "merge-validated"),
+    "score": ("plan-scoring", "score-shard", "merge-predictions"),
+}
+"""A task to those that do its work in shards. The last of them, the merge, gives what it gives."""
 PipelineName = Literal["training", "retraining", "monitoring", "scoring", "backfill"]
 
 # Kubeflow gives the merge all its inputs in one argument: 131,072 bytes, some 700 for a shard.
@@ -120,8 +131,8 @@ class Orchestration(Section):
     )
     shards: Shards = Field(
         default=1,
-        description="How many pods share the scoring of a table, at most: a number to 128, or auto, one "
-        "for every 4,194,304 rows. 1: one task scores it all.",
+        description="How many pods share a table's ingest, validation and scoring, at most: a number to "
+        "128, or auto, one for every 4,194,304 rows. 1: one task each does it all.",
     )
     tasks: dict[TaskName, TaskSettings] = Field(default={}, description="Task to what it asks for.")
 

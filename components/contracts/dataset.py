@@ -186,6 +186,29 @@ def time_extent(folder: Path, table: str, time: str | None) -> tuple[str | None,
     return format_instant(min(s.min for s in spans)), format_instant(max(s.max for s in spans))
 
 
+def as_written(schema: "pa.Schema") -> "pa.Schema":
+    """The schema that a file was written with.
+
+    Parquet has names of its own for what is in a list or a map, which a reader gets to see in the types.
+    """
+    import pyarrow as pa
+
+    fields = [field.with_type(_as_written(field.type)) for field in schema]
+    return pa.schema(fields, metadata=schema.metadata)
+
+
+def _as_written(kind: "pa.DataType") -> "pa.DataType":
+    import pyarrow as pa
+
+    if pa.types.is_list(kind):
+        return pa.list_(_as_written(kind.value_type))
+    if pa.types.is_map(kind):
+        return pa.map_(_as_written(kind.key_type), _as_written(kind.item_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_as_written(field.type)) for field in kind])
+    return kind
+
+
 class TableWriter:
     """Writes one table of a dataset, batch by batch: full row groups, several files if it is long.
 
@@ -201,12 +224,25 @@ class TableWriter:
         *,
         time: str | None = None,
         source: str = "",
+        first_row: int = 0,
     ):
+        """Begins a table.
+
+        Args:
+            folder: the dataset's.
+            table: its name.
+            schema: its columns.
+            time: the column that the window cuts on.
+            source: what the manifest says of where it comes from.
+            first_row: of a shard, how many rows of the table come before its own: whole row groups. Its
+                files are then the whole table's, or the part of one that it has rows of.
+        """
         self._folder = folder / table
         self._folder.mkdir(parents=True, exist_ok=True)
         self._schema, self._time, self._source = schema, time, source
         self._waiting: list[pa.RecordBatch] = []
-        self._waiting_rows = self._part_rows = self._parts = 0
+        self._waiting_rows = 0
+        self._parts, self._part_rows = divmod(first_row, PART_ROWS)
         self._parquet: pq.ParquetWriter | None = None
         self._hash = ContentHash()
         self._first: datetime | None = None

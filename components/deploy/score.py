@@ -17,6 +17,7 @@ from slipway.components.contracts.monitoring.inference_log import FEATURE_PREFIX
 from slipway.components.contracts.predictions import Predictions, write_predictions
 from slipway.components.contracts.release import Release
 from slipway.components.contracts.rows.scoring import BATCH_ROWS, open_model, predict
+from slipway.components.contracts.shards import Shard
 from slipway.components.contracts.splits import TIME
 from slipway.components.deploy.deploy import fetch_bundle
 from slipway.components.deploy.publishing import place_of, publish_to
@@ -78,25 +79,10 @@ def score_rows(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoringShard:
-    """Which part of a table a task scores, by which version and as of when.
-
-    It is made once for all shards of a table, so that together they give what one task gives.
-
-    Attributes:
-        version: the registered version's number: an alias may move meanwhile.
-        moment: of the scoring, ISO 8601 in UTC.
-        index, of: the shard has the row groups from index/of to (index + 1)/of of the table.
-    """
+class ScoringShard(Shard):
+    """Which part of a table a task scores, by which version (a number: an alias may move meanwhile)."""
 
     version: str
-    moment: str
-    index: int = 0
-    of: int = 1
-
-    def groups(self, count: int) -> range:
-        """Its row groups, of so many."""
-        return range(count * self.index // self.of, count * (self.index + 1) // self.of)
 
 
 def score_into(target: Path, rows: Path, release: Release, shard: ScoringShard) -> Predictions:
@@ -227,13 +213,13 @@ def _predict_all(
 
 def _batches(file: "pq.ParquetFile", shard: ScoringShard) -> Iterator["pa.RecordBatch"]:
     """The shard's rows in batches that are the same however many shards there are."""
-    for group in shard.groups(file.num_row_groups):
+    for group in shard.share([file.num_row_groups]):
         yield from file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group])
 
 
 def _rows_of(footer: "pq.FileMetaData", shard: ScoringShard) -> tuple[int, int]:
     """The number of the shard's first row in the table, and how many it has."""
-    groups = shard.groups(footer.num_row_groups)
+    groups = shard.share([footer.num_row_groups])
     sizes = [footer.row_group(group).num_rows for group in range(groups.stop)]
     return sum(sizes[: groups.start]), sum(sizes[groups.start :])
 

@@ -1,13 +1,10 @@
 """Scoring a table as shards, one task each: the plan that all follow, a shard, and what they make."""
 
-import json
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_instant
 from slipway.components.contracts.bundle import read_bundle
@@ -17,6 +14,7 @@ from slipway.components.contracts.predictions import (
     read_predictions,
     write_predictions,
 )
+from slipway.components.contracts.shards import count_shards, join_files, put_in_order
 from slipway.components.deploy.deploy import fetch_bundle
 from slipway.components.deploy.publishing import place_of, publish_to
 from slipway.components.deploy.score import (
@@ -29,13 +27,6 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory
 from slipway.components.support.stage import progress, stage
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-SHARD_ROWS = 4_194_304
-"""Rows of a shard where their number is left to Slipway: some minutes of work, against a pod's start."""
-MOST = 64
-"""Shards of a table where their number is left to Slipway."""
 _NOTE = "shard"
 
 
@@ -78,15 +69,14 @@ def plan_scoring(
         bundle = read_bundle(fetch_bundle(release, Path(scratch)))
         require_features(bundle, source, release)
     footer = pq.read_metadata(rows / ROWS)
-    wanted = shards or min(-(-footer.num_rows // SHARD_ROWS), MOST)
-    count = max(min(wanted, footer.num_row_groups), 1)
+    count = count_shards(shards, rows=footer.num_rows, pieces=footer.num_row_groups)
     moment = format_instant(now or datetime.now(UTC))
     planned = [
         ScoringShard(version=release.model_version, moment=moment, index=index, of=count)
         for index in range(count)
     ]
     return ShardPlan(
-        shards=[json.dumps(asdict(shard)) for shard in planned],
+        shards=[shard.text for shard in planned],
         rows=footer.num_rows,
         version=release.model_version,
     )
@@ -105,7 +95,7 @@ def score_shard(*, rows: Path, project: str, shard: str, predictions: Path) -> P
     Raises:
         SlipwayError: as `score_rows`.
     """
-    given = ScoringShard(**json.loads(shard))
+    given = ScoringShard.parse(shard)
     with new_directory(predictions) as target:
         result = score_into(target, rows, find_version(project, given.version), given)
         whole = read_feature_rows(rows).rows
@@ -131,15 +121,11 @@ def merge_predictions(
     Raises:
         SlipwayError: a shard is missing, or they are of different scorings. Nothing is left behind.
     """
-    if not parts:
-        raise SlipwayError("No shard of the table is there: run the scoring again.")
-    found = sorted(
-        ((read_predictions(part), part) for part in parts), key=lambda f: _shard(*f)["index"]
-    )
-    _require_whole(found)
-    records = [record for record, _ in found]
+    ordered = _in_order(parts)
+    records = [read_predictions(part) for part in ordered]
     with new_directory(predictions) as target:
-        _merge_days([part for _, part in found], target, records[0].model)
+        disorder = "The rows are not ordered by time: run features again."
+        join_files(ordered, "*.parquet", target, disorder)
         result = replace(
             records[0],
             rows=sum(record.rows for record in records),
@@ -155,66 +141,23 @@ def merge_predictions(
     return result
 
 
-def _shard(record: Predictions, part: Path) -> dict[str, Any]:
-    if _NOTE not in record.notes:
-        raise SlipwayError(f"{part} holds no shard of a table, but all of one.")
-    return dict(record.notes[_NOTE])
+def _in_order(parts: Sequence[Path]) -> list[Path]:
+    """The folders of all shards of one scoring in their order; each must be there once.
 
-
-def _require_whole(found: list[tuple[Predictions, Path]]) -> None:
-    """All shards of one scoring must be there, each once."""
-    first, place = found[0]
-    wanted = _shard(first, place)
-    for record, part in found[1:]:
-        same = replace(record, rows=first.rows, positives=first.positives, notes=first.notes)
-        note = _shard(record, part)
-        if same != first or (note["of"], note["table_rows"]) != (
-            wanted["of"],
-            wanted["table_rows"],
-        ):
-            raise SlipwayError(f"{place} and {part} are shards of different scorings.")
-    there = [_shard(record, part)["index"] for record, part in found]
+    Raises:
+        SlipwayError: as `merge_predictions`.
+    """
+    found = [(read_predictions(part), part) for part in parts]
+    for record, part in found:
+        if _NOTE not in record.notes:
+            raise SlipwayError(f"{part} holds no shard of a table, but all of one.")
+    same = [asdict(replace(record, rows=0, positives=0, notes={})) for record, _ in found]
+    notes = [note | record.notes[_NOTE] for note, (record, _) in zip(same, found, strict=True)]
+    ordered = put_in_order(zip(notes, parts, strict=True), "scoring")
     rows = sum(record.rows for record, _ in found)
-    if there != list(range(wanted["of"])) or rows != wanted["table_rows"]:
+    wanted = found[0][0].notes[_NOTE]["table_rows"]
+    if rows != wanted:
         raise SlipwayError(
-            f"The shards {there} are there, of {wanted['of']}, with {rows:,} of the table's"
-            f" {wanted['table_rows']:,} rows. Run the shards again that are missing."
+            f"The shards hold {rows:,} of the table's {wanted:,} rows. Run the scoring again."
         )
-
-
-def _merge_days(parts: list[Path], target: Path, model: str) -> None:
-    """Copies each day's file, and joins those of a day that several shards have a part of."""
-    import pyarrow.parquet as pq
-
-    days: dict[Path, list[Path]] = {}
-    latest = Path()
-    for part in parts:
-        for file in sorted((part / model).rglob("*.parquet")):
-            name = file.relative_to(part)
-            if name < latest:
-                raise SlipwayError("The rows are not ordered by time: run features again.")
-            latest = name
-            days.setdefault(name, []).append(file)
-    for number, (name, files) in enumerate(days.items()):
-        progress(f"{name.parent.name}", number / len(days))
-        path = target / name
-        path.parent.mkdir(parents=True)
-        if len(files) == 1:
-            shutil.copyfile(files[0], path)
-            continue
-        schema = _as_written(pq.read_schema(files[0]))
-        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-            for file in files:
-                parquet = pq.ParquetFile(file)
-                for group in range(parquet.num_row_groups):
-                    writer.write_table(parquet.read_row_group(group).cast(schema))
-
-
-def _as_written(schema: "pa.Schema") -> "pa.Schema":
-    """The schema that a file was written with: parquet calls the items of a list otherwise than Arrow."""
-    import pyarrow as pa
-
-    for index, field in enumerate(schema):
-        if pa.types.is_list(field.type):
-            schema = schema.set(index, field.with_type(pa.list_(field.type.value_type)))
-    return schema
+    return ordered

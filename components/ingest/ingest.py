@@ -2,16 +2,22 @@
 
 import difflib
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from slipway.components.config.data import DataConfig, Table
+from slipway.components.config.data import DataConfig
 from slipway.components.contracts.dataset import Manifest, TableInfo, TableWriter, write_manifest
 from slipway.components.contracts.rows.content_hash import combined
 from slipway.components.ingest.reader import TableReader
+from slipway.components.ingest.window import Outside
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory
 from slipway.components.support.stage import progress, stage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _SECONDS_BETWEEN_REPORTS = 2.0
 
@@ -46,47 +52,56 @@ def ingest_tables(
         SlipwayError: a setting is wrong, a source is missing, empty or unreadable, its files
             disagree, the window has no rows, or the disk is full. `output` is then as it was.
     """
-    data = _settings(config, data_root, window_start, window_end)
+    data = read_settings(config, data_root, window_start, window_end)
     tables: dict[str, TableInfo] = {}
     with new_directory(output) as folder:
         for name, table in data.tables.items():
             reader = TableReader(name, table, data.root, data.window, folder, may_be_empty)
-            _require_columns(name, reader, (required or {}).get(name, {}))
-            tables[name] = _ingest_table(name, table, reader, folder)
-        manifest = Manifest(
-            tables=tables,
-            window=data.window.texts if data.window else None,
-            content_hash=combined({name: info.content_hash for name, info in tables.items()}),
-        )
+            require_columns(name, reader, (required or {}).get(name, {}))
+            writer = TableWriter(folder, name, reader.schema, time=table.time, source=reader.source)
+            info = copy_rows(name, reader, reader.batches(), writer)
+            tables[name] = describe(info, reader.outside, reader.warnings)
+        manifest = describe_all(tables, data.window.texts if data.window else None)
         write_manifest(folder, manifest)
     return manifest
 
 
-def _settings(config: dict[str, object], root: str, start: str, end: str) -> DataConfig:
+def read_settings(config: dict[str, object], root: str, start: str, end: str) -> DataConfig:
+    """The `data` section with the root and the window of a run."""
     window = {"window_start": start.strip(), "window_end": end.strip()} if start.strip() else {}
     return DataConfig.parse(config, "data", {"data_root": root, **window})
 
 
-def _ingest_table(name: str, table: Table, reader: TableReader, folder: Path) -> TableInfo:
-    """Reads one table into `folder`."""
-    writer = TableWriter(folder, name, reader.schema, time=table.time, source=reader.source)
+def copy_rows(
+    name: str, reader: TableReader, rows: Iterator["pa.RecordBatch"], writer: TableWriter
+) -> TableInfo:
+    """Writes rows of one table, and tells how far it is."""
     told = time.monotonic()
-    for batch in reader.batches():
+    for batch in rows:
         writer.write(batch)
         if time.monotonic() - told > _SECONDS_BETWEEN_REPORTS:
             told = time.monotonic()
             progress(f"{name}: {writer.rows:,} rows, at {reader.file}")
-    info = replace(
-        writer.close(),
-        before=reader.outside.before,
-        after=reader.outside.after,
-        warnings=reader.warnings,
-    )
+    info = writer.close()
     progress(f"{name}: {info.rows:,} rows, {info.bytes / 1e6:,.1f} MB from {info.source}")
     return info
 
 
-def _require_columns(name: str, reader: TableReader, required: dict[str, str]) -> None:
+def describe(info: TableInfo, outside: Outside, warnings: list[str]) -> TableInfo:
+    """What the manifest says of a table whose source was read to its end."""
+    return replace(info, before=outside.before, after=outside.after, warnings=warnings)
+
+
+def describe_all(tables: dict[str, TableInfo], window: tuple[str, str] | None) -> Manifest:
+    """The manifest of these tables."""
+    return Manifest(
+        tables=tables,
+        window=window,
+        content_hash=combined({name: info.content_hash for name, info in tables.items()}),
+    )
+
+
+def require_columns(name: str, reader: TableReader, required: dict[str, str]) -> None:
     """Refuses a table without a column that training needs, before anything is read.
 
     Raises:

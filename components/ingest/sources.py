@@ -53,6 +53,13 @@ class Source:
         """A file's name for messages: a path, or a URI."""
         return file if self.local else str(self.store.unstrip_protocol(file)).split("?")[0]
 
+    def relative(self, file: str) -> str:
+        """A file's path below the table's folder; of a table that is one file nothing.
+
+        It can be kept: a signature in the address is no part of it.
+        """
+        return file[len(self.base) :]
+
 
 def join_uri(root: str, path: str) -> str:
     """A table's URI: `path` itself if it is a URI or absolute, otherwise `path` below `root`."""
@@ -130,6 +137,23 @@ def locate(table: str, uri: str, form: Format) -> Source:
             + (f" There is: {listed}." if listed else " It is empty.")
         )
     return _source(uri, store, base, files, scheme)
+
+
+def locate_again(table: str, uri: str, paths: list[str]) -> Source:
+    """A table's files as they were found before. Whether they are there is seen where they are read.
+
+    Args:
+        table: its name, for messages.
+        uri: a file or a folder.
+        paths: of each file, as `Source.relative` gives it.
+    """
+    from fsspec.core import url_to_fs
+
+    scheme = check_uri(table, uri)
+    with reading(public_uri(uri)):
+        store, base = url_to_fs(uri, **store_options(scheme))
+    base = base.rstrip("/")
+    return _source(uri, store, base, tuple(base + path for path in paths), scheme)
 
 
 def find_format(uri: str) -> Format:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Side = Literal["before", "after"]
+Place = Literal["before", "inside", "after"]
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -48,8 +49,15 @@ def microseconds(instant: datetime) -> int:
     return (instant - _EPOCH) // timedelta(microseconds=1)
 
 
-def in_units(bounds: TimeBounds, kind: "pa.DataType") -> tuple[int, int]:
-    """The window as integers of a timestamp's or date's unit, [start, end), rounded outwards."""
+def place_of(first: int, last: int, bounds: TimeBounds, kind: "pa.DataType") -> Place | None:
+    """Where times are, all of them; None: some are inside and some are not, or may be.
+
+    Args:
+        first: the least, as a whole number of its type's unit.
+        last: the greatest.
+        bounds: the window.
+        kind: a timestamp's or a date's type.
+    """
     import pyarrow as pa
 
     start, end = microseconds(bounds.start), microseconds(bounds.end)
@@ -59,7 +67,12 @@ def in_units(bounds: TimeBounds, kind: "pa.DataType") -> tuple[int, int]:
         ticks, per = 10**3, 10**6
     else:
         ticks, per = _TICKS[kind.unit], 10**6
-    return start * ticks // per, -(-end * ticks // per)
+    # Digits beyond the microseconds are cut off, as they are where the rows are read.
+    if last * per // ticks < start:
+        return "before"
+    if first * per // ticks >= end:
+        return "after"
+    return "inside" if first * per // ticks >= start and last * per // ticks < end else None
 
 
 def rows_inside(batch: "pa.RecordBatch", bounds: TimeBounds, outside: Outside) -> "pa.RecordBatch":

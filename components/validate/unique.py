@@ -6,12 +6,15 @@ values, so that two keys with one hash are not called equal.
 """
 
 import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from slipway.components.contracts.dataset import read_batches
+from slipway.components.contracts.dataset import table_files
 from slipway.components.contracts.rows.content_hash import row_hashes
+from slipway.components.contracts.table_schema.checks import Span
+from slipway.components.validate.footers import spans_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,53 +22,116 @@ if TYPE_CHECKING:
 
 _FILES = 64
 _COMPARED = 1_000_000
+_RECORD = [("hash", "<u8"), ("row", "<i8")]
 
 
-def repeated_keys(folder: Path, table: str, key: tuple[str, ...], rows: int) -> "np.ndarray | None":
-    """Which rows have a key that an earlier row has; keys with a null are not compared.
+def repeated_keys(
+    folder: Path, table: str, key: tuple[str, ...], rows: range
+) -> "np.ndarray | None":
+    """Which of some rows have a key that an earlier row has; keys with a null are not compared.
+
+    Of the rows before them those are read whose row groups may hold such a key, by their footers.
 
     Args:
         folder: the dataset.
         table: the table.
         key: the key's columns.
-        rows: the table's rows.
+        rows: whole row groups of the table, by their numbers.
 
     Returns:
         bool, shape [rows]; None where every key is different.
     """
     import numpy as np
 
-    record = np.dtype([("hash", "<u8"), ("row", "<i8")])
-    later, involved = np.zeros(rows, bool), np.zeros(rows, bool)
+    later, involved, count = np.zeros(len(rows), bool), [], 0
     with ExitStack() as files:
         scratch = [files.enter_context(tempfile.TemporaryFile()) for _ in range(_FILES)]
-        start = 0
-        for batch in read_batches(folder, table, list(key)):
-            hashes = row_hashes(_by_value(batch))
-            entries = np.empty(len(hashes), record)
-            entries["hash"], entries["row"] = hashes, np.arange(start, start + len(hashes))
-            start += len(hashes)
-            if any(column.null_count for column in batch.columns):
-                entries = entries[_whole(batch)]
-            buckets = (entries["hash"] >> np.uint64(58)).astype(np.uint8)
-            order = np.argsort(buckets, kind="stable")
-            entries, ends = entries[order], np.searchsorted(buckets[order], np.arange(_FILES + 1))
-            for bucket, file in enumerate(scratch):
-                file.write(entries[ends[bucket] : ends[bucket + 1]].tobytes())
+        for start, batch in _batches(folder, table, key, rows):
+            _scatter(batch, start, scratch)
         for file in scratch:
-            file.seek(0)
-            entries = np.frombuffer(file.read(), record)
-            entries = entries[np.argsort(entries["hash"], kind="stable")]
-            same = entries["hash"][1:] == entries["hash"][:-1]
-            later[entries["row"][1:][same]] = True
-            involved[entries["row"][1:][same]] = True
-            involved[entries["row"][:-1][same]] = True
-    if not later.any():
+            entries, runs = _sorted(file)
+            repeats = np.append(False, runs[1:] == runs[:-1])[: len(runs)]
+            repeats &= entries["row"] >= rows.start
+            if not repeats.any():
+                continue
+            later[entries["row"][repeats] - rows.start] = True
+            count += int(np.count_nonzero(repeats))
+            if count <= _COMPARED:
+                involved.append(entries["row"][np.isin(runs, runs[repeats])])
+    if not count:
         return None
-    if np.count_nonzero(involved) > _COMPARED:
+    together = np.sort(np.concatenate(involved)) if involved else np.zeros(0, np.int64)
+    if count > _COMPARED or len(together) > 2 * _COMPARED:
         # Chance alone gives far less than one equal hash here; it cannot change the verdict.
         return later
-    return _compared(folder, table, key, involved)
+    return _compared(folder, table, key, rows, together)
+
+
+def _scatter(batch: "pa.RecordBatch", start: int, files: Sequence[IO[bytes]]) -> None:
+    """Writes hash and row number of each key to the file that the hash's first bits name."""
+    import numpy as np
+
+    hashes = row_hashes(_by_value(batch))
+    entries = np.empty(len(hashes), _RECORD)
+    entries["hash"], entries["row"] = hashes, np.arange(start, start + len(hashes))
+    if any(column.null_count for column in batch.columns):
+        entries = entries[_whole(batch)]
+    buckets = (entries["hash"] >> np.uint64(58)).astype(np.uint8)
+    order = np.argsort(buckets, kind="stable")
+    entries, ends = entries[order], np.searchsorted(buckets[order], np.arange(_FILES + 1))
+    for bucket, file in enumerate(files):
+        file.write(entries[ends[bucket] : ends[bucket + 1]].tobytes())
+
+
+def _sorted(file: IO[bytes]) -> "tuple[np.ndarray, np.ndarray]":
+    """A file's entries by hash, rows of one hash in order; and the number of each entry's hash."""
+    import numpy as np
+
+    file.seek(0)
+    entries = np.frombuffer(file.read(), _RECORD)
+    entries = entries[np.argsort(entries["hash"], kind="stable")]
+    changes = np.append(False, entries["hash"][1:] != entries["hash"][:-1])
+    return entries, np.cumsum(changes[: len(entries)])
+
+
+def _batches(
+    folder: Path, table: str, key: tuple[str, ...], rows: range
+) -> Iterator[tuple[int, "pa.RecordBatch"]]:
+    """The keys of some rows, and of those before them that may equal one; with the first's number."""
+    import pyarrow.parquet as pq
+
+    groups, start = [], 0
+    for file in table_files(folder, table):
+        footer = pq.read_metadata(file)
+        schema = footer.schema.to_arrow_schema()
+        for index in range(footer.num_row_groups):
+            if start >= rows.stop:
+                break
+            spans = spans_of(footer.row_group(index), schema)
+            groups.append((file, index, start, [spans[name] for name in key]))
+            start += footer.row_group(index).num_rows
+    own = [spans for _, _, first, spans in groups if first >= rows.start]
+    parquet = None
+    for file, index, first, theirs in groups:
+        if first < rows.start and any(map(_apart, theirs, zip(*own, strict=True))):
+            continue
+        if parquet is None or parquet[0] != file:
+            parquet = file, pq.ParquetFile(file)
+        found = parquet[1].read_row_group(index, columns=list(key), use_threads=False)
+        for batch in found.select(list(key)).combine_chunks().to_batches():
+            yield first, batch
+
+
+def _apart(span: Span, others: tuple[Span, ...]) -> bool:
+    """Whether footers show that no value of a row group is one of the others'."""
+    if span.low is None or span.high is None:
+        return False
+    return all(
+        other.low is not None
+        and other.high is not None
+        and (span.high < other.low or span.low > other.high)
+        for other in others
+    )
 
 
 def _by_value(batch: "pa.RecordBatch") -> "pa.RecordBatch":
@@ -93,21 +159,21 @@ def _whole(batch: "pa.RecordBatch") -> "np.ndarray":
 
 
 def _compared(
-    folder: Path, table: str, key: tuple[str, ...], involved: "np.ndarray"
+    folder: Path, table: str, key: tuple[str, ...], rows: range, involved: "np.ndarray"
 ) -> "np.ndarray | None":
-    """Of the rows `involved`, those whose key, value for value, an earlier one has."""
+    """Of the rows `involved`, int64 ascending, those of `rows` whose key an earlier one has by value."""
     import numpy as np
     import polars as pl
     import pyarrow as pa
 
-    parts, start = [], 0
-    for batch in read_batches(folder, table, list(key)):
-        mask = involved[start : start + batch.num_rows]
-        start += batch.num_rows
-        if mask.any():
-            parts.append(_by_value(batch.filter(pa.array(mask))))
+    parts = []
+    for start, batch in _batches(folder, table, key, rows):
+        first, end = np.searchsorted(involved, [start, start + batch.num_rows])
+        if first < end:
+            parts.append(_by_value(batch.take(pa.array(involved[first:end] - start))))
     keys = pl.DataFrame(pa.Table.from_batches(parts))
-    later = np.zeros(len(involved), bool)
     first = keys.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
-    later[np.flatnonzero(involved)[~first]] = True
+    repeats = involved[~first]
+    later = np.zeros(len(rows), bool)
+    later[repeats[repeats >= rows.start] - rows.start] = True
     return later if later.any() else None

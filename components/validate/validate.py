@@ -3,6 +3,7 @@
 import difflib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,8 @@ from slipway.components.contracts.dataset import (
     write_manifest,
 )
 from slipway.components.contracts.rows.content_hash import combined
+from slipway.components.contracts.shards import Shard
+from slipway.components.contracts.table_schema.checks import Check as RowCheck
 from slipway.components.contracts.table_schema.checks import column_checks, type_problem
 from slipway.components.contracts.table_schema.frames import evaluates
 from slipway.components.contracts.table_schema.rules import table_checks
@@ -25,7 +28,7 @@ from slipway.components.support.files import new_directory, write_json, write_te
 from slipway.components.support.stage import part, stage
 from slipway.components.validate.report import render
 from slipway.components.validate.results import CheckResult, judge, overall, passed, problem
-from slipway.components.validate.rows import Checked, RowChecker
+from slipway.components.validate.rows import Checked, Part, RowChecker
 from slipway.components.validate.schema import parse_schema
 from slipway.components.validate.unique import repeated_keys
 
@@ -82,47 +85,97 @@ def validate_dataset(
             lists every check that failed.
     """
     manifest = read_manifest(dataset)
+    tables = expected_tables(schema, manifest, datetime.now(UTC))
+
+    def check(name: str, good_folder: Path, bad_folder: Path) -> tuple[list[CheckResult], Checked]:
+        prepared, part = prepare(dataset, tables[name], manifest), Part.of(dataset, name, Shard())
+        checked = check_rows(dataset, prepared, part, good_folder, bad_folder)
+        return judge_table(prepared, checked), checked
+
+    targets = Targets(
+        good=good, quarantine=quarantine, report=report, results=results, project=project
+    )
+    return conclude(manifest, schema, tables, check, targets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """Where the outputs go, and whose data they are, as `validate_dataset` takes them."""
+
+    good: Path
+    quarantine: Path
+    report: Path
+    results: Path
+    project: str = ""
+
+
+def expected_tables(
+    schema: dict[str, object] | str, manifest: Manifest, now: datetime
+) -> dict[str, TableSchema]:
+    """The schema's tables, with the moments of a run in place of their names."""
     moments = RunMoments(
         window_start=parse_instant(manifest.window[0]) if manifest.window else None,
         window_end=parse_instant(manifest.window[1]) if manifest.window else None,
-        now=datetime.now(UTC),
+        now=now,
     )
-    tables = parse_schema(schema, moments)
-    with new_directory(good) as good_folder:
-        with new_directory(quarantine) as bad_folder:
-            notes = {
-                "validated": manifest.content_hash,
-                # Later events of these tables are held against it.
-                "schema": schema if isinstance(schema, str) else json.dumps(schema),
-            }
-            validation = _validate_tables(dataset, manifest, tables, good_folder, bad_folder, notes)
-            write_manifest(bad_folder, validation.quarantine)
-        write_manifest(good_folder, validation.good)
-        _write_results(validation, manifest, report, results, project)
-        failed = [check for check in validation.checks if check.status == "fail"]
-        failures = [check.sentence for check in failed]
-        if failures:
+    return parse_schema(schema, moments)
+
+
+Check = Callable[[str, Path, Path], tuple[list[CheckResult], Checked]]
+
+
+def conclude(
+    manifest: Manifest,
+    schema: dict[str, object] | str,
+    tables: dict[str, TableSchema],
+    check: Check,
+    targets: Targets,
+) -> Validation:
+    """Checks every table that the dataset or the schema has, writes what came out, and judges.
+
+    Args:
+        manifest: the dataset's.
+        schema: as `validate_dataset` takes it.
+        tables: what it says.
+        check: checks a table of both, and writes its good rows and the others below two folders.
+        targets: where the outputs go.
+
+    Raises:
+        SlipwayError: the data are not as the schema says.
+    """
+    notes = {
+        "validated": manifest.content_hash,
+        # Later events of these tables are held against it.
+        "schema": schema if isinstance(schema, str) else json.dumps(schema),
+    }
+    with new_directory(targets.good) as good:
+        with new_directory(targets.quarantine) as bad:
+            validation = _check_tables(manifest, tables, check, (good, bad), notes)
+            write_manifest(bad, validation.quarantine)
+        write_manifest(good, validation.good)
+        _write_results(validation, manifest, targets)
+        failed = [each for each in validation.checks if each.status == "fail"]
+        if failed:
             # Rows of an earlier try must not be taken for those of this one.
-            shutil.rmtree(good, ignore_errors=True)
-            ways = list(dict.fromkeys(way for check in failed for way in check.ways))[:_MOST_WAYS]
+            shutil.rmtree(targets.good, ignore_errors=True)
+            ways = list(dict.fromkeys(way for each in failed for way in each.ways))[:_MOST_WAYS]
             raise SlipwayError(
-                f"The data are not as the schema says; {len(failures)} of {len(validation.checks)} checks"
-                f" failed. {'; '.join(failures)}. The report is {report}, the rows are in"
-                f" {quarantine}. Mend the source, or change the schema if it is what is wrong"
-                f"{': ' if ways else ''}{'; or '.join(ways)}."
+                f"The data are not as the schema says; {len(failed)} of {len(validation.checks)} checks"
+                f" failed. {'; '.join(each.sentence for each in failed)}. The report is"
+                f" {targets.report}, the rows are in {targets.quarantine}. Mend the source, or change"
+                f" the schema if it is what is wrong{': ' if ways else ''}{'; or '.join(ways)}."
             )
     return validation
 
 
-def _validate_tables(
-    dataset: Path,
+def _check_tables(
     manifest: Manifest,
     tables: dict[str, TableSchema],
-    good_folder: Path,
-    bad_folder: Path,
+    check: Check,
+    folders: tuple[Path, Path],
     notes: dict[str, str],
 ) -> Validation:
-    """Checks every table that the dataset or the schema has."""
+    """Every table of the dataset and the schema; those that one of them lacks fail."""
     checks: list[CheckResult] = []
     goods: dict[str, TableInfo] = {}
     bads: dict[str, TableInfo] = {}
@@ -135,14 +188,12 @@ def _validate_tables(
             hint = "the schema does not name it; `slipway schema infer` writes a first entry"
             checks.append(problem(name, "table", hint))
         else:
-            info = manifest.tables[name]
-            with part(done / total, (done + info.rows) / total):
-                found, checked = _validate_table(
-                    dataset, tables[name], info, good_folder, bad_folder
-                )
-            done += info.rows
+            rows = manifest.tables[name].rows
+            with part(done / total, (done + rows) / total):
+                found, checked = check(name, *folders)
+            done += rows
             checks += found
-            goods[name], bads[name] = checked.good, checked.quarantine
+            goods[name], bads[name] = checked.good(folders[0], name), checked.quarantine
     return Validation(
         good=_manifest(manifest, goods, notes),
         quarantine=_manifest(manifest, bads, notes),
@@ -159,14 +210,38 @@ def _manifest(source: Manifest, tables: dict[str, TableInfo], notes: dict[str, s
     )
 
 
-def _validate_table(
-    dataset: Path, schema: TableSchema, info: TableInfo, good: Path, quarantine: Path
-) -> tuple[list[CheckResult], Checked]:
-    """Checks one table: its columns, then its rows, then fractions over the whole."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What is to be asked of a table's rows, and what its columns alone have answered.
+
+    Attributes:
+        schema: what must hold.
+        info: what the manifest says.
+        results: of the columns.
+        checks: of the rows.
+        keys: that must be unique and can be looked at.
+    """
+
+    schema: TableSchema
+    info: TableInfo
+    results: tuple[CheckResult, ...]
+    checks: list[RowCheck]
+    keys: tuple[tuple[str, ...], ...]
+
+
+def prepare(folder: Path, schema: TableSchema, manifest: Manifest) -> Prepared:
+    """Checks the columns of a table, of which a folder has files.
+
+    Args:
+        folder: the dataset, or a part of it.
+        schema: what must hold.
+        manifest: the whole dataset's.
+    """
     import polars as pl
     import pyarrow.parquet as pq
 
-    arrow = pq.read_schema(table_files(dataset, schema.name)[0])
+    info = manifest.tables[schema.name]
+    arrow = pq.read_schema(table_files(folder, schema.name)[0])
     results = _check_columns(schema, list(arrow.names))
     checks = []
     sound = True
@@ -194,16 +269,38 @@ def _validate_table(
         text = "rules, keys and order"
         detail = "not checked, since columns are missing or of another type"
         results.append(problem(schema.name, text, detail))
+    return Prepared(
+        schema=schema,
+        info=info,
+        results=tuple(results),
+        checks=checks,
+        keys=tuple(schema.unique) if sound else (),
+    )
+
+
+def check_rows(
+    dataset: Path, prepared: Prepared, rows: Part, good: Path, quarantine: Path
+) -> Checked:
+    """Checks some rows of a table and sets the bad ones apart."""
+    name = prepared.schema.name
     repeated = {}
-    for key in schema.unique if sound else ():
-        with evaluates(schema.name, key):
-            mask = repeated_keys(dataset, schema.name, key, info.rows)
+    for key in prepared.keys:
+        with evaluates(name, key):
+            mask = repeated_keys(dataset, name, key, rows.rows)
         if mask is not None:
             repeated[key] = mask
-    checked = RowChecker(dataset, schema.name, info, checks, repeated).run(good, quarantine)
-    results += [judge(schema.name, tally, info.rows) for tally in checked.tallies]
-    results += _check_fractions(schema, info, checked)
-    return results, checked
+    checker = RowChecker(dataset, name, prepared.info, prepared.checks, repeated, rows)
+    return checker.run(good, quarantine)
+
+
+def judge_table(prepared: Prepared, checked: Checked) -> list[CheckResult]:
+    """What came out of all checks of a table."""
+    name, info = prepared.schema.name, prepared.info
+    return [
+        *prepared.results,
+        *(judge(name, tally, info.rows) for tally in checked.tallies),
+        *_check_fractions(prepared.schema, info, checked),
+    ]
 
 
 def _check_columns(schema: TableSchema, found: list[str]) -> list[CheckResult]:
@@ -267,13 +364,11 @@ def _check_fractions(schema: TableSchema, info: TableInfo, checked: Checked) -> 
     return results
 
 
-def _write_results(
-    validation: Validation, manifest: Manifest, report: Path, results: Path, project: str
-) -> None:
+def _write_results(validation: Validation, manifest: Manifest, targets: Targets) -> None:
     """Writes what was found as JSON and as HTML."""
     content = {
         "version": RESULTS_VERSION,
-        "project": project,
+        "project": targets.project,
         "status": overall(validation.checks),
         "window": list(manifest.window or ()),
         "data_hash": manifest.content_hash,
@@ -294,5 +389,5 @@ def _write_results(
         },
         "checks": [asdict(check) for check in validation.checks],
     }
-    write_json(results, content)
-    write_text(report, render(content))
+    write_json(targets.results, content)
+    write_text(targets.report, render(content))

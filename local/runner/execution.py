@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slipway.components.config.orchestration import IN_SHARDS
 from slipway.components.contracts.endpoint import LASTING_TEMPORARY, lasting_temporary
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import short_path
@@ -54,8 +56,31 @@ class PipelineRun:
     error: str | None = None
 
     def output(self, task: str, name: str) -> Any:
-        """An output of a task, or None where the task did not make it."""
-        return self.tasks[task].outputs.get(name) if task in self.tasks else None
+        """An output of a task (or of its merge, where shards did its work), or None: it was not made."""
+        found = self.task(task)
+        return found.outputs.get(name) if found else None
+
+    def task(self, name: str) -> TaskRun | None:
+        """How a task went; one that was done in shards as if it had been one. None: it did not start."""
+        if name in self.tasks:
+            return self.tasks[name]
+        parts = [
+            task
+            for part in IN_SHARDS.get(name, ())
+            for task in self.tasks.values()
+            if re.fullmatch(rf"{part}(-\d+)?", task.name)
+        ]
+        if not parts:
+            return None
+        last = next((task for task in parts if task.status == "failed"), parts[-1])
+        return TaskRun(
+            name=name,
+            status=last.status,
+            seconds=sum(task.seconds for task in parts),
+            headline=last.headline,
+            peak_mb=max((task.peak_mb for task in parts if task.peak_mb is not None), default=None),
+            outputs=last.outputs,
+        )
 
 
 Watcher = Callable[[TaskRun, dict[str, Any]], None]

@@ -18,6 +18,7 @@ REPORTS = {
     ("evaluate", "card"): "model card",
     ("train", "report"): "training",
     ("validate", "report"): "data",
+    ("merge-validated", "report"): "data",
     ("monitor", "report"): "monitoring",
     ("monitor-predictions", "report"): "drift",
 }

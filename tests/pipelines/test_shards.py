@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -32,6 +33,8 @@ from slipway.pipelines.interface import Channels
 from slipway.pipelines.package import read_package
 from slipway.pipelines.scoring import predict_rows
 
+INGEST = ("plan-ingest", "ingest-shard", "merge-dataset")
+VALIDATE = ("validate-shard", "merge-validated")
 IN_SHARDS = ("plan-scoring", "score-shard", "merge-predictions")
 
 
@@ -55,13 +58,31 @@ def test_one_shard_is_the_pipeline_that_has_none(
         assert path.read_bytes() == (compiled / path.name).read_bytes(), path.name
 
 
-def test_only_the_pipeline_that_has_shards_changes(sharded: Path, compiled: Path) -> None:
-    changed = {
-        path.name
-        for path in sharded.glob("*.yaml")
-        if path.read_bytes() != (compiled / path.name).read_bytes()
-    }
-    assert changed == {"flights-scoring.yaml"}
+@pytest.mark.parametrize(
+    ("pipeline", "order"),
+    [
+        ("training", [*INGEST, *VALIDATE, "features"]),
+        ("retraining", [*INGEST, *VALIDATE, "features"]),
+        ("scoring", [*INGEST, *VALIDATE, "scoring-features", *IN_SHARDS, "monitor-predictions"]),
+        ("backfill", [*INGEST, *VALIDATE, "backfill"]),
+        ("monitoring", [*INGEST, "monitor"]),
+    ],
+)
+def test_each_stage_is_a_plan_a_loop_and_a_merge(
+    pipeline: str, order: list[str], sharded: Path
+) -> None:
+    package = read_package(sharded / f"flights-{pipeline}.yaml")
+    assert find_faults(package) == []
+    tasks = {task.name: task for task in read_tasks(sharded / f"flights-{pipeline}.yaml")}
+    assert not {"ingest", "validate", "score"} & tasks.keys()
+    for earlier, later in pairwise(order):
+        assert earlier in tasks[later].needs, later
+    for name in {"ingest-shard", "validate-shard"} & set(order):
+        (loop,) = [c for c in package.spec["components"].values() if name in _tasks(c)]
+        assert _tasks(loop).keys() == {name}
+        assert _tasks(loop)[name]["retryPolicy"]["maxRetryCount"] == 3
+        limits = containers(package)[f"exec-{name}"]["resources"]
+        assert limits["resourceMemoryLimit"] == "2Gi"
 
 
 def test_a_shard_is_a_task_with_retries_of_its_own_and_the_merge_waits_for_all(
@@ -81,9 +102,9 @@ def test_a_shard_is_a_task_with_retries_of_its_own_and_the_merge_waits_for_all(
     assert not shard["cachingOptions"].get("enableCache")
     assert containers(package)["exec-score-shard"]["resources"]["resourceMemoryLimit"] == "4Gi"
     (group,) = [c for c in package.spec["components"].values() if "plan-scoring" in _tasks(c)]
-    (task,) = [t for t in _tasks(group).values() if "parameterIterator" in t]
-    # The loop itself is never tried again, which would score every shard anew.
-    assert "retryPolicy" not in task
+    loops = [t for t in _tasks(group).values() if "parameterIterator" in t]
+    # A loop itself is never tried again, which would do every shard anew.
+    assert len(loops) == 3 and not any("retryPolicy" in task for task in loops)
 
 
 def _tasks(component: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +126,17 @@ def test_what_is_no_number_of_shards_is_refused(value: str, said: str, repositor
         _sharded(repository, value)
 
 
-def test_what_the_merge_is_given_fits_one_argument(sharded: Path) -> None:
+@pytest.mark.parametrize(
+    ("pipeline", "shard", "given", "others"),
+    [
+        ("scoring", "score-shard", "predictions", 1),
+        ("training", "ingest-shard", "part", 2),
+        ("training", "validate-shard", "part", 4),
+    ],
+)
+def test_what_the_merge_is_given_fits_one_argument(
+    pipeline: str, shard: str, given: str, others: int, sharded: Path
+) -> None:
     """The executor input as the driver writes it (v2/driver/driver.go), with the most shards."""
     most = get_args(get_args(Shards)[0])[1].metadata[1].le
     session = {
@@ -124,18 +155,18 @@ def test_what_the_merge_is_given_fits_one_argument(sharded: Path) -> None:
     artifact = {
         "name": "1234567890",
         "type": {"instanceSchema": "title: system.Dataset\ntype: object\nproperties: {}\n"},
-        "uri": f"s3://{'b' * 63}/{'prefix/' * 6}{'p' * 60}/{identity}/score-shard/{identity}/predictions",
+        "uri": f"s3://{'b' * 63}/{'prefix/' * 6}{'p' * 60}/{identity}/{shard}/{identity}/{given}",
         "metadata": {
-            "display_name": "predictions",
+            "display_name": given,
             "rows": 4_194_304.0,
             "store_session_info": json.dumps(session),
         },
         "artifactId": "1234567890",
     }
-    whole = {"inputs": {"artifacts": {"parts": {"artifacts": [artifact] * most}}}}
+    whole = {"inputs": {"artifacts": {"parts": {"artifacts": [artifact] * (most + others)}}}}
     assert 80_000 < len(json.dumps(whole)) < 120_000, "of the 131,072 that an argument may have"
-    source = containers(read_package(sharded / "flights-scoring.yaml"))["exec-score-shard"]
-    assert 'predictions.metadata["rows"]' in json.dumps(source).replace('\\"', '"')
+    source = containers(read_package(sharded / f"flights-{pipeline}.yaml"))[f"exec-{shard}"]
+    assert f'{given}.metadata["rows"]' in json.dumps(source).replace('\\"', '"')
     assert "metadata.update" not in json.dumps(source)
 
 
@@ -152,7 +183,7 @@ def test_a_run_shows_each_shard_and_no_node_of_the_loop(
         shards = [task.state for task in end.tasks if task.name == "score-shard"]
         assert shards == ["failed" if failed else "succeeded"] * 2
         assert {task.name for task in end.tasks} == {
-            *("ingest", "validate", "scoring-features", *IN_SHARDS),
+            *(*INGEST, *VALIDATE, "scoring-features", *IN_SHARDS),
             *("monitor-predictions", "report-end"),
         }
         states = {task.name: task.state for task in end.tasks}

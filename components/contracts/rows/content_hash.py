@@ -37,6 +37,13 @@ class ContentHash:
         """32 hexadecimal digits; all zero for a table without rows."""
         return f"{self._lanes[0]:016x}{self._lanes[1]:016x}"
 
+    def merge(self, other: Self) -> None:
+        """Counts in all rows that another hash counted."""
+        first, second = (
+            (mine + theirs) & _WORD for mine, theirs in zip(self._lanes, other._lanes, strict=True)
+        )
+        self._lanes = (first, second)
+
     def add(self, batch: "pa.RecordBatch") -> None:
         """Counts the rows of a batch in."""
         self._lanes = self._combined(batch, 1)

@@ -1,10 +1,11 @@
 """Reads a Delta Lake table through delta-rs: columns and the window pushed down."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from slipway.components.ingest.columns import Columns
+from slipway.components.ingest.pieces import Pinned, PinnedFile
 from slipway.components.ingest.sources import check_uri, public_uri, reading
 from slipway.components.ingest.types import UnifiedSchema
 from slipway.components.ingest.window import Outside, TimeBounds
@@ -19,17 +20,24 @@ BATCH = 65_536
 
 
 class DeltaTable:
-    """The newest version of one Delta table.
+    """One version of a Delta table: the newest. A piece of it is a row group.
 
     Attributes:
+        version: its number.
         schema: the columns with the types that they have inside Slipway.
         files: how many data files there are.
         outside: the rows that were not read, since they are outside the window.
         warnings: what a person should know of the files.
     """
 
-    def __init__(self, table: str, uri: str, columns: Columns):
+    def __init__(self, table: str, uri: str, columns: Columns, pinned: Pinned | None = None):
         """Reads the table's log.
+
+        Args:
+            table: its name.
+            uri: its folder.
+            columns: which of its columns are read.
+            pinned: of a shard: the version that was found for all shards.
 
         Raises:
             SlipwayError: there is no Delta table, or it uses what this reader does not know.
@@ -45,7 +53,8 @@ class DeltaTable:
         with reading(self._name):
             try:
                 bounds = DELTA_BOUNDS if "://" in uri else None
-                delta = deltalake.DeltaTable(uri, storage_options=bounds)
+                version = pinned.version if pinned else None
+                delta = deltalake.DeltaTable(uri, version, storage_options=bounds)
             except deltalake.exceptions.TableNotFoundError as error:
                 raise SlipwayError(
                     f"Table {table}: there is no Delta table at {self._name} (no _delta_log)."
@@ -54,7 +63,10 @@ class DeltaTable:
             options = ds.ParquetReadOptions(coerce_int96_timestamp_unit="us")
             self._dataset = delta.to_pyarrow_dataset(parquet_read_options=options)
             self._added = pa.table(delta.get_add_actions(flatten=True))
+        self.version = delta.version()
         self.files = self._added.num_rows
+        self._pinned = pinned
+        self._sub: list[tuple[Any, int]] | None = None
         there: pa.Schema = self._dataset.schema
         chosen = columns.chosen(self._name, there.names)
         unified = UnifiedSchema(table)
@@ -64,11 +76,57 @@ class DeltaTable:
         )
         self.schema = unified.schema()
 
-    def batches(self, bounds: TimeBounds | None) -> Iterator[tuple[str, "pa.RecordBatch"]]:
+    @property
+    def pinned_files(self) -> list[PinnedFile]:
+        """What a shard must find of each data file: its row groups. The version pins what is in them."""
+        with reading(self._name):
+            return [
+                PinnedFile(path=f.path, size=0, rows=[group.num_rows for group in f.row_groups])
+                for f in self._fragments()
+            ]
+
+    @property
+    def pieces(self) -> int:
+        """How many row groups there are."""
+        return len(self._row_groups())
+
+    def known_rows(self, piece: int, bounds: TimeBounds | None) -> tuple[int, int] | None:
+        """As of a `ParquetTable`; the log alone tells nothing of a window."""
+        return None if bounds is not None else (self._row_groups()[piece][1], 0)
+
+    def _fragments(self) -> list[Any]:
+        """The data files; of a shard those that it reads."""
+        found = list(self._dataset.get_fragments())
+        return found[self._pinned.wanted] if self._pinned else found
+
+    def _row_groups(self) -> list[tuple[Any, int]]:
+        """Their row groups with the rows of each, in the order in which they are read.
+
+        A part of a file counts the rows of the whole.
+        """
+        if self._sub is None:
+            if self._pinned:
+                self._pinned.require(self.pinned_files)
+            with reading(self._name):
+                self._sub = [
+                    (fragment.subset(row_group_ids=[group.id]), group.num_rows)
+                    for fragment in self._fragments()
+                    for group in fragment.row_groups
+                ]
+        return self._sub
+
+    def batches(
+        self,
+        bounds: TimeBounds | None,
+        pieces: range | None = None,
+        names: Sequence[str] | None = None,
+    ) -> Iterator[tuple[str, "pa.RecordBatch"]]:
         """Gives the table's name and a batch, file by file.
 
         Args:
             bounds: the window on the time column; None reads all.
+            pieces: which row groups, numbered over all files; None: all.
+            names: which columns; None: all.
 
         Raises:
             SlipwayError: a data file is missing or damaged.
@@ -76,11 +134,18 @@ class DeltaTable:
         import pyarrow.dataset as ds
 
         where, early = self._filters(bounds)
-        sources = [self._columns.source(name) for name in self.schema.names]
+        asked = list(names or self.schema.names)
+        sources = [self._columns.source(name) for name in asked]
         options = ds.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
         read = set()
         with reading(self._name):
-            for fragment in self._dataset.get_fragments(filter=where):
+            found: Iterator[tuple[Any, int | None]]
+            if pieces is None:
+                found = ((f, None) for f in self._dataset.get_fragments(filter=where))
+            else:
+                first = self._pinned.first if self._pinned else 0
+                found = iter(self._row_groups()[pieces.start - first : pieces.stop - first])
+            for fragment, rows in found:
                 read.add(fragment.path)
                 given = 0
                 for batch in fragment.to_batches(
@@ -93,9 +158,10 @@ class DeltaTable:
                     use_threads=False,
                 ):
                     given += batch.num_rows
-                    yield self._name, batch.rename_columns(self.schema.names)
-                self._count(fragment, fragment.count_rows() - given, early)
-            if early is not None:
+                    yield self._name, batch.rename_columns(asked)
+                rows = fragment.count_rows() if rows is None else rows
+                self._count(fragment, rows - given, early)
+            if early is not None and pieces is None:
                 self._count_unread(read, early)
 
     def _count(self, fragment: Any, left_out: int, early: "pc.Expression | None") -> None:

@@ -1,15 +1,16 @@
 """Reads parquet: hive partitions, columns and the window pushed down, batch by batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.ingest.columns import Columns
 from slipway.components.ingest.formats.partitions import is_day, partition_values
+from slipway.components.ingest.pieces import Pinned, PinnedFile
 from slipway.components.ingest.sources import Source, empty_files, reading
 from slipway.components.ingest.types import UnifiedSchema
-from slipway.components.ingest.window import Outside, Side, TimeBounds, in_units
+from slipway.components.ingest.window import Outside, Place, TimeBounds, place_of
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -27,13 +28,14 @@ _PIECE = 1 << 20
 class _File:
     path: str
     name: str
+    size: int
     footer: "pq.FileMetaData"
     schema: "pa.Schema"
     partition: dict[str, Any]
 
 
 class ParquetTable:
-    """The parquet files of one table.
+    """The parquet files of one table. A piece of it is a row group.
 
     Attributes:
         schema: the columns with the types that they have inside Slipway.
@@ -42,11 +44,18 @@ class ParquetTable:
         warnings: what a person should know of the files.
     """
 
-    def __init__(self, table: str, source: Source, columns: Columns):
-        """Reads all footers.
+    def __init__(self, table: str, source: Source, columns: Columns, pinned: Pinned | None = None):
+        """Reads the footers: all; of a shard those of the files that it reads.
+
+        Args:
+            table: its name.
+            source: its files.
+            columns: which of its columns are read.
+            pinned: of a shard: the files as they were found for all shards.
 
         Raises:
-            SlipwayError: a file is empty or damaged, or disagrees with those before it.
+            SlipwayError: a file is empty or damaged, disagrees with those before it, or is another than
+                it was.
         """
         self._source, self._columns = source, columns
         self.outside = Outside()
@@ -54,7 +63,9 @@ class ParquetTable:
         partitions = partition_values(table, source)
         unified = UnifiedSchema(table)
         self._files: list[_File] = []
-        for path, partition in zip(source.files, partitions, strict=True):
+        self._first = pinned.first if pinned else 0
+        found = list(zip(source.files, partitions, strict=True))
+        for path, partition in found[pinned.wanted] if pinned else found:
             name = source.name(path)
             with reading(name):
                 size = source.store.size(path)
@@ -69,44 +80,100 @@ class ParquetTable:
             unified.add(name, schema)
             own = {columns.name(key): value for key, value in own.items()}
             self._files.append(
-                _File(path=path, name=name, footer=footer, schema=schema, partition=own)
+                _File(path=path, name=name, size=size, footer=footer, schema=schema, partition=own)
             )
-        self.schema = unified.schema()
         self.files = len(self._files)
+        self._pieces = [
+            (file, group) for file in self._files for group in range(file.footer.num_row_groups)
+        ]
+        if pinned:
+            pinned.require(self.pinned_files)
+            self.schema = pinned.schema
+            return
+        self.schema = unified.schema()
         if any(file.footer.num_rows for file in self._files):
             self.warnings += empty_files(
                 {f.name: "has columns and no row" for f in self._files if not f.footer.num_rows}
             )
 
-    def batches(self, bounds: TimeBounds | None) -> Iterator[tuple[str, "pa.RecordBatch"]]:
+    @property
+    def pinned_files(self) -> list[PinnedFile]:
+        """What a shard must find of each file that was read."""
+        return [
+            PinnedFile(
+                path=self._source.relative(file.path),
+                size=file.size,
+                rows=[
+                    file.footer.row_group(group).num_rows
+                    for group in range(file.footer.num_row_groups)
+                ],
+            )
+            for file in self._files
+        ]
+
+    def batches(
+        self,
+        bounds: TimeBounds | None,
+        pieces: range | None = None,
+        names: Sequence[str] | None = None,
+    ) -> Iterator[tuple[str, "pa.RecordBatch"]]:
         """Gives the file's name and a batch; row groups outside the window are not read.
 
         Args:
             bounds: the window on the time column; None reads all.
+            pieces: which row groups, numbered over all files; None: all.
+            names: which columns; None: all.
 
         Raises:
             SlipwayError: a file turns out to be damaged.
         """
-        for file in self._files:
-            groups = []
-            for group in range(file.footer.num_row_groups):
-                if bounds is None or (side := self._side(file, group, bounds)) is None:
-                    groups.append(group)
-                else:
-                    self.outside.add(side, file.footer.row_group(group).num_rows)
-            if not groups:
-                continue
+        wanted = pieces if pieces is not None else range(self._first, self._first + self.pieces)
+        groups: dict[str, list[tuple[_File, int]]] = {}
+        for file, group in self._pieces[wanted.start - self._first : wanted.stop - self._first]:
+            place = None if bounds is None else self._place(file, group, bounds)
+            if place is None or place == "inside":
+                groups.setdefault(file.path, []).append((file, group))
+            else:
+                self.outside.add(place, file.footer.row_group(group).num_rows)
+        for found in groups.values():
+            file = found[0][0]
             stored = [
                 self._columns.source(name)
-                for name in self.schema.names
+                for name in names or self.schema.names
                 if name not in file.partition
             ]
             with reading(file.name), self._open(file.path, file.footer) as parquet:
-                for group in groups:
+                for _, group in found:
                     for batch in parquet.iter_batches(
                         BATCH, row_groups=[group], columns=stored, use_threads=False
                     ):
                         yield file.name, self._with_partition_values(file, batch)
+
+    @property
+    def pieces(self) -> int:
+        """How many row groups there are."""
+        return len(self._pieces)
+
+    def known_rows(self, piece: int, bounds: TimeBounds | None) -> tuple[int, int] | None:
+        """Of a row group the rows that the window lets in, and those of them that have a time.
+
+        None: its footer does not tell. Rows outside are counted, as by `batches`.
+        """
+        file, group = self._pieces[piece - self._first]
+        rows: int = file.footer.row_group(group).num_rows
+        if bounds is None:
+            return rows, 0
+        place = self._place(file, group, bounds)
+        if place == "inside":
+            if bounds.column in file.partition:
+                return rows, 0 if file.partition[bounds.column] is None else rows
+            found = self._statistics(file, group, bounds.column)
+            assert found is not None  # noqa: S101 - it told the place
+            return rows, rows - found.null_count
+        if place is not None:
+            self.outside.add(place, rows)
+            return 0, 0
+        return None
 
     def _with_partition_values(self, file: _File, batch: "pa.RecordBatch") -> "pa.RecordBatch":
         import pyarrow as pa
@@ -138,23 +205,20 @@ class ParquetTable:
             return ""
         return f"Its rows are from {first} to {last}."
 
-    def _side(self, file: _File, group: int, bounds: TimeBounds) -> Side | None:
-        """On which side of the window all rows of a group are, by its footer or its partition.
-
-        None: some may be inside.
-        """
+    def _place(self, file: _File, group: int, bounds: TimeBounds) -> Place | None:
+        """Where all rows of a group are, by its footer or its partition; None: that does not tell."""
         if bounds.column in file.partition:
             day = file.partition[bounds.column]
-            return None if day is None else bounds.side_of_day(day)
+            return "inside" if day is None else bounds.side_of_day(day) or "inside"
         found = self._statistics(file, group, bounds.column)
-        if found is None or not (found.has_min_max and found.has_null_count) or found.null_count:
+        if found is None or not (found.has_min_max and found.has_null_count):
             return None
         if found.physical_type not in ("INT64", "INT32"):
             return None
-        start, end = in_units(bounds, file.schema.field(bounds.column).type)
-        if found.max_raw < start:
-            return "before"
-        return "after" if found.min_raw >= end else None
+        kind = file.schema.field(bounds.column).type
+        place = place_of(found.min_raw, found.max_raw, bounds, kind)
+        # Rows without a time are in every window.
+        return place if place == "inside" or not found.null_count else None
 
     def _statistics(self, file: _File, group: int, name: str) -> "pq.Statistics | None":
         columns, source = file.footer.row_group(group), self._columns.source(name)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class TextTable:
-    """The csv or jsonl files of one table.
+    """The csv or jsonl files of one table. It is one piece: its types are known when all was read.
 
     Attributes:
         schema: the columns with the types that they have inside Slipway.

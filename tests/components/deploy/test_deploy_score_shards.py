@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from support import deploy_world
 
+from slipway.components.contracts import shards as module
 from slipway.components.contracts.feature_rows import read_feature_rows, write_feature_rows
 from slipway.components.contracts.predictions import (
     FILE,
@@ -19,8 +20,8 @@ from slipway.components.contracts.predictions import (
     read_predictions,
     write_predictions,
 )
+from slipway.components.contracts.shards import join_files
 from slipway.components.deploy import score as scoring
-from slipway.components.deploy import score_shards as module
 from slipway.components.deploy.score import score_rows
 from slipway.components.deploy.score_shards import merge_predictions, plan_scoring, score_shard
 from slipway.components.support.errors import SlipwayError
@@ -157,7 +158,7 @@ def _of_another_plan(parts: list[Path]) -> list[Path]:
         (_leave_out, r"The shards \[0, 1, 3\] are there, of 4"),
         (_repeat, r"The shards \[0, 1, 1, 3\] are there, of 4"),
         (_mix, "are shards of different scorings"),
-        (_lose_a_row, "with 59 of the table's 60 rows"),
+        (_lose_a_row, "hold 59 of the table's 60 rows"),
         (_swap, "not ordered by time"),
         (_of_another_plan, "are shards of different scorings"),
         (lambda parts: parts[:0], "No shard of the table is there"),
@@ -229,5 +230,5 @@ def test_a_day_of_two_shards_is_joined_to_the_byte_with_sets_of_classes_too(tmp_
         with pq.ParquetWriter(tmp_path / folder / name, table.schema, compression="zstd") as file:
             for group in groups:
                 file.write_table(group)
-    module._merge_days([tmp_path / "0", tmp_path / "1"], tmp_path / "joined", "flights")
+    join_files([tmp_path / "0", tmp_path / "1"], "*.parquet", tmp_path / "joined")
     assert (tmp_path / "joined" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
