@@ -123,6 +123,11 @@ def _answered(table: TableFacts, answers: Answers) -> Guess[tuple[str, ...]]:
             f"--key {unfit[0].source}: the column is of type {unfit[0].dtype}, and a key is text or a"
             " whole number. Give another, several, or --key none."
         )
+    if gaps := [column for column in found if column.nulls]:
+        raise ProjectError(
+            f"--key {gaps[0].source}: {gaps[0].nulls:,} of {gaps[0].rows:,} rows of {table.name} have"
+            " none, and a key names each row. Give another, several, or --key none."
+        )
     names = tuple(column.name for column in found)
     twice = table.frame.height - table.frame.select(names).n_unique()
     if twice:

@@ -81,7 +81,8 @@ def _floor(moment: datetime, whole: bool) -> datetime:
 def _drawn(label: LabelGuess, labels: "pl.Series") -> Guess[Settings]:
     settings: Settings = {"method": "random", "validation": VALIDATION, "test": TEST}
     change = "Change: method random, stratified, or group with by: COLUMN"
-    again = returning(label.table, (), label.column)
+    # The features stage refuses a row of no group: nobody knows which others it belongs to.
+    again = [c for c in returning(label.table, (), label.column) if not c.nulls]
     if again:
         column = max(again, key=lambda c: c.distinct)
         settings = {"method": "group", "by": column.name, "validation": VALIDATION, "test": TEST}

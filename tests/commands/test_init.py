@@ -111,6 +111,23 @@ def test_what_cannot_be_is_refused_and_nothing_written(
     assert sorted(path.name for path in here.iterdir()) == ["orders.csv"]
 
 
+def test_a_row_without_its_key_or_its_group_is_seen_before_a_run(here: Path) -> None:
+    """Neither can be drawn into a part: the run would refuse the rows."""
+    table = orders().drop("order_id").with_row_index("line_id", offset=1)
+    gap = pl.int_range(pl.len()) % 100 == 0
+    count = pl.int_range(pl.len())
+    table = table.with_columns(
+        shop=pl.when(gap).then(None).otherwise(pl.lit("s") + (count % 30).cast(str))
+    )
+    write(here, {"orders.csv": table})
+    with pytest.raises(ProjectError, match=r"--key shop: 12 of 1,200 rows of orders have none"):
+        init("orders.csv", "--label", "returned", "--key", "line_id", "--key", "shop")
+    table = table.select("amount", "returned", shop_id="shop")
+    write(here, {"orders.csv": table})
+    init("orders.csv", "--label", "returned")
+    assert load_project(here).project.features.split.method != "group"
+
+
 def test_without_a_terminal_a_question_names_the_option_and_exits_with_2(here: Path) -> None:
     table = orders().with_columns(
         returned=pl.when(pl.col("returned") == "yes").then(2).otherwise(1)
