@@ -196,7 +196,7 @@ def merge_dataset(
     for part, each in manifests.items():
         if _NOTE not in each.notes:
             raise SlipwayError(f"{part} holds no shard of a dataset, but all of one.")
-    ordered = put_in_order(((m.notes[_NOTE], part) for part, m in manifests.items()), "ingest")
+    ordered = put_in_order(((manifests[p].notes[_NOTE], p) for p in parts), "ingest")
     if manifests[ordered[0]].notes[_NOTE]["plan"] != _fingerprint(plan):
         raise SlipwayError(f"{ordered[0]} is a shard of another plan than {plan}.")
     tables = {}

@@ -162,7 +162,7 @@ def merge_validated(
             `validate_dataset`.
     """
     found = {part: Findings.read(part / FILE) for part in parts}
-    notes = [(_note(each), part) for part, each in found.items()]
+    notes = [(_note(found[part]), part) for part in parts]
     ordered = put_in_order(notes, "validation")
     first = found[ordered[0]]
     manifest = read_manifest(ordered[0] / DATASET)

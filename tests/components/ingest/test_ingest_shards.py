@@ -302,6 +302,7 @@ def _of_another_plan(parts: list[Path]) -> list[Path]:
     [
         (lambda parts: parts[:0], "No shard of the table is there: run the ingest again"),
         (lambda parts: parts[:2] + parts[3:], r"The shards \[0, 1, 3\] are there, of 4"),
+        (lambda parts: [*parts[:3], parts[2]], r"The shards \[0, 1, 2, 2\] are there, of 4"),
         (_of_another_plan, "are shards of different ingests"),
     ],
 )
