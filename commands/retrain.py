@@ -152,9 +152,7 @@ def _train_here(
             job.compile()
             result = serve(job, request)
     except KeyboardInterrupt as interrupt:
-        say(
-            "Interrupted. Nothing half-done was left, and what served before still does.", to=errors
-        )
+        say("Interrupted. Nothing half-done was left, and no endpoint was changed.", to=errors)
         raise typer.Exit(INTERRUPTED) from interrupt
     deliver(result.summary(), lambda: show_retraining(console, result))
     if fail_on_refusal and not result.passed:

@@ -12,7 +12,7 @@ from slipway.components.config.project import LoadedProject
 from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
 from slipway.components.contracts.release import Deployment, Release
 from slipway.components.contracts.signature import read_key
-from slipway.components.contracts.verdict import Verdict, read_verdict
+from slipway.components.contracts.verdict import UNTOUCHED, Verdict, read_verdict
 from slipway.components.ingest.sources import join_uri
 from slipway.components.support.environment import LOCAL_RUN
 from slipway.components.support.errors import SlipwayError
@@ -41,7 +41,8 @@ class RunResult:
 
     Attributes:
         serving: the version that the local endpoint serves at the run's end, which a rollback may have
-            changed; empty: none serves any more; None: it was not asked.
+            changed; empty: none serves; None: it was not asked.
+        serving_at: where it does.
     """
 
     project: str
@@ -49,6 +50,7 @@ class RunResult:
     release: Release | None = None
     deployment: Deployment | None = None
     serving: str | None = None
+    serving_at: str = ""
     traffic: Traffic | None = None
     record: MonitoringRecord | None = None
     retraining: "RunResult | None" = None
@@ -61,6 +63,14 @@ class RunResult:
     def passed(self) -> bool:
         """Whether the gate let the model pass."""
         return self.verdict is not None and self.verdict.outcome == "pass"
+
+    @property
+    def meanwhile(self) -> str:
+        """What serves where this run deployed nothing, as a part of a sentence."""
+        if self.serving is None:
+            return UNTOUCHED
+        on = f"version {self.serving} serves on at {self.serving_at}"
+        return on if self.serving else "nothing serves"
 
     def _is_in_service(self) -> bool:
         """Whether what this run deployed serves on, as far as it is known."""
@@ -160,16 +170,20 @@ def train(
 def see_what_serves(job: "Job", result: RunResult) -> None:
     """Asks the local endpoint at the end what it serves, and notes where that is not what was deployed.
 
-    A rollback, `slipway stop` or a retraining needs no leave of a run that is still at work.
+    Where nothing was deployed an earlier version may serve, or none. A rollback, `slipway stop` or a
+    retraining needs no leave of a run that is still at work.
     """
     from slipway.components.deploy.local.target import status
 
-    if result.deployment is None or result.deployment.target != "local":
+    if job.target != "local":
         return
     home = Path(job.workspace.settings()["SLIPWAY_HOME"])
-    name, deployed = result.project, result.deployment.model_version
-    running = [e for e in status(home) if e.project == name and e.state != "stopped"]
+    running = [e for e in status(home) if e.project == result.project and e.state != "stopped"]
     result.serving = running[0].model_version if running else ""
+    result.serving_at = running[0].url if running else ""
+    if result.deployment is None:
+        return
+    deployed = result.deployment.model_version
     later = result.retraining.deployment if result.retraining else None
     if result.serving in (deployed, later and later.model_version):
         return

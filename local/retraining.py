@@ -23,7 +23,7 @@ from slipway.components.monitor.retraining.retrain import (
 )
 from slipway.components.monitor.state import Root
 from slipway.components.support.errors import SlipwayError
-from slipway.local.job import Job, RunResult, train
+from slipway.local.job import Job, RunResult, see_what_serves, train
 
 if TYPE_CHECKING:
     from slipway.cluster.api import Kubeflow
@@ -43,7 +43,7 @@ def serve(job: Job, request: RetrainRequest) -> RunResult:
     """Runs the training that a request asks for, in this process, past the same gate.
 
     Raises:
-        SlipwayError: a stage failed; the request is marked so, and what served before still does.
+        SlipwayError: a stage failed; the request is marked so, and no endpoint is changed.
     """
     project, root = job.loaded.project, job.workspace.settings()["MONITORING_URI"]
     request = mark(root, request, "started", run_name(request))
@@ -54,6 +54,7 @@ def serve(job: Job, request: RetrainRequest) -> RunResult:
         mark(root, request, "failed")
         raise
     mark(root, request, "finished")
+    see_what_serves(job, result)
     return result
 
 

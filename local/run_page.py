@@ -97,8 +97,7 @@ def _verdict(result: RunResult) -> tuple[str, str, str]:
         return (
             "bad",
             "Refused by the gate.",
-            f"{failed} of {digits.counted(len(verdict.rules), 'rule')} failed; what served before still"
-            " does.",
+            f"{failed} of {digits.counted(len(verdict.rules), 'rule')} failed; {result.meanwhile}.",
         )
     by = f", let through by {verdict.override.approver}" if verdict.override else ""
     serves = (

@@ -547,6 +547,8 @@ def _coloured(state: str) -> str:
 
 
 def _show_end(state: "RunState") -> None:
+    from slipway.components.contracts.verdict import UNTOUCHED
+
     word = "refused by the gate" if state.verdict == "fail" else state.state
     word = f"{state.state} (it was cancelled)" if state.cancelled else word
     say(f"{state.name}: {word}  {state.link}")
@@ -556,7 +558,7 @@ def _show_end(state: "RunState") -> None:
         console.print(Text.assemble(("Verdict: ", "bold"), ("PASS", "bold green")))
     elif state.verdict == "fail":
         console.print(Text.assemble(("Verdict: ", "bold"), ("FAIL", "bold red")))
-        say("Nothing was registered and nothing deployed; what served before still does.")
+        say(f"Nothing was registered and nothing deployed; {UNTOUCHED}.")
 
 
 def _tell(step: "ScheduleChange", prefix: str = "") -> None:

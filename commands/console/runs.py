@@ -148,10 +148,7 @@ def show_result(console: Console, result: "RunResult", workspace: "Workspace") -
     if result.deployment:
         say(f"Endpoint: {result.deployment.endpoint}{_served(result)}", to=console)
     elif result.verdict and result.verdict.outcome == "fail":
-        say(
-            "Nothing was registered and nothing deployed; what served before still does.",
-            to=console,
-        )
+        say(f"Nothing was registered and nothing deployed; {result.meanwhile}.", to=console)
     if result.record:
         show_monitoring(console, result.record)
     if result.retraining:
@@ -299,10 +296,7 @@ def show_retraining(console: Console, result: "RunResult") -> None:
         served = result.deployment
         say(f"Retrained: version {served.model_version} serves at {served.endpoint}", to=console)
     else:
-        say(
-            "Retrained, and refused by the gate: the model that served before still serves.",
-            to=console,
-        )
+        say(f"Retrained, and refused by the gate; {result.meanwhile}.", to=console)
 
 
 def show_status(console: Console, lines: list[str], records: "list[LatestWindow]") -> None:

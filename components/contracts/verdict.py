@@ -11,6 +11,8 @@ from slipway.components.contracts.record import Record
 from slipway.components.support.errors import SlipwayError
 
 Outcome = Literal["pass", "fail"]
+UNTOUCHED = "what served before, if anything did, serves on"
+"""What a refusal leaves as it was, where nobody has asked what serves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

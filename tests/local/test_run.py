@@ -4,6 +4,8 @@ import fcntl
 import io
 import json
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,11 @@ import pytest
 from rich.console import Console
 from support.model_keys import make_keys
 
-from slipway.commands.console.runs import show_result
+from slipway.commands.console.runs import show_result, show_retraining
 from slipway.components.config.project import LoadedProject
 from slipway.components.contracts.endpoint import LOCK, STATE, endpoint_folder
 from slipway.components.contracts.release import Deployment, Release
-from slipway.components.contracts.verdict import RuleResult, Verdict, write_verdict
+from slipway.components.contracts.verdict import Outcome, RuleResult, Verdict, write_verdict
 from slipway.components.features.parts import end_of_data
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.components.support.files import write_json
@@ -111,13 +113,13 @@ def test_where_the_data_end(hours: list[float], end: int, expected: float | None
     assert found == (last if expected is not None else None)
 
 
-def verdict_in(folder: Path) -> str:
+def verdict_in(folder: Path, outcome: Outcome = "pass") -> str:
     folder.mkdir(parents=True)
-    rule = RuleResult(name="auc", metric="auc", outcome="pass", reason="AUC.", value=0.8)
+    rule = RuleResult(name="auc", metric="auc", outcome=outcome, reason="AUC.", value=0.8)
     write_verdict(
         folder / "verdict",
         Verdict(
-            outcome="pass", rules=(rule,), metrics={"auc": 0.8}, thresholds={"auc": 0.7},
+            outcome=outcome, rules=(rule,), metrics={"auc": 0.8}, thresholds={"auc": 0.7},
             model_hash="a" * 64, data_hash="b" * 64, test_rows=1000,
             notes={"advice": ["gate.f1 is 0.3, which always answering 1 reaches too."]},
         ),
@@ -227,6 +229,49 @@ def deployed(folder: Path, version: str) -> PipelineRun:
     return PipelineRun(tasks=tasks, log=folder / "log")
 
 
+@contextmanager
+def endpoint(workspace: Workspace, serves: str | None) -> Iterator[None]:
+    """The project's endpoint serves a version, or none ever did."""
+    folder = endpoint_folder(workspace.home, "flights")
+    folder.mkdir(parents=True)
+    with (folder / LOCK).open("wb") as lock:
+        if serves:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            stable = {"model_version": serves, "pid": 1, "restarts": 0, "bundle": "b"}
+            write_json(folder / STATE, {"host": "127.0.0.1", "port": 1, "stable": stable})
+        yield
+
+
+@pytest.mark.parametrize(
+    ("serves", "told"),
+    [("1", "version 1 serves on at http://127.0.0.1:1."), (None, "nothing serves.")],
+)
+def test_a_refused_run_says_what_serves_and_where_nothing_does(
+    flights: LoadedProject,
+    workspace: Workspace,
+    port: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    serves: str | None,
+    told: str,
+) -> None:
+    verdict = verdict_in(tmp_path / "evaluate", "fail")
+    task = TaskRun(name="evaluate", status="refused", outputs={"verdict": verdict})
+    run = PipelineRun(tasks={"evaluate": task}, log=tmp_path / "log")
+    monkeypatch.setattr(module, "execute", lambda *_: run)
+    with endpoint(workspace, serves):
+        result = run_project(changed(flights, "deployment", port=port), workspace, Quiet())
+    assert json.loads(workspace.summary.read_text())["serving"] == (serves or "")
+    assert result.notes == []
+    assert f"1 of 1 rule failed; {told}" in Path(result.reports["run"]).read_text()
+    screen = Console(file=io.StringIO(), width=200)
+    show_result(screen, result, workspace)
+    assert f"Nothing was registered and nothing deployed; {told}" in screen.file.getvalue()
+    screen = Console(file=io.StringIO(), width=200)
+    show_retraining(screen, result)
+    assert f"Retrained, and refused by the gate; {told}" in screen.file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("serves", "alias", "told"),
     [
@@ -246,13 +291,7 @@ def test_a_run_says_what_serves_at_its_end(
     told: str,
 ) -> None:
     """Somebody rolls back, or stops the endpoint, while the run is at work."""
-    folder = endpoint_folder(workspace.home, "flights")
-    folder.mkdir(parents=True)
-    with (folder / LOCK).open("wb") as lock:
-        if serves:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            stable = {"model_version": serves, "pid": 1, "restarts": 0, "bundle": "b"}
-            write_json(folder / STATE, {"host": "127.0.0.1", "port": 1, "stable": stable})
+    with endpoint(workspace, serves):
         monkeypatch.setattr(module, "execute", lambda *_: deployed(tmp_path / "tasks", "3"))
         here = changed(flights, "deployment", port=port)
         result = run_project(here, workspace, Quiet(), traffic=timedelta(0))

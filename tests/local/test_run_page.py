@@ -69,7 +69,7 @@ def test_a_page_ends_in_html_also_where_the_runner_gave_none(tmp_path: Path) -> 
     ("outcome", "error", "said"),
     [
         ("pass", "", "Passed the gate."),
-        ("fail", "", "1 of 2 rules failed; what served before still does."),
+        ("fail", "", "1 of 2 rules failed; what served before, if anything did, serves on."),
         ("pass", "Stage deploy failed. <port>\nmore", "Stage deploy failed. &lt;port&gt;"),
     ],
 )

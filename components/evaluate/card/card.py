@@ -81,6 +81,7 @@ def write_card(path: Path, content: CardContent) -> None:
         confidence=digits.share(content.gate.confidence, 0),
         block=content.gate.block,
         compared=evidence.champion is not None,
+        champion=verdict.notes.get("champion", ""),
         key=[row for row in rows if row["key"]],
         metrics=rows,
         meanings=explain_metrics(label.metrics) if rows else [],

@@ -51,6 +51,8 @@ def test_no_champion_is_said_and_no_rule(
     verdict = run(bundle, splits, tmp_path).verdict
     assert verdict.notes["champion"].startswith("There is no champion yet")
     assert not [rule for rule in verdict.rules if rule.name.startswith("champion")]
+    assert run(bundle, splits, tmp_path, auc=0.9999).verdict.outcome == "fail"
+    assert "Nothing is registered or deployed.</p>" in (tmp_path / "card.html").read_text()
 
 
 def test_against_a_champion(bundle: Path, splits: Path, tmp_path: Path, registry: str) -> None:
@@ -85,6 +87,8 @@ def test_against_a_champion(bundle: Path, splits: Path, tmp_path: Path, registry
     (rule,) = [rule for rule in sliced.rules if rule.name == "champion auc"]
     assert rule.high is not None and rule.high < -0.02
     assert "lower bound of the difference to the champion in AUC is below -0.01" in rule.reason
+    said = "Nothing is registered or deployed; version 1 stays the champion.</p>"
+    assert said in (tmp_path / "card.html").read_text()
 
 
 @pytest.mark.parametrize(
