@@ -26,12 +26,15 @@ from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support import tracking
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory
-from slipway.components.support.stage import progress, stage
+from slipway.components.support.stage import part, progress, stage
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+_FETCHED, _PREDICTED = 0.1, 0.95
+"""Shares of the stage at which the version is there, and at which all rows are predicted."""
 
 
 @stage("score")
@@ -63,6 +66,7 @@ def score_rows(
         SlipwayError: there is no such version, its bundle is not the registered one, the rows lack a
             feature of it, or an answer is none of its kind of label. Nothing is left behind.
     """
+    progress(f"looking up {project} {model}", 0.0)
     release = find_version(project, model)
     shard = ScoringShard(
         version=release.model_version, moment=format_instant(now or datetime.now(UTC))
@@ -73,7 +77,7 @@ def score_rows(
             result = replace(result, published=place_of(publish, result))
         write_predictions(target, result)
     if result.published:
-        progress(f"publishing to {result.published}")
+        progress(f"publishing to {result.published}", _PREDICTED)
         publish_to(predictions, result.published)
     return result
 
@@ -104,7 +108,8 @@ def score_into(target: Path, rows: Path, release: Release, shard: ScoringShard) 
         bundle = read_bundle(folder)
         require_features(bundle, source, release)
         timed = _Timed(rows / ROWS, source, moments)
-        counted = _predict_all(folder, bundle, timed, release, target, shard)
+        with part(_FETCHED, _PREDICTED):
+            counted = _predict_all(folder, bundle, timed, release, target, shard)
     return Predictions(
         model=release.name,
         model_version=release.model_version,
@@ -185,8 +190,7 @@ def _predict_all(
     with pq.ParquetFile(table) as file:
         first, total = _rows_of(file.metadata, shard)
         try:
-            for part in _by_day(_batches(file, shard), given):
-                moment, rows = part
+            for moment, rows in _by_day(_batches(file, shard), given):
                 if moment != day:
                     if day is not None and moment < day:
                         raise SlipwayError(f"{table} is not ordered by time: run features again.")

@@ -29,7 +29,7 @@ from slipway.components.features.views.expressions import with_derived
 from slipway.components.features.views.views import ViewTable, write_view
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.support.files import new_directory
-from slipway.components.support.stage import progress, stage
+from slipway.components.support.stage import part, progress, stage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,9 @@ def build_features(dataset: Path, project: str, config: dict[str, object], outpu
     ends = _end_of_data(examples.rows, windows)
 
     place = locate(project)
-    made = write_views(dataset, manifest, settings, place)
+    progress(f"read {examples.rows.height:,} examples", 0.05)
+    with part(0.05, 0.4):
+        made = write_views(dataset, manifest, settings, place)
     keys = key_columns(manifest, settings)
     store = _register_views(place, settings, keys, made)
     begins = {name: view.begins for name, view in made.items()}
@@ -82,10 +84,11 @@ def build_features(dataset: Path, project: str, config: dict[str, object], outpu
     table = _model_rows(joined, settings, keys, features)
     labelled = table.filter(pl.col(LABEL).is_not_null()).drop(PART)
     parts = cut(labelled, settings, windows)
-    progress(f"joined {table.height:,} examples")
+    progress(f"joined {table.height:,} examples", 0.7)
     _fill_online_store(store, settings, windows["test"][1] if windows else EPOCH)
     _fill_streams(store, place, dataset, manifest, settings)
     splits = _describe(project, settings, manifest, features, windows, parts, examples.classes)
+    progress("writing the parts", 0.9)
     left = labelled.height - sum(part.height for part in parts.values())
     notes = {
         "dropped": {**examples.dropped, _left_out_by(settings): left},
@@ -115,7 +118,8 @@ def _register_views(
 
     store = open_store(place, settings.offline_store)
     apply_definitions(store, place, settings, keys, made)
-    progress(f"registered {len(settings.views)} views with Feast")
+    views = "view" if len(made) == 1 else "views"
+    progress(f"registered {len(made)} {views} with Feast", 0.5)
     return store
 
 
@@ -193,7 +197,8 @@ def write_views(
     made: dict[str, ViewTable] = {}
     for view in settings.views:
         made[view.name] = write_view(dataset, manifest, settings, view, place.table(view.name))
-        progress(f"view {view.name}: {made[view.name].rows:,} rows")
+        share = len(made) / len(settings.views)
+        progress(f"view {view.name}: {made[view.name].rows:,} rows", share)
         if not made[view.name].rows:
             progress(
                 f"WARNING: view {view.name} has no row of use: in every row of table {view.table} its"
@@ -233,8 +238,8 @@ def _write_parts(
     for warning in splits.mostly_null:
         progress(f"WARNING: {warning}")
     with new_directory(output) as scratch:
-        for part in PARTS:
-            write_table(parts[part], str(scratch / f"{part}.parquet"))
+        for name in PARTS:
+            write_table(parts[name], str(scratch / f"{name}.parquet"))
         if unlabelled.height:
             write_table(unlabelled, str(scratch / UNLABELLED))
         write_splits(scratch, splits)

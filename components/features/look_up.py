@@ -22,7 +22,7 @@ from slipway.components.features.views.expressions import with_derived
 from slipway.components.features.views.views import ALWAYS, ViewTable
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory
-from slipway.components.support.stage import stage
+from slipway.components.support.stage import part, progress, stage
 
 if TYPE_CHECKING:
     import polars as pl
@@ -57,6 +57,7 @@ def look_up_features(
     manifest = read_manifest(dataset)
     window = _checked(window, settings, manifest)
     span = (window.start, window.end) if window else None
+    progress("reading the rows", 0.0)
     examples = cutting.read_rows(dataset, manifest, settings, span)
     keys = key_columns(manifest, settings)
     made, joined = _join_in_scratch(dataset, project, settings, keys, examples.rows)
@@ -67,6 +68,7 @@ def look_up_features(
     named = [*cutting.order(settings)[::-1], *keys]
     columns = dict.fromkeys([*named, *(f.name for f in features)])
     table = joined.select(*columns).with_columns(pl.lit(None).alias(name) for name in untyped)
+    progress(f"writing {table.height:,} rows", 0.9)
     result = FeatureRows(
         project=project,
         key=settings.examples.row_key,
@@ -113,7 +115,9 @@ def _join_in_scratch(
     manifest = read_manifest(dataset)
     with tempfile.TemporaryDirectory(prefix="slipway-features-") as scratch:
         place = StoreLocation(root=f"{scratch}/store", project=feast_name(project), redis=None)
-        made = write_views(dataset, manifest, settings, place)
+        with part(0.1, 0.5):
+            made = write_views(dataset, manifest, settings, place)
+        progress(f"joining {examples.height:,} rows", 0.5)
         # Ours joins whatever engine the project has: it gives the same values, on this machine.
         here = settings.model_copy(update={"offline_store": None})
         store = open_store(place)

@@ -123,6 +123,7 @@ def monitor_window(
     from slipway.components.monitor.tracking import log_report, log_series
 
     series = task.series or task.project
+    progress("reading the log", 0.0)
     measures = measure_window(
         MeasuredSeries(
             model=task.project,
@@ -143,6 +144,7 @@ def monitor_window(
     record.write(task.record_path)
     for failure in notify(environment.monitoring_uri(), record, settings, task.report_path):
         progress(failure)
+    progress("noting the window in MLflow", 0.96)
     # Last: that MLflow refuses its time series must keep no alert from anybody.
     run_id = log_series(series, record.metrics.timestamp, list_numbers(record))
     log_report(run_id, record.metrics.timestamp, task.report_path)
@@ -233,10 +235,11 @@ def _write_pages(
     evidently = None
     wanted = task.evidently_path is not None
     if wanted and version and drift and version.scan.sample is not None:
-        progress("Evidently renders a sample", 0.7)
+        progress("Evidently renders a sample", 0.6)
         evidently = evidently_page(
             version.reference, version.scan.sample, settings, settings.report_rows
         )
+    progress("drawing the report", 0.92)
     if task.evidently_path is not None:
         write_evidently(task.evidently_path, evidently)
     write_report(
@@ -246,4 +249,5 @@ def _write_pages(
         drift.baseline.sketches if drift else {},
         version.scan.sketches if version else {},
         evidently,
+        of_table=bool(task.log_uri),
     )

@@ -284,12 +284,23 @@ class FeatureScan:
 
 
 def scan_features(
-    window: LogWindow, logged_version: str, reference: Reference, sample_rows: int = 0
+    window: LogWindow,
+    logged_version: str,
+    reference: Reference,
+    sample_rows: int = 0,
+    total: int = 0,
 ) -> FeatureScan:
     """Sketches every feature of one version's rows in one pass.
 
     Memory is bounded by a chunk of rows and the sketches. The sample is drawn evenly over the window
     with a fixed seed, so a repeated run draws the same.
+
+    Args:
+        window: the log.
+        logged_version: whose rows.
+        reference: of that version.
+        sample_rows: of the sample; 0: none is drawn.
+        total: how many rows it has in the window, for the progress; 0: unknown.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -304,6 +315,7 @@ def scan_features(
 
     def take(chunk: pa.Table) -> None:
         scan.rows += chunk.num_rows
+        progress(f"{scan.rows:,} rows compared", min(1.0, scan.rows / total) if total else None)
         hours = hours_since_1970(chunk["time"])
         for name, kind in kinds.items():
             column = FEATURE_PREFIX + name

@@ -48,7 +48,8 @@ from slipway.components.monitor.window import (
 )
 from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.stage import progress
+from slipway.components.support.pages.digits import counted
+from slipway.components.support.stage import part, progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -145,7 +146,7 @@ def measure_window(
     answers = read_answers(log, of.features.label.kind)
     logged_version, versions = main_version(answers)
     system = measure_system(answers)
-    progress(f"{len(log.files)} log files, {system.predictions:,} predictions", 0.2)
+    progress(f"{counted(len(log.files), 'log file')}, {system.predictions:,} predictions", 0.1)
     known_by = window.end + settings.label_wait
     measured = None
     if logged_version is not None:
@@ -163,6 +164,7 @@ def _measure_version(
     known_by: datetime,
     settings: MonitoringConfig,
 ) -> VersionMeasures:
+    progress(f"fetching what version {logged_version} is compared with", 0.15)
     reference = fetch_reference(of.model, logged_version, _reference_part(settings))
     kind, asked = reference.label.kind, of.features.label.kind
     if kind != asked:
@@ -172,22 +174,28 @@ def _measure_version(
         )
         answers = read_answers(log, kind)
     predicted = _predicted_rows(answers, logged_version)
+    progress(f"joining labels to version {logged_version}", 0.2)
     known = read_known_labels(of.labels, of.features, known_by)
     performance = measure(predicted, known, reference.label, reference.errors)
-    progress(f"{performance.labelled:,} labels joined", 0.4)
+    progress(f"{performance.labelled:,} labels joined", 0.3)
     matured = measure_again(
         environment.monitoring_uri(), of.series, of.model, of.log_uri, log.window, known, settings
     )
     fairness = _measure_fairness(of, log, predicted, logged_version, reference, known)
+    if settings.skew_rows:
+        progress("comparing what serving saw with the feature store", 0.35)
     skew = _measure_skew(of, log, logged_version, reference, settings)
-    scan = scan_features(log, logged_version, reference, settings.report_rows)
+    with part(0.4, 0.55):
+        scan = scan_features(
+            log, logged_version, reference, settings.report_rows, total=predicted.num_rows
+        )
     drift = None
     if scan.rows >= settings.min_rows:
         scan.sketches[PREDICTION] = _sketch_predictions(predicted, reference)
         baseline = _choose_baseline(of.series, reference, log.window, settings)
         result = _measure_drift(scan, baseline, reference, settings)
         drift = DriftFindings(baseline=baseline, result=result)
-        progress(f"{len(result.drifted)} of {len(result.features)} features drifted", 0.6)
+        progress(f"{len(result.drifted)} of {len(result.features)} features changed", 0.55)
     return VersionMeasures(
         reference=reference,
         performance=performance,

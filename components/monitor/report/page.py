@@ -31,6 +31,8 @@ def write_report(
     reference: dict[str, Sketch],
     window: dict[str, Sketch],
     evidently: EvidentlyPage | None,
+    *,
+    of_table: bool = False,
 ) -> None:
     """Writes the page.
 
@@ -41,6 +43,8 @@ def write_report(
         reference: feature to its sketch of what the window was compared with.
         window: feature to its sketch of the window.
         evidently: Evidently's own page, of which the share of drifted columns is told; or None.
+        of_table: whether the predictions are a scored table's: then there were no requests, and the page
+            has nothing of their times and failures.
     """
     details = record.details
     label = details["label"] or {}
@@ -62,6 +66,7 @@ def write_report(
             }
             for alert in record.alerts
         ],
+        of_table=of_table,
         of_number=label.get("kind") == "number",
         metrics=rows,
         tiles=pick_tiles(rows),

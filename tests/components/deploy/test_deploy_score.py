@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support import deploy_world
+from support.events import shares
 from support.model_keys import make_keys
 
 from slipway.components.config.data import Window
@@ -112,12 +113,19 @@ def test_a_version_can_be_named_by_its_number(registered: Any, rows: Path, tmp_p
 
 
 def test_each_day_is_a_folder_and_batches_do_not_show(
-    registered: Any, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registered: Any,
+    rows: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     score_rows(rows=rows, project="flights", model="1", predictions=tmp_path / "whole")
+    capsys.readouterr()
     _change(rows, lead_seconds=0)
     monkeypatch.setattr(module, "BATCH_ROWS", 7)
     score_rows(rows=rows, project="flights", model="1", predictions=tmp_path / "cut")
+    told = shares(capsys.readouterr().out)
+    assert told == sorted(told) and told[0] == 0 and len(set(told)) >= 5 and told[-1] < 1
     days = sorted(p.name for p in (tmp_path / "cut" / "flights").iterdir())
     assert days == ["date=2013-12-01", "date=2013-12-02"]
     columns = ["key", "row", "probability", "label"]

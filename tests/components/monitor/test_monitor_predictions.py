@@ -5,6 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+from support.events import shares
 
 from slipway.components.monitor import history
 
@@ -41,7 +43,7 @@ def _as_scored_table(world: Any) -> Path:
 
 
 def test_a_scored_table_gets_the_record_that_its_requests_would_get(
-    world: Any, monkeypatch: Any
+    world: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from slipway.components.config.data import parse_window
     from slipway.components.monitor.monitor import MonitoringTask, monitor_window
@@ -50,6 +52,7 @@ def test_a_scored_table_gets_the_record_that_its_requests_would_get(
     served = world.run(*DAYS).record
     scored_table = _as_scored_table(world)
     monkeypatch.setenv("INFERENCE_LOG_URI", str(world.root / "nothing"))
+    capsys.readouterr()
     scored = monitor_window(
         MonitoringTask(
             labels_path=world.root / "labels",
@@ -64,12 +67,18 @@ def test_a_scored_table_gets_the_record_that_its_requests_would_get(
             series="flights-scoring",
         )
     ).record
+    told = shares(capsys.readouterr().out)
+    assert told == sorted(told) and told[0] == 0 and told[-1] > 0.9 and len(set(told)) >= 8
     assert scored.model == "flights-scoring"
     assert scored.summary["total_predictions"] == served.summary["total_predictions"] > 1000
     assert scored.summary["current_accuracy"] == served.summary["current_accuracy"]
     assert scored.details["features"] == served.details["features"]
     assert scored.metrics.model_version == served.metrics.model_version
     assert scored.summary["avg_latency"] is None
+    asked, of_table = ((world.root / name).read_text() for name in ("report", "scored.html"))
+    for words in ("answer time", "requests failed", "<h2>System</h2>"):
+        assert words in asked and words not in of_table, words
+    assert "features changed" in of_table and "<h2>Drift</h2>" in of_table
     root = str(world.root / "home")
     assert len(history.records(root, "flights-scoring")) == 1
     assert len(history.records(root, "flights")) == 1

@@ -1,17 +1,16 @@
 """What a stage tells the person who runs it."""
 
 import io
-import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 
 import pytest
+from support.events import events
 
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import (
-    EVENT_PREFIX,
     emit,
     part,
     part_variable,
@@ -23,11 +22,6 @@ from slipway.components.support.stage import (
 @dataclass
 class Result:
     headline: str = "3 rows"
-
-
-def events(text: str) -> list[dict]:
-    lines = [line for line in text.splitlines() if line.startswith(EVENT_PREFIX)]
-    return [json.loads(line.removeprefix(EVENT_PREFIX)) for line in lines]
 
 
 def test_a_stage_reports_start_progress_and_end(capsys: pytest.CaptureFixture[str]) -> None:
