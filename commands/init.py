@@ -14,7 +14,7 @@ from rich.text import Text
 from slipway.commands.console.terminal import AsJson, Quiet, console, deliver, say
 from slipway.commands.projects import FORMAT_NAMES
 from slipway.components.config.data import FORMATS
-from slipway.components.config.kinds import UNBOUNDED
+from slipway.components.config.kinds import UNBOUNDED, rule_name
 from slipway.components.config.project import FILE_NAME
 from slipway.components.support import files
 from slipway.components.support.errors import ProjectError, SlipwayError
@@ -230,7 +230,7 @@ def _facts(draft: "Draft") -> dict[str, str]:
         f" {sum(len(h.aggregates) for h in draft.histories)} of earlier rows",
         "parts": ", ".join(f"{part} {count:,}" for part, count in rows.items()),
         "gate": ", ".join(
-            f"{name} {'no bound' if name in UNBOUNDED and not guess.value else guess.value}"
+            f"{rule_name(name)} {'no bound' if name in UNBOUNDED and not guess.value else guess.value}"
             for name, guess in draft.gate.gate.items()
         ),
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
-from slipway.components.config.kinds import METRICS, asked_bound, asked_of, metric_name
+from slipway.components.config.kinds import METRICS, asked_bound, asked_of, metric_name, rule_name
 from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
 from slipway.components.contracts.verdict import Verdict
 from slipway.components.monitor.report.says import conclude
@@ -192,7 +192,7 @@ def _metrics(verdict: Verdict) -> list[dict[str, object]]:
     failed = [
         {
             "rule": rule.name,
-            "name": " ".join(map(metric_name, rule.name.split())),
+            "name": rule_name(rule.name),
             "value": digits.number(rule.value, places),
             "interval": digits.span(rule.low, rule.high, places),
             "bound": digits.NONE if rule.threshold is None else f"{rule.threshold:g}",

@@ -219,7 +219,13 @@ def show_verdict(console: Console, result: "RunResult") -> None:
 
 def _show_rules(console: Console, verdict: "Verdict") -> None:
     """A line for each bound and for each other rule that failed, with their marks."""
-    from slipway.components.config.kinds import asked_bound, asked_of, in_order
+    from slipway.components.config.kinds import (
+        asked_bound,
+        asked_of,
+        in_order,
+        metric_name,
+        rule_name,
+    )
 
     ascii_only = console.options.ascii_only
     bad, good = (
@@ -228,12 +234,12 @@ def _show_rules(console: Console, verdict: "Verdict") -> None:
     )
     failed = [rule for rule in verdict.rules if rule.outcome != "pass"]
     names = in_order(verdict.thresholds)
-    width = max(map(len, names), default=0)
+    width = max((len(metric_name(name)) for name in names), default=0)
     for name in names:
         value, threshold = verdict.metrics.get(name), verdict.thresholds[name]
         shown = "not measured" if value is None else f"{value:.4f}"
         broken = [rule for rule in failed if rule.metric == name and rule.name.split()[0] == name]
-        line = f"{name:<{width}}  {shown}   {asked_of(name, threshold)}"
+        line = f"{metric_name(name):<{width}}  {shown}   {asked_of(name, threshold)}"
         asked = asked_bound(name, threshold) is not None
         mark = bad if broken else good if asked else Text(" " * good.cell_len)
         say(line, "red" if broken else "", label=mark, to=console)
@@ -242,7 +248,7 @@ def _show_rules(console: Console, verdict: "Verdict") -> None:
     others = [rule for rule in verdict.rules if rule.name.split()[0] not in names]
     for rule in others:
         if rule.outcome != "pass":
-            say(f"{rule.name}: {rule.reason}", "red", label=bad, to=console)
+            say(f"{rule_name(rule.name)}: {rule.reason}", "red", label=bad, to=console)
     held = sum(rule.outcome == "pass" for rule in others)
     if held:
         say(f"{held} other rule{'s' * (held != 1)}", label=good, to=console)
@@ -318,9 +324,10 @@ def show_status(console: Console, lines: list[str], records: "list[LatestWindow]
 
 def _show_model(console: Console, record: "LatestWindow") -> None:
     """A model's last windows, a line each."""
+    from slipway.components.config.kinds import metric_name
     from slipway.components.contracts.monitoring.monitoring_record import DriftCounts
 
-    metric = {"rmse": "RMSE"}.get(record["metric"], record["metric"])
+    metric = metric_name(record["metric"])
     console.print(Text.assemble((record["model"], "bold"), f" version {record['model_version']}"))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     for title in ("window (UTC)", "predictions", metric, "latency", "changed"):

@@ -1,7 +1,7 @@
 """The kinds of label and the names of their metrics: no library, since the predictor reads them too."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 LabelKind = Literal["binary", "multiclass", "number"]
 """What a label is: one of two classes, one of several, or a number."""
@@ -86,6 +86,12 @@ def metric_name(metric: str) -> str:
         "r2": "R²",
     }
     return names.get(metric, metric.replace("_", " "))
+
+
+def rule_name(rule: str) -> str:
+    """A rule's name for people: its metrics by their names, columns and groups as they are."""
+    known = get_args(Metric)
+    return " ".join(metric_name(word) if word in known else word for word in rule.split(" "))
 
 
 _MEANINGS: dict[Metric, str] = {

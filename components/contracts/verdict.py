@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from slipway.components.config.kinds import metric_name
 from slipway.components.contracts.record import Record
 from slipway.components.support.errors import SlipwayError
 
@@ -74,7 +75,7 @@ class Verdict(Record):
     def headline(self) -> str:
         """What came out, in a few words."""
         shown = ", ".join(
-            f"{name} {value:.4f}" if value is not None else f"{name} —"
+            f"{metric_name(name)} {'—' if value is None else f'{value:.4f}'}"
             for name, value in self.metrics.items()
             if name in self.thresholds
         )

@@ -139,7 +139,7 @@ def test_a_run_fits_the_terminal_and_breaks_between_words(
         assert "Verdict: PASS" in words and "✗" not in words
     else:
         assert "  ✓ accuracy  0.8150   at least 0.6" in lines
-        assert "  ✗ auc       0.9054   at least 0.95" in lines
+        assert "  ✗ AUC       0.9054   at least 0.95" in lines
         assert "    AUC is below 0.95: 0.90541." in lines
         assert "  ✗ champion accuracy: It is worse." in text()
         assert "  ✓ 1 other rule" in lines
@@ -152,14 +152,14 @@ def test_a_bound_of_zero_is_none_and_holds_nothing() -> None:
     show_verdict(console, RunResult(project="shop", verdict=of))
     lines = text().splitlines()
     assert "    accuracy  0.8150   no bound" in lines
-    assert "  ✓ auc       0.9054   at least 0.5" in lines
+    assert "  ✓ AUC       0.9054   at least 0.5" in lines
 
 
 def test_marks_need_no_unicode(workspace: Workspace) -> None:
     console, text = screen(80, "ascii")
     say("plain", to=console)
     show_verdict(console, RunResult(project="shop", verdict=verdict()))
-    assert "  x auc       0.9054   at least 0.95" in text().splitlines()
+    assert "  x AUC       0.9054   at least 0.95" in text().splitlines()
 
 
 def test_a_command_is_never_broken() -> None:

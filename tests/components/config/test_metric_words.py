@@ -8,6 +8,7 @@ from slipway.components.config.kinds import (
     asked_of,
     explain_metrics,
     metric_name,
+    rule_name,
 )
 
 METRICS = get_args(Metric)
@@ -30,3 +31,9 @@ def test_a_bound_of_nothing_is_said_as_none() -> None:
     """`gate.accuracy: 0` asks for nothing; R² of at least 0 does."""
     assert asked_of("accuracy", 0) == "no bound" and asked_of("accuracy", 0.7) == "at least 0.7"
     assert asked_of("r2", 0) == "at least 0" and asked_of("log_loss", 0.5) == "at most 0.5"
+
+
+def test_a_rule_s_metrics_have_their_names_and_its_columns_stay() -> None:
+    assert rule_name("champion r2") == "champion R²"
+    slice_rule = "slice home_region=new_york calibration_error against champion"
+    assert rule_name(slice_rule) == "slice home_region=new_york calibration error against champion"

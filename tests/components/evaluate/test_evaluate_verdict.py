@@ -237,7 +237,7 @@ def test_check_lets_only_this_model_and_these_data_through() -> None:
 def test_reasons_and_headline() -> None:
     assert PASS.reasons == []
     assert FAIL.reasons == ["F1 is below 0.9: 0.6."]
-    assert PASS.headline == "pass: f1 0.6000, auc 0.8000"
-    assert replace(PASS, metrics={"auc": None}).headline == "pass: auc —"
+    assert PASS.headline == "pass: F1 0.6000, AUC 0.8000"
+    assert replace(PASS, metrics={"auc": None}).headline == "pass: AUC —"
     overridden = replace(FAIL, outcome="pass", override=ADA)
-    assert overridden.headline == "pass (overridden by Ada): f1 0.6000, auc 0.8000"
+    assert overridden.headline == "pass (overridden by Ada): F1 0.6000, AUC 0.8000"
