@@ -17,7 +17,7 @@ from slipway.components.metrics.binary import (
 )
 from slipway.components.metrics.binary import log_chances as log_chances_of
 from slipway.components.metrics.costs import CostRule
-from slipway.components.metrics.intervals import chance_mean_auc_error
+from slipway.components.metrics.intervals import around_class_means, chance_mean_auc_error
 from slipway.components.metrics.multiclass import (
     METRICS,
     areas_under_roc,
@@ -219,7 +219,7 @@ class MulticlassTally:
     def resample(
         self, weights: "np.ndarray", blocks: "np.ndarray", group: int = 0
     ) -> dict[str, "np.ndarray"]:
-        """See `LabelTally`."""
+        """See `LabelTally`; [ways, replicates] of a mean over classes (see `around_class_means`)."""
         import numpy as np
 
         tables = [
@@ -242,7 +242,12 @@ class MulticlassTally:
             self.scores[group].sum(0, dtype=float)
         )
         replicates["auc"] = replicates["auc"] + missed
-        return replicates
+        measured, pairs = self.measure(group), self.pairs[group]
+        rows = np.stack([pairs.diagonal(), pairs.sum(0), pairs.sum(1)])
+        for name in ("auc", "weighted_f1"):
+            own = np.full(len(weights), measured[name])
+            replicates[name] = np.stack([replicates[name], own])
+        return replicates | around_class_means(tables[1], rows, weights, measured)
 
     def _metrics(
         self,

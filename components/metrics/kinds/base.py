@@ -102,7 +102,10 @@ class LabelTally(Protocol):
     def resample(
         self, weights: "np.ndarray", blocks: "np.ndarray", group: int = 0
     ) -> dict[str, "np.ndarray"]:
-        """Every metric of every bootstrap replicate, [replicates], NaN where it is not defined.
+        """Every metric of every bootstrap replicate, NaN where it is not defined.
+
+        [replicates], or [ways, replicates] where they are made in several ways (see
+        `intervals.percentile`); differences of two models' are paired.
 
         Args:
             weights: [replicates, blocks], how often each block was drawn.

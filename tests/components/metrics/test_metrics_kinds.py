@@ -13,12 +13,7 @@ from scipy.stats import kendalltau
 from sklearn import metrics as oracle
 
 from slipway.components.config.kinds import METRICS
-from slipway.components.evaluate.measures.blocks import draw_weights
-from slipway.components.metrics.intervals import (
-    chance_auc_error,
-    chance_mean_auc_error,
-    percentile,
-)
+from slipway.components.metrics.intervals import chance_auc_error, chance_mean_auc_error
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.choose import from_facts, label_type, to_facts
 from slipway.components.metrics.kinds.multiclass import MulticlassLabel
@@ -150,67 +145,15 @@ def test_a_constant_label_has_no_r2() -> None:
     assert math.isnan(kind.measure(np.array([5.0, 5.0]), answers)["r2"])
 
 
-DAYS, EACH = 40, 40
-JUDGED = {
-    "multiclass": label_type(
-        "multiclass",
-        classes=NAMES,
-        costs={"bee": {"ant": 5.0}},
-        level=0.9,
-        set_threshold=0.15,
-    ),
-    "number": label_type("number", level=0.9),
-}
-
-
-def draw_days(kind: str, days: int, rng: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of days, on some of which answers are worse: how far labels lie off moves by the day."""
-    rows = days * EACH
-    day = np.repeat(np.arange(days), EACH)
-    if kind == "number":
-        value = rng.normal(0, 3, rows) + rng.normal(0, 1, days)[day]
-        off = rng.normal(0, np.exp(rng.normal(0, 0.25, days))[day]) + rng.normal(0, 0.3, days)[day]
-        answers = np.stack([value, value - 1.7, value + 1.7], 1)
-        return answers.astype(np.float32), value + off
-    labels = rng.integers(0, 4, rows).astype(np.int32)
-    odds = rng.normal(0, 1, (rows, 4)) + rng.normal(0, 0.3, (days, 4))[day]
-    odds[np.arange(rows), labels] += np.clip(rng.normal(1.3, 0.4, days), 0, None)[day]
-    shares = np.exp(odds)
-    return (shares / shares.sum(1, keepdims=True)).astype(np.float32), labels
-
-
-@pytest.mark.parametrize("kind", list(JUDGED))
-def test_the_intervals_of_resampled_blocks_hold_the_truth(kind: str) -> None:
-    """Blocks that differ as days do: the 95 % interval of each metric against what 5,000 days come to.
-
-    In 1,500 tries a percentile interval of 40 blocks held accuracy, F1, precision and recall of several
-    classes in 92.3 to 92.9 %; the bounds leave 150 tries room for chance.
-    """
-    label, rng = JUDGED[kind], np.random.default_rng(4)
-    truth = label.measure(*draw_days(kind, 5000, rng)[::-1])
-    held = dict.fromkeys(label.metrics, 0)
-    del held["calibration_error" if kind == "multiclass" else "interval_width"]
-    tries = 150
-    for _ in range(tries):
-        answers, labels = draw_days(kind, DAYS, rng)
-        tally = label.make_tally(blocks=DAYS)
-        tally.add(answers, labels, np.repeat(np.arange(DAYS), EACH))
-        drawn = tally.resample(draw_weights(DAYS, 200, 0), np.arange(DAYS))
-        for name in held:
-            low, high = percentile(drawn[name], 0.95)
-            assert low is not None and high is not None
-            held[name] += low <= truth[name] <= high
-    shares = {name: count / tries for name, count in held.items()}
-    assert all(0.86 <= share <= 0.995 for share in shares.values()), shares
-
-
 def test_replicates_of_the_auc_lie_around_the_auc() -> None:
     answers, labels = draw_classes(4000, 12, 8)
     kind = label_type("multiclass", classes=tuple(map(str, range(12))))
     tally = kind.make_tally(blocks=1000)
     tally.add(answers, labels, np.arange(4000) % 1000)
     same = tally.resample(np.ones((1, 1000)), np.arange(1000))
-    assert {k: v[0] for k, v in same.items()} == pytest.approx(tally.measure(), abs=1e-9)
+    for name, value in tally.measure().items():
+        first = np.atleast_2d(same[name])[0]
+        assert first == pytest.approx(value, abs=1e-9), name
 
 
 @pytest.mark.parametrize("rows", [(2,) * 200, (30, 30), (1, 2, 3, 200), (50, 5, 5, 5, 5)])
