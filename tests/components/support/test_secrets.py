@@ -193,7 +193,7 @@ def test_an_error_shows_none(monkeypatch: pytest.MonkeyPatch) -> None:
 ENTRIES = {
     "the predictor": "from slipway.serving import server; server.serve = fail; name = 'slipway.serving'",
     "the supervisor": "asyncio.run = fail; name = 'slipway.serving.supervisor'",
-    "the transformer": "import uvicorn; uvicorn.run = fail; name = 'slipway.serving.transformer'",
+    "the transformer": "import uvicorn; uvicorn.run = fail; name = 'slipway.serving.online.transformer'",
     "a worker": "import torch.distributed as d; d.init_process_group = fail;"
     "from slipway.components.train.distributed import processes; processes.read_job = fail;"
     "name = 'slipway.components.train.distributed.worker'",
