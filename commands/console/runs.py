@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
@@ -165,10 +166,13 @@ def show_result(console: Console, result: "RunResult", workspace: "Workspace") -
 
 
 def show_places(console: Console, places: dict[str, str]) -> None:
-    """Names with a path or a command each, which stay in one piece."""
+    """Names with a path or a command each, which stay in one piece: below its name, where one is long."""
     width = max(map(len, places), default=0)
     for name, place in places.items():
-        console.print(Text(f"  {name:<{width}} {place}"), soft_wrap=True)
+        line = f"  {name:<{width}} {place}"
+        if console.is_terminal and cell_len(line) > console.width:
+            line = f"  {name}\n    {place}"
+        console.print(Text(line), soft_wrap=True)
 
 
 def _served(result: "RunResult") -> str:
@@ -358,7 +362,9 @@ def short_window(window: tuple[str, str]) -> str:
     ends = [f"{moment:%Y-%m-%d %H:%M}" for moment in (start, end)]
     if all(text.endswith(" 00:00") for text in ends):
         return " – ".join(text[:10] for text in ends)
-    return f"{ends[0]}, {format_duration(timedelta(minutes=round((end - start).total_seconds() / 60)))}"
+    seconds = (end - start).total_seconds()
+    whole = 60 * round(seconds / 60) if seconds >= 60 else round(seconds)
+    return f"{ends[0]}, {format_duration(timedelta(seconds=whole))}"
 
 
 def quality(summary: Mapping[str, float | None]) -> tuple[str, str]:

@@ -27,6 +27,7 @@ from slipway.commands.console.runs import (
     quality,
     short_window,
     show_monitoring,
+    show_places,
     show_result,
     show_status,
     show_verdict,
@@ -160,6 +161,25 @@ def test_marks_need_no_unicode(workspace: Workspace) -> None:
     say("plain", to=console)
     show_verdict(console, RunResult(project="shop", verdict=verdict()))
     assert "  x AUC       0.9054   at least 0.95" in text().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_long_path_stands_below_its_name_and_in_one_piece(width: int) -> None:
+    console, text = screen(width)
+    folder = "build/run/reports/shop-2026-11-28-01-35-16-864328"
+    paths = [f"{folder}/validation.html", "build/run/summary.json", f"{folder}/{'x' * 90}.html"]
+    show_places(console, dict(zip(("validation report", "summary", "other"), paths, strict=True)))
+    lines = text().splitlines()
+    assert [path for path in paths if any(line.endswith(path) for line in lines)] == paths
+    assert all(cell_len(line) <= width for line in lines if "xxx" not in line)
+    assert lines[:2] == (
+        ["  validation report", f"    {paths[0]}"]
+        if width == 80
+        else [f"  validation report {paths[0]}", f"  summary           {paths[1]}"]
+    )
+    piped = io.StringIO()
+    show_places(Console(file=piped, width=80), {"validation report": paths[0]})
+    assert piped.getvalue() == f"  validation report {paths[0]}\n", "a log has a line for each"
 
 
 def test_a_command_is_never_broken() -> None:
@@ -309,6 +329,9 @@ def test_digits() -> None:
     assert (
         short_window(("2024-01-01T00:00:00Z", "2024-01-08T00:00:00Z")) == "2024-01-01 – 2024-01-08"
     )
+    first = "2024-01-01T10:00:24Z"
+    for last, said in (("10:00:27Z", "3s"), ("10:01:30Z", "1m"), ("12:00:24Z", "2h")):
+        assert short_window((first, f"2024-01-01T{last}")) == f"2024-01-01 10:00, {said}"
 
 
 # --- The command itself ---
