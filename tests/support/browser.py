@@ -58,6 +58,18 @@ class Page:
         """Whether pages may run scripts from now on; a driver's own still do."""
         self._driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not allowed})
 
+    def look_into_frame(self) -> tuple[str, str, int]:
+        """The first frame's visible text, its paper's colour, and by how much it is too wide."""
+        self._driver.switch_to.frame(0)
+        text: str = self._driver.find_element("tag name", "body").text
+        paper, over = self._driver.execute_script(
+            "const page = document.documentElement;"
+            "return [getComputedStyle(document.body).backgroundColor,"
+            " page.scrollWidth - page.clientWidth]"
+        )
+        self._driver.switch_to.default_content()
+        return text, paper, over
+
     def requests(self) -> list[str]:
         """What the page that is open asked for besides itself."""
         found: list[str] = self._driver.execute_script(
