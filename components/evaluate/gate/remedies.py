@@ -214,6 +214,12 @@ def _fairness(result: RuleResult) -> tuple[str, list[str]]:
             "the group is small and the test part short: make features.split.test longer",
             "the group is too small to judge: join it to another one at the source, or leave_out",
         ]
+    if result.value is None:
+        return "gate.fairness", [
+            "the test rows do not have the groups that the rule compares: one group alone, one that is not"
+            " declared, or rows without. Name them in `groups`, and in `leave_out` what is not compared",
+            "the column says nothing of the rows: check it at the source, or compare by another one",
+        ]
     return "gate.fairness", [
         "a group has few training rows, or features that say less of it: more of them, or a weight"
         " (training.sample_weight)",

@@ -111,7 +111,7 @@ def told(evidence: Evidence = GOOD, **gate: Any) -> list[str]:
         (
             GOOD,
             {"fairness": [{"by": "sex", "measure": "error", "gap": 0.1}]},
-            "fairness sex error: not measured (gate.fairness). Most likely a group has few training rows",
+            "fairness sex error: not measured (gate.fairness). Most likely the test rows do not have the groups",
         ),
         (
             replace(GOOD, fairness=(few_rows(),)),
