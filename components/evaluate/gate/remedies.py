@@ -91,6 +91,12 @@ def _remedy(result: RuleResult, evidence: Evidence, gate: GateConfig) -> Remedy:
 def _explain(result: RuleResult, evidence: Evidence, gate: GateConfig) -> tuple[str, list[str]]:
     """The setting of a rule, and its likely causes, the likeliest first."""
     name = result.name
+    unknown = result.value is None or name == "sound measurement"
+    if unknown and _has_one_label(evidence):
+        return "features.split.test", [
+            "the test rows all have one label: make features.split.test longer, or check the label at the"
+            " source",
+        ]
     if name in _FIXED:
         return _FIXED[name]
     if name.startswith("beats "):
@@ -101,6 +107,14 @@ def _explain(result: RuleResult, evidence: Evidence, gate: GateConfig) -> tuple[
         if name.startswith(beginning):
             return explained(result)
     return _setting_of(result, gate), _of_bound(result, evidence)
+
+
+def _has_one_label(evidence: Evidence) -> bool:
+    """Whether the test rows' labels are all alike: what compares them then has no value."""
+    if evidence.class_rows:
+        return sum(rows > 0 for rows in evidence.class_rows) == 1
+    known = {name: one.value is not None for name, one in evidence.metrics.items()}
+    return known.get("rmse", False) and not known.get("r2", True)
 
 
 def _setting_of(result: RuleResult, gate: GateConfig) -> str:
@@ -216,7 +230,7 @@ def _fairness(result: RuleResult) -> tuple[str, list[str]]:
         ]
     if result.value is None:
         return "gate.fairness", [
-            "the test rows do not have the groups that the rule compares: one group alone, one that is not"
+            "the test rows do not have the groups that the rule compares: one alone, one that is not"
             " declared, or rows without. Name them in `groups`, and in `leave_out` what is not compared",
             "the column says nothing of the rows: check it at the source, or compare by another one",
         ]

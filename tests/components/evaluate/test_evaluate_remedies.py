@@ -111,7 +111,7 @@ def told(evidence: Evidence = GOOD, **gate: Any) -> list[str]:
         (
             GOOD,
             {"fairness": [{"by": "sex", "measure": "error", "gap": 0.1}]},
-            "fairness sex error: not measured (gate.fairness). Most likely the test rows do not have the groups",
+            "fairness sex error: not measured (gate.fairness). Most likely the test rows do not have the",
         ),
         (
             replace(GOOD, fairness=(few_rows(),)),
@@ -179,6 +179,27 @@ def test_a_number_is_told_in_its_own_words() -> None:
     )
     assert "a linear regression on them has R² 0.4000, this model 0.5000." in r2
     assert "(gate.metrics.r2)" in r2
+
+
+def test_one_label_alone_in_the_test_part_is_told() -> None:
+    """And not that the bundle was changed, or that a bound is too high: nothing compares there."""
+    nothing = Estimate(value=None, rows=400)
+    numbers = replace(
+        GOOD,
+        label=NumberLabel(level=0.9),
+        validation_rows=1000,
+        class_rows=(),
+        metrics={"rmse": estimate(3.0), "r2": nothing, "coverage": estimate(0.9)},
+        baselines={"mean": nothing, "linear regression": nothing},
+        told=0.8,
+    )
+    classes = replace(GOOD, class_rows=(5000, 0), metrics={**GOOD.metrics, "auc": nothing})
+    for evidence, gate in ((numbers, {"metrics": {"r2": {"min": 0.1}}}), (classes, {})):
+        lines = [line for line in told(evidence, **gate) if "more rules failed" not in line]
+        about = [line for line in lines if "not measured" in line or "sound" in line]
+        assert len(about) >= 2, lines
+        assert all("Most likely the test rows all have one label" in line for line in about), lines
+        assert all("features.split.test" in line for line in about)
 
 
 def test_a_model_that_passes_needs_none() -> None:
