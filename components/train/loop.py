@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from slipway.components.config.training import TrainingConfig
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.pages.digits import seconds
+from slipway.components.support.pages.digits import remaining
 from slipway.components.support.stage import progress
 from slipway.components.train.budget import Budget
 from slipway.components.train.checkpoint import Checkpoint
@@ -424,7 +424,7 @@ class Training:
         progress(
             f"{self.title}member {index + 1} of {self.members}, epoch {epoch}"
             f" of {self.epochs}, loss {loss:.4f}{measured}, {per_second:,.0f} rows/s,"
-            f" {seconds(left)} left",
+            f" {remaining(left)} left",
             done=done / total,
         )
 

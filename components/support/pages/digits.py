@@ -96,6 +96,11 @@ def seconds(value: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def remaining(value: float) -> str:
+    """How long something still takes, about: a guess has no tenths."""
+    return f"{value:.0f} s" if value < 90 else seconds(value)
+
+
 def counted(value: int, noun: str, nouns: str = "") -> str:
     """`1 member`, `3 members`."""
     return f"{value:,} {noun if value == 1 else nouns or noun + 's'}"

@@ -120,6 +120,7 @@ def test_counts_times_and_moments() -> None:
         "2 min 5 s",
         "2 h 1 min",
     ]
+    assert [digits.remaining(s) for s in (0.1, 89.4, 125)] == ["0 s", "89 s", "2 min 5 s"]
     assert digits.moment("2013-11-01T00:00:00Z") == "2013-11-01"
     midnight, six, next_day = "2013-11-01T00:00:00Z", "2013-11-01T06:00:07Z", "2013-11-02T06:00:00Z"
     assert digits.stretch(midnight, six) == "2013-11-01 to 2013-11-01 06:00:07"

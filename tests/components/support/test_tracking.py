@@ -122,6 +122,7 @@ CALLS: dict[str, Callable[[tracking.MlflowServer, Path], object]] = {
     "open_run": lambda server, _: server.open_run("toy", experiment_id="7"),
     "open_child": lambda server, _: server.open_child("r", name="trial"),
     "end_run": lambda server, _: server.end_run("r"),
+    "describe_run": lambda server, _: server.describe_run("r", "What it predicts."),
     "end_open_runs": lambda server, _: server.end_open_runs("toy", "tag", "value"),
     "list_ended_runs": lambda server, _: server.list_ended_runs(
         "toy", before=datetime(2026, 1, 1, tzinfo=UTC)
