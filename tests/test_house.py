@@ -27,6 +27,7 @@ FACES = {
 MANY_PARAMETERS = {
     "components/features/offline_store.py": "Feast's interface",
     "components/train/model/trained.py": "the parts of a trained model, each by its name",
+    "components/ingest/shards.py": "the stage's parameters, each by its name",
     "components/support/retry.py": "settings with defaults",
     "components/metrics/kinds/choose.py": "settings with defaults",
 }

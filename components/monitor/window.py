@@ -283,6 +283,29 @@ class FeatureScan:
     wrong_types: dict[str, str] = field(default_factory=dict)
 
 
+def _answered_chunks(
+    window: LogWindow, logged_version: str, features: list[str]
+) -> "Iterator[pa.Table]":
+    """The answered rows of one version with these features, in pieces of about `CHUNK` rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = ["time", "model_version", "row", *(FEATURE_PREFIX + name for name in features)]
+    waiting: list[pa.Table] = []
+    for table in window.batches(columns):
+        answered = pc.and_(pc.equal(table["model_version"], logged_version), is_answered(table))
+        table = keep(table.drop_columns(["model_version", "row"]), answered)
+        if waiting and waiting[0].schema != table.schema:
+            yield pa.concat_tables(waiting)
+            waiting = []
+        waiting.append(table)
+        if sum(part.num_rows for part in waiting) >= CHUNK:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
 def scan_features(
     window: LogWindow,
     logged_version: str,
@@ -303,7 +326,6 @@ def scan_features(
         total: how many rows it has in the window, for the progress; 0: unknown.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     kinds = reference.kinds
     scan = FeatureScan(
@@ -333,20 +355,8 @@ def scan_features(
                 rows.rename_columns([n.removeprefix(FEATURE_PREFIX) for n in rows.column_names])
             )
 
-    columns = ["time", "model_version", "row", *(FEATURE_PREFIX + name for name in kinds)]
-    waiting: list[pa.Table] = []
-    for table in window.batches(columns):
-        answered = pc.and_(pc.equal(table["model_version"], logged_version), is_answered(table))
-        table = keep(table.drop_columns(["model_version", "row"]), answered)
-        if waiting and waiting[0].schema != table.schema:
-            take(pa.concat_tables(waiting))
-            waiting = []
-        waiting.append(table)
-        if sum(part.num_rows for part in waiting) >= CHUNK:
-            take(pa.concat_tables(waiting))
-            waiting = []
-    if waiting:
-        take(pa.concat_tables(waiting))
+    for chunk in _answered_chunks(window, logged_version, list(kinds)):
+        take(chunk)
     scan.missing_columns = [name for name in kinds if name not in seen] if scan.rows else []
     if sampled:
         everything = pa.concat_tables(sampled, promote_options="permissive")

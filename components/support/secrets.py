@@ -38,9 +38,9 @@ SECRET_TEXT = {
     ),
     "a GitHub token": re.compile(r"\b(gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{22,})\b"),
     "a Slack token": re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,}"),
-    "a signed web token": re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"),
+    "a signed web token": re.compile(r"\beyJ[\w-]{10,4000}\.eyJ[\w-]{10,4000}\.[\w-]{10,}"),
     "a password in an address": re.compile(
-        r"\b[a-z][a-z0-9+.-]*://[^\s/:@{}$]*:[^\s/@{}$]+@", re.I
+        r"\b[a-z][a-z0-9+.-]{0,30}://[^\s/:@{}$]{0,1000}:[^\s/@{}$]{1,1000}@", re.I
     ),
     "a signature in an address": re.compile(
         r"(?<=[?&])(sig|x-amz-signature|x-goog-signature)=[^&\s'\"{}$*]{8,}", re.I
@@ -68,8 +68,11 @@ _MEMBER = re.compile(
     re.I,
 )
 _HEADER = re.compile(r"(\b(?:bearer|basic)\s+)[\w.~+/-]{16,}=*", re.I)
+# So many characters at most: else a long word is read again from each place where one may begin.
 # In a variable a password may hold a slash that somebody forgot to quote; what follows a port is a path.
-_GIVEN_USER = re.compile(r"""[a-z][a-z0-9+.-]*://([^\s/:'"<>]*(?::(?!\d+/)[^\s'"<>]*)?)@""", re.I)
+_GIVEN_USER = re.compile(
+    r"""[a-z][a-z0-9+.-]{0,30}://([^\s/:'"<>]{0,1000}(?::(?!\d+/)[^\s'"<>]{0,1000})?)@""", re.I
+)
 # And quotes, where the variable is the address and nothing else.
 _WHOLE_USER = re.compile(r"[a-z][a-z0-9+.-]*://([^\s/:]*:(?!\d+/).*)@", re.I)
 _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=")

@@ -367,7 +367,7 @@ class RowChecker:
         return pa.array(names, pa.string()).take(pa.array(which.reshape(-1)))
 
 
-def _greatest(column: "pa.ChunkedArray") -> Any:
+def _greatest(column: "pa.ChunkedArray") -> object:
     """The greatest value; of times as a whole number of their unit, since none past 9999 is an object."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -221,7 +221,7 @@ def _join(
     return Checked(info=info, quarantine=apart.close(), taken=taken, tallies=tallies, nulls=nulls)
 
 
-def _note(findings: Findings) -> dict[str, Any]:
+def _note(findings: Findings) -> dict[str, object]:
     return {
         "index": findings.index,
         "of": findings.of,

@@ -150,4 +150,6 @@ def test_the_transformer_needs_nothing_that_its_image_lacks() -> None:
         if line.startswith("COPY serving/")
         for name in line.split()[1:-1]
     ]
-    assert loaded == {p.parent if p.name == "__init__.py" else p.with_suffix("") for p in copied}
+    files = [file for p in copied for file in ((root / p).glob("*.py") if not p.suffix else [p])]
+    relative = [file.relative_to(root) if file.is_absolute() else file for file in files]
+    assert loaded == {p.parent if p.name == "__init__.py" else p.with_suffix("") for p in relative}
