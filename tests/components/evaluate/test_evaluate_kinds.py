@@ -99,7 +99,7 @@ def test_a_good_model_of_a_number_passes(worlds, tmp_path: Path, registry: str) 
     assert abs(rules["shuffled labels"].value) < 0.1
     assert (result.labels, result.confusion, result.roc) == ([], [], ([], [], []))
     assert result.verdict.thresholds == {"r2": 0, "coverage": 0.85}
-    assert "r2 0." in result.headline and "coverage 0." in result.headline
+    assert "R² 0." in result.headline and "coverage 0." in result.headline
     card = (tmp_path / "card.html").read_text()
     assert "It predicts a number, with an interval that is to hold 90% of the labels." in card
     assert {"Predicted against actual", "Residuals by tenths"} <= {
