@@ -11,6 +11,8 @@ from support.own_tables import earners
 from support.small_job import free_port
 from support.small_project import Project
 
+from slipway.components.config.kinds import metric_name
+
 
 def ask(project: Project, name: str, row: dict[str, Any]) -> dict[str, Any]:
     """One row, over the V1 protocol."""
@@ -38,7 +40,7 @@ def test_a_csv_becomes_a_served_and_monitored_model(
         screen = project.run()
         summary = project.summary()
         assert summary["verdict"] == "pass", screen
-        assert re.search(rf"^  [✓+] {metric} ", screen, re.MULTILINE), screen
+        assert re.search(rf"^  [✓+] {metric_name(metric)} ", screen, re.MULTILINE), screen
         assert "at least None" not in screen
         assert summary["metrics"][metric] >= summary["thresholds"][metric]
         monitoring = summary["monitoring"]["summary"]
