@@ -279,7 +279,9 @@ class Training:
                         f"Training received SIGTERM and saved its state at member {index + 1},"
                         f" epoch {state.epoch + 1}, step {state.step}. Run the task again to resume."
                     )
-                if now - self._saved_at >= self.config.checkpoint_seconds:
+                # Saving adds up the losses, together with the others: not at a step of one's own clock.
+                together = alone or not self._pending
+                if together and now - self._saved_at >= self.config.checkpoint_seconds:
                     save()
                 if now - self._shown_at >= _PROGRESS_SECONDS:
                     self._show(index, state, now)
