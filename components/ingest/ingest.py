@@ -93,9 +93,12 @@ def describe(info: TableInfo, outside: Outside, warnings: list[str]) -> TableInf
 
 
 def describe_all(tables: dict[str, TableInfo], window: tuple[str, str] | None) -> Manifest:
-    """The manifest of these tables."""
+    """The manifest of these tables, in the order of their names.
+
+    The settings come through a protobuf `Struct`, whose map keeps no order.
+    """
     return Manifest(
-        tables=tables,
+        tables=dict(sorted(tables.items())),
         window=window,
         content_hash=combined({name: info.content_hash for name, info in tables.items()}),
     )

@@ -203,7 +203,7 @@ def _check_tables(
 
 def _manifest(source: Manifest, tables: dict[str, TableInfo], notes: dict[str, str]) -> Manifest:
     return Manifest(
-        tables=tables,
+        tables=dict(sorted(tables.items())),
         window=source.window,
         content_hash=combined({name: info.content_hash for name, info in tables.items()}),
         notes=notes,

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slipway.components.contracts.dataset import MANIFEST
 from slipway.components.contracts.rows.content_hash import ContentHash, combined, row_hashes
+from slipway.components.ingest.ingest import ingest_tables
 
 
 def hash_of(*tables: pa.Table) -> str:
@@ -125,3 +127,22 @@ def test_a_dataset_hash_does_not_depend_on_files(
     again = ingest(path="cut", output=tmp_path / "again")
     assert first.content_hash == again.content_hash
     assert ingest(path="other", output=tmp_path / "other").content_hash != first.content_hash
+
+
+def test_the_order_in_which_tables_are_declared_changes_nothing(write_lake, events, tmp_path) -> None:
+    # KFP passes the settings as a protobuf Struct, whose map keeps no order.
+    lake = write_lake({f"{name}/a.parquet": events(3) for name in "abc"})
+    manifests = []
+    for order in ("abc", "cba"):
+        output = tmp_path / order
+        tables = {name: {"path": name, "time": "time"} for name in order}
+        manifest = ingest_tables(
+            config={"tables": tables},
+            data_root=str(lake),
+            window_start="2024-01-01",
+            window_end="2025-01-01",
+            output=output,
+        )
+        assert manifest.headline == "a 3, b 3, c 3 rows"
+        manifests.append((output / MANIFEST).read_bytes())
+    assert manifests[0] == manifests[1]
