@@ -1,8 +1,9 @@
 """A predictor under load for minutes, with faulty stores behind it and unkind clients beside it.
 
-First its capacity is measured: 32 connections that ask again as soon as they are answered. Then requests
-come at a share of that rate, whether the ones before are answered or not; latency counts from the moment
-that a request is due. One in fifty leaves its features to the online store.
+First its capacity is measured, with those beside it: 32 connections that ask again as soon as they are
+answered. Then requests come at a share of that rate, whether the ones before are answered or not; latency
+counts from the moment that a request is due. One in fifty leaves its features to the online store; those
+have connections of their own, as one that waits for a silent store holds its connection.
 
     python -m support.predictor_load MINUTES SEED      from the folder tests/
 """
@@ -33,8 +34,9 @@ from support.serving_bundles import Running, flight_tensors, free_port, predicto
 from support.small_job import serve_s3
 
 SHARE = 0.8
-CONNECTIONS = 32
+CONNECTIONS, KEYED_CONNECTIONS = 32, 512
 KEYED_EVERY = 50
+MEASURED_SECONDS = 30
 IDLE, SLOW = 200, 50
 PATH = "/v2/models/flights/infer"
 
@@ -103,41 +105,62 @@ class _Client(asyncio.Protocol):
 
 
 class _Load:
-    """Connections to one port, and what is due on them."""
+    """Connections to one port that ask for one thing, and what is due on them.
 
-    def __init__(self, port: int, rate: float, seconds: float) -> None:
-        self.plain, self.keyed = Told(), Told()
-        self._port, self._rate, self._seconds = port, rate, seconds
+    Attributes:
+        rate: requests a second; 0: as many as are answered, or as come to those of `beside`.
+        beside: another load, of which this one is a share.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        inputs: Any,
+        rate: float,
+        seconds: float,
+        connections: int,
+        beside: "_Load | None" = None,
+    ) -> None:
+        self.told, self.sent = Told(), 0
+        self._port, self._rate, self._seconds, self._beside = port, rate, seconds, beside
         self._free: list[_Client] = []
-        self._bodies = _request({"inputs": flight_tensors(1)}), _request({"inputs": KEYS})
-        self._sent, self._missing = 0, CONNECTIONS
+        self._body = _request({"inputs": inputs})
+        self._missing = connections
 
     def free(self, client: _Client) -> None:
-        """The connection takes the next request; without a rate at once."""
-        if self._rate or time.monotonic() > self._end:
-            self._free.append(client)
+        """The connection takes what is due, or waits."""
+        now = time.monotonic()
+        if self._due(now) <= now < self._end:
+            self._next(client, self._due(now))
         else:
-            self._next(client, time.monotonic())
+            self._free.append(client)
 
     def lost(self) -> None:
         self._missing += 1
 
+    def _due(self, now: float) -> float:
+        """When the next request is."""
+        if self._rate:
+            return self._begun + self.sent / self._rate
+        if self._beside:
+            return now if self.sent * KEYED_EVERY < self._beside.sent else float("inf")
+        return now
+
     def _next(self, client: _Client, due: float) -> None:
-        keyed = self._sent % KEYED_EVERY == 0
-        self._sent += 1
-        client.ask(self._bodies[keyed], self.keyed if keyed else self.plain, due)
+        self.sent += 1
+        client.ask(self._body, self.told, due)
 
     async def run(self) -> None:
         loop, begun = asyncio.get_running_loop(), time.monotonic()
-        self._end = begun + self._seconds
+        self._begun, self._end = begun, begun + self._seconds
         while (now := time.monotonic()) < self._end:
             while self._missing:
                 self._missing -= 1
                 with suppress(OSError):
                     await loop.create_connection(lambda: _Client(self), "127.0.0.1", self._port)
             self._free = [c for c in self._free if not c._transport.is_closing()]
-            while self._rate and self._free and begun + self._sent / self._rate <= now:
-                self._next(self._free.pop(), begun + self._sent / self._rate)
+            while self._free and (due := self._due(now)) <= now:
+                self._next(self._free.pop(), due)
             await asyncio.sleep(0.001)
         await asyncio.sleep(10)  # what is under way is answered, or counts as nothing
 
@@ -146,9 +169,15 @@ def load(port: int, rate: float, seconds: float, results: Any) -> None:
     """A process that asks; `rate` a second, or 0: as fast as it is answered."""
     import uvloop
 
-    made = _Load(port, rate, seconds)
-    uvloop.run(made.run())
-    results.put((made.plain, made.keyed))
+    keyed = rate / KEYED_EVERY
+    plain = _Load(port, flight_tensors(1), rate - keyed, seconds, CONNECTIONS)
+    loads = plain, _Load(port, KEYS, keyed, seconds, KEYED_CONNECTIONS, beside=plain)
+
+    async def run() -> None:
+        await asyncio.gather(*(one.run() for one in loads))
+
+    uvloop.run(run())
+    results.put([one.told for one in loads])
 
 
 class Unkind:
@@ -227,7 +256,7 @@ def _peak_mb(running: Running) -> int:
     return int(text.split("VmHWM:")[1].split()[0]) // 1024
 
 
-def _asked(port: int, rate: float, seconds: float) -> tuple[Told, Told]:
+def _asked(port: int, rate: float, seconds: float) -> list[Told]:
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     process = context.Process(target=load, args=(port, rate, seconds, results))
@@ -239,15 +268,15 @@ def _asked(port: int, rate: float, seconds: float) -> tuple[Told, Told]:
 
 def measure(running: Running, minutes: float, seed: int) -> None:
     """Capacity, then the load, on standard output."""
-    port, seconds = int(running.url.rsplit(":", 1)[1]), minutes * 60
-    told = _asked(port, 0, 20)
-    capacity = sum(sum(t.statuses.values()) for t in told) / 20
-    print(f"capacity: {capacity:,.0f} requests a second; {told[0].says()}", flush=True)
+    port = int(running.url.rsplit(":", 1)[1])
     context = multiprocessing.get_context("spawn")
     ended, results = context.Event(), context.Queue()
     beside = context.Process(target=unkind, args=(port, seed, ended, results))
     beside.start()
-    plain, keyed = _asked(port, SHARE * capacity, seconds)
+    told = _asked(port, 0, MEASURED_SECONDS)
+    capacity = sum(sum(t.statuses.values()) for t in told) / MEASURED_SECONDS
+    print(f"capacity: {capacity:,.0f} requests a second; {told[0].says()}", flush=True)
+    plain, keyed = _asked(port, SHARE * capacity, minutes * 60)
     ended.set()
     counts = results.get(timeout=120)
     beside.join()
