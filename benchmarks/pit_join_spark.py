@@ -1,7 +1,7 @@
 """Point-in-time join of one view of 1 to 50 million events: our Polars store beside Feast's Spark store.
 
 Both through Feast, a million examples, a process for each join, Spark with two local executors of one
-machine (`local[2]`, 12 GB). Needs `pyspark` 4.0 and a Java, which Slipway does not install:
+machine (`local[2]`, 8 GB). Needs `pyspark` 4.0 and a Java, which Slipway does not install:
 
     make bench NAME=pit_join_spark    # SIZES=1000000,10000000,50000000
 """
@@ -24,7 +24,7 @@ from feast.types import Float64, Int64
 from pyspark import SparkContext
 from benchmarks import pit_join
 folder = Path(sys.argv[1])
-conf = {"spark.master": "local[2]", "spark.driver.memory": "12g", "spark.ui.enabled": "false",
+conf = {"spark.master": "local[2]", "spark.driver.memory": "8g", "spark.ui.enabled": "false",
         "spark.sql.shuffle.partitions": "16", "spark.sql.session.timeZone": "UTC",
         "spark.driver.maxResultSize": "4g", "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.local.dir": sys.argv[1]}

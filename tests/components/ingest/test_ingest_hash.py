@@ -129,7 +129,9 @@ def test_a_dataset_hash_does_not_depend_on_files(
     assert ingest(path="other", output=tmp_path / "other").content_hash != first.content_hash
 
 
-def test_the_order_in_which_tables_are_declared_changes_nothing(write_lake, events, tmp_path) -> None:
+def test_the_order_in_which_tables_are_declared_changes_nothing(
+    write_lake, events, tmp_path
+) -> None:
     # KFP passes the settings as a protobuf Struct, whose map keeps no order.
     lake = write_lake({f"{name}/a.parquet": events(3) for name in "abc"})
     manifests = []
