@@ -68,7 +68,9 @@ def ingest_tables(
 
 def read_settings(config: dict[str, object], root: str, start: str, end: str) -> DataConfig:
     """The `data` section with the root and the window of a run."""
-    window = {"window_start": start.strip(), "window_end": end.strip()} if start.strip() else {}
+    # Without a window of the run the section has none either: one there would decide unseen.
+    given = start.strip() or "window" in config
+    window = {"window_start": start.strip(), "window_end": end.strip()} if given else {}
     return DataConfig.parse(config, "data", {"data_root": root, **window})
 
 

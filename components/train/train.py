@@ -60,7 +60,7 @@ class TrainingTask:
         bundle: folder to write the model bundle into.
         report: HTML file to write.
         gpu_type: the accelerator's resource, where nodes are asked for; with gpu_node_selector and
-            gpu_tolerations it says where a job on several nodes runs.
+            gpu_tolerations it says where a job on several nodes runs. None: all three stand in `config`.
         gpu_node_selector: labels that those nodes must have.
         gpu_tolerations: taints that their pods tolerate.
         storage: where the pipeline keeps the bundle; an object store there also keeps the checkpoints,
@@ -80,7 +80,7 @@ class TrainingTask:
     allow_cpu: bool
     bundle: Path
     report: Path
-    gpu_type: str = ""
+    gpu_type: str | None = None
     gpu_node_selector: Mapping[str, str] = field(default_factory=dict)
     gpu_tolerations: Sequence[Mapping[str, object]] = ()
     storage: str = ""
@@ -97,7 +97,7 @@ class TrainingTask:
             "training_gpus": count_devices(self.gpus),
             "training_allow_cpu": bool(self.allow_cpu),
         }
-        if self.gpu_type:
+        if self.gpu_type is not None:
             given |= {
                 "training_gpu_type": self.gpu_type,
                 "training_gpu_node_selector": dict(self.gpu_node_selector),

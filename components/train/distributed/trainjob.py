@@ -41,12 +41,18 @@ def run_on_nodes(
     """Sends the splits to the object store, trains on several nodes, and takes the result back.
 
     Raises:
-        SlipwayError: there is no object store that the nodes could share, or the job failed.
+        SlipwayError: there is no object store that the nodes could share, the devices that they need
+            have no name, or the job failed.
     """
     if "://" not in job.checkpoints:
         raise SlipwayError(
             f"training.nodes.count is {config.nodes.count}: set training.checkpoints to a prefix in"
             " an object store (s3://bucket/checkpoints) that all nodes can reach."
+        )
+    if gpus and not config.accelerator.type:
+        raise SlipwayError(
+            f"Each of the {config.nodes.count} nodes needs {gpus} GPU(s), and training_gpu_type is empty:"
+            " name their resource, as nvidia.com/gpu, or set training_gpus=0."
         )
     cluster = Cluster(None, "task-role.yaml")
     name = f"{job.project[:_PROJECT_CHARACTERS]}-train-{identity[:10]}"

@@ -380,3 +380,14 @@ def test_nodes_need_a_shared_store(tmp_path: Path) -> None:
     job = WorkerJob(splits="", project="toy", config={}, device="cpu", run_id=None, checkpoints="")
     with pytest.raises(SlipwayError, match=r"set training\.checkpoints"):
         run_on_nodes(job, tmp_path, CONFIG, "0" * 64, 0)
+
+
+def test_nodes_need_a_name_for_their_devices(tmp_path: Path) -> None:
+    """A form's field that was blanked, which asks a task of one node for no device."""
+    job = WorkerJob(
+        splits="", project="toy", config={}, device="cuda", run_id=None, checkpoints="s3://b/c"
+    )
+    blank = CONFIG.accelerator.model_copy(update={"type": ""})
+    config = CONFIG.model_copy(update={"accelerator": blank})
+    with pytest.raises(SlipwayError, match=r"needs 2 GPU\(s\), and training_gpu_type is empty"):
+        run_on_nodes(job, tmp_path, config, "0" * 64, 2)
