@@ -1,19 +1,26 @@
-"""What Slipway asks of the v2beta1 API, each as one typed call."""
+"""What Slipway asks of the v2beta1 API, each as one typed call.
+
+The requests are those of `components/support/kubeflow.py`; of the generated client only the records of
+the API are used.
+"""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TypeVar
+from urllib.parse import quote
 
 import kfp_server_api as kfp
 
-from slipway.cluster.connection import Connection
-from slipway.cluster.transport import BACKOFF, KfpApiError, connect, ensure, explained, is_unknown
+from slipway.cluster.connection import Connection, find_access
+from slipway.cluster.transport import advise, ensure, is_unknown
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.kubeflow import BACKOFF, KfpApi, KfpApiError, name_filter
 from slipway.components.support.retry import retry
 
-PAGE = 100
+R = TypeVar("R")
 
 
 class Kubeflow:
@@ -22,22 +29,18 @@ class Kubeflow:
     Args:
         connection: where it is and how to get in.
         backoff: seconds before the first repetition of a request.
+
+    Attributes:
+        api: its requests.
     """
 
     def __init__(self, connection: Connection, *, backoff: float = BACKOFF) -> None:
-        client = connect(connection, backoff=backoff)
+        access = find_access(connection)
         self.connection = connection
         self.namespace = connection.namespace
-        self.calls = 0
+        self.api = KfpApi(access, namespace=self.namespace, backoff=backoff, advise=advise)
         self._backoff = backoff
-        self._host = client.configuration.host
-        self._client = client
-        self._health = kfp.HealthzServiceApi(client)
-        self._pipelines = kfp.PipelineServiceApi(client)
-        self._uploads = kfp.PipelineUploadServiceApi(client)
-        self._experiments = kfp.ExperimentServiceApi(client)
-        self._runs = kfp.RunServiceApi(client)
-        self._recurring = kfp.RecurringRunServiceApi(client)
+        self._host = access.host
 
     def link(self, kind: str, identity: str) -> str:
         """The page of the user interface; empty where only the API server's proxy is known."""
@@ -47,52 +50,51 @@ class Kubeflow:
 
     def health(self) -> kfp.V2beta1GetHealthzResponse:
         """Answers where the server is up; says whether it serves several users."""
-        return self._call(
-            "Asking for the server's health", self._health.healthz_service_get_healthz
-        )
+        answer = self.api.ask("GET", "/healthz", what="Asking for the server's health")
+        return record(kfp.V2beta1GetHealthzResponse, answer)
 
     # Pipelines and versions
 
     def find_pipeline(self, name: str) -> kfp.V2beta1Pipeline | None:
         """The pipeline of that name in the namespace."""
-        return self._or_none(
-            f"Looking for pipeline {name}",
-            self._pipelines.pipeline_service_get_pipeline_by_name,
-            name,
-            **self._in_namespace(),
-        )
+        try:
+            answer = self.api.ask(
+                "GET",
+                f"/pipelines/names/{_part(name)}",
+                what=f"Looking for pipeline {name}",
+                namespace=self.namespace,
+            )
+        except KfpApiError as error:
+            if error.status == 404:
+                return None
+            raise
+        return record(kfp.V2beta1Pipeline, answer)
 
     def find_version(self, pipeline_id: str, name: str) -> kfp.V2beta1PipelineVersion | None:
         """The version of that name of a pipeline."""
-        found = self._pages(
-            f"Looking for version {name}",
-            self._pipelines.pipeline_service_list_pipeline_versions,
+        found = self.api.named(
             "pipeline_versions",
-            pipeline_id,
-            filter=_equals("display_name", name),
+            name,
+            what=f"Looking for version {name}",
+            path=f"/pipelines/{_part(pipeline_id)}/versions",
         )
-        return next((version for version in found if version.display_name == name), None)
+        return next((record(kfp.V2beta1PipelineVersion, version) for version in found), None)
 
     def versions(self, pipeline_id: str) -> list[kfp.V2beta1PipelineVersion]:
         """All versions of a pipeline, the newest first."""
-        return list(
-            self._pages(
-                "Listing the versions",
-                self._pipelines.pipeline_service_list_pipeline_versions,
-                "pipeline_versions",
-                pipeline_id,
-                sort_by="created_at desc",
-            )
+        found = self.api.pages(
+            f"/pipelines/{_part(pipeline_id)}/versions",
+            "pipeline_versions",
+            what="Listing the versions",
+            sort_by="created_at desc",
         )
+        return [record(kfp.V2beta1PipelineVersion, version) for version in found]
 
     def version(self, pipeline_id: str, version_id: str) -> kfp.V2beta1PipelineVersion:
         """One version with its pipeline spec."""
-        return self._call(
-            f"Reading version {version_id}",
-            self._pipelines.pipeline_service_get_pipeline_version,
-            pipeline_id,
-            version_id,
-        )
+        path = f"/pipelines/{_part(pipeline_id)}/versions/{_part(version_id)}"
+        answer = self.api.ask("GET", path, what=f"Reading version {version_id}")
+        return record(kfp.V2beta1PipelineVersion, answer)
 
     def create_pipeline(self, name: str, description: str) -> kfp.V2beta1Pipeline:
         """A pipeline without a version, or the one that another made at the same moment."""
@@ -103,9 +105,7 @@ class Kubeflow:
             namespace=self.namespace or None,
         )
         return ensure(
-            lambda: self._call(
-                f"Creating pipeline {name}", self._pipelines.pipeline_service_create_pipeline, body
-            ),
+            lambda: self._create(f"Creating pipeline {name}", "/pipelines", body),
             lambda: self.find_pipeline(name),
             backoff=self._backoff,
         )
@@ -114,19 +114,21 @@ class Kubeflow:
         self, pipeline_id: str, file: Path, name: str, description: str
     ) -> kfp.V2beta1PipelineVersion:
         """Uploads a file as a version; where that name is there already, takes that one."""
-        return ensure(
-            lambda: self._call(
-                f"Uploading {file}",
-                self._uploads.upload_pipeline_version,
-                str(file),
+
+        def upload() -> kfp.V2beta1PipelineVersion:
+            answer = self.api.ask(
+                "POST",
+                "/pipelines/upload_version",
+                what=f"Uploading {file}",
+                file=file,
                 pipelineid=pipeline_id,
                 name=name,
                 display_name=name,
                 description=description,
-            ),
-            lambda: self.find_version(pipeline_id, name),
-            backoff=self._backoff,
-        )
+            )
+            return record(kfp.V2beta1PipelineVersion, answer)
+
+        return ensure(upload, lambda: self.find_version(pipeline_id, name), backoff=self._backoff)
 
     # Experiments and runs
 
@@ -147,169 +149,102 @@ class Kubeflow:
             return found
         body = kfp.V2beta1Experiment(display_name=name, namespace=self.namespace or None)
         return ensure(
-            lambda: self._call(
-                f"Creating experiment {name}",
-                self._experiments.experiment_service_create_experiment,
-                body,
-            ),
+            lambda: self._create(f"Creating experiment {name}", "/experiments", body),
             lambda: self.find_experiment(name),
             backoff=self._backoff,
         )
 
     def find_experiment(self, name: str) -> kfp.V2beta1Experiment | None:
         """The experiment of that name in the namespace."""
-        found = self._pages(
-            f"Looking for experiment {name}",
-            self._experiments.experiment_service_list_experiments,
-            "experiments",
-            filter=_equals("display_name", name),
-            **self._in_namespace(),
-        )
-        return next((e for e in found if e.display_name == name), None)
+        found = self.api.named("experiments", name, what=f"Looking for experiment {name}")
+        return next((record(kfp.V2beta1Experiment, entry) for entry in found), None)
 
     def create_run(self, run: kfp.V2beta1Run) -> kfp.V2beta1Run:
         """Starts a run, once: its display name must be unique in its experiment."""
+        name, experiment = run.display_name, run.experiment_id
         return ensure(
-            lambda: self._call(
-                f"Starting run {run.display_name}",
-                self._runs.run_service_create_run,
-                run,
-                experiment_id=run.experiment_id,
-            ),
-            lambda: next(
-                iter(
-                    self.runs(run.experiment_id, filter=_equals("display_name", run.display_name))
-                ),
-                None,
-            ),
+            lambda: self._create(f"Starting run {name}", "/runs", run, experiment_id=experiment),
+            lambda: next(self.runs(experiment, filter=name_filter(name)), None),
             backoff=self._backoff,
         )
 
     def run(self, run_id: str) -> kfp.V2beta1Run:
         """One run with the details of its tasks."""
-        return self._call(f"Reading run {run_id}", self._runs.run_service_get_run, run_id)
+        answer = self.api.ask("GET", f"/runs/{_part(run_id)}", what=f"Reading run {run_id}")
+        return record(kfp.V2beta1Run, answer)
 
     def runs(self, experiment_id: str, **options: object) -> Iterator[kfp.V2beta1Run]:
         """The runs of an experiment, the newest first."""
-        return self._pages(
-            "Listing the runs",
-            self._runs.run_service_list_runs,
+        found = self.api.pages(
+            "/runs",
             "runs",
+            what="Listing the runs",
             experiment_id=experiment_id,
             sort_by="created_at desc",
             **options,
         )
+        return (record(kfp.V2beta1Run, run) for run in found)
 
     def terminate(self, run_id: str) -> None:
         """Ends a run; one that has ended already stays as it is."""
-        self._call(f"Cancelling run {run_id}", self._runs.run_service_terminate_run, run_id)
+        self.api.ask("POST", f"/runs/{_part(run_id)}:terminate", what=f"Cancelling run {run_id}")
 
     # Recurring runs
 
     def recurring_runs(self, experiment_id: str) -> list[kfp.V2beta1RecurringRun]:
         """All recurring runs of an experiment."""
-        return list(
-            self._pages(
-                "Listing the recurring runs",
-                self._recurring.recurring_run_service_list_recurring_runs,
-                "recurring_runs",
-                experiment_id=experiment_id,
-            )
+        found = self.api.pages(
+            "/recurringruns",
+            "recurringRuns",
+            what="Listing the recurring runs",
+            experiment_id=experiment_id,
         )
+        return [record(kfp.V2beta1RecurringRun, run) for run in found]
 
     def create_recurring_run(self, body: kfp.V2beta1RecurringRun) -> kfp.V2beta1RecurringRun:
         """Creates a recurring run. Where the outcome is unknown the caller looks: names repeat."""
-        return self._call(
-            f"Creating recurring run {body.display_name}",
-            self._recurring.recurring_run_service_create_recurring_run,
-            body,
-        )
+        return self._create(f"Creating recurring run {body.display_name}", "/recurringruns", body)
 
     def delete_recurring_run(self, identity: str) -> None:
         """Deletes a recurring run; the runs that it started stay."""
         try:
-            self._call(
-                f"Deleting recurring run {identity}",
-                self._recurring.recurring_run_service_delete_recurring_run,
-                identity,
+            self.api.ask(
+                "DELETE",
+                f"/recurringruns/{_part(identity)}",
+                what=f"Deleting recurring run {identity}",
             )
         except KfpApiError as error:
             if error.status != 404:
                 raise
 
     def switch_recurring_run(self, identity: str, *, on: bool) -> None:
-        """Lets a recurring run start runs, or pauses it."""
-        service = self._recurring
-        self._again(
-            f"{'Enabling' if on else 'Pausing'} recurring run {identity}",
-            service.recurring_run_service_enable_recurring_run
-            if on
-            else service.recurring_run_service_disable_recurring_run,
-            identity,
+        """Lets a recurring run start runs, or pauses it; it changes nothing when it is repeated."""
+        path = f"/recurringruns/{_part(identity)}:{'enable' if on else 'disable'}"
+        what = f"{'Enabling' if on else 'Pausing'} recurring run {identity}"
+        retry(
+            lambda: self.api.ask("POST", path, what=what),
+            first_wait=self._backoff,
+            when=is_unknown,
         )
 
-    # Requests
-
-    def ask(self, method: str, path: str, **query: object) -> dict[str, object]:
-        """The answer to one request as JSON, below /apis/v2beta1; an empty value is left out."""
-        found: dict[str, object] = self._call(
-            f"{method} {path}",
-            self._client.call_api,
-            f"/apis/v2beta1{path}",
-            method,
-            query_params=[(name, value) for name, value in query.items() if value != ""],
-            header_params={"Accept": "application/json"},
-            response_type="object",
-            auth_settings=["Bearer"],
-            _return_http_data_only=True,
-        )
-        return found or {}
-
-    def _call(
-        self, what: str, function: Callable[..., object], *args: object, **options: object
-    ) -> Any:
-        self.calls += 1
-        with explained(what):
-            return function(*args, **options)
-
-    def _again(self, what: str, function: Callable[..., object], *args: object) -> object:
-        """A POST that changes nothing when it is repeated."""
-        return retry(
-            lambda: self._call(what, function, *args), first_wait=self._backoff, when=is_unknown
-        )
-
-    def _or_none(
-        self, what: str, function: Callable[..., object], *args: object, **options: object
-    ) -> object:
-        try:
-            return self._call(what, function, *args, **options)
-        except KfpApiError as error:
-            if error.status == 404:
-                return None
-            raise
-
-    def _pages(
-        self,
-        what: str,
-        function: Callable[..., object],
-        field: str,
-        *args: object,
-        **options: object,
-    ) -> Iterator[Any]:
-        token = ""
-        while True:
-            page = self._call(what, function, *args, page_size=PAGE, page_token=token, **options)
-            yield from getattr(page, field) or ()
-            token = page.next_page_token
-            if not token:
-                return
-
-    def _in_namespace(self) -> dict[str, str]:
-        return {"namespace": self.namespace} if self.namespace else {}
+    def _create(self, what: str, path: str, body: R, *, experiment_id: str = "") -> R:
+        content = _RECORDS.sanitize_for_serialization(body)
+        answer = self.api.ask("POST", path, what=what, content=content, experiment_id=experiment_id)
+        return record(type(body), answer)
 
 
-def _equals(key: str, value: str) -> str:
-    return json.dumps({"predicates": [{"operation": "EQUALS", "key": key, "string_value": value}]})
+_RECORDS = kfp.ApiClient()  # converts; it sends nothing
+
+
+def record(kind: type[R], answer: object) -> R:
+    """An answer of the API as the generated client's record of it."""
+    found: R = _RECORDS.deserialize(SimpleNamespace(data=json.dumps(answer)), kind)
+    return found
+
+
+def _part(text: str) -> str:
+    """A name or an id as a part of a path."""
+    return quote(text, safe="")
 
 
 def instant(value: datetime | None) -> str:

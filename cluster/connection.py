@@ -5,21 +5,18 @@ machine could read them. TLS certificates are always verified.
 """
 
 import os
+import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from slipway.components.support.errors import ProjectError, SlipwayError
+from slipway.components.support.kubeflow import SERVICE, Access
 from slipway.components.support.kubernetes import pod
 from slipway.components.support.kubernetes.cluster import cluster_access
 
-if TYPE_CHECKING:
-    from kfp_server_api import Configuration
-
-SERVICE = "http://ml-pipeline.{}.svc.cluster.local:8888"
 PROXY_PATH = "/api/v1/namespaces/{}/services/ml-pipeline:8888/proxy"
 
 # Each way in, with the variables that choose it. More than one is an error, not a guess.
@@ -60,15 +57,26 @@ class Connection:
     variables: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     @classmethod
-    def of(cls, **given: Any) -> "Connection":
+    def of(
+        cls,
+        *,
+        host: str = "",
+        namespace: str = "",
+        context: str = "",
+        ca: str = "",
+        timeout: float = 30.0,
+        variables: Mapping[str, str] | None = None,
+    ) -> "Connection":
         """From options, and from the environment where an option was not given."""
-        variables = given.get("variables", os.environ)
-        known = {
-            "host": variables.get("KF_PIPELINES_ENDPOINT", ""),
-            "namespace": variables.get("SLIPWAY_NAMESPACE", ""),
-            "ca": variables.get("SLIPWAY_KFP_CA", ""),
-        }
-        return cls(**{**known, **{name: value for name, value in given.items() if value}})
+        known = os.environ if variables is None else variables
+        return cls(
+            host=host or known.get("KF_PIPELINES_ENDPOINT", ""),
+            namespace=namespace or known.get("SLIPWAY_NAMESPACE", ""),
+            context=context,
+            ca=ca or known.get("SLIPWAY_KFP_CA", ""),
+            timeout=timeout,
+            variables=known,
+        )
 
     @property
     def way(self) -> str:
@@ -91,45 +99,38 @@ class Connection:
         return chosen[0] if chosen else ""
 
 
-def configure(connection: Connection) -> tuple["Configuration", str | None]:
-    """The generated client's configuration, and the cookie to send.
+def find_access(connection: Connection) -> Access:
+    """Where the API is, and as whom it is asked.
 
     Raises:
         ProjectError: the settings contradict each other, or would send a secret in the clear.
         SlipwayError: no way to the API was found.
     """
-    from kfp_server_api import Configuration
-
-    configuration = Configuration(host=connection.host.rstrip("/"))
     way, variables = connection.way, connection.variables
-    cookie = variables.get("SLIPWAY_KFP_COOKIE") or None
+    cookie = variables.get("SLIPWAY_KFP_COOKIE") or ""
+    if connection.ca and not Path(connection.ca).is_file():
+        raise ProjectError(f"There is no file {connection.ca} of certificate authorities.")
     if not connection.host:
-        _find_host(connection, configuration)
+        found = _inside_or_by_kubeconfig(connection)
     elif "://" not in connection.host:
         raise ProjectError(f"--host {connection.host}: write it with https:// (or http://).")
-    if connection.ca:
-        if not Path(connection.ca).is_file():
-            raise ProjectError(f"There is no file {connection.ca} of certificate authorities.")
-        configuration.ssl_ca_cert = connection.ca
+    else:
+        found = Access(host=connection.host.rstrip("/"), tls=_tls(connection.ca))
     source = _token_source(way, connection)
     if source is None and not way and not connection.host and pod.PIPELINES_TOKEN.is_file():
         source = _from_file(pod.PIPELINES_TOKEN)
     if source or cookie:
-        _refuse_clear_text(configuration.host, way)
+        _refuse_clear_text(found.host, way)
     if source:
-        configuration.api_key["authorization"] = "unset"
-        configuration.api_key_prefix["authorization"] = "Bearer"
-        configuration.refresh_api_key_hook = lambda c: c.api_key.update(authorization=source())
-    if proxy := _proxy(configuration.host):
-        configuration.proxy = proxy
-    return configuration, cookie
+        token = source
+        found = replace(found, authorization=lambda: f"Bearer {token()}")
+    return replace(found, cookie=cookie, timeout=connection.timeout)
 
 
-def _find_host(connection: Connection, configuration: "Configuration") -> None:
+def _inside_or_by_kubeconfig(connection: Connection) -> Access:
     """Inside a pod: the service. Elsewhere: the kubeconfig's API server, which passes requests on."""
     if pod.in_pod():
-        configuration.host = SERVICE.format(connection.kfp_namespace)
-        return
+        return Access(host=SERVICE.format(connection.kfp_namespace), tls=_tls(connection.ca))
     try:
         cluster, _ = cluster_access(connection.context)
     except SlipwayError as error:
@@ -137,15 +138,21 @@ def _find_host(connection: Connection, configuration: "Configuration") -> None:
             "Where is Kubeflow Pipelines? Give its address with --host or KF_PIPELINES_ENDPOINT."
             f" {error}"
         ) from error
-    # Copied, not loaded into: when it renews a token, the kubeconfig's hook sets the host back.
-    configuration.host = cluster.host.rstrip("/") + PROXY_PATH.format(connection.kfp_namespace)
-    for name in ("ssl_ca_cert", "cert_file", "key_file", "assert_hostname"):
-        setattr(configuration, name, getattr(cluster, name, None))
-    if cluster.api_key:
-        configuration.api_key["authorization"] = "unset"
-        configuration.refresh_api_key_hook = lambda c: c.api_key.update(
-            authorization=cluster.get_api_key_with_prefix("authorization")
-        )
+    tls = _tls(connection.ca or cluster.ssl_ca_cert or "")
+    if cluster.cert_file:
+        tls = tls or ssl.create_default_context()
+        tls.load_cert_chain(cluster.cert_file, cluster.key_file)
+    return Access(
+        host=cluster.host.rstrip("/") + PROXY_PATH.format(connection.kfp_namespace),
+        # The kubeconfig's hook renews a token that ends.
+        authorization=lambda: cluster.get_api_key_with_prefix("authorization") or "",
+        tls=tls,
+        server_name=getattr(cluster, "tls_server_name", None) or "",
+    )
+
+
+def _tls(authorities: str) -> ssl.SSLContext | None:
+    return ssl.create_default_context(cafile=authorities) if authorities else None
 
 
 def _token_source(way: str, connection: Connection) -> Callable[[], str] | None:
@@ -195,15 +202,13 @@ class _ClientCredentials:
     def __init__(self, connection: Connection) -> None:
         self._variables = connection.variables
         self._timeout = connection.timeout
-        self._verify: Any = connection.ca or True
+        self._tls = _tls(connection.ca)
         self._token = ""
         self._ends = 0.0
 
     def __call__(self) -> str:
         if time.monotonic() < self._ends:
             return self._token
-        import ssl
-
         import httpx
 
         url = self._variables["SLIPWAY_KFP_OAUTH_TOKEN_URL"]
@@ -212,9 +217,6 @@ class _ClientCredentials:
         for name in ("scope", "audience"):
             if value := self._variables.get(f"SLIPWAY_KFP_OAUTH_{name.upper()}"):
                 form[name] = value
-        verify = self._verify
-        if isinstance(verify, str):
-            verify = ssl.create_default_context(cafile=verify)
         try:
             answer = httpx.post(
                 url,
@@ -224,7 +226,7 @@ class _ClientCredentials:
                     self._variables["SLIPWAY_KFP_OAUTH_CLIENT_SECRET"],
                 ),
                 timeout=self._timeout,
-                verify=verify,
+                verify=self._tls or True,
             )
             answer.raise_for_status()
             content = answer.json()
@@ -242,12 +244,3 @@ def _refuse_clear_text(url: str, way: str) -> None:
     near = host in ("localhost", "127.0.0.1", "::1") or host.endswith(".svc.cluster.local")
     if parts.scheme != "https" and not near:
         raise ProjectError(f"{url} is not https: {way or 'the token'} would travel in the clear.")
-
-
-def _proxy(url: str) -> str | None:
-    from urllib.request import getproxies, proxy_bypass
-
-    parts = urlsplit(url)
-    if not parts.hostname or proxy_bypass(parts.hostname):
-        return None
-    return getproxies().get(parts.scheme)

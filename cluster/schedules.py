@@ -16,11 +16,11 @@ from datetime import timedelta
 import kfp_server_api as kfp
 
 from slipway.cluster.api import Kubeflow
-from slipway.cluster.transport import KfpApiError
 from slipway.components.config.base import format_duration
 from slipway.components.config.model import Project
 from slipway.components.config.orchestration import Schedule, cron_with_seconds
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.kubeflow import KfpApiError
 from slipway.pipelines.package import Package, check_arguments
 
 MARK = re.compile(r"\[slipway ([a-z0-9-]+)/([a-z0-9-]+) ([0-9a-f]{16})\]")

@@ -102,4 +102,4 @@ def _history(way: "Connection", project: str) -> "KubeflowHistory":
 
     kubeflow = Kubeflow(way)
     experiment = kubeflow.find_experiment(project)
-    return KubeflowHistory(kubeflow.ask, [experiment.experiment_id] if experiment else [])
+    return KubeflowHistory(kubeflow.api, [experiment.experiment_id] if experiment else [])

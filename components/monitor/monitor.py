@@ -176,12 +176,12 @@ def _let_go(task: MonitoringTask, settings: MonitoringConfig) -> None:
     try:
         kubeflow = None
         if settings.retention.pipeline_runs is not None and in_pod():
-            from slipway.components.monitor.kubeflow_api import KubeflowApi
             from slipway.components.monitor.retention.runs import KubeflowHistory
+            from slipway.components.support.kubeflow import pod_api
 
-            api = KubeflowApi()
+            api = pod_api()
             experiments = api.named("experiments", task.project)
-            kubeflow = KubeflowHistory(api.ask, [str(e["experiment_id"]) for e in experiments])
+            kubeflow = KubeflowHistory(api, [str(e["experiment_id"]) for e in experiments])
         plan = plan_retention(
             task.project,
             settings.retention,

@@ -17,8 +17,8 @@ from support.kfp_double import Double, Fault
 from slipway.cluster import connection as module
 from slipway.cluster.api import Kubeflow
 from slipway.cluster.connection import Connection
-from slipway.cluster.transport import KfpApiError
 from slipway.components.support.errors import ProjectError, SlipwayError
+from slipway.components.support.kubeflow import KfpApiError
 from slipway.components.support.kubernetes import pod
 
 
@@ -28,13 +28,14 @@ class Recorder:
     def __init__(self, certificate: Path | None = None) -> None:
         self.headers: list[dict[str, str]] = []
         self.forms: list[str] = []
+        self.answer: Any = {"multi_user": True}
         recorder = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 sent = {name.title(): value for name, value in self.headers.items()}
                 recorder.headers.append(sent | {"path": self.path})
-                self.reply({"multi_user": True})
+                self.reply(recorder.answer)
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -43,7 +44,7 @@ class Recorder:
                 self.reply({"access_token": f"token-{len(recorder.forms)}", "expires_in": 3600})
 
             def reply(self, content: Any) -> None:
-                data = json.dumps(content).encode()
+                data = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
@@ -236,6 +237,14 @@ def test_a_namespace_of_another_user_is_refused(kubeflow_server: Double) -> None
     Kubeflow(Connection.of(host=kubeflow_server.url, namespace="mine")).find_experiment("x")
     with pytest.raises(KfpApiError, match="403"):
         Kubeflow(Connection.of(host=kubeflow_server.url, namespace="theirs")).find_experiment("x")
+
+
+def test_a_login_page_in_place_of_an_answer_is_named(recorder: Recorder) -> None:
+    recorder.answer = b"<html>Sign in</html>"
+    with pytest.raises(
+        KfpApiError, match=r"health: 127\.0\.0\.1 answered with a page and not with"
+    ):
+        ask(recorder)
 
 
 def test_a_port_where_nothing_listens() -> None:

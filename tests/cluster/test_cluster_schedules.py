@@ -14,9 +14,9 @@ from support.kfp_double import Double, Fault, serve
 from slipway.cluster.api import Kubeflow
 from slipway.cluster.connection import Connection
 from slipway.cluster.schedules import Wanted, arguments_for, reconcile
-from slipway.cluster.transport import KfpApiError
 from slipway.cluster.upload import upload
 from slipway.components.config.orchestration import Schedule, cron_with_seconds
+from slipway.components.support.kubeflow import KfpApiError
 from slipway.pipelines.package import Package, read_package
 
 
@@ -53,9 +53,9 @@ class Bench:
         return [step.action for step in steps]
 
     def calls(self, work: Callable[[], Any]) -> int:
-        before = self.kubeflow.calls
+        before = self.kubeflow.api.calls
         work()
-        return self.kubeflow.calls - before
+        return self.kubeflow.api.calls - before
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import urllib3
 import yaml
 from support.kfp_double import Double, Fault
 
@@ -13,9 +12,9 @@ from slipway.cluster.api import Kubeflow
 from slipway.cluster.connection import Connection
 from slipway.cluster.runs import follow, submit
 from slipway.cluster.schedules import reconcile
-from slipway.cluster.transport import KfpApiError, connect
 from slipway.cluster.upload import upload
 from slipway.components.support.errors import ProjectError, SlipwayError
+from slipway.components.support.kubeflow import KfpApiError, asked_wait
 from slipway.pipelines.package import arguments_from, read_package
 
 FAST = 0.01
@@ -102,13 +101,11 @@ def test_upload_survives_passing_faults_and_names_lasting_ones(
 
 
 def test_a_server_that_asks_to_wait_for_hours_is_not_obeyed() -> None:
-    retries = connect(Connection.of(host="http://127.0.0.1:1")).configuration.retries
-
     def asked(text: str) -> float | None:
-        return retries.get_retry_after(urllib3.HTTPResponse(headers={"Retry-After": text}))
+        return asked_wait({"Retry-After": text})
 
     assert [asked("3600"), asked("7"), asked("Fri, 31 Dec 2999 23:59:59 GMT")] == [30, 7, 30]
-    assert retries.get_retry_after(urllib3.HTTPResponse()) is None
+    assert asked_wait({}) is asked("soon") is None
 
 
 @pytest.mark.parametrize("work", ["submit", "schedule"])

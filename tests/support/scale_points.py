@@ -47,10 +47,10 @@ def schedules(count: int) -> str:
                 )
                 for number in range(count)
             ]
-            before, begun = kubeflow.calls, time.process_time()
+            before, begun = kubeflow.api.calls, time.process_time()
             steps = reconcile(kubeflow, "shop", wanted)
             told.append(
-                f"{len(steps)} steps, {kubeflow.calls - before} calls,"
+                f"{len(steps)} steps, {kubeflow.api.calls - before} calls,"
                 f" {time.process_time() - begun:.1f} CPU s with the server's"
             )
     return "; again: ".join(told)

@@ -1,15 +1,10 @@
 """The runs of a project on a Kubeflow server, as retention asks for them."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 from slipway.components.monitor.retention.kubeflow import KubeflowRun
-from slipway.components.support.errors import SlipwayError
+from slipway.components.support.kubeflow import Json, KfpApi, KfpApiError
 
-Ask = Callable[..., dict[str, Any]]
-"""`ask(method, path, **query)`: the answer of the v2beta1 API; an error has the `status` of HTTP."""
-PAGE = 100
 ACTIVE = frozenset({"", "RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING", "PAUSED", "CANCELING"})
 # A task that the cache answered is SKIPPED: its driver ran, its container did not.
 DONE = frozenset({"SUCCEEDED", "SKIPPED"})
@@ -19,37 +14,30 @@ class KubeflowHistory:
     """As `slipway.components.monitor.retention.kubeflow.PipelineRuns`.
 
     Args:
-        ask: of the server.
+        api: the server.
         experiments: ids of the experiments of the project's name: none, or one.
     """
 
-    def __init__(self, ask: Ask, experiments: list[str]) -> None:
-        self._ask, self._experiments = ask, experiments
+    def __init__(self, api: KfpApi, experiments: list[str]) -> None:
+        self._api, self._experiments = api, experiments
 
     def list_runs(self) -> list[KubeflowRun]:
         """As there."""
-        found = []
-        for experiment in self._experiments:
-            query = {
-                "experiment_id": experiment,
-                "page_size": PAGE,
-                "sort_by": "created_at desc",
-            }
-            token = ""
-            while True:
-                page = self._ask("GET", "/runs", page_token=token, **query)
-                found += [_read(run) for run in page.get("runs") or ()]
-                if not (token := page.get("next_page_token") or ""):
-                    break
+        query = {"sort_by": "created_at desc"}
+        found = [
+            _read(run)
+            for experiment in self._experiments
+            for run in self._api.pages("/runs", "runs", experiment_id=experiment, **query)
+        ]
         return sorted(found, key=lambda run: run.created, reverse=True)
 
     def has_run(self, run_id: str) -> bool:
         """As there."""
         try:
             return self._run(run_id) is not None
-        except SlipwayError as error:
+        except KfpApiError as error:
             # Of another namespace: it is there, and none of ours.
-            if getattr(error, "status", 0) == 403:
+            if error.status == 403:
                 return True
             raise
 
@@ -62,21 +50,21 @@ class KubeflowHistory:
     def delete_run(self, run_id: str) -> None:
         """As there."""
         try:
-            self._ask("DELETE", f"/runs/{run_id}")
-        except SlipwayError as error:
-            if getattr(error, "status", 0) != 404:
+            self._api.ask("DELETE", f"/runs/{run_id}")
+        except KfpApiError as error:
+            if error.status != 404:
                 raise
 
-    def _run(self, run_id: str) -> dict[str, Any] | None:
+    def _run(self, run_id: str) -> Json | None:
         try:
-            return self._ask("GET", f"/runs/{run_id}")
-        except SlipwayError as error:
-            if getattr(error, "status", 0) == 404:
+            return self._api.ask("GET", f"/runs/{run_id}")
+        except KfpApiError as error:
+            if error.status == 404:
                 return None
             raise
 
 
-def _read(run: dict[str, Any]) -> KubeflowRun:
+def _read(run: Json) -> KubeflowRun:
     config = run.get("runtime_config") or {}
     return KubeflowRun(
         run_id=str(run["run_id"]),

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from slipway.components.contracts.monitoring.monitoring_record import RetrainRequest
-from slipway.components.monitor.kubeflow_api import KubeflowApi
 from slipway.components.monitor.retraining.retrain import find_request, mark, requests, run_name
 from slipway.components.monitor.state import Root
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.kubeflow import PAGE, pod_api
 from slipway.components.support.stage import stage
 
 ACTIVE = frozenset({"", "pending", "running", "paused", "canceling"})
-PAGE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +130,7 @@ class KubeflowRuns:
     """
 
     def __init__(self, project: str, host: str = "") -> None:
-        self._api = KubeflowApi(host)
+        self._api = pod_api(host)
         self._ask = self._api.ask
         self._retraining = f"{project}-retraining"
         self._experiment = self._experiment_of(project)
@@ -189,12 +188,12 @@ class KubeflowRuns:
         self._ask("POST", f"/runs/{run_id}:terminate")
 
     def _experiment_of(self, name: str) -> str:
-        found = self._api.named("experiments", name)
-        if not found:
+        found = next(self._api.named("experiments", name), None)
+        if found is None:
             content = {"display_name": name, "namespace": self._api.namespace}
-            found = [self._ask("POST", "/experiments", content=content)]
-        return str(found[0]["experiment_id"])
+            found = self._ask("POST", "/experiments", content=content)
+        return str(found["experiment_id"])
 
     def _pipeline_id(self, name: str) -> str | None:
-        found = self._api.named("pipelines", name)
-        return str(found[0]["pipeline_id"]) if found else None
+        found = next(self._api.named("pipelines", name), None)
+        return str(found["pipeline_id"]) if found else None

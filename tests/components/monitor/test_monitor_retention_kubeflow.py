@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 
 from slipway.commands.cli import app
 from slipway.components.config.monitoring import RetentionConfig
-from slipway.components.monitor.kubeflow_api import KubeflowApi, KubeflowRefusal
 from slipway.components.monitor.retention import kubeflow
 from slipway.components.monitor.retention.kubeflow import (
     PipelinePlan,
@@ -26,6 +25,7 @@ from slipway.components.monitor.retention.kubeflow import (
 )
 from slipway.components.monitor.retention.runs import KubeflowHistory
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.kubeflow import Json, KfpApiError, pod_api
 
 NOW = datetime.now(UTC)
 TASKS = ("ingest", "validate", "features", "train")
@@ -73,7 +73,7 @@ class World:
 
     @property
     def history(self) -> KubeflowHistory:
-        return KubeflowHistory(KubeflowApi(self.server.url).ask, [self.experiment])
+        return KubeflowHistory(pod_api(self.server.url), [self.experiment])
 
     def settings(self, **config: Any) -> RetentionConfig:
         given = {"pipeline_runs": "30d", "pipeline_runs_kept": 1, "pipeline_root": ROOT, **config}
@@ -269,10 +269,10 @@ def test_a_server_or_a_store_that_refuses_is_named_and_deletes_nothing(
 ) -> None:
     runs = [world.run(90, data_version="1"), world.run(1)]
     world.server.faults = [Fault("GET", "/runs$", 500, times=9)]
-    with pytest.raises(SlipwayError, match="answered 500 to GET /runs"):
+    with pytest.raises(SlipwayError, match="GET /runs: the server answered 500"):
         world.plan()
     world.server.faults = [Fault("DELETE", "/runs/", 403)]
-    with pytest.raises(SlipwayError, match="answered 403 to DELETE /runs/"):
+    with pytest.raises(SlipwayError, match=r"DELETE /runs/\S+: the pod.s service account may not"):
         world.apply(world.plan())
     assert world.lies() == set(runs)
     world.server.faults = [Fault("DELETE", "/runs/", 404)]
@@ -380,12 +380,12 @@ def test_a_run_of_another_namespace_is_there_and_none_of_ours(world: World) -> N
     world.run(1)
 
     class Forbidding(KubeflowHistory):
-        def _run(self, run_id: str) -> dict[str, Any] | None:
+        def _run(self, run_id: str) -> Json | None:
             if run_id == foreign:
-                raise KubeflowRefusal("no", 403)
+                raise KfpApiError("no", 403)
             return super()._run(run_id)
 
-    history = Forbidding(KubeflowApi(world.server.url).ask, ["e1"])
+    history = Forbidding(pod_api(world.server.url), ["e1"])
     later = NOW + timedelta(days=60)
     found = plan_pipelines(
         "flights", world.settings(), runs=history, evidence=frozenset(), now=later
