@@ -186,12 +186,12 @@ def _load(project: Path, overrides: list[str] | None) -> "LoadedProject":
 
 def _window(loaded: "LoadedProject", start: str, end: str) -> tuple[str, str]:
     """The window that was asked for; without an end it is that of the data."""
-    from slipway.components.config.base import format_instant
+    from slipway.components.config.base import format_instant, next_second
     from slipway.components.config.data import resolve_window
     from slipway.components.support.errors import ProjectError, SlipwayError
 
     _, last = loaded.project.data.window_texts
-    window = start or "7d", end or last or format_instant(datetime.now(UTC))
+    window = start or "7d", end or last or format_instant(next_second(datetime.now(UTC)))
     try:
         resolve_window(*window)
     except SlipwayError as error:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipway.components.config.base import format_instant
+from slipway.components.config.base import format_instant, next_second
 from slipway.components.config.model import Project
 from slipway.components.contracts.monitoring.monitoring_record import (
     MonitoringRecord,
@@ -89,7 +89,7 @@ def ask_by_hand(root: Root, project: Project, why: str, until: datetime | None) 
     name = project.project_name
     records = history.records(root, name)
     last = records[-1] if records else None
-    now = format_instant(datetime.now(UTC))
+    now = format_instant(next_second(datetime.now(UTC)))
     window = (
         last.window if last else project.data.window.texts if project.data.window else (now, now)
     )

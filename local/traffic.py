@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipway.components.config.base import EARLIEST, format_duration, format_instant
+from slipway.components.config.base import EARLIEST, format_duration, format_instant, next_second
 from slipway.components.contracts.rows.requests import DATATYPES
 from slipway.components.contracts.splits import (
     PART,
@@ -87,7 +87,7 @@ def _send_now(
     rows = rows.sort(splits.order).gather_every(-(-rows.height // MOST_ROWS))
     start = datetime.now(UTC).replace(microsecond=0)
     failed = send_rows(endpoint, model, splits, rows, tell)
-    end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
+    end = next_second(datetime.now(UTC))
     return Traffic(
         requests=rows.height,
         failed=failed,

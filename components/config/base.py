@@ -147,6 +147,14 @@ def format_instant(value: datetime) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+def next_second(value: datetime) -> datetime:
+    """The first whole second after an instant.
+
+    A window that ends now ends there: it reads well in names and reports, and holds what came until now.
+    """
+    return value.replace(microsecond=0) + timedelta(seconds=1)
+
+
 Instant = Annotated[
     datetime,
     BeforeValidator(_date_as_datetime),
