@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
     from slipway.components.contracts.verdict import Verdict
-    from slipway.components.monitor.history import LatestWindow
+    from slipway.components.monitor.history import LatestWindow, TrendWindow
     from slipway.local.job import RunResult
     from slipway.local.workspace import Workspace
 
@@ -327,33 +327,47 @@ def show_status(console: Console, lines: list[str], records: "list[LatestWindow]
 
 
 def _show_model(console: Console, record: "LatestWindow") -> None:
-    """A model's last windows, a line each."""
+    """A model's last windows, a line each, and the alerts of each below where a line is too short."""
     from slipway.components.config.kinds import metric_name
     from slipway.components.contracts.monitoring.monitoring_record import DriftCounts
 
-    metric = metric_name(record["metric"])
+    metric, rows = metric_name(record["metric"]), record["trend"][-WINDOWS:]
     console.print(Text.assemble((record["model"], "bold"), f" version {record['model_version']}"))
+    table = _trend(metric, rows, [", ".join(row["alerts"]) or "none" for row in rows])
+    wide = console.options.update(width=1000)
+    if console.is_terminal and console.measure(table, options=wide).maximum > console.width:
+        table = _trend(metric, rows, [f"{len(row['alerts']) or 'none'}" for row in rows])
+        below = [row for row in rows if row["alerts"]]
+    else:
+        below = []
+    console.print(table)
+    for row in below:
+        say(", ".join(row["alerts"]), label=f"  {short_window(row['window'])}: ", to=console)
+    counts = [DriftCounts(**row["features"]) for row in rows if row["features"]]
+    if any(one.changed + one.not_changed and one.cannot_tell for one in counts):
+        say("changed: features of all; ? of so many it cannot be told", "dim", to=console)
+
+
+def _trend(metric: str, rows: "list[TrendWindow]", alerts: list[str]) -> Table:
+    """The windows as a table, with what stands of the alerts of each."""
+    from slipway.components.contracts.monitoring.monitoring_record import DriftCounts
+
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     for title in ("window (UTC)", "predictions", metric, "latency", "changed"):
         justify: JustifyMethod = "left" if title.startswith("window") else "right"
         table.add_column(title, justify=justify, no_wrap=True)
-    table.add_column("alerts", overflow="fold")
-    in_doubt = False
-    for row in record["trend"][-WINDOWS:]:
+    table.add_column("alerts", no_wrap=True)
+    for row, fired in zip(rows, alerts, strict=True):
         latency, features = row["avg_latency"], row["features"]
-        drift = DriftCounts(**features) if features else None
-        in_doubt |= bool(drift and drift.changed + drift.not_changed and drift.cannot_tell)
         table.add_row(
             short_window(row["window"]),
             f"{row['total_predictions']:,}",
             _digits(metric, row["quality"]),
             "—" if latency is None else f"{latency:.1f} ms",
-            drift.in_short if drift else "—",
-            ", ".join(row["alerts"]) or "none",
+            DriftCounts(**features).in_short if features else "—",
+            fired,
         )
-    console.print(table)
-    if in_doubt:
-        say("changed: features of all; ? of so many it cannot be told", "dim", to=console)
+    return table
 
 
 def short_window(window: tuple[str, str]) -> str:
@@ -364,7 +378,15 @@ def short_window(window: tuple[str, str]) -> str:
         return " – ".join(text[:10] for text in ends)
     seconds = (end - start).total_seconds()
     whole = 60 * round(seconds / 60) if seconds >= 60 else round(seconds)
-    return f"{ends[0]}, {format_duration(timedelta(seconds=whole))}"
+    return f"{ends[0]}, {_length(whole)}"
+
+
+def _length(seconds: int) -> str:
+    """How long a window is: in days and hours from a day on."""
+    hours = seconds // 3600
+    if hours < 24 or seconds % 3600 or not hours % 24:
+        return format_duration(timedelta(seconds=seconds))
+    return f"{hours // 24}d {hours % 24}h"
 
 
 def quality(summary: Mapping[str, float | None]) -> tuple[str, str]:

@@ -330,8 +330,26 @@ def test_digits() -> None:
         short_window(("2024-01-01T00:00:00Z", "2024-01-08T00:00:00Z")) == "2024-01-01 – 2024-01-08"
     )
     first = "2024-01-01T10:00:24Z"
-    for last, said in (("10:00:27Z", "3s"), ("10:01:30Z", "1m"), ("12:00:24Z", "2h")):
-        assert short_window((first, f"2024-01-01T{last}")) == f"2024-01-01 10:00, {said}"
+    for last, said in (
+        ("01T10:00:27Z", "3s"), ("01T10:01:30Z", "1m"), ("01T12:00:24Z", "2h"),
+        ("02T10:00:24Z", "1d"), ("08T12:00:24Z", "7d 2h"), ("02T10:30:24Z", "1470m"),
+    ):  # fmt: skip
+        assert short_window((first, f"2024-01-{last}")) == f"2024-01-01 10:00, {said}"
+
+
+def test_no_alert_s_name_is_broken_where_a_line_has_no_room_for_it() -> None:
+    fired = ["DATA_DRIFT", "FEATURE_DRIFT"]
+    row = {**RECORD["trend"][0], "window": ("2024-01-01T03:00:00Z", "2024-01-08T05:00:00Z")}  # type: ignore[dict-item]
+    row |= {"alerts": fired, "features": {"changed": 21, "not_changed": 8, "cannot_tell": 24}}
+    for width in (80, 120):
+        console, text = screen(width)
+        show_status(console, [], [{**RECORD, "trend": [row]}])
+        lines = text().splitlines()
+        (first,) = [line for line in lines if line.startswith("2024")]
+        below = f"  2024-01-01 03:00, 7d 2h: {', '.join(fired)}"
+        assert first.rstrip().endswith(", ".join(fired) if width == 120 else "24 ?  2")
+        assert (below in lines) is (width == 80)
+        assert max(map(cell_len, lines)) <= width
 
 
 # --- The command itself ---

@@ -16,7 +16,8 @@ from slipway.components.config.monitoring import (
 from slipway.components.contracts.monitoring.monitoring_record import Alert
 from slipway.components.support.pages.digits import counted
 
-NAMED = 8
+NAMED = 3
+"""Features that a message names: more are a wall of text in a terminal or a chat; the report has all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -264,6 +264,10 @@ def test_fifty_eight_labels_of_which_ten_lie_outside_are_not_told_apart_from_nin
     [
         ({"drifted": ("a",), "drift_share": 0.1}, "1 feature drifted: a."),
         ({"drifted": ("a", "b"), "drift_share": 0.1}, "2 features drifted, the most first: a, b."),
+        (
+            {"drifted": tuple("abcdefgh"), "drift_share": 0.1},
+            "8 features drifted, the most first: a, b, c and 5 more. Check",
+        ),
         ({"new_class_rows": 1}, "The model does not know the class of 1 label, which"),
         ({"predictions": 1}, "Only 1 prediction in the window, fewer than 200"),
         ({"log_dropped_rows": 1.0}, "The predictor lost 1 row of its"),
