@@ -187,3 +187,16 @@ def test_the_server_gives_the_alphabet() -> None:
     training = package("training")
     again = json.loads(json.dumps(training.spec, sort_keys=True))
     assert list(package_of(again, {}).parameters) == sorted(training.parameters)
+
+
+def test_a_page_sets_only_parameters_that_the_pipeline_has() -> None:
+    found = []
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for name, options in re.findall(r"compiled/flights-(\w+)\.yaml((?: --set \S+)+)", text):
+            found += [(page, name, key) for key in re.findall(r"--set (\w+)", options)]
+        pattern = r'"compiled/flights-(\w+)\.yaml", arguments=\{"(\w+)"'
+        found += [(page, name, key) for name, key in re.findall(pattern, text)]
+    assert len(found) >= 8
+    for page, name, key in found:
+        assert key in package(name).parameters, f"{page.name}: {key} is none of {name}"
