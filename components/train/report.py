@@ -1,5 +1,6 @@
 """The training report: one HTML file that stands alone."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -9,7 +10,7 @@ from slipway.components.contracts.splits import PARTS
 from slipway.components.support.pages import digits
 from slipway.components.support.pages.pages import write_page
 from slipway.components.support.pages.palette import colour, series
-from slipway.components.support.pages.plots import draw, draw_beside
+from slipway.components.support.pages.plots import draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +24,8 @@ _CLASSES, _ENDS = 20, 3
 """More classes than these are told by those at either end."""
 _LEAST = 20
 """Rows from which on a group of the calibration curve says something."""
+_APART = 1.05
+"""Times by which one part's loss by chance is another's before the two are said not to compare."""
 
 
 class MemberLog(TypedDict):
@@ -127,8 +130,8 @@ def write_report(path: Path, title: str, training: TrainingLog) -> None:
         note=_threshold_note(training),
         warnings=[f"{said[:1].upper()}{said[1:]}." for said in training["warnings"]],
         choice=_choice(training),
-        steps=_steps(training),
         curves=_learning(training),
+        apart=_losses_apart(training),
         calibration=_calibration(training),
         calibrated="What share was positive where the model said p"
         if kind == "binary"
@@ -295,7 +298,7 @@ def _labels(facts: list[tuple[str, float | None]]) -> str:
     )
 
 
-def _curves(training: TrainingLog) -> str:
+def _curves(training: TrainingLog) -> list[tuple[str, str]]:
     members = training["members"]
     loss, quality = training["loss_name"], training["quality_name"]
     # Of a number the loss that is trained has another unit than the error that is measured.
@@ -309,7 +312,7 @@ def _curves(training: TrainingLog) -> str:
                 values = [point[name] for point in member["history"]]
                 label = said if len(members) == 1 else f"{said}, member {place + 1}"
                 axes.plot(epochs, values, style, color=series(place), marker=".", label=label)
-        _finish(axes, metric_name(loss), legend=len(lines) * len(members) <= _LEGEND)
+        _finish(axes, "epoch", legend=len(lines) * len(members) <= _LEGEND)
 
     def paint_quality(axes: "Axes") -> None:
         for place, member in enumerate(members):
@@ -322,28 +325,51 @@ def _curves(training: TrainingLog) -> str:
                 best + 1, values[best], "o", color=series(place), mfc="none", ms=10, ls="none",
                 label="kept" if place == len(members) - 1 else None,
             )  # fmt: skip
-        _finish(axes, f"validation {metric_name(quality)}", legend=len(members) < _LEGEND)
+        _finish(axes, "epoch", legend=len(members) < _LEGEND)
 
-    said = f"{metric_name(loss)} and {metric_name(quality)} by epoch"
-    return draw_beside([paint_losses, paint_quality], said, 9.6, 3.9)
-
-
-def _steps(training: TrainingLog) -> str:
-    """What the curves show."""
-    if training["members"]:
-        of = " of the network" if training["model"] == "blend" else ""
-        return f"Loss and quality{of} by epoch"
-    return "Loss by round" if training["trees"] else "Loss by penalty"
+    of = " of the network" if training["model"] == "blend" else ""
+    whose = "" if len(lines) > 1 else "validation "
+    said = f"{whose}{metric_name(loss)}{of} by epoch"
+    return [
+        _picture(said, paint_losses),
+        _picture(f"validation {metric_name(quality)}{of} by epoch", paint_quality),
+    ]
 
 
-def _learning(training: TrainingLog) -> str:
-    """How the model learnt: the network's epochs, else the trees' rounds, else the penalties."""
+def _picture(said: str, paint: "Callable[[Axes], None]") -> tuple[str, str]:
+    """A caption and its plot."""
+    said = f"{said[:1].upper()}{said[1:]}"
+    return said, draw(paint, said, 4.8, 3.9)
+
+
+def _losses_apart(training: TrainingLog) -> str:
+    """Why two parts' losses do not compare, where they do not: chance alone has another in each."""
+    rows, positives = training["rows"], training["positives"]
+    if not training["members"] or training["label_kind"] != "binary":
+        return ""
+    shares = [positives[part] / max(rows[part], 1) for part in ("train", "validation")]
+    by_chance = [-sum(p * math.log(p) for p in (share, 1 - share) if p > 0) for share in shares]
+    if max(by_chance) <= _APART * min(by_chance):
+        return ""
+    first, second = (digits.share(share) for share in shares)
+    return (
+        f"Label 1 has {first} of the training rows and {second} of the validation rows: compare how"
+        " the two losses fall, not how high they are."
+    )
+
+
+def _learning(training: TrainingLog) -> list[tuple[str, str]]:
+    """How the model learnt: the network's epochs, else the trees' rounds, else the penalties.
+
+    Returns:
+        Caption and plot of each curve.
+    """
     if training["members"]:
         return _curves(training)
     return _tree_curves(training) if training["trees"] else _penalty_curve(training)
 
 
-def _penalty_curve(training: TrainingLog) -> str:
+def _penalty_curve(training: TrainingLog) -> list[tuple[str, str]]:
     """The linear model's validation loss by penalty."""
     linear = training["linear"]
     tried = linear["losses"] if linear else []
@@ -358,17 +384,16 @@ def _penalty_curve(training: TrainingLog) -> str:
         )  # fmt: skip
         axes.set_xscale("log")
         axes.set_xlabel("penalty")
-        axes.set_title("validation loss", loc="left", fontsize=10)
         axes.legend(**_BELOW)
 
-    return draw_beside([paint], "Validation loss by penalty", 4.8, 3.9)
+    return [_picture("validation loss by penalty", paint)]
 
 
-def _tree_curves(training: TrainingLog) -> str:
+def _tree_curves(training: TrainingLog) -> list[tuple[str, str]]:
     """The trees' validation loss, round by round."""
     histories = training["trees"]["history"] if training["trees"] else {}
 
-    def painter(name: str, values: list[float]) -> "Callable[[Axes], None]":
+    def painter(values: list[float]) -> "Callable[[Axes], None]":
         def paint(axes: "Axes") -> None:
             best = min(range(len(values)), key=values.__getitem__)
             axes.plot(range(1, len(values) + 1), values, color=series(0), label="validation")
@@ -382,12 +407,14 @@ def _tree_curves(training: TrainingLog) -> str:
                 ls="none",
                 label="kept",
             )
-            _finish(axes, f"validation {name.replace('_', ' ')}", legend=True, step="round")
+            _finish(axes, "round", legend=True)
 
         return paint
 
-    paints = [painter(name, values) for name, values in histories.items()]
-    return draw_beside(paints, "Validation loss by round", 4.8 * len(paints), 3.9)
+    return [
+        _picture(f"validation {name.replace('_', ' ')} by round", painter(values))
+        for name, values in histories.items()
+    ]
 
 
 _OF_NUMBERS: dict[str, str | None] = {
@@ -399,11 +426,10 @@ _BELOW: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (-0.05, -0.17),
 """Where a legend hides no line."""
 
 
-def _finish(axes: "Axes", title: str, *, legend: bool, step: str = "epoch") -> None:
+def _finish(axes: "Axes", step: str, *, legend: bool) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel(step)
-    axes.set_title(title, loc="left", fontsize=10)
     low, high = axes.get_xlim()
     if high - low < 1:  # one point
         axes.set_xlim(0, 2)

@@ -9,6 +9,7 @@ from slipway.components.config.kinds import (
     LOWER_IS_BETTER,
     LabelKind,
     Metric,
+    asked_bound,
     explain_metrics,
     metric_name,
 )
@@ -350,12 +351,14 @@ def _as_set(threshold: float | None) -> str:
 
 def _rule_row(rule: RuleResult) -> dict[str, object]:
     places = digits.decimals_of(rule.low, rule.high, rule.value)
+    # A bound of 0 asks for nothing: it is no rule that the model held.
+    asks = rule.name != rule.metric or asked_bound(rule.name, rule.threshold) is not None
     return {
         "name": _RULES.get(rule.name) or " ".join(map(metric_name, rule.name.split())),
         "outcome": rule.outcome,
-        "threshold": _as_set(rule.threshold),
+        "threshold": _as_set(rule.threshold) if asks else digits.NONE,
         "value": digits.number(rule.value, None if rule.low is None else places),
         "interval": digits.span(rule.low, rule.high, places),
         "rows": f"{rule.rows:,}",
-        "reason": rule.reason,
+        "reason": rule.reason if asks or rule.outcome != "pass" else "No bound is set.",
     }

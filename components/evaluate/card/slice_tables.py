@@ -58,7 +58,11 @@ def show_slices(evidence: Evidence, gate: GateConfig) -> list[SliceTable]:
             rows = tuple(_row(part, label.lead, ends, whole) for part in parts)
             worst = sorted(rows, key=lambda row: row["rank"], reverse=label.lead in LOWER_IS_BETTER)
             tables.append(
-                SliceTable(column=column, rows=tuple(worst), note=_note(parts, evidence, gate))
+                SliceTable(
+                    column=column,
+                    rows=tuple(worst),
+                    note=f"{_note(parts, evidence, gate)}{_on_one_side(parts, label.lead, whole)}",
+                )
             )
     return tables
 
@@ -103,6 +107,17 @@ def _note(parts: list[SliceEvidence], evidence: Evidence, gate: GateConfig) -> s
         f" values with fewer than {gate.slices.min_rows:,} rows (gate.slices.min_rows), too few to"
         " measure alone."
     )
+
+
+def _on_one_side(parts: list[SliceEvidence], metric: str, whole: float | None) -> str:
+    """Why all groups may lie below all rows, or above: AUC orders rows of different groups too."""
+    found = [part.metrics[metric].value for part in parts if metric in part.metrics]
+    values = [value for value in found if value is not None]
+    if metric != "auc" or whole is None or len(values) < 2:
+        return ""
+    side = "below" if max(values) < whole else "above" if min(values) > whole else ""
+    reason = "AUC of all rows also compares rows of different groups, which is why each lies {} it."
+    return f" {reason.format(side)}" if side else ""
 
 
 def find_weakest(evidence: Evidence) -> list[dict[str, object]]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def draw(
     paint: "Callable[[Axes], None]", describes: str, width: float = 5.2, height: float = 3.9
 ) -> str:
-    """One plot as an SVG element.
+    """One plot as an SVG element. Its text stays text: it can be read and searched.
 
     Args:
         paint: draws on the axes.
@@ -25,13 +25,6 @@ def draw(
         width: inches.
         height: inches.
     """
-    return draw_beside([paint], describes, width, height)
-
-
-def draw_beside(
-    paints: "list[Callable[[Axes], None]]", describes: str, width: float, height: float
-) -> str:
-    """Plots side by side as one SVG element. Its text stays text: it can be read and searched."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -39,12 +32,10 @@ def draw_beside(
     with matplotlib.rc_context(_style()):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
-        for axes, paint in zip(
-            figure.subplots(1, len(paints), squeeze=False)[0], paints, strict=True
-        ):
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.set_axisbelow(True)
-            paint(axes)
+        axes = figure.subplots()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_axisbelow(True)
+        paint(axes)
         return _to_svg(figure, describes)
 
 

@@ -5,8 +5,10 @@ from typing import Any, cast
 
 import pytest
 
-from slipway.components.evaluate.card.card import _version_row
-from slipway.components.evaluate.card.slice_tables import find_weakest
+from slipway.components.config.gate import GateConfig
+from slipway.components.contracts.verdict import RuleResult
+from slipway.components.evaluate.card.card import _rule_row, _version_row
+from slipway.components.evaluate.card.slice_tables import find_weakest, show_slices
 from slipway.components.evaluate.measures.measured import Estimate, Evidence, SliceEvidence
 from slipway.components.metrics.kinds.binary import BinaryLabel
 
@@ -50,3 +52,35 @@ def test_versions_beside_each_other_have_digits_that_say_something(
     )
     row = _version_row("auc", cast("Any", content))
     assert ((row["own"], row["champion"]), row["finding"]) == (shown, finding)
+
+
+@pytest.mark.parametrize(
+    ("values", "side"), [((0.72, 0.734), "below"), ((0.83, 0.9), "above"), ((0.72, 0.83), "")]
+)
+def test_groups_that_all_lie_on_one_side_of_all_rows_say_why(
+    values: tuple[float, float], side: str
+) -> None:
+    (table,) = show_slices(evidence(*(("month", 500, v) for v in values)), GateConfig())
+    assert table.note.startswith("Together all 1,000 test rows.")
+    assert ("which is why each lies" in table.note) is bool(side)
+    assert f"lies {side} it" in table.note if side else True
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "threshold", "shown"),
+    [
+        ("f1", "f1", 0.0, ("–", "No bound is set.")),
+        ("f1", "f1", 0.5, ("0.5", "as measured")),
+        # What leads a baseline by more than nothing was asked for something.
+        ("beats logistic", "auc", 0.0, ("0", "as measured")),
+    ],
+)
+def test_a_bound_of_0_is_not_shown_as_one_that_was_held(
+    name: str, metric: str, threshold: float, shown: tuple[str, str]
+) -> None:
+    rule = RuleResult(
+        name=name, metric=metric, outcome="pass", reason="as measured", threshold=threshold,
+        value=0.6,
+    )  # fmt: skip
+    row = _rule_row(rule)
+    assert (row["threshold"], row["reason"]) == shown

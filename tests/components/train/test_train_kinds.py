@@ -134,7 +134,7 @@ def test_numbers_come_with_intervals_that_hold_what_they_promise(
     assert bundle.scale == pytest.approx(np.std(labels), rel=0.3)
     assert result.headline.startswith("validation RMSE ")
     report = (tmp_path / "report.html").read_text()
-    assert "validation R²" in report and ">Calibration<" not in report
+    assert "Validation R² by epoch" in report and ">Calibration<" not in report
     assert "which also chose the epoch and the width of the intervals:" in report
     assert "threshold" not in report.lower() and "calibration" not in report.lower()
 

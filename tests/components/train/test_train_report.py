@@ -4,7 +4,14 @@ from typing import Any, cast
 
 import pytest
 
-from slipway.components.train.report import TrainingLog, _labels, _why, describe_model
+from slipway.components.train.report import (
+    TrainingLog,
+    _curves,
+    _labels,
+    _losses_apart,
+    _why,
+    describe_model,
+)
 
 
 def log(**changes: Any) -> TrainingLog:
@@ -74,3 +81,30 @@ def test_many_classes_are_told_by_both_ends() -> None:
     assert _labels([(f"c{place}", 10.0 + place) for place in range(1000)]) == (
         "c999: 1,009; c998: 1,008; c997: 1,007; … 994 more …; c2: 12; c1: 11; c0: 10"
     )
+
+
+@pytest.mark.parametrize(
+    ("positives", "kind", "told"),
+    [((243, 167), "binary", True), ((243, 240), "binary", False), ((243, 167), "number", False)],
+)
+def test_losses_of_parts_whose_chance_differs_are_not_left_to_be_compared(
+    positives: tuple[int, int], kind: str, told: bool
+) -> None:
+    of = log(
+        rows={"train": 1000, "validation": 1000}, label_kind=kind,
+        positives=dict(zip(("train", "validation"), positives, strict=True)),
+    )  # fmt: skip
+    said = _losses_apart(of)
+    assert bool(said) is told
+    if told:
+        assert said.startswith("Label 1 has 24.3\u00a0% of the training rows and 16.7\u00a0% of")
+        assert not _losses_apart(log(**{**of, "members": []})), "no two losses are drawn"
+
+
+def test_loss_and_quality_are_a_picture_each_so_that_both_fit_a_narrow_page() -> None:
+    history = [{"train_loss": 0.5, "log_loss": 0.4, "auc": 0.7}] * 2
+    member = {"history": history, "best_epoch": 1}
+    drawn = _curves(log(members=[member], loss_name="log_loss", quality_name="auc"))
+    assert [caption for caption, _ in drawn] == ["Log loss by epoch", "Validation AUC by epoch"]
+    for caption, svg in drawn:
+        assert svg.count("<svg") == 1 and f'aria-label="{caption}"' in svg

@@ -275,7 +275,7 @@ def test_trees_alone_have_no_network(make_splits: Any, tmp_path: Path, tracking:
     assert result.headline.endswith(", trees")
     assert log["trees"]["rounds"][0] <= 60 and log["trees"]["rows"] == 1200
     assert log["importance"][0]["feature"] == "amount"
-    assert "validation log loss" in (tmp_path / "report.html").read_text()
+    assert "Validation log loss by round" in (tmp_path / "report.html").read_text()
 
 
 def test_trees_that_were_grown_are_kept_and_a_stop_leaves_none(
