@@ -91,7 +91,7 @@ def test_a_second_run_takes_all_from_the_cache_though_it_lies_beside_its_data(
         assert f"  {stage:<10} cached" in said
     assert "Verdict: FAIL" in said
     assert "What to do" in said
-    (line,) = [line for line in said.splitlines() if line.startswith("  auc: 0.")]
+    (line,) = [line for line in said.splitlines() if line.startswith("  AUC: 0.")]
     assert "less than the 0.99 asked for (gate.auc). Most likely" in line
 
 

@@ -35,6 +35,8 @@ from slipway.components.support.pages.pages import write_page
 TEMPLATE = Path(__file__).with_name("card.html.j2")
 _NAMED_CLASSES = 20
 _NOTHING = Estimate(value=None)
+_FLOAT32 = 2**-20
+"""Of a value, what two models that answer alike may differ by: a few units of its last digit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,7 +300,8 @@ def _drawn(own: Estimate, limit: float | None, mark: float | None) -> dict[str, 
 
 def _version_row(name: Metric, content: CardContent) -> dict[str, object]:
     """A metric of this version against the champion's, on the same rows; to the right is better."""
-    difference = (content.evidence.champion or {}).get(name, _NOTHING)
+    own = content.evidence.metrics.get(name, _NOTHING).value
+    difference = _told((content.evidence.champion or {}).get(name, _NOTHING), own)
     sign = -1 if name in LOWER_IS_BETTER else 1
     ends = [
         sign * end for end in (difference.low, difference.value, difference.high) if end is not None
@@ -313,7 +316,6 @@ def _version_row(name: Metric, content: CardContent) -> dict[str, object]:
     if len(ends) == 3 and not any(ends):
         finding = "the same"
     most = max((abs(end) for end in ends), default=0.0) * 1.1
-    own = content.evidence.metrics.get(name, _NOTHING).value
     # Two versions that answer alike differ by nothing, which says nothing of their own digits.
     places = digits.decimals_of(difference.low, difference.high, difference.value or own)
     return {
@@ -332,6 +334,15 @@ def _version_row(name: Metric, content: CardContent) -> dict[str, object]:
         if most and len(ends) == 3
         else None,
     }  # fmt: skip
+
+
+def _told(difference: Estimate, own: float | None) -> Estimate:
+    """A difference; none where all of it is beyond the digits in which a float32 answers."""
+    ends = (difference.low, difference.value, difference.high)
+    least = _FLOAT32 * abs(own or 0.0)
+    if any(end is None or abs(end) > least for end in ends):
+        return difference
+    return Estimate(value=0.0, low=0.0, high=0.0)
 
 
 _RULES = {

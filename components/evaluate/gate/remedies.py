@@ -8,12 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from slipway.components.config.gate import GateConfig
-from slipway.components.config.kinds import LOWER_IS_BETTER, METRICS, LabelKind, metric_name
+from slipway.components.config.kinds import (
+    LOWER_IS_BETTER,
+    METRICS,
+    LabelKind,
+    metric_name,
+    rule_name,
+)
 from slipway.components.contracts.verdict import RuleResult
 from slipway.components.evaluate.gate.thresholds import show_beside
 from slipway.components.evaluate.measures.measured import Evidence
 
 MOST = 4
+_ALWAYS = "no setting, it must hold"
 _NAMES = {name for names in METRICS.values() for name in names}
 
 
@@ -32,10 +39,15 @@ class Remedy:
         return f"Most likely {first}." + (f" Or {others[0]}." if others else "")
 
     @property
+    def place(self) -> str:
+        """Where the rule is set, or that it always holds, as a sentence."""
+        return f"No{_ALWAYS[2:]}." if self.setting == _ALWAYS else f"The setting: {self.setting}."
+
+    @property
     def text(self) -> str:
         """The whole of it, where the rule's own reason does not stand beside it."""
         rule = self.rule
-        return f"{rule.name}: {_shortfall(rule)} ({self.setting}). {self.advice}"
+        return f"{rule_name(rule.name)}: {_shortfall(rule)} ({self.setting}). {self.advice}"
 
 
 def _shortfall(rule: RuleResult) -> str:
@@ -287,11 +299,11 @@ def _rehearsal(result: RuleResult) -> tuple[str, list[str]]:
 
 _FIXED: dict[str, tuple[str, list[str]]] = {
     "sound measurement": (
-        "no setting: it must hold",
+        _ALWAYS,
         ["the bundle or the splits were changed after training: run the training again"],
     ),
     "shuffled labels": (
-        "no setting: it must hold",
+        _ALWAYS,
         ["the measuring itself leaks: rows of one entity lie in several blocks, see gate.block"],
     ),
     "too good to be true": (

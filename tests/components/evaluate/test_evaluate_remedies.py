@@ -69,7 +69,7 @@ def told(evidence: Evidence = GOOD, **gate: Any) -> list[str]:
         (
             GOOD,
             {"auc": 0.9},
-            "auc: 0.77, less than the 0.9 asked for (gate.auc). Most likely these features"
+            "AUC: 0.77, less than the 0.9 asked for (gate.auc). Most likely these features"
             " say too little of the"
             " label:"
             " a logistic regression on them has AUC 0.7400, this model 0.7700.",
@@ -77,14 +77,14 @@ def told(evidence: Evidence = GOOD, **gate: Any) -> list[str]:
         (
             GOOD,
             {"auc": 0.78},
-            "auc: 0.77, less than the 0.78 asked for (gate.auc). Most likely chance: on"
+            "AUC: 0.77, less than the 0.78 asked for (gate.auc). Most likely chance: on"
             " 5,000 test rows the interval is"
             " 0.75 to 0.79, which reaches the bound;",
         ),
         (
             GOOD,
             {"metrics": {"brier": {"max": 0.1}}},
-            "brier: 0.15, more than the 0.1 allowed (gate.metrics.brier).",
+            "Brier score: 0.15, more than the 0.1 allowed (gate.metrics.brier).",
         ),
         (
             GOOD,
@@ -141,7 +141,7 @@ def told(evidence: Evidence = GOOD, **gate: Any) -> list[str]:
         (
             replace(GOOD, champion={"auc": estimate(-0.1)}),
             {},
-            "champion auc: a lead of -0.1, less than the -0.01 asked for (gate.champion.margins).",
+            "champion AUC: a lead of -0.1, less than the -0.01 asked for (gate.champion.margins).",
         ),
         (
             replace(GOOD, problems=("A file is gone.",)),
@@ -235,7 +235,7 @@ def test_a_run_ends_with_it(tmp_path: Path, splits: Path, bundle: Path, registry
     verdict = read_verdict(task.verdict_path)
     assert verdict.outcome == "fail"
     (line,) = verdict.notes["remedies"]
-    assert line.startswith("auc: 0.8")
+    assert line.startswith("AUC: 0.8")
     card = task.card_path.read_text()
     assert line.split("(gate.auc). ")[1] in card and "The setting: gate.auc." in card
     screen = StringIO()
@@ -362,4 +362,4 @@ def test_a_lead_that_is_too_small_never_reads_as_a_pass(
         threshold=limit, rows=500,
     )  # fmt: skip
     (remedy,) = explain_failures((rule,), GOOD, GateConfig())
-    assert remedy.text.startswith(f"champion r2: {said} (gate.champion.margins).")
+    assert remedy.text.startswith(f"champion R²: {said} (gate.champion.margins).")

@@ -37,6 +37,7 @@ def test_the_weakest_groups_are_some_of_the_rows_and_worse_than_all() -> None:
     ("difference", "shown", "finding"),
     [
         ((0.0, 0.0, 0.0), ("0.806", "0.806"), "the same"),
+        ((-2e-8, 1e-8, 3e-8), ("0.806", "0.806"), "the same"),
         ((-0.02, 0.01, 0.04), ("0.806", "0.796"), "no difference shown"),
         ((0.002, 0.01, 0.018), ("0.8063", "0.7963"), "better"),
     ],
