@@ -87,8 +87,7 @@ def ask_by_hand(root: Root, project: Project, why: str, until: datetime | None) 
             now, where those have no window.
     """
     name = project.project_name
-    records = history.records(root, name)
-    last = records[-1] if records else None
+    last = next(iter(history.records(root, name, newest=1)), None)
     now = format_instant(next_second(datetime.now(UTC)))
     window = (
         last.window if last else project.data.window.texts if project.data.window else (now, now)

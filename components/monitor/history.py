@@ -1,7 +1,8 @@
 """The history of monitored windows: one parquet file a window (see `state` for the layout).
 
 A window that is run again replaces its files, so the history has one row a window whatever happens to
-the run; two models, or two windows at once, do not touch each other.
+the run; two models, or two windows at once, do not touch each other. Names carry the windows: of the
+history of years only those that are shown are read.
 """
 
 import json
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TREND = 30
+LATEST = "latest.json"
+"""Beside a model's windows: the name of the one that was measured last."""
 
 
 def window_name(window: tuple[str, str]) -> str:
@@ -67,8 +70,12 @@ def append(root: Root, record: MonitoringRecord) -> str:
         "measured_at": datetime.now(UTC),
         "record": record.to_json(),
     }
-    path = f"{folder(root, record.model)}/windows/{window_name(record.window)}.parquet"
+    name = f"{window_name(record.window)}.parquet"
+    path = f"{folder(root, record.model)}/windows/{name}"
     _write(path, pa.Table.from_pylist([row], schema=schema))
+    state.write(
+        f"{folder(root, record.model)}/{LATEST}", (json.dumps({"window": name}) + "\n").encode()
+    )
     return path
 
 
@@ -145,7 +152,11 @@ def merged_sketches(
 
 
 def records(
-    root: Root, model: str, before: datetime | None = None, after: datetime | None = None
+    root: Root,
+    model: str,
+    before: datetime | None = None,
+    after: datetime | None = None,
+    newest: int | None = None,
 ) -> list[MonitoringRecord]:
     """The records of a model's windows, the oldest first; of two that end at once the newer one last.
 
@@ -154,21 +165,59 @@ def records(
         model: the registered model's name.
         before: only windows that ended earlier.
         after: only windows that ended at this time or later.
+        newest: so many of them, those that ended last; others are not read.
     """
-    return [record for _, record in _measured(root, model, before, after)]
+    return [record for _, record in _measured(root, model, before, after, newest)]
+
+
+def count(root: Root, model: str) -> int:
+    """How many windows of a model are kept."""
+    return len(state.names(f"{folder(root, model)}/windows"))
 
 
 def _measured(
-    root: Root, model: str, before: datetime | None = None, after: datetime | None = None
+    root: Root,
+    model: str,
+    before: datetime | None = None,
+    after: datetime | None = None,
+    newest: int | None = None,
 ) -> list[tuple[datetime, MonitoringRecord]]:
     """As `records`, each with the time at which its window was measured last."""
-    found = []
     place = f"{folder(root, model)}/windows"
-    for name in state.names(place):
-        end = _window_of(name).end
-        if (before is None or end < before) and (after is None or end >= after):
-            found.append(_record(f"{place}/{name}"))
+    ends = sorted((_window_of(name).end, name) for name in state.names(place))
+    wanted = [
+        name
+        for end, name in ends
+        if (before is None or end < before) and (after is None or end >= after)
+    ]
+    found = [_record(f"{place}/{name}") for name in (wanted[-newest:] if newest else wanted)]
     return sorted(found, key=lambda entry: (parse_instant(entry[1].window[1]), entry[0]))
+
+
+def _measured_last(
+    root: Root, model: str, shown: list[tuple[datetime, MonitoringRecord]]
+) -> MonitoringRecord:
+    """The record that was measured last: of those that are shown, and of the one that is noted.
+
+    The note alone is not asked: a run may have ended before it wrote it.
+    """
+    entries = list(shown)
+    path = f"{folder(root, model)}/{LATEST}"
+    noted = state.read(path)
+    if noted is not None:
+        try:
+            name = json.loads(noted)["window"]
+            window = _window_of(name).texts
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise SlipwayError(
+                f"{path} does not name a window ({error!r}). Delete it: the next window writes it anew."
+            ) from error
+        known = {window_name(record.window) for _, record in shown}
+        if window_name(window) not in known and name in state.names(
+            place := f"{folder(root, model)}/windows"
+        ):
+            entries.append(_record(f"{place}/{name}"))
+    return entries[max(range(len(entries)), key=lambda i: (entries[i][0], i))][1]
 
 
 class TrendWindow(TypedDict):
@@ -214,11 +263,12 @@ def latest(root: Root) -> list[LatestWindow]:
     """
     shown: list[LatestWindow] = []
     for model in state.names(str(root)):
-        entries = _measured(root, model)
+        entries = _measured(root, model, newest=TREND)
         if not entries:
             continue
+        # A window's late labels are told by windows that end later, so by windows of the trend.
         history = [record for _, record in entries]
-        last = entries[max(range(len(entries)), key=lambda i: (entries[i][0], i))][1]
+        last = _measured_last(root, model, entries)
         metric = "rmse" if "rmse" in last.summary else "accuracy"
         late = {
             tuple(w["window"]): w.get(metric) for r in history for w in r.details.get("late", ())
@@ -247,7 +297,7 @@ def latest(root: Root) -> list[LatestWindow]:
                         "total_predictions": record.summary["total_predictions"],
                         "alerts": [alert.name for alert in record.alerts],
                     }
-                    for record in history[-TREND:]
+                    for record in history
                 ],
             }
         )

@@ -10,6 +10,9 @@ Its records have the payload, an id and the service, but neither time, latency n
 is that at which its file was written, its latency is not known, and a request without an answer (KServe
 logs only those with 200) counts as a failed one. Payloads with binary tensors are refused: the agent does
 not keep the header that says where the tensors begin.
+
+Any client chooses what stands in a request. So one without an answer is not looked into, and of an
+answered one an input that is no column of so many values is left out.
 """
 
 import base64
@@ -36,9 +39,10 @@ if TYPE_CHECKING:
 
 SCHEME = "kserve+"
 _SUFFIXES = (".json", ".parquet")
+_Message = dict[str, Any]
+"""A payload of V2, or a tensor of it, as JSON has it: whatever a client or its server wrote."""
 # An answer may be in a later batch than its request.
 _LATE = timedelta(minutes=10)
-_KINDS = {"BYTES": "string", "BOOL": "bool"}
 
 
 class _LogRecord(TypedDict):
@@ -52,11 +56,12 @@ class _LogRecord(TypedDict):
 
 @dataclass(slots=True)
 class _Payload:
-    """One request and its answer. `at` is microseconds since 1970, UTC."""
+    """One request and its answer, as the log has them. `at` is microseconds since 1970, UTC."""
 
     at: int
-    request: dict[str, Any] | None = None
-    answer: dict[str, Any] | None = None
+    request: bytes | None = None
+    answer: bytes | None = None
+    path: str = ""
 
 
 def convert(uri: str, model: str, window: Window, target: Path) -> int:
@@ -80,12 +85,11 @@ def convert(uri: str, model: str, window: Window, target: Path) -> int:
         for record in records:
             if record.get("service") not in (None, "", model):
                 continue
-            content = _content(path, record)
             found = payloads.setdefault(record["id"], _Payload(at))
             if record["type"].endswith(".request"):
-                found.request, found.at = content, at
+                found.request, found.at, found.path = record["bytes"], at, path
             elif record["type"].endswith(".response"):
-                found.answer = content
+                found.answer = record["bytes"]
     first, last = (int(moment.timestamp() * 1e6) for moment in (window.start, window.end))
     rows = [
         row
@@ -93,7 +97,13 @@ def convert(uri: str, model: str, window: Window, target: Path) -> int:
         if payload.request is not None and first <= payload.at < last
         for row in _rows(name, payload, key)
     ]
-    _write(rows, model, target)
+    try:
+        _write(rows, model, target)
+    except (ValueError, TypeError) as error:  # Arrow's
+        raise SlipwayError(
+            f"KServe's payload log {uri} holds answers that no model of Slipway gives: {error}. Does"
+            f" the InferenceService {model} serve one?"
+        ) from error
     return len(rows)
 
 
@@ -156,36 +166,41 @@ def _records(path: str, file: "IO[bytes]") -> list[_LogRecord]:
     ]
 
 
-def _content(path: str, record: _LogRecord) -> dict[str, object]:
+def _content(name: str, payload: _Payload, content: bytes | None) -> _Message:
     try:
-        content = json.loads(record["bytes"])
-    except ValueError as error:
+        read = json.loads(content or b"{}")
+    except (ValueError, RecursionError) as error:
         raise SlipwayError(
-            f"A payload in {path} (id {record['id']}) is not JSON: a request with binary tensors cannot"
-            " be read from KServe's payload log. Use the predictor's own log, INFERENCE_LOG_URI."
+            f"A payload in {payload.path} (id {name[:100]}) is not JSON: a request with binary tensors"
+            " cannot be read from KServe's payload log. Use the predictor's own log, INFERENCE_LOG_URI."
         ) from error
-    return content if isinstance(content, dict) else {}
+    return read if isinstance(read, dict) else {}
 
 
 def _rows(name: str, payload: _Payload, key: str) -> list[dict[str, object]]:
     """The log rows of a request; one, without features, where it was not answered."""
     base = {"request_id": name, "time": payload.at, "served_at": payload.at}
-    answer = payload.answer
-    if answer is None:
-        return [{**base, "row": -1, "status": 500, "model_version": ""}]
-    outputs = {str(o.get("name")): _output(o) for o in answer.get("outputs") or []}
+    failed: list[dict[str, object]] = [{**base, "row": -1, "status": 500, "model_version": ""}]
+    if payload.answer is None:
+        return failed
+    answer = _content(name, payload, payload.answer)
+    outputs = {n: _output(tensor) for n, tensor in _tensors(answer.get("outputs"))}
     rows = len(next(iter(outputs.values()), []))
+    if any(len(column) != rows for column in outputs.values()):
+        return failed
+    inputs = dict(_tensors(_content(name, payload, payload.request).get("inputs")))
+    keys = _keys(inputs.get(key, {}))
+    keys = keys if len(keys) == rows else []
     columns = {
-        str(tensor.get("name")): _column(tensor)
-        for tensor in (payload.request or {}).get("inputs") or []
+        n: column
+        for n, tensor in inputs.items()
+        if (column := _column(tensor)) is not None and len(column) == rows
     }
-    if any(len(column) != rows for column in [*columns.values(), *outputs.values()]):
-        return [{**base, "row": -1, "status": 500, "model_version": ""}]
     return [
         {
             **base,
             "row": number,
-            "key": columns[key][number] if key in columns else None,
+            "key": keys[number] if keys else None,
             "status": 200,
             "model_version": str(answer.get("model_version") or ""),
             **{output: values[number] for output, values in outputs.items()},
@@ -199,7 +214,14 @@ def _rows(name: str, payload: _Payload, key: str) -> list[dict[str, object]]:
     ]
 
 
-def _output(tensor: dict[str, Any]) -> list[object]:
+def _tensors(given: object) -> Iterator[tuple[str, _Message]]:
+    """The tensors of a message by name, without what is none."""
+    for tensor in given if isinstance(given, list) else []:
+        if isinstance(tensor, dict) and isinstance(tensor.get("name"), str):
+            yield tensor["name"], tensor
+
+
+def _output(tensor: _Message) -> list[object]:
     """An output's values, one a row: of one with several numbers a row, a list of them."""
     data, shape = tensor.get("data") or [], tensor.get("shape") or []
     if len(shape) < 2 or not isinstance(shape[1], int) or shape[1] < 1:
@@ -207,12 +229,39 @@ def _output(tensor: dict[str, Any]) -> list[object]:
     return [data[start : start + shape[1]] for start in range(0, len(data), shape[1])]
 
 
-def _column(tensor: dict[str, Any]) -> list[object]:
-    data = tensor.get("data") or []
-    data = [value[0] if isinstance(value, list) and value else value for value in data]
-    if tensor.get("datatype") in _KINDS:
+def _values(tensor: _Message) -> list[object]:
+    """An input's values, one a row."""
+    data = tensor.get("data")
+    if not isinstance(data, list):
+        return []
+    return [value[0] if isinstance(value, list) and value else value for value in data]
+
+
+def _keys(tensor: _Message) -> list[str | None]:
+    """The values of the input that names the examples, as text."""
+    return [None if value is None else _text(str(value)) for value in _values(tensor)]
+
+
+def _column(tensor: _Message) -> list[object] | None:
+    """An input's values in the type that it says; None: they are of another."""
+    kind = str(tensor.get("datatype"))
+    data = _values(tensor)
+    taken = {"BYTES": str, "BOOL": bool}.get(kind, (int, float))
+    if not all(value is None or isinstance(value, taken) for value in data):
+        return None
+    if kind == "BYTES":
+        return [None if value is None else _text(str(value)) for value in data]
+    if kind == "BOOL":
         return data
-    return [None if value is None else float(value) for value in data]
+    try:
+        return [None if value is None else float(value) for value in data]  # type: ignore[arg-type]
+    except OverflowError:
+        return None
+
+
+def _text(value: str) -> str:
+    """A text without what is half of a character, which no file holds."""
+    return value.encode("utf-8", "replace").decode()
 
 
 def _kind_of(rows: list[dict[str, object]]) -> LabelKind:
@@ -263,4 +312,7 @@ def _feature(values: list[Any]) -> "pa.Array":
             return pa.array(times, pa.timestamp("us"))
         except ValueError:
             return pa.array(values, pa.string())
-    return pa.array(values)
+    try:
+        return pa.array(values)
+    except pa.ArrowException:  # one name, sent as a number and as a text
+        return pa.array([None if value is None else str(value) for value in values], pa.string())

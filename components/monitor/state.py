@@ -3,6 +3,7 @@
 Below MONITORING_URI, a folder a model::
 
     <model>/windows/<start>_<end>.parquet     one row: the record, typed
+    <model>/latest.json                       which of them was measured last
     <model>/sketches/<start>_<end>.parquet    one row a feature: its sketch
     <model>/retrain/<window end>-<key>.json   a request to retrain, and its status
     <model>/routes/<route>.json               what a route was notified of

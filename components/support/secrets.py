@@ -212,7 +212,10 @@ def _inside(value: str) -> Iterator[str]:
         {whole[1]} if whole else set()
     ):
         user, separator, password = given.partition(":")
-        yield password if separator else user
+        # Which @ ends it cannot be told: a password may hold one, and so may a query behind the host.
+        parts = (password if separator else user).split("@")
+        yield from ("@".join(parts[:count]) for count in range(1, min(len(parts), 8) + 1))
+        yield "@".join(parts)
     # In a connection string an & is nothing special.
     for ends in ("&;,", ";,"):
         for found in re.finditer(rf"(?<![\w.-]){_KEYS}=([^{ends}\s]+)", value, re.I):

@@ -137,9 +137,14 @@ class _Pages:
         }
         if model not in known:
             return _not_found(request, Exception())
-        records = history.records(self._settings["MONITORING_URI"], model)
-        newest = list(reversed(records))[:SHOWN_WINDOWS]
-        return _page("history.html.j2", model=model, metric=known[model]["metric"], records=newest)
+        root = self._settings["MONITORING_URI"]
+        return _page(
+            "history.html.j2",
+            model=model,
+            metric=known[model]["metric"],
+            records=history.records(root, model, newest=SHOWN_WINDOWS)[::-1],
+            windows=history.count(root, model),
+        )
 
     def report(self, request: "Request") -> "Response":
         """A stage's report, as it made it."""

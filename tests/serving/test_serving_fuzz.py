@@ -1,35 +1,52 @@
-"""Bounded runs of what `make fuzz` runs for long; and that it can find something."""
-
-import asyncio
+"""That the fuzz targets of the predictor can find something; their bounded runs are in `faults/`."""
 
 import pytest
-from support import http_fuzz, payload_fuzz
 
+from fuzz.harness import judge
+from fuzz.targets import TARGETS, fuzz
 from slipway.serving.http.connection import HttpConnection
 from slipway.serving.protocol import rows
 
 
-def test_the_connection_is_as_uvicorn_or_stricter() -> None:
-    tried, wrong = asyncio.run(http_fuzz.fuzz(seed=19, seconds=40, most=4000))
-    assert not wrong and tried > 400
-
-
-def test_no_payload_raises_anything_but_a_refusal() -> None:
-    tried, wrong = payload_fuzz.fuzz(seed=19, seconds=40, most=4000)
-    assert not wrong and tried > 400
-
-
-def test_a_lost_byte_and_a_lost_target_would_be_seen(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    "name",
+    ["a lost byte", "a lost target", "a lost length", "a body that is held", "a raised error"],
+)
+def test_a_fault_of_the_connection_would_be_seen(
+    monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """The run above can fail: two faults of the kind that it looks for."""
-    whole = HttpConnection.on_body
-    monkeypatch.setattr(HttpConnection, "on_body", lambda self, body: whole(self, body[:-1]))
-    assert asyncio.run(http_fuzz.fuzz(seed=19, seconds=40, most=200))[1]
-    monkeypatch.setattr(HttpConnection, "on_body", whole)
-    target = HttpConnection.on_url
-    monkeypatch.setattr(HttpConnection, "on_url", lambda self, url: target(self, url[:1]))
-    assert asyncio.run(http_fuzz.fuzz(seed=19, seconds=40, most=200))[1]
+    """Five faults of the kind that the connection is held against uvicorn and h11 for."""
+    body, url, done = (
+        HttpConnection.on_body,
+        HttpConnection.on_url,
+        HttpConnection.on_message_complete,
+    )
+    faults = {
+        "a lost byte": ("on_body", lambda self, part: body(self, part[:-1])),
+        "a lost target": ("on_url", lambda self, part: url(self, part[:1])),
+        "a lost length": ("on_message_complete", lambda self: None),
+        "a body that is held": ("_drop_arriving", lambda self: None),
+        "a raised error": ("_write", lambda self, *_: 1 / 0),
+    }
+    assert done
+    monkeypatch.setattr(HttpConnection, *faults[name])
+    assert fuzz("http", seed=19, seconds=40, most=2_000).wrong
+
+
+def test_h11_is_asked_too() -> None:
+    """What uvicorn's parser and ours agree about is held against another one."""
+    import fuzz.connection as connection
+
+    smuggled = (
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"
+        b"abcGET /b HTTP/1.1\r\nHost: a\r\n\r\n"
+    )
+    theirs, ended = connection._ask_h11(smuggled)
+    assert theirs == [("POST", "/", b"abc"), ("GET", "/b", b"")] and not ended
+    assert connection._differs_from_h11(theirs, smuggled, False) == ""
+    assert "h11" in connection._differs_from_h11([("POST", "/", b"ab")], smuggled, False)
+    assert "refused nothing" in connection._differs_from_h11(theirs[:1], smuggled, False)
+    assert "only 2" in connection._differs_from_h11([*theirs, theirs[0]], smuggled, False)
 
 
 def test_a_reader_that_raises_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,4 +54,5 @@ def test_a_reader_that_raises_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> 
         raise OverflowError("a date")
 
     monkeypatch.setattr(rows, "parse_time", parse)
-    assert payload_fuzz.fuzz(seed=19, seconds=40, most=400)[1]
+    assert fuzz("v2", seed=19, seconds=40, most=400).wrong
+    assert judge(TARGETS["v1"], b" {").wrong == ""

@@ -222,10 +222,11 @@ class ParquetTable:
 
     def _statistics(self, file: _File, group: int, name: str) -> "pq.Statistics | None":
         columns, source = file.footer.row_group(group), self._columns.source(name)
-        for index in range(columns.num_columns):
-            column = columns.column(index)
-            if column.path_in_schema == source:
-                return column.statistics
+        with reading(file.name):  # each group has its columns' names of its own
+            for index in range(columns.num_columns):
+                column = columns.column(index)
+                if column.path_in_schema == source:
+                    return column.statistics
         return None
 
     def _open(self, path: str, footer: "pq.FileMetaData | None" = None) -> "pq.ParquetFile":

@@ -1,5 +1,6 @@
 """The kinds of alert routes: how a notice is sent to each."""
 
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -19,10 +20,12 @@ from slipway.components.support.secrets import remember
 from slipway.components.support.stage import emit
 
 if TYPE_CHECKING:
+    import httpx
     from prometheus_client import CollectorRegistry
 
 ATTEMPTS = 3
 TIMEOUT_S = 10.0
+_TELLS = re.compile(r"^(WARNING|ERROR|CRITICAL) |^DEBUG [\w -]*Exception: ")
 # A run's parameters name the routes: they must not carry the stage's own secrets away.
 _OWN_VARIABLES = frozenset(
     (*environment.VARIABLES, *environment.OWN_NAMES.values(), *environment.STORE_SECRETS)
@@ -53,26 +56,83 @@ def expand(url: str) -> str:
 
 
 def deliver(route: Route, notice: Notice) -> None:
-    """Sends a notice to a route, three times at most.
+    """Sends a notice to a route; three times at most, where it may work the next time.
 
     Raises:
-        SlipwayError: it could not be delivered, or leads where no alert goes. The message does not show
-            the URL, which may hold a token.
+        SlipwayError: it could not be delivered, or leads where no alert goes. The message says what came
+            of it and what to do, and does not show the URL, which may hold a token.
     """
-    import httpx
-
     url = expand(route.url)
     refuse_metadata(url, f"The url of the route {route.name}")
+    tried = 0
+
+    def send() -> None:
+        nonlocal tried
+        tried += 1
+        SENDERS[route.kind](url, notice)
+
     try:
-        retry(lambda: SENDERS[route.kind](url, notice), attempts=ATTEMPTS)
+        retry(send, attempts=ATTEMPTS, when=_may_pass)
     except Exception as error:  # of httpx, apprise or prometheus_client
-        if isinstance(error, httpx.HTTPStatusError):
-            why = f"it answered {error.response.status_code}"
-        elif isinstance(error, SlipwayError):
-            why = str(error)
-        else:
-            why = type(error).__name__
-        raise SlipwayError(f"{why}, {ATTEMPTS} times") from error
+        times = f" ({tried} times)" if tried > 1 else ""
+        raise SlipwayError(f"{_reason(error, url)}{times}") from error
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same notice may be taken a moment later."""
+    import httpx
+
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        return status >= 500 or status in (408, 425, 429)
+    return not isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol)
+
+
+def _reason(error: Exception, url: str) -> str:
+    """Why a notice was not delivered, and what to do; without the URL."""
+    import httpx
+
+    name = type(error).__name__
+    match error:
+        case SlipwayError():
+            return str(error)
+        case httpx.HTTPStatusError():
+            return _refusal(error.response)
+        case httpx.TimeoutException():
+            return f"it did not answer within {TIMEOUT_S:g} s: is its server up? ({name})"
+        case httpx.ConnectError():
+            return (
+                "its server cannot be reached: check the url, and that the task may reach it"
+                f" ({name})"
+            )
+        case httpx.InvalidURL() | httpx.UnsupportedProtocol():
+            return f"its url is no address that begins with http:// or https:// ({name})"
+        case httpx.HTTPError():
+            return (
+                f"what answers at its url is no HTTP server, or broke the connection off ({name})"
+            )
+    text = str(error).replace(url, "its url")
+    return f"{name}: {' '.join(text.split())[:300]}"
+
+
+def _refusal(response: "httpx.Response") -> str:
+    """What a server said, and what to do."""
+    status = response.status_code
+    match status:
+        case 401 | 403 | 407:
+            advice = ": check the user, password or token of its url"
+        case 404 | 405:
+            advice = ": check the path of its url"
+        case _ if 300 <= status < 400:
+            advice = (
+                ", which leads elsewhere, where no alert follows: give the url that it leads to"
+            )
+        case _ if 400 <= status < 500:
+            text = " ".join(response.text[:1_000].split())[:200]
+            advice = f": {text}" if text else ""
+        case _:
+            advice = ": read its server's log"
+    return f"it answered {status}{advice}"
 
 
 def _post(url: str, content: object) -> None:
@@ -112,8 +172,14 @@ def _apprise(url: str, notice: Notice) -> None:
         1: apprise.NotifyType.WARNING,
         2: apprise.NotifyType.FAILURE,
     }[worst]
-    if not sender.notify(title=notice.title, body=notice.body, notify_type=kind):
-        raise SlipwayError("Apprise could not deliver the message")
+    with apprise.LogCapture(level=logging.DEBUG, fmt="%(levelname)s %(message)s") as log:
+        delivered = sender.notify(title=notice.title, body=notice.body, notify_type=kind)
+        lines = log.getvalue().splitlines()
+    if not delivered:
+        # What went wrong is a warning; what the server said stands below it, for developers.
+        told = [line.partition(" ")[2] for line in lines if _TELLS.search(line)]
+        why = " ".join(" ".join(told).split())[:400] or "it does not say why."
+        raise SlipwayError(f"Apprise could not deliver the message: {why}")
 
 
 def _alertmanager(url: str, notice: Notice) -> None:
@@ -177,15 +243,32 @@ def window_gauges(notice: Notice) -> "CollectorRegistry":
     return registry
 
 
+def _put(
+    url: str, method: str, timeout: float | None, headers: list[tuple[str, str]], data: bytes
+) -> Callable[[], None]:
+    """How the gateway is asked: as every other route, with the user and password of its URL."""
+    import httpx
+
+    def put() -> None:
+        httpx.request(
+            method, url, headers=headers, content=data, timeout=timeout
+        ).raise_for_status()
+
+    return put
+
+
 def _pushgateway(url: str, notice: Notice) -> None:
+    import httpx
     from prometheus_client import push_to_gateway
 
+    httpx.URL(url)  # says what is none better than what puts it together
     push_to_gateway(
         url,
         job="slipway-monitor",
         grouping_key={"model": notice.model},
         registry=window_gauges(notice),
         timeout=TIMEOUT_S,
+        handler=_put,
     )
 
 

@@ -115,7 +115,22 @@ def test_an_empty_window_and_no_log_at_all(tmp_path: Path) -> None:
     [
         ("a.json", b"{", r"a.json cannot be read.*If it is damaged"),
         ("a.parquet", b"PAR1", r"a.parquet cannot be read"),
-        ("a.json", [record("a", "request", b'{"inputs": []}\x00\x01')], "binary tensors cannot"),
+        (
+            "a.json",
+            [
+                record("a", "request", b'{"inputs": []}\x00\x01'),
+                record("a", "response", answer([0.5])),
+            ],
+            "a.json .id a. is not JSON: a request with binary tensors cannot",
+        ),
+        (
+            "a.json",
+            [
+                record("a", "request", {}),
+                record("a", "response", {"outputs": [{"name": "label", "data": ["high"]}]}),
+            ],
+            "holds answers that no model of Slipway gives",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_named(
@@ -128,3 +143,64 @@ def test_what_cannot_be_read_is_named(
         write(tmp_path, content, name)
     with pytest.raises(SlipwayError, match=message):
         open_window(f"kserve+file://{tmp_path}", "flights", WINDOW)
+
+
+HOSTILE: dict[str, Any] = {
+    "no JSON": b"\x00\xff",
+    "nesting": b"[" * 100_000,
+    "no object": [1],
+    "inputs of another kind": {"inputs": {"a": 1}},
+    "a text": {"inputs": "x"},
+    "no tensors": {"inputs": [None, 1, [], {}, {"name": 3}]},
+}
+ODD_INPUTS: dict[str, Any] = {
+    "a word for a number": {"datatype": "FP64", "data": ["abc"]},
+    "an object": {"datatype": "FP64", "data": [{"a": 1}]},
+    "a long number": {"datatype": "INT64", "data": [10**400]},
+    "too many values": {"datatype": "FP64", "data": [1.0, 2.0]},
+    "no list": {"datatype": "FP64", "data": {"a": 1}},
+    "half a character": {"datatype": "BYTES", "data": ["\ud800"]},
+    "a number for a word": {"datatype": "BYTES", "data": [3]},
+    "no type": {"data": ["abc"]},
+    "a type that is none": {"datatype": ["BYTES"], "data": [1]},
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
+def test_no_refused_request_stops_monitoring(tmp_path: Path, body: Any) -> None:
+    """The agent logs what any client sends, whether it is answered or not."""
+    good = [record("g", "request", request([1.0], ["k0"])), record("g", "response", answer([0.5]))]
+    write(tmp_path, [*good, record("bad", "request", body)], "a.json")
+    window = open_window(f"kserve+file://{tmp_path}#flight_id", "flights", WINDOW)
+    rows = read_answers(window, "binary").to_pylist()
+    assert sorted((row["key"] or "", row["status"]) for row in rows) == [("", 500), ("k0", 200)]
+
+
+@pytest.mark.parametrize("tensor", ODD_INPUTS.values(), ids=ODD_INPUTS)
+def test_an_odd_input_costs_itself_alone(tmp_path: Path, tensor: Any) -> None:
+    """A server may answer a request with inputs that its model does not know."""
+    body = request([1.5], ["k0"])
+    body["inputs"].append({"name": "x", "shape": [1], **tensor})
+    plain = request([2.5], ["k1"])
+    plain["inputs"].append({"name": "x", "shape": [1], "datatype": "BOOL", "data": [True]})
+    log = [
+        record("o", "request", body), record("o", "response", answer([0.25])),
+        record("p", "request", plain), record("p", "response", answer([0.75])),
+    ]  # fmt: skip
+    write(tmp_path, log, "a.json")
+    window = open_window(f"kserve+file://{tmp_path}#flight_id", "flights", WINDOW)
+    table = pa.concat_tables(window.batches(["key", "feature.miles"]))
+    assert {row["key"]: row["feature.miles"] for row in table.to_pylist()} == {
+        "k0": 1.5, "k1": 2.5,
+    }  # fmt: skip
+    answers = read_answers(window, "binary").to_pylist()
+    assert {row["key"]: row["probability"] for row in answers} == {"k0": 0.25, "k1": 0.75}
+
+
+def test_a_key_that_is_a_number_is_its_text(tmp_path: Path) -> None:
+    body = request([1.5], ["k0"])
+    body["inputs"][-1] = {"name": "flight_id", "shape": [1], "datatype": "INT64", "data": [7]}
+    log = [record("o", "request", body), record("o", "response", answer([0.25]))]
+    write(tmp_path, log, "a.json")
+    window = open_window(f"kserve+file://{tmp_path}#flight_id", "flights", WINDOW)
+    assert [row["key"] for row in read_answers(window, "binary").to_pylist()] == ["7"]

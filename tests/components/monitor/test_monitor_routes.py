@@ -14,13 +14,9 @@ from typing import Any
 
 import httpx
 import pytest
+from support.alert_routes import REPORT, config, record
 
 from slipway.components.config.monitoring import MonitoringConfig
-from slipway.components.contracts.monitoring.monitoring_record import (
-    Alert,
-    MLSystemMetrics,
-    MonitoringRecord,
-)
 from slipway.components.monitor.alerting import senders
 from slipway.components.monitor.alerting.routes import notify
 
@@ -72,44 +68,6 @@ def server() -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
-
-
-def record(
-    day: int, *names: str, severity: Any = "critical", unknown: Any = ()
-) -> MonitoringRecord:
-    end = f"2013-12-{day:02d}T05:00:00Z"
-    return MonitoringRecord(
-        model="flights",
-        window=(f"2013-12-{day - 1:02d}T05:00:00Z", end),
-        metrics=MLSystemMetrics(
-            timestamp=end,
-            model_version="3",
-            model_accuracy=0.6,
-            prediction_latency_ms=3.0,
-            throughput_rps=None,
-            error_rate=0.0,
-            data_drift_score=0.4,
-            feature_drift_score=0.5,
-        ),
-        drift_status="drift",
-        summary={"total_predictions": 1000},
-        alerts=tuple(
-            Alert(name=n, severity=severity, value=0.4, threshold=0.3, message=f"{n} fires. Act.")
-            for n in names
-        ),
-        retrain=False,
-        details={"unknown": list(unknown)},
-    )
-
-
-def config(kind: str, url: str, **more: Any) -> MonitoringConfig:
-    route = {"name": "ops", "kind": kind, "url": url, **more}
-    return MonitoringConfig.model_validate(
-        {"routes": [route], "report_url": "https://reports/{model}/{window_end}"}
-    )
-
-
-REPORT = Path("report.html")
 
 
 def test_an_alert_notifies_once_and_so_does_its_end(server: Server, tmp_path: Path) -> None:

@@ -121,6 +121,22 @@ GIVEN = {
         "MLFLOW_TRACKING_URI",
         f"http://slipway:{CANARY.replace(' ', '%20')}@mlflow",
     ),
+    "a mail server, with addresses behind": (
+        "OPS_MAIL",
+        f"mailto://u:{quote(CANARY, safe='')}@h:25/?to=ops@example.org&from=a@example.org",
+    ),
+    "a database, with an @ behind": (
+        "MLFLOW_TRACKING_URI",
+        f"postgresql://u:{quote(CANARY, safe='')}@h/x?application_name=a@b",
+    ),
+    "a password in a query": (
+        "MLFLOW_TRACKING_URI",
+        f"postgresql://h/x?user=u&password={quote(CANARY, safe='')}&sslmode=require",
+    ),
+    "a database's words": (
+        "DATABASE_SETTINGS",
+        f"host=h user=u password={quote(CANARY, safe='')} sslmode=require",
+    ),
     "a key": ("AWS_SECRET_ACCESS_KEY", CANARY),
     "a token": ("SLIPWAY_TOKEN", CANARY),
     "a connection string": ("FEAST_REDIS_URL", f"redis:6379,password={CANARY.replace(' ', '%20')}"),

@@ -1,26 +1,23 @@
-"""Readers of V2 (JSON, binary), V1 and gRPC: whatever a client sends, nothing but a refusal is raised.
+"""Readers of V2 (JSON, binary), V1 and gRPC: whatever a client sends, nothing but a refusal is raised."""
 
-python -m support.payload_fuzz SEED SECONDS      from the folder tests/
-"""
-
+import functools
 import json
 import random
-import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from support.serving_bundles import flight_tensors, make_bundle
 
-from slipway.serving.errors import RequestError
+from fuzz.harness import FuzzTarget
 from slipway.serving.grpc.messages import message
 from slipway.serving.grpc.server import read_message
 from slipway.serving.grpc.wire import check_request
 from slipway.serving.protocol.rows import RowReader
 from slipway.serving.protocol.v1 import parse_instances
 from slipway.serving.protocol.v2 import parse_request
-from support.serving_bundles import flight_tensors, make_bundle
 
 WORDS: list[Any] = [
     "miles", "carrier", "departs", "flight_id", "weekend", "tailnum", "FP64", "FP32", "FP16", "INT64",
@@ -46,7 +43,7 @@ def _value(chance: random.Random) -> Any:
 
 
 def _request(chance: random.Random) -> dict[str, Any]:
-    rows = chance.choice([1, 1, 2, 3, 400])
+    rows = chance.choice([1, 1, 1, 1, 1, 2, 2, 3, 3, 400])
     tensors = flight_tensors(rows)
     for _ in range(chance.choice([0, 1, 1, 2])):
         tensor: Any = chance.choice(tensors)
@@ -80,14 +77,19 @@ def _damage(chance: random.Random, body: bytes) -> bytes:
     return bytes(data)
 
 
-def v2(chance: random.Random, reader: RowReader) -> None:
+def make_v2(chance: random.Random) -> bytes:
     """A JSON request."""
-    body = _damage(chance, json.dumps(_request(chance)).encode())
-    reader.read(parse_request(body, None, reader.bounds, OUTPUTS).inputs)
+    return _damage(chance, json.dumps(_request(chance)).encode())
 
 
-def v2_binary(chance: random.Random, reader: RowReader) -> None:
-    """A request with binary tensors."""
+def read_v2(data: bytes) -> None:
+    """A JSON request."""
+    reader = _reader()
+    reader.read(parse_request(data, None, reader.bounds, OUTPUTS).inputs)
+
+
+def make_binary(chance: random.Random) -> bytes:
+    """A request with binary tensors, behind two bytes that say how long its JSON is."""
     content, tail = _request(chance), b""
     if type(content["inputs"]) is list:
         for tensor in content["inputs"]:
@@ -100,30 +102,38 @@ def v2_binary(chance: random.Random, reader: RowReader) -> None:
                 tensor["parameters"], tail = {"binary_data_size": size}, tail + blob
     head = json.dumps(content).encode()
     length = len(head) if chance.random() < 0.9 else chance.randrange(len(head) * 2)
-    reader.read(parse_request(_damage(chance, head + tail), length, reader.bounds, OUTPUTS).inputs)
+    return min(length, 65_535).to_bytes(2, "big") + _damage(chance, head + tail)
 
 
-def v1(chance: random.Random, reader: RowReader) -> None:
-    """Rows as objects."""
+def read_binary(data: bytes) -> None:
+    """A request with binary tensors."""
+    reader, length = _reader(), int.from_bytes(data[:2], "big")
+    reader.read(parse_request(data[2:], length, reader.bounds, OUTPUTS).inputs)
+
+
+def make_v1(chance: random.Random) -> bytes:
+    """Rows as objects, behind a byte that says whether they have keys alone."""
     rows: list[Any] = []
-    for number in range(chance.choice([1, 2, 200])):
+    for number in range(chance.choice([1, 1, 1, 2, 20, 200])):
         row: Any = {t["name"]: t["data"][0] for t in flight_tensors(1, number)}
         if chance.random() < 0.3:
             row[chance.choice(WORDS[:6])] = _value(chance)
         rows.append(row if chance.random() < 0.97 else _value(chance))
     content = {"instances": rows if chance.random() < 0.95 else _value(chance)}
-    body = _damage(chance, json.dumps(content).encode())
-    keyed = chance.random() < 0.5
-    inputs = parse_instances(body, reader, keyed=keyed).inputs
+    return chance.choice([b"k", b" "]) + _damage(chance, json.dumps(content).encode())
+
+
+def read_v1(data: bytes) -> None:
+    """Rows as objects."""
+    reader, keyed = _reader(), data[:1] == b"k"
+    inputs = parse_instances(data[1:], reader, keyed=keyed).inputs
     if keyed and reader.absent(inputs):
         reader.entity_rows(inputs)
     reader.read(inputs)
 
 
-def grpc(chance: random.Random, reader: RowReader) -> None:
+def make_grpc(chance: random.Random) -> bytes:
     """A message, and damaged bytes of one."""
-    from google.protobuf.message import DecodeError
-
     request = message("ModelInferRequest")(model_name="flights")
     for tensor in flight_tensors(chance.choice([1, 3])):
         shape = chance.choice([tensor["shape"], [1], [-1], [2**62], [1, 1], []])
@@ -135,46 +145,41 @@ def grpc(chance: random.Random, reader: RowReader) -> None:
             request.inputs[-1].contents.fp64_contents.append(
                 chance.choice([1.0, float("nan"), 1e300])
             )
-    raw = _damage(chance, request.SerializeToString())
-    check_request(raw, reader.bounds)
+    return _damage(chance, request.SerializeToString())
+
+
+def read_grpc(data: bytes) -> None:
+    """A message of gRPC."""
+    from google.protobuf.message import DecodeError
+
+    reader = _reader()
+    check_request(data, reader.bounds)
     try:
-        read = message("ModelInferRequest").FromString(raw)
+        read = message("ModelInferRequest").FromString(data)
     except DecodeError:
         return
     reader.read(read_message(read, reader.bounds, OUTPUTS).inputs)
 
 
-READERS = (v2, v2_binary, v1, grpc)
-
-
-def fuzz(seed: int, seconds: float, most: int) -> tuple[int, list[str]]:
-    """How many inputs were tried, and what was raised beside refusals."""
-    chance, wrong = random.Random(seed), []
+@functools.cache
+def _reader() -> RowReader:
     with tempfile.TemporaryDirectory() as folder:
         bundle = make_bundle(Path(folder))
-    reader = RowReader(bundle, max_rows=300, missing_as_null=False)
-    end, tried = time.monotonic() + seconds, 0
-    while tried < most and time.monotonic() < end and len(wrong) < 20:
-        state = chance.getstate()
-        way = READERS[tried % len(READERS)]
-        try:
-            with np.errstate(all="ignore"):
-                way(chance, reader)
-        except RequestError as error:
-            if not 400 <= error.status < 500 or len(str(error)) > 500:
-                wrong.append(f"{way.__name__}: {error.status} {str(error)[:600]}")
-        except Exception as error:  # what this looks for
-            wrong.append(f"{way.__name__}: {error!r:.300}, state {hash(state)}")
-        tried += 1
-    return tried, wrong
+    np.seterr(all="ignore")
+    return RowReader(bundle, max_rows=300, missing_as_null=False)
 
 
-def main(arguments: list[str]) -> int:
-    """Runs until the time is over, or until something is wrong."""
-    tried, wrong = fuzz(int(arguments[0]), float(arguments[1]), 10**9)
-    print(*wrong, f"{tried:,} inputs, {len(wrong)} answered wrongly", sep="\n")
-    return 1 if wrong else 0
+def _target(read: Callable[[bytes], None], make: Callable[[random.Random], bytes]) -> FuzzTarget:
+    def seeds() -> list[bytes]:
+        chance = random.Random(1)
+        return [data for data in (make(chance) for _ in range(200)) if len(data) < 4_000]
+
+    return FuzzTarget(read=read, seeds=seeds, make=make)
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+PAYLOADS = {
+    "v2": _target(read_v2, make_v2),
+    "v2_binary": _target(read_binary, make_binary),
+    "v1": _target(read_v1, make_v1),
+    "grpc": _target(read_grpc, make_grpc),
+}

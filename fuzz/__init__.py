@@ -1,0 +1,1 @@
+"""Fuzz targets of whatever a stranger may send or hand over, laid out for OSS-Fuzz."""

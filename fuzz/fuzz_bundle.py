@@ -1,8 +1,0 @@
-"""OSS-Fuzz entry: bundle."""
-
-import atheris
-
-with atheris.instrument_imports():
-    from targets import run_atheris
-
-run_atheris("bundle")
