@@ -127,9 +127,9 @@ class Steps(asyncio.AbstractEventLoop):
         self._ready.append(handle)
         return handle
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self, delay: float, callback: Any, *args: Any, context: Any = None
-    ) -> asyncio.TimerHandle:  # type: ignore[override]
+    ) -> asyncio.TimerHandle:
         return asyncio.TimerHandle(delay, callback, args, self, context)
 
     def _timer_handle_cancelled(self, handle: Any) -> None:
@@ -163,7 +163,7 @@ class Rivals:
     """
 
     def __init__(self) -> None:
-        self.loop = Steps()
+        self.loop = Steps()  # type: ignore[abstract]
         asyncio._set_running_loop(self.loop)
         self.ours, self.theirs = Ours(), Theirs()
         self.hub = Hub(self.ours, 30, 75, 100)  # type: ignore[arg-type]

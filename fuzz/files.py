@@ -40,7 +40,7 @@ NOW = Window(
 )
 ANSWER = b'{"outputs": [{"name": "probability", "data": [0.5]}, {"name": "label", "data": [1]}]}'
 HOUR = "toy/date=2024-01-02/hour=00"
-SECTIONS = {
+SECTIONS: dict[str, type[Section]] = {
     name: field.annotation
     for name, field in Project.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)

@@ -169,17 +169,34 @@ def _reader() -> RowReader:
     return RowReader(bundle, max_rows=300, missing_as_null=False)
 
 
-def _target(read: Callable[[bytes], None], make: Callable[[random.Random], bytes]) -> FuzzTarget:
+def _right_binary() -> bytes:
+    """A request that is taken, with one binary tensor."""
+    tensors = flight_tensors(1)
+    miles = next(tensor for tensor in tensors if tensor["name"] == "miles")
+    blob = np.asarray(miles.pop("data"), np.float64).tobytes()
+    miles.update(datatype="FP64", parameters={"binary_data_size": len(blob)})
+    head = json.dumps({"inputs": tensors}).encode()
+    return len(head).to_bytes(2, "big") + head + blob
+
+
+def _target(
+    read: Callable[[bytes], None],
+    make: Callable[[random.Random], bytes],
+    right: tuple[bytes, ...] = (),
+) -> FuzzTarget:
+    """`right`: inputs that are taken, where few of those that are made are."""
+
     def seeds() -> list[bytes]:
         chance = random.Random(1)
-        return [data for data in (make(chance) for _ in range(200)) if len(data) < 4_000]
+        made = [data for data in (make(chance) for _ in range(200)) if len(data) < 4_000]
+        return [*made, *right]
 
     return FuzzTarget(read=read, seeds=seeds, make=make)
 
 
 PAYLOADS = {
     "v2": _target(read_v2, make_v2),
-    "v2_binary": _target(read_binary, make_binary),
+    "v2_binary": _target(read_binary, make_binary, (_right_binary(),)),
     "v1": _target(read_v1, make_v1),
     "grpc": _target(read_grpc, make_grpc),
 }
