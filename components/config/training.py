@@ -136,7 +136,8 @@ class TreesConfig(Section):
     )
     learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
         default="auto",
-        description="What a round's answer is multiplied by; `auto` takes 0.05.",
+        description="What a round's answer is multiplied by; `auto` takes 0.05 below `network.auto_rows` "
+        "rows, else 0.1.",
     )
     depth: Literal["auto"] | Annotated[int, Field(ge=1, le=16)] = Field(
         default="auto",
@@ -433,7 +434,7 @@ class TrainingConfig(Section):
         )
         trees = _decide(
             self.trees,
-            learning_rate=0.05,
+            learning_rate=0.05 if small else 0.1,
             depth=min(8, 4 + max(0, math.floor(math.log(max(rows, 1) / 10_000, 3)) + 1)),
         )
         steps = _decide(

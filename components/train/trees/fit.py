@@ -46,8 +46,12 @@ _LEAF_WEIGHT = (
     5.0  # least sum of second derivatives in a leaf: rows of a number, p (1 - p) of a class
 )
 _SURE_LEAF_WEIGHT = 0.2
-_CLEAR = 0.02  # share of the loss by which the second must be better
+_LARGE_LEAVES = 400  # of a large table: as many of its lightest leaves weigh what all its rows do
+_CLEAR = 0.02  # share of the loss by which the second must be better on a small table
+_CLEAR_LARGE = 0.01  # on a large one, whose validation part tells more
+_LATE = 0.002  # share of the loss that the last rounds of heavy leaves must gain to be kept
 _FEW_COLUMNS = 5
+_ALL_CATEGORIES = 2**31 - 1
 Log = Callable[[dict[str, float], int], None]
 
 
@@ -60,12 +64,20 @@ class Boosting:
         objective: XGBoost's settings of the loss.
         metric: XGBoost's name of what early stopping watches.
         leaf_weight: the least that a leaf may weigh, in second derivatives of the loss.
+        rows: share of the rows that a tree is grown on.
+        columns: share of the columns that it may ask for.
+        sets: whether a node asks for a category in a set of them, or for one.
+        late: share of the loss by which the rounds that are cut off may be better.
     """
 
     name: str
     objective: dict[str, Any]
     metric: str
     leaf_weight: float = _LEAF_WEIGHT
+    rows: float = 0.8
+    columns: float = 0.8
+    sets: bool = True
+    late: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,9 +239,13 @@ def _boost_all(
             return _boost(boosting, config, train, validation, watch)
 
         small = config.is_small(len(prepared.parts.source.rows))
+        weight = _weigh(prepared.parts.head, train.get_label(), train.get_weight())
         for number, boosting in enumerate(wanted):
             own = budget.portion(1 / (len(wanted) - number))
-            taken, model, history = _boost_best(boosting, small, boost, own)
+            tried = _small_leaves(boosting) if small else _large_leaves(boosting, weight)
+            taken, model, history = _boost_best(
+                tried, boost, own, _CLEAR if small else _CLEAR_LARGE
+            )
             cut |= own.left <= 0 and len(history) < config.trees.rounds
             rounds = model.num_boosted_rounds()
             log({f"trees/{boosting.name}": history[rounds - 1]}, rounds)
@@ -319,26 +335,73 @@ def _batches(
     return Batches
 
 
-def _boost_best(
-    boosting: Boosting,
-    small: bool,
-    boost: "Callable[[Boosting, Budget], tuple[Any, list[float]]]",
-    budget: Budget,
-) -> "tuple[Boosting, xgboost.Booster, list[float]]":
-    """The training with the leaves that suit the table, its trees and the loss after each round.
+def _weigh(head: Head, labels: np.ndarray, weights: np.ndarray) -> float:
+    """What all rows weigh in second derivatives of the loss in the first round, a tree's mean.
+
+    Args:
+        head: of the label.
+        labels: float32 [N], as trees learn them.
+        weights: float32 [N].
+    """
+    total = float(weights.sum(dtype=np.float64))
+    if isinstance(head, NumberHead):
+        return total
+    shares = np.bincount(labels.astype(np.int64), weights) / total
+    if isinstance(head, MulticlassHead):  # XGBoost doubles them
+        return float(total * np.mean(2 * shares * (1 - shares)))
+    return float(total * np.prod(shares))
+
+
+def _small_leaves(boosting: Boosting) -> list[Boosting]:
+    """The leaves that trees of a small table try.
 
     A leaf's weight is p (1 - p) over its rows. Where classes can be told apart with certainty that goes
     towards 0, and a least weight that keeps the noise of other tables out ends the learning early.
-    Which of the two a small table is, its validation part says, where there is time for both.
     """
+    if boosting.metric not in ("logloss", "mlogloss"):
+        return [boosting]
+    return [boosting, replace(boosting, leaf_weight=_SURE_LEAF_WEIGHT)]
+
+
+def _large_leaves(boosting: Boosting, weight: float) -> list[Boosting]:
+    """The leaves that trees of a large table try: heavy ones first.
+
+    A network stands beside them, and a request pays for each node that it passes: a few random trees of
+    heavy leaves add to it what many exact ones do. A node that asks for a set of categories would be as
+    many comparisons in ONNX.
+
+    Args:
+        boosting: what is learned.
+        weight: of all rows; see `_weigh`.
+    """
+    light = replace(boosting, columns=0.5, sets=False)
+    least = weight / _LARGE_LEAVES
+    if least <= _LEAF_WEIGHT:
+        return [light]
+    heavy = replace(light, leaf_weight=least, rows=0.5, columns=0.4, late=_LATE)
+    return [heavy, light]
+
+
+def _boost_best(
+    tried: list[Boosting],
+    boost: "Callable[[Boosting, Budget], tuple[Any, list[float]]]",
+    budget: Budget,
+    clear: float,
+) -> "tuple[Boosting, xgboost.Booster, list[float]]":
+    """The training with the leaves that suit the table, its trees and the loss after each round.
+
+    The second one is tried where there is time for both, and taken where its loss on the validation part
+    is less by the share `clear`.
+    """
+    boosting, *others = tried
     model, history = boost(boosting, budget)
-    if not small or boosting.metric not in ("logloss", "mlogloss") or budget.left < budget.spent:
+    if not others or budget.left < budget.spent:
         return boosting, model, history
-    other = replace(boosting, leaf_weight=_SURE_LEAF_WEIGHT)
+    (other,) = others
     other_model, other_history = boost(other, budget)
-    if min(other_history) < (1 - _CLEAR) * min(history):
+    if min(other_history) < (1 - clear) * min(history):
         progress(
-            f"trees: leaves may weigh {other.leaf_weight:g} in place of {boosting.leaf_weight:g}: the"
+            f"trees: leaves may weigh {other.leaf_weight:g} in place of {boosting.leaf_weight:.3g}: the"
             f" validation loss is {min(other_history):.4f} in place of {min(history):.4f}"
         )
         return other, other_model, other_history
@@ -352,7 +415,7 @@ def _boost(
     validation: "xgboost.DMatrix",
     watch: "xgboost.callback.TrainingCallback",
 ) -> "tuple[xgboost.Booster, list[float]]":
-    """One training: the trees up to the best round, and the loss after each."""
+    """One training: the trees up to the best round, or the first one as good, and the loss after each."""
     import xgboost
 
     trees = config.trees
@@ -362,13 +425,14 @@ def _boost(
         "eta": float(trees.learning_rate),
         "max_depth": int(trees.depth),
         "min_child_weight": boosting.leaf_weight,
-        "subsample": 0.8,
+        "subsample": boosting.rows,
         # XGBoost rounds down: of few columns a tree would never see two that belong together.
-        "colsample_bytree": 1.0 if train.num_col() < _FEW_COLUMNS else 0.8,
+        "colsample_bytree": 1.0 if train.num_col() < _FEW_COLUMNS else boosting.columns,
         "tree_method": "hist",
         "seed": config.seed,
         "nthread": config.threads,
         "verbosity": 0,
+        **({} if boosting.sets else {"max_cat_to_onehot": _ALL_CATEGORIES}),
     }
     history: dict[str, dict[str, list[float]]] = {}
     model = xgboost.train(
@@ -382,7 +446,8 @@ def _boost(
         callbacks=[watch],
     )
     losses = [float(value) for value in history["validation"][boosting.metric]]
-    return model[: model.best_iteration + 1], losses
+    enough = (1 + boosting.late) * min(losses)
+    return model[: 1 + next(i for i, loss in enumerate(losses) if loss <= enough)], losses
 
 
 def _watch(

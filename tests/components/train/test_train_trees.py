@@ -356,6 +356,45 @@ def test_leaves_are_as_light_as_the_labels_are_sure(
     assert losses[rounds - 1] == min(losses)
 
 
+@pytest.mark.parametrize("clear", [0.01, 0.9])
+def test_leaves_of_a_large_table_are_heavy_unless_light_ones_are_clearly_better(
+    clear: float, make_splits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rows weigh about a quarter of their number; here the least leaf has a thirtieth of that."""
+    monkeypatch.setattr(fit, "_LARGE_LEAVES", 30)
+    monkeypatch.setattr(fit, "_CLEAR_LARGE", clear)
+    splits = make_splits(rows=1000, change=by_score(noise=False))
+    grown = grow_for(splits, network={"auto_rows": 1000})
+    heavy = clear == 0.9
+    (taken,), (rounds,), (losses,) = grown.leaf_weights, grown.rounds, grown.history.values()
+    assert taken == (pytest.approx(250 / 30, rel=0.05) if heavy else 5.0)
+    # Late rounds of heavy leaves that bring next to nothing are cut off.
+    enough = min(losses) * (1.002 if heavy else 1)
+    assert losses[rounds - 1] <= enough < min(losses[: rounds - 1])
+    # And a node asks for one category at most.
+    nodes = grown.nodes()
+    asked = np.flatnonzero(nodes.set_size)
+    assert len(asked) and all(len(nodes.codes(int(node))) == 1 for node in asked)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_rows_weigh_what_xgboost_says_of_the_first_round(kind: str) -> None:
+    random = np.random.default_rng(0)
+    rows, weights = random.normal(size=(500, 2)), random.uniform(0.5, 2, 500).astype("f4")
+    heads = {
+        "binary": (BinaryHead(), (rows[:, 0] > 1).astype("f4")),
+        "multiclass": (MulticlassHead(classes=CLASSES), np.digitize(rows[:, 0], [0, 1.5])),
+        "number": (NumberHead(level=0.9, mean=0, std=1), rows[:, 0].astype("f4")),
+    }
+    head, labels = heads[kind]
+    (first, *_) = fit.boostings(head)
+    data = xgboost.DMatrix(rows, labels, weight=weights)
+    model = xgboost.train({**first.objective, "max_depth": 1}, data, 1)
+    trees = json.loads(bytes(model.save_raw("json")))["learner"]["gradient_booster"]["model"]
+    theirs = np.mean([tree["sum_hessian"][0] for tree in trees["trees"]])
+    assert fit._weigh(head, data.get_label(), data.get_weight()) == pytest.approx(theirs, rel=1e-3)
+
+
 def test_of_two_columns_a_tree_sees_both(make_splits: Any) -> None:
     """Neither says anything alone, and a share of .8 of two columns is one."""
     splits = make_splits(rows=1000, kinds=("numeric",), change=by_score(noise=False))
