@@ -1,4 +1,4 @@
-"""`slipway sign`: a signature by a key that register cannot hold, in an HSM or a KMS."""
+"""`slipway sign`: a signature from outside, by a key in an HSM or a KMS, or by an identity."""
 
 import os
 import shlex
@@ -24,42 +24,70 @@ def sign(
         Path | None,
         typer.Option("--signature", help="Put this signature beside the bundle.", dir_okay=False),
     ] = None,
+    keyless: Annotated[
+        bool, typer.Option("--keyless", help="Sign by this CI job's identity, through Sigstore.")
+    ] = False,
+    identity_token: Annotated[
+        Path | None,
+        typer.Option(help="With --keyless: the file of another identity token.", dir_okay=False),
+    ] = None,
+    signing_config: Annotated[
+        Path | None,
+        typer.Option(help="With --keyless: Sigstore's signing_config.json.", dir_okay=False),
+    ] = None,
     out: Out = RUN_FOLDER,
     as_json: AsJson = False,
 ) -> None:
-    """Sign a registered version with a key in an HSM or KMS: fetch it, sign it there, attach that.
+    """Sign a registered version: with a key in an HSM or KMS, or keylessly, by a CI job's identity.
 
-    A signature is taken only where one of MODEL_PUBLIC_KEYS made it for exactly this bundle. Register
-    signs by itself where it has MODEL_PRIVATE_KEY.
+    With a key, in two steps: fetch the bundle and sign it where the key is, then attach the signature. It
+    is taken only where MODEL_PUBLIC_KEYS or MODEL_SIGNERS trust who made it, for exactly this bundle.
+    Register signs by itself where it has MODEL_PRIVATE_KEY.
 
     Example: `slipway sign flights@challenger --fetch to-sign`
     """
-    from slipway.components.register.sign import attach_signature, fetch_to_sign
     from slipway.local.workspace import Workspace
 
-    if (fetch is None) == (signature is None):
-        raise ProjectError("Give either --fetch FOLDER or --signature FILE.")
+    if [fetch is not None, signature is not None, keyless].count(True) != 1:
+        raise ProjectError("Give one of --fetch FOLDER, --signature FILE and --keyless.")
+    if (identity_token or signing_config) and not keyless:
+        raise ProjectError("--identity-token and --signing-config are for --keyless.")
     os.environ.update(Workspace.at(out).settings())
     name, _, which = model.replace("/", "@", 1).partition("@")
     which = which or "challenger"
     if fetch is not None:
-        version = fetch_to_sign(name, which, fetch).version
-        folder = shlex.quote(str(fetch))
-        made = {"name": name, "model_version": version, "folder": str(fetch)}
+        _fetch(name, which, fetch)
+        return
+    from slipway.components.contracts.signing.signature import describe_signer
+    from slipway.components.register.sign import attach_signature, sign_by_identity
 
-        def show() -> None:
-            say(f"{name} version {version} is in {fetch}. Sign it where the key is, for example:")
-            say(
-                f"model_signing sign pkcs11-key {folder} --pkcs11_uri URI --ignore-paths"
-                f" {folder}/training.json --signature {folder}/model.sig",
-                label="  ",
-            )
-            say(f"slipway sign {name}@{version} --signature {folder}/model.sig", label="  ")
-
-        deliver(made, show)
-    elif signature is not None:
+    if signature is not None:
         version, signer = attach_signature(name, which, signature)
-        deliver(
-            {"name": name, "model_version": version, "signed_by": signer},
-            lambda: say(f"{name} version {version} is signed by the trusted key {signer}."),
+    else:
+        version, signer = sign_by_identity(name, which, identity_token, signing_config)
+    deliver(
+        {"name": name, "model_version": version, "signed_by": signer},
+        lambda: say(
+            f"{name} version {version} is signed by {describe_signer(signer, trusted=True)}."
+        ),
+    )
+
+
+def _fetch(name: str, which: str, fetch: Path) -> None:
+    """Writes the bundle, and says how it is signed there."""
+    from slipway.components.register.sign import fetch_to_sign
+
+    version = fetch_to_sign(name, which, fetch).version
+    folder = shlex.quote(str(fetch))
+    made = {"name": name, "model_version": version, "folder": str(fetch)}
+
+    def show() -> None:
+        say(f"{name} version {version} is in {fetch}. Sign it where the key is, for example:")
+        say(
+            f"model_signing sign pkcs11-key {folder} --pkcs11_uri URI --ignore-paths"
+            f" {folder}/training.json --signature {folder}/model.sig",
+            label="  ",
         )
+        say(f"slipway sign {name}@{version} --signature {folder}/model.sig", label="  ")
+
+    deliver(made, show)

@@ -11,7 +11,9 @@ from typing import Any
 from slipway.components.config.project import LoadedProject
 from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
 from slipway.components.contracts.release import Deployment, Release
-from slipway.components.contracts.signature import read_key
+from slipway.components.contracts.signing.identities import parse_signers
+from slipway.components.contracts.signing.policy import read_trust_root
+from slipway.components.contracts.signing.signature import read_key
 from slipway.components.contracts.verdict import UNTOUCHED, Verdict, read_verdict
 from slipway.components.ingest.sources import join_uri
 from slipway.components.support.environment import LOCAL_RUN
@@ -365,10 +367,15 @@ class Job:
 
 
 def _with_keys(settings: dict[str, str]) -> dict[str, str]:
-    """The settings with the keys for models themselves: a container does not see the caller's files.
+    """The settings with what is trusted itself: a container does not see the caller's files.
 
     Raises:
-        SlipwayError: a key is neither PEM text nor a file that can be read.
+        SlipwayError: one is neither what it should be nor a file with it that can be read.
     """
     keys = [n for n in ("MODEL_PRIVATE_KEY", "MODEL_PUBLIC_KEYS") if settings.get(n, "").strip()]
-    return settings | {name: read_key(settings[name], name) for name in keys}
+    own = {name: read_key(settings[name], name) for name in keys}
+    if signers := parse_signers(settings.get("MODEL_SIGNERS", "")):
+        own["MODEL_SIGNERS"] = "\n".join(map(str, signers))
+    if root := read_trust_root(settings.get("MODEL_TRUST_ROOT", "")):
+        own["MODEL_TRUST_ROOT"] = root
+    return settings | own

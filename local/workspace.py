@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from slipway.components.support.environment import TRUST
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import short_path
 from slipway.components.support.libraries.packages import installed_packages
@@ -30,7 +31,7 @@ _CALLERS = (
     "FEAST_REDIS_URL",
     "MODEL_PRIVATE_KEY",
     "MODEL_PRIVATE_KEY_PASSWORD",
-    "MODEL_PUBLIC_KEYS",
+    *TRUST,
 )
 _RUN_MOMENT = re.compile(r"-\d{4}-\d{2}-\d{2}-\d{2}-\d{2}-\d{2}-\d+$")
 

@@ -33,7 +33,7 @@ OPTIONAL_SETTINGS = (
     "FEAST_REDIS_URL",
     "MODEL_PRIVATE_KEY",
     "MODEL_PRIVATE_KEY_PASSWORD",
-    "MODEL_PUBLIC_KEYS",
+    *environment.TRUST,
 )
 USER = 10001
 RETRIES = 3
@@ -92,14 +92,14 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "deploy": (
         "MLFLOW_TRACKING_URI",
         "INFERENCE_LOG_URI",
-        "MODEL_PUBLIC_KEYS",
+        *environment.TRUST,
         "SLIPWAY_HOME",
         "FEATURE_STORE_URI",
         "FEAST_REDIS_URL",
     ),
-    "score": ("MLFLOW_TRACKING_URI", "MODEL_PUBLIC_KEYS"),
-    "plan-scoring": ("MLFLOW_TRACKING_URI", "MODEL_PUBLIC_KEYS"),
-    "score-shard": ("MLFLOW_TRACKING_URI", "MODEL_PUBLIC_KEYS"),
+    "score": ("MLFLOW_TRACKING_URI", *environment.TRUST),
+    "plan-scoring": ("MLFLOW_TRACKING_URI", *environment.TRUST),
+    "score-shard": ("MLFLOW_TRACKING_URI", *environment.TRUST),
     "monitor": (
         "MLFLOW_TRACKING_URI",
         "INFERENCE_LOG_URI",

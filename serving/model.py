@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime as ort
 
 from slipway.components.contracts.bundle import MISSING_TIME, ONNX, Bundle, bundle_hash, read_bundle
-from slipway.components.contracts.signature import TrustPolicy
+from slipway.components.contracts.signing.policy import TrustPolicy, Vouched
 from slipway.components.metrics.kinds.base import LabelType
 from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support.errors import SlipwayError
@@ -62,9 +62,10 @@ def load_model(settings: PredictorSettings) -> Model:
             its graph cannot be loaded, has other inputs than its signature says, or does not answer as
             its kind of label does.
     """
-    policy = TrustPolicy.parse(settings.model_public_keys)
+    policy = TrustPolicy.parse(settings.model_public_keys, settings.model_signers)
+    vouched = Vouched(model_hash=settings.model_hash, signed_by=settings.signed_by)
     with bundle_folder(settings) as folder:
-        policy.check(folder)
+        policy.check(folder, vouched.check)
         return _load(folder, settings)
 
 

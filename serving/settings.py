@@ -30,7 +30,11 @@ class PredictorSettings:
         log_sample: share of requests that are logged, 0 to 1.
         log_roll_seconds: how often spooled rows become parquet files.
         log_spool_mb: the spool's bound; rows past it are dropped and counted.
-        model_public_keys: whose bundles are loaded, as PEM text or its file; empty: any.
+        model_public_keys: whose bundles are loaded, as PEM text or its file.
+        model_signers: who may sign them without a key, a line each, or a file of lines; without this and
+            keys any bundle is loaded.
+        model_hash: the bundle that deploy has checked the signature of, where it was made without a key.
+        signed_by: whom deploy found it signed by: the name, a space and the issuer.
         trust_request_time: a request's parameter `time` is its time (replays); else the clock is.
         missing_features: "refuse" a request without a feature's tensor, or take it as "null".
         online: features that a request leaves out are read from Feast, by its entity keys.
@@ -61,6 +65,9 @@ class PredictorSettings:
     join_fd: int = -1
     life_fd: int = -1
     model_public_keys: str = ""
+    model_signers: str = ""
+    model_hash: str = ""
+    signed_by: str = ""
     log_uri: str = ""
     log_spool: str = ""
     log_sample: float = 1.0
@@ -97,6 +104,9 @@ _HELP = {
     "join_fd": "inherited listening socket that is accepted on only after SIGUSR1",
     "life_fd": "inherited pipe; its other end closed means SIGTERM",
     "model_public_keys": "load only a model that one of these keys signed (PEM, or its file)",
+    "model_signers": "or these, without a key: lines of a name and its issuer, or their file",
+    "model_hash": "the model whose signature without a key deploy has checked",
+    "signed_by": "whom deploy found it signed by: a name, a space and its issuer",
     "log_uri": "folder or object-store prefix of the inference log (default: no log)",
     "log_spool": "folder for the log's spool (default: below the temporary folder)",
     "log_sample": "share of requests that are logged, 0 to 1",
@@ -127,6 +137,7 @@ _VARIABLES = {
     "log_uri": "INFERENCE_LOG_URI",
     "model_uri": "STORAGE_URI",
     "model_public_keys": "MODEL_PUBLIC_KEYS",
+    "model_signers": "MODEL_SIGNERS",
 }
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 

@@ -232,7 +232,7 @@ def _secrets(site: Site) -> list[KubeObject]:
 
 
 def _secret_keys(site: Site) -> dict[str, str]:
-    """What the secret holds: a key that signs only where signatures are asked for."""
+    """What the secret holds: a key that signs only where signatures by keys are asked for."""
     return SECRET_KEYS | (SIGNING_KEYS if site.public_keys else {})
 
 

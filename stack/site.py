@@ -26,7 +26,9 @@ class Site:
         region: of the cloud. cluster: its name there.
         account: AWS account, GCP project or Azure tenant that the identities are in.
         gpus: how many the namespace may hold at once.
-        public_keys: PEM text of the keys whose models alone are loaded; empty: any model is.
+        public_keys: PEM text of the keys whose models alone are loaded.
+        signers: lines of who may sign them without a key; with neither any model is loaded.
+        trust_root: JSON text of the root that signatures without a key are checked by.
         registry: host that the images are pulled from with DOCKER_REGISTRY_TOKEN; empty: the nodes may
             pull as they are.
     """
@@ -42,6 +44,8 @@ class Site:
     gpus: int = 4
     registry: str = "ghcr.io"
     public_keys: str = ""
+    signers: str = ""
+    trust_root: str = ""
 
     def __post_init__(self) -> None:
         if self.cloud not in CLOUDS:
@@ -107,8 +111,12 @@ class Site:
             # In a pod only this folder is writable; what must last is kept in the stores.
             "SLIPWAY_HOME": "/tmp/slipway",  # noqa: S108
         }
-        if self.public_keys:
-            values["MODEL_PUBLIC_KEYS"] = self.public_keys
+        trusted = {
+            "MODEL_PUBLIC_KEYS": self.public_keys,
+            "MODEL_SIGNERS": self.signers,
+            "MODEL_TRUST_ROOT": self.trust_root,
+        }
+        values |= {name: text for name, text in trusted.items() if text}
         if self.cloud == "onprem":
             values["AWS_ENDPOINT_URL"] = "http://minio.minio.svc.cluster.local:9000"
         return values

@@ -40,6 +40,20 @@ def render(
             dir_okay=False,
         ),
     ] = None,
+    signers: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of who may sign without a key: lines of a name and its issuer.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    trust_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sigstore's trusted_root.json, for --signers.", exists=True, dir_okay=False
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn a project's choices into kustomize manifests and the pipeline of its CI platform.
@@ -47,13 +61,16 @@ def render(
     Example: `slipway stack render --cloud aws --environment staging --out build/manifests`
     """
     from slipway.components.config.project import load_project
-    from slipway.components.contracts.signature import TrustPolicy
+    from slipway.components.contracts.signing.policy import TrustPolicy
     from slipway.stack.render import render as write
     from slipway.stack.site import CLOUDS, Site
 
     loaded = load_project(project).project
-    keys = public_keys.read_text(encoding="utf-8") if public_keys else ""
-    TrustPolicy.parse(keys)  # A file without a key would end every pod.
+    keys, who, root = (
+        path.read_text(encoding="utf-8") if path else ""
+        for path in (public_keys, signers, trust_root)
+    )
+    TrustPolicy.parse(keys, who, root).require_whole()  # A file without a key would end every pod.
     chosen = cloud or loaded.cloud_provider
     sites = [
         Site(
@@ -68,6 +85,8 @@ def render(
             gpus=gpus,
             registry=registry,
             public_keys=keys,
+            signers=who,
+            trust_root=root,
         )
         for name in (CLOUDS if chosen == "all" else (chosen,))
     ]

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.bundle import bundle_hash, read_bundle
 from slipway.components.contracts.release import Deployment, Release, Tag
-from slipway.components.contracts.signature import TrustPolicy, short
+from slipway.components.contracts.signing.keyless import check_keyless
+from slipway.components.contracts.signing.policy import TrustPolicy
+from slipway.components.contracts.signing.signature import describe_signer
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.support import environment, tracking
 from slipway.components.support.errors import SlipwayError
@@ -139,10 +141,10 @@ def fetch_bundle(version: Release, scratch: Path) -> Path:
     """The version's bundle, as the registry has it, checked against what the gate saw and who signed it.
 
     Raises:
-        SlipwayError: it cannot be fetched, was changed after the gate, or is signed by none of the keys
-            that this place trusts.
+        SlipwayError: it cannot be fetched, was changed after the gate, or is signed by nobody whom this
+            place trusts.
     """
-    policy = TrustPolicy.parse(environment.optional("MODEL_PUBLIC_KEYS"))
+    policy = TrustPolicy.here()
     progress(f"downloading {version.name} version {version.model_version}")
     what = f"The bundle of {version.name} version {version.model_version}"
     folder = tracking.connect().fetch(version.bundle_uri, scratch, what=what)
@@ -152,8 +154,8 @@ def fetch_bundle(version: Release, scratch: Path) -> Path:
             f"The bundle at {version.bundle_uri} has the hash {found[:12]}, the registered model"
             f" {version.model_hash[:12]}: it was changed after the gate and is not deployed."
         )
-    if signer := policy.check(folder):
-        progress(f"signed by the trusted key {short(signer)}")
+    if signer := policy.check(folder, check_keyless):
+        progress(f"signed by {describe_signer(signer, trusted=True)}")
     return folder
 
 

@@ -270,7 +270,7 @@ def _predictor(
         name: value
         for name, value in environment.without_signers(os.environ).items()
         if not name.startswith("SLIPWAY_")
-        and name not in ("INFERENCE_LOG_URI", "PORT", "STORAGE_URI", "MODEL_PUBLIC_KEYS")
+        and name not in ("INFERENCE_LOG_URI", "PORT", "STORAGE_URI", *environment.TRUST)
     }
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,

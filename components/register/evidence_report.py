@@ -8,13 +8,14 @@ from pathlib import Path
 from slipway.components.config.kinds import asked_of, metric_name
 from slipway.components.contracts.bundle import bundle_hash
 from slipway.components.contracts.release import EVIDENCE_INDEX, Tag, require_tags
-from slipway.components.contracts.signature import TrustPolicy, read_signer, short
+from slipway.components.contracts.signing.keyless import check_keyless
+from slipway.components.contracts.signing.policy import TrustPolicy
+from slipway.components.contracts.signing.signature import describe_signer, read_signer
 from slipway.components.contracts.splits import read_splits
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.register.evidence import hash_files
 from slipway.components.register.index import EvidenceIndex
 from slipway.components.register.technical_documentation import write_documentation
-from slipway.components.support import environment
 from slipway.components.support.documents import load_json, read_document
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file
@@ -209,10 +210,11 @@ def _signature(folder: Path) -> str:
     Raises:
         SlipwayError: nobody whom this place trusts.
     """
-    if trusted := TrustPolicy.parse(environment.optional("MODEL_PUBLIC_KEYS")).check(folder):
-        return f"valid, by the trusted key {short(trusted)}"
+    if trusted := TrustPolicy.here().check(folder, check_keyless):
+        return f"valid, by {describe_signer(trusted, trusted=True)}"
     if signer := read_signer(folder):
-        return f"by the key {short(signer)}, not checked: set MODEL_PUBLIC_KEYS"
+        setting = "MODEL_SIGNERS and MODEL_TRUST_ROOT" if " " in signer else "MODEL_PUBLIC_KEYS"
+        return f"by {describe_signer(signer)}, not checked: set {setting}"
     return "not signed"
 
 

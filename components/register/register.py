@@ -17,7 +17,7 @@ from slipway.components.contracts.bundle import (
 )
 from slipway.components.contracts.release import Release, Tag, require_tags
 from slipway.components.contracts.rows.scoring import open_model, predict, read_part_batches
-from slipway.components.contracts.signature import read_signer, short, sign_bundle
+from slipway.components.contracts.signing.signature import describe_signer, read_signer, sign_bundle
 from slipway.components.contracts.splits import Part, Splits, read_splits
 from slipway.components.contracts.verdict import Verdict, check_verdict, read_verdict
 from slipway.components.metrics.kinds.choose import label_type_of
@@ -205,7 +205,7 @@ def _sign(server: MlflowServer, version: RegisteredVersion, bundle_path: Path) -
             put_signature(server, version, signed, signer)
         else:  # of a task that was killed before it
             server.tag_version(version.name, version.version, {Tag.SIGNED_BY: signer})
-    progress(f"signed by the key {short(signer)}")
+    progress(f"signed by {describe_signer(signer)}")
 
 
 def _create_version(

@@ -27,7 +27,12 @@ VARIABLES = {
     "MODEL_PRIVATE_KEY": "the key that register signs models with: PEM text, or its file",
     "MODEL_PRIVATE_KEY_PASSWORD": "of that key, where it has one",
     "MODEL_PUBLIC_KEYS": "the keys whose models are loaded, others never: PEM text, or its file",
+    "MODEL_SIGNERS": "who may sign without a key, a line a name and its issuer; or a file of them",
+    "MODEL_TRUST_ROOT": "the root that their signatures are checked by: JSON text, or its file",
 }
+
+# Whose models are loaded.
+TRUST = ("MODEL_PUBLIC_KEYS", "MODEL_SIGNERS", "MODEL_TRUST_ROOT")
 
 # Kubeflow's MLflow plug-in sets MLFLOW_TRACKING_URI on a task's container where an administrator lets it.
 # Argo merges that with a variable of the same name that comes from a secret into one with a value and a

@@ -156,7 +156,7 @@ def sign_in_register(
     """Signs the mounted bundle with what the register image holds; its key comes as a task's does."""
     code = """
 import os, pathlib
-from slipway.components.contracts.signature import sign_bundle
+from slipway.components.contracts.signing.signature import sign_bundle
 folder = pathlib.Path("/mnt/models")
 sign_bundle(folder, os.environ["MODEL_PRIVATE_KEY"], "", folder / "model.sig")
 """

@@ -32,7 +32,8 @@ TORCH = {"torch"}
 # features, and says so where the image has none; aiohttp and uvicorn are the transformer's, which runs in
 # the image of features.
 _TRANSFORMER = {"feast", "typeguard", "redis", "aiohttp", "uvicorn"}
-OPTIONAL = {"predictor": _TRANSFORMER, "evaluate": _TRANSFORMER}
+# Of register, `slipway sign` and `slipway evidence` alone check or make signatures without a key.
+OPTIONAL = {"predictor": _TRANSFORMER, "evaluate": _TRANSFORMER, "register": {"sigstore"}}
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from support.model_keys import make_keys
+from support.sigstore_world import Sigstore
 from typer.testing import CliRunner
 
 from slipway.commands.cluster.stack import stack_app
@@ -400,6 +401,22 @@ def test_where_signatures_are_asked_for_the_namespace_has_the_keys(tmp_path: Pat
         secret = next(d for d in found if d["metadata"]["name"] == SECRETS)
         assert "MODEL_PRIVATE_KEY" in json.dumps(secret).replace("-", "_").upper()
         assert "PRIVATE KEY" not in json.dumps(secret)
+    who = "https://github.com/acme/models/** https://token.example"
+    (tmp_path / "signers").write_text(who)
+    (tmp_path / "root.json").write_text(json.dumps(Sigstore().trusted_root()))
+    signers = ("--signers", str(tmp_path / "signers"))
+    _render(tmp_path / "who", *signers, "--trust-root", str(tmp_path / "root.json"))
+    (overlay,) = (tmp_path / "who" / "overlays").iterdir()
+    found = _documents(overlay)
+    settings = _one(found, "ConfigMap", CONFIG_MAP)["data"]
+    assert settings["MODEL_SIGNERS"] == who and "MODEL_PUBLIC_KEYS" not in settings
+    assert settings["MODEL_TRUST_ROOT"] == (tmp_path / "root.json").read_text()
+    secret = next(d for d in found if d["metadata"]["name"] == SECRETS)
+    assert "PRIVATE_KEY" not in json.dumps(secret).replace("-", "_").upper()
+    with pytest.raises(SlipwayError, match="MODEL_TRUST_ROOT is not set"):
+        CliRunner().invoke(
+            stack_app, ["render", "--out", str(tmp_path), *signers], catch_exceptions=False
+        )
     (tmp_path / "model.pub").write_text(keys.private)
     with pytest.raises(SlipwayError, match="MODEL_PUBLIC_KEYS holds no public key") as told:
         CliRunner().invoke(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.endpoint import TRANSFORMER
@@ -65,12 +66,16 @@ def labels(release: Release) -> dict[str, str]:
 
 
 def predictor(
-    release: Release, project: str, storage_uri: str, config: DeploymentConfig
+    release: Release,
+    project: str,
+    storage_uri: str,
+    config: DeploymentConfig,
+    vouched: Sequence[str] = (),
 ) -> KubeObject:
     """The `predictor` of the InferenceService for one version.
 
     The model comes by reference: KServe's storage initializer reads STORAGE_URI of the container
-    and puts the files at /mnt/models.
+    and puts the files at /mnt/models. `vouched` are flags about its signature (`Vouched.flags`).
     """
     spec: KubeObject = {
         "labels": labels(release),
@@ -79,7 +84,7 @@ def predictor(
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "automountServiceAccountToken": False,
         "securityContext": dict(_POD),
-        "containers": [_container(release, project, storage_uri, config)],
+        "containers": [_container(release, project, storage_uri, config, vouched)],
         "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "2Gi"}}],
     }
     if config.service_account:
@@ -111,7 +116,11 @@ def _digest(spec: KubeObject, config: DeploymentConfig) -> str:
 
 
 def _container(
-    release: Release, project: str, storage_uri: str, config: DeploymentConfig
+    release: Release,
+    project: str,
+    storage_uri: str,
+    config: DeploymentConfig,
+    vouched: Sequence[str],
 ) -> KubeObject:
     environ = {
         "STORAGE_URI": storage_uri,
@@ -129,11 +138,13 @@ def _container(
             f"--model-name={project}",
             f"--model-version={release.model_version}",
             f"--port={PORT}",
+            *vouched,
         ],
         "env": [
             *({"name": name, "value": value} for name, value in environ.items()),
             # By reference: whoever deploys cannot change whom the namespace trusts.
             _from_config_map("MODEL_PUBLIC_KEYS"),
+            _from_config_map("MODEL_SIGNERS"),
         ],
         "ports": [{"containerPort": PORT, "protocol": "TCP"}],
         **_probes(project),

@@ -21,6 +21,7 @@ from pathlib import Path
 from slipway.components.config.checks.kubernetes_names import host_problem
 from slipway.components.config.deployment import DeploymentConfig
 from slipway.components.contracts.release import Release
+from slipway.components.contracts.signing.policy import Vouched
 from slipway.components.deploy.golden import Golden, NotReached, ask
 from slipway.components.deploy.kserve.canary import Observed, observe
 from slipway.components.deploy.kserve.diagnosis import diagnose
@@ -84,7 +85,8 @@ def roll_out(
     if part and (problem := host_problem(project, cluster.namespace, part=part)):
         raise SlipwayError(f"Version {release.model_version} was not deployed: {problem}.")
     config = _with_account(cluster, config)
-    wanted = predictor(release, project, storage_uri(release, folder, config), config)
+    vouched = Vouched.flags(folder, release.model_hash)
+    wanted = predictor(release, project, storage_uri(release, folder, config), config, vouched)
     return Rollout(
         cluster=cluster,
         release=release,

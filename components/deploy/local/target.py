@@ -33,6 +33,7 @@ from slipway.components.contracts.endpoint import (
 )
 from slipway.components.contracts.monitoring.inference_log import LOCAL_ROLL_SECONDS
 from slipway.components.contracts.release import Release
+from slipway.components.contracts.signing.policy import Vouched
 from slipway.components.deploy.golden import Golden, ask
 from slipway.components.deploy.kserve.canary import observe
 from slipway.components.deploy.rollout import judge_answers, observe_rollout
@@ -308,6 +309,7 @@ def _member(
             f"--log-roll-seconds={LOCAL_ROLL_SECONDS}",
             f"--log-sample={config.log_sample}",
             "--trust-request-time" if trusted else "--no-trust-request-time",
+            *Vouched.flags(model, release.model_hash),
             # On one machine there is nothing to split: the predictor looks features up itself.
             *(_online(project, config) if config.online != "none" else []),
         ],

@@ -12,8 +12,8 @@ from model_signing import hashing, signing, verifying
 from support.model_keys import KeyPair, make_keys
 
 from slipway.components.contracts.bundle import SIGNATURE, TRAINING, bundle_hash
-from slipway.components.contracts.signature import (
-    TrustPolicy,
+from slipway.components.contracts.signing.policy import TrustPolicy
+from slipway.components.contracts.signing.signature import (
     UntrustedModel,
     read_signer,
     sign_bundle,
@@ -85,7 +85,7 @@ def resign(change: Callable[[Any], None]) -> Callable[[Path], None]:
     """Changes the statement itself and signs that, as only the holder of the key can."""
 
     def apply(folder: Path) -> None:
-        from slipway.components.contracts import signature
+        from slipway.components.contracts.signing import signature
 
         whole = signature._statement
 
@@ -137,8 +137,16 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "changed statement": (edit(swap_payload), "fits none of the keys"),
     "no signatures inside": (edit(drop_signature), "cannot be read"),
     "certificate": (
+        edit(lambda c: c.update(verificationMaterial={"certificate": {"rawBytes": "MAA="}})),
+        "without a key, with a certificate, and MODEL_SIGNERS names nobody",
+    ),
+    "certificate without bytes": (
         edit(lambda c: c.update(verificationMaterial={"certificate": {}})),
-        "made with a certificate",
+        "it lacks 'rawBytes'",
+    ),
+    "an authority's chain": (
+        edit(lambda c: c.update(verificationMaterial={"x509CertificateChain": {}})),
+        "made with an authority's certificates",
     ),
     "another media type": (edit(lambda c: c.update(mediaType="text/plain")), "no Sigstore bundle"),
     "another payload": (

@@ -14,12 +14,13 @@ import pytest
 from support import deploy_world
 from support.events import shares
 from support.model_keys import make_keys
+from support.sigstore_world import GITHUB, TRAIN, Sigstore, make_bundle
 
 from slipway.components.config.data import Window
 from slipway.components.contracts.bundle import SIGNATURE
 from slipway.components.contracts.feature_rows import read_feature_rows, write_feature_rows
 from slipway.components.contracts.predictions import FILE, read_predictions
-from slipway.components.contracts.signature import sign_bundle
+from slipway.components.contracts.signing.signature import sign_bundle, write_statement
 from slipway.components.contracts.splits import TIME, Feature
 from slipway.components.deploy import score as module
 from slipway.components.deploy.score import score_rows
@@ -192,6 +193,19 @@ def test_a_bundle_that_nobody_trusted_signed_is_not_run(
     sign_bundle(folder, keys.private, "", folder / SIGNATURE)
     score_rows(rows=rows, project="flights", model="champion", predictions=tmp_path / "p")
     assert _table(tmp_path / "p").num_rows == ROWS
+    # And without a key.
+    sigstore = Sigstore()
+    monkeypatch.setenv("MODEL_SIGNERS", f"{TRAIN} {GITHUB}")
+    monkeypatch.setenv("MODEL_TRUST_ROOT", json.dumps(sigstore.trusted_root()))
+    made = make_bundle(sigstore, write_statement(folder), name=f"{TRAIN}2")
+    (folder / SIGNATURE).write_text(json.dumps(made))
+    with pytest.raises(SlipwayError, match="whom MODEL_SIGNERS does not name"):
+        score_rows(rows=rows, project="flights", model="champion", predictions=tmp_path / "q")
+    assert not (tmp_path / "q").exists()
+    made = make_bundle(sigstore, write_statement(folder))
+    (folder / SIGNATURE).write_text(json.dumps(made))
+    score_rows(rows=rows, project="flights", model="champion", predictions=tmp_path / "q")
+    assert _table(tmp_path / "q").num_rows == ROWS
 
 
 def test_other_features_than_the_model_s_are_refused(

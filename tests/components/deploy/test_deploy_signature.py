@@ -10,11 +10,12 @@ import pytest
 from support import deploy_world
 from support.deploy_world import World, champion
 from support.model_keys import make_keys
+from support.sigstore_world import GITHUB, TRAIN, Sigstore, make_bundle
 
 from slipway.components.config.deployment import DeploymentConfig
-from slipway.components.contracts.bundle import SIGNATURE
+from slipway.components.contracts.bundle import SIGNATURE, bundle_hash
 from slipway.components.contracts.release import Release
-from slipway.components.contracts.signature import sign_bundle
+from slipway.components.contracts.signing.signature import sign_bundle, write_statement
 from slipway.components.deploy.kserve.manifest import predictor
 from slipway.components.deploy.rollback import roll_back
 from slipway.components.support.environment import CONFIG_MAP
@@ -22,6 +23,7 @@ from slipway.components.support.errors import SlipwayError
 
 bundles = deploy_world.bundles
 OURS, THEIRS = make_keys(), make_keys()
+SIGSTORE, SIGNER = Sigstore(), f"{TRAIN} {GITHUB}"
 QUICK = {"max_latency_ms": 5000}
 
 
@@ -30,9 +32,16 @@ def sign(world: World, version: int, private: str = OURS.private) -> None:
     sign_bundle(folder, private, "", folder / SIGNATURE)
 
 
+def sign_keyless(folder: Path, name: str = TRAIN) -> None:
+    made = make_bundle(SIGSTORE, write_statement(folder), name=name)
+    (folder / SIGNATURE).write_text(json.dumps(made))
+
+
 def deploy(world: World, version: int, signer: str = "") -> Any:
     release, verdict = world.release(version, bias=version / 10)
-    if signer:
+    if signer.startswith("https://"):
+        sign_keyless(world.root / f"bundle-{version}", signer)
+    elif signer:
         sign(world, version, signer)
     from slipway.components.deploy.deploy import deploy_model
 
@@ -79,6 +88,23 @@ def test_only_what_a_trusted_key_signed_is_deployed_and_returned_to(
     assert (served(world), champion()) == ("1", "1")
 
 
+def test_what_a_trusted_identity_signed_is_deployed_and_pinned(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_SIGNERS", SIGNER)
+    monkeypatch.setenv("MODEL_TRUST_ROOT", json.dumps(SIGSTORE.trusted_root()))
+    for signer, message in (("", "is not signed"), (f"{TRAIN}2", "MODEL_SIGNERS does not name")):
+        with pytest.raises(SlipwayError, match=message):
+            deploy(world, 1, signer)
+    deploy(world, 1, TRAIN)
+    assert (served(world), champion()) == ("1", "1")
+    (state,) = world.home.glob("endpoints/*/state.json")
+    arguments = json.loads(state.read_text())["stable"]["arguments"]
+    assert f"--signed-by={SIGNER}" in arguments
+    (pinned,) = [one for one in arguments if one.startswith("--model-hash=")]
+    assert pinned == f"--model-hash={bundle_hash(world.root / 'bundle-1')}"
+
+
 def predictor_pid(world: World) -> int:
     (state,) = world.home.glob("endpoints/*/state.json")
     return int(json.loads(state.read_text())["stable"]["pid"])
@@ -92,11 +118,11 @@ def signed(tmp_path: Path) -> Iterator[Path]:
     yield folder
 
 
-def start(root: Path, bundle: Path, keys: str) -> int:
+def start(root: Path, bundle: Path, keys: str, *flags: str) -> int:
     """The status of one request to a predictor that trusts these keys."""
     (root / "keys.pub").write_text(keys)
-    flag = f"--model-public-keys={root / 'keys.pub'}"
-    with bundles.predictor(root, flag, bundle=bundle) as running:
+    flags = (*flags, f"--model-public-keys={root / 'keys.pub'}") if keys else flags
+    with bundles.predictor(root, *flags, bundle=bundle) as running:
         return running.infer(bundles.flight_tensors(1)).status_code
 
 
@@ -112,6 +138,27 @@ def test_the_predictor_verifies_before_it_loads(signed: Path, tmp_path: Path) ->
         start(tmp_path, signed, OURS.public)
 
 
+def test_the_predictor_loads_without_a_key_what_deploy_pinned(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    bundles.make_bundle(folder)
+    sign_keyless(folder)
+    trusted = f"--model-signers={SIGNER}"
+    pins = (f"--model-hash={bundle_hash(folder)}", f"--signed-by={SIGNER}")
+    assert start(tmp_path, folder, "", trusted, *pins) == 200
+    for flags, message in (
+        ((trusted,), "not one whose signature deploy has checked"),
+        ((trusted, "--model-hash=0", pins[1]), "not one whose signature deploy has checked"),
+        ((trusted.replace("train", "test"), *pins), "whom MODEL_SIGNERS does not name"),
+    ):
+        with pytest.raises(AssertionError, match=f"error: .* {message}"):
+            start(tmp_path, folder, "", *flags)
+    # Whoever may write to the store, between deploy and the pod's next start.
+    (folder / "model.onnx").write_bytes(b"no graph")
+    sign_keyless(folder)
+    with pytest.raises(AssertionError, match="not one whose signature deploy has checked"):
+        start(tmp_path, folder, "", trusted, *pins)
+
+
 def test_a_pod_takes_the_keys_from_its_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFERENCE_LOG_URI", "s3://logs")
     monkeypatch.setenv("MODEL_PUBLIC_KEYS", THEIRS.public)  # of whoever deploys
@@ -119,6 +166,10 @@ def test_a_pod_takes_the_keys_from_its_namespace(monkeypatch: pytest.MonkeyPatch
         name="flights", model_version="1", alias="", run_id="0", bundle_uri="", model_hash="0" * 64
     )
     spec = predictor(release, "flights", "s3://models/1", DeploymentConfig())
-    (entry,) = [e for e in spec["containers"][0]["env"] if e["name"] == "MODEL_PUBLIC_KEYS"]
-    reference = {"name": CONFIG_MAP, "key": "MODEL_PUBLIC_KEYS", "optional": True}
-    assert entry == {"name": "MODEL_PUBLIC_KEYS", "valueFrom": {"configMapKeyRef": reference}}
+    for name in ("MODEL_PUBLIC_KEYS", "MODEL_SIGNERS"):
+        (entry,) = [e for e in spec["containers"][0]["env"] if e["name"] == name]
+        reference = {"name": CONFIG_MAP, "key": name, "optional": True}
+        assert entry == {"name": name, "valueFrom": {"configMapKeyRef": reference}}
+    vouched = ["--model-hash=0", f"--signed-by={SIGNER}"]
+    other = predictor(release, "flights", "s3://models/1", DeploymentConfig(), vouched)
+    assert other["containers"][0]["args"] == [*spec["containers"][0]["args"], *vouched]

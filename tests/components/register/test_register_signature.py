@@ -11,7 +11,8 @@ from support.registry import mlflow_client
 
 from slipway.components.contracts.bundle import ONNX, SIGNATURE, TRAINING
 from slipway.components.contracts.release import Release, Tag
-from slipway.components.contracts.signature import TrustPolicy, UntrustedModel, short
+from slipway.components.contracts.signing.policy import TrustPolicy
+from slipway.components.contracts.signing.signature import UntrustedModel, short
 from slipway.components.register.evidence_report import show_evidence
 from slipway.components.register.sign import attach_signature, fetch_to_sign
 from slipway.components.support.errors import SlipwayError

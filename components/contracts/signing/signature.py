@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.contracts.bundle import SIGNATURE, TRAINING, UNHASHED
+from slipway.components.contracts.signing.identities import Identity, read_identity
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file, write_text
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
         EllipticCurvePublicKey,
     )
 
-_MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://model_signing/signature/v1.0"
@@ -49,70 +50,20 @@ class UntrustedModel(SlipwayError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrustPolicy:
-    """Whose bundles are let in.
+class Envelope:
+    """What a signature file holds.
 
     Attributes:
-        keys: public keys by their fingerprint; empty: every bundle is let in, signed or not.
+        raw: the file. payload: the signed bytes, and signature: over them.
+        hint: which key made it; empty: it does not say.
+        certificate: whose holder made it, in DER; empty: it was made with a key.
     """
 
-    keys: Mapping[str, "EllipticCurvePublicKey"]
-
-    @classmethod
-    def parse(cls, text: str) -> "TrustPolicy":
-        """Reads MODEL_PUBLIC_KEYS: PEM blocks one after the other, or a file that holds them.
-
-        Raises:
-            SlipwayError: there is text, and no elliptic-curve public key in it: nothing is trusted by
-                mistake.
-        """
-        if not text.strip():
-            return cls(keys={})
-        found = _PUBLIC_KEY.findall(read_key(text, "MODEL_PUBLIC_KEYS"))
-        if not found:
-            raise SlipwayError(
-                "MODEL_PUBLIC_KEYS holds no public key: it is PEM text that begins with -----BEGIN PUBLIC"
-                " KEY-----, or the path of a file with it."
-            )
-        keys = [_public_key(block) for block in found]
-        return cls(keys={fingerprint(key): key for key in keys})
-
-    def check(self, folder: Path) -> str:
-        """Lets a bundle in, or not.
-
-        Args:
-            folder: the bundle, before anything in it is loaded.
-
-        Returns:
-            The fingerprint of the key that signed it; empty: there is no policy.
-
-        Raises:
-            UntrustedModel: it is not signed, by none of the keys, or not these bytes.
-        """
-        if not self.keys:
-            return ""
-        envelope = _read_envelope(folder)
-        signer = self._check_signature(folder, envelope)
-        _check_files(folder, _read_statement(folder, envelope))
-        return signer
-
-    def _check_signature(self, folder: Path, envelope: "_Envelope") -> str:
-        from cryptography.exceptions import InvalidSignature
-
-        for name, key in self.keys.items():
-            if envelope.hint and envelope.hint != name:
-                continue
-            try:
-                key.verify(envelope.signature, _encode(envelope.payload), _algorithm(key))
-            except InvalidSignature:
-                continue
-            return name
-        known = ", ".join(short(name) for name in self.keys)
-        by = f"the key {short(envelope.hint)}" if envelope.hint else "another key"
-        raise UntrustedModel(
-            f"The model in {folder} is signed by {by}, and its signature fits none of the keys that"
-            f" MODEL_PUBLIC_KEYS trusts ({known}). It is not loaded."
-        )
+    raw: bytes
+    payload: bytes
+    signature: bytes
+    hint: str
+    certificate: bytes
 
 
 def sign_bundle(folder: Path, private_key: str, password: str, signature_path: Path) -> str:
@@ -132,10 +83,10 @@ def sign_bundle(folder: Path, private_key: str, password: str, signature_path: P
     """
     key = _private_key(private_key, password)
     public = key.public_key()
-    payload = json.dumps(_statement(folder), indent=2).encode()
+    payload = write_statement(folder)
     signature = key.sign(_encode(payload), _algorithm(public))
     content = {
-        "mediaType": _MEDIA_TYPE,
+        "mediaType": MEDIA_TYPE,
         "verificationMaterial": {"publicKey": {"hint": fingerprint(public)}, "tlogEntries": []},
         "dsseEnvelope": {
             "payload": base64.b64encode(payload).decode(),
@@ -148,12 +99,29 @@ def sign_bundle(folder: Path, private_key: str, password: str, signature_path: P
 
 
 def read_signer(folder: Path) -> str:
-    """The fingerprint of the key that a bundle says it is signed by; empty: it is not signed.
+    """Who a bundle says that it is signed by, as `TrustPolicy.check` names them; empty: it is not signed.
 
     Raises:
         SlipwayError: its signature cannot be read.
     """
-    return _read_envelope(folder).hint if (folder / SIGNATURE).exists() else ""
+    if not (folder / SIGNATURE).exists():
+        return ""
+    envelope = read_envelope(folder)
+    if not envelope.certificate:
+        return envelope.hint
+    try:
+        return str(read_identity(envelope.certificate))
+    except ValueError as error:
+        raise UntrustedModel(f"{folder / SIGNATURE} cannot be read: {error}.") from error
+
+
+def describe_signer(signer: str, trusted: bool = False) -> str:
+    """A signer for people: a key by the start of its fingerprint, or a name and its issuer."""
+    kind = "trusted " if trusted else ""
+    if " " not in signer:
+        return f"the {kind}key {short(signer)}"
+    identity = Identity.parse(signer)
+    return f"the {kind}signer {identity.name} of {identity.issuer}"
 
 
 def fingerprint(key: "EllipticCurvePublicKey") -> str:
@@ -190,15 +158,6 @@ def read_key(text: str, name: str) -> str:
         raise SlipwayError(f"{name} is neither PEM text nor a file that can be read.") from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Envelope:
-    """What a signature file holds: the signed bytes, the signature over them, and which key made it."""
-
-    payload: bytes
-    signature: bytes
-    hint: str
-
-
 def _files(folder: Path) -> dict[str, str]:
     """The SHA-256 of every file of a model, by its path in the bundle."""
     return {
@@ -206,6 +165,11 @@ def _files(folder: Path) -> dict[str, str]:
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file.relative_to(folder).as_posix() not in UNHASHED
     }
+
+
+def write_statement(folder: Path) -> bytes:
+    """What is signed: the in-toto statement about a bundle's files."""
+    return json.dumps(_statement(folder), indent=2).encode()
 
 
 def _statement(folder: Path) -> dict[str, object]:
@@ -238,43 +202,65 @@ def _encode(payload: bytes) -> bytes:
     return f"DSSEv1 {len(_PAYLOAD_TYPE)} {_PAYLOAD_TYPE} {len(payload)} ".encode() + payload
 
 
-def _read_envelope(folder: Path) -> _Envelope:
+def read_envelope(folder: Path) -> Envelope:
+    """Reads a bundle's signature, which is not checked.
+
+    Raises:
+        UntrustedModel: it has none, or none that can be read.
+    """
     path = folder / SIGNATURE
     if not path.is_file():
         raise UntrustedModel(
-            f"The model in {folder} is not signed: it has no {SIGNATURE}, and MODEL_PUBLIC_KEYS says"
-            " that only signed models are loaded. Give the register task MODEL_PRIVATE_KEY and register"
-            " the model again."
+            f"The model in {folder} is not signed: it has no {SIGNATURE}, and only signed models are"
+            " loaded here (MODEL_PUBLIC_KEYS, MODEL_SIGNERS). Give the register task MODEL_PRIVATE_KEY"
+            " and register the model again, or sign the version with `slipway sign`."
         )
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        with path.open("rb") as file:
+            raw = file.read(_MOST_BYTES + 1)
+        if len(raw) > _MOST_BYTES:
             raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
-        content = json.loads(path.read_bytes())
+        content = json.loads(raw)
         material, envelope = content["verificationMaterial"], content["dsseEnvelope"]
-        if content["mediaType"] != _MEDIA_TYPE:
+        if content["mediaType"] != MEDIA_TYPE:
             raise ValueError("it is no Sigstore bundle of version 0.3")
-        if "publicKey" not in material:
+        if "x509CertificateChain" in material:
             raise ValueError(
-                "it was made with a certificate, as in Sigstore's keyless flow, and only the keys of"
-                " MODEL_PUBLIC_KEYS are checked here: sign it with one of them (`slipway sign`)"
+                "it was made with an authority's certificates (`model_signing sign certificate`), which"
+                " are not checked here: sign it with a key, or keylessly (`slipway sign`)"
             )
+        if ("publicKey" in material) == ("certificate" in material):
+            raise ValueError("it holds neither a public key's hint nor a certificate, or both")
         if envelope["payloadType"] != _PAYLOAD_TYPE:
             raise ValueError("what it signs is no in-toto statement")
         [one] = envelope["signatures"]
-        return _Envelope(
+        return Envelope(
+            raw=raw,
             payload=base64.b64decode(envelope["payload"], validate=True),
             signature=base64.b64decode(one["sig"], validate=True),
-            hint=str(material["publicKey"].get("hint") or ""),
+            hint=str(material.get("publicKey", {}).get("hint") or ""),
+            certificate=base64.b64decode(
+                material["certificate"]["rawBytes"] if "certificate" in material else "",
+                validate=True,
+            ),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise UntrustedModel(f"{path} cannot be read: {reason}. It is not loaded.") from error
 
 
-def _read_statement(folder: Path, envelope: _Envelope) -> dict[str, str]:
-    """The digests that a statement vouches for, by name. Its signature was checked."""
+def check_statement(folder: Path, payload: bytes) -> None:
+    """Holds a bundle's files against the statement that was signed.
+
+    Args:
+        folder: the bundle.
+        payload: the statement, whose signature was checked.
+
+    Raises:
+        UntrustedModel: it cannot be read, or other files were signed.
+    """
     try:
-        content = json.loads(envelope.payload)
+        content = json.loads(payload)
         if (content["_type"], content["predicateType"]) != (_STATEMENT, _PREDICATE):
             raise ValueError("it is no statement about a model's files")
         resources = content["predicate"]["resources"]
@@ -284,12 +270,12 @@ def _read_statement(folder: Path, envelope: _Envelope) -> dict[str, str]:
         [subject] = content["subject"]
         if len(files) != len(resources) or subject["digest"]["sha256"] != _root(files):
             raise ValueError("its digests do not fit its subject")
-        return files
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise UntrustedModel(
             f"The statement in {folder / SIGNATURE} cannot be read: {reason}. The model is not loaded."
         ) from error
+    _check_files(folder, files)
 
 
 def _check_files(folder: Path, signed: Mapping[str, str]) -> None:
@@ -306,6 +292,39 @@ def _check_files(folder: Path, signed: Mapping[str, str]) -> None:
             f"The model in {folder} is not the one that was signed: {', '.join(sorted(wrong))}. It is"
             " not loaded."
         )
+
+
+def parse_keys(text: str) -> dict[str, "EllipticCurvePublicKey"]:
+    """Reads MODEL_PUBLIC_KEYS: PEM blocks one after the other, or a file that holds them.
+
+    Returns:
+        The keys by their fingerprint; none: there is no text.
+
+    Raises:
+        SlipwayError: there is text, and no elliptic-curve public key in it: nothing is trusted by
+            mistake.
+    """
+    if not text.strip():
+        return {}
+    found = _PUBLIC_KEY.findall(read_key(text, "MODEL_PUBLIC_KEYS"))
+    if not found:
+        raise SlipwayError(
+            "MODEL_PUBLIC_KEYS holds no public key: it is PEM text that begins with -----BEGIN PUBLIC"
+            " KEY-----, or the path of a file with it."
+        )
+    keys = [_public_key(block) for block in found]
+    return {fingerprint(key): key for key in keys}
+
+
+def is_signed_by(envelope: Envelope, key: "EllipticCurvePublicKey") -> bool:
+    """Whether a key made a signature, by the key's mathematics alone."""
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        key.verify(envelope.signature, _encode(envelope.payload), _algorithm(key))
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _public_key(block: str) -> "EllipticCurvePublicKey":
