@@ -1,5 +1,6 @@
 """Runs on the cluster: started, followed to their end, listed, cancelled."""
 
+import math
 import re
 import time
 import uuid
@@ -13,6 +14,7 @@ import kfp_server_api as kfp
 from slipway.cluster.api import Kubeflow
 from slipway.cluster.upload import Uploaded
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.retry import TimeSource, wait_until
 from slipway.pipelines.graph import order_tasks
 from slipway.pipelines.package import Package, check_arguments
 
@@ -118,6 +120,7 @@ def follow(
     every: float = 5.0,
     limit: float = 0.0,
     options: str = "",
+    clock: TimeSource = time,
 ) -> RunState:
     """Waits for the end of a run and calls `watch` whenever a task starts or ends.
 
@@ -128,14 +131,17 @@ def follow(
         every: seconds between two looks.
         limit: seconds after which waiting ends; 0: none. The run goes on.
         options: of a command line, that lead another command to the same server.
+        clock: that both go by.
 
     Raises:
         SlipwayError: the limit was reached, or the server stayed away.
     """
     seen: dict[int, str] = {}
-    started = time.monotonic()
     stages: Sequence[str] | None = None
-    while True:
+    state: RunState | None = None
+
+    def has_ended() -> bool:
+        nonlocal stages, state
         run = kubeflow.run(run_id)
         stages = find_stages(kubeflow, run) if stages is None else stages
         state = state_of(kubeflow, run, stages)
@@ -143,16 +149,18 @@ def follow(
             if task.state not in (PENDING, NOT_RUN) and seen.get(number) != task.state:
                 seen[number] = task.state
                 watch(task)
-        if state.ended:
-            return state
-        if limit and time.monotonic() - started > limit:
-            more = f" {options}" if options else ""
-            raise SlipwayError(
-                f"Run {run_id} is still {state.state} after {limit:.0f} s. It goes on:"
-                f" `slipway runs {run_id} --wait{more}` waits again, `slipway cancel {run_id}{more}`"
-                " ends it."
-            )
-        time.sleep(every)
+        return state.ended
+
+    in_time = wait_until(has_ended, timeout=limit or math.inf, every=every, clock=clock)
+    assert state is not None  # noqa: S101 - it was asked at least once
+    if in_time:
+        return state
+    more = f" {options}" if options else ""
+    raise SlipwayError(
+        f"Run {run_id} is still {state.state} after {limit:.0f} s. It goes on:"
+        f" `slipway runs {run_id} --wait{more}` waits again, `slipway cancel {run_id}{more}`"
+        " ends it."
+    )
 
 
 def find_stages(kubeflow: Kubeflow, run: kfp.V2beta1Run) -> list[str]:

@@ -20,6 +20,7 @@ from slipway.components.contracts.splits import (
 )
 from slipway.components.monitor.measures.system import scrape
 from slipway.components.support.errors import SlipwayError
+from slipway.components.support.retry import TimeSource, wait_until
 
 if TYPE_CHECKING:
     import httpx
@@ -143,7 +144,9 @@ def _test_rows(splits_folder: Path) -> "pl.LazyFrame":
     return rows
 
 
-def wait_until_logged(endpoint: str, seconds: float = LOG_SECONDS) -> str:
+def wait_until_logged(
+    endpoint: str, seconds: float = LOG_SECONDS, *, clock: TimeSource = time
+) -> str:
     """Waits until a predictor has stored every row of its inference log that it accepted.
 
     It spools for a moment and ships by the file, so the last answers reach the store seconds later.
@@ -151,30 +154,34 @@ def wait_until_logged(endpoint: str, seconds: float = LOG_SECONDS) -> str:
     Args:
         endpoint: the predictor's base URL.
         seconds: how long, at most.
+        clock: that it goes by.
 
     Returns:
         What is missing, in words; empty: all is stored.
     """
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            pending = scrape(endpoint).get("log_pending_rows")
-        except SlipwayError as error:
-            return f"Whether the inference log is stored could not be asked: {error}"
-        if pending is None:
-            return (
-                f"The predictor at {endpoint} does not say whether its inference log is stored: it"
-                " keeps none, or is of an earlier release. What is monitored may lack the last rows."
-            )
-        if not pending:
-            return ""
-        if time.monotonic() > deadline:
-            return (
-                f"After {seconds:.0f} s {pending:,.0f} rows of the inference log are not stored yet:"
-                " what is monitored lacks them. Its store (INFERENCE_LOG_URI) is slow or refuses them:"
-                " the predictor's log says which."
-            )
-        time.sleep(_ASK_EVERY)
+    pending: float | None = None
+
+    def is_stored() -> bool:
+        nonlocal pending
+        pending = scrape(endpoint).get("log_pending_rows")
+        return not pending
+
+    try:
+        wait_until(is_stored, timeout=seconds, every=_ASK_EVERY, clock=clock)
+    except SlipwayError as error:
+        return f"Whether the inference log is stored could not be asked: {error}"
+    if pending is None:
+        return (
+            f"The predictor at {endpoint} does not say whether its inference log is stored: it"
+            " keeps none, or is of an earlier release. What is monitored may lack the last rows."
+        )
+    if not pending:
+        return ""
+    return (
+        f"After {seconds:.0f} s {pending:,.0f} rows of the inference log are not stored yet:"
+        " what is monitored lacks them. Its store (INFERENCE_LOG_URI) is slow or refuses them:"
+        " the predictor's log says which."
+    )
 
 
 def send_rows(

@@ -79,7 +79,8 @@ def wait_until(
 
     Args:
         is_done: the question.
-        timeout: seconds to go on asking; it is asked at least once.
+        timeout: seconds to go on asking, the last time when they are over; it is asked at least once.
+            Infinity: until the answer is yes.
         every: seconds between two questions.
         clock: that both go by.
 
@@ -88,7 +89,8 @@ def wait_until(
     """
     deadline = clock.monotonic() + timeout
     while not is_done():
-        if clock.monotonic() >= deadline:
+        left = deadline - clock.monotonic()
+        if left <= 0:
             return False
-        clock.sleep(every)
+        clock.sleep(min(every, left))
     return True

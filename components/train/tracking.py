@@ -18,7 +18,7 @@ from pathlib import Path
 
 from slipway.components.support import environment, tracking
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.retry import wait_until
+from slipway.components.support.retry import TimeSource, wait_until
 from slipway.components.support.stage import progress
 from slipway.components.train.provenance import PLACE
 
@@ -41,6 +41,7 @@ class Tracker:
         give_up: seconds of silence after which a server is not waited for any more.
         leave_open: whether somebody else ends the run.
         waits: seconds between two attempts, from the first on.
+        clock: that a server's silence and the last attempts go by.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Tracker:
         give_up: float = GIVE_UP_SECONDS,
         leave_open: bool = False,
         waits: Sequence[float] = _WAITS,
+        clock: TimeSource = time,
     ) -> None:
         self.experiment = experiment
         injected = environment.plugin_run() or None
@@ -60,7 +62,7 @@ class Tracker:
         self._leave_open = leave_open or injected is not None
         self._tags = tags or {}
         self._uri = environment.tracking_uri()
-        self._give_up, self._waits = give_up, waits
+        self._give_up, self._waits, self._clock = give_up, waits, clock
         self._silent_since: float | None = None
         self._over = threading.Event()
         self._actions: queue.Queue[Action | None] = queue.Queue()
@@ -176,7 +178,7 @@ class Tracker:
             except tracking.NoAnswer as error:
                 if failures == 0:
                     progress(f"MLflow does not answer, training goes on: {error}")
-                    self._silent_since = time.monotonic()
+                    self._silent_since = self._clock.monotonic()
                 failures += 1
                 if self._over.is_set() and self._is_given_up():
                     self.problem = f"The run is not whole in MLflow: {error}"
@@ -198,14 +200,14 @@ class Tracker:
     def _is_given_up(self) -> bool:
         """Whether the server has been silent for too long to wait for it."""
         since = self._silent_since
-        return since is not None and time.monotonic() - since >= self._give_up
+        return since is not None and self._clock.monotonic() - since >= self._give_up
 
     def _pause(self, seconds: float) -> None:
         """Waits before the server is asked again: once at the end of the training, and then briefly."""
         if not self._over.is_set():
             self._over.wait(seconds)
         else:
-            time.sleep(min(seconds, 1.0))
+            self._clock.sleep(min(seconds, 1.0))
 
 
 def _open_run(server: tracking.MlflowServer, experiment: str, tags: Mapping[str, str]) -> str:

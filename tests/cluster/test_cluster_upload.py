@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from support.kfp_double import Double, Fault
+from support.sim_clock import SimClock
 
 from slipway.cluster.api import Kubeflow
 from slipway.cluster.connection import Connection
@@ -271,5 +272,9 @@ def test_waiting_ends_at_the_limit_and_says_how_to_go_on(
     kubeflow = connected(kubeflow_server)
     package = read_package(compiled / "flights-training.yaml")
     started = submit(kubeflow, package, upload(kubeflow, package), experiment="f", arguments={})
-    with pytest.raises(SlipwayError, match=f"slipway cancel {started.run_id}"):
-        follow(kubeflow, started.run_id, lambda task: None, every=FAST, limit=FAST / 10)
+    kubeflow_server.runs[started.run_id]["state"] = "PAUSED"
+    clock = SimClock()
+    told = f"still paused after 3600 s.*slipway cancel {started.run_id}"
+    with pytest.raises(SlipwayError, match=told):
+        follow(kubeflow, started.run_id, print, every=600, limit=3600, clock=clock)
+    assert clock.now == 3600

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from support import gate_world as world
 from support.serving_bundles import flight_tensors, free_port, predictor, wait_for
+from support.sim_clock import SimClock
 
 from slipway.components.config.base import parse_instant
 from slipway.components.contracts.splits import (
@@ -52,7 +53,7 @@ def test_a_slow_store_is_waited_for_and_a_dead_one_is_named(tmp_path: Path) -> N
     blocked.write_text("a file where the folder should be")
     with predictor(tmp_path) as running:
         running.infer(flight_tensors(7))
-        told = wait_until_logged(running.url, 1.5)
+        told = wait_until_logged(running.url, 2, clock=SimClock())
         assert told.startswith("After 2 s 7 rows of the inference log are not stored yet")
         assert "INFERENCE_LOG_URI" in told
         threading.Timer(1, blocked.unlink).start()

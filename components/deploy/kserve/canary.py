@@ -2,10 +2,11 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from slipway.components.config.deployment import CanaryConfig
+from slipway.components.support.retry import wait_until
 
 _REQUESTS = "slipway_requests_total"
 _SECONDS = "slipway_request_seconds_sum"
@@ -76,12 +77,14 @@ def observe(addresses: list[str]) -> Observed:
     return total
 
 
-def wait_window(seconds: float, tick: Any) -> None:
-    """Waits through the window and calls `tick` meanwhile."""
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
+def wait_window(seconds: float, tick: Callable[[], object]) -> None:
+    """Waits through the window and calls `tick` meanwhile, the last time at its end."""
+
+    def is_over() -> bool:
         tick()
-        time.sleep(min(_INTERVAL, left))
+        return False
+
+    wait_until(is_over, timeout=seconds, every=_INTERVAL, clock=time)
 
 
 def compare(new: Observed, stable: Observed, config: CanaryConfig) -> tuple[str | None, str]:

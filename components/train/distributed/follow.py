@@ -3,6 +3,7 @@
 What Kubeflow Trainer 2.3 really does stands in docs/platform.md.
 """
 
+import math
 import re
 import time
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.kubernetes.cluster import Cluster, created, last_seen
+from slipway.components.support.retry import wait_until
 from slipway.components.support.stage import progress
 from slipway.components.train.preemption import stop_on_sigterm
 
@@ -47,14 +49,17 @@ class TrainJobRunner:
         name = manifest["metadata"]["name"]
         with stop_on_sigterm() as cancelled:
             self._start(name, manifest)
-            while not self._is_done(name):
-                time.sleep(self.poll_seconds)
+
+            def is_done() -> bool:
                 if cancelled.is_set():
                     self.cluster.delete(KIND, name)
                     raise SlipwayError(
                         f"Training received SIGTERM; TrainJob {name} was deleted, its checkpoint"
                         " kept."
                     )
+                return self._is_done(name)
+
+            wait_until(is_done, timeout=math.inf, every=self.poll_seconds, clock=time)
         self.cluster.delete(KIND, name)
 
     def _is_done(self, name: str) -> bool:

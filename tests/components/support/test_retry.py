@@ -70,8 +70,8 @@ def test_waiting_ends_with_the_first_yes_or_with_the_time() -> None:
     asked: list[int] = []
     clock = FakeClock()
     assert not wait_until(lambda: bool(asked.append(1)), timeout=5, every=2, clock=clock)
-    assert clock.waits == [2, 2, 2]
-    assert len(asked) == 4, "the last time is after the time was over"
+    assert clock.waits == [2, 2, 1]
+    assert len(asked) == 4, "the last time is when the time is over"
     assert not wait_until(lambda: False, timeout=0)
 
 
