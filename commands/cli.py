@@ -15,8 +15,11 @@ import typer
 from rich.table import Table
 
 from slipway.commands.batch import backfill, monitor, score
-from slipway.commands.cluster import commands as cluster
+from slipway.commands.cluster.doctor import doctor
 from slipway.commands.cluster.images import images_app
+from slipway.commands.cluster.pipelines import diff, upload
+from slipway.commands.cluster.runs import cancel, logs, runs, submit
+from slipway.commands.cluster.schedules import schedule
 from slipway.commands.cluster.stack import stack_app
 from slipway.commands.console.help import MARKUP, Commands
 from slipway.commands.console.terminal import (
@@ -445,15 +448,15 @@ GROUPS: dict[str, tuple[Callable[..., object], ...]] = {
         sign,
     ),
     "What there is": (status, open_, evidence, ui),
-    "Pipelines": (compile_, graph, cluster.diff),
+    "Pipelines": (compile_, graph, diff),
     "On a cluster": (
-        cluster.doctor,
-        cluster.upload,
-        cluster.submit,
-        cluster.runs,
-        cluster.logs,
-        cluster.cancel,
-        cluster.schedule,
+        doctor,
+        upload,
+        submit,
+        runs,
+        logs,
+        cancel,
+        schedule,
     ),
 }
 """The commands as the help shows them."""

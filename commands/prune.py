@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slipway.commands.cluster.commands import Authorities, Context, Host, Namespace
+from slipway.commands.cluster.options import HERE, KubeflowServer, asks_kubeflow
 from slipway.commands.console.terminal import AsJson, Quiet, deliver, say
 from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder
 from slipway.components.support.errors import ProjectError
 from slipway.components.support.libraries.extras import require_extra
 
 if TYPE_CHECKING:
-    from slipway.cluster.connection import Connection
     from slipway.components.monitor.retention.runs import KubeflowHistory
 
 NOTHING_SET = (
@@ -25,6 +24,7 @@ NOTHING_SET = (
 )
 
 
+@asks_kubeflow
 def prune(
     project: ProjectFolder,
     apply: Annotated[
@@ -32,10 +32,7 @@ def prune(
     ] = False,
     out: Out = RUN_FOLDER,
     overrides: Overrides = None,
-    host: Host = "",
-    namespace: Namespace = "",
-    context: Context = "",
-    ca: Authorities = "",
+    server: KubeflowServer = HERE,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -47,7 +44,6 @@ def prune(
 
     Example: `slipway prune --set monitoring.retention.log=180d --apply`
     """
-    from slipway.cluster.connection import Connection
     from slipway.commands.projects import load
     from slipway.components.config.monitoring import RetentionConfig
 
@@ -64,17 +60,16 @@ def prune(
 
     os.environ.update(Workspace.at(out).settings())
     bound_stores()
-    server, now = connect(), datetime.now(UTC)
-    way = Connection.of(host=host, namespace=namespace, context=context, ca=ca)
-    kubeflow = None if retention.pipeline_runs is None else _history(way, name)
+    registry, now = connect(), datetime.now(UTC)
+    kubeflow = None if retention.pipeline_runs is None else _history(server, name)
     plan = plan_retention(
-        name, retention, server=server, log_uri=inference_log_uri(), now=now, kubeflow=kubeflow
+        name, retention, server=registry, log_uri=inference_log_uri(), now=now, kubeflow=kubeflow
     )
     lines, is_empty = list(plan.lines), plan.is_empty
     deletes = apply and not is_empty
     if deletes:
         told: list[str] = []
-        apply_retention(plan, server, kubeflow, told.append)
+        apply_retention(plan, registry, kubeflow, told.append)
         # What is gone stands there already; what was left after all is news.
         lines += [line for line in told if not line.startswith("deleted") and line not in lines]
     if retention.online is not None:
@@ -95,11 +90,10 @@ def _show(lines: list[str], *, is_empty: bool, deletes: bool) -> None:
     deliver({"past": lines, "deleted": deletes}, lambda: say(text))
 
 
-def _history(way: "Connection", project: str) -> "KubeflowHistory":
+def _history(server: KubeflowServer, project: str) -> "KubeflowHistory":
     """The project's runs on the cluster."""
-    from slipway.cluster.api import Kubeflow
     from slipway.components.monitor.retention.runs import KubeflowHistory
 
-    kubeflow = Kubeflow(way)
+    kubeflow = server.connect()
     experiment = kubeflow.find_experiment(project)
     return KubeflowHistory(kubeflow.api, [experiment.experiment_id] if experiment else [])

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slipway.commands.cluster.commands import Authorities, Context, Host, Namespace
+from slipway.commands.cluster.options import (
+    HERE,
+    FailOnRefusal,
+    KubeflowServer,
+    asks_kubeflow,
+)
 from slipway.commands.console.terminal import AsJson, Quiet, console, deliver, errors, say
 from slipway.commands.projects import RUN_FOLDER, Out, Overrides, ProjectFolder
 from slipway.components.config.base import parse_instant
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 REFUSED, INTERRUPTED = 3, 130
 
 
+@asks_kubeflow
 def retrain(
     why: Annotated[str, typer.Option("--why", help="The reason, kept with the request.")],
     project: ProjectFolder,
@@ -34,14 +40,9 @@ def retrain(
         bool, typer.Option("--cluster", help="Start it on Kubeflow instead of on this machine.")
     ] = False,
     out: Out = RUN_FOLDER,
-    fail_on_refusal: Annotated[
-        bool, typer.Option("--fail-on-refusal", help="Exit with 3 where the gate refuses.")
-    ] = False,
+    fail_on_refusal: FailOnRefusal = False,
     overrides: Overrides = None,
-    host: Host = "",
-    namespace: Namespace = "",
-    context: Context = "",
-    ca: Authorities = "",
+    server: KubeflowServer = HERE,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -77,7 +78,7 @@ def retrain(
             " the cluster's own retraining sees this request."
         )
     request = _ask(root, loaded, why.strip(), end)
-    _start(loaded, request, root, host, namespace, context, ca)
+    _start(loaded, request, root, server)
 
 
 def _ask(
@@ -97,19 +98,13 @@ def _start(
     loaded: "LoadedProject",
     request: "RetrainRequest",
     root: str,
-    host: str,
-    namespace: str,
-    context: str,
-    ca: str,
+    server: KubeflowServer,
 ) -> None:
-    from slipway.cluster.api import Kubeflow
-    from slipway.cluster.connection import Connection
     from slipway.components.monitor.retraining.launcher import start_once
     from slipway.components.monitor.retraining.retrain import arguments_for
     from slipway.local.retraining import ClusterRuns
 
-    connection = Connection.of(host=host, namespace=namespace, context=context, ca=ca)
-    kubeflow = Kubeflow(connection)
+    kubeflow = server.connect()
     project = loaded.project
     start, _ = project.data.window_texts
     launched = start_once(

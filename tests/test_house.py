@@ -22,7 +22,8 @@ ANY_LINES = 360
 # Faces are flat: a parameter is one of the pipeline, or an option of the command. Their signatures do not
 # count as lines.
 FACES = {
-    "component.py", "cli.py", "commands.py", "batch.py", "init.py", "prune.py", "retrain.py", "stack.py",
+    "component.py", "cli.py", "batch.py", "init.py", "prune.py", "retrain.py", "stack.py",
+    "commands/cluster/pipelines.py", "commands/cluster/runs.py", "commands/cluster/schedules.py",
 }  # fmt: skip
 MANY_PARAMETERS = {
     "components/features/offline_store.py": "Feast's interface",
@@ -49,11 +50,16 @@ def functions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
                 yield path, node
 
 
+def is_face(path: str) -> bool:
+    """Whether a module's parameters are those of a pipeline or of a command."""
+    return path in FACES or Path(path).name in FACES
+
+
 def long_functions() -> list[str]:
     """Functions whose lines are too many; of a face those below the signature."""
     found = []
     for path, node in functions():
-        first = node.body[0].lineno if Path(path).name in FACES else node.lineno
+        first = node.body[0].lineno if is_face(path) else node.lineno
         if (lines := (node.end_lineno or 0) - first + 1) > LINES:
             found.append(f"{path}: {node.name} has {lines} lines")
     return found
@@ -65,7 +71,7 @@ def wide_functions() -> list[str]:
     for path, node in functions():
         given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         count = len(given) - (bool(given) and given[0].arg in ("self", "cls"))
-        if count > PARAMETERS and Path(path).name not in FACES and path not in MANY_PARAMETERS:
+        if count > PARAMETERS and not is_face(path) and path not in MANY_PARAMETERS:
             found.append(f"{path}: {node.name} takes {count}")
     return found
 
@@ -103,7 +109,7 @@ def test_any_only_shrinks() -> None:
 def test_what_is_allowed_is_there() -> None:
     there = {path for path, _ in modules()}
     assert MANY_PARAMETERS.keys() <= there
-    assert {Path(path).name for path in there} >= FACES
+    assert there | {Path(path).name for path in there} >= FACES
 
 
 if __name__ == "__main__":

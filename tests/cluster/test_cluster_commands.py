@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from slipway.cluster.diff import compare
 from slipway.commands.cli import app
-from slipway.commands.cluster import commands
+from slipway.commands.cluster import runs
 from slipway.components.support.errors import ProjectError
 from slipway.pipelines.package import Package, read_package
 
@@ -25,7 +25,7 @@ from slipway.pipelines.package import Package, read_package
 def here(compiled: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The commands' defaults, as in a checkout: compiled/ and examples/ below the directory."""
     monkeypatch.chdir(repository)
-    monkeypatch.setattr("slipway.commands.cluster.commands.COMPILED", compiled)
+    monkeypatch.setattr("slipway.commands.cluster.pipelines.COMPILED", compiled)
     return compiled
 
 
@@ -123,7 +123,7 @@ def test_the_id_of_a_run_stands_whole_on_any_terminal(
     """It is what `slipway runs RUN`, `logs` and `cancel` ask for."""
     for pipeline in ("training", "retraining"):
         slipway("submit", here / f"flights-{pipeline}.yaml")
-    monkeypatch.setattr(commands, "console", Console(width=columns))
+    monkeypatch.setattr(runs, "console", Console(width=columns))
     lines = slipway("runs").output.splitlines()
     assert max(map(len, lines)) <= columns
     for run_id in kubeflow_server.runs:

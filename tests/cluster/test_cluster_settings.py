@@ -26,7 +26,7 @@ def wide(
     monkeypatch.setattr("slipway.components.support.settings.INLINE", 10)
     compile_project(flights, tmp_path / "compiled")
     monkeypatch.chdir(repository)
-    monkeypatch.setattr("slipway.commands.cluster.commands.COMPILED", tmp_path / "compiled")
+    monkeypatch.setattr("slipway.commands.cluster.pipelines.COMPILED", tmp_path / "compiled")
     return tmp_path / "compiled"
 
 
