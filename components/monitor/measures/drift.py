@@ -30,6 +30,7 @@ from slipway.components.monitor.measures.sketch import (
     NumericSketch,
     Sketch,
 )
+from slipway.components.support.pages import digits
 
 COARSE = 20
 RARE = 20.0
@@ -191,11 +192,11 @@ def _reason(test: Test) -> str:
     return {
         "values": f"values moved by {test.effect:.2f} sd",
         "shape": f"shape changed by {test.effect:.2f}",
-        "commonest": f"share of its commonest value changed by {test.effect:.1%}",
+        "commonest": f"share of its commonest value changed by {digits.share(test.effect)}",
         "others": f"values but the commonest moved by {test.effect:.2f} sd",
-        "categories": f"{test.effect:.1%} changed category",
-        "unseen": f"{test.effect:.1%} new values",
-        "nulls": f"missing share changed by {test.effect:.1%}",
+        "categories": f"{digits.share(test.effect)} changed category",
+        "unseen": f"{digits.share(test.effect)} new values",
+        "nulls": f"missing share changed by {digits.share(test.effect)}",
     }[test.question]
 
 

@@ -12,7 +12,7 @@ from slipway.components.contracts.monitoring.monitoring_record import (
     MLSystemMetrics,
     MonitoringRecord,
 )
-from slipway.components.monitor.measures.drift import DriftResult, compare
+from slipway.components.monitor.measures.drift import DriftResult, Test, _reason, compare
 from slipway.components.monitor.measures.sketch import (
     NumericSketch,
     add_column,
@@ -193,6 +193,19 @@ def test_every_alert_has_a_unit_and_amounts_that_can_be_read() -> None:
         "HIGH_LATENCY": "136 ms", "PREDICTION_DRIFT": "changed", "LOW_ACCURACY": "0.464",
         "SKEW": "0\u00a0% of the rows",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("nulls", "missing share changed by 12.8\u00a0%"),
+        ("categories", "12.8\u00a0% changed category"),
+        ("unseen", "12.8\u00a0% new values"),
+        ("values", "values moved by 0.13 sd"),
+    ],
+)
+def test_a_feature_s_reason_has_its_share_as_the_rest_of_the_page(question: str, said: str) -> None:
+    assert _reason(Test(question=question, effect=0.128, least=0.05, p=0.01)) == said
 
 
 def test_where_evidently_says_otherwise_one_line_says_why() -> None:
