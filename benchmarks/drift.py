@@ -106,10 +106,11 @@ from slipway.components.config.data import parse_window
 from slipway.components.config.monitoring import DriftConfig
 from slipway.components.monitor.measures.drift import compare
 from slipway.components.monitor.reference import read_reference
-from slipway.components.monitor.window import open_window, scan_features
+from slipway.components.monitor.measures.scan import LogReader
+from slipway.components.monitor.window import open_window
 reference = read_reference(Path(sys.argv[1]) / "reference", "1", "train")
 window = open_window(sys.argv[1] + "/log", "bench", parse_window(*sys.argv[2:4]))
-scan = scan_features(window, "1", reference)
+scan = LogReader(window).scan("1", reference, 0, 0)
 assert scan.rows == int(sys.argv[4]), scan.rows
 compare(reference.sketches, scan.sketches, reference.kinds, DriftConfig())
 """
@@ -158,19 +159,22 @@ def against_decoding() -> list[Row]:
     ]
 
 
-def write_log(folder: Path) -> None:
-    """A day's log of LOG_ROWS rows in FILES files, and a reference of 50,000 rows."""
+def write_log(folder: Path, total: int = LOG_ROWS) -> None:
+    """A day's log of so many rows in FILES files, each with a key, and a reference of 50,000 rows."""
     schema = log_schema(FEATURES, label_type("binary").columns())
-    rows = LOG_ROWS // FILES
+    rows = total // FILES
     for i in range(FILES):
         moment = START + timedelta(hours=i)
         part = table(rows, 100 + i)
         constant = {
-            "request_id": "r", "row": 0, "key": None, "time": moment, "served_at": moment,
+            "request_id": "r", "row": 0, "time": moment, "served_at": moment,
             "model_version": "1", "status": 200, "probability": 0.5, "label": 1, "latency_ms": 1.0,
         }  # fmt: skip
+        keys = pa.array(np.arange(i * rows, (i + 1) * rows)).cast(pa.string())
         columns = [
-            pa.repeat(pa.scalar(constant[f.name], f.type), rows)
+            keys
+            if f.name == "key"
+            else pa.repeat(pa.scalar(constant[f.name], f.type), rows)
             if f.name in constant
             else part[f.name.removeprefix(FEATURE_PREFIX)].cast(f.type)
             for f in schema

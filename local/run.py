@@ -170,4 +170,5 @@ def _monitor(job: Job, result: RunResult) -> None:
     add_report(result, "monitoring report", run.output("monitor", "report"))
     add_report(result, "Evidently's page", run.output("monitor", "evidently"))
     result.tasks = [task for task in result.tasks if task.name != "monitor"]
-    result.tasks.append(run.tasks["monitor"])
+    watched = run.task("monitor")
+    result.tasks += [watched] if watched else []

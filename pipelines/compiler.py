@@ -32,6 +32,9 @@ MORE_FACES: dict[str, tuple[str, str]] = {
     "score-shard": ("deploy", "score_shard"),
     "merge-predictions": ("deploy", "merge_predictions"),
     "monitor-predictions": ("monitor", "monitor_predictions"),
+    "plan-monitoring": ("monitor", "plan_monitoring"),
+    "monitor-shard": ("monitor", "monitor_shard"),
+    "merge-monitoring": ("monitor", "merge_monitoring"),
 }
 COMPONENTS = Path(__file__).resolve().parents[1] / "components"
 _DUMPER: object = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -18,6 +18,7 @@ from slipway.pipelines.tasks import (
     scratch_of,
     settle,
 )
+from slipway.pipelines.watching import watch_in_shards
 
 _PARAMETERS: ParameterTypes = {
     "project": str,
@@ -112,6 +113,21 @@ def _watch(given: Channels, project: Project, scratch: dict[str, object]) -> dsl
         # What has no example yet has no label yet: monitor says so.
         may_be_empty=True,
     )
+    watched = watch_window(given, project, labels, **scratch)
+    if project.monitoring.retention.pipeline_runs is not None:
+        _let_in(watched)
+    return watched
+
+
+def watch_window(
+    given: Channels, project: Project, labels: object, **scratch: object
+) -> dsl.PipelineTask:
+    """Looks at the window in one task, or in shards whose merge judges as if it had been one."""
+    due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
+    window = {"window_start": given.window_start, "window_end": given.window_end}
+    whole = {**scratch, "endpoint": given.endpoint}
+    if project.orchestration.shards != 1:
+        return watch_in_shards(given, project, labels, {**window, "scheduled_at": due}, whole)
     watched = settle(
         monitor(
             labels=labels,
@@ -119,17 +135,13 @@ def _watch(given: Channels, project: Project, scratch: dict[str, object]) -> dsl
             config=given.monitoring,
             features=given.features,
             data_root=given.data_root,
-            window_start=given.window_start,
-            window_end=given.window_end,
-            endpoint=given.endpoint,
-            scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
-            **scratch,
+            **window,
+            **whole,
+            scheduled_at=due,
         ),
         project,
     ).set_caching_options(False)
     route_secrets(watched, project)
-    if project.monitoring.retention.pipeline_runs is not None:
-        _let_in(watched)
     return watched
 
 

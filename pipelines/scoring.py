@@ -26,6 +26,7 @@ from slipway.pipelines.tasks import (
     scratch_of,
     settle,
 )
+from slipway.pipelines.watching import watch_in_shards
 
 _PARAMETERS: ParameterTypes = {
     "project": str,
@@ -133,6 +134,9 @@ def _look_up_rows(given: Channels, project: Project, scratch: dict[str, Any]) ->
 def _score(given: Channels, project: Project, labels: Any, rows: Any) -> None:
     """Predicts the rows, and records their drift and, where labels are known, how right it was."""
     predictions = predict_rows(given, project, rows)
+    if project.orchestration.shards != 1:
+        watch_in_shards(given, project, labels, {"predictions": predictions}, {})
+        return
     watched = settle(
         monitor_predictions(
             predictions=predictions,

@@ -39,6 +39,9 @@ TaskName = Literal[
     "register",
     "deploy",
     "monitor",
+    "plan-monitoring",
+    "monitor-shard",
+    "merge-monitoring",
     "scoring-features",
     "score",
     "plan-scoring",
@@ -55,6 +58,8 @@ IN_SHARDS: dict[str, tuple[TaskName, ...]] = {
     "ingest": ("plan-ingest", "ingest-shard", "merge-dataset"),
     "validate": ("validate-shard", "merge-validated"),
     "score": ("plan-scoring", "score-shard", "merge-predictions"),
+    "monitor": ("plan-monitoring", "monitor-shard", "merge-monitoring"),
+    "monitor-predictions": ("plan-monitoring", "monitor-shard", "merge-monitoring"),
 }
 """A task to those that do its work in shards. The last of them, the merge, gives what it gives."""
 PipelineName = Literal["training", "retraining", "monitoring", "scoring", "backfill"]
@@ -131,8 +136,8 @@ class Orchestration(Section):
     )
     shards: Shards = Field(
         default=1,
-        description="How many pods share a table's ingest, validation and scoring, at most: a number to "
-        "128, or auto, one for every 4,194,304 rows. 1: one task each does it all.",
+        description="How many pods share a table's ingest, validation and scoring, and monitoring, "
+        "at most: a number to 128, or auto, one for every 4,194,304 rows. 1: one task each does it all.",
     )
     tasks: dict[TaskName, TaskSettings] = Field(default={}, description="Task to what it asks for.")
 

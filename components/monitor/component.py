@@ -1,4 +1,4 @@
-"""The KFP faces of monitor: a window, a scored table, the training asked for, a run that failed."""
+"""The KFP faces of monitor: a window (in one task or in shards), the training asked for, a failed run."""
 
 from kfp import dsl
 
@@ -124,6 +124,167 @@ def monitor_predictions(
     record.metadata.update(result.metadata())
     for name, value in result.numbers.items():
         metrics.log_metric(name, value)
+
+
+@dsl.component(base_image=image("monitor"), install_kfp_package=False)
+def plan_monitoring(
+    project: str,
+    config: dict,
+    shards: int,
+    plan: dsl.Output[dsl.Artifact],
+    predictions: dsl.Input[dsl.Dataset] = None,
+    window_start: str = "",
+    window_end: str = "",
+    scheduled_at: str = "",
+    data_root: str = "",
+) -> list:
+    """Settles once for all shards which files of the log they read, and which version is measured.
+
+    Args:
+        project: The project's name: the served model.
+        config: The project's `monitoring` section.
+        shards: How many shards at most; 0: as many as the log's rows ask for.
+        plan: The window and the files.
+        predictions: A scored table, which is looked at in the place of the log; its window is its own.
+        window_start: As for `monitor`.
+        window_end: As for `monitor`.
+        scheduled_at: As for `monitor`.
+        data_root: Folder or object-store prefix below which large settings lie as files.
+
+    Returns:
+        A text for each shard, which `monitor_shard` reads.
+    """
+    from pathlib import Path
+
+    from slipway.components.config.data import parse_window, resolve_window
+    from slipway.components.contracts.predictions import read_predictions
+    from slipway.components.monitor.shards import plan_monitoring as work
+    from slipway.components.support.settings import given
+
+    if predictions is None:
+        window = resolve_window(window_start, window_end, scheduled_at)
+    else:
+        window = parse_window(*read_predictions(Path(predictions.path)).moments)
+    return work(
+        project=project,
+        config=given("monitoring", config, data_root),
+        window=window,
+        plan=Path(plan.path),
+        shards=int(shards),
+        log_uri=predictions.path if predictions else "",
+    ).shards
+
+
+@dsl.component(base_image=image("monitor"), install_kfp_package=False)
+def monitor_shard(
+    plan: dsl.Input[dsl.Artifact],
+    project: str,
+    config: dict,
+    features: dict,
+    shard: str,
+    part: dsl.Output[dsl.Dataset],
+    predictions: dsl.Input[dsl.Dataset] = None,
+    data_root: str = "",
+):
+    """Sketches the features of one shard of the log, and hands on its answers.
+
+    Args:
+        plan: What all shards agreed on.
+        project: The project's name: the served model.
+        config: The project's `monitoring` section.
+        features: The project's `features` section.
+        shard: Which shard it is, as planned.
+        part: The sketches, the answers and a sample of the rows.
+        predictions: As for `plan_monitoring`.
+        data_root: Folder or object-store prefix below which large settings lie as files.
+    """
+    from pathlib import Path
+
+    from slipway.components.monitor.shards import monitor_shard as work
+    from slipway.components.support.settings import given
+
+    found = work(
+        plan=Path(plan.path),
+        project=project,
+        config=given("monitoring", config, data_root),
+        features=given("features", features, data_root),
+        shard=shard,
+        part=Path(part.path),
+        log_uri=predictions.path if predictions else "",
+    )
+    # Little: Kubeflow gives the merge what is noted of all shards in one argument.
+    part.metadata["rows"] = found.answers
+
+
+@dsl.component(base_image=image("monitor"), install_kfp_package=False)
+def merge_monitoring(
+    plan: dsl.Input[dsl.Artifact],
+    parts: dsl.Input[list[dsl.Dataset]],
+    labels: dsl.Input[dsl.Dataset],
+    project: str,
+    config: dict,
+    features: dict,
+    record: dsl.Output[dsl.Artifact],
+    report: dsl.Output[dsl.HTML],
+    evidently: dsl.Output[dsl.HTML],
+    metrics: dsl.Output[dsl.Metrics],
+    predictions: dsl.Input[dsl.Dataset] = None,
+    endpoint: str = "",
+    data_root: str = "",
+    scratch: str = "",
+) -> str:
+    """Puts the shards of a window together and judges it, as if one task had measured all.
+
+    Args:
+        plan: What all shards agreed on.
+        parts: What each shard found.
+        labels: As for `monitor`.
+        project: As for `monitor`.
+        config: As for `monitor`.
+        features: As for `monitor`.
+        record: As for `monitor`.
+        report: As for `monitor`.
+        evidently: As for `monitor`.
+        metrics: As for `monitor`.
+        predictions: As for `plan_monitoring`. Its history is PROJECT-scoring's, and nothing retrains.
+        endpoint: As for `monitor`.
+        data_root: Folder or object-store prefix below which large settings lie as files.
+        scratch: Folder for what does not fit into memory; empty: the pod's own disk.
+
+    Returns:
+        "retrain" or "keep".
+    """
+    from pathlib import Path
+
+    from slipway.components.monitor.monitor import MonitoringTask
+    from slipway.components.monitor.shards import merge_monitoring as work
+    from slipway.components.monitor.shards import planned_window
+    from slipway.components.support.environment import use_scratch
+    from slipway.components.support.settings import given
+
+    use_scratch(scratch)
+    settings = given("monitoring", config, data_root)
+    result = work(
+        MonitoringTask(
+            labels_path=Path(labels.path),
+            project=project,
+            config={**settings, "retrain": False} if predictions else settings,
+            features=given("features", features, data_root),
+            window=planned_window(Path(plan.path)),
+            endpoint=endpoint,
+            record_path=Path(record.path),
+            report_path=Path(report.path),
+            evidently_path=Path(evidently.path),
+            log_uri=predictions.path if predictions else "",
+            series=f"{project}-scoring" if predictions else "",
+        ),
+        plan=Path(plan.path),
+        parts=[Path(part.path) for part in parts],
+    )
+    record.metadata.update(result.metadata())
+    for name, value in result.numbers.items():
+        metrics.log_metric(name, value)
+    return result.decision
 
 
 @dsl.component(base_image=image("monitor"), install_kfp_package=False)

@@ -19,6 +19,7 @@ from slipway.components.support.stage import progress, stage
 
 # What measures imports numpy, a third of the time to the first line: it comes once the settings are read.
 if TYPE_CHECKING:
+    from slipway.components.monitor.measures.scan import WindowReader
     from slipway.components.monitor.measures.window_measures import WindowMeasures
 
 Decision = Literal["retrain", "keep"]
@@ -113,8 +114,29 @@ def monitor_window(
     """
     settings = MonitoringConfig.parse(task.config, "monitoring")
     if not task.log_uri:
-        _wait_for_log(task, wait)
+        wait_for_log(task.window, wait)
 
+    from slipway.components.monitor.measures.scan import LogReader
+    from slipway.components.monitor.window import open_window
+
+    progress("reading the log", 0.0)
+    log = open_window(task.log_uri or environment.inference_log_uri(), task.project, task.window)
+    return watch(task, LogReader(log), settings)
+
+
+def watch(
+    task: MonitoringTask, reader: "WindowReader", settings: MonitoringConfig
+) -> MonitoringResult:
+    """Measures a window of which all is known, judges it, and tells who is to know.
+
+    Args:
+        task: which window of which model.
+        reader: gives its rows.
+        settings: the `monitoring` section.
+
+    Raises:
+        SlipwayError: as `monitor_window`.
+    """
     from slipway.components.monitor import history
     from slipway.components.monitor.alerting.routes import notify
     from slipway.components.monitor.late import log_matured
@@ -123,7 +145,6 @@ def monitor_window(
     from slipway.components.monitor.tracking import log_report, log_series
 
     series = task.series or task.project
-    progress("reading the log", 0.0)
     measures = measure_window(
         MeasuredSeries(
             model=task.project,
@@ -132,7 +153,7 @@ def monitor_window(
             labels=task.labels_path,
             features=FeaturesConfig.parse(task.features, "features"),
         ),
-        task.window,
+        reader,
         settings,
     )
     record = make_record(series, task.window, measures, task.endpoint, settings)
@@ -154,13 +175,14 @@ def monitor_window(
     return MonitoringResult(record=record)
 
 
-def _wait_for_log(task: MonitoringTask, wait: Callable[[Window], str] | None) -> None:
+def wait_for_log(window: Window, wait: Callable[[Window], str] | None = None) -> None:
+    """Waits until the log of a window is whole; as for `monitor_window`."""
     from slipway.components.monitor.window import wait_until_whole
 
     wait = wait or partial(
         wait_until_whole, whole_after=whole_after(environment.inference_log_uri())
     )
-    if missing := wait(task.window):
+    if missing := wait(window):
         progress(f"WARNING: {missing}")
 
 

@@ -28,12 +28,12 @@ from slipway.components.monitor.alerting.alerts import (
 )
 from slipway.components.monitor.measures.drift import DriftResult
 from slipway.components.monitor.measures.performance import Performance
+from slipway.components.monitor.measures.scan import FeatureScan
 from slipway.components.monitor.measures.skew import Skew
 from slipway.components.monitor.measures.system import scrape
 from slipway.components.monitor.measures.window_measures import Baseline, WindowMeasures
 from slipway.components.monitor.reference import Reference
 from slipway.components.monitor.retraining.retrain import decide
-from slipway.components.monitor.window import FeatureScan
 from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
 

@@ -1,11 +1,11 @@
-"""One window of the inference log: its answers as a table, its features as sketches."""
+"""One window of the inference log: where its rows lie, and its answers as a table."""
 
-import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,22 +15,20 @@ from slipway.components.config.data import Window
 from slipway.components.config.kinds import LabelKind
 from slipway.components.contracts.monitoring.inference_log import FEATURE_PREFIX, WHOLE_AFTER
 from slipway.components.monitor import payloads
-from slipway.components.monitor.measures.sketch import (
-    Sketch,
-    add_column,
-    hours_since_1970,
-    new_sketch,
-)
-from slipway.components.monitor.reference import Reference
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
     from fsspec import AbstractFileSystem
 
 _REQUEST = ("row", "key", "time", "served_at", "model_version", "status", "latency_ms")
 CHUNK = 1 << 17
+PIECE_ROWS = 1 << 18
+"""Rows of a piece of the log: it is sketched by itself, whoever does it."""
+Piece = Mapping[str, range]
+"""Which row groups of which files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +39,8 @@ class LogWindow:
         uri: root of the log. files: paths of the hours that the window touches.
         filesystem: the fsspec file system that opens them.
         scratch: holds the files where they were made from KServe's payload log.
+        sizes: of each file that was opened, the rows of its row groups.
+        groups: which row groups of a file are read; of one that is not named, all.
     """
 
     uri: str
@@ -49,6 +49,38 @@ class LogWindow:
     files: list[str]
     filesystem: "AbstractFileSystem"
     scratch: "tempfile.TemporaryDirectory[str] | None" = None
+    sizes: dict[str, list[int]] = field(default_factory=dict)
+    groups: Piece = field(default_factory=dict)
+
+    def pieces(self) -> list[Piece]:
+        """The log in runs of row groups of `PIECE_ROWS` rows or a little more: its files say which.
+
+        Raises:
+            SlipwayError: naming the file that cannot be read.
+        """
+        found: list[dict[str, range]] = []
+        rows = PIECE_ROWS
+        for path in self.files:
+            if path not in self.sizes:
+                with self._opened(path):
+                    pass
+            for group, size in enumerate(self.sizes[path]):
+                if rows >= PIECE_ROWS:
+                    found.append({})
+                    rows = 0
+                first = found[-1].get(path, range(group, group)).start
+                found[-1][path] = range(first, group + 1)
+                rows += size
+        return list(found)
+
+    def below_root(self, path: str) -> str:
+        """A file's place below the root of the log."""
+        _, _, place = path.rpartition(f"/{self.model}/date=")
+        return f"{self.model}/date={place}"
+
+    def of(self, piece: Piece) -> "LogWindow":
+        """The rows of one piece alone."""
+        return replace(self, files=list(piece), groups=piece)
 
     def batches(self, columns: list[str]) -> Iterator["pa.Table"]:
         """Reads columns of the window's rows, row group by row group.
@@ -60,41 +92,58 @@ class LogWindow:
         """
         import pyarrow as pa
         import pyarrow.compute as pc
-        import pyarrow.parquet as pq
 
         instant = pa.timestamp("us", tz="UTC")
         start, end = pa.scalar(self.window.start, instant), pa.scalar(self.window.end, instant)
         for path in self.files:
-            try:
-                with self.filesystem.open(path, "rb") as file:
-                    parquet = pq.ParquetFile(file)
-                    schema = parquet.schema_arrow  # computed on every access
-                    names = set(schema.names)
-                    texts = [
-                        name
-                        for name in columns
-                        if name.startswith(FEATURE_PREFIX)
-                        and name in names
-                        and schema.field(name).type == pa.string()
-                    ]
-                    # Text features stay the codes that the file has: counting those is cheap.
-                    if texts:
-                        parquet = pq.ParquetFile(
-                            file, metadata=parquet.metadata, read_dictionary=texts
-                        )
-                    wanted = [name for name in dict.fromkeys(["time", *columns]) if name in names]
-                    for group in range(parquet.num_row_groups):
-                        table = parquet.read_row_group(group, columns=wanted)
-                        inside = pc.and_(
-                            pc.greater_equal(table["time"], start), pc.less(table["time"], end)
-                        )
-                        yield keep(table, inside).select([n for n in columns if n in names])
-            # A damaged name of a column or a value is a UnicodeDecodeError.
-            except (OSError, ValueError, pa.ArrowException) as error:
-                raise SlipwayError(
-                    f"The inference log file {path} cannot be read: {error}. If it is damaged, move"
-                    " it away and run the window again."
-                ) from error
+            with self._opened(path, columns) as parquet:
+                names = set(parquet.schema_arrow.names)
+                wanted = [name for name in dict.fromkeys(["time", *columns]) if name in names]
+                for group in self.groups.get(path, range(parquet.num_row_groups)):
+                    table = parquet.read_row_group(group, columns=wanted)
+                    inside = pc.and_(
+                        pc.greater_equal(table["time"], start), pc.less(table["time"], end)
+                    )
+                    yield keep(table, inside).select([n for n in columns if n in names])
+
+    @contextmanager
+    def _opened(self, path: str, columns: Sequence[str] = ()) -> "Iterator[pq.ParquetFile]":
+        """A file of the log, whose text features are read as the codes that it has.
+
+        Raises:
+            SlipwayError: it cannot be read, or is not the one that it was.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with self.filesystem.open(path, "rb") as file:
+                parquet = pq.ParquetFile(file)
+                footer = parquet.metadata
+                sizes = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+                if self.sizes.setdefault(path, sizes) != sizes:
+                    raise SlipwayError(
+                        f"The inference log file {path} has changed since the shards were planned. Run"
+                        " the pipeline again."
+                    )
+                schema = parquet.schema_arrow  # computed on every access
+                texts = [
+                    name
+                    for name in columns
+                    if name.startswith(FEATURE_PREFIX)
+                    and name in schema.names
+                    and schema.field(name).type == pa.string()
+                ]
+                # Text features stay the codes that the file has: counting those is cheap.
+                if texts:
+                    parquet = pq.ParquetFile(file, metadata=footer, read_dictionary=texts)
+                yield parquet
+        # A damaged name of a column or a value is a UnicodeDecodeError.
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise SlipwayError(
+                f"The inference log file {path} cannot be read: {error}. If it is damaged, move"
+                " it away and run the window again."
+            ) from error
 
 
 def keep(table: "pa.Table", wanted: "pa.ChunkedArray") -> "pa.Table":
@@ -141,6 +190,35 @@ def open_window(uri: str, model: str, window: Window) -> LogWindow:
         files=sorted(files),
         filesystem=filesystem,
         scratch=scratch,
+    )
+
+
+def open_files(uri: str, model: str, window: Window, files: Mapping[str, list[int]]) -> LogWindow:
+    """The log of a window whose files are known.
+
+    Args:
+        uri: as for `open_window`, and no payload log of KServe's.
+        model: likewise.
+        window: likewise.
+        files: as `LogWindow.below_root` names them, with the rows of their row groups.
+
+    Raises:
+        SlipwayError: the store is of no kind that is known.
+    """
+    import fsspec
+
+    try:
+        filesystem, root = fsspec.core.url_to_fs(uri)
+    except (OSError, ValueError, ImportError) as error:
+        raise SlipwayError(f"The inference log {uri} cannot be read: {error}.") from error
+    sizes = {f"{root.rstrip('/')}/{name}": rows for name, rows in files.items()}
+    return LogWindow(
+        uri=uri,
+        model=model,
+        window=window,
+        files=list(sizes),
+        filesystem=filesystem,
+        sizes=sizes,
     )
 
 
@@ -197,40 +275,62 @@ def read_answers(window: LogWindow, kind: LabelKind, features: Sequence[str] = (
         window: the log.
         kind: of label, which says the columns of an answer; they are null in rows that a version of
             another kind answered.
-        features: columns of features that are wanted all the same; null where a file has them not.
+        features: columns of features that are wanted all the same, as text; null where a file has them
+            not.
     """
+    import pyarrow as pa
+
+    schema = answer_schema(kind, features)
+    return pa.concat_tables([schema.empty_table(), *answer_batches(window, kind, features)])
+
+
+def answer_schema(kind: LabelKind, features: Sequence[str]) -> "pa.Schema":
+    """The columns of `read_answers`."""
     import pyarrow as pa
 
     from slipway.components.contracts.monitoring.inference_log import log_schema
     from slipway.components.metrics.kinds.choose import label_type
 
     columns = label_type(kind).columns()
+    whole = log_schema((), columns)
     names = [*_REQUEST, *(name for name, _ in columns)]
-    schema = pa.schema([log_schema((), columns).field(name) for name in names])
-    tables = [schema.empty_table()]
-    extra: dict[str, list[pa.ChunkedArray]] = {name: [] for name in features}
-    for table in window.batches([*names, *features]):
-        for name in features:
-            values = table[name] if name in table.column_names else pa.nulls(table.num_rows)
-            extra[name].append(values.cast(pa.string()))
-        table = table.select([name for name in table.column_names if name in names])
-        lacking = [name for name in _REQUEST if name not in table.column_names]
-        if lacking:
-            raise SlipwayError(
-                f"The inference log {window.uri} of {window.model} lacks the columns"
-                f" {', '.join(lacking)}: it was not written by this release's predictor."
-            )
-        if not _holds(table, schema):
-            # Another version's answers, of another kind of label.
-            table = table.select(list(_REQUEST))
-            for name, column in columns:
-                table = table.append_column(name, pa.nulls(table.num_rows, column))
-        tables.append(table.select(names).cast(schema))
-    answers = pa.concat_tables(tables)
-    for name, parts in extra.items():
-        chunks = [chunk for part in parts for chunk in getattr(part, "chunks", [part])]
-        answers = answers.append_column(name, pa.chunked_array(chunks, pa.string()))
-    return answers
+    texts = [pa.field(name, pa.string()) for name in features]
+    return pa.schema([*(whole.field(name) for name in names), *texts])
+
+
+def answer_batches(
+    window: LogWindow, kind: LabelKind, features: Sequence[str] = ()
+) -> "Iterator[pa.Table]":
+    """As `read_answers`, row group by row group.
+
+    Raises:
+        SlipwayError: a file cannot be read, or was not written by a predictor of this release.
+    """
+    import pyarrow as pa
+
+    schema = answer_schema(kind, features)
+    answers = pa.schema([field for field in schema if field.name not in features])
+    for table in window.batches(schema.names):
+        _require_columns(table, _REQUEST, window)
+        # Another version's answers are of another kind of label.
+        taken = {*(answers.names if _holds(table, answers) else _REQUEST), *features}
+        taken &= set(table.column_names)
+        columns = [
+            table[field.name].cast(field.type)
+            if field.name in taken
+            else pa.nulls(table.num_rows, field.type)
+            for field in schema
+        ]
+        yield pa.table(columns, schema=schema)
+
+
+def _require_columns(table: "pa.Table", names: Sequence[str], window: LogWindow) -> None:
+    lacking = [name for name in names if name not in table.column_names]
+    if lacking:
+        raise SlipwayError(
+            f"The inference log {window.uri} of {window.model} lacks the columns"
+            f" {', '.join(lacking)}: it was not written by this release's predictor."
+        )
 
 
 def _holds(table: "pa.Table", schema: "pa.Schema") -> bool:
@@ -254,112 +354,33 @@ def is_answered(table: "pa.Table") -> "pa.ChunkedArray":
 
 def main_version(answers: "pa.Table") -> tuple[str | None, dict[str, int]]:
     """The version that answered most of the window's rows, and the rows of each version."""
+    return _most_frequent(_count_versions(answers))
+
+
+def find_version(window: LogWindow) -> tuple[str | None, dict[str, int]]:
+    """As `main_version`, of a log whose answers are not read.
+
+    Raises:
+        SlipwayError: as `answer_batches`.
+    """
+    names = ["row", "model_version"]
+    counts: Counter[str] = Counter()
+    for table in window.batches(names):
+        _require_columns(table, names, window)
+        counts += _count_versions(table)
+    return _most_frequent(counts)
+
+
+def _count_versions(answers: "pa.Table") -> Counter[str]:
     predicted = answers.filter(is_answered(answers))
-    counts = Counter(
+    return Counter(
         {
             str(item["values"].as_py()): int(item["counts"].as_py())
             for item in predicted["model_version"].value_counts()
         }
     )
+
+
+def _most_frequent(counts: Counter[str]) -> tuple[str | None, dict[str, int]]:
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return (ordered[0][0] if ordered else None), dict(ordered)
-
-
-@dataclass(slots=True, kw_only=True)
-class FeatureScan:
-    """What the features of one version looked like in the window.
-
-    Attributes:
-        sketches: feature to its sketch. rows: how many rows were counted.
-        sample: an even sample of at most the asked number of rows, features under their own names.
-        missing_columns: features that no file of the log has: a break of the schema.
-        wrong_types: feature to the type that the log has and that cannot be read as its kind.
-    """
-
-    sketches: dict[str, Sketch]
-    rows: int = 0
-    sample: "pa.Table | None" = None
-    missing_columns: list[str] = field(default_factory=list)
-    wrong_types: dict[str, str] = field(default_factory=dict)
-
-
-def _answered_chunks(
-    window: LogWindow, logged_version: str, features: list[str]
-) -> "Iterator[pa.Table]":
-    """The answered rows of one version with these features, in pieces of about `CHUNK` rows."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    columns = ["time", "model_version", "row", *(FEATURE_PREFIX + name for name in features)]
-    waiting: list[pa.Table] = []
-    for table in window.batches(columns):
-        answered = pc.and_(pc.equal(table["model_version"], logged_version), is_answered(table))
-        table = keep(table.drop_columns(["model_version", "row"]), answered)
-        if waiting and waiting[0].schema != table.schema:
-            yield pa.concat_tables(waiting)
-            waiting = []
-        waiting.append(table)
-        if sum(part.num_rows for part in waiting) >= CHUNK:
-            yield pa.concat_tables(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_tables(waiting)
-
-
-def scan_features(
-    window: LogWindow,
-    logged_version: str,
-    reference: Reference,
-    sample_rows: int = 0,
-    total: int = 0,
-) -> FeatureScan:
-    """Sketches every feature of one version's rows in one pass.
-
-    Memory is bounded by a chunk of rows and the sketches. The sample is drawn evenly over the window
-    with a fixed seed, so a repeated run draws the same.
-
-    Args:
-        window: the log.
-        logged_version: whose rows.
-        reference: of that version.
-        sample_rows: of the sample; 0: none is drawn.
-        total: how many rows it has in the window, for the progress; 0: unknown.
-    """
-    import pyarrow as pa
-
-    kinds = reference.kinds
-    scan = FeatureScan(
-        sketches={name: new_sketch(kind, reference.edges.get(name)) for name, kind in kinds.items()}
-    )
-    seen: set[str] = set()
-    draw = random.Random(0)  # noqa: S311
-    sampled: list[pa.Table] = []
-
-    def take(chunk: pa.Table) -> None:
-        scan.rows += chunk.num_rows
-        progress(f"{scan.rows:,} rows compared", min(1.0, scan.rows / total) if total else None)
-        hours = hours_since_1970(chunk["time"])
-        for name, kind in kinds.items():
-            column = FEATURE_PREFIX + name
-            if column not in chunk.column_names or name in scan.wrong_types:
-                continue
-            seen.add(name)
-            try:
-                add_column(scan.sketches[name], chunk[column], kind, hours)
-            except (pa.ArrowException, TypeError):
-                scan.wrong_types[name] = str(chunk[column].type)
-        if sample_rows:
-            size = min(chunk.num_rows, sample_rows)
-            rows = chunk.drop_columns(["time"]).take(sorted(draw.sample(range(len(chunk)), size)))
-            sampled.append(
-                rows.rename_columns([n.removeprefix(FEATURE_PREFIX) for n in rows.column_names])
-            )
-
-    for chunk in _answered_chunks(window, logged_version, list(kinds)):
-        take(chunk)
-    scan.missing_columns = [name for name in kinds if name not in seen] if scan.rows else []
-    if sampled:
-        everything = pa.concat_tables(sampled, promote_options="permissive")
-        size = min(everything.num_rows, sample_rows)
-        scan.sample = everything.take(sorted(draw.sample(range(everything.num_rows), size)))
-    return scan

@@ -20,6 +20,7 @@ REPORTS = {
     ("validate", "report"): "data",
     ("merge-validated", "report"): "data",
     ("monitor", "report"): "monitoring",
+    ("merge-monitoring", "report"): "monitoring",
     ("monitor-predictions", "report"): "drift",
 }
 SHOWN_RUNS = 50

@@ -36,6 +36,7 @@ from slipway.pipelines.scoring import predict_rows
 INGEST = ("plan-ingest", "ingest-shard", "merge-dataset")
 VALIDATE = ("validate-shard", "merge-validated")
 IN_SHARDS = ("plan-scoring", "score-shard", "merge-predictions")
+WATCH = ("plan-monitoring", "monitor-shard", "merge-monitoring")
 
 
 def _sharded(repository: Path, shards: str) -> LoadedProject:
@@ -63,9 +64,10 @@ def test_one_shard_is_the_pipeline_that_has_none(
     [
         ("training", [*INGEST, *VALIDATE, "features"]),
         ("retraining", [*INGEST, *VALIDATE, "features"]),
-        ("scoring", [*INGEST, *VALIDATE, "scoring-features", *IN_SHARDS, "monitor-predictions"]),
+        ("scoring", [*INGEST, *VALIDATE, "scoring-features", *IN_SHARDS, *WATCH]),
         ("backfill", [*INGEST, *VALIDATE, "backfill"]),
-        ("monitoring", [*INGEST, "monitor"]),
+        ("monitoring", [*INGEST, "merge-monitoring", "retrain"]),
+        ("monitoring", [*WATCH, "retrain"]),
     ],
 )
 def test_each_stage_is_a_plan_a_loop_and_a_merge(
@@ -74,10 +76,10 @@ def test_each_stage_is_a_plan_a_loop_and_a_merge(
     package = read_package(sharded / f"flights-{pipeline}.yaml")
     assert find_faults(package) == []
     tasks = {task.name: task for task in read_tasks(sharded / f"flights-{pipeline}.yaml")}
-    assert not {"ingest", "validate", "score"} & tasks.keys()
+    assert not {"ingest", "validate", "score", "monitor", "monitor-predictions"} & tasks.keys()
     for earlier, later in pairwise(order):
         assert earlier in tasks[later].needs, later
-    for name in {"ingest-shard", "validate-shard"} & set(order):
+    for name in {"ingest-shard", "validate-shard", "monitor-shard"} & set(order):
         (loop,) = [c for c in package.spec["components"].values() if name in _tasks(c)]
         assert _tasks(loop).keys() == {name}
         assert _tasks(loop)[name]["retryPolicy"]["maxRetryCount"] == 3
@@ -94,7 +96,7 @@ def test_a_shard_is_a_task_with_retries_of_its_own_and_the_merge_waits_for_all(
     assert set(IN_SHARDS) <= order.keys() and "score" not in order
     assert "plan-scoring" in order["score-shard"]
     assert "score-shard" in order["merge-predictions"]
-    assert "merge-predictions" in order["monitor-predictions"]
+    assert "merge-predictions" in order["plan-monitoring"]
     (loop,) = [c for c in package.spec["components"].values() if "score-shard" in _tasks(c)]
     assert _tasks(loop).keys() == {"score-shard"}
     shard = _tasks(loop)["score-shard"]
@@ -104,7 +106,7 @@ def test_a_shard_is_a_task_with_retries_of_its_own_and_the_merge_waits_for_all(
     (group,) = [c for c in package.spec["components"].values() if "plan-scoring" in _tasks(c)]
     loops = [t for t in _tasks(group).values() if "parameterIterator" in t]
     # A loop itself is never tried again, which would do every shard anew.
-    assert len(loops) == 3 and not any("retryPolicy" in task for task in loops)
+    assert len(loops) == 4 and not any("retryPolicy" in task for task in loops)
 
 
 def _tasks(component: dict[str, Any]) -> dict[str, Any]:
@@ -132,6 +134,8 @@ def test_what_is_no_number_of_shards_is_refused(value: str, said: str, repositor
         ("scoring", "score-shard", "predictions", 1),
         ("training", "ingest-shard", "part", 2),
         ("training", "validate-shard", "part", 4),
+        ("monitoring", "monitor-shard", "part", 6),
+        ("scoring", "monitor-shard", "part", 7),
     ],
 )
 def test_what_the_merge_is_given_fits_one_argument(
@@ -184,7 +188,7 @@ def test_a_run_shows_each_shard_and_no_node_of_the_loop(
         assert shards == ["failed" if failed else "succeeded"] * 2
         assert {task.name for task in end.tasks} == {
             *(*INGEST, *VALIDATE, "scoring-features", *IN_SHARDS),
-            *("monitor-predictions", "report-end"),
+            *(*WATCH, "report-end"),
         }
         states = {task.name: task.state for task in end.tasks}
         assert states["merge-predictions"] == ("omitted" if failed else "succeeded") or failed

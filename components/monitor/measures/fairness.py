@@ -121,7 +121,8 @@ def _asked(rule: FairnessRule, then: Mapping[str, object]) -> dict[str, Any]:
 
 def logged_columns(rules: Sequence[FairnessRule], features: Sequence[str]) -> list[str]:
     """The columns of the inference log that hold the groups of some rules: those of features."""
-    return [FEATURE_PREFIX + rule.by for rule in rules if rule.by in features]
+    by = dict.fromkeys(rule.by for rule in rules if rule.by in features)
+    return [FEATURE_PREFIX + name for name in by]
 
 
 def read_groups(

@@ -27,6 +27,7 @@ from slipway.components.monitor.measures.performance import (
     measure,
     read_known_labels,
 )
+from slipway.components.monitor.measures.scan import FeatureScan, WindowReader
 from slipway.components.monitor.measures.sketch import (
     NumericSketch,
     Sketch,
@@ -37,15 +38,7 @@ from slipway.components.monitor.measures.sketch import (
 from slipway.components.monitor.measures.skew import Skew, measure_skew
 from slipway.components.monitor.measures.system import SystemMetrics, measure_system
 from slipway.components.monitor.reference import Reference, fetch_reference
-from slipway.components.monitor.window import (
-    FeatureScan,
-    LogWindow,
-    is_answered,
-    main_version,
-    open_window,
-    read_answers,
-    scan_features,
-)
+from slipway.components.monitor.window import LogWindow, is_answered, main_version
 from slipway.components.support import environment
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.pages.digits import counted
@@ -135,22 +128,22 @@ class MeasuredSeries:
 
 
 def measure_window(
-    of: MeasuredSeries, window: Window, settings: MonitoringConfig
+    of: MeasuredSeries, reader: WindowReader, settings: MonitoringConfig
 ) -> WindowMeasures:
-    """Measures a window.
+    """Measures the window of a log.
 
     Raises:
         SlipwayError: the log, the labels or the reference cannot be read.
     """
-    log = open_window(of.log_uri, of.model, window)
-    answers = read_answers(log, of.features.label.kind)
+    log, window = reader.log, reader.log.window
+    answers = reader.answers(of.features.label.kind)
     logged_version, versions = main_version(answers)
     system = measure_system(answers)
     progress(f"{counted(len(log.files), 'log file')}, {system.predictions:,} predictions", 0.1)
     known_by = window.end + settings.label_wait
     measured = None
     if logged_version is not None:
-        measured = _measure_version(of, log, answers, logged_version, known_by, settings)
+        measured = _measure_version(of, reader, answers, logged_version, known_by, settings)
     return WindowMeasures(
         log=log, versions=versions, system=system, known_by=known_by, version=measured
     )
@@ -158,21 +151,22 @@ def measure_window(
 
 def _measure_version(
     of: MeasuredSeries,
-    log: LogWindow,
+    reader: WindowReader,
     answers: "pa.Table",
     logged_version: str,
     known_by: datetime,
     settings: MonitoringConfig,
 ) -> VersionMeasures:
     progress(f"fetching what version {logged_version} is compared with", 0.15)
-    reference = fetch_reference(of.model, logged_version, _reference_part(settings))
+    log = reader.log
+    reference = fetch_reference(of.model, logged_version, reference_part(settings))
     kind, asked = reference.label.kind, of.features.label.kind
     if kind != asked:
         progress(
             f"WARNING: version {logged_version} was trained on a label of kind {kind}, and"
             f" features.label.kind is {asked}: its answers are held against no label"
         )
-        answers = read_answers(log, kind)
+        answers = reader.answers(kind)
     predicted = _predicted_rows(answers, logged_version)
     progress(f"joining labels to version {logged_version}", 0.2)
     known = read_known_labels(of.labels, of.features, known_by)
@@ -181,17 +175,18 @@ def _measure_version(
     matured = measure_again(
         environment.monitoring_uri(), of.series, of.model, of.log_uri, log.window, known, settings
     )
-    fairness = _measure_fairness(of, log, predicted, logged_version, reference, known)
+    fairness = _measure_fairness(of, reader, predicted, logged_version, reference, known)
     if settings.skew_rows:
         progress("comparing what serving saw with the feature store", 0.35)
     skew = _measure_skew(of, log, logged_version, reference, settings)
     with part(0.4, 0.55):
-        scan = scan_features(
-            log, logged_version, reference, settings.report_rows, total=predicted.num_rows
+        scan = reader.scan(
+            logged_version, reference, settings.report_rows, total=predicted.num_rows
         )
     drift = None
     if scan.rows >= settings.min_rows:
         scan.sketches[PREDICTION] = _sketch_predictions(predicted, reference)
+        scan.seen.add(PREDICTION)
         baseline = _choose_baseline(of.series, reference, log.window, settings)
         result = _measure_drift(scan, baseline, reference, settings)
         drift = DriftFindings(baseline=baseline, result=result)
@@ -209,7 +204,7 @@ def _measure_version(
 
 def _measure_fairness(
     of: MeasuredSeries,
-    log: LogWindow,
+    reader: WindowReader,
     predicted: "pa.Table",
     version: str,
     reference: Reference,
@@ -221,8 +216,7 @@ def _measure_fairness(
     """
     if not reference.fairness:
         return ()
-    rules = [FairnessRule.parse(each["rule"], "gate.fairness") for each in reference.fairness]
-    features = [feature.name for feature in reference.features]
+    rules, features = fairness_rules(reference), list(reference.kinds)
     try:
         groups = read_groups(
             of.labels, of.features, rules, features, predicted, lambda: locate(of.model)
@@ -230,9 +224,14 @@ def _measure_fairness(
     except SlipwayError as error:
         return not_measured(rules, reference.fairness, str(error))
     if logged := logged_columns(rules, features):
-        answers = read_answers(log, reference.label.kind, logged)
+        answers = reader.answers(reference.label.kind, logged)
         predicted = _predicted_rows(answers, version)
     return measure_fairness(predicted, known, groups, reference.label, rules, reference.fairness)
+
+
+def fairness_rules(reference: Reference) -> list[FairnessRule]:
+    """The rules that the version was released with."""
+    return [FairnessRule.parse(each["rule"], "gate.fairness") for each in reference.fairness]
 
 
 def _measure_skew(
@@ -270,7 +269,8 @@ def _sketch_predictions(predicted: "pa.Table", reference: Reference) -> Sketch:
     return sketch
 
 
-def _reference_part(settings: MonitoringConfig) -> Part:
+def reference_part(settings: MonitoringConfig) -> Part:
+    """The part of the reference that windows are compared with."""
     return "test" if settings.drift.reference == "test" else "train"
 
 
@@ -280,7 +280,7 @@ def _choose_baseline(
     """The reference of the release, or earlier windows, where the project chose them and has them."""
     released = Baseline(
         sketches={**reference.sketches, PREDICTION: reference.prediction},
-        name=f"{_reference_part(settings)} part of version {reference.model_version}",
+        name=f"{reference_part(settings)} part of version {reference.model_version}",
     )
     chosen = settings.drift.reference
     if chosen not in ("rolling", "season"):

@@ -309,6 +309,12 @@ def world(
 
 
 @pytest.fixture
+def flights_section() -> dict[str, Any]:
+    """The world's `features` section."""
+    return SECTION
+
+
+@pytest.fixture
 def new_world(world: World, tmp_path: Path) -> Callable[[], World]:
     """More worlds beside `world`, with logs and homes of their own."""
 
