@@ -23,7 +23,6 @@ COPIED = {
     "components": "slipway/components",
     "images/images.lock.yaml": "slipway/images/images.lock.yaml",
     "pyproject.toml": "pyproject.toml",
-    "tests/conftest.py": "tests/conftest.py",
     "tests/support/gate_world.py": "tests/support/gate_world.py",
     "tests/support/gate_cases": "tests/support/gate_cases",
     "tests/components/evaluate": "tests/components/evaluate",
@@ -70,6 +69,8 @@ def main() -> int:
         else:
             shutil.copyfile(source, target)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    # Each mutant is a run of pytest of its own, and no plugin of the environment has a part in it.
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     mutmut = [sys.executable, "-m", "mutmut"]
     children = ["--max-children", str(os.cpu_count() or 1)]
     log = WORK / "run.log"

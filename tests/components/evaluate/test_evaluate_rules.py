@@ -1,6 +1,7 @@
 """The gate's decision: a table of cases (`support/gate_cases`), and what no case is about."""
 
 import math
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,9 @@ def test_every_verdict_word_for_word() -> None:
 
     `PYTHONPATH=.:tests python tests/components/evaluate/test_evaluate_rules.py` rewrites the file.
     """
-    assert every_verdict() == VERDICTS.read_text()
+    written = VERDICTS.read_text().rstrip("\n").split("\n\n")
+    for told, expected in zip_longest(every_verdict(), written):
+        assert told == expected
 
 
 def test_there_are_at_least_sixty_cases() -> None:
@@ -64,4 +67,4 @@ def test_a_rule_that_raises_is_a_failed_rule(monkeypatch: pytest.MonkeyPatch) ->
 
 
 if __name__ == "__main__":
-    VERDICTS.write_text(every_verdict())
+    VERDICTS.write_text("\n\n".join(every_verdict()) + "\n")

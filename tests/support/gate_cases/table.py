@@ -1,5 +1,6 @@
 """The table of the gate's cases, by the kind of label; `verdicts.txt` has what each comes to."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -36,23 +37,21 @@ def verdict_of(good: Evidence, case: Case) -> tuple[RuleResult, ...]:
     return judge(replace(good, **case.evidence), config.with_defaults_of(good.label.kind))
 
 
-def every_verdict() -> str:
-    """All cases' results as text: of the first all of them, of the others those that differ."""
-    lines: list[str] = []
+def every_verdict() -> Iterator[str]:
+    """Each case's results as text: of the first all of them, of the others those that differ."""
     for kind, (good, cases) in KINDS.items():
         of_kind = "" if kind == "binary" else f"{kind}: "
         usual: set[str] = set()
         for case in cases:
             results = [as_line(result) for result in verdict_of(good, case)]
             shown = [line for line in results if line not in usual]
-            lines += ["", f"# {of_kind}{case.name}", *shown]
+            yield "\n".join([f"# {of_kind}{case.name}", *shown])
             usual = usual or set(results)
     for override in OVERRIDES:
         applied, word = override_for(
             failing(**override.evidence), override.approver, override.reason
         )
-        lines += ["", f"# override: {override.name}", f"{applied is not None}: {word}"]
-    return "\n".join(lines).lstrip() + "\n"
+        yield f"# override: {override.name}\n{applied is not None}: {word}"
 
 
 def as_line(r: RuleResult) -> str:
