@@ -6,6 +6,7 @@ BENCH_MLSERVER names (`python -m venv DIR && DIR/bin/pip install mlserver onnxru
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,7 +19,10 @@ from typing import Any
 import httpx
 import psutil
 
-from slipway.components.contracts.bundle import Bundle
+from slipway.components.contracts.bundle import ONNX, Bundle
+
+LIMIT = "C + onnxruntime, the limit"
+"""A server that only parses, runs the graph and answers: what no predictor can be below."""
 
 _MODEL = """
 import numpy as np, onnxruntime as ort, json
@@ -177,7 +181,7 @@ def ours(bundle: Path, scratch: Path, name: str, *flags: str) -> Iterator[Server
 def peers(bundle_folder: Path, bundle: Bundle, scratch: Path) -> dict[str, Any]:
     """Each peer's name and the context that runs it."""
     values: dict[str, Any] = {
-        "onnx": bundle_folder.absolute() / "model.onnx",
+        "onnx": bundle_folder.absolute() / ONNX,
         "numeric": bundle.numeric,
         "text": bundle.categorical,
         "time": bundle.time,
@@ -190,7 +194,26 @@ def peers(bundle_folder: Path, bundle: Bundle, scratch: Path) -> dict[str, Any]:
     if python := os.environ.get("BENCH_MLSERVER"):
         made["MLServer"] = _mlserver(Path(python), values, scratch / "mlserver")
     made["MLflow"] = _mlflow(values["onnx"], bundle, scratch / "mlflow")
+    if compiler := shutil.which("cc"):
+        made[LIMIT] = _limit(compiler, values["onnx"], bundle, scratch)
+    else:
+        print(f"{LIMIT}: its rows stay blank, for want of a C compiler (Debian: gcc libc6-dev).")
     return made
+
+
+def _limit(compiler: str, onnx: Path, bundle: Bundle, scratch: Path) -> Any:
+    """`serve_limit.c`, built here on the library that onnxruntime's wheel has for programs in C."""
+    import onnxruntime
+
+    source = Path(__file__).with_name("serve_limit.c")
+    binary, columns, port = scratch / "limit", scratch / "columns.txt", free_port()
+    build = [compiler, "-std=gnu11", "-O2", "-o", str(binary), str(source), "-ldl", "-lm"]
+    subprocess.run(build, check=True)
+    arrays = {"n": bundle.numeric, "c": bundle.categorical, "t": bundle.time}
+    columns.write_text("".join(f"{kind} {name}\n" for kind in arrays for name in arrays[kind]))
+    (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")
+    command = [str(binary), str(port), str(library), str(onnx), str(columns)]
+    return start(command, port, scratch / "limit.txt")
 
 
 def _mlserver(python: Path, values: dict[str, Any], folder: Path) -> Any:
