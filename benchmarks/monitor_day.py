@@ -123,7 +123,7 @@ def main() -> None:
     workspace = Workspace.at(FOLDER / "monitor_day")
     display = Display(Console(stderr=True))
     job = Job(load_project(EXAMPLE, CHANGES), workspace, display)
-    job.compile()
+    job.compile("training", "monitoring")
     try:
         measured(job)
     finally:

@@ -144,7 +144,7 @@ def _train_here(
                 deliver({"started": None, "why": why}, lambda: say(why))
                 return
             job = Job(loaded, workspace, Display(console))
-            job.compile()
+            job.compile("training")
             result = serve(job, request)
     except KeyboardInterrupt as interrupt:
         say("Interrupted. Nothing half-done was left, and no endpoint was changed.", to=errors)

@@ -43,7 +43,7 @@ def monitor_project(job: Job, *, window: tuple[str, str]) -> tuple[MonitoringRec
     running = [e.url for e in status(home) if e.project == name and e.state == "running"]
     with job.workspace.locked():
         job.workspace.prune()
-        job.compile()
+        job.compile("monitoring")
         run, record = monitor(job, window, running[0] if running else "")
     return record, as_html(Path(run.output("monitor", "report")))
 
@@ -70,7 +70,7 @@ def score_project(job: Job, *, model: str, window: tuple[str, str], publish: str
         )
     with job.workspace.locked():
         job.workspace.prune()
-        job.compile()
+        job.compile("scoring")
         run = job.run(
             "scoring",
             {
@@ -112,7 +112,7 @@ def backfill_project(
     """
     with job.workspace.locked():
         job.workspace.prune()
-        job.compile()
+        job.compile("backfill")
         run = job.run(
             "backfill",
             {

@@ -284,11 +284,12 @@ class Job:
         tables = self.loaded.project.data.tables.values()
         return [join_uri(self.data_root, table.path) for table in tables]
 
-    def compile(self) -> None:
-        """Compiles the project into the workspace."""
-        from slipway.pipelines.compiler import compile_project
+    def compile(self, *names: str) -> None:
+        """Compiles these of the project's pipelines into the workspace: those that are to be run."""
+        from slipway.pipelines.compiler import compile_pipelines, write_packed
 
-        compile_project(self.loaded, self.workspace.compiled)
+        compile_pipelines(self.loaded, self.workspace.compiled, names)
+        write_packed(self.loaded, self.workspace.compiled)
 
     def run(self, name: str, arguments: dict[str, object]) -> PipelineRun:
         """Runs one compiled pipeline; raises where a task failed."""

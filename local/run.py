@@ -59,7 +59,7 @@ def run_project(
     with workspace.locked():
         workspace.prune()
         job = Job(loaded, workspace, display, runner, target)
-        job.compile()
+        job.compile("training", "monitoring")
         result = RunResult(project=loaded.project.project_name)
         decided = (
             {f"gate_override_{k}": v for k, v in asdict(override).items()} if override else None

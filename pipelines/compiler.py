@@ -3,6 +3,7 @@
 import importlib
 import re
 import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import yaml
@@ -40,6 +41,16 @@ COMPONENTS = Path(__file__).resolve().parents[1] / "components"
 _DUMPER: object = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
+# What each pipeline's definition is made of.
+PIPELINES: dict[str, Callable[[LoadedProject], object]] = {
+    "training": lambda of: training_pipeline(of.project, of.schema_content),
+    "retraining": lambda of: training_pipeline(of.project, of.schema_content, scheduled=True),
+    "monitoring": lambda of: monitoring_pipeline(of.project),
+    "scoring": lambda of: scoring_pipeline(of.project, of.schema_content),
+    "backfill": lambda of: backfill_pipeline(of.project, of.schema_content),
+}
+
+
 def compile_project(loaded: LoadedProject, folder: Path) -> list[Path]:
     """Writes the pipelines, the components, and the pipelines as Kubernetes manifests.
 
@@ -54,22 +65,28 @@ def compile_project(loaded: LoadedProject, folder: Path) -> list[Path]:
     Returns:
         The files, in the order written.
     """
-    project = loaded.project
-    name, schema = project.project_name, loaded.schema_content
-    targets: dict[str, object] = {
-        f"{name}-training.yaml": training_pipeline(project, schema),
-        f"{name}-retraining.yaml": training_pipeline(project, schema, scheduled=True),
-        f"{name}-monitoring.yaml": monitoring_pipeline(project),
-        f"{name}-scoring.yaml": scoring_pipeline(project, schema),
-        f"{name}-backfill.yaml": backfill_pipeline(project, schema),
-    }
-    pipelines = list(targets)
+    pipelines = compile_pipelines(loaded, folder, PIPELINES)
+    written = list(pipelines)
     for file, (package, function) in {**{s: (s, s) for s in packages()}, **MORE_FACES}.items():
         face = importlib.import_module(f"slipway.components.{package}.component")
-        targets[f"components/{file}.yaml"] = getattr(face, function)
-    written = [_write(definition, folder / file) for file, definition in targets.items()]
-    written += [_write_manifests(folder / file) for file in pipelines]
-    for path, content in packed_files(project, schema).items():
+        written.append(_write(getattr(face, function), folder / f"components/{file}.yaml"))
+    written += [_write_manifests(path) for path in pipelines]
+    return written + write_packed(loaded, folder)
+
+
+def compile_pipelines(loaded: LoadedProject, folder: Path, names: Iterable[str]) -> list[Path]:
+    """Writes the named ones of `PIPELINES`; what is too large for a parameter, `write_packed` does."""
+    definitions = {name: PIPELINES[name](loaded) for name in names}
+    return [
+        _write(definition, folder / f"{loaded.project.project_name}-{name}.yaml")
+        for name, definition in definitions.items()
+    ]
+
+
+def write_packed(loaded: LoadedProject, folder: Path) -> list[Path]:
+    """Writes the settings that are too large for a parameter, each as a file."""
+    written = []
+    for path, content in packed_files(loaded.project, loaded.schema_content).items():
         files.write_text(folder / path, content.decode())
         written.append(folder / path)
     return written

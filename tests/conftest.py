@@ -15,7 +15,21 @@ from slipway.components.config.project import LoadedProject, load_project
 
 ROOT = Path(__file__).resolve().parents[1]
 # Files of these run whole jobs: few tests, and minutes each.
-LONG = tuple(f"tests/{room}/" for room in ("e2e", "faults", "examples"))
+LONG = tuple(f"tests/{room}/" for room in ("e2e", "faults"))
+# Of the others those that take more than about fifteen CPU seconds, whatever their number of tests.
+HEAVY = tuple(
+    f"tests/{name}.py"
+    for name in (
+        "test_package", "images/test_images_built", "images/test_images_containers",
+        "components/train/test_train_resume", "local/test_retraining", "local/test_wide_tables",
+        "components/monitor/test_monitor_window", "components/deploy/test_deploy_rollouts",
+        "components/train/test_train_kinds", "local/guess/test_guess_cases", "commands/test_screens",
+        "components/register/test_register_stage", "components/deploy/test_deploy_kserve",
+        "components/evaluate/test_evaluate_stage", "components/train/test_train_parity",
+        "components/evaluate/test_evaluate_groups", "serving/test_serving_hostile",
+        "components/features/test_features_brute_force", "components/deploy/test_deploy_manifest",
+    )
+)  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,11 +40,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest begin first: last, one of them would run while the other core waits.
 
-    Each file stays whole. After the long ones come those with the most tests, as xdist has it by itself.
+    Each file stays whole. After the long and the heavy ones come those with the most tests, as xdist has
+    it by itself.
     """
     files = [item.nodeid.partition("::")[0] for item in items]
     tests = Counter(files)
-    order = {name: (not name.startswith(LONG), -tests[name], i) for i, name in enumerate(tests)}
+    order = {
+        name: (not name.startswith(LONG), name not in HEAVY, -tests[name], i)
+        for i, name in enumerate(tests)
+    }
     items.sort(key=lambda item: order[item.nodeid.partition("::")[0]])
 
 

@@ -5,6 +5,7 @@ runs the pipeline, and its stages, each in a process of its own. Polars is impor
 does not survive a fork.
 """
 
+import gc
 import importlib
 import json
 import multiprocessing
@@ -177,6 +178,9 @@ def _serve() -> None:
     os.dup2(2, 1)
     _import_libraries()
     _make_database(f"sqlite:///{sys.argv[1]}")
+    # A fork whose collector goes through all that is imported copies all of that memory.
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         process = os.fork()
         if not process:

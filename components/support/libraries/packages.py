@@ -1,20 +1,26 @@
 """The environment that a stage ran in, recorded with its results: packages and commit."""
 
 import os
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
 
 from slipway.components.support.libraries.extras import DISTRIBUTION
 
+_NAMED = re.compile(r"^(Name|Version):(.*)$", re.MULTILINE)
+
 
 def installed_packages() -> dict[str, str]:
     """Installed distributions with their versions, by normalised name, sorted."""
     found = {}
     for distribution in metadata.distributions():
-        name = distribution.metadata["Name"]
-        if name:
-            found[name.lower().replace("_", "-")] = distribution.version
+        # `distribution.metadata` parses the whole text, its README too, once for each of the two.
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        head = re.split(r"\r?\n\r?\n", text, maxsplit=1)[0]
+        named = {field: value.strip() for field, value in _NAMED.findall(head)}
+        if named.get("Name"):
+            found[named["Name"].lower().replace("_", "-")] = named.get("Version", "")
     return dict(sorted(found.items()))
 
 

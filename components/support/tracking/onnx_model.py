@@ -39,6 +39,7 @@ def log_onnx_model(
     from mlflow.models import ModelSignature
 
     signature = ModelSignature(inputs=_schema(example), outputs=_schema(answer))
+    _know_packages()
     with (
         asking(server.uri, f"take the model of the run {run_id}"),
         mlflow.start_run(run_id=run_id),
@@ -55,6 +56,18 @@ def log_onnx_model(
             save_as_external_data=False,
         )
     return LoggedModel(model_id=str(info.model_id), uri=str(info.model_uri))
+
+
+def _know_packages() -> None:
+    """Spares MLflow a walk over all files of all packages, most of what logging a model costs.
+
+    It looks which package a module is from, to warn where a requirement is not what is installed: the
+    requirements above are what is installed.
+    """
+    from mlflow.utils import requirements_utils
+
+    if getattr(requirements_utils, "_MODULES_TO_PACKAGES", {}) is None:
+        requirements_utils._MODULES_TO_PACKAGES = {}  # type: ignore[assignment]
 
 
 def _schema(arrays: "Mapping[str, np.ndarray]") -> "Schema":

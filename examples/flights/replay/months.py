@@ -82,7 +82,7 @@ def replay(
         clear_workspace(workspace)
         at_end.callback(stop, workspace.home)
         job = Job(loaded, workspace, display)
-        job.compile()
+        job.compile("training", "monitoring")
         splits, rows = _history(job)
         training, result = train(job, {"window_end": format_instant(starts[0])})
         if result.deployment is None:
