@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.secrets import redact
@@ -26,6 +27,7 @@ _PASSING = frozenset(
 _DENIED = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"})
 # Libraries below MLflow whose errors pass through it as they are.
 _BELOW = ("sqlalchemy", "botocore", "boto3", "urllib3", "requests", "google", "azure")
+_DATABASES = ("postgresql", "mysql", "mssql")
 # MLflow and the stores' clients tell of a server that does not answer in text alone.
 _SILENCE = {
     r"Connection refused": "the connection was refused",
@@ -70,6 +72,15 @@ def asking(address: str, what: str) -> Iterator[None]:
         yield
     except SlipwayError:
         raise
+    except ModuleNotFoundError as error:
+        scheme = urlsplit(address).scheme
+        if scheme.partition("+")[0] not in _DATABASES:
+            raise
+        raise Refused(
+            f"MLFLOW_TRACKING_URI names a database ({scheme}), and what opens it is not installed here:"
+            f" the module {error.name}. Give the address of an MLflow server that has the database"
+            " behind it, as the images need, or install that module."
+        ) from error
     except Exception as error:
         if not comes_from_server(error):
             raise

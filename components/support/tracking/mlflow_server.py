@@ -45,6 +45,7 @@ _SETTINGS = {
     # It would replace os.environ's methods for all threads while it logs a model, fail where another
     # thread reads a variable meanwhile, and write down names of variables that our model does not read.
     "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
+    "PGCONNECT_TIMEOUT": "5",  # a database in a server's place, asked five times: libpq waits without end
 }
 _LONGEST_PARAMETER = 6000
 
@@ -52,6 +53,13 @@ _LONGEST_PARAMETER = 6000
 def _set_defaults() -> None:
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+
+
+def _bound_database_tries() -> None:
+    """MLflow tries ten times to open a database, with waits that double: 101 s. Five take 3."""
+    import mlflow.store.db.utils
+
+    mlflow.store.db.utils.MAX_RETRY_COUNT = 5
 
 
 def import_client(uri: str) -> None:
@@ -89,6 +97,8 @@ class MlflowServer:
         with asking(uri, "open its database"):
             import mlflow
 
+            if not uri.startswith(("http:", "https:")):
+                _bound_database_tries()
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(uri)
             self._client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)

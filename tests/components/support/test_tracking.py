@@ -1,6 +1,7 @@
 """What MLflow answers, told apart: absent, refused, no answer; from a real client over HTTP."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -279,3 +280,33 @@ def test_data_that_another_task_notes_at_the_same_moment_are_found_again(
     server.log_datasets(run_id, data)
     (noted,) = mlflow_client().get_run(run_id).inputs.dataset_inputs
     assert (len(calls), noted.dataset.name) == (2, "toy")
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg", "mysql+pymysql", "mssql"])
+def test_a_database_without_its_driver_is_said(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on each image: the driver is not there, and no traceback names it."""
+    for module in ("psycopg", "psycopg2", "pymysql", "pyodbc"):
+        monkeypatch.setitem(sys.modules, module, None)
+    address = f"{scheme}://slipway:cAnary%2F9@db.example/mlflow?application_name=a@b"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(SlipwayError) as raised:
+        tracking.connect(address, patience=1).list_versions("shop")
+    told = str(raised.value)
+    assert f"names a database ({scheme}), and what opens it is not installed here" in told
+    assert "Give the address of an MLflow server" in told
+    assert "cAnary" not in told
+
+
+def test_a_database_that_cannot_be_opened_is_said_in_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow by itself tries for 101 s."""
+    waited: list[float] = []
+    monkeypatch.setattr("mlflow.store.db.utils.time.sleep", waited.append)
+    (tmp_path / "mlflow.db").mkdir()
+    with pytest.raises(SlipwayError, match=r"open its database.*unable to open database file"):
+        tracking.connect(f"sqlite:///{tmp_path / 'mlflow.db'}", patience=0).list_versions("shop")
+    assert 0 < sum(waited) < 4
+    assert 5 * int(os.environ["PGCONNECT_TIMEOUT"]) < 30
