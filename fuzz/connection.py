@@ -173,9 +173,8 @@ class Rivals:
 
     def run(self, parts: list[bytes]) -> tuple[str, str]:
         """What is wrong with our connection (empty: nothing), and how it answered."""
-        self.ours.seen, self.theirs.seen, self.loop.failures = [], [], []
-        mine = self._feed(HttpConnection(self.hub), parts)
-        statuses = [int(s) for s in _STATUS.findall(bytes(mine.written))]
+        self.theirs.seen, self.loop.failures = [], []
+        statuses = self.ask_ours(parts)
         kind = ", ".join(HTTPStatus(status).phrase for status in statuses)
         if self.loop.failures:
             return self.loop.failures[0], kind
@@ -189,6 +188,12 @@ class Rivals:
         sent = b"".join(parts)
         wrong = _differs(self.ours.seen, self.theirs.seen, sent, refused, b" 400 " in yours.written)
         return wrong or _differs_from_h11(self.ours.seen, sent, refused), kind
+
+    def ask_ours(self, parts: list[bytes]) -> list[int]:
+        """How our connection answers; what its app was asked is in `ours.seen`."""
+        self.ours.seen = []
+        mine = self._feed(HttpConnection(self.hub), parts)
+        return [int(status) for status in _STATUS.findall(bytes(mine.written))]
 
     def _feed(self, protocol: Any, parts: list[bytes]) -> Transport:
         transport = Transport()
