@@ -26,6 +26,7 @@ FACES = {
     "commands/cluster/pipelines.py", "commands/cluster/runs.py", "commands/cluster/schedules.py",
 }  # fmt: skip
 MANY_PARAMETERS = {
+    "commands/sign.py": "options of the command, as of a face",
     "components/features/offline_store.py": "Feast's interface",
     "components/train/model/trained.py": "the parts of a trained model, each by its name",
     "components/ingest/shards.py": "the stage's parameters, each by its name",
