@@ -210,12 +210,14 @@ def _secrets(site: Site) -> list[KubeObject]:
     provider = site.secret_store()
     if provider is None:
         models = _empty(MODELS_SECRET, MODELS_KEYS)
-        # How KServe's storage initializer is told of a store that is not Amazon's (pkg/credentials/s3).
-        address = urlsplit(site.settings()["AWS_ENDPOINT_URL"])
-        models["metadata"]["annotations"] |= {
-            "serving.kserve.io/s3-endpoint": address.netloc,
-            "serving.kserve.io/s3-usehttps": "1" if address.scheme == "https" else "0",
-        }
+        if endpoint := site.settings().get("AWS_ENDPOINT_URL"):
+            # How KServe's storage initializer is told of a store that is not Amazon's
+            # (pkg/credentials/s3).
+            address = urlsplit(endpoint)
+            models["metadata"]["annotations"] |= {
+                "serving.kserve.io/s3-endpoint": address.netloc,
+                "serving.kserve.io/s3-usehttps": "1" if address.scheme == "https" else "0",
+            }
         return [_empty(SECRETS, _secret_keys(site)), models]
     prefix = f"{site.project.project_name}-{site.environment}"
     keys = {key: f"{prefix}-{key.lower().replace('_', '-')}" for key in _secret_keys(site)}

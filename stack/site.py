@@ -9,7 +9,6 @@ from slipway.components.config.model import Project
 from slipway.components.support.documents import KubeObject
 from slipway.components.support.errors import ProjectError
 
-CLOUDS = ("aws", "gcp", "azure", "onprem")
 TASKS, PREDICTOR = "pipeline-runner", "slipway-predictor"
 
 
@@ -82,12 +81,7 @@ class Site:
     def bucket(self) -> str:
         """The prefix that features and logs are kept below."""
         name = f"{self.project.project_name}-{self.environment}"
-        return {
-            "aws": f"s3://{name}-{self.account}",
-            "gcp": f"gs://{name}-{self.account}",
-            "azure": f"abfss://{name}@{self.account.lower()}.dfs.core.windows.net",
-            "onprem": f"s3://{name}",
-        }[self.cloud]
+        return CLOUDS[self.cloud].bucket(self, name)
 
     def settings(self) -> dict[str, str]:
         """The config map: the names that the components, and a person, read."""
@@ -97,7 +91,7 @@ class Site:
             "ENVIRONMENT": self.environment,
             "TEAM": self.team,
             "CLOUD_PROVIDER": self.cloud,
-            "REGION": self.region or REGIONS[self.cloud],
+            "REGION": self.region or CLOUDS[self.cloud].region,
             "CLUSTER_NAME": self.cluster,
             "EXPERIMENT_TRACKER": project.experiment_tracker,
             "MODEL_REGISTRY": project.model_registry,
@@ -117,46 +111,79 @@ class Site:
             "MODEL_TRUST_ROOT": self.trust_root,
         }
         values |= {name: text for name, text in trusted.items() if text}
-        if self.cloud == "onprem":
-            values["AWS_ENDPOINT_URL"] = "http://minio.minio.svc.cluster.local:9000"
+        if endpoint := CLOUDS[self.cloud].endpoint:
+            values["AWS_ENDPOINT_URL"] = endpoint
         return values
 
     def identity(self, account: str) -> dict[str, str]:
         """The annotations that give a service account its identity in the cloud."""
         name = f"{self.project.project_name}-{self.environment}-{account}"
-        return IDENTITIES[self.cloud](self, name)
+        return CLOUDS[self.cloud].identity(self, name)
 
     def secret_store(self) -> KubeObject | None:
         """External Secrets' provider; None where a person fills the secrets in."""
-        if self.cloud == "aws":
-            aws = {"service": "SecretsManager", "region": self.settings()["REGION"]}
-            return {"aws": aws | {"auth": {"jwt": {"serviceAccountRef": {"name": TASKS}}}}}
-        if self.cloud == "gcp":
-            return {"gcpsm": {"projectID": self.account}}
-        if self.cloud == "azure":
-            vault = f"https://{self.project.project_name}-{self.environment}.vault.azure.net"
-            reference = {"serviceAccountRef": {"name": TASKS}}
-            return {"azurekv": {"authType": "WorkloadIdentity", "vaultUrl": vault, **reference}}
-        return None
+        return CLOUDS[self.cloud].secrets(self)
 
 
-REGIONS = {
-    "aws": "eu-central-1",
-    "gcp": "europe-west3",
-    "azure": "germanywestcentral",
-    "onprem": "local",
-}
+def _aws_secrets(site: Site) -> KubeObject:
+    aws = {"service": "SecretsManager", "region": site.settings()["REGION"]}
+    return {"aws": aws | {"auth": {"jwt": {"serviceAccountRef": {"name": TASKS}}}}}
 
-IDENTITIES: dict[str, Callable[[Site, str], dict[str, str]]] = {
-    "aws": lambda site, name: {
-        "eks.amazonaws.com/role-arn": f"arn:aws:iam::{site.account}:role/{name}"
-    },
-    "gcp": lambda site, name: {
-        "iam.gke.io/gcp-service-account": f"{name}@{site.account}.iam.gserviceaccount.com"
-    },
-    "azure": lambda site, name: {
-        "azure.workload.identity/client-id": f"CLIENT-ID-OF-{name}",
-        "azure.workload.identity/tenant-id": site.account,
-    },
-    "onprem": lambda site, name: {},
+
+def _azure_secrets(site: Site) -> KubeObject:
+    vault = f"https://{site.project.project_name}-{site.environment}.vault.azure.net"
+    reference = {"serviceAccountRef": {"name": TASKS}}
+    return {"azurekv": {"authType": "WorkloadIdentity", "vaultUrl": vault, **reference}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cloud:
+    """What one cloud does in its own way.
+
+    Attributes:
+        region: where none is named.
+        bucket: the prefix of its object store, of a site and the bucket's name.
+        identity: annotations that give a service account its identity, of a site and the account's name.
+        secrets: External Secrets' provider; None where a person fills the secrets in.
+        endpoint: of its S3, where that is not Amazon's.
+    """
+
+    region: str
+    bucket: Callable[[Site, str], str]
+    identity: Callable[[Site, str], dict[str, str]] = lambda site, name: {}
+    secrets: Callable[[Site], KubeObject | None] = lambda site: None
+    endpoint: str = ""
+
+
+CLOUDS = {
+    "aws": Cloud(
+        region="eu-central-1",
+        bucket=lambda site, name: f"s3://{name}-{site.account}",
+        identity=lambda site, name: {
+            "eks.amazonaws.com/role-arn": f"arn:aws:iam::{site.account}:role/{name}"
+        },
+        secrets=_aws_secrets,
+    ),
+    "gcp": Cloud(
+        region="europe-west3",
+        bucket=lambda site, name: f"gs://{name}-{site.account}",
+        identity=lambda site, name: {
+            "iam.gke.io/gcp-service-account": f"{name}@{site.account}.iam.gserviceaccount.com"
+        },
+        secrets=lambda site: {"gcpsm": {"projectID": site.account}},
+    ),
+    "azure": Cloud(
+        region="germanywestcentral",
+        bucket=lambda site, name: f"abfss://{name}@{site.account.lower()}.dfs.core.windows.net",
+        identity=lambda site, name: {
+            "azure.workload.identity/client-id": f"CLIENT-ID-OF-{name}",
+            "azure.workload.identity/tenant-id": site.account,
+        },
+        secrets=_azure_secrets,
+    ),
+    "onprem": Cloud(
+        region="local",
+        bucket=lambda site, name: f"s3://{name}",
+        endpoint="http://minio.minio.svc.cluster.local:9000",
+    ),
 }

@@ -17,12 +17,12 @@ ROOMS = (
 )  # fmt: skip
 LINES, PARAMETERS, FILES = 60, 7, 15
 # Lines with `Any` in an annotation. A change that needs more says why here.
-ANY_LINES = 360
+ANY_LINES = 348
 
 # Faces are flat: a parameter is one of the pipeline, or an option of the command. Their signatures do not
 # count as lines.
 FACES = {
-    "component.py", "cli.py", "batch.py", "init.py", "prune.py", "retrain.py", "stack.py",
+    "component.py", "cli.py", "batch.py", "init.py", "prune.py", "retrain.py", "sign.py", "stack.py",
     "commands/cluster/pipelines.py", "commands/cluster/runs.py", "commands/cluster/schedules.py",
 }  # fmt: skip
 MANY_PARAMETERS = {

@@ -20,9 +20,9 @@ from slipway.components.support.environment import CONFIG_MAP, SECRETS
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.pipelines.package import read_package
 from slipway.stack.ci import ENVIRONMENTS, gitlab, tekton
-from slipway.stack.objects import SECRET_KEYS
+from slipway.stack.objects import MODELS_SECRET, SECRET_KEYS
 from slipway.stack.rights import DEPLOY_RIGHTS, TASK_RIGHTS
-from slipway.stack.site import CLOUDS, Site
+from slipway.stack.site import CLOUDS, Cloud, Site
 
 KUBECTL = shutil.which("kubectl")
 
@@ -442,3 +442,17 @@ def test_only_on_gke_pods_may_ask_a_metadata_address(
     everywhere = {"0.0.0.0/0": [443, 6443], "::/0": [443, 6443]}
     google = {"169.254.169.252/32": [988], "169.254.169.254/32": [80]} if cloud == "gcp" else {}
     assert blocks == everywhere | google
+
+
+def test_a_cloud_is_one_entry_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with neither a secret store of its own nor an S3 at another address, as a new one begins."""
+    cloud = Cloud(region="eu-de", bucket=lambda site, name: f"s3://{name}-{site.account}")
+    monkeypatch.setitem(CLOUDS, "other", cloud)
+    _render(tmp_path, "--cloud", "other", "--environment", "staging", "--account", "42")
+    documents = _documents(tmp_path / "overlays" / "other")
+    settings = _one(documents, "ConfigMap", CONFIG_MAP)["data"]
+    assert settings["REGION"] == "eu-de"
+    assert settings["INFERENCE_LOG_URI"] == "s3://flights-staging-42/inference-log"
+    assert "AWS_ENDPOINT_URL" not in settings
+    annotations = _one(documents, "Secret", MODELS_SECRET)["metadata"]["annotations"]
+    assert not [name for name in annotations if name.startswith("serving.kserve.io/")]
