@@ -20,6 +20,7 @@ from slipway.components.config.data import Window, parse_window
 from slipway.components.config.project import load_project
 from slipway.components.contracts.monitoring.inference_log import FEATURE_PREFIX
 from slipway.components.contracts.monitoring.monitoring_record import MonitoringRecord
+from slipway.components.contracts.predictions import Predictions, write_predictions
 from slipway.components.contracts.splits import Feature
 from slipway.components.metrics.kinds.choose import label_type
 from slipway.components.monitor import reference as references
@@ -44,10 +45,11 @@ from slipway.components.monitor.shards import (
 from slipway.components.monitor.window import open_window
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_directory
-from slipway.local.runner.execution import execute
+from slipway.local.runner.execution import PipelineRun, execute
 from slipway.local.runner.request import RunRequest
 from slipway.pipelines.interface import Channels
 from slipway.pipelines.monitoring import watch_window
+from slipway.pipelines.watching import watch_in_shards
 
 DAY = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 2, tzinfo=UTC))
 WEEK = ("2013-12-09T05:00:00", "2013-12-16T05:00:00")
@@ -439,16 +441,13 @@ def test_a_feature_of_another_type_in_some_files_is_a_break_and_no_traceback(wor
     assert result.record.details["sampled_rows"] == 300
 
 
-def test_the_local_runner_monitors_by_plan_loop_and_merge(
-    world: Any, flights_section: dict[str, Any], repository: Path
-) -> None:
-    world.write_log(world.between(*WEEK))
-    alone = world.run(*WEEK)
+def _run_here(world: Any, features: dict[str, Any], scored: Path | None) -> PipelineRun:
+    """The tasks that monitor in shards, by the local runner."""
     settings = {"orchestration.shards": "auto"}
-    project = load_project(repository / "examples" / "flights", settings).project
+    project = load_project(world.repository / "examples" / "flights", settings).project
 
     @dsl.pipeline(name="watching")
-    def watching(monitoring: dict = world.config, features: dict = flights_section) -> None:
+    def watching(monitoring: dict = world.config, features: dict = features) -> None:
         labels = dsl.importer(artifact_uri=str(world.root / "labels"), artifact_class=dsl.Dataset)
         given = Channels(
             project="flights",
@@ -459,7 +458,11 @@ def test_the_local_runner_monitors_by_plan_loop_and_merge(
             window_end=WEEK[1],
             endpoint="",
         )
-        watch_window(given, project, labels.output)
+        if scored is None:
+            watch_window(given, project, labels.output)
+        else:
+            table = dsl.importer(artifact_uri=str(scored), artifact_class=dsl.Dataset)
+            watch_in_shards(given, project, labels.output, {"predictions": table.output}, {})
 
     folder = world.root / "run"
     folder.mkdir()
@@ -479,7 +482,48 @@ def test_the_local_runner_monitors_by_plan_loop_and_merge(
     watch: Any = lambda task, event: None  # noqa: E731
     run = execute(request, environment, folder / "run.log", watch)
     assert run.error is None, run.error
-    tasks = [name for name in run.tasks if name != "importer"]
+    tasks = [name for name in run.tasks if not name.startswith("importer")]
     assert tasks == ["plan-monitoring", "monitor-shard-0", "merge-monitoring"]
+    return run
+
+
+def test_the_local_runner_monitors_by_plan_loop_and_merge(
+    world: Any, flights_section: dict[str, Any], repository: Path
+) -> None:
+    world.repository = repository
+    world.write_log(world.between(*WEEK))
+    alone = world.run(*WEEK)
+    run = _run_here(world, flights_section, None)
     assert MonitoringRecord.read(Path(run.output("monitor", "record"))) == alone.record
     assert run.output("monitor", "Output") == alone.decision
+
+
+def test_a_scored_table_is_monitored_in_shards_under_a_history_of_its_own(
+    world: Any,
+    flights_section: dict[str, Any],
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world.repository = repository
+    world.write_log(world.between(*WEEK))
+    world.write_labels()
+    moments = parse_window(*WEEK).texts
+    table = Predictions(
+        model="flights",
+        model_version=world.version,
+        model_hash="c0ffee",
+        window=moments,
+        moments=moments,
+        rows=1,
+        positives=0,
+        threshold=0.25,
+        label_kind="binary",
+        data_hash="0",
+    )
+    write_predictions(world.log, table)
+    monkeypatch.setenv("INFERENCE_LOG_URI", str(world.root / "nothing"))
+    run = _run_here(world, flights_section, world.log)
+    record = MonitoringRecord.read(Path(run.output("monitor-predictions", "record")))
+    assert record.model == "flights-scoring" and not record.retrain
+    assert record.summary["total_predictions"] == world.between(*WEEK).height
+    assert record.summary["labelled"] > 1000
