@@ -115,7 +115,9 @@ FEATURES = {
     "examples": {"table": "t", "key": "key", "time": "time"},
     "label": {"column": "y"},
     "split": {"validation": "1d", "test": "1d"},
-    "views": [{"name": "v", "entity": "key", "table": "t", "time": "time", "fields": {"x00": "y"}}],
+    "views": [
+        {"name": "v", "entity": "key", "table": "t", "time": "time", "fields": {"x00": "x00"}}
+    ],
 }
 
 Task = dict[str, float]
