@@ -249,7 +249,7 @@ def _ask_h11(sent: bytes) -> tuple[Seen, bool]:
             match event:
                 case h11.Request():
                     method, body = event.method.decode("latin-1"), b""
-                    path = unquote(event.target.decode("latin-1").partition("?")[0])
+                    path = unquote(re.split(r"[?#]", event.target.decode("latin-1"))[0])
                 case h11.Data():
                     body += bytes(event.data)
                 case h11.EndOfMessage():
@@ -279,6 +279,8 @@ TARGETS = [
     b"/ b",
     b"//x",
     b"/%zz",
+    b"/a#b?c",
+    b"/a?b#c",
 ]
 VERSIONS = [b"HTTP/1.1"] * 8 + [
     b"HTTP/1.0",

@@ -459,6 +459,8 @@ def _path(url: bytes) -> str:
         except httptools.HttpParserInvalidURLError:
             url = b"*"
     path = url.partition(b"?")[0].decode("latin-1")
+    if "#" in path:  # no target has a fragment; as uvicorn, ours takes one for none
+        path = path.partition("#")[0]
     return unquote(path) if "%" in path else path
 
 

@@ -58,6 +58,16 @@ def test_a_damaged_name_in_a_log_segment_is_refused() -> None:
     assert judge(TARGETS["log"], damaged).wrong == ""
 
 
+def test_a_damaged_name_anywhere_in_a_parquet_file_is_refused() -> None:
+    """A footer has each column's name more than once: in the schema, and in each row group."""
+    whole, place, seen = TARGETS["parquet"].seeds()[0], -1, []
+    while (place := whole.find(b"at", place + 1)) >= 0:
+        judged = judge(TARGETS["parquet"], whole[:place] + b"\xb1" + whole[place + 1 :])
+        assert judged.wrong == ""
+        seen.append("codec can't decode" in judged.kind)
+    assert seen.count(True) > 1
+
+
 def _spin(data: bytes) -> None:
     until = time.process_time() + 1.3
     while time.process_time() < until:

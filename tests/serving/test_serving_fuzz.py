@@ -89,3 +89,13 @@ def test_what_is_stricter_than_uvicorn(sent: bytes, status: int) -> None:
     assert (seen, len(statuses)) == ((2, 2) if status == 200 and b"1.0" not in sent else (seen, 1))
     assert status == 200 or seen == 0
     rivals.ours.admission.close()
+
+
+@pytest.mark.parametrize(
+    "target", ["/a", "/a#b", "/a#b?c", "/a?b#c", "/a?b", "http://h/a#b", "/a%#0b"]
+)
+def test_the_path_of_a_target_is_uvicorn_s(target: str) -> None:
+    rivals = connection.Rivals()
+    assert rivals.run([b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target.encode()])[0] == ""
+    assert [path.rstrip("%") for _, path, _ in rivals.ours.seen] == ["/a"]
+    rivals.ours.admission.close()
