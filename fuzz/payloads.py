@@ -1,5 +1,6 @@
 """Readers of V2 (JSON, binary), V1 and gRPC: whatever a client sends, nothing but a refusal is raised."""
 
+import copy
 import functools
 import json
 import random
@@ -39,7 +40,7 @@ def _nested(chance: random.Random) -> Any:
 
 
 def _value(chance: random.Random) -> Any:
-    return _nested(chance) if chance.random() < 0.05 else chance.choice(WORDS)
+    return _nested(chance) if chance.random() < 0.05 else copy.deepcopy(chance.choice(WORDS))
 
 
 def _request(chance: random.Random) -> dict[str, Any]:
