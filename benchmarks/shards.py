@@ -67,6 +67,7 @@ for made, whole in (("merged", "dataset"), ("good-merged", "good"), ("q-merged",
 """
 
 _WATCH = f"""{_SHARED}
+import os
 from dataclasses import asdict
 from slipway.components.config.data import parse_window
 from slipway.components.config.features.features import FeaturesConfig
@@ -78,6 +79,7 @@ from slipway.components.monitor.window import open_window
 released = reference.read_reference(folder / "reference", "1", "train")
 for module in (reference, window_measures):
     module.fetch_reference = lambda *_: released
+os.environ["MONITORING_URI"] = str(folder / "history")
 log, window = str(folder / "log"), parse_window("{drift.START:%Y-%m-%d}", "2026-01-02")
 settings, features = {{"skew_rows": 0}}, json.loads(sys.argv[4])
 def watch(reader, name):
