@@ -185,7 +185,7 @@ def test_the_role_of_the_tasks_has_exactly_what_starting_a_training_asks_for(
         assert "was started by another at the same moment" in world.launch(request).why
         return
     kind, verb = lacking
-    with pytest.raises(SlipwayError, match=f"403 .*may not {verb} {kind}"):
+    with pytest.raises(SlipwayError, match=f"403; .*may not {verb} {kind}"):
         world.launch(request)
 
 
@@ -217,7 +217,9 @@ def test_a_server_that_refuses_names_the_rights(world: World) -> None:
 
     request = world.ask()
     world.server.faults.append(Fault("POST", "/runs$", 403))
-    with pytest.raises(SlipwayError, match=r"answered 403 to POST /runs: .*service account"):
+    with pytest.raises(
+        SlipwayError, match=r"POST /runs: the pod.s service account may not do that \(403"
+    ):
         world.launch(request)
     assert world.status() == [("requested", "")]
 
