@@ -21,7 +21,7 @@ REPORTS = {
     ("merge-validated", "report"): "data",
     ("monitor", "report"): "monitoring",
     ("merge-monitoring", "report"): "monitoring",
-    ("monitor-predictions", "report"): "drift",
+    ("monitor-predictions", "report"): "monitoring",
 }
 SHOWN_RUNS = 50
 # kfp.local names a run's folder after its pipeline and the moment, with microseconds.
