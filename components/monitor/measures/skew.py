@@ -153,11 +153,31 @@ def _sample(log: LogWindow, version: str, reference: Reference, rows: int) -> "p
                 pl.col("model_version") == version, pl.col("key").is_not_null()
             )
             if not part.is_empty():
+                part = part.drop(_of_another_kind(part, reference))
                 parts.append(part.sample(min(share, lacking, part.height), seed=0))
                 break
     if not parts:
         return pl.DataFrame()
     return pl.concat(parts, how="diagonal_relaxed").drop("model_version")
+
+
+def _of_another_kind(part: "pl.DataFrame", reference: Reference) -> list[str]:
+    """Logged features whose type in a file is not their kind's: no value there is the feature's."""
+    import polars as pl
+
+    texts = (pl.String, pl.Categorical, pl.Enum)
+    found = []
+    for name, kind in reference.kinds.items():
+        column = FEATURE_PREFIX + name
+        type_there = part.schema.get(column, pl.Null())
+        fits = {
+            "numeric": type_there.is_numeric(),
+            "categorical": isinstance(type_there, texts),
+            "boolean": type_there == pl.Boolean,
+        }
+        if type_there != pl.Null and not fits.get(kind, True):
+            found.append(column)
+    return found
 
 
 def with_entities(logged: "pl.DataFrame", labels: Path, config: FeaturesConfig) -> "pl.DataFrame":

@@ -7,12 +7,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 from support.datasets import write_dataset
 
 from slipway.components.config.data import Window
 from slipway.components.config.features.features import FeaturesConfig, FeatureView
+from slipway.components.contracts.monitoring.inference_log import FEATURE_PREFIX
 from slipway.components.contracts.splits import TIME, Feature
 from slipway.components.monitor import history
 from slipway.components.monitor.measures.skew import measure_skew, offline_values
@@ -100,6 +103,19 @@ def test_a_value_that_one_side_lacks_differs(world: Any, store: Any) -> None:
     features = {f["name"]: f for f in skew_of(world.run(*DAY))["features"]}
     assert features["temp"]["only_online"] > 0.9
     assert features["temp"]["only_offline"] == 0
+
+
+def test_a_file_that_logged_words_for_numbers_has_no_such_value(world: Any, store: Any) -> None:
+    store()
+    world.write_log(world.between(*WEEK))
+    column = f"{FEATURE_PREFIX}temp"
+    for path in sorted((world.root / "log").rglob("*.parquet"))[::2]:
+        table = pq.read_table(path)
+        place = table.column_names.index(column)
+        pq.write_table(table.set_column(place, column, pa.array(["warm"] * table.num_rows)), path)
+    features = {f["name"]: f for f in skew_of(world.run(*WEEK))["features"]}
+    assert features["temp"]["only_offline"] == pytest.approx(0.5, abs=0.15)
+    assert {name for name, found in features.items() if found["differ"] > 0} == {"temp"}
 
 
 def test_an_empty_text_on_one_side_is_what_is_missing_on_the_other(world: Any, store: Any) -> None:
