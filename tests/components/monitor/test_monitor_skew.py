@@ -190,7 +190,8 @@ def skew_of_derived(folder: Path, usual: float) -> Any:
         Feature(name="home", kind="boolean", view=""),
     )
     config = FeaturesConfig.parse(DERIVED, "features")
-    reference: Any = SimpleNamespace(features=inputs)
+    kinds = {feature.name: feature.kind for feature in inputs}
+    reference: Any = SimpleNamespace(features=inputs, kinds=kinds)
     return measure_skew(seen, "1", reference, labels, config, place, 100)  # type: ignore[arg-type]
 
 

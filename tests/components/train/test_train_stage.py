@@ -199,7 +199,7 @@ def test_the_report_stands_alone(trained: Trained) -> None:
     assert "which also chose the epoch, the calibration and the threshold:" in text
     assert not re.search(r"(src|href)=.https?://", text.replace("http://www.w3.org", ""))
     assert text.count("<svg") == 3  # loss, quality, calibration
-    for words in ("validation AUC", "before calibration", "when a feature", "is 2 networks ("):
+    for words in ("Validation AUC", "before calibration", "when a feature", "is 2 networks ("):
         assert words in text
 
 
