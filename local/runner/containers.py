@@ -75,19 +75,24 @@ class Containers:
         import docker.errors
         import requests
 
+        used = set(re.findall(r"^ +image: (\S+)$", Path(self._request.pipeline).read_text(), re.M))
+        if images.image("deploy") in used:
+            used.add(images.image("predictor"))
+        local = sorted(name for name in used if not _names_registry(name))
+        here = {}
         try:
             with contextlib.closing(docker.from_env()) as client:
                 client.ping()
-                here = {tag: found for found in client.images.list() for tag in found.tags}
+                # Each by its name: a list inspects every image of the machine, and ends in an error
+                # where somebody removes one meanwhile.
+                for name in local:
+                    with contextlib.suppress(docker.errors.ImageNotFound):
+                        here[name] = client.images.get(name)
         except (docker.errors.DockerException, requests.RequestException) as error:
             raise SlipwayError(
                 f"No container engine answers ({error}). Start one; where there is none, `make engine`"
                 ' and `eval "$(images/engine.sh env)"`.'
             ) from error
-        used = set(re.findall(r"^ +image: (\S+)$", Path(self._request.pipeline).read_text(), re.M))
-        if images.image("deploy") in used:
-            used.add(images.image("predictor"))
-        local = sorted(name for name in used if not _names_registry(name))
         if missing := [name for name in local if name not in here]:
             raise SlipwayError(
                 f"These images are not here: {', '.join(missing)}. Build them with `make images`."

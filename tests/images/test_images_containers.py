@@ -1,12 +1,14 @@
 """A stage that dies in any way fails the run, and says why."""
 
 import contextlib
+import io
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -17,18 +19,24 @@ from typing import Any
 import docker
 import pytest
 
+from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import EVENT_PREFIX
 from slipway.local.runner.containers import Containers
 from slipway.local.runner.request import RunRequest
 
 
+def make(folder: Path, pipeline: str = "none") -> Containers:
+    return Containers(
+        RunRequest(
+            pipeline=pipeline, arguments={}, root=str(folder / "run" / "pipelines"), cache="none",
+            runner="docker", environment={}, mounts=[], lock="none",
+        )
+    )  # fmt: skip
+
+
 @pytest.fixture
 def containers(tmp_path: Path) -> Containers:
-    request = RunRequest(
-        pipeline="none", arguments={}, root=str(tmp_path / "run" / "pipelines"), cache="none",
-        runner="docker", environment={}, mounts=[], lock="none",
-    )  # fmt: skip
-    return Containers(request)
+    return make(tmp_path)
 
 
 def errors(output: str) -> list[str]:
@@ -134,7 +142,7 @@ def test_no_container_is_left_behind(
     run(containers, engine, tiny, "exit 1")
     run(containers, engine, tiny, "exit 0")
     # Of this image: other tests' containers come and go beside these.
-    assert engine.containers.list(all=True, filters={"ancestor": tiny}) == []
+    assert engine.containers.list(all=True, filters={"ancestor": tiny}, sparse=True) == []
 
 
 def test_a_missing_image_is_named(
@@ -144,6 +152,37 @@ def test_a_missing_image_is_named(
     assert errors(capfd.readouterr().out) == [
         "The image slipway-test/never-built:1 is not here. Run `make images`."
     ]
+
+
+def test_images_that_others_remove_meanwhile_disturb_no_check(
+    engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    pipeline = tmp_path / "pipeline.yaml"
+    pipeline.write_text("x:\n  image: slipway-test/never-built:1\n")
+    containers = make(tmp_path, str(pipeline))
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        client = docker.from_env()
+        while not ended.is_set():
+            archive = io.BytesIO()
+            with tarfile.open(fileobj=archive, mode="w") as tar:
+                member = tarfile.TarInfo(str(time.monotonic_ns()))
+                tar.addfile(member, io.BytesIO())
+            client.api.import_image_from_data(
+                archive.getvalue(), repository="slipway-test/passing", tag="1"
+            )
+            client.images.remove("slipway-test/passing:1")
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        for _ in range(100):
+            with pytest.raises(SlipwayError, match="These images are not here: slipway-test/never"):
+                containers.check()
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_a_program_that_the_image_lacks_is_an_error(
@@ -277,6 +316,6 @@ c.run(docker.from_env(), {tiny!r}, ["/bin/sh", "-c", "echo up; sleep 60"], {{}},
     child.send_signal(signal.SIGTERM)
     assert child.wait(timeout=30) == 128 + signal.SIGTERM
     deadline = time.monotonic() + 10
-    while engine.containers.list(all=True, filters={"name": "slipway-test-term"}):
+    while engine.containers.list(all=True, filters={"name": "slipway-test-term"}, sparse=True):
         assert time.monotonic() < deadline
         time.sleep(0.2)
