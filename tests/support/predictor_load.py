@@ -36,7 +36,7 @@ from support.small_job import serve_s3
 SHARE = 0.8
 CONNECTIONS, KEYED_CONNECTIONS = 32, 512
 KEYED_EVERY = 50
-MEASURED_SECONDS = 30
+MEASURED_SECONDS = 90
 IDLE, SLOW = 200, 50
 PATH = "/v2/models/flights/infer"
 
