@@ -14,7 +14,7 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import short_path
 
 
-class Part(StrEnum):
+class RunPage(StrEnum):
     """The pages of a run, by the command's word for them."""
 
     run = "run"
@@ -26,18 +26,20 @@ class Part(StrEnum):
 
 
 NAMES = {
-    Part.run: "run",
-    Part.card: "model card",
-    Part.train: "training report",
-    Part.validate: "validation report",
-    Part.monitor: "monitoring report",
-    Part.evidently: "Evidently's page",
+    RunPage.run: "run",
+    RunPage.card: "model card",
+    RunPage.train: "training report",
+    RunPage.validate: "validation report",
+    RunPage.monitor: "monitoring report",
+    RunPage.evidently: "Evidently's page",
 }
 """What the summary of a run calls them."""
 
 
 def open_(
-    part: Annotated[Part, typer.Argument(help="The whole run, or one part of it.")] = Part.run,
+    part: Annotated[
+        RunPage, typer.Argument(help="The whole run, or one part of it.")
+    ] = RunPage.run,
     only_print: Annotated[
         bool, typer.Option("--print", help="Print the path and open nothing.")
     ] = False,
@@ -56,7 +58,7 @@ def open_(
         typer.launch(page.as_uri())
 
 
-def find_page(summary: Path, part: Part) -> Path:
+def find_page(summary: Path, part: RunPage) -> Path:
     """The page of the last run.
 
     Raises:

@@ -1,4 +1,5 @@
-"""Bounds of the house that only ever shrink: long functions, many parameters, full folders, `Any`.
+"""Bounds of the house that only ever shrink: long functions, many parameters, full folders, names that
+two classes share, `Any`.
 
 `python tests/test_house.py` prints the figures, and each place that counts.
 """
@@ -94,8 +95,20 @@ def any_lines() -> list[str]:
     ]
 
 
+def shared_names() -> list[str]:
+    """Names that more than one class has: who reads one of them has to look up which it is."""
+    places: dict[str, list[str]] = {}
+    for path, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(path)
+    return [f"{name} is in {', '.join(paths)}" for name, paths in places.items() if paths[1:]]
+
+
 @pytest.mark.parametrize(
-    "find", [long_functions, wide_functions, full_folders], ids=lambda find: find.__name__
+    "find",
+    [long_functions, wide_functions, full_folders, shared_names],
+    ids=lambda find: find.__name__,
 )
 def test_nothing_grows_beyond_its_bound(find) -> None:
     assert find() == []
@@ -118,6 +131,7 @@ if __name__ == "__main__":
         ("functions above 60 lines", long_functions()),
         ("functions above 7 parameters", wide_functions()),
         ("folders above 15 files", full_folders()),
+        ("names of two classes", shared_names()),
         ("lines with Any", any_lines()),
     ):
         print(f"{name}: {len(found)}", *found[:400], sep="\n  ", file=sys.stdout)

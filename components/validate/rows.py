@@ -79,7 +79,7 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class RowGroups:
     """Row groups of a table.
 
     Attributes:
@@ -95,7 +95,7 @@ class Part:
     first_group: int
 
     @classmethod
-    def of(cls, folder: Path, table: str, shard: Shard) -> "Part":
+    def of(cls, folder: Path, table: str, shard: Shard) -> "RowGroups":
         """A shard's part of a dataset's table."""
         import pyarrow.parquet as pq
 
@@ -145,7 +145,7 @@ class RowChecker:
         info: TableInfo,
         checks: list[Check],
         repeated: dict[tuple[str, ...], "np.ndarray"],
-        part: Part,
+        part: RowGroups,
     ):
         self._folder, self._table, self._info = folder, table, info
         self._checks, self._repeated, self._part = checks, repeated, part

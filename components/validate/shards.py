@@ -22,9 +22,9 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import new_directory, write_text
 from slipway.components.support.stage import progress, stage
 from slipway.components.validate.results import CheckResult
-from slipway.components.validate.rows import EXAMPLES, Checked, CheckTally, Part
+from slipway.components.validate.rows import EXAMPLES, Checked, CheckTally, RowGroups
 from slipway.components.validate.validate import (
-    Prepared,
+    TableChecks,
     Targets,
     Validation,
     check_rows,
@@ -57,7 +57,7 @@ class TableFindings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Findings(Record):
+class ValidatedShard(Record):
     """What a shard found. Beside it are its good rows, the others, and what was validated.
 
     Attributes:
@@ -84,7 +84,7 @@ class Findings(Record):
 @stage("validate-shard")
 def validate_shard(
     *, dataset: Path, schema: dict[str, object] | str, shard: str, part: Path
-) -> Findings:
+) -> ValidatedShard:
     """Checks the rows of one shard; run again it gives the same files, byte for byte.
 
     It sees what one task sees of each of its rows: which keys the rows before them have, and the latest
@@ -105,7 +105,7 @@ def validate_shard(
     found = {}
     with new_directory(part) as folder:
         for name in [name for name in manifest.tables if name in tables]:
-            rows = Part.of(dataset, name, given)
+            rows = RowGroups.of(dataset, name, given)
             # A file without a row group is the first shard's.
             if not any(rows.groups) and (given.index or sum(rows.sizes)):
                 continue
@@ -123,7 +123,7 @@ def validate_shard(
         (folder / DATASET).mkdir()
         write_manifest(folder / DATASET, manifest)
         write_text(folder / DATASET / SCHEMA, text)
-        findings = Findings(
+        findings = ValidatedShard(
             index=given.index,
             of=given.of,
             moment=given.moment,
@@ -161,7 +161,7 @@ def merge_validated(
         SlipwayError: a shard is missing, or they are of different validations; or as
             `validate_dataset`.
     """
-    found = {part: Findings.read(part / FILE) for part in parts}
+    found = {part: ValidatedShard.read(part / FILE) for part in parts}
     notes = [(_note(found[part]), part) for part in parts]
     ordered = put_in_order(notes, "validation")
     first = found[ordered[0]]
@@ -188,7 +188,7 @@ def merge_validated(
 
 
 def _join(
-    prepared: Prepared, parts: list[Path], found: list[TableFindings], goods: Path, bads: Path
+    prepared: TableChecks, parts: list[Path], found: list[TableFindings], goods: Path, bads: Path
 ) -> Checked:
     """One table's good rows, the others, and what all shards found."""
     import pyarrow.parquet as pq
@@ -221,7 +221,7 @@ def _join(
     return Checked(info=info, quarantine=apart.close(), taken=taken, tallies=tallies, nulls=nulls)
 
 
-def _note(findings: Findings) -> dict[str, object]:
+def _note(findings: ValidatedShard) -> dict[str, object]:
     return {
         "index": findings.index,
         "of": findings.of,

@@ -28,7 +28,7 @@ from slipway.components.support.files import new_directory, write_json, write_te
 from slipway.components.support.stage import part, stage
 from slipway.components.validate.report import render
 from slipway.components.validate.results import CheckResult, judge, overall, passed, problem
-from slipway.components.validate.rows import Checked, Part, RowChecker
+from slipway.components.validate.rows import Checked, RowChecker, RowGroups
 from slipway.components.validate.schema import parse_schema
 from slipway.components.validate.unique import repeated_keys
 
@@ -88,7 +88,10 @@ def validate_dataset(
     tables = expected_tables(schema, manifest, datetime.now(UTC))
 
     def check(name: str, good_folder: Path, bad_folder: Path) -> tuple[list[CheckResult], Checked]:
-        prepared, part = prepare(dataset, tables[name], manifest), Part.of(dataset, name, Shard())
+        prepared, part = (
+            prepare(dataset, tables[name], manifest),
+            RowGroups.of(dataset, name, Shard()),
+        )
         checked = check_rows(dataset, prepared, part, good_folder, bad_folder)
         return judge_table(prepared, checked), checked
 
@@ -211,7 +214,7 @@ def _manifest(source: Manifest, tables: dict[str, TableInfo], notes: dict[str, s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class TableChecks:
     """What is to be asked of a table's rows, and what its columns alone have answered.
 
     Attributes:
@@ -229,7 +232,7 @@ class Prepared:
     keys: tuple[tuple[str, ...], ...]
 
 
-def prepare(folder: Path, schema: TableSchema, manifest: Manifest) -> Prepared:
+def prepare(folder: Path, schema: TableSchema, manifest: Manifest) -> TableChecks:
     """Checks the columns of a table, of which a folder has files.
 
     Args:
@@ -269,7 +272,7 @@ def prepare(folder: Path, schema: TableSchema, manifest: Manifest) -> Prepared:
         text = "rules, keys and order"
         detail = "not checked, since columns are missing or of another type"
         results.append(problem(schema.name, text, detail))
-    return Prepared(
+    return TableChecks(
         schema=schema,
         info=info,
         results=tuple(results),
@@ -279,7 +282,7 @@ def prepare(folder: Path, schema: TableSchema, manifest: Manifest) -> Prepared:
 
 
 def check_rows(
-    dataset: Path, prepared: Prepared, rows: Part, good: Path, quarantine: Path
+    dataset: Path, prepared: TableChecks, rows: RowGroups, good: Path, quarantine: Path
 ) -> Checked:
     """Checks some rows of a table and sets the bad ones apart."""
     name = prepared.schema.name
@@ -293,7 +296,7 @@ def check_rows(
     return checker.run(good, quarantine)
 
 
-def judge_table(prepared: Prepared, checked: Checked) -> list[CheckResult]:
+def judge_table(prepared: TableChecks, checked: Checked) -> list[CheckResult]:
     """What came out of all checks of a table."""
     name, info = prepared.schema.name, prepared.info
     return [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.commands.open import NAMES, Part, find_page
+from slipway.commands.open import NAMES, RunPage, find_page
 from slipway.components.contracts.monitoring.monitoring_record import (
     MLSystemMetrics,
     MonitoringRecord,
@@ -172,20 +172,20 @@ def test_the_stages_are_drawn_with_what_each_waited_for(tmp_path: Path) -> None:
 def test_open_finds_the_last_runs_pages_and_says_what_is_missing(tmp_path: Path) -> None:
     summary = tmp_path / "summary.json"
     with pytest.raises(SlipwayError, match="There is no run in"):
-        find_page(summary, Part.run)
+        find_page(summary, RunPage.run)
     summary.write_text("{}")
     with pytest.raises(SlipwayError, match="cannot be read"):
-        find_page(summary, Part.run)
+        find_page(summary, RunPage.run)
     made = result(tmp_path)
     publish(tmp_path / "reports/orders-1", made, "mlflow ui")
     summary.write_text(json.dumps({"reports": made.reports}))
-    assert find_page(summary, Part.run).name == "report.html"
-    assert find_page(summary, Part.validate).name == "validation.html"
+    assert find_page(summary, RunPage.run).name == "report.html"
+    assert find_page(summary, RunPage.validate).name == "validation.html"
     with pytest.raises(SlipwayError, match="no model card; it has: run, validate"):
-        find_page(summary, Part.card)
+        find_page(summary, RunPage.card)
     Path(made.reports[RUN]).unlink()
     with pytest.raises(SlipwayError, match="is gone"):
-        find_page(summary, Part.run)
+        find_page(summary, RunPage.run)
 
 
 def test_every_part_has_a_word_and_a_file() -> None:

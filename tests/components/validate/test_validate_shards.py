@@ -25,7 +25,7 @@ from slipway.components.contracts.shards import Shard
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_directory
 from slipway.components.validate import unique
-from slipway.components.validate.shards import FILE, Findings, merge_validated, validate_shard
+from slipway.components.validate.shards import FILE, ValidatedShard, merge_validated, validate_shard
 from slipway.components.validate.validate import Validation, validate_dataset
 
 NOW = "2024-06-01T00:00:00Z"
@@ -205,7 +205,7 @@ def test_tables_of_all_kinds_and_sizes_together(count: int, tmp_path: Path) -> N
     assert merged == whole
     assert isinstance(whole, str)
     assert "the dataset has no such table" in whole and "wrong: id: type" in whole
-    rows = [Findings.read(tmp_path / f"part-{i}" / FILE).tables for i in range(count)]
+    rows = [ValidatedShard.read(tmp_path / f"part-{i}" / FILE).tables for i in range(count)]
     assert sum(found["t"].rows for found in rows if "t" in found) == 500
     assert max(found["t"].rows for found in rows if "t" in found) <= 500 // count + 4 * GROUP
 
