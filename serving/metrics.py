@@ -29,8 +29,8 @@ class AnswerPlaces:
             self._sum += value
             return
         bins = np.minimum((places * 10).astype(int), 9)
-        for number, count in zip(*np.unique(bins, return_counts=True), strict=True):
-            self._counts[number] += int(count)
+        for number, count in enumerate(np.bincount(bins, minlength=10).tolist()):
+            self._counts[number] += count
         self._sum += float(places.sum())
 
     def collect(self) -> Iterator[HistogramMetricFamily]:

@@ -44,7 +44,7 @@ class Model:
         feed: dict[str, np.ndarray] = {}
         for name in self.inputs:
             if name == "numeric":
-                feed[name] = rows.numeric.astype(np.float32)
+                feed[name] = rows.numeric.astype(np.float32, order="C")
             elif name == "categorical":
                 feed[name] = rows.categorical
             else:

@@ -1,9 +1,11 @@
 """Rows: from tensors by feature name to the arrays that the model takes."""
 
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -54,7 +56,7 @@ class Rows:
     Attributes:
         count: number of rows, N.
         numeric: float64 [N, n], numeric features, then booleans; missing is NaN. The model takes
-            them as float32; the log keeps what came in.
+            them as float32; the log keeps what came in. Of several rows a column lies in one piece.
         categorical: object (str) [N, m]; missing is the empty string.
         time: int64 [N, t], microseconds; missing is the smallest int64.
         keys: the examples' keys, where the request had them.
@@ -80,19 +82,30 @@ class _Layout:
     """An order of the tensors of one row, all of them in their usual datatypes.
 
     Attributes:
-        datatypes, shapes: of each tensor. The others are positions in the request: `numeric` of the
-            columns of `Rows.numeric`, which are `floats` or `boolean`, and so on.
+        datatypes, shapes: of each tensor. The others pick values of the request, one a tensor: `numeric`
+            those of the columns of `Rows.numeric`, which are `floats` or `boolean`, and so on.
     """
 
-    datatypes: list[str]
-    shapes: list[list[int]]
-    numeric: list[int]
-    floats: list[int]
-    boolean: list[int]
-    categorical: list[int]
-    time: list[int]
-    key: list[int]
-    key_parts: list[int]
+    datatypes: tuple[str, ...]
+    shapes: tuple[list[int], ...]
+    numeric: "_Pick"
+    floats: "_Pick"
+    boolean: "_Pick"
+    categorical: "_Pick"
+    time: "_Pick"
+    key: "_Pick"
+    key_parts: "_Pick"
+
+
+_Pick = Callable[[Sequence[Any]], Sequence[Any]]
+_PARTS = itemgetter("name", "datatype", "shape", "data")
+
+
+def _pick(places: list[int]) -> _Pick:
+    """What takes the values at some places, without a loop of Python's."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda values: [values[i] for i in places]
 
 
 class RowReader:
@@ -152,7 +165,7 @@ class RowReader:
     def _read_any(self, tensors: list[Any]) -> Rows:
         """The rows of any request: of several rows, in a new order, or with something unusual."""
         numeric: list[Any] = [None] * len(self.numeric)
-        categorical: list[Any] = [None] * len(self.categorical)
+        categorical: list[list[str]] = [[]] * len(self.categorical)
         time: list[Any] = [None] * len(self.time)
         keys: list[str | None] | None = None
         parts: dict[int, list[str | None]] = {}
@@ -169,7 +182,7 @@ class RowReader:
             kind, index = slot
             data, shape = tensor.get("data"), tensor.get("shape")
             if not (
-                type(data) is list
+                (type(data) is list or type(data) is np.ndarray)
                 and type(shape) is list
                 and len(shape) == 1
                 and type(shape[0]) is int
@@ -258,7 +271,7 @@ class RowReader:
         if len(self._layouts) >= _MAX_LAYOUTS:
             return
         names = tuple(tensor["name"] for tensor in tensors)
-        datatypes = [tensor["datatype"] for tensor in tensors]
+        datatypes = tuple(tensor["datatype"] for tensor in tensors)
         places: list[list[tuple[int, int]]] = [[] for _ in range(ENTITY + 1)]
         for i, name in enumerate(names):
             kind, slot = self._slots[name]
@@ -269,11 +282,11 @@ class RowReader:
             ):
                 return
             places[kind].append((slot, i))
-        order = [[i for _, i in sorted(place)] for place in places]
-        numeric = [i for _, i in sorted(places[NUMERIC] + places[BOOLEAN])]
-        self._layouts[names] = _Layout(
-            datatypes, [[1]] * len(names), numeric, order[NUMERIC], *order[BOOLEAN:ENTITY]
-        )
+        numeric, *others = [
+            _pick([i for _, i in sorted(place)])
+            for place in (places[NUMERIC] + places[BOOLEAN], *places[:ENTITY])
+        ]
+        self._layouts[names] = _Layout(datatypes, ([1],) * len(names), numeric, *others)
 
     def _read_one(self, tensors: list[Any]) -> Rows | None:
         """One row in an order that came before, ten times as fast; None where anything is unusual.
@@ -281,14 +294,12 @@ class RowReader:
         Each look at the tensors is a pass over all of them without a branch.
         """
         try:
-            layout = self._layouts[tuple([t["name"] for t in tensors])]
-            if [t["datatype"] for t in tensors] != layout.datatypes:
-                return None
-            shapes = [t["shape"] for t in tensors]
-            data = [t["data"] for t in tensors]
+            names, datatypes, shapes, data = zip(*map(_PARTS, tensors), strict=True)
+            layout = self._layouts[names]
             plain = (
-                shapes == layout.shapes
-                and {type(shape[0]) for shape in shapes} == {int}
+                datatypes == layout.datatypes
+                and shapes == layout.shapes
+                and set(map(type, chain.from_iterable(shapes))) == {int}
                 and set(map(type, data)) == {list}
                 and set(map(len, data)) == {1}
             )
@@ -296,33 +307,30 @@ class RowReader:
             return None
         if not plain:
             return None
-        values = [column[0] for column in data]
-        numbers = [values[i] for i in layout.numeric]
-        texts = [values[i] for i in layout.categorical]
-        times = [values[i] for i in layout.time]
-        keys = [values[i] for i in layout.key]
-        parts = [values[i] for i in layout.key_parts]
+        values = list(chain.from_iterable(data))
+        texts, times = layout.categorical(values), layout.time(values)
+        keys, parts = layout.key(values), layout.key_parts(values)
         if not (
-            NUMBERS.issuperset([type(values[i]) for i in layout.floats])
-            and TRUTHS.issuperset([type(values[i]) for i in layout.boolean])
+            NUMBERS.issuperset(map(type, layout.floats(values)))
+            and TRUTHS.issuperset(map(type, layout.boolean(values)))
             and TEXTS.issuperset(map(type, [*texts, *times, *keys, *parts]))
         ):
             return None
         if not keys and parts and len(parts) == len(self._key_parts):
             keys = [join_values(parts)]
         moments = [parse_time(name, text) for name, text in zip(self.time, times, strict=False)]
-        names = [text or "" for text in texts]
-        together = "".join([*names, *(key or "" for key in keys)])
+        known = [text or "" for text in texts]
+        together = "".join([*known, *[key or "" for key in keys]])
         if len(together) > MAX_TEXT:
             return None
-        categorical = np.empty((1, len(texts)), object)
-        categorical[0] = names
+        categorical = np.empty((1, len(known)), object)
+        categorical[0] = known
         return Rows(
             1,
-            self._bounded(np.array([numbers], np.float64)),
+            self._bounded(np.array([layout.numeric(values)], np.float64)),
             categorical,
             np.array([moments], np.int64),
-            keys or None,
+            list(keys) or None,
             text_size(together),
         )
 
@@ -473,7 +481,7 @@ class RowReader:
         count: int,
         seen: set[str],
         numeric: list[Any],
-        categorical: list[Any],
+        categorical: list[list[str]],
         time: list[Any],
     ) -> None:
         absent = [name for name in self._needed(seen) if name not in seen]
@@ -500,17 +508,18 @@ class RowReader:
         self,
         count: int,
         numeric: list[Any],
-        categorical: list[Any],
+        categorical: list[list[str]],
         time: list[Any],
         keys: list[str | None] | None,
     ) -> Rows:
-        numbers = np.empty((count, len(numeric)))
+        # A feature's values lie together: they come so, and the log writes them so.
+        numbers = np.empty((len(numeric), count))
         if count == 1:
-            numbers[0] = [column[0] for column in numeric]
+            numbers[:, 0] = [column[0] for column in numeric]
         else:
             for i, column in enumerate(numeric):
-                numbers[:, i] = column
-        self._bounded(numbers)
+                numbers[i] = column
+        numbers = self._bounded(numbers.T)
         texts = np.empty((count, len(categorical)), object)
         for i, column in enumerate(categorical):
             texts[:, i] = column
@@ -524,8 +533,9 @@ class RowReader:
 
     def _bounded(self, numbers: np.ndarray) -> np.ndarray:
         """The numbers, none of them infinite as float32."""
-        if numbers.size and np.fmax.reduce(np.abs(numbers), axis=None) > _FLOAT32_MAX:
-            worst = np.flatnonzero(np.fmax.reduce(np.abs(numbers), axis=0) > _FLOAT32_MAX)[0]
+        beyond = np.abs(numbers) > _FLOAT32_MAX  # a missing number is not
+        if beyond.any():
+            worst = np.flatnonzero(beyond.any(axis=0))[0]
             raise RequestError(
                 f"Input '{self.numeric[worst]}' has a value that is infinite or beyond 3.4e38."
             )

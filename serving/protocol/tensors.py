@@ -111,13 +111,15 @@ def _decode_texts(name: Any, raw: memoryview, count: int) -> list[str]:
     texts: list[str] = []
     data, size, position = bytes(raw), len(raw), 0
     unpack = _LENGTH.unpack_from
+    # Short texts without an accent are ASCII with their lengths, and are then decoded at once.
+    plain = data.decode("ascii") if data.isascii() else None
     try:
         while position < size and len(texts) <= count:
             start = position + 4
             position = start + unpack(data, position)[0]
             if position > size:
                 raise struct.error
-            texts.append(data[start:position].decode())
+            texts.append(data[start:position].decode() if plain is None else plain[start:position])
     except struct.error as error:
         raise RequestError(f"Input '{short_text(name)}': its bytes end inside a value.") from error
     except UnicodeDecodeError as error:

@@ -61,7 +61,7 @@ def parse_request(
     inputs = content.get("inputs")
     if header_length is not None:
         attach(inputs, memoryview(body)[header_length:], bounds.rows)
-    elif isinstance(inputs, list):
+    elif isinstance(inputs, list) and _may_name_size(body):
         for tensor in inputs:
             parameters = tensor.get("parameters") if type(tensor) is dict else None
             if type(parameters) is dict and "binary_data_size" in parameters:
@@ -79,6 +79,11 @@ def parse_request(
         log=log,
         rank=rank,
     )
+
+
+def _may_name_size(body: Body) -> bool:
+    """Whether a tensor may say that it is a binary one; a backslash may stand for any letter."""
+    return type(body) is memoryview or b"binary_data_size" in body or b"\\" in body
 
 
 def read_parameters(content: dict[str, object]) -> tuple[str | None, bool, bool]:

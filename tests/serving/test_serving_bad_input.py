@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.serving_bundles import Running, flight_tensors, tensor
+
+from slipway.serving.protocol.tensors import decode_tensor, encode_tensor
 
 PATH = "/v2/models/flights/infer"
 
@@ -178,6 +181,21 @@ def test_bad_binary_tensors(served: Running, case: Binary) -> None:
     body, headers = binary(flight_tensors(1), {case.tensor: case.blob}, case.cut)
     response = httpx.post(served.url + PATH, content=body, headers=headers)
     assert response.status_code == 400 and case.message in response.json()["error"]
+
+
+@pytest.mark.parametrize("name", ["binary_data_size", r"binary\u005fdata_size"])
+def test_a_binary_tensor_without_the_length_of_the_json(served: Running, name: str) -> None:
+    body, _ = binary(flight_tensors(1), {"miles": struct.pack("<d", 1.0)})
+    json_alone = body[:-8].replace(b"binary_data_size", name.encode())
+    response = httpx.post(served.url + PATH, content=json_alone)
+    assert response.status_code == 400
+    assert "'miles' is a binary tensor: the request needs" in response.json()["error"]
+
+
+@given(st.lists(st.text(max_size=300), min_size=1, max_size=40))
+def test_texts_of_a_binary_tensor_are_those_that_were_sent(texts: list[str]) -> None:
+    blob = encode_tensor("BYTES", np.array(texts, object))
+    assert decode_tensor("x", "BYTES", [len(texts)], memoryview(blob), 1000) == texts
 
 
 def test_nan_in_a_binary_tensor_is_a_missing_value(served: Running) -> None:
