@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import Bundle
 from slipway.components.contracts.rows.scoring import read_part_batches
-from slipway.components.contracts.splits import Feature, Splits
+from slipway.components.contracts.splits import Feature, Part, Splits
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.expressions.parse import names, parse
 from slipway.components.train.checkpoint import fingerprint
@@ -148,7 +148,7 @@ def prepare(
     buffer = choose_buffer(config.buffer_rows, len(labels), _row_bytes(splits.features), device)
     resolved = config.resolve(len(labels), costs=bool(splits.costs))
     config = resolved.model_copy(update={"buffer_rows": buffer})
-    weights = row_weights(labels, head, config, read_weights(folder, "train", config.sample_weight))
+    weights = _read_weights(folder, "train", labels, head, config)
     encoded = head.encode(labels)
     if buffer:
         preprocessor, rows, scaled = _spool(folder, signature, encoded, weights)
@@ -183,9 +183,18 @@ def _validation(
     labels = read_labels(folder, "validation")
     head.check(labels, "validation")
     raw = raw_arrays(signature, read_features(folder, "validation", signature))
-    counts = read_weights(folder, "validation", config.sample_weight)
-    weights = row_weights(labels, head, config, counts)
+    weights = _read_weights(folder, "validation", labels, head, config)
     return raw, make_rows(preprocessor, raw, head.encode(labels), weights)
+
+
+def _read_weights(
+    folder: Path, part: Part, labels: np.ndarray, head: Head, config: TrainingConfig
+) -> np.ndarray:
+    """The weight of each row of a part; rows that weigh nothing are no labels to learn from."""
+    sample = read_weights(folder, part, config.sample_weight)
+    if sample is not None:
+        head.check(labels[sample > 0], part, f"rows that weigh something ({config.sample_weight})")
+    return row_weights(labels, head, config, sample)
 
 
 def assemble(parts: Parts, config: TrainingConfig) -> Prepared:

@@ -38,8 +38,13 @@ class Head(ABC):
     outputs: int = 1
 
     @abstractmethod
-    def check(self, labels: np.ndarray, part: str) -> None:
+    def check(self, labels: np.ndarray, part: str, rows: str = "rows") -> None:
         """Refuses labels that nothing can be learned from.
+
+        Args:
+            labels: float64 [N], as the splits have them.
+            part: whose labels these are, for the message.
+            rows: which of its rows, for the message.
 
         Raises:
             SlipwayError: saying what they lack.

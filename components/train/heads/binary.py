@@ -36,11 +36,11 @@ class BinaryHead(Head):
     loss_name: ClassVar[str] = "log_loss"
     quality_name: ClassVar[str] = "auc"
 
-    def check(self, labels: np.ndarray, part: str) -> None:
+    def check(self, labels: np.ndarray, part: str, rows: str = "rows") -> None:
         """Both classes must be there."""
         if labels.min() == labels.max():
             raise SlipwayError(
-                f"All {len(labels):,} rows of the {part} part have label {labels[0]:.0f}: a model needs"
+                f"All {len(labels):,} {rows} of the {part} part have label {labels[0]:.0f}: a model needs"
                 " both classes. Check features.label, or widen the window."
             )
 

@@ -38,11 +38,11 @@ class MulticlassHead(Head):
         """One a class."""
         return len(self.classes)
 
-    def check(self, labels: np.ndarray, part: str) -> None:
+    def check(self, labels: np.ndarray, part: str, rows: str = "rows") -> None:
         """Two classes at least must be there."""
         if labels.min() == labels.max():
             raise SlipwayError(
-                f"All {len(labels):,} rows of the {part} part are of class"
+                f"All {len(labels):,} {rows} of the {part} part are of class"
                 f" {self.classes[int(labels[0])]}: a model needs more than one. Check features.label, or"
                 " widen the window."
             )

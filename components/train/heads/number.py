@@ -23,6 +23,8 @@ from slipway.components.train.heads.logs import (
 if TYPE_CHECKING:
     from slipway.components.train.graph.builder import GraphBuilder
 
+_FARTHEST = 1e18  # standard deviations: the square of a float32 of twice as many is one still
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberHead(Head):
@@ -47,12 +49,21 @@ class NumberHead(Head):
     loss_name: ClassVar[str] = "rmse"
     quality_name: ClassVar[str] = "r2"
 
-    def check(self, labels: np.ndarray, part: str) -> None:
-        """There must be more than one value."""
+    def check(self, labels: np.ndarray, part: str, rows: str = "rows") -> None:
+        """There must be more than one value, and each must have a square that float32 holds."""
         if labels.min() == labels.max():
             raise SlipwayError(
-                f"All {len(labels):,} rows of the {part} part have label {labels[0]:g}: there is nothing"
-                " to learn. Check features.label, or widen the window."
+                f"All {len(labels):,} {rows} of the {part} part have label {labels[0]:g}: there is"
+                " nothing to learn. Check features.label, or widen the window."
+            )
+        with np.errstate(over="ignore"):
+            far = np.abs(self.encode(labels)) > _FARTHEST
+        if far.any():
+            raise SlipwayError(
+                f"The label of the {part} part is as large as {np.abs(labels).max():g}, which is too far"
+                f" from the train part's mean ({self.mean:g}, with a standard deviation of {self.std:g})"
+                " to be learned. Correct those rows at the source, or let the schema refuse them"
+                " (`maximum`)."
             )
 
     def encode(self, labels: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+_LEAST_SHARE = np.float32(1e-6)
+"""Of the positive rows, and of the others, as XGBoost takes them."""
 _CELLS = 2**23
 """Of a table of trees by outputs: 64 MB. Above it the leaves are added up without one."""
 _WALKED = 2**24
@@ -99,9 +101,12 @@ def _base(learner: dict[str, Any]) -> np.ndarray:
     """The constant that each output begins with, before the link function: float32 [W]."""
     settings = learner["learner_model_param"]
     read = json.loads(settings["base_score"])
-    scores = np.array(read if isinstance(read, list) else [read], np.float64)
+    scores = np.array(read if isinstance(read, list) else [read], np.float32)
     if learner["objective"]["name"] == "binary:logistic":
-        scores = np.log(scores) - np.log1p(-scores)
+        # As XGBoost does it, in float32 and not beyond its bounds: where one class is rare its trees
+        # begin with something else than the log-odds.
+        scores = np.clip(scores, _LEAST_SHARE, 1 - _LEAST_SHARE)
+        scores = -np.log(1 / scores - 1)
     width = max(1, int(settings["num_class"]), int(settings.get("num_target", 1)))
     return np.broadcast_to(scores, width).astype(np.float32)
 

@@ -322,6 +322,14 @@ def test_class_weights_move_the_recall_and_calibration_moves_the_probabilities_b
     assert abs(answers(tmp_path / "both" / "bundle", test)[:, 2].mean() - actual) < 0.05
 
 
+def _one_far(part: str, rows: int) -> pa.Array:
+    """Labels of which one of the validation part has no float32, in whatever unit."""
+    labels = np.arange(rows) % 7 / 7
+    if part == "validation":
+        labels[5] = 1e200
+    return pa.array(labels)
+
+
 @pytest.mark.parametrize(
     ("options", "config", "message"),
     [
@@ -334,6 +342,11 @@ def test_class_weights_move_the_recall_and_calibration_moves_the_probabilities_b
             {"change": lambda p, t: with_label(t, pa.array([2.5] * len(t))), "kind": "number"},
             {},
             "have label 2.5: there is nothing to learn",
+        ),
+        (
+            {"change": lambda p, t: with_label(t, _one_far(p, len(t))), "kind": "number"},
+            {},
+            r"label of the validation part is as large as 1e\+200, which is too far from the train",
         ),
         ({"change": to_classes}, {"class_weights": {"huge": 2.0}}, "huge, which is no class"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,16 @@ def _one_class(part: str, table: pa.Table) -> pa.Table:
     return table.set_column(table.column_names.index("label"), "label", zeros)
 
 
+def _weightless(part: str) -> Callable[[str, pa.Table], pa.Table]:
+    """All rows with label 1 weigh nothing in a part."""
+
+    def change(of: str, table: pa.Table) -> pa.Table:
+        weights = pa.array(1.0 - table["label"].to_numpy() * (of == part))
+        return table.set_column(table.column_names.index("importance"), "importance", weights)
+
+    return change
+
+
 @dataclass(frozen=True)
 class Refusal:
     name: str
@@ -297,6 +308,15 @@ class Refusal:
 REFUSALS = [
     Refusal("infinity", "infinite values in amount", _with_infinity),
     Refusal("one class", "label 0: a model needs both classes", _one_class),
+    *(
+        Refusal(
+            f"one class weighs in {part}",
+            f"rows that weigh something (importance) of the {part} part have label 0: a model needs",
+            _weightless(part),
+            {"config": {"sample_weight": "importance"}},
+        )
+        for part in ("train", "validation")
+    ),
     Refusal("no rows", "The train part has no rows", lambda part, table: table.slice(0, 0)),
     Refusal("no GPU", "0 can be seen", arguments={"gpus": 1}),
     Refusal(

@@ -183,6 +183,30 @@ def test_trees_answer_alike_in_xgboost_torch_and_onnxruntime(objective: dict[str
     assert (np.abs(moved - theirs) > 0.01).any()
 
 
+@pytest.mark.parametrize("share", [0.5, 1e-3, 1e-5, 1e-8, 1 - 1e-3, 1 - 1e-5, 1 - 1e-8])
+def test_trees_begin_where_xgboost_begins_however_rare_a_class_is(share: float) -> None:
+    """It takes the log-odds in float32, where a share near 1 has few digits, and bounds them."""
+    labels = np.arange(400) % 2
+    data = xgboost.DMatrix(
+        np.zeros((400, 1)), labels, weight=np.where(labels == 1, share, 1 - share)
+    )
+    # No leaf weighs enough: the trees add nothing.
+    model = xgboost.train({"objective": "binary:logistic", "min_child_weight": 1e9}, data, 1)
+    (base,) = read_nodes(bytes(model.save_raw("json"))).base
+    theirs = model.predict(data, output_margin=True)
+    assert theirs == pytest.approx(base, abs=2e-6)
+    assert abs(base) <= 13.82
+
+
+def test_a_label_that_is_nearly_always_true_is_learned(make_splits: Any) -> None:
+    def spoil(part: str, table: pa.Table) -> pa.Table:
+        label = pa.array((np.arange(len(table)) >= 3).astype(np.int8))
+        return table.set_column(table.column_names.index("label"), "label", label)
+
+    grown = grow_for(make_splits(rows=20_000, change=spoil))
+    assert grown.nodes().base[0] == pytest.approx(np.log(19997 / 3), rel=1e-3)
+
+
 def test_two_forests_answer_side_by_side() -> None:
     matrix = matrix_of(raw_of(example_rows(800, seed=3)))
     labels = np.nan_to_num(matrix[:, 0]) + (matrix[:, 3] % 5 == 2)
