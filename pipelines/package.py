@@ -13,7 +13,7 @@ from typing import Any, cast
 from slipway.components.config.gate import blank_threshold
 from slipway.components.config.kinds import UNBOUNDED
 from slipway.components.config.model import check_label
-from slipway.components.config.parameters import repeated
+from slipway.components.config.parameters import find, repeated
 from slipway.components.support.documents import UnfitDocument, load_yaml, read_document
 from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.components.support.settings import reference_in
@@ -22,6 +22,10 @@ from slipway.pipelines.spec import ParameterSpec, PipelineSpec, Platform
 
 # Kubeflow's own bound for the parameters of a run (MAX_PARAMETER_BYTES of its server).
 MAX_PARAMETER = 10_000
+_COMPILED = {"training": ("accelerator.affinity",), "monitoring": ("schedule",)}
+"""Keys of structs that no task reads: the compiled pipeline has what they say."""
+_TASKS = {"monitoring": ("retention.online", "retention.pipeline_runs")}
+"""Keys of structs that a pipeline has a task or a permission for, if it was compiled with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +226,7 @@ def check_arguments(package: Package, values: dict[str, object]) -> None:
                     f"{key} is no key of the struct '{section}' of {package.name}: it travels as the"
                     f" parameter {parameter}. Set {parameter} instead."
                 )
-    for problem in (*bounds(values), *_blanks(package, values)):
+    for problem in (*bounds(values), *_blanks(package, values), *_settled(package, values)):
         raise ProjectError(f"{package.name}: {problem}.")
     for name, value in values.items():
         if beyond := beyond_mysql(json.dumps(value, ensure_ascii=False)):
@@ -256,6 +260,25 @@ def _blanks(package: Package, values: dict[str, object]) -> Iterator[str]:
     for name in UNBOUNDED:
         if values.get(f"gate_{name}") == 0 and name not in gate.get("unbounded", ()):
             yield blank_threshold(name)
+
+
+def _settled(package: Package, values: dict[str, object]) -> Iterator[str]:
+    """The keys of structs that say otherwise than what the compiled pipeline consists of."""
+    for section, struct in values.items():
+        compiled = package.parameters[section].get("defaultValue")
+        # Of a struct that is too large only a file's name is here.
+        if not isinstance(struct, dict) or not isinstance(compiled, dict) or reference_in(compiled):
+            continue
+        for key in (*_COMPILED.get(section, ()), *_TASKS.get(section, ())):
+            there, asked = (find(each, key) for each in (compiled, struct))
+            if not asked or asked == there:
+                continue
+            if not there or key in _COMPILED.get(section, ()):
+                has = "does without" if not there else f"has {there!r}"
+                yield (
+                    f"{section}.{key} is settled when the pipeline is compiled, which {has}: change the"
+                    " project file, compile and upload it again"
+                )
 
 
 def _unknown(package: Package, name: str) -> str:

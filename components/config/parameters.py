@@ -52,7 +52,7 @@ def struct_of(section: _Settings, name: str) -> dict[str, object]:
 def repeated(struct: Mapping[str, object], name: str) -> Iterator[tuple[str, str, object]]:
     """What a struct holds although it is a parameter: the parameter, the key's full name, its value."""
     for parameter, path in PARAMETERS.get(name, {}).items():
-        value = _find(struct, path.split("."))
+        value = find(struct, path, _ABSENT)
         if value is not _ABSENT:
             yield parameter, f"{name}.{path}", value
 
@@ -68,7 +68,8 @@ def with_parameters(
         values: by parameter.
 
     Raises:
-        SlipwayError: the struct has another value for one of them; the message names both.
+        SlipwayError: the struct has another value for one of them, or something else in the place of the
+            section that one of them belongs in; the message names both.
     """
     for parameter, key, value in repeated(struct, name):
         if parameter in values and value != values[parameter]:
@@ -83,14 +84,21 @@ def with_parameters(
         place = merged
         for section in sections:
             place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise SlipwayError(
+                    f"{'.'.join([name, *sections])} is {place!r} in the struct '{name}', and must be a"
+                    f" section with keys. Its key {key} is the parameter {parameter}: set that, and take"
+                    f" {section} out of the struct."
+                )
         place[key] = value
     return merged
 
 
-def _find(struct: object, path: list[str]) -> object:
-    for part in path:
+def find(struct: object, path: str, default: object = None) -> object:
+    """The value of a key of a section or of sections within it, as in `accelerator.count`."""
+    for part in path.split("."):
         if not isinstance(struct, Mapping) or part not in struct:
-            return _ABSENT
+            return default
         struct = struct[part]
     return struct
 

@@ -163,6 +163,26 @@ def test_a_field_that_was_blanked_lets_no_struct_decide_in_its_place(
     refuse(ROOT / "compiled" / "flights-training.yaml", section, parameter, blank, tmp_path, capsys)
 
 
+@pytest.mark.parametrize("value", [None, "x", [], 0], ids=repr)
+@pytest.mark.parametrize(("section", "key"), [("training", "accelerator"), ("data", "window")])
+def test_what_stands_in_a_sections_place_is_refused_by_name(
+    section: str, key: str, value: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A field that was emptied as null or text ended in a traceback of what is written into it."""
+    package = read_package(ROOT / "compiled" / "flights-training.yaml")
+    struct = with_key(package.parameters[section]["defaultValue"], key, value)
+    tasks = list(tasks_with_values(package, {section: struct}))
+    taking = [(label, values) for label, values, source in tasks if source == section]
+    assert taking
+    for label, values in taking:
+        with pytest.raises((SlipwayError, SystemExit)):
+            run(package, label, values, tmp_path)
+        said = capsys.readouterr().out
+        assert (
+            f"{section}.{key} is {value!r} in the struct '{section}', and must be a section" in said
+        )
+
+
 def refuse(
     path: Path,
     section: str,

@@ -1,5 +1,6 @@
 """A value has one place: a pipeline parameter is in no struct; one that brings it back is refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,33 @@ def test_set_on_the_struct_names_the_parameter_before_anything_is_sent() -> None
         arguments_from(package, ["gate.auc=0.9"])
     with pytest.raises(ProjectError, match="Set training_seed instead"):
         check_arguments(package, {"training": {"seed": 3}})
+
+
+SETTLED = [
+    ("training", "training.accelerator.affinity", {"required": {}}, "does without"),
+    ("monitoring", "monitoring.retention.online", "7d", "does without"),
+    ("monitoring", "monitoring.retention.pipeline_runs", "90d", "does without"),
+    ("monitoring", "monitoring.schedule", "0 0 1 * * *", "has '"),
+]
+
+
+@pytest.mark.parametrize(("pipeline", "key", "value", "has"), SETTLED)
+def test_what_only_the_compiler_reads_is_not_set_for_a_run(
+    pipeline: str, key: str, value: object, has: str
+) -> None:
+    """A run took it and did nothing with it."""
+    package = read_package(ROOT / "compiled" / f"flights-{pipeline}.yaml")
+    with pytest.raises(ProjectError, match=rf"{key} is settled when .* compiled, which {has}"):
+        arguments_from(package, [f"{key}={json.dumps(value)}"])
+
+
+def test_a_task_that_a_pipeline_was_compiled_with_takes_another_value() -> None:
+    package = read_package(ROOT / "compiled" / "flights-monitoring.yaml")
+    compiled = package.parameters["monitoring"]["defaultValue"]
+    compiled["retention"] = {"online": "7d"}
+    overrides = ["monitoring.retention.online=30d", f"monitoring.schedule={compiled['schedule']}"]
+    given = arguments_from(package, overrides)["monitoring"]
+    assert given == compiled | {"retention": {"online": "30d"}}
 
 
 @pytest.mark.parametrize("name", ["Flights", "flights-", "1st", "f" * 41, ""])
