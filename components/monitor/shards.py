@@ -360,9 +360,19 @@ class ShardsReader:
     def scan(
         self, logged_version: str, reference: "Reference", sample_rows: int, total: int
     ) -> "FeatureScan":
-        """As `WindowReader`."""
+        """As `WindowReader`.
+
+        Raises:
+            SlipwayError: the shards sketched another version, since KServe's log went on after the plan.
+        """
         from slipway.components.monitor.measures.scan import join_scans
 
+        if logged_version != self.plan.model_version:
+            raise SlipwayError(
+                f"The inference log {self.log.uri} has changed since the shards were planned: most rows"
+                f" were answered by version {self.plan.model_version or 'none'}, and now by"
+                f" {logged_version}. Run the pipeline again."
+            )
         return join_scans(self._scans(reference, sample_rows), reference, sample_rows)
 
     def _scans(self, reference: "Reference", sample_rows: int) -> Iterator["FeatureScan"]:

@@ -104,7 +104,40 @@ class LogWindow:
                     inside = pc.and_(
                         pc.greater_equal(table["time"], start), pc.less(table["time"], end)
                     )
-                    yield keep(table, inside).select([n for n in columns if n in names])
+                    yield self._typed(
+                        keep(table, inside).select([n for n in columns if n in names])
+                    )
+
+    def _typed(self, table: "pa.Table") -> "pa.Table":
+        """The columns that each log has, in the contract's types.
+
+        Raises:
+            SlipwayError: naming the one that holds something else.
+        """
+        from slipway.components.contracts.monitoring.inference_log import log_schema
+
+        schema = log_schema((), ())
+        for place, name in enumerate(table.column_names):
+            if name in _REQUEST and table[name].type != schema.field(name).type:
+                table = table.set_column(place, name, self.cast(table[name], schema.field(name)))
+        return table
+
+    def cast(self, column: "pa.ChunkedArray", field: "pa.Field") -> "pa.ChunkedArray":
+        """A column of a file in the contract's type.
+
+        Raises:
+            SlipwayError: it holds something else.
+        """
+        import pyarrow as pa
+
+        try:
+            return column.cast(field.type)
+        except pa.ArrowException as error:
+            raise SlipwayError(
+                f"The inference log {self.uri} of {self.model} holds {column.type} in the column"
+                f" {field.name}, which is no {field.type} ({error}): it was not written by this"
+                " release's predictor."
+            ) from error
 
     @contextmanager
     def _opened(self, path: str, columns: Sequence[str] = ()) -> "Iterator[pq.ParquetFile]":
@@ -316,12 +349,26 @@ def answer_batches(
         taken = {*(answers.names if _holds(table, answers) else _REQUEST), *features}
         taken &= set(table.column_names)
         columns = [
-            table[field.name].cast(field.type)
+            _answer(table, field, features, window)
             if field.name in taken
             else pa.nulls(table.num_rows, field.type)
             for field in schema
         ]
         yield pa.table(columns, schema=schema)
+
+
+def _answer(
+    table: "pa.Table", field: "pa.Field", features: Sequence[str], window: LogWindow
+) -> "pa.ChunkedArray | pa.Array":
+    """A column of an answer, or a feature as text; null where no text stands for it, as for a list."""
+    import pyarrow as pa
+
+    if field.name not in features:
+        return window.cast(table[field.name], field)
+    try:
+        return table[field.name].cast(field.type)
+    except pa.ArrowException:
+        return pa.nulls(table.num_rows, field.type)
 
 
 def _require_columns(table: "pa.Table", names: Sequence[str], window: LogWindow) -> None:

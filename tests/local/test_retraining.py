@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.local_runs import request_in
 
 from slipway.components.config.monitoring import MonitoringConfig
 from slipway.components.config.project import load_project
@@ -315,7 +316,6 @@ def test_a_pipeline_that_fails_is_told_by_its_exit_handler(
     with_route: Any, webhook: tuple[str, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
     from slipway.local.runner.execution import execute
-    from slipway.local.runner.request import RunRequest
 
     url, received = webhook
     folder = with_route(url)
@@ -326,16 +326,8 @@ def test_a_pipeline_that_fails_is_told_by_its_exit_handler(
         "SLIPWAY_HOME": str(tmp_path / "home"),
         "FEATURE_STORE_URI": str(tmp_path / "features"),
     }
-    request = RunRequest(
-        pipeline=str(folder / "flights-monitoring.yaml"),
-        arguments={"data_root": str(tmp_path / "nowhere")},
-        root=str(tmp_path / "outputs"),
-        cache=str(tmp_path / "cache"),
-        runner="subprocess",
-        environment=settings,
-        mounts=[],
-        lock=str(tmp_path / ".work"),
-    )
+    arguments = {"data_root": str(tmp_path / "nowhere")}
+    request = request_in(tmp_path, folder / "flights-monitoring.yaml", arguments)
     run = execute(request, settings, tmp_path / "run.log", lambda task, event: None)
     assert run.error is not None and "nowhere" in run.error
     (told,) = received

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from support.feature_sections import of_one_table
+from support.local_runs import request_in
 
 from slipway.cluster.checks import find_faults
 from slipway.cluster.sources import read_sources
@@ -17,7 +19,6 @@ from slipway.components.config.project import LoadedProject, load_project
 from slipway.components.contracts.dataset import read_manifest
 from slipway.components.support.settings import locate
 from slipway.local.runner.execution import PipelineRun, execute
-from slipway.local.runner.request import RunRequest
 from slipway.pipelines.compiler import compile_project
 from slipway.pipelines.package import read_package
 from slipway.pipelines.training import training_arguments
@@ -65,22 +66,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> LoadedProject:
                     "tables": {"wide": {"path": "wide.parquet", "time": "at"}},
                 },
                 "schema": "schema.json",
-                "features": {
-                    "entities": {"row": "key"},
-                    "examples": {"table": "wide", "key": "key", "time": "at"},
-                    "label": {"column": "label"},
-                    "split": {"validation": "2d", "test": "2d"},
-                    "views": [
-                        {
-                            "name": "all",
-                            "entity": "row",
-                            "table": "wide",
-                            "time": "at",
-                            "available": "1h",
-                            "fields": {name: name for name in names},
-                        }
-                    ],
-                },
+                "features": of_one_table(
+                    "wide",
+                    "row",
+                    "key",
+                    "at",
+                    {"name": "all", "available": "1h", "fields": {name: name for name in names}},
+                    label={"column": "label"},
+                    split={"validation": "2d", "test": "2d"},
+                ),
             }
         )
     )
@@ -104,16 +98,7 @@ def run(project: LoadedProject, folder: Path) -> tuple[PipelineRun, dict[str, An
     given = training_arguments(project.project, project.schema_content)
     given["data_root"] = project.project.data.root
     arguments = {name: locate(value, folder / "compiled") for name, value in given.items()}
-    request = RunRequest(
-        pipeline=str(pipeline),
-        arguments=arguments,
-        root=str(folder / "outputs"),
-        cache=str(folder / "cache"),
-        runner="subprocess",
-        environment={},
-        mounts=[],
-        lock=str(folder / ".work"),
-    )
+    request = request_in(folder, pipeline, arguments)
     environment = {name: str(folder / "state") for name in ("MONITORING_URI", "SLIPWAY_HOME")}
     done = execute(request, environment, folder / "run.log", lambda task, event: None)
     return done, arguments

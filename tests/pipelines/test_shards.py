@@ -9,9 +9,10 @@ from typing import Any, get_args
 
 import pyarrow.parquet as pq
 import pytest
-from kfp import compiler, dsl
+from kfp import dsl
 from support import deploy_world
 from support.kfp_double import Double
+from support.local_runs import run_in
 
 from slipway.cluster.api import Kubeflow
 from slipway.cluster.checks import containers, find_faults
@@ -25,8 +26,7 @@ from slipway.components.contracts.predictions import read_predictions
 from slipway.components.deploy.score import score_rows
 from slipway.components.support.errors import ProjectError
 from slipway.components.support.files import hash_directory
-from slipway.local.runner.execution import PipelineRun, execute
-from slipway.local.runner.request import RunRequest
+from slipway.local.runner.execution import PipelineRun
 from slipway.pipelines.compiler import compile_project
 from slipway.pipelines.graph import read_tasks
 from slipway.pipelines.interface import Channels
@@ -230,26 +230,13 @@ def _run_here(
         given = Channels(project=project_name, model="champion", publish="")
         predict_rows(given, project, found.output)
 
-    folder.mkdir()
-    compiler.Compiler().compile(scoring, str(folder / "scoring.yaml"))
-    request = RunRequest(
-        pipeline=str(folder / "scoring.yaml"),
-        arguments={},
-        root=str(folder / "outputs"),
-        cache=str(folder / "cache"),
-        runner="subprocess",
-        environment={},
-        mounts=[],
-        lock=str(folder / ".work"),
-    )
     started: list[str] = []
 
     def watch(task: Any, event: dict[str, Any]) -> None:
         if event["event"] == "task_end":
             started.append(task.name)
 
-    environment = {"MLFLOW_TRACKING_URI": uri, "SLIPWAY_HOME": str(folder)}
-    return execute(request, environment, folder / "run.log", watch), started
+    return run_in(folder, scoring, {"MLFLOW_TRACKING_URI": uri}, watch), started
 
 
 def test_on_this_machine_shards_run_one_after_another_and_give_the_same(

@@ -2,17 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from kfp import compiler, dsl
+from kfp import dsl
 from support.event_tables import make_events
+from support.local_runs import run_in
 
 from slipway.components.config.project import load_project
 from slipway.components.support.files import hash_directory
-from slipway.local.runner.execution import PipelineRun, execute
-from slipway.local.runner.request import RunRequest
+from slipway.local.runner.execution import PipelineRun
 from slipway.pipelines.interface import Channels
 from slipway.pipelines.reading import read_good_rows
 
@@ -35,20 +34,7 @@ def _run(repository: Path, shards: str, lake: Path, folder: Path) -> PipelineRun
         given = Channels(data=data, data_root=data_root, schema=schema, project="events")
         read_good_rows(given, project, {}, cached=False, window_start="", window_end="")
 
-    folder.mkdir()
-    compiler.Compiler().compile(reading, str(folder / "reading.yaml"))
-    request = RunRequest(
-        pipeline=str(folder / "reading.yaml"),
-        arguments={},
-        root=str(folder / "outputs"),
-        cache=str(folder / "cache"),
-        runner="subprocess",
-        environment={},
-        mounts=[],
-        lock=str(folder / ".work"),
-    )
-    watch: Any = lambda task, event: None  # noqa: E731
-    return execute(request, {"SLIPWAY_HOME": str(folder)}, folder / "run.log", watch)
+    return run_in(folder, reading, {})
 
 
 @pytest.fixture(scope="module")

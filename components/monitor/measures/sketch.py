@@ -290,12 +290,18 @@ class CategorySketch:
         return sum(self.counts.values()) + self.other
 
     def add(self, values: "pa.Array | pa.ChunkedArray") -> None:
-        """Counts the values of an Arrow string, dictionary or bool column."""
+        """Counts the values of an Arrow string, dictionary or bool column.
+
+        Raises:
+            TypeError: it is of another type: what a sketch is kept as would make texts of its values.
+        """
         import pyarrow as pa
 
         for chunk in values.chunks if isinstance(values, pa.ChunkedArray) else [values]:
             if not pa.types.is_dictionary(chunk.type):
                 chunk = chunk.dictionary_encode()
+            if not _is_category(chunk.type.value_type):
+                raise TypeError(f"{chunk.type.value_type} is no category")
             codes = chunk.indices
             if codes.null_count:
                 self.nulls += codes.null_count
@@ -435,6 +441,13 @@ def numbers(column: "pa.ChunkedArray", kind: Kind) -> Floats:
         return (moments * HOURS_PER_MICROSECOND) % 24
     values: Floats = column.cast(pa.float64()).fill_null(float("nan")).to_numpy()
     return values
+
+
+def _is_category(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(is_one(kind) for is_one in (*texts, pa.types.is_boolean, pa.types.is_null))
 
 
 def _category(value: str | bool) -> str:

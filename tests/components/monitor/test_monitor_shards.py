@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kfp import compiler, dsl
+from kfp import dsl
+from support.feature_sections import of_one_table
+from support.local_runs import run_in
 
 from slipway.components.config.data import Window, parse_window
 from slipway.components.config.project import load_project
@@ -45,11 +47,12 @@ from slipway.components.monitor.shards import (
 from slipway.components.monitor.window import open_window
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_directory
-from slipway.local.runner.execution import PipelineRun, execute
-from slipway.local.runner.request import RunRequest
+from slipway.local.runner.execution import PipelineRun
 from slipway.pipelines.interface import Channels
 from slipway.pipelines.monitoring import watch_window
 from slipway.pipelines.watching import watch_in_shards
+
+from . import test_monitor_payloads as payloads
 
 DAY = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 2, tzinfo=UTC))
 WEEK = ("2013-12-09T05:00:00", "2013-12-16T05:00:00")
@@ -60,21 +63,15 @@ FEATURES = (
     Feature(name="opens", kind="time", view="v"),
     Feature(name="gone", kind="numeric", view="v"),
 )
-SECTION: dict[str, Any] = {
-    "entities": {"shop": "shop"},
-    "examples": {"table": "t", "key": "id", "time": "time"},
-    "label": {"column": "y"},
-    "split": {"validation": "1d", "test": "1d"},
-    "views": [
-        {
-            "name": "v",
-            "entity": "shop",
-            "table": "t",
-            "time": "time",
-            "fields": {"amount": "amount"},
-        }
-    ],
-}
+SECTION = of_one_table(
+    "t",
+    "shop",
+    "shop",
+    "time",
+    {"name": "v", "fields": {"amount": "amount"}},
+    label={"column": "y"},
+    split={"validation": "1d", "test": "1d"},
+)
 RULE = {"rule": {"by": "shop", "measure": "selection_rate", "gap": 0.1}}
 
 
@@ -118,7 +115,9 @@ def _hour(hour: int, rows: int, draw: np.random.Generator, wrong: bool) -> pa.Ta
             "label": pa.array(draw.integers(0, 2, rows), pa.int8()),
             "latency_ms": draw.gamma(2, 2, rows),
             f"{FEATURE_PREFIX}amount": pa.array(["x"] * rows) if wrong else pa.array(amount),
-            f"{FEATURE_PREFIX}shop": pa.array(shops, pa.string()),
+            f"{FEATURE_PREFIX}shop": pa.array(range(rows))
+            if wrong
+            else pa.array(shops, pa.string()),
             f"{FEATURE_PREFIX}late": draw.random(rows) > 0.5,
             f"{FEATURE_PREFIX}opens": pa.array(moments, pa.timestamp("us")),
         }
@@ -188,7 +187,8 @@ def give(patch: pytest.MonkeyPatch, found: Reference) -> None:
 def _content(scan: FeatureScan) -> dict[str, Any]:
     drawn = scan.drawn
     return {
-        "sketches": {n: json.dumps(s.to_dict()) for n, s in scan.sketches.items()},
+        # A number for a category would be a text after its way through a file.
+        "sketches": {n: repr(s.to_dict()) for n, s in scan.sketches.items()},
         "rows": scan.rows,
         "missing": scan.missing_columns,
         "wrong": scan.wrong_types,
@@ -444,6 +444,69 @@ def test_a_feature_of_another_type_in_some_files_is_a_break_and_no_traceback(
     assert result.record.details["sampled_rows"] == 300
 
 
+@pytest.mark.parametrize("of", [1, 4])
+def test_an_odd_file_of_the_log_is_told_of_in_shards_as_in_one_task(
+    of: int, tmp_path: Path, toy: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers in the place of categories are a break; a group that no text stands for is none."""
+    monkeypatch.setattr(windows, "PIECE_ROWS", 60)
+    log = _write_log(tmp_path / "log", [60] * 4, 20, 0, -1)
+    *_, second, third, last = sorted(log.rglob("*.parquet"))
+    by = [f"{FEATURE_PREFIX}shop"]
+    _put(second, by[0], pa.array(range(60)))
+    _put(third, by[0], pa.array([[1]] * 60))
+    _put(third, "model_version", pa.array([1] * 60))
+    work = Sharded(tmp_path, log, {})
+    reader = work.reader([work.shard(text) for text in work.plan(of)])
+    whole = LogReader(open_window(str(log), "toy", DAY))
+    assert whole.answers("binary", by) == reader.answers("binary", by)
+    assert reader.answers("binary", by)[by[0]][120:180].null_count == 60
+    scans = [each.scan("1", toy, 0, 0) for each in (whole, reader)]
+    assert _content(scans[0]) == _content(scans[1])
+    assert scans[1].wrong_types == {"shop": "int64"}
+    _put(last, "status", pa.array(["fine"] * 60))
+    said = r"of toy holds string in the column status, which is no int16"
+    with pytest.raises(SlipwayError, match=said):
+        LogReader(open_window(str(log), "toy", DAY)).answers("binary")
+    with pytest.raises(SlipwayError, match=said):
+        [work.shard(text) for text in work.plan(of)]
+
+
+def _put(path: Path, column: str, values: pa.Array) -> None:
+    table = pq.read_table(path, partitioning=None)
+    table = table.set_column(table.column_names.index(column), column, values)
+    pq.write_table(table, path, row_group_size=20)
+
+
+@pytest.mark.parametrize("first", [[], ["1"]])
+def test_shards_of_another_version_than_the_merge_finds_are_refused(
+    first: list[str], tmp_path: Path, toy: Reference
+) -> None:
+    """KServe's log is read by the plan, and by the shard: what came between may be of another version."""
+    folder = tmp_path / "payloads"
+    folder.mkdir()
+    work = Sharded(tmp_path, f"kserve+{folder}#flight_id", {}, "flights")
+    _write_payloads(folder, first)
+    (text,) = work.plan(4, payloads.WINDOW)
+    _write_payloads(folder, ["2", "2"])
+    reader = work.reader([work.shard(text)])
+    version, _ = windows.main_version(reader.answers("binary"))
+    assert version == "2"
+    said = f"answered by version {(*first, 'none')[0]}, and now by 2. Run the pipeline again"
+    with pytest.raises(SlipwayError, match=said):
+        reader.scan(version, toy, 0, 0)
+
+
+def _write_payloads(folder: Path, versions: list[str]) -> None:
+    for number, version in enumerate(versions):
+        name = f"{version}-{number}"
+        records = [
+            payloads.record(name, "request", payloads.request([1.0], ["a"])),
+            payloads.record(name, "response", payloads.answer([0.2], version)),
+        ]
+        payloads.write(folder, records, f"{name}.json")
+
+
 def _run_here(world: Any, features: dict[str, Any], scored: Path | None) -> PipelineRun:
     """The tasks that monitor in shards, by the local runner."""
     settings = {"orchestration.shards": "auto"}
@@ -467,23 +530,8 @@ def _run_here(world: Any, features: dict[str, Any], scored: Path | None) -> Pipe
             table = dsl.importer(artifact_uri=str(scored), artifact_class=dsl.Dataset)
             watch_in_shards(given, project, labels.output, {"predictions": table.output}, {})
 
-    folder = world.root / "run"
-    folder.mkdir()
-    compiler.Compiler().compile(watching, str(folder / "watching.yaml"))
-    request = RunRequest(
-        pipeline=str(folder / "watching.yaml"),
-        arguments={},
-        root=str(folder / "outputs"),
-        cache=str(folder / "cache"),
-        runner="subprocess",
-        environment={},
-        mounts=[],
-        lock=str(folder / ".work"),
-    )
     names = ("MLFLOW_TRACKING_URI", "INFERENCE_LOG_URI", "MONITORING_URI")
-    environment = {name: os.environ[name] for name in names} | {"SLIPWAY_HOME": str(folder)}
-    watch: Any = lambda task, event: None  # noqa: E731
-    run = execute(request, environment, folder / "run.log", watch)
+    run = run_in(world.root / "run", watching, {name: os.environ[name] for name in names})
     assert run.error is None, run.error
     tasks = [name for name in run.tasks if not name.startswith("importer")]
     assert tasks == ["plan-monitoring", "monitor-shard-0", "merge-monitoring"]
