@@ -1,7 +1,6 @@
 """`slipway doctor`: a cluster, examined before anything is sent."""
 
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
 from rich.cells import cell_len
@@ -9,10 +8,11 @@ from rich.text import Text
 
 from slipway.commands.cluster.options import (
     BROKEN,
-    COMPILED,
     HERE,
+    TRAINING,
     Account,
     KubeflowServer,
+    Overrides,
     PipelineFile,
     asks_kubeflow,
 )
@@ -25,11 +25,8 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
 
 @asks_kubeflow
 def doctor(
-    file: PipelineFile = COMPILED / "flights-training.yaml",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="As a run is to be started with.", metavar="NAME=VALUE"),
-    ] = None,
+    file: PipelineFile = TRAINING,
+    overrides: Overrides = None,
     service_account: Account = "pipeline-runner",
     server: KubeflowServer = HERE,
     as_json: AsJson = False,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 BROKEN, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
 COMPILED = Path("compiled")
+TRAINING = COMPILED / "flights-training.yaml"
+"""The pipeline that is meant where none is named."""
 
 PipelineFile = Annotated[Path, typer.Argument(help="Compiled pipeline.", metavar="YAML")]
 Namespace = Annotated[
@@ -32,6 +34,10 @@ RunId = Annotated[str, typer.Argument(help="Id of the run.", metavar="RUN")]
 Wait = Annotated[bool, typer.Option("--wait", help="Follow the run to its end.")]
 FailOnRefusal = Annotated[
     bool, typer.Option("--fail-on-refusal", help="Exit with 3 where the gate refuses.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A parameter of the pipeline's run.", metavar="NAME=VALUE"),
 ]
 SERVER_OPTIONS: dict[str, object] = {
     "host": Annotated[

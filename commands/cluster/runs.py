@@ -13,15 +13,16 @@ from rich.text import Text
 
 from slipway.commands.cluster.options import (
     BROKEN,
-    COMPILED,
     HERE,
     INTERRUPTED,
     REFUSED,
+    TRAINING,
     Account,
     Context,
     FailOnRefusal,
     KubeflowServer,
     Namespace,
+    Overrides,
     PipelineFile,
     RunId,
     Wait,
@@ -51,11 +52,8 @@ MOMENT = re.compile(r"-\d{8}t\d{6}-[0-9a-f]{6}$")
 
 @asks_kubeflow
 def submit(
-    file: PipelineFile = COMPILED / "flights-training.yaml",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A parameter of the pipeline.", metavar="NAME=VALUE"),
-    ] = None,
+    file: PipelineFile = TRAINING,
+    overrides: Overrides = None,
     wait: Wait = False,
     fail_on_refusal: FailOnRefusal = False,
     experiment: Annotated[str, typer.Option(help="Else the project's name.")] = "",
