@@ -65,7 +65,7 @@ def load_model(settings: PredictorSettings) -> Model:
     policy = TrustPolicy.parse(settings.model_public_keys, settings.model_signers)
     vouched = Vouched(model_hash=settings.model_hash, signed_by=settings.signed_by)
     with bundle_folder(settings) as folder:
-        policy.check(folder, vouched.check)
+        vouched.let_in(folder, policy)
         return _load(folder, settings)
 
 

@@ -192,11 +192,13 @@ def hash_files(folder: Path, name: str) -> dict[str, str]:
 
     A model's signature says itself what it stands for, and a later key may sign the same model.
     """
-    return {
-        f"{name}/{file.relative_to(folder).as_posix()}": hash_file(file)
+    named = {
+        f"{name}/{file.relative_to(folder).as_posix()}": file
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name not in (EVIDENCE_INDEX, SIGNATURE)
+        if file.is_file()
     }
+    left_out = (f"evidence/{EVIDENCE_INDEX}", f"bundle/{SIGNATURE}")
+    return {name: hash_file(file) for name, file in named.items() if name not in left_out}
 
 
 def _bill_of_materials(model: str, digest: str, packages: dict[str, dict[str, str]]) -> str:

@@ -10,7 +10,11 @@ from slipway.components.contracts.bundle import bundle_hash
 from slipway.components.contracts.release import EVIDENCE_INDEX, Tag, require_tags
 from slipway.components.contracts.signing.keyless import check_keyless
 from slipway.components.contracts.signing.policy import TrustPolicy
-from slipway.components.contracts.signing.signature import describe_signer, read_signer
+from slipway.components.contracts.signing.signature import (
+    UntrustedModel,
+    describe_signer,
+    read_signer,
+)
 from slipway.components.contracts.splits import read_splits
 from slipway.components.contracts.verdict import read_verdict
 from slipway.components.register.evidence import hash_files
@@ -156,8 +160,11 @@ def _check(version: RegisteredVersion, folders: dict[str, Path]) -> EvidenceRepo
             problems.append(f"{name} was changed.")
     try:
         signature = _signature(folders["bundle"])
-    except SlipwayError as error:
+    except UntrustedModel as error:
         signature = "not one that is trusted here"
+        problems.append(str(error))
+    except SlipwayError as error:  # of the policy: nothing is known of the signature
+        signature = "could not be checked"
         problems.append(str(error))
     model_hash = bundle_hash(folders["bundle"])
     if model_hash != version.tags.get(Tag.MODEL_HASH) or model_hash != index.model.hash:

@@ -175,7 +175,7 @@ def _may_pass(error: BaseException) -> bool:
 def _asked_to_wait(error: BaseException) -> float | None:
     answer = _answer(error)
     after = answer.headers.get("Retry-After", "") if answer is not None else ""
-    return min(float(after), _LONGEST_WAIT) if after.isdigit() else None
+    return min(float(after), _LONGEST_WAIT) if after.isdecimal() else None
 
 
 def _failure(error: Exception) -> str:

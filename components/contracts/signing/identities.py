@@ -150,7 +150,16 @@ def identity_of(certificate: "Certificate") -> Identity:
     ]
     if len(known) != 1 or len(list(names)) != 1:
         raise ValueError("its certificate does not name one e-mail address or URI")
-    return Identity(name=known[0], issuer=_issuer(certificate))
+    identity = Identity(name=known[0], issuer=_issuer(certificate))
+    # A wildcard would stand for a space or a line break too, and whoever reads the name would be misled.
+    if not is_word(identity.name) or not is_word(identity.issuer):
+        raise ValueError("its certificate names something that is no e-mail address and no URI")
+    return identity
+
+
+def is_word(text: str) -> bool:
+    """Whether a text is visible characters of ASCII and nothing else, as an address is."""
+    return bool(re.fullmatch(r"[!-~]+", text))
 
 
 def _issuer(certificate: "Certificate") -> str:

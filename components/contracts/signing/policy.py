@@ -126,7 +126,7 @@ class TrustPolicy:
         """
         if any(signer.fits(identity) for signer in self.signers):
             return
-        known = "; ".join(str(signer) for signer in self.signers)
+        known = "; ".join(str(signer) for signer in self.signers) or "nobody"
         raise UntrustedModel(
             f"The model in {folder} is signed by {identity.name} of {identity.issuer or 'no issuer'},"
             f" whom MODEL_SIGNERS does not name (it names: {known}). It is not loaded."
@@ -170,6 +170,24 @@ class Vouched:
         if not TrustPolicy.here().signers or not read_envelope(folder).certificate:
             return []
         return [f"--model-hash={model_hash}", f"--signed-by={read_signer(folder)}"]
+
+    def let_in(self, folder: Path, policy: TrustPolicy) -> None:
+        """Lets a bundle into a predictor, or not.
+
+        What is pinned holds whatever the signature there is now, and also where the namespace has lost its
+        policy: a config map that is missing would else let in whatever the store holds.
+
+        Raises:
+            UntrustedModel: it is not what is pinned, or the policy refuses it.
+        """
+        if self.model_hash and bundle_hash(folder) != self.model_hash:
+            raise UntrustedModel(
+                f"The model in {folder} is not the one that deploy has checked (--model-hash): it was"
+                " changed since. Deploy the version again. It is not loaded."
+            )
+        if self.signed_by and not policy.keys and not policy.signers:
+            policy.require(Identity.parse(self.signed_by), folder)
+        policy.check(folder, self.check)
 
     def check(self, folder: Path, _: Envelope, policy: TrustPolicy) -> Identity:
         """A `KeylessCheck`."""

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.components.contracts.bundle import SIGNATURE, TRAINING, UNHASHED
-from slipway.components.contracts.signing.identities import Identity, read_identity
+from slipway.components.contracts.signing.identities import Identity, is_word, read_identity
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file, write_text
 
@@ -233,12 +233,15 @@ def read_envelope(folder: Path) -> Envelope:
             raise ValueError("it holds neither a public key's hint nor a certificate, or both")
         if envelope["payloadType"] != _PAYLOAD_TYPE:
             raise ValueError("what it signs is no in-toto statement")
+        hint = str(material.get("publicKey", {}).get("hint") or "")
+        if hint and not is_word(hint):
+            raise ValueError("its hint of a key is no word")
         [one] = envelope["signatures"]
         return Envelope(
             raw=raw,
             payload=base64.b64decode(envelope["payload"], validate=True),
             signature=base64.b64decode(one["sig"], validate=True),
-            hint=str(material.get("publicKey", {}).get("hint") or ""),
+            hint=hint,
             certificate=base64.b64decode(
                 material["certificate"]["rawBytes"] if "certificate" in material else "",
                 validate=True,

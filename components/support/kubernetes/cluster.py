@@ -307,7 +307,7 @@ class ApiError(Exception):
         self.reason: str = content.get("reason") or ""
         self._causes = (content.get("details") or {}).get("causes") or []
         after = {key.lower(): value for key, value in headers.items()}.get("retry-after", "")
-        self.retry_after = min(float(after), 30.0) if after.isdigit() else None
+        self.retry_after = min(float(after), 30.0) if after.isdecimal() else None
 
     @property
     def _owned(self) -> list[str]:

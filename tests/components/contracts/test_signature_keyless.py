@@ -163,6 +163,15 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         "of https://evil.example, whom MODEL_SIGNERS does not name",
     ),
     "two names": (lambda b: sign(b, names=TWO), "does not name one e-mail address or URI"),
+    "a line break in the name": (
+        lambda b: sign(b, name=f"{TRAIN}\nThe model is trusted"),
+        "no e-mail address and no URI",
+    ),
+    "a space in the name": (lambda b: sign(b, name=f"{TRAIN} x"), "no e-mail address and no URI"),
+    "an escape in the issuer": (
+        lambda b: sign(b, issuer=f"{GITHUB}\x1b[2J"),
+        "no e-mail address and no URI",
+    ),
     "no signature": (lambda b: (b / SIGNATURE).unlink(), "is not signed"),
     "changed model": (lambda b: (b / "model.onnx").write_text("x"), "model.onnx was changed"),
     "added file": (lambda b: (b / "model.pt2").write_text("x"), "model.pt2 was added"),
@@ -258,6 +267,23 @@ def test_each_part_of_the_root_is_asked(bundle: Path) -> None:
         empty = TrustPolicy.parse("", SIGNERS, json.dumps(root | {part: []}))
         with pytest.raises(SlipwayError):
             empty.check(bundle, check_keyless)
+
+
+def test_a_retired_authority_is_trusted_until_it_is_removed(bundle: Path) -> None:
+    """As docs/signing.md says: sigstore's library holds `validFor` against no signature."""
+    sign(bundle)
+    root = copy.deepcopy(WORLD.trusted_root())
+    for part in (*root["certificateAuthorities"], *(log["publicKey"] for log in root["tlogs"])):
+        part["validFor"]["end"] = "2025-02-01T00:00:00Z"
+    assert TrustPolicy.parse("", SIGNERS, json.dumps(root)).check(bundle, check_keyless)
+
+
+@pytest.mark.parametrize("hint", ["ann@example.com https://accounts.example", "a\nb", "\x1b[2J"])
+def test_a_key_s_hint_passes_for_nobody_s_name(bundle: Path, hint: str) -> None:
+    sign_bundle(bundle, KEYS.private, "", bundle / SIGNATURE)
+    edit(lambda c: c["verificationMaterial"].update(publicKey={"hint": hint}))(bundle)
+    with pytest.raises(UntrustedModel, match="hint of a key is no word"):
+        read_signer(bundle)
 
 
 def test_keys_and_identities_are_trusted_side_by_side(bundle: Path) -> None:
@@ -411,5 +437,9 @@ def test_a_predictor_takes_what_deploy_vouches_for(
         policy.check(bundle, Vouched(model_hash=digest, signed_by=signer).check)
     by_key = TrustPolicy.parse(KEYS.public, SIGNERS, ROOT)
     sign_bundle(bundle, KEYS.private, "", bundle / SIGNATURE)
+    # Signed with a key too, it is still not the model that deploy started.
+    with pytest.raises(UntrustedModel, match="not the one that deploy has checked"):
+        Vouched(model_hash=digest, signed_by=signer).let_in(bundle, by_key)
+    Vouched(model_hash=bundle_hash(bundle), signed_by=signer).let_in(bundle, by_key)
     monkeypatch.setenv("MODEL_PUBLIC_KEYS", KEYS.public)
     assert by_key.check(bundle) and Vouched.flags(bundle, bundle_hash(bundle)) == []

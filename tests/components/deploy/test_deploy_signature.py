@@ -147,16 +147,21 @@ def test_the_predictor_loads_without_a_key_what_deploy_pinned(tmp_path: Path) ->
     assert start(tmp_path, folder, "", trusted, *pins) == 200
     for flags, message in (
         ((trusted,), "not one whose signature deploy has checked"),
-        ((trusted, "--model-hash=0", pins[1]), "not one whose signature deploy has checked"),
+        ((trusted, "--model-hash=0", pins[1]), "not the one that deploy has checked"),
         ((trusted.replace("train", "test"), *pins), "whom MODEL_SIGNERS does not name"),
+        # The config map with the policy is gone.
+        (pins, r"whom MODEL_SIGNERS does not name \(it names: nobody\)"),
+        (("--model-hash=0",), "not the one that deploy has checked"),
     ):
         with pytest.raises(AssertionError, match=f"error: .* {message}"):
             start(tmp_path, folder, "", *flags)
     # Whoever may write to the store, between deploy and the pod's next start.
     (folder / "model.onnx").write_bytes(b"no graph")
     sign_keyless(folder)
-    with pytest.raises(AssertionError, match="not one whose signature deploy has checked"):
+    with pytest.raises(AssertionError, match="not the one that deploy has checked"):
         start(tmp_path, folder, "", trusted, *pins)
+    with pytest.raises(AssertionError, match="not the one that deploy has checked"):
+        start(tmp_path, folder, "", *pins)
 
 
 def test_a_pod_takes_the_keys_from_its_namespace(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,9 @@ def test_an_identity_signs_a_version(
     assert services.tokens[0] not in (kept(release) / SIGNATURE).read_text()
 
     monkeypatch.delenv("MODEL_TRUST_ROOT")
+    half = show_evidence("toy")
+    assert "signature      could not be checked" in half.text
+    assert any("MODEL_TRUST_ROOT is not set" in problem for problem in half.problems)
     monkeypatch.delenv("MODEL_SIGNERS")
     said = f"by the signer {TRAIN} of {GITHUB}, not checked: set MODEL_SIGNERS and MODEL_TRUST_ROOT"
     assert said in show_evidence("toy").text

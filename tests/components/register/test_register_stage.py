@@ -388,6 +388,8 @@ def test_evidence_holds_and_every_change_is_seen(
         "evidence/card.html is missing.": lambda: (evidence / "card.html").unlink(),
         "evidence/schema.json was changed.": lambda: (evidence / "schema.json").write_text("{}"),
         "reference/more.txt was added.": lambda: (reference / "more.txt").write_text("x"),
+        "reference/evidence.json was added.": lambda: (reference / "evidence.json").write_text("x"),
+        "model/model.sig was added.": lambda: (model / "model.sig").write_text("x"),
         "evidence/verdict.json was changed.": lambda: verdict.write_text(
             verdict.read_text().replace('"test_rows": 6000', '"test_rows": 9000')
         ),
@@ -403,7 +405,8 @@ def test_evidence_holds_and_every_change_is_seen(
         write_evidence_page(page, broken)
         assert "Do not trust this version." in page.read_text()
         assert broken.problems[0] in html.unescape(page.read_text())
-        (reference / "more.txt").unlink(missing_ok=True)
+        for added in (reference / "more.txt", reference / "evidence.json", model / "model.sig"):
+            added.unlink(missing_ok=True)
         for path, content in kept.items():
             path.write_bytes(content)
     assert show_evidence("toy", "1").problems == ()
