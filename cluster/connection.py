@@ -16,6 +16,7 @@ from slipway.components.support.errors import ProjectError, SlipwayError
 from slipway.components.support.kubeflow import SERVICE, Access
 from slipway.components.support.kubernetes import pod
 from slipway.components.support.kubernetes.cluster import cluster_access
+from slipway.components.support.secrets import remember
 
 PROXY_PATH = "/api/v1/namespaces/{}/services/ml-pipeline:8888/proxy"
 
@@ -112,8 +113,10 @@ def find_access(connection: Connection) -> Access:
         raise ProjectError(f"There is no file {connection.ca} of certificate authorities.")
     if not connection.host:
         found = _inside_or_by_kubeconfig(connection)
-    elif "://" not in connection.host:
+    elif not connection.host.startswith(("https://", "http://")):
         raise ProjectError(f"--host {connection.host}: write it with https:// (or http://).")
+    elif not _is_address(connection.host):
+        raise ProjectError(f"--host {connection.host} is no address.")
     else:
         found = Access(host=connection.host.rstrip("/"), tls=_tls(connection.ca))
     source = _token_source(way, connection)
@@ -125,6 +128,15 @@ def find_access(connection: Connection) -> Access:
         token = source
         found = replace(found, authorization=lambda: f"Bearer {token()}")
     return replace(found, cookie=cookie, timeout=connection.timeout)
+
+
+def _is_address(url: str) -> bool:
+    import httpx
+
+    try:
+        return bool(urlsplit(url).hostname and httpx.URL(url).host)
+    except (ValueError, httpx.InvalidURL):
+        return False
 
 
 def _inside_or_by_kubeconfig(connection: Connection) -> Access:
@@ -152,7 +164,13 @@ def _inside_or_by_kubeconfig(connection: Connection) -> Access:
 
 
 def _tls(authorities: str) -> ssl.SSLContext | None:
-    return ssl.create_default_context(cafile=authorities) if authorities else None
+    try:
+        return ssl.create_default_context(cafile=authorities) if authorities else None
+    except OSError as error:  # of ssl's too
+        raise ProjectError(
+            f"{authorities} is no file of certificate authorities: it is PEM text that begins with"
+            " -----BEGIN CERTIFICATE-----."
+        ) from error
 
 
 def _token_source(way: str, connection: Connection) -> Callable[[], str] | None:
@@ -173,11 +191,13 @@ def _from_file(path: Path) -> Callable[[], str]:
 
     def read() -> str:
         try:
-            return path.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise SlipwayError(
-                f"The token file {path} cannot be read: {error.strerror}."
-            ) from error
+            token = path.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise SlipwayError(f"The token file {path} cannot be read: {reason}.") from error
+        if not token:
+            raise SlipwayError(f"The token file {path} is empty.")
+        return token
 
     return read
 
@@ -230,10 +250,13 @@ class _ClientCredentials:
             )
             answer.raise_for_status()
             content = answer.json()
-            self._token = content["access_token"]
-            self._ends = time.monotonic() + float(content.get("expires_in", 60)) - 30
-        except (httpx.HTTPError, ValueError, KeyError) as error:
-            raise SlipwayError(f"{url} gave no access token: {error}.") from error
+            if not isinstance(token := content["access_token"], str) or not token:
+                raise ValueError("its access_token is no text")
+            self._token = remember(token)
+            self._ends = time.monotonic() + float(content.get("expires_in") or 60) - 30
+        except (httpx.HTTPError, ValueError, TypeError, KeyError, RecursionError) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
+            raise SlipwayError(f"{url} gave no access token: {reason}.") from error
         return self._token
 
 

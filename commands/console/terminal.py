@@ -15,6 +15,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from slipway.components.support.errors import visible
+
 LOG_WIDTH = 120
 # A command between backticks is one word: broken over two lines it could not be pasted.
 _WORD = re.compile(r"\S*`[^`\n]*`\S*|\S+")
@@ -97,7 +99,7 @@ def say(text: str, style: str = "", *, label: str | Text = "", to: Console | Non
         to: another console than standard output's.
     """
     out = to or console
-    for number, paragraph in enumerate(text.split("\n")):
+    for number, paragraph in enumerate(visible(text).split("\n")):
         indent = " " * (len(paragraph) - len(paragraph.lstrip(" ")))
         head = Text.assemble(label if number == 0 else " " * cell_len(str(label)), indent)
         lines = [paragraph.strip()]

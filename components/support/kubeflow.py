@@ -10,7 +10,9 @@ Where that is unknown (a dropped connection, a timeout, 500, 502, 504), the call
 """
 
 import json
+import math
 import os
+import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,9 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from slipway.components.support.answers import read_answer
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.kubernetes import pod
 from slipway.components.support.retry import retry
+from slipway.components.support.secrets import remember
 
 if TYPE_CHECKING:
     import httpx
@@ -39,6 +43,10 @@ LONGEST_WAIT = 30.0
 REFUSED_UNSEEN = frozenset({429, 503})
 PASSING = frozenset({429, 500, 502, 503, 504})
 REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
+MOST_BYTES = 256 << 20
+"""Of one answer: a page of a hundred large pipelines has a tenth."""
+_REDIRECTS = 10
+_LONG = 12
 
 
 class KfpApiError(SlipwayError):
@@ -77,7 +85,7 @@ class Access:
         cookie: to send; empty: none.
         tls: what the server's certificate is checked against; None: the certificate authorities of httpx.
         server_name: that the certificate must have; empty: the host's.
-        timeout: seconds that one request may take.
+        timeout: seconds that the server may be silent, and that an answer may take once it has begun.
     """
 
     host: str
@@ -133,7 +141,7 @@ class KfpApi:
             timeout=httpx.Timeout(access.timeout, connect=min(access.timeout, 10.0)),
             verify=access.tls or True,
             trust_env=not inside,  # no proxy stands between a pod and a service of its cluster
-            follow_redirects=True,
+            headers={"Accept-Encoding": "gzip, deflate"},  # what `read_answer` takes
         )
 
     def ask(
@@ -223,17 +231,22 @@ class KfpApi:
     def _send(self, request: "httpx.Request", what: str) -> Json:
         import httpx
 
-        if authorization := self._access.authorization():
+        if authorization := _header("token", self._access.authorization()):
             request.headers["Authorization"] = authorization
-        if self._access.cookie:
-            request.headers["Cookie"] = self._access.cookie
+        if cookie := _header("cookie", self._access.cookie):
+            request.headers["Cookie"] = cookie
         repeatable = request.method in REPEATABLE
         try:
-            answer = self._http.send(request)
+            answer = self._follow(request, what)
+        except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+            raise KfpApiError(f"{what}: the request cannot be sent: {_sentence(error)}") from error
         except httpx.TransportError as error:
             raise _unanswered(error, what, repeatable) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise KfpApiError(f"{what}: {error}.") from error
+            raise KfpApiError(
+                f"{what}: what Kubeflow Pipelines answered is of no use: {_sentence(error)}",
+                unknown=not repeatable,
+            ) from error
         status = answer.status_code
         if not answer.is_success:
             raise KfpApiError(
@@ -245,12 +258,70 @@ class KfpApi:
             )
         try:
             found = answer.json() if answer.content.strip() else {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise KfpApiError(
                 f"{what}: {answer.url.host} answered with a page and not with JSON. Is it the address of"
                 " the API, and are there credentials for it?"
             ) from error
         return found if isinstance(found, dict) else {}
+
+    def _follow(self, request: "httpx.Request", what: str) -> "httpx.Response":
+        """The answer, also where it lies elsewhere; what creates is never turned into a reading."""
+        import httpx
+
+        for _ in range(_REDIRECTS):
+            answer = self._http.send(request, stream=True)
+            try:
+                body = read_answer(answer, most=MOST_BYTES, seconds=self._access.timeout)
+            finally:
+                answer.close()
+            following = answer.next_request
+            if following is None:
+                headers = {
+                    name: answer.headers[name]
+                    for name in ("Retry-After", "Content-Type")
+                    if name in answer.headers
+                }
+                return httpx.Response(
+                    answer.status_code, headers=headers, content=body, request=request
+                )
+            if following.method != request.method:
+                raise KfpApiError(
+                    f"{what}: {request.url.host} answered {answer.status_code} and leads to"
+                    f" {following.url.copy_with(query=None)}, where nothing is created. Give the address"
+                    " that it leads to, or credentials where that is a page to log in.",
+                    answer.status_code,
+                )
+            if _origin(following.url) == _origin(request.url) and "Cookie" in request.headers:
+                following.headers["Cookie"] = request.headers["Cookie"]
+            request = following
+        raise httpx.TooManyRedirects(f"it leads elsewhere more than {_REDIRECTS} times")
+
+
+def _origin(url: "httpx.URL") -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def _header(what: str, value: str) -> str:
+    """A secret as a header's value.
+
+    Raises:
+        KfpApiError: no header can hold it; the library's words would show it.
+    """
+    if not re.fullmatch(r"[\t -~]*", value):
+        raise KfpApiError(
+            f"The {what} for Kubeflow Pipelines has a line break or another character that no header"
+            " takes: was it copied whole, and nothing else with it?"
+        )
+    for part in value.split(";"):
+        given = part.partition("=")[2] if what == "cookie" else part.rpartition(" ")[2]
+        if len(given) >= _LONG:  # a shorter one may be a word
+            remember(given.strip())
+    return value
+
+
+def _sentence(error: Exception) -> str:
+    return f"{str(error).rstrip('.') or type(error).__name__}."
 
 
 def pod_api(host: str = "") -> KfpApi:
@@ -283,7 +354,7 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
             seconds = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
         except (ValueError, TypeError):
             return None
-    return min(max(seconds, 0.0), LONGEST_WAIT)
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_WAIT)
 
 
 def _pod_authorization() -> str:
@@ -305,7 +376,7 @@ def _unanswered(error: "httpx.TransportError", what: str, repeatable: bool) -> K
         cause = cause.__cause__ or cause.__context__
     unseen = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
     return KfpApiError(
-        f"{what}: Kubeflow Pipelines did not answer: {str(error).rstrip('.') or type(error).__name__}.",
+        f"{what}: Kubeflow Pipelines did not answer: {_sentence(error)}",
         unknown=not unseen,
         passing=unseen or repeatable,
     )
@@ -315,7 +386,7 @@ def _detail(text: str) -> str:
     """The server's own words: gRPC gateway, upload server and proxies each put them elsewhere."""
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return " ".join(text.split())[:300]
     if isinstance(content, dict):
         for key in ("error_message", "message", "error", "detail"):

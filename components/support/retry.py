@@ -72,6 +72,41 @@ def retry(
     )(call)
 
 
+def within(seconds: float, call: Callable[[], R]) -> R:
+    """Calls, and waits no longer than that for the end.
+
+    A library that bounds each read and not the whole goes on in a thread of its own, which nobody waits
+    for and which ends with the process at the latest.
+
+    Raises:
+        TimeoutError: the call has not ended.
+        BaseException: what the call raised.
+    """
+    import threading
+
+    ended: list[Callable[[], R]] = []
+
+    def run() -> None:
+        try:
+            made = call()
+        except BaseException as error:  # the caller's, whatever it is
+            failure = error
+
+            def fail() -> R:
+                raise failure
+
+            ended.append(fail)
+        else:
+            ended.append(lambda: made)
+
+    thread = threading.Thread(target=run, daemon=True, name="within")
+    thread.start()
+    thread.join(seconds)
+    if not ended:
+        raise TimeoutError(f"no end after {seconds:g} s")
+    return ended[0]()
+
+
 def wait_until(
     is_done: Callable[[], bool], *, timeout: float, every: float = 0.05, clock: TimeSource = time
 ) -> bool:

@@ -29,6 +29,7 @@ class Recorder:
         self.headers: list[dict[str, str]] = []
         self.forms: list[str] = []
         self.answer: Any = {"multi_user": True}
+        self.token_answer: Any = ""  # a token
         recorder = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -41,7 +42,8 @@ class Recorder:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 basic = base64.b64decode(self.headers["Authorization"].split()[1]).decode()
                 recorder.forms.append(f"{basic} {body}")
-                self.reply({"access_token": f"token-{len(recorder.forms)}", "expires_in": 3600})
+                token = {"access_token": f"token-{len(recorder.forms)}", "expires_in": 3600}
+                self.reply(token if recorder.token_answer == "" else recorder.token_answer)
 
             def reply(self, content: Any) -> None:
                 data = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -126,6 +128,33 @@ def test_oauth_token_is_fetched_once_and_used(recorder: Recorder) -> None:
     assert recorder.forms == ["slipway:s3 grant_type=client_credentials&scope=kfp"]
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "is empty"), (b"\xff\xfe", "it is no text")],
+)
+def test_a_token_file_that_holds_none(
+    recorder: Recorder, tmp_path: Path, content: bytes, said: str
+) -> None:
+    (tmp_path / "token").write_bytes(content)
+    with pytest.raises(SlipwayError, match=f"token file .*token .*{said}"):
+        ask(recorder, SLIPWAY_KFP_TOKEN_FILE=str(tmp_path / "token"))
+
+
+@pytest.mark.parametrize(
+    "answer", [[], None, {"access_token": None}, {"access_token": 1}, {"expires_in": 3}, b"{"]
+)
+def test_an_oauth_server_that_gives_no_token_is_named(recorder: Recorder, answer: Any) -> None:
+    recorder.token_answer = answer
+    with pytest.raises(SlipwayError, match=rf"{recorder.url}/token gave no access token: .*\.$"):
+        ask(
+            recorder,
+            SLIPWAY_KFP_OAUTH_TOKEN_URL=f"{recorder.url}/token",
+            SLIPWAY_KFP_OAUTH_CLIENT_ID="me",
+            SLIPWAY_KFP_OAUTH_CLIENT_SECRET="hidden",
+        )
+    assert recorder.headers == []
+
+
 def test_in_a_pod_the_projected_token_and_the_service(
     recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +226,12 @@ def test_nowhere_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "SLIPWAY_KFP_OAUTH_TOKEN_URL, SLIPWAY_KFP_OAUTH_CLIENT_SECRET is not",
         ),
         ("https://k.example.com", {"SLIPWAY_KFP_CA": "/none.pem"}, "no file /none.pem"),
+        ("https://k.example.com", {"SLIPWAY_KFP_CA": __file__}, "no file of certificate auth"),
+        ("ftp://kubeflow.example.com", {}, "write it with https://"),
+        *(
+            (host, {}, "is no address")
+            for host in ("https://", "http://[::1", "http://a:b", "http://a\x00")
+        ),
     ],
 )
 def test_settings_that_are_refused(host: str, variables: dict[str, str], message: str) -> None:

@@ -41,6 +41,7 @@ from slipway.components.contracts.monitoring.monitoring_record import (
 )
 from slipway.components.contracts.release import Deployment, Release
 from slipway.components.contracts.verdict import RuleResult, Verdict
+from slipway.components.support.errors import SlipwayError
 from slipway.local.job import RunResult
 from slipway.local.runner.execution import TaskRun
 from slipway.local.workspace import Workspace
@@ -573,3 +574,11 @@ def test_too_few_labels_are_said_beside_the_accuracy_that_they_do_not_give() -> 
         assert (
             "accuracy — (196 labels of the 200 that it takes)" in " ".join(text().split())
         ) == said
+
+
+def test_what_others_wrote_moves_no_cursor() -> None:
+    """A server's answer, a name in a certificate: on a terminal it could erase or feign a line."""
+    file = io.StringIO()
+    say("one\x1b[2Kgone\r\u202etwo\x9b1A\tthree\nfour", to=Console(file=file, width=120))
+    assert file.getvalue() == "one\\x1b[2Kgone\\r\\u202etwo\\x9b1A three\nfour\n"
+    assert str(SlipwayError("a\x1b]0;b\x07\r\nc")) == "a\\x1b]0;b\\x07\nc"

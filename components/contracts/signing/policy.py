@@ -174,8 +174,8 @@ class Vouched:
     def let_in(self, folder: Path, policy: TrustPolicy) -> None:
         """Lets a bundle into a predictor, or not.
 
-        What is pinned holds whatever the signature there is now, and also where the namespace has lost its
-        policy: a config map that is missing would else let in whatever the store holds.
+        What is pinned holds whatever the signature there is now, and also where the namespace has lost
+        its policy: a config map that is missing would else let in whatever the store holds.
 
         Raises:
             UntrustedModel: it is not what is pinned, or the policy refuses it.

@@ -1,5 +1,6 @@
 """The kinds of alert routes: how a notice is sent to each."""
 
+import json
 import logging
 import os
 import re
@@ -14,8 +15,9 @@ from slipway.components.contracts.monitoring.monitoring_record import Alert
 from slipway.components.monitor.alerting.notice import SEVERITY_ORDER, Notice
 from slipway.components.support import environment
 from slipway.components.support.addresses import refuse_metadata
+from slipway.components.support.answers import read_answer
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.retry import retry
+from slipway.components.support.retry import retry, within
 from slipway.components.support.secrets import remember
 from slipway.components.support.stage import emit
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 3
 TIMEOUT_S = 10.0
+"""How long a server may be silent."""
+LONGEST_S = 30.0
+"""How long one try may take in all, however often the server says a little."""
+_MOST_BYTES = 64 << 10
 _TELLS = re.compile(r"^(WARNING|ERROR|CRITICAL) |^DEBUG [\w -]*Exception: ")
 # A run's parameters name the routes: they must not carry the stage's own secrets away.
 _OWN_VARIABLES = frozenset(
@@ -69,7 +75,10 @@ def deliver(route: Route, notice: Notice) -> None:
     def send() -> None:
         nonlocal tried
         tried += 1
-        SENDERS[route.kind](url, notice)
+        if route.kind == "log":
+            SENDERS[route.kind](url, notice)
+        else:
+            within(LONGEST_S, lambda: SENDERS[route.kind](url, notice))
 
     try:
         retry(send, attempts=ATTEMPTS, when=_may_pass)
@@ -85,7 +94,8 @@ def _may_pass(error: BaseException) -> bool:
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code
         return status >= 500 or status in (408, 425, 429)
-    return not isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol)
+    # Built-in: a try that took all its time. Another one would take as long.
+    return not isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | TimeoutError)
 
 
 def _reason(error: Exception, url: str) -> str:
@@ -98,6 +108,11 @@ def _reason(error: Exception, url: str) -> str:
             return str(error)
         case httpx.HTTPStatusError():
             return _refusal(error.response)
+        case TimeoutError():
+            return (
+                f"its server had not answered to the end after {LONGEST_S:g} s, though it began to: is it"
+                " what it should be?"
+            )
         case httpx.TimeoutException():
             return f"it did not answer within {TIMEOUT_S:g} s: is its server up? ({name})"
         case httpx.ConnectError():
@@ -111,6 +126,8 @@ def _reason(error: Exception, url: str) -> str:
             return (
                 f"what answers at its url is no HTTP server, or broke the connection off ({name})"
             )
+    if isinstance(error, UnicodeEncodeError):  # its words hold a part of what it could not write
+        return "its user or password has a character that its server cannot be sent: use ASCII"
     text = str(error).replace(url, "its url")
     return f"{name}: {' '.join(text.split())[:300]}"
 
@@ -135,10 +152,26 @@ def _refusal(response: "httpx.Response") -> str:
     return f"it answered {status}{advice}"
 
 
-def _post(url: str, content: object) -> None:
+def _ask(method: str, url: str, content: bytes, headers: list[tuple[str, str]]) -> None:
+    """One request, whose answer is read as far as it is of use."""
     import httpx
 
-    httpx.post(url, json=content, timeout=TIMEOUT_S).raise_for_status()
+    headers = [*headers, ("Accept-Encoding", "identity")]
+    with httpx.stream(method, url, timeout=TIMEOUT_S, content=content, headers=headers) as answer:
+        try:
+            body = read_answer(answer, most=_MOST_BYTES, seconds=LONGEST_S)
+        except httpx.DecodingError:
+            body = b""  # the status says enough
+        httpx.Response(answer.status_code, content=body, request=answer.request).raise_for_status()
+
+
+def _post(url: str, content: object) -> None:
+    _ask(
+        "POST",
+        url,
+        json.dumps(content, allow_nan=False).encode(),
+        [("Content-Type", "application/json")],
+    )
 
 
 def _webhook(url: str, notice: Notice) -> None:
@@ -165,6 +198,8 @@ def _apprise(url: str, notice: Notice) -> None:
     sender = apprise.Apprise()
     if not sender.add(url):
         raise SlipwayError("Apprise does not know the kind of its url")
+    for server in sender:
+        server.redirects = False  # whatever its url says: see `refuse_metadata`
     worst = max((SEVERITY_ORDER[alert.severity] for alert in notice.firing), default=-1)
     kind = {
         -1: apprise.NotifyType.SUCCESS,
@@ -174,9 +209,15 @@ def _apprise(url: str, notice: Notice) -> None:
     }[worst]
     with apprise.LogCapture(level=logging.DEBUG, fmt="%(levelname)s %(message)s") as log:
         delivered = sender.notify(title=notice.title, body=notice.body, notify_type=kind)
-        lines = log.getvalue().splitlines()
+        log_text = log.getvalue()
     if not delivered:
+        if re.search(r"'(ascii|latin-1)' codec can't encode", log_text):
+            raise SlipwayError(
+                "the user or password of its url has a character that this mail server's way to log in"
+                " cannot carry: give it a password of ASCII"
+            )
         # What went wrong is a warning; what the server said stands below it, for developers.
+        lines = log_text.splitlines()
         told = [line.partition(" ")[2] for line in lines if _TELLS.search(line)]
         why = " ".join(" ".join(told).split())[:400] or "it does not say why."
         raise SlipwayError(f"Apprise could not deliver the message: {why}")
@@ -247,12 +288,9 @@ def _put(
     url: str, method: str, timeout: float | None, headers: list[tuple[str, str]], data: bytes
 ) -> Callable[[], None]:
     """How the gateway is asked: as every other route, with the user and password of its URL."""
-    import httpx
 
     def put() -> None:
-        httpx.request(
-            method, url, headers=headers, content=data, timeout=timeout
-        ).raise_for_status()
+        _ask(method, url, data, headers)
 
     return put
 

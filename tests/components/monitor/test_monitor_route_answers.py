@@ -2,8 +2,11 @@
 
 import base64
 import logging
+import resource
 import socket
 import threading
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -259,3 +262,76 @@ def shows(text: str) -> bool:
         encoded = base64.b64encode(bytes(begins) + PASSWORD.encode()).decode()
         forms.append(encoded[4:-4])
     return any(form in text for form in forms)
+
+
+def endless(head: bytes, piece: bytes, pause: float = 0.0) -> Callable[[socket.socket], None]:
+    """A server that goes on and on once it was asked."""
+
+    def talk(connection: socket.socket) -> None:
+        http(head)(connection)
+        for _ in range(4_000):
+            connection.sendall(piece)
+            threading.Event().wait(pause)  # time.sleep does nothing here
+
+    return talk
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+LONG = b"Content-Length: 1073741824\r\n\r\n"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_is_read_as_far_as_it_is_of_use(kind: str, tmp_path: Path) -> None:
+    """A gigabyte, or a megabyte that grows to one: both were kept whole."""
+    packed = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = packed.compress(bytes(256 << 20)) + packed.flush()
+    head = b"HTTP/1.1 400 Bad Request\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with answering(endless(OK + LONG, b" " * 65_536)) as port:
+        assert failure_of(kind, f"http://127.0.0.1:{port}", tmp_path) == ""
+    with answering(http(head % len(bomb) + bomb)) as port:
+        assert failure_of(kind, f"http://127.0.0.1:{port}", tmp_path / "b").endswith("answered 400")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "apprise"])
+@pytest.mark.parametrize(
+    ("head", "piece"), [(OK + LONG, b" "), (OK, b"X-More: x\r\n")], ids=["body", "head"]
+)
+def test_an_answer_that_drips_ends(
+    kind: str, head: bytes, piece: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(senders, "LONGEST_S", 0.7)
+    scheme = "json" if kind == "apprise" else "http"
+    begun = time.monotonic()
+    with answering(endless(head, piece, pause=0.05)) as port:
+        told = failure_of(kind, f"{scheme}://127.0.0.1:{port}/hidden", tmp_path)
+    assert time.monotonic() - begun < 10
+    assert "not answered to the end after 0.7 s" in told or "did not answer within 0.5 s" in told
+    assert "hidden" not in told and "3 times" not in told.replace("ReadTimeout) (3 times)", "")
+
+
+@pytest.mark.parametrize("wish", ["", "?redirect=yes"])
+def test_apprise_follows_to_no_other_place(wish: str, tmp_path: Path) -> None:
+    """Where it leads nobody has looked: a cloud's metadata service is refused by address."""
+    asked: list[bytes] = []
+
+    def other(connection: socket.socket) -> None:
+        asked.append(connection.recv(65_536))
+        connection.sendall(OK + EMPTY)
+
+    with answering(other) as inside:
+        leads = b"HTTP/1.1 307 x\r\nLocation: http://127.0.0.1:%d/\r\n" % inside + EMPTY
+        with answering(http(leads)) as port:
+            told = failure_of("apprise", f"json://127.0.0.1:{port}/{wish}", tmp_path)
+    assert asked == [] and "Apprise could not deliver the message" in told
+
+
+@pytest.mark.parametrize("way", [b"PLAIN", b"CRAM-MD5"])
+def test_a_password_that_a_mail_server_cannot_be_sent_is_said(way: bytes, tmp_path: Path) -> None:
+    hello = {b"EHLO": b"250-mail\r\n250 AUTH " + way, b"AUTH": b"334 PDE+"}
+    with answering(smtp(b"220 mail\r\n", hello)) as port:
+        url = f"mailto://user:p%C3%A4sswort@127.0.0.1:{port}?from=a@b.de&to=c@d.de&smtp=127.0.0.1"
+        told = failure_of("apprise", url, tmp_path)
+    assert "cannot carry: give it a password of ASCII" in told
+    assert not any(word in told for word in ("codec", "xe4", "sswort"))
