@@ -298,20 +298,28 @@ def _write(rows: list[dict[str, Any]], model: str, target: Path) -> None:
         pq.write_table(table, folder / "payloads.parquet", compression="zstd")
 
 
+def _moment(text: str) -> datetime:
+    if text.isdigit():
+        raise ValueError(f"{text} may be a code")
+    return datetime.fromisoformat(text).replace(tzinfo=None)
+
+
 def _feature(values: list[Any]) -> "pa.Array":
-    """Texts that are all ISO times become times by their wall clock, as the predictor takes them."""
+    """Texts that are all ISO times become times by their wall clock, as the predictor takes them.
+
+    An empty one is a missing value. A code of eight digits is an ISO day too, and is left as it is.
+    """
     import pyarrow as pa
 
     texts = [value for value in values if isinstance(value, str)]
     if texts and len(texts) == sum(value is not None for value in values):
         try:
-            times = [
-                None if value is None else datetime.fromisoformat(value).replace(tzinfo=None)
-                for value in values
-            ]
-            return pa.array(times, pa.timestamp("us"))
+            times = [_moment(value) if value else None for value in values]
+            if any(times):
+                return pa.array(times, pa.timestamp("us"))
         except ValueError:
-            return pa.array(values, pa.string())
+            pass
+        return pa.array(values, pa.string())
     try:
         return pa.array(values)
     except pa.ArrowException:  # one name, sent as a number and as a text

@@ -204,3 +204,30 @@ def test_a_key_that_is_a_number_is_its_text(tmp_path: Path) -> None:
     write(tmp_path, log, "a.json")
     window = open_window(f"kserve+file://{tmp_path}#flight_id", "flights", WINDOW)
     assert [row["key"] for row in read_answers(window, "binary").to_pylist()] == ["7"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind"),
+    [
+        (["2026-03-01T17:15:00-05:00", ""], pa.timestamp("us")),
+        (["2026-03-01", "2026-03-02"], pa.timestamp("us")),
+        (["20130114", "20130115"], pa.string()),
+        (["", ""], pa.string()),
+        (["2026-03-01", "soon"], pa.string()),
+    ],
+    ids=str,
+)
+def test_texts_are_times_where_they_can_be_nothing_else(
+    texts: list[str], kind: pa.DataType, tmp_path: Path
+) -> None:
+    """A code of eight digits is a category, and a text without content a missing time."""
+    body = request([1.0, 2.0], ["k0", "k1"])
+    body["inputs"].append({"name": "x", "shape": [2], "datatype": "BYTES", "data": texts})
+    log = [record("o", "request", body), record("o", "response", answer([0.25, 0.5]))]
+    write(tmp_path, log, "a.json")
+    window = open_window(f"kserve+file://{tmp_path}#flight_id", "flights", WINDOW)
+    (table,) = window.batches(["feature.x"])
+    there = table.schema.field("feature.x").type
+    assert getattr(there, "value_type", there) == kind  # texts are read as codes
+    missing = kind != pa.string() and "" in texts
+    assert table["feature.x"].null_count == missing

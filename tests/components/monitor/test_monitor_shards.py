@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -25,6 +28,7 @@ from slipway.components.contracts.monitoring.monitoring_record import Monitoring
 from slipway.components.contracts.predictions import Predictions, write_predictions
 from slipway.components.contracts.splits import Feature
 from slipway.components.metrics.kinds.choose import label_type
+from slipway.components.monitor import history
 from slipway.components.monitor import reference as references
 from slipway.components.monitor import window as windows
 from slipway.components.monitor.measures import window_measures
@@ -263,7 +267,7 @@ def sharded(world: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Runs the stage on the world's log in shards of pieces of 500 rows."""
     monkeypatch.setattr(windows, "PIECE_ROWS", 500)
 
-    def run(of: int, features: dict[str, Any], **changes: Any) -> Any:
+    def run(of: int, features: dict[str, Any], merges: int = 1, **changes: Any) -> Any:
         root = world.root / f"of-{of}"
         work = Sharded(root, "", {**world.config, **changes}, "flights")
         texts = work.plan(of, parse_window(*WEEK))
@@ -279,7 +283,14 @@ def sharded(world: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             record_path=root / "record.json",
             report_path=root / "report",
         )
-        return merge_monitoring(task, plan=root / "plan", parts=parts[::-1]), work, texts
+
+        def merge(_: int) -> Any:
+            return merge_monitoring(task, plan=root / "plan", parts=parts[::-1])
+
+        if merges == 1:
+            return merge(0)
+        with ThreadPoolExecutor(merges) as pool:
+            return list(pool.map(merge, range(merges)))
 
     return run
 
@@ -293,20 +304,52 @@ def test_the_record_and_the_page_are_those_of_one_task(
     world.write_log(rows[4000:4300], version="99")
     world.write_log(rows[4300:], drop=("temp",), latency_ms=150.0)
     alone = world.run(*WEEK)
-    written = {
-        path.relative_to(world.root / "home"): pq.read_table(path)
-        for path in (world.root / "home").rglob("*.parquet")
-    }
+    written = _history(world)
     assert {path.parts[1] for path in written} == {"windows", "sketches"}
-    merged, _, _ = sharded(of, flights_section)
+    merged = sharded(of, flights_section)
     assert merged.record == alone.record
     assert merged.record.to_json() == alone.record.to_json()
     page = (world.root / f"of-{of}/report").read_text()
     assert page == (world.root / "report").read_text()
-    for path, table in written.items():
-        again = pq.read_table(world.root / "home" / path)
-        drop = [name for name in ("measured_at",) if name in table.column_names]
-        assert again.drop_columns(drop) == table.drop_columns(drop), path
+    assert _history(world) == written
+
+
+def _history(world: Any) -> dict[Path, pa.Table]:
+    """What is kept of all windows, but when each was measured."""
+    tables = {}
+    for path in sorted((world.root / "home").rglob("*.parquet")):
+        table = pq.read_table(path)
+        kept = [name for name in table.column_names if name != "measured_at"]
+        tables[path.relative_to(world.root / "home")] = table.select(kept)
+    return tables
+
+
+def test_doubled_requests_missing_hours_and_late_labels_give_one_record_twice_at_once(
+    world: Any, flights_section: dict[str, Any], sharded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixteen shards, some without a row, that two tries of the merge put together at the same time."""
+    monkeypatch.setattr(windows, "PIECE_ROWS", 250)
+    earlier = ("2013-12-02T05:00:00", "2013-12-09T05:00:00")
+    before, rows = world.between(*earlier), world.between(*WEEK)
+    world.write_log(before)
+    world.write_labels(before[::3])
+    world.run(*earlier)
+    world.write_labels()
+    world.write_log(rows)
+    world.write_log(rows[::2].with_columns(probability=1 - pl.col("probability")))
+    world.write_log(rows[::3].with_columns(flight_id=pl.lit(None, pl.String)), failed=5)
+    gone, empty, *_ = sorted((world.log / "flights/date=2013-12-10").iterdir())
+    shutil.rmtree(gone)
+    for path in empty.iterdir():
+        pq.write_table(pq.read_table(path, partitioning=None)[:0], path)
+    alone = world.run(*WEEK)
+    assert alone.record.details["late"] and alone.record.summary["unlabelled_share"] > 0
+    page, written = (world.root / "report").read_text(), _history(world)
+    for merged in sharded(16, flights_section, merges=2):
+        assert merged.record.to_json() == alone.record.to_json()
+    assert (world.root / "of-16/report").read_text() == page
+    assert _history(world) == written
+    assert history.latest(world.root / "home")[0]["window"] == alone.record.window
 
 
 def test_a_shard_that_failed_is_run_again_alone(tmp_path: Path, toy: Reference) -> None:
