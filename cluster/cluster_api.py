@@ -1,11 +1,11 @@
 """The cluster itself, through its API server: with the pod's account, else the kubeconfig."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.support.kubernetes.cluster import cluster_access
 
 if TYPE_CHECKING:
-    from kubernetes.client import ApiClient
+    from kubernetes.client import ApiClient, CoreV1Api
 
 
 def cluster_client(context: str) -> tuple["ApiClient", str]:
@@ -21,7 +21,7 @@ def cluster_client(context: str) -> tuple["ApiClient", str]:
     return client.ApiClient(settings), namespace or "default"
 
 
-def core_api(context: str, namespace: str) -> tuple[Any, str]:
+def core_api(context: str, namespace: str) -> tuple["CoreV1Api", str]:
     """The core API, and the namespace that is meant."""
     from kubernetes import client
 

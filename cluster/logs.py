@@ -1,11 +1,14 @@
 """`slipway logs`: what a run's stages printed, read from their pods."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from slipway.cluster.cluster_api import core_api
 from slipway.components.config.orchestration import STAGE_LABEL
 from slipway.components.support.errors import SlipwayError
+
+if TYPE_CHECKING:
+    from kubernetes.client import V1Pod
 
 RUN_LABEL = "pipeline/runid"
 MAIN = "main"
@@ -46,12 +49,12 @@ def pod_logs(
         yield f"{name}  {pod.metadata.name}  {pod.status.phase}", text
 
 
-def is_driver(pod: Any) -> bool:
+def is_driver(pod: "V1Pod") -> bool:
     """Whether a pod is one that Kubeflow prepares a task with."""
     return DRIVER in pod.metadata.name
 
 
-def stage_of(pod: Any) -> str:
+def stage_of(pod: "V1Pod") -> str:
     """The stage that a pod is of: by its label, else by the driver's arguments, else by its name."""
     label = (pod.metadata.labels or {}).get(STAGE_LABEL)
     if label:

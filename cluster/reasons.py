@@ -8,13 +8,17 @@ import base64
 import json
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from slipway.cluster.cluster_api import cluster_client
 from slipway.cluster.logs import MAIN, RUN_LABEL, stage_of
 from slipway.cluster.runs import RunState
+from slipway.components.support.documents import KubeObject
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import EVENT_PREFIX
+
+if TYPE_CHECKING:
+    from kubernetes.client import CoreV1Api, V1Pod
 
 TAIL = 200
 TIMEOUT = (3.0, 10.0)
@@ -85,7 +89,7 @@ def find_reasons(run_id: str, *, namespace: str, context: str) -> dict[str, str]
     return reasons
 
 
-def _reason(core: object, pod: Any) -> str:
+def _reason(core: "CoreV1Api", pod: "V1Pod") -> str:
     """Why a pod failed or cannot start; empty where it did neither."""
     status = pod.status
     for state in status.container_statuses or ():
@@ -113,7 +117,7 @@ def _reason(core: object, pod: Any) -> str:
     return _line(said or end)
 
 
-def _said(core: Any, pod: Any) -> str:
+def _said(core: "CoreV1Api", pod: "V1Pod") -> str:
     """The stage's own error in its pod's log, else the last line that it printed."""
     from kubernetes.client import ApiException
 
@@ -143,7 +147,7 @@ def _error_in(event: str) -> str:
     return str(content.get("message", "")) if content.get("event") == "error" else ""
 
 
-def _messages(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _messages(status: KubeObject) -> Iterator[tuple[str, str]]:
     """The messages of a workflow's failed pods, each with the stage that the pod is of."""
     nodes = status.get("nodes") or {}
     if packed := status.get("compressedNodes"):

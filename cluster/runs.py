@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import kfp_server_api as kfp
 
@@ -208,7 +207,9 @@ def state_of(
     )
 
 
-def _tasks(nodes: dict[str, list[Any]], stages: Sequence[str], *, ended: bool) -> list[TaskState]:
+def _tasks(
+    nodes: dict[str, list[kfp.V2beta1PipelineTaskDetail]], stages: Sequence[str], *, ended: bool
+) -> list[TaskState]:
     """The stages in order, each node of a stage apart; then what failed and belongs to none."""
     left_over = {name for name in nodes if not name.endswith(DRIVER) and not INNER.fullmatch(name)}
     names = [*stages] or sorted(left_over, key=lambda name: str(nodes[name][0].start_time))

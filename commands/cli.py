@@ -4,12 +4,13 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -53,9 +54,11 @@ from slipway.components.support.secrets import guard_output
 from slipway.components.support.stores import bound_stores
 
 if TYPE_CHECKING:
+    from slipway.components.config.model import Project
     from slipway.components.deploy.local.target import LocalEndpoint
     from slipway.local.job import RunResult
     from slipway.local.workspace import Workspace
+    from slipway.pipelines.graph import Task
 
 BROKEN, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
 
@@ -201,7 +204,7 @@ def compile_(
     deliver({"files": written}, lambda: say("\n".join(map(short_path, written))))
 
 
-def _refuse_local_places(project: Any) -> None:
+def _refuse_local_places(project: "Project") -> None:
     """Refuses what a pod cannot see: it starts on an empty disk, on another machine."""
     from slipway.components.config.checks.places import local_places
 
@@ -224,6 +227,7 @@ def graph(
     """
     from slipway.pipelines.graph import read_tasks
 
+    found = read_tasks(pipeline)
     tasks = [
         {
             "name": t.name,
@@ -231,9 +235,9 @@ def graph(
             "condition": _spoken(t.condition),
             "image": t.image,
         }
-        for t in read_tasks(pipeline)
+        for t in found
     ]
-    deliver({"tasks": tasks}, lambda: _show_graph(tasks))
+    deliver({"tasks": tasks}, lambda: _show_graph(found))
 
 
 def _spoken(condition: str | None) -> str:
@@ -244,12 +248,12 @@ def _spoken(condition: str | None) -> str:
     return text
 
 
-def _show_graph(tasks: list[dict[str, Any]]) -> None:
+def _show_graph(tasks: "Sequence[Task]") -> None:
     table = Table("", "stage", "depends on", "only if", "image")
     table.columns[1].no_wrap = True
     for number, task in enumerate(tasks, start=1):
-        needs = ", ".join(task["needs"])
-        table.add_row(str(number), task["name"], needs, task["condition"], task["image"])
+        condition = _spoken(task.condition)
+        table.add_row(str(number), task.name, ", ".join(task.needs), condition, task.image)
     console.print(table)
 
 
@@ -469,7 +473,7 @@ app.add_typer(schema_app, rich_help_panel="Pipelines")
 app.add_typer(new_app, rich_help_panel="Pipelines")
 
 
-def _duration(option: str, text: str) -> Any:
+def _duration(option: str, text: str) -> timedelta:
     try:
         return parse_duration(text)
     except ValueError as error:

@@ -1,6 +1,9 @@
 """The backfill pipeline: feature values of a past range, recomputed in the feature store."""
 
+from collections.abc import Mapping
+
 from kfp import dsl
+from kfp.dsl.base_component import BaseComponent
 
 from slipway.components.config.base import format_duration
 from slipway.components.config.features.reach import backfill_margins
@@ -47,7 +50,7 @@ Args:
 """
 
 
-def backfill_arguments(project: Project, schema: dict[str, object]) -> dict[str, object]:
+def backfill_arguments(project: Project, schema: Mapping[str, object]) -> dict[str, object]:
     """The pipeline's parameters as a project sets them."""
     start, end = project.data.window_texts
     before, after = backfill_margins(project.features)
@@ -60,7 +63,7 @@ def backfill_arguments(project: Project, schema: dict[str, object]) -> dict[str,
     }
 
 
-def backfill_pipeline(loaded: Project, schema: dict[str, object]) -> object:
+def backfill_pipeline(loaded: Project, schema: Mapping[str, object]) -> BaseComponent:
     """Builds the backfill pipeline with a project's settings as the defaults of its parameters."""
     name = f"{loaded.project_name}-backfill"
     scratch = scratch_of(loaded.orchestration, "backfill")
@@ -82,7 +85,7 @@ def backfill_pipeline(loaded: Project, schema: dict[str, object]) -> object:
     )(pipeline_function(_PARAMETERS, _TEXTS, backfill_arguments(loaded, schema), wire))
 
 
-def _fill(given: Channels, project: Project, scratch: dict[str, object]) -> None:
+def _fill(given: Channels, project: Project, scratch: dict[str, str]) -> None:
     """Reads the range's tables again and fills its part of the feature store."""
     due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
     # The sources were corrected since they were read: a backfill has no other reason.

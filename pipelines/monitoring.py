@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from kfp import dsl, kubernetes
+from kfp.dsl.base_component import BaseComponent
 
 from slipway.components.config.base import format_duration
 from slipway.components.config.model import Project
@@ -74,7 +75,7 @@ def monitoring_arguments(project: Project) -> dict[str, object]:
     }
 
 
-def monitoring_pipeline(loaded: Project) -> object:
+def monitoring_pipeline(loaded: Project) -> BaseComponent:
     """Builds the monitoring pipeline with a project's settings as the defaults."""
     name = f"{loaded.project_name}-monitoring"
     scratch = scratch_of(loaded.orchestration, "monitoring")
@@ -100,7 +101,7 @@ def monitoring_pipeline(loaded: Project) -> object:
     )(pipeline_function(_PARAMETERS, _TEXTS, monitoring_arguments(loaded), wire))
 
 
-def _watch(given: Channels, project: Project, scratch: dict[str, object]) -> dsl.PipelineTask:
+def _watch(given: Channels, project: Project, scratch: dict[str, str]) -> dsl.PipelineTask:
     """Reads the labels that are known by now and looks at the window."""
     # Labels of this window arrive later, so what was read once must not be served again.
     labels, _ = read_dataset(

@@ -5,7 +5,7 @@ tasks that read it reach the data anyway. The others (training, gate, deployment
 too large all the same is refused before an upload, by its name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from slipway.components.config.checks.places import is_local
@@ -47,12 +47,12 @@ def pack_section(project: Project, name: str) -> Packed:
     return pack_struct(name, _STRUCTS[name](project))
 
 
-def pack_schema(schema: dict[str, Any]) -> Packed:
+def pack_schema(schema: Mapping[str, object]) -> Packed:
     """The content of a schema file as its parameter holds it: as text, so that numbers stay exact."""
     return pack_text("schema", schema)
 
 
-def packed_files(project: Project, schema: dict[str, Any]) -> dict[str, bytes]:
+def packed_files(project: Project, schema: Mapping[str, object]) -> dict[str, bytes]:
     """The files of all that is too large for a parameter: path to content."""
     packed = [pack_schema(schema), *(pack_section(project, name) for name in _STRUCTS)]
     return {path: content for setting in packed for path, content in setting.files.items()}

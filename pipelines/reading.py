@@ -1,8 +1,7 @@
 """The tables of a run: ingested and validated, each in one task or as a loop of shards and a merge."""
 
-from typing import Any
-
 from kfp import dsl
+from kfp.dsl.pipeline_channel import PipelineChannel
 
 from slipway.components.config.model import Project
 from slipway.components.ingest.component import (
@@ -23,8 +22,8 @@ def asked_shards(project: Project) -> int:
 
 
 def read_dataset(
-    given: Channels, project: Project, *, cached: bool = True, **window: Any
-) -> tuple[Any, Any]:
+    given: Channels, project: Project, *, cached: bool = True, **window: object
+) -> tuple[PipelineChannel, PipelineChannel | None]:
     """Ingests the tables.
 
     Args:
@@ -55,11 +54,11 @@ def read_dataset(
 def read_good_rows(
     given: Channels,
     project: Project,
-    scratch: dict[str, Any],
+    scratch: dict[str, str],
     *,
     cached: bool = True,
-    **window: Any,
-) -> Any:
+    **window: object,
+) -> PipelineChannel:
     """Ingests the tables and validates them; returns the dataset without the bad rows.
 
     Args:

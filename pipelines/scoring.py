@@ -1,8 +1,10 @@
 """The batch scoring pipeline: a registered version over the rows of a window, with its drift record."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from kfp import dsl
+from kfp.dsl.base_component import BaseComponent
+from kfp.dsl.pipeline_channel import PipelineChannel
 
 from slipway.components.config.base import format_duration
 from slipway.components.config.features.reach import scoring_history
@@ -61,7 +63,7 @@ Args:
 """
 
 
-def scoring_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
+def scoring_arguments(project: Project, schema: Mapping[str, object]) -> dict[str, object]:
     """The pipeline's parameters as a project sets them."""
     data = project.data
     start, end, history = "1d", "", ""
@@ -80,7 +82,7 @@ def scoring_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any
     }
 
 
-def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
+def scoring_pipeline(loaded: Project, schema: Mapping[str, object]) -> BaseComponent:
     """Builds the scoring pipeline with a project's settings as the defaults of its parameters."""
     name = f"{loaded.project_name}-scoring"
     scratch = scratch_of(loaded.orchestration, "scoring")
@@ -101,7 +103,9 @@ def scoring_pipeline(loaded: Project, schema: dict[str, Any]) -> Any:
     )(pipeline_function(_PARAMETERS, _TEXTS, scoring_arguments(loaded, schema), wire))
 
 
-def _look_up_rows(given: Channels, project: Project, scratch: dict[str, Any]) -> tuple[Any, Any]:
+def _look_up_rows(
+    given: Channels, project: Project, scratch: dict[str, str]
+) -> tuple[PipelineChannel, PipelineChannel]:
     """The window's tables without their bad rows, and its rows with their features."""
     due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
     # New rows come in, and labels of old ones: what was read once must not be served again.
@@ -131,7 +135,9 @@ def _look_up_rows(given: Channels, project: Project, scratch: dict[str, Any]) ->
     return good, looked_up.outputs["rows"]
 
 
-def _score(given: Channels, project: Project, labels: Any, rows: Any) -> None:
+def _score(
+    given: Channels, project: Project, labels: PipelineChannel, rows: PipelineChannel
+) -> None:
     """Predicts the rows, and records their drift and, where labels are known, how right it was."""
     predictions = predict_rows(given, project, rows)
     if project.orchestration.shards != 1:
@@ -151,7 +157,7 @@ def _score(given: Channels, project: Project, labels: Any, rows: Any) -> None:
     route_secrets(watched, project)
 
 
-def predict_rows(given: Channels, project: Project, rows: Any) -> Any:
+def predict_rows(given: Channels, project: Project, rows: PipelineChannel) -> PipelineChannel:
     """Predicts the rows in one task, or in shards that are put together as if it had been one."""
     # An alias names another version tomorrow: nothing here is taken from the cache.
     if project.orchestration.shards == 1:

@@ -1,11 +1,13 @@
 """What every task of every pipeline carries: retries, a timeout, resources, and its environment."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import cast
 
 from kfp import dsl, kubernetes
+from kfp.dsl.pipeline_channel import PipelineChannel
 
 from slipway.components.config.model import Project
 from slipway.components.config.orchestration import (
@@ -126,7 +128,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 }
 
 
-def batch_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
+def batch_arguments(project: Project, schema: Mapping[str, object]) -> dict[str, object]:
     """The parameters that scoring and backfill share: where the tables are, and what is made of them."""
     return {
         "project": project.project_name,
@@ -202,7 +204,7 @@ def route_secrets(task: dsl.PipelineTask, project: Project) -> None:
 
 
 def notify_at_end(
-    project: Project, pipeline: str, config: Any, data_root: Any, stages: str
+    project: Project, pipeline: str, config: object, data_root: object, stages: str
 ) -> dsl.ExitHandler:
     """An exit handler around a pipeline: it notifies the alert routes of a run that failed.
 
@@ -224,7 +226,7 @@ def notify_at_end(
     return dsl.ExitHandler(report, name=stages)
 
 
-def notify_of_verdict(project: Project, verdict: Any, config: Any) -> None:
+def notify_of_verdict(project: Project, verdict: PipelineChannel, config: object) -> None:
     """Notifies the alert routes of a refusal, and where a person overrode the gate.
 
     The task itself reads that from the verdict: in kfp 2.17 a condition on a name with an apostrophe
@@ -242,7 +244,7 @@ def notify_of_verdict(project: Project, verdict: Any, config: Any) -> None:
     route_secrets(report, project)
 
 
-def scratch_of(orchestration: Orchestration, pipeline: PipelineName) -> dict[str, Any]:
+def scratch_of(orchestration: Orchestration, pipeline: PipelineName) -> dict[str, str]:
     """What a task that may write much is given: the run's volume, where this pipeline has one."""
     has_one = volume_of(orchestration, pipeline) is not None
     return {"scratch": dsl.WORKSPACE_PATH_PLACEHOLDER} if has_one else {}
@@ -270,7 +272,7 @@ def pipeline_config(orchestration: Orchestration, pipeline: PipelineName) -> dsl
 
 
 def _volume(volume: WorkspaceVolume) -> dsl.WorkspaceConfig:
-    patch: dict[str, Any] = {}
+    patch: dict[str, object] = {}
     if volume.storage_class:
         patch["storageClassName"] = volume.storage_class
     if volume.access_modes:

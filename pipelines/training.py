@@ -1,9 +1,11 @@
 """The training pipeline: from source tables to a served model, if the gate lets it pass."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from kfp import dsl, kubernetes
+from kfp.dsl.base_component import BaseComponent
+from kfp.dsl.pipeline_channel import PipelineChannel
 
 from slipway.components.config.checks.consistency import required_columns
 from slipway.components.config.gate import GateConfig
@@ -106,7 +108,7 @@ Args:
 """
 
 
-def training_arguments(project: Project, schema: dict[str, Any]) -> dict[str, Any]:
+def training_arguments(project: Project, schema: Mapping[str, object]) -> dict[str, object]:
     """The pipeline's parameters as a project sets them.
 
     They are the defaults that `slipway compile` bakes in, and what `slipway run` passes, so that an
@@ -156,7 +158,9 @@ def _with_intended_zeros(gate: GateConfig) -> GateConfig:
     return gate.model_copy(update={"unbounded": meant})
 
 
-def training_pipeline(loaded: Project, schema: dict[str, Any], *, scheduled: bool = False) -> Any:
+def training_pipeline(
+    loaded: Project, schema: Mapping[str, object], *, scheduled: bool = False
+) -> BaseComponent:
     """Builds the training pipeline with a project's settings as the defaults of its parameters.
 
     Args:
@@ -200,9 +204,9 @@ class _Steps:
     """
 
     project: Project
-    scratch: dict[str, Any]
+    scratch: dict[str, str]
 
-    def prepare_data(self, given: Channels, due: str) -> Any:
+    def prepare_data(self, given: Channels, due: str) -> PipelineChannel:
         """Ingest, validate and features; returns the splits."""
         good = read_good_rows(
             given,
@@ -226,7 +230,7 @@ class _Steps:
         )
         return featured.outputs["splits"]
 
-    def train(self, given: Channels, splits: Any) -> Any:
+    def train(self, given: Channels, splits: PipelineChannel) -> PipelineChannel:
         """Trains where the devices are; returns the bundle."""
         trained = settle(
             train(
@@ -248,7 +252,9 @@ class _Steps:
         _place(trained, self.project, given)
         return trained.outputs["bundle"]
 
-    def evaluate(self, given: Channels, bundle: Any, splits: Any) -> dsl.PipelineTask:
+    def evaluate(
+        self, given: Channels, bundle: PipelineChannel, splits: PipelineChannel
+    ) -> dsl.PipelineTask:
         """The gate; its verdict depends on the current champion, so it is never taken from the cache."""
         return settle(
             evaluate(
@@ -267,7 +273,11 @@ class _Steps:
         ).set_caching_options(False)
 
     def release(
-        self, given: Channels, bundle: Any, splits: Any, evaluated: dsl.PipelineTask
+        self,
+        given: Channels,
+        bundle: PipelineChannel,
+        splits: PipelineChannel,
+        evaluated: dsl.PipelineTask,
     ) -> None:
         """Registers and deploys what the gate let pass."""
         verdict = evaluated.outputs["verdict"]

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import orjson
@@ -335,7 +335,7 @@ class Predictor:
         call.request_id = request.id
         self._metrics.preprocess.observe(time.perf_counter() - begun)
 
-    async def _complete(self, model: Model, request: InferRequest) -> Any:
+    async def _complete(self, model: Model, request: InferRequest) -> object:
         """The request's tensors with what the online store has; the request lets go of them."""
         tensors, request.inputs = request.inputs, None
         if self._online is not None and model.reader.absent(tensors):
@@ -373,14 +373,15 @@ class Predictor:
         return answers, record
 
     async def account(
-        self, answer: Callable[[Model, InferenceCall], Awaitable[tuple[Any, LogRecord | None]]]
-    ) -> tuple[int, Any]:
+        self, answer: Callable[[Model, InferenceCall], Awaitable[tuple[bytes, LogRecord | None]]]
+    ) -> tuple[int, bytes | str]:
         """Runs an inference that arrived by another protocol than HTTP; it is counted and logged alike.
 
         Returns:
             The HTTP status that it would have had, and the answer or an error's message.
         """
         model, call = self.model, InferenceCall(time.perf_counter())
+        result: bytes | str
         status, record = 200, None
         try:
             result, record = await answer(model, call)

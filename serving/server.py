@@ -18,7 +18,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.support.errors import SlipwayError
 from slipway.serving.admission import Admission
@@ -38,6 +38,8 @@ from slipway.serving.online.features import (
 from slipway.serving.settings import PredictorSettings
 
 if TYPE_CHECKING:
+    import grpc
+
     from slipway.serving.log.writer import InferenceLog
 
 # What the log has at the end to reach its store. With the drain it is within what KServe's pods and the
@@ -133,7 +135,7 @@ class Server:
             if online is not None and second % NOTE_SECONDS == 0:
                 online.look()
 
-    async def _drain(self, rpc: Any) -> None:
+    async def _drain(self, rpc: "grpc.aio.Server | None") -> None:
         """Readiness off; serve for a while; close the listeners; wait for what is in flight."""
         self._app.ready, hub = False, self._hub
         hub.draining = True
@@ -254,7 +256,7 @@ def _open_log(settings: PredictorSettings, model: Model, metrics: Metrics) -> "I
     return log
 
 
-async def _start_grpc(app: Predictor, settings: PredictorSettings) -> object:
+async def _start_grpc(app: Predictor, settings: PredictorSettings) -> "grpc.aio.Server":
     from slipway.serving.grpc.server import start_grpc
 
     try:

@@ -4,7 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from slipway.cluster.doctor.findings import (
     RENDER,
@@ -16,7 +16,11 @@ from slipway.cluster.doctor.findings import (
     skip,
     warn,
 )
+from slipway.components.support.documents import KubeObject
 from slipway.stack.rights import DEPLOY_RIGHTS, TASK_RIGHTS
+
+if TYPE_CHECKING:
+    from kubernetes.client import V1Taint
 
 BACKEND = (2, 17)
 
@@ -120,7 +124,7 @@ def _request(
     path: str,
     body: dict[str, object] | None = None,
     headers: dict[str, str] | None = None,
-) -> dict[str, Any]:
+) -> KubeObject:
     response = site.api.call_api(
         path,
         method,
@@ -232,7 +236,7 @@ def gpu_nodes(site: DoctorTarget) -> Iterator[Line]:
     )
 
 
-def _tolerated(taint: Any, tolerations: list[dict[str, object]]) -> bool:
+def _tolerated(taint: "V1Taint", tolerations: list[dict[str, object]]) -> bool:
     """Whether a toleration matches a taint, by Kubernetes' own rules."""
     if taint.effect == "PreferNoSchedule":
         return True

@@ -5,7 +5,7 @@ secrets are used to reach what they point at and are never shown.
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.cluster.connection import Connection
 from slipway.cluster.doctor import cluster as doctor_cluster
@@ -18,6 +18,8 @@ from slipway.components.support.errors import SlipwayError
 from slipway.pipelines.package import Package
 
 if TYPE_CHECKING:
+    from kubernetes.client import ApiException
+
     from slipway.cluster.api import Kubeflow
 
 Check = Callable[[DoctorTarget], Iterator[Line]]
@@ -127,7 +129,7 @@ def _safely(what: str, check: Check, site: DoctorTarget) -> Iterator[Line]:
         yield fail(what, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 
-def _reason(error: Any) -> str:
+def _reason(error: "ApiException") -> str:
     import json
 
     try:

@@ -3,10 +3,10 @@
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from slipway.cluster.doctor.findings import DoctorTarget, Line, fail, ok, or_none, skip, warn
 from slipway.components.deploy.kserve.storage import as_kserve_reads
+from slipway.components.support.documents import KubeObject
 from slipway.components.support.kubernetes import pod_security
 
 NAMESPACE = "kserve"
@@ -125,7 +125,7 @@ def storage_initializer(site: DoctorTarget) -> Iterator[Line]:
     )
 
 
-def _fetches(item: dict[str, Any], uri: str) -> bool:
+def _fetches(item: KubeObject, uri: str) -> bool:
     """Whether KServe takes this one for a URI: its GetStorageContainerSpec."""
     spec = item["spec"]
     if item.get("disabled") or spec.get("workloadType", "initContainer") != "initContainer":
@@ -138,7 +138,7 @@ def _fetches(item: dict[str, Any], uri: str) -> bool:
     )
 
 
-def _is_restricted(context: dict[str, Any]) -> bool:
+def _is_restricted(context: KubeObject) -> bool:
     dropped = context.get("capabilities", {}).get("drop", [])
     return context.get("allowPrivilegeEscalation") is False and "ALL" in dropped
 

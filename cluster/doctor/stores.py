@@ -4,7 +4,6 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import urlsplit
 
 from slipway.cluster.checks import containers
@@ -209,7 +208,7 @@ def _manifest_status(image: str) -> int:
         answer = httpx.head(url, headers=headers, timeout=PATIENCE, follow_redirects=True)
         challenge = dict(re.findall(r'(\w+)="([^"]*)"', answer.headers.get("www-authenticate", "")))
         if answer.status_code == 401 and challenge.get("realm", "").startswith("https://"):
-            query: dict[str, Any] = {
+            query: dict[str, str] = {
                 k: challenge[k] for k in ("service", "scope") if k in challenge
             }
             token = httpx.get(challenge["realm"], params=query, timeout=PATIENCE).json()

@@ -73,7 +73,7 @@ def named_twice(names: Iterable[str]) -> list[str]:
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
-def parse_duration(value: Any) -> Any:
+def parse_duration(value: object) -> timedelta:
     """Reads "90s", "30m", "2h", "7d" or "1w"; a duration stays as it is.
 
     Raises:
@@ -83,14 +83,15 @@ def parse_duration(value: Any) -> Any:
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise ValueError(f"{value} has no unit: write {_FORM}")
-    match = re.fullmatch(r"\s*(\d+)\s*([smhdw])\s*", value) if isinstance(value, str) else None
+    text = value if isinstance(value, str) else ""
+    match = re.fullmatch(r"\s*(\d+)\s*([smhdw])\s*", text)
     if not match:
         said = f"'{value}' is not a duration: write" if isinstance(value, str) else "a duration is"
         raise ValueError(f"{said} {_FORM}")
     number, most = match[1].lstrip("0") or "0", LONGEST // timedelta(seconds=1)
     # By its digits first: so long a number is none that Python would read.
     if len(number) > len(str(most)) or int(number) * _UNITS[match[2]] > most:
-        raise ValueError(_too_long(value))
+        raise ValueError(_too_long(text))
     return timedelta(seconds=int(number) * _UNITS[match[2]])
 
 
@@ -134,7 +135,7 @@ def _as_utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _date_as_datetime(value: object) -> Any:
+def _date_as_datetime(value: object) -> object:
     if hasattr(value, "isoformat") and not isinstance(value, datetime):
         return value.isoformat() + "T00:00:00Z"
     if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
@@ -172,7 +173,7 @@ def parse_instant(text: str) -> datetime:
         ValueError: the text is neither.
     """
     value = _date_as_datetime(text.strip())
-    return _as_utc(datetime.fromisoformat(value))
+    return _as_utc(datetime.fromisoformat(str(value)))
 
 
 def _is_name(value: str) -> str:

@@ -1,9 +1,9 @@
 """A project file as one model: the choices of its stack, and its sections."""
 
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from slipway.components.config.base import Section
 from slipway.components.config.data import DataConfig
@@ -74,7 +74,7 @@ class Project(Section):
 
     @field_validator("gate")
     @classmethod
-    def _has_defaults_of_its_label(cls, gate: GateConfig, info: Any) -> GateConfig:
+    def _has_defaults_of_its_label(cls, gate: GateConfig, info: ValidationInfo) -> GateConfig:
         features = info.data.get("features")
         return gate.with_defaults_of(features.label.kind) if features else gate
 
@@ -89,11 +89,12 @@ class Project(Section):
 
     @field_validator(*CHOICES)
     @classmethod
-    def _is_supported(cls, value: str, info: Any) -> str:
-        choices = CHOICES[info.field_name]
+    def _is_supported(cls, value: str, info: ValidationInfo) -> str:
+        setting = str(info.field_name)
+        choices = CHOICES[setting]
         supported = ", ".join(name for name, works in choices.items() if works)
         if value not in choices:
-            raise ValueError(f"'{value}' is not a {info.field_name}. Supported: {supported}")
+            raise ValueError(f"'{value}' is not a {setting}. Supported: {supported}")
         if not choices[value]:
             raise ValueError(f"{value} is not supported yet. Supported: {supported}")
         return value

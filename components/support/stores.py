@@ -9,7 +9,6 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
 
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.secrets import redact
@@ -73,45 +72,47 @@ def bound_stores(read_seconds: float = READ_SECONDS) -> None:
         _once_imported(name, change)
 
 
-def _changes(read_seconds: float) -> dict[str, Callable[[object], None]]:
+def _changes(read_seconds: float) -> dict[str, Callable[[ModuleType], None]]:
     """What has no variable of the environment, by the module that it is in."""
 
-    def botocore(module: Any) -> None:
+    def botocore(module: ModuleType) -> None:
         """For boto3, which MLflow uses."""
         module.Config.OPTION_DEFAULTS["connect_timeout"] = CONNECT_SECONDS
         module.Config.OPTION_DEFAULTS["read_timeout"] = read_seconds
 
-    def s3fs(module: Any) -> None:
+    def s3fs(module: ModuleType) -> None:
         """Its own tries, around botocore's."""
         module.S3FileSystem.retries = module.S3File.retries = ATTEMPTS
 
-    def fsspec(module: Any) -> None:
+    def fsspec(module: ModuleType) -> None:
         """It reads the environment once, when it is imported."""
         for name, value in json.loads(os.environ[_VARIABLE]).items():
             module.conf.setdefault("s3", {}).setdefault(name, value)
 
-    def gcsfs_retry(module: Any) -> None:
+    def gcsfs_retry(module: ModuleType) -> None:
         """Six tries by itself, and half a minute between them."""
         own = module.retry_request
-        module.retry_request = lambda *given, **named: own(*given, **{**named, "retries": ATTEMPTS})
+        vars(module)["retry_request"] = lambda *given, **named: own(
+            *given, **{**named, "retries": ATTEMPTS}
+        )
 
-    def gcsfs(module: Any) -> None:
+    def gcsfs(module: ModuleType) -> None:
         # gcsfs has imported it: who has the one has the other.
-        aiohttp: Any = sys.modules["aiohttp"]
+        aiohttp = sys.modules["aiohttp"]
         timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=read_seconds)
-        conf: Any = sys.modules["fsspec.config"]
+        conf = sys.modules["fsspec.config"]
         for name in ("gs", "gcs"):
             conf.conf.setdefault(name, {}).setdefault("requests_timeout", timeout)
 
-    def azure(module: Any) -> None:
-        module.CONNECTION_TIMEOUT, module.READ_TIMEOUT = CONNECT_SECONDS, read_seconds
+    def azure(module: ModuleType) -> None:
+        vars(module).update(CONNECTION_TIMEOUT=CONNECT_SECONDS, READ_TIMEOUT=read_seconds)
 
-    def azure_policies(module: Any) -> None:
+    def azure_policies(module: ModuleType) -> None:
         """Four tries by itself, and fifteen to thirty seconds between them."""
         own = module.ExponentialRetry.__init__
 
         def retry(
-            self: Any, initial_backoff: int = 1, increment_base: int = 2, **named: Any
+            self: object, initial_backoff: int = 1, increment_base: int = 2, **named: object
         ) -> None:
             named = {"retry_total": ATTEMPTS - 1, "random_jitter_range": 0, **named}
             own(self, initial_backoff, increment_base, **named)

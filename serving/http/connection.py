@@ -11,8 +11,9 @@ import http
 import re
 import time
 from collections import deque
+from collections.abc import Callable
 from email.utils import formatdate
-from typing import Any, cast
+from typing import cast
 from urllib.parse import unquote
 
 import httptools
@@ -464,6 +465,6 @@ def _path(url: bytes) -> str:
     return unquote(path) if "%" in path else path
 
 
-def factory(hub: Hub) -> Any:
+def factory(hub: Hub) -> Callable[[], HttpConnection]:
     """What `create_server` makes connections with."""
     return lambda: HttpConnection(hub)

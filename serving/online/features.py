@@ -31,7 +31,8 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.libraries.feast_import import load_feast
 from slipway.serving.errors import RequestError
 from slipway.serving.online.lookup import RedisSource, SqliteSource, StoredView, look_up
-from slipway.serving.protocol.rows import RowReader
+from slipway.serving.protocol.rows import EntityRow, RowReader
+from slipway.serving.protocol.tensors import InputTensor
 
 # What a look-up may take, and more for each row; what Redis may take for one answer.
 LOOKUP_SECONDS, ROW_SECONDS, ANSWER_SECONDS = 2.0, 0.001, 1.5
@@ -155,8 +156,8 @@ class OnlineFeatures:
         self.look()
 
     async def complete(
-        self, reader: RowReader, tensors: list[Any], moment: int | None = None
-    ) -> list[Any]:
+        self, reader: RowReader, tensors: list[InputTensor], moment: int | None = None
+    ) -> list[InputTensor]:
         """The request's tensors with those of the absent features, as the online store has them.
 
         A value that came with the request stands; one that the store does not have is the feature's
@@ -199,9 +200,7 @@ class OnlineFeatures:
             )
         return [*tensors, *made]
 
-    async def _ask(
-        self, rows: list[dict[str, object]], wanted: set[str]
-    ) -> dict[str, list[object]]:
+    async def _ask(self, rows: list[EntityRow], wanted: set[str]) -> dict[str, list[object]]:
         """The store's values, in time or not at all."""
         if self._waiting >= _MOST_WAITING:
             raise self._refusal("busy", "More look-ups wait for the online store than are taken.")
@@ -222,9 +221,7 @@ class OnlineFeatures:
                 self._judge(view, rows, values)
         return values
 
-    def _judge(
-        self, view: _View, rows: list[dict[str, object]], values: dict[str, list[object]]
-    ) -> None:
+    def _judge(self, view: _View, rows: list[EntityRow], values: dict[str, list[object]]) -> None:
         """Counts what a view knew of the rows, and refuses them where it is unfit."""
         columns = [values[name] for name in view.stored.features if name in values]
         found = unknown = 0
@@ -283,7 +280,7 @@ class OnlineFeatures:
 
     # In the store's thread.
 
-    def _read(self, rows: list[dict[str, object]]) -> dict[str, list[object]]:
+    def _read(self, rows: list[EntityRow]) -> dict[str, list[object]]:
         views = [view.stored for view in self._views]
         found = look_up(self._prepared(), views, rows, self._policy.now())
         doubt = any(
@@ -394,7 +391,7 @@ def _age(now: Callable[[], float], end: float) -> float:
     return now() - end
 
 
-def _known(keys: list[str], rows: list[dict[str, object]]) -> list[bool]:
+def _known(keys: list[str], rows: list[EntityRow]) -> list[bool]:
     """Of each row, whether it names the entity that these keys are of."""
     there = [key for key in keys if rows and key in rows[0]]
     return [all(row[key] is not None for key in there) for row in rows]

@@ -24,6 +24,7 @@ from slipway.components.contracts.streams import (
     clock_key,
     rows_key,
 )
+from slipway.serving.protocol.rows import EntityRow
 
 _STRING, _INT64 = 2, 4  # of Feast's ValueType
 _DOUBLE = 5 << 3 | 1  # the tag of `double_val` in Feast's Value
@@ -53,7 +54,7 @@ class StoredView:
         words = [struct.pack("<II", _STRING, len(name)) + name for name in names]
         object.__setattr__(self, "head", struct.pack("<I", len(names)) + b"".join(words))
 
-    def entity(self, row: dict[str, Any]) -> bytes | None:
+    def entity(self, row: EntityRow) -> bytes | None:
         """The bytes of a row's entity key, as Feast's version 3; None: the row names no entity."""
         parts = [self.head]
         for name in sorted(self.keys):
@@ -73,10 +74,10 @@ class _FoundRow:
     """An entity's values and their moment, in microseconds since 1970."""
 
     moment: int
-    values: dict[str, Any]
+    values: dict[str, object]
 
 
-def read_value(text: bytes | None) -> Any:
+def read_value(text: bytes | None) -> object:
     """A value that Feast serialised: a number, text, bool, or time in microseconds; None: missing."""
     if not text:
         return None
@@ -102,7 +103,7 @@ def _read_message(text: bytes) -> object:
 def look_up(
     source: "SqliteSource | RedisSource",
     views: Sequence[StoredView],
-    rows: list[dict[str, object]],
+    rows: Sequence[EntityRow],
     now: float,
 ) -> dict[str, list[object]]:
     """Feature to each row's value; None: the row names no entity, or the store has none.
@@ -316,7 +317,7 @@ class RedisSource:
         return self._fields[view.name]
 
     def _rows(
-        self, view: StoredView, entities: list[bytes], answers: Iterable[Any]
+        self, view: StoredView, entities: list[bytes], answers: Iterable[list[bytes | None]]
     ) -> dict[bytes, _FoundRow]:
         there = {}
         for key, (stamp, *values) in zip(entities, answers, strict=False):
@@ -328,7 +329,7 @@ class RedisSource:
     def _streamed(
         self,
         view: StoredView,
-        members_of: list[tuple[bytes, Any]],
+        members_of: list[tuple[bytes, list[bytes]]],
         feast: dict[bytes, _FoundRow],
         clock: Clock,
         moment: int,

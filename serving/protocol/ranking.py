@@ -5,11 +5,10 @@ stands for all rows; the rows of the answer are the best, and the output `candid
 request's rows each of them is.
 """
 
-from typing import Any
-
 import numpy as np
 
 from slipway.serving.errors import RequestError
+from slipway.serving.protocol.tensors import InputTensor
 
 CANDIDATE = "candidate"
 
@@ -48,7 +47,7 @@ def _rows(tensor: object) -> int:
     return len(data) if isinstance(data, list | np.ndarray) and np.ndim(data) == 1 else 0
 
 
-def _repeated(tensor: dict[str, Any], rows: int) -> dict[str, Any]:
+def _repeated(tensor: InputTensor, rows: int) -> InputTensor:
     data = tensor["data"]
     many = data * rows if type(data) is list else np.repeat(data, rows)
     shape = tensor.get("shape")

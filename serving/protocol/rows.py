@@ -20,7 +20,7 @@ from slipway.components.support.expressions.functions import Column
 from slipway.serving.errors import RequestError
 from slipway.serving.protocol.bounds import MAX_TEXT, MAX_VALUES, Bounds
 from slipway.serving.protocol.derived import Derivation, Plan, make
-from slipway.serving.protocol.tensors import short_text
+from slipway.serving.protocol.tensors import InputTensor, short_text
 from slipway.serving.protocol.values import (
     BOOLEAN,
     CATEGORICAL,
@@ -33,6 +33,7 @@ from slipway.serving.protocol.values import (
     TEXTS,
     TIME,
     TRUTHS,
+    Values,
     is_key,
     key_datatype,
     parse_time,
@@ -46,6 +47,8 @@ from slipway.serving.protocol.values import (
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _MAX_LAYOUTS = 64
 _NOTHING = Plan((), {}, frozenset())
+EntityRow = dict[str, str | int | None]
+"""The entity keys of a row by column, each as the store has it; None names no entity."""
 _TEXT_OBJECT = 64  # bytes of a Python text beside its characters, and of the reference to it
 
 
@@ -147,7 +150,7 @@ class RowReader:
         self.bounds = Bounds(inputs, self._max_rows)
         self._missing_as_null = missing_as_null
 
-    def read(self, tensors: Any) -> Rows:
+    def read(self, tensors: object) -> Rows:
         """Reads the `inputs` of a V2 request.
 
         Args:
@@ -162,11 +165,11 @@ class RowReader:
         rows = self._read_one(tensors)
         return self._read_any(tensors) if rows is None else rows
 
-    def _read_any(self, tensors: list[Any]) -> Rows:
+    def _read_any(self, tensors: list[InputTensor]) -> Rows:
         """The rows of any request: of several rows, in a new order, or with something unusual."""
-        numeric: list[Any] = [None] * len(self.numeric)
+        numeric: list[Values] = [[]] * len(self.numeric)
         categorical: list[list[str]] = [[]] * len(self.categorical)
-        time: list[Any] = [None] * len(self.time)
+        time: list[Values] = [[]] * len(self.time)
         keys: list[str | None] | None = None
         parts: dict[int, list[str | None]] = {}
         count = -1
@@ -266,7 +269,7 @@ class RowReader:
         inputs = [name for name in self._order if name not in plan.inputs]
         return inputs + [name for name in self._sources if name in plan.read]
 
-    def _learn(self, tensors: list[dict[str, Any]]) -> None:
+    def _learn(self, tensors: list[InputTensor]) -> None:
         """Notes the order of a request of one row that was read, for `_read_one`."""
         if len(self._layouts) >= _MAX_LAYOUTS:
             return
@@ -288,7 +291,7 @@ class RowReader:
         ]
         self._layouts[names] = _Layout(datatypes, ([1],) * len(names), numeric, *others)
 
-    def _read_one(self, tensors: list[Any]) -> Rows | None:
+    def _read_one(self, tensors: list[InputTensor]) -> Rows | None:
         """One row in an order that came before, ten times as fast; None where anything is unusual.
 
         Each look at the tensors is a pass over all of them without a branch.
@@ -334,7 +337,7 @@ class RowReader:
             text_size(together),
         )
 
-    def absent(self, tensors: Any) -> list[Feature]:
+    def absent(self, tensors: object) -> list[Feature]:
         """The features that a request leaves out, if it has all entity keys to look them up by."""
         if type(tensors) is not list or not self._entities:
             return []
@@ -344,7 +347,7 @@ class RowReader:
         absent = set(self._needed(names)).difference(names)
         return [feature for feature in self._feature_list if feature.name in absent]
 
-    def entity_rows(self, tensors: list[Any]) -> list[dict[str, Any]]:
+    def entity_rows(self, tensors: list[InputTensor]) -> list[EntityRow]:
         """One object {entity key column: value} a row, each value as the store has it, or None.
 
         A whole number may come in any integer type, or as its digits; as training takes it, a null names
@@ -353,7 +356,7 @@ class RowReader:
         Raises:
             RequestError: 400, a key is missing, of another type, or there are not as many.
         """
-        columns: dict[str, list[Any]] = {}
+        columns: dict[str, Sequence[str | int | None]] = {}
         for tensor in tensors:
             if not _is_named(tensor) or tensor["name"] not in self._entities:
                 continue
@@ -399,13 +402,13 @@ class RowReader:
         wanted = [name for name in needed if not keyed or name in named]
         if keyed:
             wanted += [name for name in self._entities if name not in wanted]
-        columns: dict[str, list[Any]] = {name: [] for name in wanted}
+        columns: dict[str, list[object]] = {name: [] for name in wanted}
         lone = [
             name
             for name in (self._key, *self._key_parts)
             if name not in columns and self._slots[name][0] in (KEY, KEY_PART)
         ]
-        keys: dict[str, list[Any]] = {name: [] for name in lone}
+        keys: dict[str, list[object]] = {name: [] for name in lone}
         for number, instance in enumerate(instances):
             if type(instance) is not dict:
                 raise RequestError(f"Instance {number} is not an object of features by name.")
@@ -438,7 +441,7 @@ class RowReader:
             datatype = key_datatype(values)
         return {"name": name, "shape": [len(values)], "datatype": datatype, "data": values}
 
-    def _slot(self, tensor: Any, seen: set[str]) -> tuple[str, tuple[int, int]]:
+    def _slot(self, tensor: object, seen: set[str]) -> tuple[str, tuple[int, int]]:
         if type(tensor) is not dict:
             raise RequestError("Each of 'inputs' must be an object with name, shape, datatype.")
         name = tensor.get("name")
@@ -451,7 +454,7 @@ class RowReader:
             raise RequestError(f"Input '{name}' is there twice.")
         return name, slot
 
-    def _data(self, tensor: dict[str, Any], name: str) -> Any:
+    def _data(self, tensor: InputTensor, name: str) -> Values:
         shape = tensor.get("shape")
         if type(shape) is not list or not 1 <= len(shape) <= 2:
             raise RequestError(f"Input '{name}' has shape {short_text(shape)}: give [N] or [N, 1].")
@@ -480,9 +483,9 @@ class RowReader:
         self,
         count: int,
         seen: set[str],
-        numeric: list[Any],
+        numeric: list[Values],
         categorical: list[list[str]],
-        time: list[Any],
+        time: list[Values],
     ) -> None:
         absent = [name for name in self._needed(seen) if name not in seen]
         if absent and not self._missing_as_null:
@@ -507,9 +510,9 @@ class RowReader:
     def _assemble(
         self,
         count: int,
-        numeric: list[Any],
+        numeric: list[Values],
         categorical: list[list[str]],
-        time: list[Any],
+        time: list[Values],
         keys: list[str | None] | None,
     ) -> Rows:
         # A feature's values lie together: they come so, and the log writes them so.
@@ -550,7 +553,7 @@ class RowReader:
         return f"{rows} rows in one request; at most {self._max_rows} are taken."
 
 
-def _is_named(tensor: Any) -> bool:
+def _is_named(tensor: object) -> bool:
     return type(tensor) is dict and type(tensor.get("name")) is str
 
 

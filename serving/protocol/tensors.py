@@ -22,6 +22,8 @@ DATATYPES = {
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
 }
+InputTensor = dict[str, Any]
+"""A tensor of a request as it came: JSON of which nothing is known before it is read."""
 _LENGTH = struct.Struct("<I")
 
 
@@ -106,7 +108,7 @@ def decode_tensor(
     return values
 
 
-def _decode_texts(name: Any, raw: memoryview, count: int) -> list[str]:
+def _decode_texts(name: object, raw: memoryview, count: int) -> list[str]:
     """The texts, and one more than `count` at most."""
     texts: list[str] = []
     data, size, position = bytes(raw), len(raw), 0
@@ -139,15 +141,15 @@ def decode_text(name: str, raw: bytes) -> str:
         raise RequestError(_no_text(name)) from error
 
 
-def _no_text(name: str) -> str:
+def _no_text(name: object) -> str:
     return f"Input '{short_text(name)}' has a value that is not UTF-8."
 
 
-def short_text(value: Any) -> str:
+def short_text(value: object) -> str:
     """A value as an error message shows it, whatever its size and depth."""
     if type(value) is float and not math.isfinite(value):
         return "that is not finite"
-    if type(value) in (list, dict):
+    if isinstance(value, list | dict):
         plain = len(value) <= 4 and not any(type(item) in (list, dict, str) for item in value)
         if type(value) is dict or not plain:
             kind = "a list" if type(value) is list else "an object"

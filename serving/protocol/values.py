@@ -18,6 +18,8 @@ _INTEGERS = {
     for sign in ("", "U")
     for bits in (8, 16, 32, 64)
 }
+Values = list[Any] | np.ndarray
+"""What a tensor carries: JSON values, which are looked at by their types, or a binary tensor's array."""
 NUMBERS: frozenset[type] = frozenset({int, float, type(None)})
 _WHOLE: frozenset[type] = frozenset({int, type(None)})
 TRUTHS: frozenset[type] = frozenset({bool, type(None)})
@@ -35,13 +37,13 @@ _ACCEPTED = {
 }
 
 
-def read_numbers(name: str, datatype: str, data: Any, kind: int) -> Any:
+def read_numbers(name: str, datatype: str, data: Values, kind: int) -> Values:
     """Numbers, or booleans, as they came; a null stays one.
 
     Raises:
         RequestError: 400, a value is not of the datatype, or the feature does not take it.
     """
-    values: Any
+    values: Values
     if isinstance(data, np.ndarray):
         if data.dtype == object or (data.dtype == bool and kind == NUMERIC):
             raise RequestError(_wrong_type(name, datatype, kind))
@@ -65,7 +67,7 @@ def read_numbers(name: str, datatype: str, data: Any, kind: int) -> Any:
     return values
 
 
-def read_texts(name: str, datatype: str, data: Any, kind: int) -> list[str]:
+def read_texts(name: str, datatype: str, data: Values, kind: int) -> list[str]:
     """Texts; a null is the empty one.
 
     Raises:
@@ -93,7 +95,7 @@ def _short_enough(name: str, texts: list[str]) -> list[str]:
     return texts
 
 
-def read_keys(name: str, datatype: Any, data: Any) -> list[str | None]:
+def read_keys(name: str, datatype: object, data: Values) -> list[str | None]:
     """Keys as texts: a whole number as its digits.
 
     Raises:
@@ -115,7 +117,7 @@ def read_keys(name: str, datatype: Any, data: Any) -> list[str | None]:
     return [None if v is None else str(v) for v in _whole(name, datatype, values)]
 
 
-def _whole(name: str, datatype: str, values: list[Any]) -> list[Any]:
+def _whole(name: str, datatype: str, values: Values) -> Values:
     """Values of an integer type, checked."""
     if not _WHOLE.issuperset(map(type, values)):
         raise RequestError(_wrong_value(name, datatype, values, _WHOLE))
@@ -133,7 +135,7 @@ def is_key(text: str, arrow_type: str) -> bool:
     return str(int(text)) == text and low <= int(text) <= high
 
 
-def key_datatype(values: list[Any]) -> str:
+def key_datatype(values: Values) -> str:
     """The datatype of keys that came as JSON values."""
     present = {type(value) for value in values if value is not None}
     if present != {int}:
@@ -141,7 +143,7 @@ def key_datatype(values: list[Any]) -> str:
     return "UINT64" if max(v for v in values if v is not None) >= 2**63 else "INT64"
 
 
-def read_times(name: str, datatype: str, data: Any) -> Any:
+def read_times(name: str, datatype: str, data: Values) -> Values:
     """Microseconds since 1970, from whole numbers or ISO 8601 texts.
 
     Raises:
@@ -172,10 +174,10 @@ def parse_time(name: str, text: str) -> int:
     return (span.days * 86400 + span.seconds) * 1_000_000 + span.microseconds
 
 
-def _wrong_type(name: str, datatype: str, kind: int) -> str:
+def _wrong_type(name: str, datatype: object, kind: int) -> str:
     return f"Input '{name}' has datatype '{short_text(datatype)}': give {_ACCEPTED[kind]}."
 
 
-def _wrong_value(name: str, datatype: str, data: Any, allowed: frozenset[type]) -> str:
+def _wrong_value(name: str, datatype: str, data: Values, allowed: frozenset[type]) -> str:
     bad = next(value for value in data if type(value) not in allowed)
     return f"Input '{name}' has the value {short_text(bad)}, which is not {datatype}."

@@ -8,10 +8,12 @@ decides the same, to a value that the column can have.
 import math
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    Times: TypeAlias = pa.Array | pa.ChunkedArray | pa.Scalar
 
 Number = int | Decimal
 
@@ -40,7 +42,7 @@ def greatest(kind: "pa.DataType", bound: Number) -> object:
     return _nearest(kind, Fraction(bound), up=False)
 
 
-def ticks(times: Any) -> Any:
+def ticks(times: "Times") -> "Times":
     """A column, or a value, of times as whole numbers of its unit.
 
     Past the year 9999 a time is no Python object.
@@ -76,7 +78,7 @@ def _nearest(kind: "pa.DataType", bound: Fraction, *, up: bool) -> object:
 def _float(kind: "pa.DataType", bound: Fraction, *, up: bool) -> float | None:
     import numpy as np
 
-    number: Any = np.float32 if kind.bit_width <= 32 else np.float64
+    number: type[np.floating] = np.float32 if kind.bit_width <= 32 else np.float64
     if bound.denominator != 1:
         # As the value is written, so is the bound: 0.1 is the double that stands for it.
         return float(number(float(bound)))

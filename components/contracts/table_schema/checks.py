@@ -107,7 +107,12 @@ def column_checks(column: ColumnSchema, kind: "pa.DataType") -> list[Check]:
     name, value = column.name, pl.col(column.name)
     checks: list[Check] = []
 
-    def add(text: str, fails: pl.Expr, **shortcuts: Any) -> None:
+    def add(
+        text: str,
+        fails: pl.Expr,
+        sure: Callable[[Span], bool] | None = None,
+        enum: frozenset[str] | None = None,
+    ) -> None:
         checks.append(
             Check(
                 text=f"{name}: {text}",
@@ -115,7 +120,8 @@ def column_checks(column: ColumnSchema, kind: "pa.DataType") -> list[Check]:
                 level=column.level,
                 tolerance=column.tolerance,
                 fails=fails.fill_null(False),
-                **shortcuts,
+                sure=sure,
+                enum=enum,
             )
         )
 
@@ -141,7 +147,11 @@ def column_checks(column: ColumnSchema, kind: "pa.DataType") -> list[Check]:
         _try_pattern(name, column.pattern)
         add(f"pattern {column.pattern}", value.str.contains(column.pattern).not_())
     if column.enum is not None:
-        texts = frozenset(column.enum) if pa.types.is_string(kind) else None
+        texts = (
+            frozenset(text for text in column.enum if isinstance(text, str))
+            if pa.types.is_string(kind)
+            else None
+        )
         allowed = pl.Series(_enum_values(column, kind), dtype=_polars(kind))
         add("enum", value.is_in(allowed.implode()).not_(), enum=texts)
     return checks

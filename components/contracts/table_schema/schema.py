@@ -194,7 +194,7 @@ _FITS = {
 }
 
 
-def _fraction(value: Any) -> float | None:
+def _fraction(value: float | Decimal | None) -> float | None:
     return None if value is None else float(value)
 
 

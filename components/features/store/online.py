@@ -9,7 +9,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
     from feast import FeatureStore, FeatureView
+    from redis.client import Pipeline
 
 BATCH = 20_000
 STATEMENT_ROWS = 200
@@ -266,7 +267,7 @@ class SqliteWriter:
         keys = list(map(bytearray, entities))
         stamps = _sqlite_times(_ticks(rows, timestamp_of(self.view)))
         names = sorted(feature.name for feature in self.view.features)
-        columns: list[list[Any]] = [keys, stamps]
+        columns: list[Sequence[object]] = [keys, stamps]
         for name in names:
             values = list(map(bytearray, encoding.values(rows[name])))
             columns += [values, encoding.texts(rows[name])]
@@ -378,7 +379,7 @@ class RedisWriter:
         # Last: a note must never say more than was written.
         self.client.set(self.note_key, json.dumps(asdict(note)))
 
-    def put(self, pipe: Any, entities: list[bytes], rows: "pa.Table") -> None:
+    def put(self, pipe: "Pipeline", entities: list[bytes], rows: "pa.Table") -> None:
         """Gives a pipeline the commands that write entities' rows."""
         keys, fields, columns = self._cells(entities, rows)
         for key, *values in zip(keys, *columns, strict=True):

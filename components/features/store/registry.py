@@ -152,8 +152,9 @@ def apply_definitions(
             )
         )
     beside = {view.name for view in config.views if config.is_beside(view)}
-    served: list[Any] = [view for view in views if view.name not in beside]
-    service = FeatureService(name=place.project, features=served)
+    service = FeatureService(
+        name=place.project, features=[view for view in views if view.name not in beside]
+    )
     old: list[Any] = [view for view in store.list_feature_views() if view.name not in made]
     old += [entity for entity in store.list_entities() if entity.name not in entities]
     store.apply([*entities.values(), *views, service], objects_to_delete=old, partial=False)

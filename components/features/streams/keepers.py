@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.contracts.streams import (
     BEHIND,
@@ -30,9 +30,11 @@ from slipway.components.features.streams.state import DAY, Entry, microseconds
 from slipway.components.support.errors import SlipwayError
 
 if TYPE_CHECKING:
+    import polars as pl
     import pyarrow as pa
     from feast import FeatureStore
     from feast import FeatureView as FeastView
+    from redis.client import Pipeline
 
 ATTEMPTS = 50
 BUSY_SECONDS = 30.0
@@ -101,7 +103,7 @@ def _current(entries: list[Entry], view: "FeastView") -> tuple[list[bytes], "pa.
     return [entity for entity, _, _ in there], online.as_arrow(pl.DataFrame(columns))
 
 
-def _polars_type(feast: str) -> Any:
+def _polars_type(feast: str) -> "pl.DataType":
     import polars as pl
 
     kinds = {"Float64": pl.Float64(), "String": pl.String(), "Bool": pl.Boolean()}
@@ -253,7 +255,7 @@ class RedisKeeper:
     def drop(self, view: str, before: int) -> None:
         """Redis removes by itself what is not needed: each key has an end."""
 
-    def _write(self, pipe: Any, view: str, change: Change) -> None:
+    def _write(self, pipe: "Pipeline", view: str, change: Change) -> None:
         for entry in change.entries:
             keys = [f(self._project, view, entry.entity) for f in (events_key, rows_key)]
             pipe.delete(*keys)

@@ -6,10 +6,10 @@ Everything that is wrong is said with the line and the field, before anything is
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.config.base import EARLIEST, NEVER
 from slipway.components.support.errors import SlipwayError
@@ -135,7 +135,7 @@ def is_readable(kind: str) -> bool:
     return True
 
 
-def _reader(kind: str, column: str) -> Any:
+def _reader(kind: str, column: str) -> Callable[[object], object]:
     """Reads a JSON value as one of an Arrow type; it raises ValueError with what it must be."""
     if kind.startswith("dictionary<values="):
         kind = kind.removeprefix("dictionary<values=").split(",")[0]
@@ -163,7 +163,7 @@ def _reader(kind: str, column: str) -> Any:
     )
 
 
-def polars_type(kind: str) -> Any:
+def polars_type(kind: str) -> "pl.DataType":
     """The type that `as_columns` gives a column of an Arrow type."""
     import polars as pl
 
@@ -185,9 +185,13 @@ def polars_type(kind: str) -> Any:
     return plain.get(kind, pl.String())
 
 
-def _whole(value: Any, low: int, high: int) -> int:
-    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    if isinstance(value, bool) or not whole or not low <= value <= high:
+def _whole(value: object, low: int, high: int) -> int:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or (isinstance(value, float) and not value.is_integer())
+        or not low <= value <= high
+    ):
         raise ValueError(f"a whole number of {low} to {high}")
     return int(value)
 

@@ -5,7 +5,7 @@ fail; so an event that does is refused. What only all rows decide is left to val
 once (a repeated event changes nothing here), the order of the rows, and fractions.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -74,7 +74,7 @@ class EventSchema:
     def check(
         self,
         rows: "pl.DataFrame",
-        events: list[tuple[int, Any]],
+        events: Sequence[tuple[int, Any]],
         needed: Collection[str],
         *,
         now: datetime,
@@ -130,7 +130,7 @@ class EventSchema:
             )
         return {text: rows for text, rows in warned.items() if rows}
 
-    def require_whole(self, events: list[tuple[int, Any]], name: str, landing: Landing) -> None:
+    def require_whole(self, events: Sequence[tuple[int, Any]], name: str, landing: Landing) -> None:
         """Refuses a field that would be a column which the schema does not allow.
 
         Raises:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.config.features.features import FeatureView
 from slipway.components.config.features.reach import longest_window
@@ -114,7 +114,7 @@ def entries(
     names = [name for name in made.columns if name not in (KEY, KNOWN)]
     ttl = view.ttl // MICROSECOND if view.ttl else LONG_AGO
     rows: dict[int, list[tuple[int, str]]] = {}
-    current: dict[int, tuple[int, dict[str, Any]]] = {}
+    current: dict[int, tuple[int, dict[str, object]]] = {}
     for key, known, *cells in made.select(KEY, KNOWN, *names).iter_rows():
         there = rows.setdefault(key, [])
         if known <= moment - MARGIN:
@@ -125,7 +125,7 @@ def entries(
             current[key] = (known, row)
     if view.aggregates:
         # All its events have left their windows. Feast's row may be of before that.
-        empty = {name: view.empty(name) for name in names}
+        empty: dict[str, object] = {name: view.empty(name) for name in names}
         for place in range(len(entities)):
             if place not in rows:
                 rows[place], current[place] = [_row(moment, empty)], (moment, empty)

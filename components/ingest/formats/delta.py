@@ -1,7 +1,7 @@
 """Reads a Delta Lake table through delta-rs: columns and the window pushed down."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from slipway.components.ingest.columns import Columns
@@ -15,6 +15,7 @@ from slipway.components.support.stores import DELTA_BOUNDS
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.compute as pc
+    import pyarrow.dataset as ds
 
 BATCH = 65_536
 
@@ -66,7 +67,7 @@ class DeltaTable:
         self.version = delta.version()
         self.files = self._added.num_rows
         self._pinned = pinned
-        self._sub: list[tuple[Any, int]] | None = None
+        self._sub: list[tuple[ds.ParquetFileFragment, int]] | None = None
         there: pa.Schema = self._dataset.schema
         chosen = columns.chosen(self._name, there.names)
         unified = UnifiedSchema(table)
@@ -94,12 +95,12 @@ class DeltaTable:
         """As of a `ParquetTable`; the log alone tells nothing of a window."""
         return None if bounds is not None else (self._row_groups()[piece][1], 0)
 
-    def _fragments(self) -> list[Any]:
+    def _fragments(self) -> list["ds.ParquetFileFragment"]:
         """The data files; of a shard those that it reads."""
         found = list(self._dataset.get_fragments())
         return found[self._pinned.wanted] if self._pinned else found
 
-    def _row_groups(self) -> list[tuple[Any, int]]:
+    def _row_groups(self) -> list[tuple["ds.ParquetFileFragment", int]]:
         """Their row groups with the rows of each, in the order in which they are read.
 
         A part of a file counts the rows of the whole.
@@ -139,7 +140,7 @@ class DeltaTable:
         options = ds.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
         read = set()
         with reading(self._name):
-            found: Iterator[tuple[Any, int | None]]
+            found: Iterator[tuple[ds.ParquetFileFragment, int | None]]
             if pieces is None:
                 found = ((f, None) for f in self._dataset.get_fragments(filter=where))
             else:
@@ -164,7 +165,9 @@ class DeltaTable:
             if early is not None and pieces is None:
                 self._count_unread(read, early)
 
-    def _count(self, fragment: Any, left_out: int, early: "pc.Expression | None") -> None:
+    def _count(
+        self, fragment: "ds.ParquetFileFragment", left_out: int, early: "pc.Expression | None"
+    ) -> None:
         """Counts a file's rows outside the window by their side; mostly its footer tells it."""
         before = fragment.count_rows(filter=early) if left_out and early is not None else 0
         self.outside.before += before

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.ingest.columns import Columns
 from slipway.components.ingest.formats.partitions import is_day, partition_values
@@ -31,7 +31,7 @@ class _File:
     size: int
     footer: "pq.FileMetaData"
     schema: "pa.Schema"
-    partition: dict[str, Any]
+    partition: dict[str, object]
 
 
 class ParquetTable:
@@ -209,7 +209,8 @@ class ParquetTable:
         """Where all rows of a group are, by its footer or its partition; None: that does not tell."""
         if bounds.column in file.partition:
             day = file.partition[bounds.column]
-            return "inside" if day is None else bounds.side_of_day(day) or "inside"
+            side = bounds.side_of_day(day) if isinstance(day, date) else None
+            return side or "inside"
         found = self._statistics(file, group, bounds.column)
         if found is None or not (found.has_min_max and found.has_null_count):
             return None

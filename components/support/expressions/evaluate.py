@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.support.expressions.functions import (
     FUNCTIONS,
@@ -26,9 +26,7 @@ from slipway.components.support.expressions.parse import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
+    from slipway.components.support.expressions.functions import Array
 
 
 def number_column(values: "Array", kind: Type = "number") -> Column:

@@ -9,6 +9,7 @@ value is missing the result is, unless the function says otherwise.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from slipway.components.support.expressions.grams import MAX_BUCKETS, MAX_SIZE
@@ -60,7 +61,7 @@ class Function:
     more: bool = False
     constants: Literal["", "length", "edges", "grams"] = ""
 
-    def refuse(self, given: Sequence[Any]) -> str:
+    def refuse(self, given: Sequence[object]) -> str:
         """What is wrong with constant arguments; Ellipsis stands for what is none."""
         if self.constants == "length" and len(given) == 2:
             length = given[1]
@@ -69,17 +70,16 @@ class Function:
         if self.constants == "grams":
             return _refuse_grams(given[1:])
         if self.constants == "edges":
-            edges = given[1:]
-            numbers = all(type(edge) is float for edge in edges)
-            if not numbers or list(edges) != sorted(set(edges)):
+            edges = [edge for edge in given[1:] if type(edge) is float]
+            if len(edges) < len(given) - 1 or edges != sorted(set(edges)):
                 return "needs numbers that increase as its edges"
         return ""
 
 
-def _refuse_grams(given: Sequence[Any]) -> str:
-    of, *numbers = given
-    whole = all(type(number) is float and number == int(number) for number in numbers)
-    if of in ("words", "characters") and whole and len(numbers) == 4:
+def _refuse_grams(given: Sequence[object]) -> str:
+    of, *rest = given
+    numbers = [number for number in rest if type(number) is float and number == int(number)]
+    if of in ("words", "characters") and len(numbers) == len(rest) == 4:
         least, most, buckets, bucket = numbers
         if 1 <= least <= most <= MAX_SIZE and 2 <= buckets <= MAX_BUCKETS and 0 <= bucket < buckets:
             return ""
@@ -242,7 +242,7 @@ def _is_missing(columns: list[Column]) -> "Array":
     return gone.astype(float)
 
 
-def _ratio(np: Any, above: Any, below: object, zero: object) -> object:
+def _ratio(np: ModuleType, above: "Array", below: "Array", zero: "Array") -> object:
     return np.where(below == 0, np.where(np.isnan(above), np.nan, zero), above / below)
 
 
@@ -254,7 +254,9 @@ def _bucket(columns: list[Column]) -> "Array":
     return np.where(np.isnan(values), np.nan, reached)
 
 
-def _part_of_time(part: Callable[[object, "Array"], object]) -> Callable[[list[Column]], "Array"]:
+def _part_of_time(
+    part: Callable[[ModuleType, "Array"], object],
+) -> Callable[[list[Column]], "Array"]:
     def done(columns: list[Column]) -> "Array":
         import numpy as np
 
@@ -266,11 +268,13 @@ def _part_of_time(part: Callable[[object, "Array"], object]) -> Callable[[list[C
     return done
 
 
-def _calendar(np: object, moments: "Array", unit: str) -> Any:
+def _calendar(np: object, moments: "Array", unit: str) -> "Array":
     return moments.astype("datetime64[us]").astype(f"datetime64[{unit}]")
 
 
-def _of_text(work: Callable[..., Any], *, text: bool = False) -> Callable[[list[Column]], "Array"]:
+def _of_text(
+    work: Callable[..., str | float | None], *, text: bool = False
+) -> Callable[[list[Column]], "Array"]:
     """A function of texts, and constants beside them."""
 
     def done(columns: list[Column]) -> "Array":
@@ -382,7 +386,7 @@ OPERATORS: dict[str, Function] = {
 }
 
 
-def _time_part(means: str, part: Callable[[Any, Any], object]) -> Function:
+def _time_part(means: str, part: Callable[[ModuleType, "Array"], object]) -> Function:
     return Function(takes=(("time",),), gives=("number",), means=means, work=_part_of_time(part))
 
 

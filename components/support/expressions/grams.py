@@ -2,11 +2,12 @@
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
 
 Of = Literal["words", "characters"]
 MAX_BUCKETS, MAX_SIZE, MAX_TEXT = 256, 8, 2000
@@ -25,7 +26,7 @@ def grams_of(text: str, of: Of, least: int, most: int) -> Iterator[str]:
         most: the largest n.
     """
     small = text[:MAX_TEXT].lower()
-    parts: Any = _WORD.findall(small) if of == "words" else _SPACE.sub(" ", small.strip())
+    parts: Sequence[str] = _WORD.findall(small) if of == "words" else _SPACE.sub(" ", small.strip())
     between = " " if of == "words" else ""
     for size in range(least, most + 1):
         for start in range(len(parts) - size + 1):
@@ -34,7 +35,7 @@ def grams_of(text: str, of: Of, least: int, most: int) -> Iterator[str]:
 
 def count_grams(
     texts: Iterable[str | None], of: Of, least: int, most: int, buckets: int
-) -> "np.ndarray[Any, Any]":
+) -> "npt.NDArray[np.float32]":
     """How many n-grams of each text fall into each bucket: float32 [N, buckets].
 
     The bucket is the CRC-32 of the gram's UTF-8 modulo `buckets`: the same on every machine and in every

@@ -7,8 +7,8 @@ import math
 import re
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
+from slipway.components.support.documents import KubeObject
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.kubernetes.cluster import Cluster, created, last_seen
 from slipway.components.support.retry import wait_until
@@ -39,7 +39,7 @@ class TrainJobRunner:
     _told: set[str] = field(default_factory=set)
     _refused_since: float | None = None
 
-    def run(self, manifest: dict[str, Any]) -> None:
+    def run(self, manifest: KubeObject) -> None:
         """Runs the job to its end.
 
         Raises:
@@ -86,7 +86,7 @@ class TrainJobRunner:
             self._refused_since = None
         return False
 
-    def _start(self, name: str, manifest: dict[str, Any]) -> None:
+    def _start(self, name: str, manifest: KubeObject) -> None:
         """Creates the job, where no earlier try of the task has left one that can be followed."""
         found = self.cluster.get(KIND, name)
         if found is not None and "Failed" in _conditions(found):
@@ -132,7 +132,7 @@ class TrainJobRunner:
         pods = self.cluster.list("Pod", labelSelector=selector)
         return sorted(pods, key=created)
 
-    def _print_logs(self, pods: list[dict[str, Any]]) -> None:
+    def _print_logs(self, pods: list[KubeObject]) -> None:
         """Prints what the first node has printed since the last look."""
         for pod in pods[-1:]:
             name = pod["metadata"]["name"]
@@ -147,7 +147,7 @@ class TrainJobRunner:
             progress(text)
 
 
-def _conditions(job: dict[str, Any]) -> dict[str, str]:
+def _conditions(job: KubeObject) -> dict[str, str]:
     """The conditions that hold, with their messages."""
     return {
         condition["type"]: condition.get("message") or "no reason given"

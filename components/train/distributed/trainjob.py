@@ -6,7 +6,7 @@ job of its earlier try, and follows it in place of starting another.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipway.components.config.training import TrainingConfig
 from slipway.components.support import environment
@@ -127,9 +127,9 @@ def train_job(
     }
 
 
-def _worker_environment() -> list[dict[str, Any]]:
+def _worker_environment() -> list[dict[str, object]]:
     """What a worker reads: the MLflow server and the object store, secrets only by reference."""
-    variables: list[dict[str, Any]] = []
+    variables: list[dict[str, object]] = []
     uri = environment.optional("MLFLOW_TRACKING_URI")
     if uri and not holds_secret(uri):
         variables.append({"name": "MLFLOW_TRACKING_URI", "value": uri})
