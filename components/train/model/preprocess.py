@@ -17,6 +17,7 @@ from slipway.components.contracts.bundle import MISSING_TIME
 from slipway.components.support.errors import SlipwayError
 
 _KNOTS = 64
+_FARTHEST = 1e30  # of a knot: between farther ones float32 has neither the width nor the slope
 _TAIL = 3.2  # standard deviations of the outermost inner knot: one row in 1,500 lies beyond it
 DAY = 86_400_000_000
 MINUTE = 60_000_000
@@ -187,7 +188,8 @@ def fit_preprocessor(raw: RawArrays, missing: np.ndarray) -> Preprocessor:
     knots, targets, varying = [], [], []
     flagged = np.flatnonzero(missing).tolist()
     for i, column in enumerate(columns):
-        present = column[~np.isnan(column)]
+        # As far out lies what stands for no value, as -3.4e38: it is one value like any other.
+        present = np.clip(column[~np.isnan(column)], -_FARTHEST, _FARTHEST)
         points, normal = _quantile_knots(present)
         if len(points) > 1:
             varying.append(i)

@@ -21,6 +21,7 @@ from slipway.components.contracts.bundle import (
     category_codes,
     model_inputs,
     read_bundle,
+    read_training,
     write_bundle,
 )
 from slipway.components.contracts.splits import read_part, read_splits, write_splits
@@ -245,6 +246,35 @@ def test_any_mix_of_kinds_exports(shape: Shape, make_splits: Any, tmp_path: Path
     test = read_features(splits, "test", bundle)
     assert check_export(tmp_path, model, bundle, test, raw_arrays(bundle, test)) <= 1e-5
     assert len(np.unique(answers(tmp_path, test))) > 1
+
+
+@pytest.mark.parametrize("far", [[-3.4e38], [-3.4e38, 3.4e38], [1e38, -1e38, -2e38]], ids=str)
+def test_numbers_that_stand_for_no_value_export_as_any_other(
+    far: list[float], make_splits: Any, tmp_path: Path, tracking: str
+) -> None:
+    """The lowest float32 is what many a tool writes for a number that is not known."""
+
+    def change(part: str, table: pa.Table) -> pa.Table:
+        amount = table["amount"].to_numpy(zero_copy_only=False).copy()
+        for place, value in enumerate(far):
+            amount[place :: 2 * len(far)] = value
+        return table.set_column(table.column_names.index("amount"), "amount", pa.array(amount))
+
+    splits = make_splits(rows=600, change=change)
+    run(splits, tmp_path, config={"model": "network"})
+    assert read_training(tmp_path / "bundle")["export_difference"] <= 1e-5
+    test = read_part(splits, "test")
+    found = answers(tmp_path / "bundle", test)
+    assert np.isfinite(found).all()
+    # Another one as far out is answered alike.
+    place = test.column_names.index("amount")
+    amount = np.nan_to_num(test["amount"].to_numpy(zero_copy_only=False))
+    farther = test.set_column(place, "amount", pa.array(np.where(amount < -1e37, -1e32, amount)))
+    least = amount < -1e37
+    assert least.any()
+    np.testing.assert_allclose(
+        answers(tmp_path / "bundle", farther)[least], found[least], rtol=0, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("file", [ONNX, PT2])
