@@ -17,9 +17,9 @@ import torch
 from benchmarks.harness import Row, report
 from benchmarks.train_loop import COLUMNS, Plain, table
 from slipway.components.config.training import TrainingConfig
-from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.source import Resident
 from slipway.components.train.loop import Training
+from slipway.components.train.process.checkpoint import Checkpoint
 
 ROWS, BATCH, REPEATS, WIDTH = 4_000_000, 16_384, 3, 256
 PEAK = float(os.environ.get("PEAK_TFLOPS", "989")) * 1e12

@@ -15,11 +15,11 @@ from torch import nn
 
 from benchmarks.harness import Row, interleave, report
 from slipway.components.config.training import NetworkConfig, TrainingConfig
-from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.source import Resident
 from slipway.components.train.data.tables import TrainingRows
 from slipway.components.train.loop import Training
 from slipway.components.train.model.network import InputShape, Network
+from slipway.components.train.process.checkpoint import Checkpoint
 
 ROWS, COLUMNS, BATCH = 100_000, 28, 1024
 WIDTHS = (64, 128, 256)

@@ -21,15 +21,15 @@ from slipway.components.config.training import TrainingConfig
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.pages.digits import remaining
 from slipway.components.support.stage import progress
-from slipway.components.train.budget import Budget
-from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.source import RowSource
 from slipway.components.train.data.tables import TrainingRows
 from slipway.components.train.distributed.world import World
 from slipway.components.train.heads.base import Head
 from slipway.components.train.heads.binary import BinaryHead
 from slipway.components.train.model.adamw import AdamW
-from slipway.components.train.preemption import Preempted, stop_on_sigterm
+from slipway.components.train.process.budget import Budget
+from slipway.components.train.process.checkpoint import Checkpoint
+from slipway.components.train.process.preemption import Preempted, stop_on_sigterm
 
 _EVALUATION_ROWS = 1024
 _PROGRESS_SECONDS = 2.0

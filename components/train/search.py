@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 from slipway.components.config.training import SEARCHED, Range, SearchConfig
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.stage import progress
-from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared, assemble
 from slipway.components.train.loop import Training, quality
-from slipway.components.train.preemption import Preempted
+from slipway.components.train.process.checkpoint import Checkpoint
+from slipway.components.train.process.preemption import Preempted
 
 if TYPE_CHECKING:
     import optuna

@@ -13,15 +13,15 @@ from slipway.components.contracts.bundle import TRAINING
 from slipway.components.contracts.splits import read_splits
 from slipway.components.support.files import new_directory, write_json
 from slipway.components.support.stage import part, progress, stage
-from slipway.components.train.budget import Budget
-from slipway.components.train.checkpoint import Checkpoint, checkpoint_root
-from slipway.components.train.device import (
+from slipway.components.train.process.budget import Budget
+from slipway.components.train.process.checkpoint import Checkpoint, checkpoint_root
+from slipway.components.train.process.device import (
     choose_device,
     count_devices,
     keep_freed_memory,
     require_compiler,
 )
-from slipway.components.train.preemption import Preempted
+from slipway.components.train.process.preemption import Preempted
 from slipway.components.train.provenance import run_parameters, run_tags
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def train_model(task: TrainingTask) -> TrainResult:
             is not finite, a checkpoint of another configuration, exports that disagree.
     """
     started = time.monotonic()
-    from slipway.components.train.system import SystemMetricsSampler
+    from slipway.components.train.process.system import SystemMetricsSampler
     from slipway.components.train.tracking import Tracker
 
     meta, root, prepared = _prepare(task)

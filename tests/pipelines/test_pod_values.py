@@ -10,7 +10,7 @@ import pytest
 
 from slipway.cluster.checks import find_faults
 from slipway.components.support.errors import ProjectError, SlipwayError
-from slipway.components.train.device import count_devices
+from slipway.components.train.process.device import count_devices
 from slipway.pipelines.package import Package, arguments_from, read_package
 from slipway.pipelines.pod_values import CHANNEL, find_pod_values
 

@@ -16,7 +16,6 @@ from slipway.components.contracts.rows.scoring import read_part_batches
 from slipway.components.contracts.splits import Feature, Part, Splits
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.expressions.parse import names, parse
-from slipway.components.train.checkpoint import fingerprint
 from slipway.components.train.data.source import Resident, RowSource, Streamed, choose_buffer
 from slipway.components.train.data.tables import (
     RawArrays,
@@ -43,6 +42,7 @@ from slipway.components.train.model.preprocess import (
     refuse_infinite,
     vocabulary,
 )
+from slipway.components.train.process.checkpoint import fingerprint
 
 _SAMPLE_ROWS = 500_000
 """Of a table that is streamed, so many rows are taken for the statistics."""

@@ -13,7 +13,7 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.kubernetes.cluster import Cluster, created, last_seen
 from slipway.components.support.retry import wait_until
 from slipway.components.support.stage import progress
-from slipway.components.train.preemption import stop_on_sigterm
+from slipway.components.train.process.preemption import stop_on_sigterm
 
 KIND = "TrainJob"
 POLL_SECONDS = 5.0

@@ -145,7 +145,7 @@ def run_workers(job: WorkerJob, processes: int) -> "list[TrainedMember]":
     """
     import signal
 
-    from slipway.components.train.preemption import Preempted
+    from slipway.components.train.process.preemption import Preempted
 
     with tempfile.TemporaryDirectory() as folder:
         write_job(folder, job)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.splits import read_splits
 from slipway.components.support.secrets import guard_output
-from slipway.components.train.device import keep_freed_memory
 from slipway.components.train.distributed.processes import (
     WorkerJob,
     job_splits,
@@ -14,6 +13,7 @@ from slipway.components.train.distributed.processes import (
     write_members,
 )
 from slipway.components.train.distributed.world import World
+from slipway.components.train.process.device import keep_freed_memory
 
 if TYPE_CHECKING:
     import torch
@@ -44,10 +44,10 @@ def work(uri: str) -> None:
 def _train(uri: str, job: WorkerJob, world: World, device: "torch.device") -> "list[TrainedMember]":
     import torch
 
-    from slipway.components.train.budget import Budget
-    from slipway.components.train.checkpoint import Checkpoint
     from slipway.components.train.data.preparation import prepare
     from slipway.components.train.loop import Training
+    from slipway.components.train.process.budget import Budget
+    from slipway.components.train.process.checkpoint import Checkpoint
     from slipway.components.train.tracking import Tracker
 
     settings = TrainingConfig.parse(job.config, "training")

@@ -18,8 +18,6 @@ from slipway.components.contracts.rows.scoring import read_part_batches
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.libraries.imports import without
 from slipway.components.support.stage import progress
-from slipway.components.train.budget import Budget
-from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared
 from slipway.components.train.data.source import memory_limit
 from slipway.components.train.data.tables import raw_arrays
@@ -27,7 +25,9 @@ from slipway.components.train.heads.base import Head
 from slipway.components.train.heads.multiclass import MulticlassHead
 from slipway.components.train.heads.number import NumberHead
 from slipway.components.train.model.preprocess import RawArrays
-from slipway.components.train.preemption import Preempted, stop_on_sigterm
+from slipway.components.train.process.budget import Budget
+from slipway.components.train.process.checkpoint import Checkpoint
+from slipway.components.train.process.preemption import Preempted, stop_on_sigterm
 from slipway.components.train.trees.forest import Forest, Nodes, join_nodes, read_nodes
 from slipway.components.train.trees.inputs import matrix_batches, matrix_of, tree_columns
 

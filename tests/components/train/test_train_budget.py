@@ -13,11 +13,11 @@ from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import read_bundle
 from slipway.components.contracts.splits import read_splits
 from slipway.components.train import loop
-from slipway.components.train.budget import Budget
-from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared, prepare
 from slipway.components.train.data.source import Resident
 from slipway.components.train.data.tables import TrainingRows
+from slipway.components.train.process.budget import Budget
+from slipway.components.train.process.checkpoint import Checkpoint
 from slipway.components.train.train import TrainingTask, train_model
 from slipway.components.train.trees import fit
 

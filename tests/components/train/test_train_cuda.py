@@ -15,11 +15,11 @@ from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import TRAINING
 from slipway.components.contracts.splits import read_splits
 from slipway.components.support.errors import SlipwayError
-from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared, prepare
 from slipway.components.train.data.source import Resident, Streamed
 from slipway.components.train.distributed.processes import WorkerJob, run_workers
 from slipway.components.train.loop import TrainedMember, Training
+from slipway.components.train.process.checkpoint import Checkpoint
 from slipway.components.train.train import TrainingTask, TrainResult, train_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -19,13 +19,13 @@ from slipway.components.metrics.intervals import conformal_rank, conformal_rows
 from slipway.components.metrics.kinds.choose import label_type, label_type_of
 from slipway.components.metrics.multiclass import row_log_losses
 from slipway.components.support.errors import SlipwayError
-from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import prepare
 from slipway.components.train.data.tables import make_rows, raw_arrays
 from slipway.components.train.distributed.processes import WorkerJob, run_workers
 from slipway.components.train.heads.conformal import conform, fit_sets
 from slipway.components.train.heads.temperature import Temperature, fit_temperature
 from slipway.components.train.loop import Training, predict
+from slipway.components.train.process.checkpoint import Checkpoint
 from slipway.components.train.train import TrainingTask, TrainResult, train_model
 
 CLASSES = ("low", "middle", "high")

@@ -20,7 +20,6 @@ from slipway.components.config.kinds import LabelKind
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.splits import read_splits
 from slipway.components.support.errors import SlipwayError
-from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared, prepare
 from slipway.components.train.data.tables import raw_arrays, read_features
 from slipway.components.train.heads.base import Head
@@ -32,6 +31,7 @@ from slipway.components.train.heads.temperature import Temperature
 from slipway.components.train.linear.fit import fit_linear
 from slipway.components.train.model.export import check_export, export_model
 from slipway.components.train.model.trained import TrainedModel, exact_answers, forward_in_chunks
+from slipway.components.train.process.checkpoint import Checkpoint
 from slipway.components.train.trees.fit import grow_trees
 from slipway.components.train.trees.forest import Forest, Nodes
 

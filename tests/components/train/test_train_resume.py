@@ -20,12 +20,12 @@ from slipway.components.contracts.bundle import ONNX
 from slipway.components.contracts.splits import read_splits
 from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file
-from slipway.components.train.checkpoint import Checkpoint, checkpoint_root, fingerprint
 from slipway.components.train.data.preparation import Prepared, prepare
 from slipway.components.train.data.source import Resident
 from slipway.components.train.distributed.processes import WorkerJob, run_workers
 from slipway.components.train.loop import TrainedMember, Training
-from slipway.components.train.preemption import Preempted
+from slipway.components.train.process.checkpoint import Checkpoint, checkpoint_root, fingerprint
+from slipway.components.train.process.preemption import Preempted
 
 CONFIG = TrainingConfig.model_validate(
     {

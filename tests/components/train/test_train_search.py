@@ -15,8 +15,8 @@ from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.bundle import TRAINING
 from slipway.components.contracts.splits import read_splits
 from slipway.components.support.errors import SlipwayError
-from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared, prepare
+from slipway.components.train.process.checkpoint import Checkpoint
 from slipway.components.train.search import SearchTrial, search
 from slipway.components.train.train import TrainingTask, train_model
 

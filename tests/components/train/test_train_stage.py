@@ -29,11 +29,11 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.files import hash_file
 from slipway.components.train.data.preparation import prepare
 from slipway.components.train.data.tables import raw_arrays, read_features
-from slipway.components.train.device import choose_device
 from slipway.components.train.heads.binary import BinaryHead
 from slipway.components.train.heads.platt import Platt
 from slipway.components.train.model.export import check_export, export_model
 from slipway.components.train.model.trained import TrainedModel
+from slipway.components.train.process.device import choose_device
 from slipway.components.train.train import TrainingTask, TrainResult, train_model
 
 SMALL = {

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from slipway.components.config.training import TrainingConfig
-from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.source import Resident
 from slipway.components.train.data.tables import TrainingRows
 from slipway.components.train.heads.binary import BinaryHead
 from slipway.components.train.loop import TrainedMember, Training
+from slipway.components.train.process.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,11 @@ import torch
 import slipway.components.train.data.source as module
 from slipway.components.config.training import TrainingConfig
 from slipway.components.contracts.splits import read_splits
-from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import Prepared, prepare
 from slipway.components.train.data.source import Resident, Streamed, choose_buffer, memory_limit
 from slipway.components.train.data.tables import TrainingRows
 from slipway.components.train.loop import TrainedMember, Training
+from slipway.components.train.process.checkpoint import Checkpoint
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig.model_validate(

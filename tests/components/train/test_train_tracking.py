@@ -15,8 +15,8 @@ import pytest
 
 from slipway.components.contracts.splits import Splits
 from slipway.components.support.errors import SlipwayError
+from slipway.components.train.process.system import SystemMetricsSampler
 from slipway.components.train.provenance import PLACE, run_tags
-from slipway.components.train.system import SystemMetricsSampler
 from slipway.components.train.tracking import Tracker
 from slipway.components.train.train import TrainingTask, train_model
 

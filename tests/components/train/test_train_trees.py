@@ -29,7 +29,6 @@ from slipway.components.contracts.bundle import (
 from slipway.components.contracts.splits import Feature, read_part, read_splits, write_splits
 from slipway.components.metrics.kinds.choose import label_type_of
 from slipway.components.support.errors import SlipwayError
-from slipway.components.train.checkpoint import Checkpoint
 from slipway.components.train.data.preparation import prepare
 from slipway.components.train.graph.builder import GraphBuilder
 from slipway.components.train.graph.trees import write_trees
@@ -39,7 +38,8 @@ from slipway.components.train.heads.number import NumberHead
 from slipway.components.train.heads.platt import fit_platt
 from slipway.components.train.model.blend import block_error, choose
 from slipway.components.train.model.preprocess import RawArrays
-from slipway.components.train.preemption import Preempted
+from slipway.components.train.process.checkpoint import Checkpoint
+from slipway.components.train.process.preemption import Preempted
 from slipway.components.train.train import TrainingTask, TrainResult, train_model
 from slipway.components.train.trees import fit, forest
 from slipway.components.train.trees.forest import Forest, Nodes, join_nodes, read_nodes
