@@ -17,7 +17,7 @@ from slipway.components.deploy.deploy import (
 from slipway.components.deploy.golden import Golden, golden_of
 from slipway.components.support import tracking
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.tracking import MlflowServer
+from slipway.components.support.tracking import TrackingServer
 
 
 def roll_back(*, project: str, config: DeploymentConfig, version: str | None = None) -> Deployment:
@@ -58,7 +58,7 @@ def roll_back(*, project: str, config: DeploymentConfig, version: str | None = N
         return put_in_service(release, folder, golden, project, quick)
 
 
-def _find(server: MlflowServer, project: str, wanted: str | None) -> tuple[Release, str]:
+def _find(server: TrackingServer, project: str, wanted: str | None) -> tuple[Release, str]:
     """The version to return to, and where its evidence lies."""
     versions = {int(found.version): found for found in server.list_versions(project)}
     champion = server.find_version(project, ALIAS) if versions else None
@@ -89,7 +89,7 @@ def _find(server: MlflowServer, project: str, wanted: str | None) -> tuple[Relea
     return Release.of(found, ALIAS), evidence_uri
 
 
-def _fetch(server: MlflowServer, uri: str, name: str, scratch: Path) -> Path:
+def _fetch(server: TrackingServer, uri: str, name: str, scratch: Path) -> Path:
     """One file of the registry's artifacts."""
     return server.fetch(f"{uri.rstrip('/')}/{name}", scratch, what=name)
 

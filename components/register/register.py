@@ -33,8 +33,8 @@ from slipway.components.support.stage import progress, stage
 from slipway.components.support.tracking import (
     LoggedDataset,
     LoggedModel,
-    MlflowServer,
     RegisteredVersion,
+    TrackingServer,
     connect,
 )
 from slipway.components.support.tracking.onnx_model import log_onnx_model
@@ -81,7 +81,9 @@ def register_model(inputs: RegistrationInputs, *, project: str, release_path: Pa
     return release
 
 
-def _find_version(server: MlflowServer, project: str, model_hash: str) -> RegisteredVersion | None:
+def _find_version(
+    server: TrackingServer, project: str, model_hash: str
+) -> RegisteredVersion | None:
     """The version of exactly this bundle; the first one, should there be several."""
     versions = server.list_versions(project)
     return next((found for found in versions if found.tags.get(Tag.MODEL_HASH) == model_hash), None)
@@ -98,7 +100,7 @@ class _Uploads:
 
 
 def _upload(
-    server: MlflowServer,
+    server: TrackingServer,
     run_id: str,
     inputs: RegistrationInputs,
     verdict: Verdict,
@@ -180,7 +182,7 @@ def describe_version(splits: Splits, verdict: Verdict) -> str:
     return f"{predicts}{passed} on {verdict.test_rows:,} test rows{measured}."
 
 
-def _sign(server: MlflowServer, version: RegisteredVersion, bundle_path: Path) -> None:
+def _sign(server: TrackingServer, version: RegisteredVersion, bundle_path: Path) -> None:
     """Signs a version's bundle, where this place has a key; with another key than before, anew.
 
     It comes after the version: a signature vouches for what the registry has, and what is not signed
@@ -209,7 +211,7 @@ def _sign(server: MlflowServer, version: RegisteredVersion, bundle_path: Path) -
 
 
 def _create_version(
-    server: MlflowServer,
+    server: TrackingServer,
     project: str,
     run_id: str,
     verdict: Verdict,
@@ -257,7 +259,7 @@ def _override_tags(verdict: Verdict) -> dict[str, str]:
     }
 
 
-def _find_run(server: MlflowServer, project: str, bundle_path: Path) -> str:
+def _find_run(server: TrackingServer, project: str, bundle_path: Path) -> str:
     """The training run, where the server knows it; else this task's own, which may be open already."""
     known = str(read_training(bundle_path).get("mlflow_run_id") or "")
     if known and server.has_run(known):
@@ -273,7 +275,7 @@ def _find_run(server: MlflowServer, project: str, bundle_path: Path) -> str:
 
 
 def _log_model(
-    server: MlflowServer, run_id: str, bundle: Bundle, inputs: RegistrationInputs
+    server: TrackingServer, run_id: str, bundle: Bundle, inputs: RegistrationInputs
 ) -> LoggedModel:
     """Logs the ONNX model with its signature, an input a feature, and an example of its input."""
     import numpy as np
@@ -291,7 +293,7 @@ def _log_model(
     )
 
 
-def _take_alias(server: MlflowServer, release: Release) -> Release:
+def _take_alias(server: TrackingServer, release: Release) -> Release:
     """Gives the alias to the version that was asked for last.
 
     The registry has no compare-and-set. Every task writes down when it asked, then points the alias to
@@ -314,7 +316,7 @@ def _take_alias(server: MlflowServer, release: Release) -> Release:
     return release
 
 
-def _latest(server: MlflowServer, name: str) -> str:
+def _latest(server: TrackingServer, name: str) -> str:
     """The version that was asked for last."""
     return max(
         server.list_versions(name),

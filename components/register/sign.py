@@ -18,7 +18,7 @@ from slipway.components.contracts.signing.policy import TrustPolicy
 from slipway.components.contracts.signing.signature import UntrustedModel, short
 from slipway.components.register.sign_keyless import sign_keyless
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.tracking import MlflowServer, RegisteredVersion, connect
+from slipway.components.support.tracking import RegisteredVersion, TrackingServer, connect
 
 
 def fetch_to_sign(model: str, alias_or_version: str, folder: Path) -> RegisteredVersion:
@@ -112,7 +112,7 @@ def _attach(
 
 
 def put_signature(
-    server: MlflowServer, version: RegisteredVersion, signature: Path, signer: str
+    server: TrackingServer, version: RegisteredVersion, signature: Path, signer: str
 ) -> None:
     """Puts a signature file beside a version's bundle, and the signer into its tags."""
     [uri] = require_tags(version, Tag.BUNDLE_URI)
@@ -121,7 +121,7 @@ def put_signature(
     server.tag_version(version.name, version.version, {Tag.SIGNED_BY: signer})
 
 
-def _fetch(server: MlflowServer, version: RegisteredVersion, scratch: Path) -> Path:
+def _fetch(server: TrackingServer, version: RegisteredVersion, scratch: Path) -> Path:
     [uri, expected] = require_tags(version, Tag.BUNDLE_URI, Tag.MODEL_HASH)
     what = f"The bundle of {version.name} version {version.version}"
     bundle = server.fetch(uri, scratch / "bundle", what=what)

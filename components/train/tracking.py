@@ -26,7 +26,7 @@ GIVE_UP_SECONDS = 10.0
 _WAITS = (0.5, 1, 2, 4, 8, 15)
 # A server that answers may take this long for what is left at the end.
 _LONGEST_REST_SECONDS = 600.0
-Action = Callable[[tracking.MlflowServer, str], object]
+Action = Callable[[tracking.TrackingServer, str], object]
 """Takes the server and the run id."""
 
 
@@ -107,7 +107,7 @@ class Tracker:
         stamp = int(time.time() * 1000)
         opened: list[str] = []
 
-        def send(server: tracking.MlflowServer, run: str) -> None:
+        def send(server: tracking.TrackingServer, run: str) -> None:
             if not opened:  # the action is tried again where a later line of it failed
                 opened.append(server.open_child(run, name=name))
             server.log_parameters(opened[0], values)
@@ -166,7 +166,7 @@ class Tracker:
 
     def _work(self) -> None:
         action: Action | None = lambda server, run: None  # noqa: E731
-        server: tracking.MlflowServer | None = None
+        server: tracking.TrackingServer | None = None
         failures = 0
         while action is not None:
             try:
@@ -210,7 +210,7 @@ class Tracker:
             self._clock.sleep(min(seconds, 1.0))
 
 
-def _open_run(server: tracking.MlflowServer, experiment: str, tags: Mapping[str, str]) -> str:
+def _open_run(server: tracking.TrackingServer, experiment: str, tags: Mapping[str, str]) -> str:
     # Monitoring comes last and could not say it before: its experiment is asked for now.
     server.find_experiment(tracking.monitoring_experiment(experiment))
     known = os.environ.get("MLFLOW_EXPERIMENT_ID", "")

@@ -28,7 +28,7 @@ from slipway.components.support.errors import SlipwayError
 from slipway.components.support.secrets import redact
 from slipway.components.support.stage import progress
 from slipway.components.support.stores import asking_store
-from slipway.components.support.tracking import MlflowServer, RegisteredVersion
+from slipway.components.support.tracking import RegisteredVersion, TrackingServer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +90,7 @@ def plan_retention(
     model: str,
     config: RetentionConfig,
     *,
-    server: MlflowServer,
+    server: TrackingServer,
     log_uri: str,
     now: datetime,
     kubeflow: PipelineRuns | None = None,
@@ -137,7 +137,7 @@ def plan_retention(
 
 def apply_retention(
     plan: RetentionPlan,
-    server: MlflowServer,
+    server: TrackingServer,
     kubeflow: PipelineRuns | None = None,
     tell: Callable[[str], None] = progress,
 ) -> None:
@@ -189,7 +189,9 @@ def _kept(versions: tuple[RegisteredVersion, ...], newest: int | None) -> dict[s
     return dict(sorted(reasons.items(), key=lambda entry: int(entry[0])))
 
 
-def _pipeline_runs(server: MlflowServer, versions: "Sequence[RegisteredVersion]") -> frozenset[str]:
+def _pipeline_runs(
+    server: TrackingServer, versions: "Sequence[RegisteredVersion]"
+) -> frozenset[str]:
     """Ids of the Kubeflow runs that made these versions, from their evidence.
 
     Raises:
@@ -214,7 +216,7 @@ def _pipeline_runs(server: MlflowServer, versions: "Sequence[RegisteredVersion]"
 
 
 def _delete_version(
-    server: MlflowServer, version: RegisteredVersion, tell: Callable[[str], None]
+    server: TrackingServer, version: RegisteredVersion, tell: Callable[[str], None]
 ) -> None:
     """Deletes a version's files, then the version: where it is cut off between, the next run goes on."""
     found = server.find_version(version.name, version.version)

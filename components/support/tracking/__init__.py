@@ -6,6 +6,8 @@ Slipway imports mlflow. Every answer is a record or a text of ours, every error 
 error but None, so a dead server is never taken for an empty one.
 """
 
+from typing import TypeAlias
+
 from slipway.components.support import environment
 from slipway.components.support.tracking.errors import NoAnswer, Refused, TrackingError
 from slipway.components.support.tracking.mlflow_server import MlflowServer, import_client
@@ -24,15 +26,18 @@ __all__ = [
     "Refused",
     "RegisteredVersion",
     "TrackingError",
+    "TrackingServer",
     "connect",
     "import_client",
     "monitoring_experiment",
 ]
 
 PATIENCE_SECONDS = 15.0
+TrackingServer: TypeAlias = MlflowServer
+"""What `connect` gives, by the name that its callers use: with a second registry, either of the two."""
 
 
-def connect(uri: str = "", *, patience: float = PATIENCE_SECONDS) -> MlflowServer:
+def connect(uri: str = "", *, patience: float = PATIENCE_SECONDS) -> TrackingServer:
     """The server (or sqlite file) of runs and registered models.
 
     Args:
