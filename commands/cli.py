@@ -64,7 +64,7 @@ BROKEN, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
 
 app = typer.Typer(
     name="slipway",
-    help="From raw data to a monitored KServe endpoint, past a gate that gates.",
+    help="Take a tabular model from raw data to a monitored KServe endpoint, if it passes the gate.",
     no_args_is_help=True,
     cls=Commands,
     rich_markup_mode=MARKUP,
@@ -94,7 +94,7 @@ def options(
         typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version),
     ] = False,
 ) -> None:
-    """From raw data to a monitored KServe endpoint, past a gate that gates."""
+    """Take a tabular model from raw data to a monitored KServe endpoint, if it passes the gate."""
     reset_output()
     if debug:
         os.environ["SLIPWAY_DEBUG"] = "1"

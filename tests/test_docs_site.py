@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -191,6 +192,14 @@ def test_operations_says_what_to_do_about_every_alert() -> None:
     names += re.findall(r"alert: (\w+)", rules)
     rows = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| "))
     assert [name for name in names if not re.search(rf"\b{name}\b", rows)] == []
+
+
+def test_the_project_is_described_by_one_sentence() -> None:
+    sentence = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["description"]
+    assert f"\nsite_description: {sentence}\n" in (ROOT / "mkdocs.yml").read_text()
+    for page in (ROOT / "README.md", DOCS / "index.md"):
+        first = page.read_text().split("\n\n")[1]
+        assert " ".join(first.split()) == f"{sentence}.", page
 
 
 def test_the_recipe_of_small_tables_is_the_one_that_is_taken() -> None:
