@@ -5,7 +5,7 @@ lists the SHA-256 of every file of the model. Anyone checks it with the public k
 with OpenSSF's own command::
 
     model_signing verify key BUNDLE --signature BUNDLE/model.sig \
-        --public-key model.pub --ignore-paths BUNDLE/training.json
+        --public_key model.pub --ignore-paths BUNDLE/training.json
 
 Written here rather than with the package model-signing, which the tests hold it against in both
 directions: the predictor verifies before it loads, and the package brings 15 others, pydantic, tuf and

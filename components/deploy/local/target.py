@@ -330,6 +330,11 @@ def _absolute(uri: str) -> str:
 def _environment() -> dict[str, str]:
     """The predictor's: this process's, with one thread a library."""
     own = environment.without_signers(os.environ)
+    for name in environment.TRUST:
+        value = own.get(name, "").strip()
+        # A file's name, as it was given here: the predictor runs in another folder.
+        if value and not any(mark in value for mark in ("\n", "://", "-----", "{")):
+            own[name] = str(Path(value).absolute())
     # It outlives the run, whose temporary folder goes with it.
     return {**own, "OMP_NUM_THREADS": "1", "TMPDIR": lasting_temporary()}
 

@@ -17,6 +17,7 @@ from slipway.components.contracts.bundle import SIGNATURE, bundle_hash
 from slipway.components.contracts.release import Release
 from slipway.components.contracts.signing.signature import sign_bundle, write_statement
 from slipway.components.deploy.kserve.manifest import predictor
+from slipway.components.deploy.local.target import _environment
 from slipway.components.deploy.rollback import roll_back
 from slipway.components.support.environment import CONFIG_MAP
 from slipway.components.support.errors import SlipwayError
@@ -178,3 +179,16 @@ def test_a_pod_takes_the_keys_from_its_namespace(monkeypatch: pytest.MonkeyPatch
     vouched = ["--model-hash=0", f"--signed-by={SIGNER}"]
     other = predictor(release, "flights", "s3://models/1", DeploymentConfig(), vouched)
     assert other["containers"][0]["args"] == [*spec["containers"][0]["args"], *vouched]
+
+
+def test_a_key_s_file_is_found_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A predictor runs elsewhere: after `slipway start` it ended on MODEL_PUBLIC_KEYS=model.pub."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODEL_PUBLIC_KEYS", "model.pub")
+    monkeypatch.setenv("MODEL_SIGNERS", SIGNER)
+    assert _environment()["MODEL_PUBLIC_KEYS"] == str(tmp_path / "model.pub")
+    assert _environment()["MODEL_SIGNERS"] == SIGNER
+    monkeypatch.setenv("MODEL_PUBLIC_KEYS", OURS.public)
+    assert _environment()["MODEL_PUBLIC_KEYS"] == OURS.public
