@@ -40,7 +40,10 @@ def open_store(uri: str) -> "tuple[pafs.FileSystem, str]":
         return within(
             LONGEST_SECONDS, lambda: _s3(parts.netloc, options)
         ), parts.netloc + parts.path
-    return within(LONGEST_SECONDS, lambda: pafs.FileSystem.from_uri(uri))
+    found: tuple[pafs.FileSystem, str] = within(
+        LONGEST_SECONDS, lambda: pafs.FileSystem.from_uri(uri)
+    )
+    return found
 
 
 def _s3(bucket: str, options: dict[str, str]) -> "pafs.FileSystem":

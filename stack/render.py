@@ -5,6 +5,7 @@ from pathlib import Path
 
 from slipway.components.support import files
 from slipway.components.support.documents import KubeObject
+from slipway.components.support.environment import SECRETS
 from slipway.stack import ci, objects
 from slipway.stack.documents import dump
 from slipway.stack.site import Site
@@ -105,7 +106,7 @@ def _platform(site: Site, folder: Path) -> list[Path]:
         "",
         "      kubectl apply --server-side --field-manager slipway -f storage-initializer.yaml",
         "",
-        f"The address of each goes into the secret `{objects.SECRETS}` of the project's namespace.",
+        f"The address of each goes into the secret `{SECRETS}` of the project's namespace.",
         "",
     ]
     files.write_text(folder / "README.md", "\n".join(lines))

@@ -110,8 +110,8 @@ def _ways(table: str, tally: CheckTally, fraction: float) -> tuple[str, ...]:
 
 def _rounded_up(share: float) -> float:
     """A share with one digit that is not 0, never less."""
-    place = math.floor(math.log10(share))
-    return math.ceil(share / 10**place - 1e-9) * 10.0**place
+    unit: float = 10.0 ** math.floor(math.log10(share))
+    return math.ceil(share / unit - 1e-9) * unit
 
 
 def overall(checks: tuple[CheckResult, ...]) -> Status:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.components.config.base import format_instant
 from slipway.components.config.data import Window
+from slipway.components.ingest.sources import public_uri
 from slipway.components.support.errors import ProjectError
 from slipway.local.guess.document import Document, Flow
 from slipway.local.guess.fields import FieldGuess, Fields, guess_fields
@@ -207,7 +208,7 @@ def project_text(draft: Draft, folder: Path) -> str:
         draft: what was guessed.
         folder: where the file is going to be.
     """
-    places = ", ".join(facts.public_uri(t.place).rsplit("/", 1)[-1] for t in draft.tables)
+    places = ", ".join(public_uri(t.place).rsplit("/", 1)[-1] for t in draft.tables)
     document = Document(
         [
             f"# yaml-language-server: $schema={EDITOR_SCHEMA}",

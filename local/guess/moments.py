@@ -210,7 +210,7 @@ def _why_no_date(table: TableFacts, column: ColumnFacts, alike: "pl.Series") -> 
             " all as 2024-12-31"
         )
     if len(odd):
-        row = "" if table.is_sample else f" (row {(values == odd[0]).arg_max() + 1:,})"  # type: ignore[operator]
+        row = "" if table.is_sample else f" (row {(values == odd[0]).arg_max() + 1:,})"
         more = f", and {len(odd) - 1:,} more are" if len(odd) > 1 else " is"
         return f"{odd[0]!r}{row}{more} none. Mend such values, or leave them empty,"
     if is_year_first or bool((first > 12).any()) or swapped:

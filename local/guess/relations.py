@@ -227,7 +227,7 @@ def _best_join(table: TableFacts, other: TableFacts, label: ColumnFacts) -> Join
         keys = foreign.values.drop_nulls().unique()
         there = own.values.drop_nulls()
         if own.is_text != foreign.is_text:
-            keys, there = keys.cast(str), there.cast(str)  # type: ignore[arg-type]
+            keys, there = keys.cast(str), there.cast(str)
         share = float(there.is_in(keys.implode()).sum()) / max(len(there), 1)
         back = float(keys.is_in(there.unique().implode()).sum()) / max(len(keys), 1)
         if max(share, back) < _SHARED:

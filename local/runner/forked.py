@@ -125,7 +125,7 @@ def _run_stage(source: str, arguments: list[str], variables: dict[str, str], out
 
         executor_main()
     except Exception:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
         sys.exit(1)
     finally:
         atexit._run_exitfuncs()

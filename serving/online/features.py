@@ -207,7 +207,9 @@ class OnlineFeatures:
         seconds = LOOKUP_SECONDS + ROW_SECONDS * len(rows)
         self._waiting += 1
         try:
-            values = await asyncio.wait_for(self._worker.run(self._read, rows), seconds)
+            values: dict[str, list[object]] = await asyncio.wait_for(
+                self._worker.run(self._read, rows), seconds
+            )
         except TimeoutError as error:
             text = f"The online store did not answer within {seconds:g} s."
             raise self._refusal("timeout", text) from error

@@ -350,7 +350,7 @@ def main(arguments: list[str]) -> None:
 
     settings = parse(arguments)
     uvicorn.run(
-        Transformer(settings),  # type: ignore[arg-type]
+        Transformer(settings),
         host=settings.host,
         port=settings.http_port,
         lifespan="off",

@@ -412,7 +412,7 @@ def _odd_one(values: "pa.Array", before: Kind, dialect: Csv) -> str | None:
     some = values.slice(0, _LOOKED_AT)
 
     def mostly(pattern: str) -> bool:
-        return pc.mean(pc.match_substring_regex(some, pattern)).as_py() > 0.5
+        return bool(pc.mean(pc.match_substring_regex(some, pattern)).as_py() > 0.5)
 
     for form in dialect.dates:
         if _parsed(some, form).null_count < len(some) / 2:

@@ -146,7 +146,7 @@ def csv_batches(
 def _beginning(source: Source, file: str, name: str, dialect: Csv) -> bytes:
     """The first two bytes of a file."""
     with source.store.open(file, "rb", compression="infer") as stream:
-        beginning = stream.read(2)
+        beginning: bytes = stream.read(2)
     if dialect.is_utf8:
         _require_utf8(beginning, name)
     return beginning

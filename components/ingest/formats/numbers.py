@@ -115,7 +115,7 @@ def _all_exact(values: "pa.Array") -> bool:
     import pyarrow.compute as pc
 
     span = pc.min_max(values.cast(pa.int64())).as_py()
-    return span["min"] >= -_EXACT and span["max"] <= _EXACT
+    return bool(span["min"] >= -_EXACT and span["max"] <= _EXACT)
 
 
 def _own_texts(values: "pa.Array") -> bool:
