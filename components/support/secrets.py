@@ -60,7 +60,11 @@ _QUOTED_USER = re.compile(
     r"""(\b[a-z][a-z0-9+.-]{0,30}%3A%2F%2F)(?:(?!%2F)[^\s/'"<>&]){1,1000}?%40(?=[\w.%\[-])""", re.I
 )
 _CONTAINER_SCHEMES = ("abfs://", "abfss://", "wasb://", "wasbs://")
-_PAIR = re.compile(rf"""((?<![\w.-]){_KEYS}=)(?:"[^"\n]+"|'[^'\n]+'|[^&;,\s'"<>`)]+)""", re.I)
+_PAIR = re.compile(
+    rf"""((?:(?<![\w.-])|(?<=%3B)|(?<=%26)){_KEYS}(?:=|%3D))"""
+    r"""(?:"[^"\n]+"|'[^'\n]+'|[^&;,\s'"<>`)]+)""",
+    re.I,
+)
 # As a dict or JSON has it; a secret's name may stand there for itself, so only what is none.
 _MEMBER = re.compile(
     r"""((["'])[\w-]*(?:password|passwd|(?:access|refresh|id|session)_?token|client_?secret"""
@@ -217,9 +221,11 @@ def _inside(value: str) -> Iterator[str]:
         yield from ("@".join(parts[:count]) for count in range(1, min(len(parts), 8) + 1))
         yield "@".join(parts)
     # In a connection string an & is nothing special.
-    for ends in ("&;,", ";,"):
-        for found in re.finditer(rf"(?<![\w.-]){_KEYS}=([^{ends}\s]+)", value, re.I):
-            yield found[1]
+    # One may stand inside an address, as ODBC's in SQLAlchemy's: odbc_connect=UID%3Du%3BPWD%3D...
+    for text in {value, unquote(value)}:
+        for ends in ("&;,", ";,"):
+            for found in re.finditer(rf"(?<![\w.-]){_KEYS}=([^{ends}\s]+)", text, re.I):
+                yield found[1]
 
 
 @lru_cache(maxsize=1024)

@@ -288,3 +288,10 @@ def test_no_way_out_of_a_stage_shows_one() -> None:
     assert "Xyzzy12345" not in seen
     for word in ("printed", "warned", "logged", "said", "raised"):
         assert f"{word} ***" in seen, seen
+
+
+def test_a_connection_string_inside_an_address_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "mssql+pyodbc:///?odbc_connect=DRIVER%3DX%3BUID%3Du%3BPWD%3Dc%40nary-of-odbc"
+    assert "nary" not in redact(f"cannot connect to {address}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert redact("Login failed: c@nary-of-odbc") == "Login failed: ***"
