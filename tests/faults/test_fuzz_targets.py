@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fuzz.harness import FuzzTarget, explore, judge
 from fuzz.targets import TARGETS, fuzz, write_seeds
@@ -124,3 +125,10 @@ def test_oss_fuzz_makes_one_fuzzer_of_each_target(tmp_path: Path) -> None:
     assert named.stdout.split() == list(TARGETS)
     write_seeds("routes", tmp_path)
     assert [json.loads(path.read_text())[0]["name"] for path in tmp_path.iterdir()] == ["ops"]
+
+
+def test_every_change_is_fuzzed_for_five_minutes_with_inputs_of_its_own() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/check.yaml").read_text())["jobs"]
+    [command] = [step["run"] for step in jobs["fuzz"]["steps"] if "run" in step]
+    made = re.fullmatch(r"make fuzz SEED=\$\{\{ github.run_number }} FUZZ_SECONDS=(\d+)", command)
+    assert made and int(made[1]) * len(TARGETS) >= 300
