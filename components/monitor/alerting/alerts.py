@@ -230,8 +230,8 @@ def _number_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
             value=rise,
             best=partial(rise, best=True),
             threshold=limits.error_rise,
-            text="The RMSE grew by {value:.0%} since the release ({findings.release_rmse:.5g} to"
-            " {findings.rmse:.5g}), more than {threshold:.0%}.",
+            text="The RMSE grew by {value:.1%} since the release ({findings.release_rmse:.5g} to"
+            " {findings.rmse:.5g}), more than {threshold:.1%}.",
             action="The model has aged: retrain on newer data.",
         ),
     )
@@ -303,7 +303,7 @@ def _drift_rules(limits: AlertThresholds) -> tuple[AlertRule, ...]:
             severity="critical",
             value=share,
             threshold=limits.drift,
-            text="{value:.0%} of the features drifted, more than {threshold:.0%}.",
+            text="{value:.1%} of the features drifted, more than {threshold:.1%}.",
             action="The data is no longer what the model was trained on: retrain, and check the sources.",
         ),
         AlertRule(

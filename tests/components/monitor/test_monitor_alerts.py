@@ -131,3 +131,11 @@ def test_the_settings_reach_the_stage_under_the_name_that_people_write() -> None
     struct = config(NO_DATA={"for": "2h"}).to_struct()
     assert struct["rules"]["NO_DATA"]["for"] == "2h"
     assert MonitoringConfig.model_validate(struct).rules["NO_DATA"].lasting == timedelta(hours=2)
+
+
+def test_a_share_just_beyond_its_limit_is_not_told_of_as_the_limit() -> None:
+    findings = Findings(predictions=1000, labelled=0, drifted=("a",), drift_share=0.304)
+    window = Window(start=NOON - timedelta(days=1), end=NOON)
+    told = judge(findings, MonitoringConfig(), window)
+    [message] = [alert.message for alert in told.alerts if alert.name == "DATA_DRIFT"]
+    assert message.startswith("30.4% of the features drifted, more than 30.0%.")

@@ -292,7 +292,7 @@ def test_the_messages_say_what_was_measured() -> None:
         "70.0% of 800 labels lie inside their intervals, which are to hold 80%: 10.0% short"
     )
     assert rise.message.startswith(
-        "The RMSE grew by 50% since the release (10 to 15), more than 25%"
+        "The RMSE grew by 50.0% since the release (10 to 15), more than 25.0%"
     )
 
 
