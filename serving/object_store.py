@@ -5,11 +5,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
+from slipway.components.support import retry
 from slipway.components.support.stores import ATTEMPTS, CONNECT_SECONDS, READ_SECONDS
 
 if TYPE_CHECKING:
@@ -73,21 +73,7 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     Raises:
         OSError: there is none within so many seconds.
     """
-    future: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:  # it is raised where it is waited for
-            future.set_exception(error)
-
-    threading.Thread(target=work, name=_HANGING, daemon=True).start()
-    try:
-        return future.result(seconds)
-    except TimeoutError as error:
-        if future.done():
-            raise
-        raise OSError(f"no answer within {seconds:.0f} seconds") from error
+    return retry.within(seconds, call, name=_HANGING)
 
 
 def transfer(size: int, call: Callable[[], T]) -> T:

@@ -7,13 +7,13 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from support.alert_routes import REPORT, config, record
+from support.http_answers import talking
 
 from slipway.components.monitor.alerting import senders
 from slipway.components.monitor.alerting.routes import notify
@@ -26,38 +26,6 @@ CANARY = "cAnary/9+x=Q' \"%&<z@7ü"
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
     monkeypatch.setattr(senders, "TIMEOUT_S", 0.5)
-
-
-@contextmanager
-def answering(talk: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A server that talks with each connection in its way; its port."""
-    server = socket.create_server(("127.0.0.1", 0))
-    done = threading.Event()
-
-    def serve() -> None:
-        while not done.is_set():
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            threading.Thread(target=one, args=(connection,), daemon=True).start()
-
-    def one(connection: socket.socket) -> None:
-        with connection:
-            connection.settimeout(5)
-            try:
-                talk(connection)
-                connection.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield server.getsockname()[1]
-    finally:
-        done.set()
-        server.close()
 
 
 def http(answer: bytes | None) -> Callable[[socket.socket], None]:
@@ -126,7 +94,7 @@ def failure_of(kind: str, url: str, home: Path) -> str:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("answer", TAKEN.values(), ids=TAKEN)
 def test_each_answer_that_takes_it_is_enough(kind: str, answer: bytes, tmp_path: Path) -> None:
-    with answering(http(answer)) as port:
+    with talking(http(answer)) as port:
         assert failure_of(kind, f"http://127.0.0.1:{port}", tmp_path) == ""
 
 
@@ -137,7 +105,7 @@ def test_each_answer_that_takes_it_is_enough(kind: str, answer: bytes, tmp_path:
 def test_each_other_answer_is_said_with_what_to_do(
     kind: str, answer: bytes | None, said: str, tmp_path: Path
 ) -> None:
-    with answering(http(answer)) as port:
+    with talking(http(answer)) as port:
         told = failure_of(kind, f"http://127.0.0.1:{port}/hidden", tmp_path)
     assert told.startswith("The route ops could not be notified; the next run tries again: ")
     assert said in told
@@ -176,7 +144,7 @@ def test_the_gateway_is_asked_as_the_user_of_its_url(tmp_path: Path) -> None:
         seen.append(connection.recv(65_536))
         connection.sendall(b"HTTP/1.1 200 OK\r\n" + EMPTY)
 
-    with answering(talk) as port:
+    with talking(talk) as port:
         url = f"http://slipway:{quote(CANARY, safe='')}@127.0.0.1:{port}"
         assert failure_of("pushgateway", url, tmp_path) == ""
     header = base64.b64encode(f"slipway:{CANARY}".encode())
@@ -235,7 +203,7 @@ def test_no_password_of_a_mail_server_is_shown(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with answering(talk or (lambda connection: None)) as port:
+    with talking(talk or (lambda connection: None)) as port:
         if talk is None:
             with socket.create_server(("127.0.0.1", 0)) as free:
                 port = free.getsockname()[1]
@@ -287,9 +255,9 @@ def test_an_answer_is_read_as_far_as_it_is_of_use(kind: str, tmp_path: Path) -> 
     bomb = packed.compress(bytes(256 << 20)) + packed.flush()
     head = b"HTTP/1.1 400 Bad Request\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with answering(endless(OK + LONG, b" " * 65_536)) as port:
+    with talking(endless(OK + LONG, b" " * 65_536)) as port:
         assert failure_of(kind, f"http://127.0.0.1:{port}", tmp_path) == ""
-    with answering(http(head % len(bomb) + bomb)) as port:
+    with talking(http(head % len(bomb) + bomb)) as port:
         assert failure_of(kind, f"http://127.0.0.1:{port}", tmp_path / "b").endswith("answered 400")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
 
@@ -304,7 +272,7 @@ def test_an_answer_that_drips_ends(
     monkeypatch.setattr(senders, "LONGEST_S", 0.7)
     scheme = "json" if kind == "apprise" else "http"
     begun = time.monotonic()
-    with answering(endless(head, piece, pause=0.05)) as port:
+    with talking(endless(head, piece, pause=0.05)) as port:
         told = failure_of(kind, f"{scheme}://127.0.0.1:{port}/hidden", tmp_path)
     assert time.monotonic() - begun < 10
     assert "not answered to the end after 0.7 s" in told or "did not answer within 0.5 s" in told
@@ -320,9 +288,9 @@ def test_apprise_follows_to_no_other_place(wish: str, tmp_path: Path) -> None:
         asked.append(connection.recv(65_536))
         connection.sendall(OK + EMPTY)
 
-    with answering(other) as inside:
+    with talking(other) as inside:
         leads = b"HTTP/1.1 307 x\r\nLocation: http://127.0.0.1:%d/\r\n" % inside + EMPTY
-        with answering(http(leads)) as port:
+        with talking(http(leads)) as port:
             told = failure_of("apprise", f"json://127.0.0.1:{port}/{wish}", tmp_path)
     assert asked == [] and "Apprise could not deliver the message" in told
 
@@ -330,7 +298,7 @@ def test_apprise_follows_to_no_other_place(wish: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("way", [b"PLAIN", b"CRAM-MD5"])
 def test_a_password_that_a_mail_server_cannot_be_sent_is_said(way: bytes, tmp_path: Path) -> None:
     hello = {b"EHLO": b"250-mail\r\n250 AUTH " + way, b"AUTH": b"334 PDE+"}
-    with answering(smtp(b"220 mail\r\n", hello)) as port:
+    with talking(smtp(b"220 mail\r\n", hello)) as port:
         url = f"mailto://user:p%C3%A4sswort@127.0.0.1:{port}?from=a@b.de&to=c@d.de&smtp=127.0.0.1"
         told = failure_of("apprise", url, tmp_path)
     assert "cannot carry: give it a password of ASCII" in told

@@ -1,14 +1,14 @@
 """Odd answers of Kubeflow Pipelines, or of what stands before it: each is an error in words, and ends."""
 
 import socket
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from support.http_answers import talking
 
 from slipway.components.support import kubeflow
 from slipway.components.support.kubeflow import Access, KfpApi, KfpApiError
@@ -19,35 +19,20 @@ COOKIE, TOKEN = "session=cAnary-of-a-cookie", "cAnary-of-a-token/+="
 @contextmanager
 def answering(*answers: bytes | Callable[[socket.socket], None]) -> Iterator[tuple[str, list[str]]]:
     """A server with an answer for each request in turn, the last for all more; and their heads."""
-    server = socket.create_server(("127.0.0.1", 0))
     heads: list[str] = []
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
+    def talk(connection: socket.socket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            if not (more := connection.recv(65_536)):
                 return
-            threading.Thread(target=one, args=(connection,), daemon=True).start()
+            head += more
+        heads.append(head.decode())
+        answer = answers[min(len(heads), len(answers)) - 1]
+        answer(connection) if callable(answer) else connection.sendall(answer)
 
-    def one(connection: socket.socket) -> None:
-        with connection:
-            connection.settimeout(5)
-            head = b""
-            while b"\r\n\r\n" not in head:
-                if not (more := connection.recv(65_536)):
-                    return
-                head += more
-            heads.append(head.decode())
-            answer = answers[min(len(heads), len(answers)) - 1]
-            with suppress(OSError):
-                answer(connection) if callable(answer) else connection.sendall(answer)
-
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}", heads
-    finally:
-        server.close()
+    with talking(talk) as port:
+        yield f"http://127.0.0.1:{port}", heads
 
 
 def http(status: int, body: bytes = b"", *headers: str) -> bytes:
