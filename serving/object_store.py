@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from slipway.components.support import retry
+from slipway.components.support.libraries import hanging
 from slipway.components.support.stores import ATTEMPTS, CONNECT_SECONDS, READ_SECONDS
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     Raises:
         OSError: there is none within so many seconds.
     """
-    return retry.within(seconds, call, name=_HANGING)
+    return hanging.within(seconds, call, name=_HANGING)
 
 
 def transfer(size: int, call: Callable[[], T]) -> T:

@@ -17,7 +17,8 @@ from slipway.components.support import environment
 from slipway.components.support.addresses import refuse_metadata
 from slipway.components.support.answers import read_answer
 from slipway.components.support.errors import SlipwayError
-from slipway.components.support.retry import retry, within
+from slipway.components.support.libraries.hanging import within
+from slipway.components.support.retry import retry
 from slipway.components.support.secrets import remember
 from slipway.components.support.stage import emit
 
